@@ -1,0 +1,185 @@
+//! The settings: what may be set, and what it means when it is not.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The settings file: one block, `locking`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The locking layer.
+    pub locking: Locking,
+}
+
+/// `locking`: the legacy store, and what may stand beside or instead of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Locking {
+    /// The legacy store.
+    pub backend: Backend,
+    /// Folder of the embedded store.
+    pub data_dir: Option<PathBuf>,
+    /// Deadline of an operation on the embedded store.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// The enhanced store and its mode.
+    pub enhanced: Enhanced,
+}
+
+impl Default for Locking {
+    fn default() -> Locking {
+        Locking { backend: Backend::default(), data_dir: None, timeout: Duration::from_secs(10), enhanced: Enhanced::default() }
+    }
+}
+
+/// `locking.backend`: the legacy store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Atlantis's own BoltDB code, passed in by the program that links the library.
+    #[default]
+    Boltdb,
+    /// The embedded store.
+    Sled,
+}
+
+/// `locking.enhanced`: the shared store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enhanced {
+    /// Whether the mode below counts; `false` is the rollback to `strict`.
+    pub enabled: bool,
+    /// What the shared store is.
+    pub backend: EnhancedBackend,
+    /// Which store answers.
+    pub compatibility_mode: Mode,
+    /// The Redis server or cluster.
+    pub redis: Redis,
+}
+
+impl Default for Enhanced {
+    fn default() -> Enhanced {
+        Enhanced { enabled: false, backend: EnhancedBackend::Redis, compatibility_mode: Mode::Strict, redis: Redis::default() }
+    }
+}
+
+/// `locking.enhanced.backend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnhancedBackend {
+    /// Redis 6.2 or newer.
+    #[default]
+    Redis,
+}
+
+/// `locking.enhanced.compatibility_mode`: which store answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The legacy store alone.
+    #[default]
+    Strict,
+    /// Redis decides, the legacy store follows and takes over when Redis fails.
+    Hybrid,
+    /// Redis alone.
+    Native,
+}
+
+/// `locking.enhanced.redis`: how to reach Redis.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redis {
+    /// `host:port` of a single server.
+    pub address: String,
+    /// `host:port` of some nodes of a cluster; with `cluster_mode`.
+    pub addresses: Vec<String>,
+    /// Whether the servers form a Redis Cluster.
+    pub cluster_mode: bool,
+    /// ACL user; empty for the default user.
+    pub username: String,
+    /// Password; empty for none.
+    pub password: String,
+    /// File whose first line is the password; instead of `password`.
+    pub password_file: Option<PathBuf>,
+    /// Database number; a cluster has only 0.
+    pub db: i64,
+    /// TLS.
+    pub tls: Tls,
+    /// Whether stock Atlantis servers may use the same Redis: listing then looks for their locks too.
+    pub shared_with_stock: bool,
+    /// How many replicas must confirm a grant before it counts.
+    pub wait_replicas: u32,
+    /// Deadlines.
+    pub timeouts: RedisTimeouts,
+}
+
+impl Default for Redis {
+    fn default() -> Redis {
+        Redis {
+            address: "127.0.0.1:6379".to_owned(),
+            addresses: Vec::new(),
+            cluster_mode: false,
+            username: String::new(),
+            password: String::new(),
+            password_file: None,
+            db: 0,
+            tls: Tls::default(),
+            shared_with_stock: true,
+            wait_replicas: 0,
+            timeouts: RedisTimeouts::default(),
+        }
+    }
+}
+
+/// Shows every setting but the password.
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis")
+            .field("address", &self.address)
+            .field("addresses", &self.addresses)
+            .field("cluster_mode", &self.cluster_mode)
+            .field("username", &self.username)
+            .field("password", &if self.password.is_empty() { "" } else { "<redacted>" })
+            .field("password_file", &self.password_file)
+            .field("db", &self.db)
+            .field("tls", &self.tls)
+            .field("shared_with_stock", &self.shared_with_stock)
+            .field("wait_replicas", &self.wait_replicas)
+            .field("timeouts", &self.timeouts)
+            .finish()
+    }
+}
+
+/// `locking.enhanced.redis.tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Whether to use TLS. The server's certificate and host name are always checked.
+    pub enabled: bool,
+    /// PEM file with the certificate authorities to trust; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the client's certificate chain; with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the client's private key; with `cert_file`.
+    pub key_file: Option<PathBuf>,
+}
+
+/// `locking.enhanced.redis.timeouts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisTimeouts {
+    /// Longest time to connect, log in and check the server at start.
+    #[serde(with = "humantime_serde")]
+    pub connect: Duration,
+    /// Longest time that one operation takes, retries included.
+    #[serde(with = "humantime_serde")]
+    pub operation: Duration,
+}
+
+impl Default for RedisTimeouts {
+    fn default() -> RedisTimeouts {
+        RedisTimeouts { connect: Duration::from_secs(1), operation: Duration::from_secs(1) }
+    }
+}

@@ -1,0 +1,98 @@
+//! One error type for the whole library: a stable code and a text for a person.
+//!
+//! The text says what happened, to which key, file or setting, and what to do next. It never holds a secret.
+
+use std::fmt;
+
+/// What kind of failure it was. The numbers are the C ABI's status codes: append-only, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
+#[non_exhaustive]
+pub enum Code {
+    /// A null pointer, text that is not UTF-8, a negative number where none can be.
+    InvalidArgument = 1,
+    /// The JSON given cannot be read; the text names the offset.
+    InvalidJson = 2,
+    /// The input is over a documented limit.
+    TooLarge = 3,
+    /// The configuration is wrong; the text names file, line and key.
+    InvalidConfig = 4,
+    /// A known setting that this build or this call does not support.
+    Unsupported = 5,
+    /// The handle was closed.
+    Closed = 6,
+    /// The data folder is in use by another process.
+    StoreBusy = 7,
+    /// The data folder cannot be written.
+    StoreNotWritable = 8,
+    /// The data folder was written by a newer version.
+    StoreNewerFormat = 9,
+    /// The data folder is damaged: it holds less than, or something else than, what was acknowledged.
+    StoreDamaged = 10,
+    /// An I/O error: the store refuses everything until it is opened again.
+    StoreFailed = 11,
+    /// The one entry asked for cannot be read. It stays as it is, and so does its lock.
+    EntryUnreadable = 12,
+    /// Redis cannot be reached.
+    Unreachable = 13,
+    /// Redis refused the user name or password.
+    Authentication = 14,
+    /// The Redis user lacks a permission.
+    Permission = 15,
+    /// The TLS handshake failed.
+    Tls = 16,
+    /// This Redis is a read-only replica.
+    ReadOnly = 17,
+    /// The deadline passed, and nothing was changed.
+    Timeout = 18,
+    /// The deadline passed, or the reply was lost, after a change was sent: it may or may not have happened.
+    OutcomeUnknown = 19,
+    /// Too few replicas confirmed the grant in time; it was taken back.
+    NotReplicated = 20,
+    /// A store answered something that this version does not understand.
+    Protocol = 21,
+    /// The host store's callback reported an error.
+    HostStore = 22,
+    /// A bug: the library panicked, and the panic was stopped at its border.
+    Internal = 23,
+}
+
+/// A failure: its [`Code`] and a text for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    code: Code,
+    message: String,
+}
+
+/// The result of every fallible function here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of this code and text.
+    pub fn new(code: Code, message: impl Into<String>) -> Error {
+        Error { code, message: message.into() }
+    }
+
+    /// The same error with `context: ` before its text.
+    pub fn context(self, context: impl fmt::Display) -> Error {
+        Error { code: self.code, message: format!("{context}: {}", self.message) }
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Its text.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

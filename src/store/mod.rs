@@ -1,0 +1,180 @@
+//! What a lock store does, whatever it is made of.
+//!
+//! Invariants that every store keeps (the conformance tests in `tests/` run over each of them):
+//! - [`Store::grant`] never replaces a lock that exists, whatever its value. One key has one holder (promise P1).
+//! - A grant or release is durable, to the store's own measure, before the call returns (P2).
+//! - An operation touches exactly the entries that it names (P3).
+//! - A value comes back byte for byte as it was given (P4).
+//! - Every call returns by its deadline (P5).
+//! - A value that is not valid JSON is never embedded in a [`Listing`]; it is reported beside the others (P3).
+
+use std::fmt;
+
+use crate::clock::Call;
+use crate::error::{Code, Error, Result};
+use crate::key::{Fields, Target};
+use crate::model::{ProjectLock, PullRef, parse_json};
+
+pub mod memory;
+pub mod redis;
+pub mod sled;
+
+mod listing;
+
+pub use listing::{Listing, Span, Unreadable};
+
+/// Names a lock: a project's, or the global one of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LockKey<'a> {
+    /// A project's lock, by its key (`crate::key`).
+    Project(&'a str),
+    /// The global lock of a command, by the command's name, for example `apply`.
+    Command(&'a str),
+}
+
+impl fmt::Display for LockKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockKey::Project(key) => write!(f, "lock {key:?}"),
+            LockKey::Command(name) => write!(f, "command lock {name:?}"),
+        }
+    }
+}
+
+/// A lock to take.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a> {
+    /// Which lock.
+    pub key: LockKey<'a>,
+    /// The pull that takes it; `None` for a command lock.
+    pub pull: Option<PullRef<'a>>,
+    /// The JSON to store: valid JSON, checked by the caller.
+    pub value: &'a [u8],
+}
+
+/// The answer to a [`Grant`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// The caller holds the lock.
+    Yes {
+        /// Fencing token: larger than that of every earlier holder of this key in this store.
+        token: u64,
+    },
+    /// Somebody holds it already.
+    Held {
+        /// The holder's value, byte for byte. Not checked: it may be anything that another program wrote.
+        value: Vec<u8>,
+    },
+}
+
+/// A lock to release.
+#[derive(Clone, Copy, Debug)]
+pub struct Release<'a> {
+    /// Which lock.
+    pub key: LockKey<'a>,
+    /// Release it only if its value has exactly these fields.
+    pub fields: Option<Fields<'a>>,
+    /// Release it only if this pull number holds it.
+    pub pull_num: Option<i64>,
+}
+
+impl<'a> Release<'a> {
+    /// Releases the lock that `target` means.
+    pub fn of(target: &'a Target<'a>) -> Release<'a> {
+        Release { key: LockKey::Project(target.key()), fields: target.guard(), pull_num: None }
+    }
+
+    /// The same, but only if pull `num` holds it.
+    pub fn only_if_held_by(self, num: i64) -> Release<'a> {
+        Release { pull_num: Some(num), ..self }
+    }
+
+    /// Whether a lock with this value is the one to release.
+    ///
+    /// An error of code `EntryUnreadable` if the value is not what its key says; a command's lock may be any JSON.
+    pub fn admits(&self, value: &[u8]) -> Result<bool> {
+        let unreadable = |e: Error| Error::new(Code::EntryUnreadable, format!("the entry at {} stays as it is: {e}", self.key));
+        match self.key {
+            LockKey::Command(_) => parse_json::<serde::de::IgnoredAny>(value).map(|_| true).map_err(unreadable),
+            LockKey::Project(_) => {
+                let lock = ProjectLock::parse(value).map_err(unreadable)?;
+                let fields_match = self.fields.is_none_or(|fields| fields == lock.fields());
+                let pull_matches = self.pull_num.is_none_or(|num| num == lock.pull().num);
+                Ok(fields_match && pull_matches)
+            }
+        }
+    }
+}
+
+/// What a pull status must be for [`Store::swap_pull_status`] to replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// Anything, or nothing.
+    Any,
+    /// Nothing.
+    Absent,
+    /// Exactly these bytes.
+    Bytes(&'a [u8]),
+}
+
+impl Expected<'_> {
+    /// Whether `current` is as expected.
+    pub fn admits(&self, current: Option<&[u8]>) -> bool {
+        match self {
+            Expected::Any => true,
+            Expected::Absent => current.is_none(),
+            Expected::Bytes(bytes) => current == Some(bytes),
+        }
+    }
+}
+
+/// The answer to [`Store::swap_pull_status`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// It was replaced.
+    Done,
+    /// It was not as expected, and was left alone. This is what is there.
+    Conflict(Option<Vec<u8>>),
+}
+
+/// A store of locks, command locks and pull statuses. Safe from any thread.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Takes a lock if it is free. Never waits for the holder.
+    ///
+    /// Errors: an error of code `OutcomeUnknown` means that the lock may have been taken; every other one that it was not.
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted>;
+
+    /// Releases a lock and returns its value; `None` if there is none, or if its holder or fields are not those named.
+    ///
+    /// Errors: `EntryUnreadable` if the value is not a lock's JSON (the lock stays); `OutcomeUnknown` as in [`Store::grant`].
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
+
+    /// Removes whatever is stored at this key and returns it: an operator's way out for an entry that cannot be read.
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
+
+    /// The value stored at this key, unchecked.
+    fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
+
+    /// All project locks, in the order of their keys where the store knows it.
+    fn list(&self, call: &Call) -> Result<Listing>;
+
+    /// Releases every project lock of exactly this pull and returns them.
+    ///
+    /// On an error some may have been released already; calling again releases the rest.
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing>;
+
+    /// The pull status stored at this key.
+    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>>;
+
+    /// Replaces (or with `None` deletes) a pull status if it is as expected: compare-and-swap, atomically.
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap>;
+
+    /// Whether the store answers and could be written.
+    fn ping(&self, call: &Call) -> Result<()>;
+
+    /// What an operator should know beside the counters: conditions that endanger a promise. Empty when all is well.
+    fn warnings(&self) -> Vec<String>;
+
+    /// Stops the store's threads and connections. Later calls answer with an error of code `Closed`.
+    fn close(&self) -> Result<()>;
+}
