@@ -1,4 +1,9 @@
-//! The settings: what may be set, and what it means when it is not.
+//! The settings: what may be set, and what it means when it is not. `load` reads them, `env` overrides them, `check`
+//! refuses what cannot work.
+
+mod check;
+mod env;
+mod load;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +31,13 @@ pub struct Locking {
     pub timeout: Duration,
     /// The enhanced store and its mode.
     pub enhanced: Enhanced,
+}
+
+impl Config {
+    /// Which store answers: the mode asked for, or strict while the enhanced store is not enabled.
+    pub fn mode(&self) -> Mode {
+        if self.locking.enhanced.enabled { self.locking.enhanced.compatibility_mode } else { Mode::Strict }
+    }
 }
 
 impl Default for Locking {
@@ -85,6 +97,16 @@ pub enum Mode {
     Hybrid,
     /// Redis alone.
     Native,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Mode::Strict => "strict",
+            Mode::Hybrid => "hybrid",
+            Mode::Native => "native",
+        })
+    }
 }
 
 /// `locking.enhanced.redis`: how to reach Redis.

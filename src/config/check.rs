@@ -1,0 +1,78 @@
+//! Settings that cannot work together are refused before anything is opened.
+
+use std::time::Duration;
+
+use super::{Backend, Config, Mode, Redis};
+use crate::error::{Code, Error, Result};
+
+/// No operation may take longer: the Redis store's guarantees count on it.
+const LONGEST_OPERATION: Duration = Duration::from_secs(30);
+
+impl Config {
+    pub(super) fn check(&self) -> Result<()> {
+        within("locking.timeout", self.locking.timeout)?;
+        match self.mode() {
+            Mode::Strict => self.check_legacy(),
+            Mode::Native => self.locking.enhanced.redis.check(),
+            Mode::Hybrid => self.check_legacy().and_then(|()| self.locking.enhanced.redis.check()),
+        }
+    }
+
+    fn check_legacy(&self) -> Result<()> {
+        match (self.locking.backend, &self.locking.data_dir) {
+            (Backend::Sled, None) => wrong("locking.data_dir is missing: the sled backend needs a folder of its own"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Redis {
+    fn check(&self) -> Result<()> {
+        within("locking.enhanced.redis.timeouts.connect", self.timeouts.connect)?;
+        within("locking.enhanced.redis.timeouts.operation", self.timeouts.operation)?;
+        if self.cluster_mode && self.addresses.is_empty() {
+            return wrong("locking.enhanced.redis.addresses is empty: cluster_mode needs at least one node's host:port");
+        }
+        if !self.cluster_mode && !self.addresses.is_empty() {
+            return wrong("locking.enhanced.redis.addresses is for cluster_mode: true; a single server goes into address");
+        }
+        if self.cluster_mode && self.db != 0 {
+            return wrong("locking.enhanced.redis.db must be 0 with cluster_mode: a Redis Cluster has no other database");
+        }
+        if self.db < 0 {
+            return wrong("locking.enhanced.redis.db is negative");
+        }
+        for address in if self.cluster_mode { &self.addresses[..] } else { std::slice::from_ref(&self.address) } {
+            check_address(address)?;
+        }
+        if !self.password.is_empty() && self.password_file.is_some() {
+            return wrong("locking.enhanced.redis has both password and password_file: keep one");
+        }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            return wrong("locking.enhanced.redis.tls: cert_file and key_file belong together, one is missing");
+        }
+        if !self.tls.enabled && (self.tls.ca_file.is_some() || self.tls.cert_file.is_some()) {
+            return wrong("locking.enhanced.redis.tls has files but is not enabled: add enabled: true");
+        }
+        Ok(())
+    }
+}
+
+fn check_address(address: &str) -> Result<()> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(port)) if port > 0 => Ok(()),
+        _ => wrong(&format!("locking.enhanced.redis: {address:?} is not host:port")),
+    }
+}
+
+fn within(setting: &str, value: Duration) -> Result<()> {
+    if value.is_zero() || value > LONGEST_OPERATION {
+        return wrong(&format!("{setting} is {value:?}; it must be more than 0 and at most {LONGEST_OPERATION:?}"));
+    }
+    Ok(())
+}
+
+fn wrong<T>(text: &str) -> Result<T> {
+    Err(Error::new(Code::InvalidConfig, text))
+}

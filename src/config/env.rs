@@ -1,0 +1,173 @@
+//! Environment variables that override the settings file.
+//!
+//! `ATLANTIS_LOCKING_…` sets a key of `locking`, `ATLANTIS_ENHANCED_LOCKING_…` one of `locking.enhanced`. Atlantis has
+//! variables of its own that begin with `ATLANTIS_LOCKING_` (its flags), so only the second prefix is guarded against
+//! misspelling.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use super::load::suggestion;
+use super::{Config, Redis, Tls};
+use crate::error::{Code, Error, Result};
+
+const GUARDED_PREFIX: &str = "ATLANTIS_ENHANCED_LOCKING_";
+
+type Setter = fn(&mut Config, &str) -> std::result::Result<(), String>;
+
+/// Every variable and the setting that it overrides.
+const VARIABLES: &[(&str, Setter)] = &[
+    ("ATLANTIS_LOCKING_BACKEND", |c, v| set(&mut c.locking.backend, name(v))),
+    ("ATLANTIS_LOCKING_DATA_DIR", |c, v| set(&mut c.locking.data_dir, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_TIMEOUT", |c, v| set(&mut c.locking.timeout, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_ENABLED", |c, v| set(&mut c.locking.enhanced.enabled, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_BACKEND", |c, v| set(&mut c.locking.enhanced.backend, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_COMPATIBILITY_MODE", |c, v| set(&mut c.locking.enhanced.compatibility_mode, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESS", |c, v| set(&mut redis(c).address, Ok(v.to_owned()))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESSES", |c, v| set(&mut redis(c).addresses, Ok(list(v)))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_CLUSTER_MODE", |c, v| set(&mut redis(c).cluster_mode, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_USERNAME", |c, v| set(&mut redis(c).username, Ok(v.to_owned()))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_PASSWORD", |c, v| set(&mut redis(c).password, Ok(v.to_owned()))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_PASSWORD_FILE", |c, v| set(&mut redis(c).password_file, Ok(Some(v.into())))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_DB", |c, v| set(&mut redis(c).db, parsed(v, "a number"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_ENABLED", |c, v| set(&mut tls(c).enabled, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_CA_FILE", |c, v| set(&mut tls(c).ca_file, Ok(Some(v.into())))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_CERT_FILE", |c, v| set(&mut tls(c).cert_file, Ok(Some(v.into())))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_KEY_FILE", |c, v| set(&mut tls(c).key_file, Ok(Some(v.into())))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SHARED_WITH_STOCK", |c, v| set(&mut redis(c).shared_with_stock, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_WAIT_REPLICAS", |c, v| set(&mut redis(c).wait_replicas, parsed(v, "a number"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_CONNECT", |c, v| set(&mut redis(c).timeouts.connect, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_OPERATION", |c, v| set(&mut redis(c).timeouts.operation, duration(v))),
+];
+
+/// Overrides `config` with those of `variables` that name a setting.
+///
+/// Errors: `InvalidConfig`, naming the variable; its value is named only where it cannot be a secret.
+pub(super) fn apply(config: &mut Config, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<()> {
+    for (variable, value) in variables {
+        let Some(variable) = variable.to_str() else { continue };
+        let wrong = |text: String| Error::new(Code::InvalidConfig, format!("environment variable {variable}: {text}"));
+        match VARIABLES.iter().find(|(known, _)| *known == variable) {
+            Some((_, setter)) => {
+                let value = value.to_str().ok_or_else(|| wrong("its value is not UTF-8".to_owned()))?;
+                setter(config, value).map_err(wrong)?;
+            }
+            None if variable.starts_with(GUARDED_PREFIX) => {
+                return Err(wrong(format!("not known; {}", suggestion(variable, VARIABLES.iter().map(|(known, _)| *known)))));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn redis(config: &mut Config) -> &mut Redis {
+    &mut config.locking.enhanced.redis
+}
+
+fn tls(config: &mut Config) -> &mut Tls {
+    &mut redis(config).tls
+}
+
+fn set<T>(setting: &mut T, value: std::result::Result<T, String>) -> std::result::Result<(), String> {
+    *setting = value?;
+    Ok(())
+}
+
+/// One of an enum's names, by the same rules as in the file.
+fn name<'a, T: Deserialize<'a>>(value: &'a str) -> std::result::Result<T, String> {
+    T::deserialize(StrDeserializer::<ValueError>::new(value)).map_err(|e| e.to_string())
+}
+
+fn parsed<T: FromStr<Err: Display>>(value: &str, wanted: &str) -> std::result::Result<T, String> {
+    value.parse().map_err(|_| format!("{value:?} is not {wanted}"))
+}
+
+fn duration(value: &str) -> std::result::Result<Duration, String> {
+    humantime_serde::re::humantime::parse_duration(value).map_err(|e| format!("{value:?} is not a duration such as 500ms or 2s: {e}"))
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(variables: &[(&str, &str)]) -> Result<Config> {
+        let mut config = Config::default();
+        apply(&mut config, variables.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))))?;
+        Ok(config)
+    }
+
+    #[test]
+    fn a_variable_overrides_its_setting() {
+        let config = applied(&[
+            ("ATLANTIS_LOCKING_BACKEND", "sled"),
+            ("ATLANTIS_ENHANCED_LOCKING_ENABLED", "true"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESSES", "a:1, b:2,"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_OPERATION", "250ms"),
+            ("ATLANTIS_LOCKING_DB_TYPE", "boltdb"),
+            ("PATH", "/bin"),
+        ])
+        .expect("applies");
+        assert_eq!(config.locking.backend, super::super::Backend::Sled);
+        assert!(config.locking.enhanced.enabled);
+        assert_eq!(config.locking.enhanced.redis.addresses, ["a:1", "b:2"]);
+        assert_eq!(config.locking.enhanced.redis.timeouts.operation, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        for (variable, value, wanted) in [
+            ("ATLANTIS_ENHANCED_LOCKING_ENABLE", "false", "did you mean \"ATLANTIS_ENHANCED_LOCKING_ENABLED\""),
+            ("ATLANTIS_ENHANCED_LOCKING_ENABLED", "no", "\"no\" is not true or false"),
+            ("ATLANTIS_LOCKING_BACKEND", "bolt", "boltdb"),
+            ("ATLANTIS_LOCKING_TIMEOUT", "10", "not a duration"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_DB", "x", "not a number"),
+        ] {
+            let error = applied(&[(variable, value)]).expect_err("is refused");
+            assert_eq!(error.code(), Code::InvalidConfig);
+            assert!(error.message().contains(variable) && error.message().contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_variable() {
+        let mut leaves = Vec::new();
+        collect("", &serde_json::to_value(Config::default()).expect("serialises"), &mut leaves);
+        let known: Vec<String> = leaves
+            .iter()
+            .map(|path| {
+                let path = path.trim_start_matches("locking_");
+                match path.strip_prefix("enhanced_") {
+                    Some(rest) => format!("ATLANTIS_ENHANCED_LOCKING_{}", rest.to_uppercase()),
+                    None => format!("ATLANTIS_LOCKING_{}", path.to_uppercase()),
+                }
+            })
+            .collect();
+        let mut listed: Vec<&str> = VARIABLES.iter().map(|(name, _)| *name).collect();
+        let mut wanted: Vec<&str> = known.iter().map(String::as_str).collect();
+        listed.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(listed, wanted);
+    }
+
+    fn collect(prefix: &str, value: &serde_json::Value, leaves: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, field) in fields {
+                    let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}_{name}") };
+                    collect(&path, field, leaves);
+                }
+            }
+            _ => leaves.push(prefix.to_owned()),
+        }
+    }
+}

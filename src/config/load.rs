@@ -1,0 +1,75 @@
+//! Reading the settings: a YAML file, or JSON (which is YAML), then the environment, then the checks.
+//!
+//! An unknown key is an error that names the file, the line and the nearest known key: a misspelt
+//! `compatibility_mode` must never run a server in another mode than its operator believes.
+
+use std::path::Path;
+
+use serde_saphyr::Error as YamlError;
+
+use super::{Config, env};
+use crate::error::{Code, Error, Result};
+
+/// The largest settings file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+impl Config {
+    /// The settings of a file, overridden by the process's environment ([`env`]), checked.
+    ///
+    /// Errors: `InvalidConfig`, naming the file and line, or the environment variable.
+    pub fn load(path: &Path) -> Result<Config> {
+        let name = path.display().to_string();
+        let wrong = |e: std::io::Error| Error::new(Code::InvalidConfig, format!("cannot read the locking configuration {name}: {e}"));
+        let size = std::fs::metadata(path).map_err(wrong)?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(Error::new(Code::InvalidConfig, format!("{name} has {size} bytes; at most {MAX_FILE_BYTES} are read")));
+        }
+        let text = std::fs::read_to_string(path).map_err(wrong)?;
+        Config::parse(&text, &name)?.with_environment()
+    }
+
+    /// The settings when there is no file: strict on Atlantis's own store, unless the environment says otherwise.
+    pub fn without_file() -> Result<Config> {
+        Config::default().with_environment()
+    }
+
+    /// The settings of a text, YAML or JSON, checked; `name` stands for it in errors. The environment is not read.
+    pub fn parse(text: &str, name: &str) -> Result<Config> {
+        let config = if text.trim().is_empty() {
+            Config::default()
+        } else {
+            serde_saphyr::from_str(text).map_err(|e| Error::new(Code::InvalidConfig, describe(&e, name)))?
+        };
+        config.check().map_err(|e| e.context(name))?;
+        Ok(config)
+    }
+
+    fn with_environment(mut self) -> Result<Config> {
+        env::apply(&mut self, std::env::vars_os())?;
+        self.check()?;
+        Ok(self)
+    }
+}
+
+/// The error in one line, without the piece of the file that the parser would show: it may hold a password.
+fn describe(error: &YamlError, name: &str) -> String {
+    let error = error.without_snippet();
+    let place = match error.location() {
+        Some(at) if at.line() > 0 => format!("{name}:{}:{}", at.line(), at.column()),
+        _ => name.to_owned(),
+    };
+    if let YamlError::SerdeUnknownField { field, expected, .. } = error {
+        return format!("{place}: unknown key {field:?}; {}", suggestion(field, expected.iter().copied()));
+    }
+    let text = error.to_string();
+    format!("{place}: {}", text.lines().next().unwrap_or("not a locking configuration"))
+}
+
+/// What to write in place of a name that is not known.
+pub(super) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    match known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(unknown, candidate)) {
+        Some(nearest) => format!("did you mean {nearest:?}? Known here: {}", known.join(", ")),
+        None => "no key is known here".to_owned(),
+    }
+}
