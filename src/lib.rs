@@ -1,8 +1,35 @@
-//! atlock: the locking layer of an Atlantis server.
+//! atlock: the locking layer of an Atlantis server, with a C ABI (`include/atlock.h`) over a safe Rust API ([`service`]).
+//!
+//! ```text
+//! capi     the C ABI: casts, ownership, panic guard
+//! service  one method for each operation
+//! hybrid   which store answers
+//! store    sled (embedded), redis (shared), host (the program's own), memory (the reference)
+//! ```
+//!
+//! ```
+//! use std::sync::Arc;
+//! use atlock::{clock::SystemClock, config::Config, service::Service, store::Granted};
+//!
+//! # fn main() -> atlock::error::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let settings = format!("locking: {{backend: sled, data_dir: {:?}}}", folder.path());
+//! let locks = Service::open(&Config::parse(&settings, "example")?, None, Arc::new(SystemClock))?;
+//! let lock = br#"{"Project":{"RepoFullName":"acme/infra","Path":"."},"Workspace":"default","Pull":{"Num":1}}"#;
+//! assert!(matches!(locks.try_lock(lock)?, Granted::Yes { .. }));
+//! assert!(matches!(locks.try_lock(lock)?, Granted::Held { .. }));
+//! assert_eq!(locks.unlock_by_pull("acme/infra", 1)?.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod capi;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod hybrid;
 pub mod key;
 pub mod model;
+pub mod service;
+pub mod stats;
 pub mod store;

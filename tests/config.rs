@@ -57,9 +57,15 @@ fn the_emergency_rollback_wins_over_the_mode() {
 fn an_unknown_key_names_file_line_and_nearest_key() {
     let text = "locking:\n  backend: sled\n  enhanced:\n    compatability_mode: native\n";
     let message = refused(text);
-    assert!(message.starts_with("locking.yaml:4:5: unknown key \"compatability_mode\"; did you mean \"compatibility_mode\"?"), "{message}");
+    assert!(
+        message.starts_with("locking.yaml:4:5: unknown key \"compatability_mode\"; did you mean \"compatibility_mode\"?"),
+        "{message}"
+    );
     assert!(refused("{\"lokcing\": {}}").contains("did you mean \"locking\""));
-    assert!(refused("locking:\n  enhanced:\n    redis:\n      tls:\n        ca: x\n").starts_with("locking.yaml:5:9: unknown key \"ca\""));
+    assert!(
+        refused("locking:\n  enhanced:\n    redis:\n      tls:\n        ca: x\n")
+            .starts_with("locking.yaml:5:9: unknown key \"ca\"")
+    );
 }
 
 #[test]
@@ -71,11 +77,20 @@ fn wrong_values_name_the_place() {
         ("locking: {timeout: 31s}", "at most 30s"),
         ("locking: {backend: sled}", "locking.data_dir is missing"),
         ("locking: [", "locking.yaml"),
-        ("locking:\n  enhanced: {enabled: true, compatibility_mode: native, redis: {address: 'nowhere'}}", "\"nowhere\" is not host:port"),
+        (
+            "locking:\n  enhanced: {enabled: true, compatibility_mode: native, redis: {address: 'nowhere'}}",
+            "\"nowhere\" is not host:port",
+        ),
         ("locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {db: -1}}}", "db is negative"),
         ("locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {cluster_mode: true}}}", "addresses is empty"),
-        ("locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {addresses: ['a:1']}}}", "for cluster_mode: true"),
-        ("locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {tls: {enabled: true, cert_file: a}}}}", "belong together"),
+        (
+            "locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {addresses: ['a:1']}}}",
+            "for cluster_mode: true",
+        ),
+        (
+            "locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {tls: {enabled: true, cert_file: a}}}}",
+            "belong together",
+        ),
         ("locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {tls: {ca_file: a}}}}", "not enabled"),
         ("locking: {enhanced: {enabled: true, compatibility_mode: native, redis: {password: a, password_file: b}}}", "keep one"),
     ] {

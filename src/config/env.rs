@@ -39,7 +39,9 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_CA_FILE", |c, v| set(&mut tls(c).ca_file, Ok(Some(v.into())))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_CERT_FILE", |c, v| set(&mut tls(c).cert_file, Ok(Some(v.into())))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_KEY_FILE", |c, v| set(&mut tls(c).key_file, Ok(Some(v.into())))),
-    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SHARED_WITH_STOCK", |c, v| set(&mut redis(c).shared_with_stock, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SHARED_WITH_STOCK", |c, v| {
+        set(&mut redis(c).shared_with_stock, parsed(v, "true or false"))
+    }),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_WAIT_REPLICAS", |c, v| set(&mut redis(c).wait_replicas, parsed(v, "a number"))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_CONNECT", |c, v| set(&mut redis(c).timeouts.connect, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_OPERATION", |c, v| set(&mut redis(c).timeouts.operation, duration(v))),
@@ -89,7 +91,8 @@ fn parsed<T: FromStr<Err: Display>>(value: &str, wanted: &str) -> std::result::R
 }
 
 fn duration(value: &str) -> std::result::Result<Duration, String> {
-    humantime_serde::re::humantime::parse_duration(value).map_err(|e| format!("{value:?} is not a duration such as 500ms or 2s: {e}"))
+    humantime_serde::re::humantime::parse_duration(value)
+        .map_err(|e| format!("{value:?} is not a duration such as 500ms or 2s: {e}"))
 }
 
 fn list(value: &str) -> Vec<String> {

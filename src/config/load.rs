@@ -19,7 +19,8 @@ impl Config {
     /// Errors: `InvalidConfig`, naming the file and line, or the environment variable.
     pub fn load(path: &Path) -> Result<Config> {
         let name = path.display().to_string();
-        let wrong = |e: std::io::Error| Error::new(Code::InvalidConfig, format!("cannot read the locking configuration {name}: {e}"));
+        let wrong =
+            |e: std::io::Error| Error::new(Code::InvalidConfig, format!("cannot read the locking configuration {name}: {e}"));
         let size = std::fs::metadata(path).map_err(wrong)?.len();
         if size > MAX_FILE_BYTES {
             return Err(Error::new(Code::InvalidConfig, format!("{name} has {size} bytes; at most {MAX_FILE_BYTES} are read")));

@@ -19,7 +19,7 @@ pub struct Listing {
     unreadable: Vec<Unreadable>,
 }
 
-/// Where one value lies in [`Listing::into_json`]'s text: bytes `start..end`.
+/// Where one lock lies in a list's JSON: bytes `start` to `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Span {

@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Fields, Target};
 use crate::model::{ProjectLock, PullRef, parse_json};
 
+pub mod host;
 pub mod memory;
 pub mod redis;
 pub mod sled;

@@ -1,0 +1,97 @@
+//! Bytes and spans that the library hands out. The caller frees each with its one function.
+
+use crate::store::Span;
+
+/// Bytes that the library allocated: not NUL-terminated. Free with `atlock_buffer_free`, never with `free`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Buffer {
+    /// The first byte; null when `len` is 0 and nothing was allocated.
+    pub data: *mut u8,
+    /// How many bytes.
+    pub len: usize,
+    /// The library's own.
+    pub capacity: usize,
+}
+
+impl Buffer {
+    pub(crate) const EMPTY: Buffer = Buffer { data: std::ptr::null_mut(), len: 0, capacity: 0 };
+
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Buffer {
+        let mut bytes = std::mem::ManuallyDrop::new(bytes);
+        Buffer { data: bytes.as_mut_ptr(), len: bytes.len(), capacity: bytes.capacity() }
+    }
+
+    /// Takes the bytes out and leaves the buffer empty.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let Buffer { data, len, capacity } = std::mem::replace(self, Buffer::EMPTY);
+        if data.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: a buffer that is not null comes from `from_bytes`: callers may read it, but only the library makes one.
+        unsafe { Vec::from_raw_parts(data, len, capacity) }
+    }
+}
+
+/// Where each lock of a list lies in its JSON. Free with `atlock_spans_free`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Spans {
+    /// The first span; null when `len` is 0 and nothing was allocated.
+    pub data: *mut Span,
+    /// How many spans.
+    pub len: usize,
+    /// The library's own.
+    pub capacity: usize,
+}
+
+impl Spans {
+    pub(crate) fn from_vec(spans: Vec<Span>) -> Spans {
+        let mut spans = std::mem::ManuallyDrop::new(spans);
+        Spans { data: spans.as_mut_ptr(), len: spans.len(), capacity: spans.capacity() }
+    }
+}
+
+/// Frees a buffer and leaves it empty. Null, and a buffer that is empty or all zero, are harmless.
+///
+/// # Safety
+/// `buffer` is null or points to a buffer that this library filled, or that is all zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_buffer_free(buffer: *mut Buffer) {
+    // SAFETY: as required of the caller.
+    if let Some(buffer) = unsafe { buffer.as_mut() } {
+        drop(buffer.take());
+    }
+}
+
+/// Copies `len` bytes into a buffer; for host stores to answer with. What the buffer held before is freed.
+///
+/// # Safety
+/// `buffer` is as for `atlock_buffer_free`; `data` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_buffer_assign(buffer: *mut Buffer, data: *const u8, len: usize) {
+    // SAFETY: as required of the caller.
+    if let Some(buffer) = unsafe { buffer.as_mut() } {
+        drop(buffer.take());
+        if !data.is_null() && len <= isize::MAX as usize {
+            // SAFETY: as required of the caller.
+            *buffer = Buffer::from_bytes(unsafe { std::slice::from_raw_parts(data, len) }.to_vec());
+        }
+    }
+}
+
+/// Frees spans and leaves them empty. Null, and spans that are empty or all zero, are harmless.
+///
+/// # Safety
+/// `spans` is null or points to spans that this library filled, or that are all zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_spans_free(spans: *mut Spans) {
+    // SAFETY: as required of the caller.
+    if let Some(spans) = unsafe { spans.as_mut() } {
+        let Spans { data, len, capacity } = std::mem::replace(spans, Spans { data: std::ptr::null_mut(), len: 0, capacity: 0 });
+        if !data.is_null() {
+            // SAFETY: spans that are not null come from `from_vec`.
+            drop(unsafe { Vec::from_raw_parts(data, len, capacity) });
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The five-function API for C programs and scripts, over one instance of the whole process.
+//!
+//! The instance opens on first use, from the settings file that the environment variable `ATLOCK_CONFIG` names, or else on the
+//! embedded store in `./atlock-data`. If opening fails, the next call tries again. All five take and return NUL-terminated
+//! JSON; the answer is `{"ok":…}` or `{"error":{"code":…,"message":…}}`, never null, and freed with `atlock_string_free`.
+
+use std::ffi::{CStr, CString, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use once_cell::sync::OnceCell;
+use serde::Deserialize;
+
+use super::guard::panic_text;
+use super::input::granted_json;
+use crate::clock::SystemClock;
+use crate::config::{Backend, Config};
+use crate::error::{Code, Error, Result};
+use crate::model::parse_json;
+use crate::service::Service;
+
+const CONFIG_VARIABLE: &str = "ATLOCK_CONFIG";
+const DEFAULT_FOLDER: &str = "./atlock-data";
+
+static INSTANCE: OnceCell<Service> = OnceCell::new();
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct PullJson {
+    repo_full_name: String,
+    pull_num: i64,
+}
+
+/// `atlock_try_lock` over the process's own instance: takes the lock whose JSON this is. `ok` is
+/// `{"acquired":true,"token":N}` or `{"acquired":false,"lock":{…}}`.
+///
+/// # Safety
+/// `lock_json` is null or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn try_lock(lock_json: *const c_char) -> *mut c_char {
+    answer(|| {
+        // SAFETY: as required of the caller.
+        let lock = unsafe { argument(lock_json) }?;
+        instance()?.try_lock(lock).map(|granted| granted_json(&granted))
+    })
+}
+
+/// `atlock_unlock` over the process's own instance: `ok` is the released lock, or `null`.
+///
+/// # Safety
+/// `target_json` is null or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn unlock(target_json: *const c_char) -> *mut c_char {
+    answer(|| {
+        // SAFETY: as required of the caller.
+        let target = unsafe { argument(target_json) }?;
+        instance()?.unlock(target).map(value_json)
+    })
+}
+
+/// `atlock_list` over the process's own instance: `ok` is `{"locks":[…],"unreadable":[…]}`.
+#[unsafe(no_mangle)]
+pub extern "C" fn list() -> *mut c_char {
+    answer(|| instance()?.list().map(|listing| listing.into_json().0))
+}
+
+/// `atlock_get_lock` over the process's own instance: `ok` is the lock, or `null`.
+///
+/// # Safety
+/// `target_json` is null or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn get_lock(target_json: *const c_char) -> *mut c_char {
+    answer(|| {
+        // SAFETY: as required of the caller.
+        let target = unsafe { argument(target_json) }?;
+        instance()?.get_lock(target).map(value_json)
+    })
+}
+
+/// `atlock_unlock_by_pull` over the process's own instance, with `{"RepoFullName":…,"PullNum":…}`: `ok` is
+/// `{"locks":[…],"unreadable":[…]}` with the released locks.
+///
+/// # Safety
+/// `pull_json` is null or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn unlock_by_pull(pull_json: *const c_char) -> *mut c_char {
+    answer(|| {
+        // SAFETY: as required of the caller.
+        let pull: PullJson = parse_json(unsafe { argument(pull_json) }?)?;
+        instance()?.unlock_by_pull(&pull.repo_full_name, pull.pull_num).map(|listing| listing.into_json().0)
+    })
+}
+
+/// Frees an answer of the five functions above. Null is harmless.
+///
+/// # Safety
+/// `answer` is null, or one of those answers that was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
+    if !answer.is_null() {
+        // SAFETY: as required of the caller: it came from `CString::into_raw`.
+        drop(unsafe { CString::from_raw(answer) });
+    }
+}
+
+fn instance() -> Result<&'static Service> {
+    INSTANCE.get_or_try_init(|| Service::open(&settings()?, None, Arc::new(SystemClock)))
+}
+
+fn settings() -> Result<Config> {
+    if let Some(path) = std::env::var_os(CONFIG_VARIABLE) {
+        return Config::load(Path::new(&path)).map_err(|e| e.context(CONFIG_VARIABLE));
+    }
+    let mut config = Config::default();
+    config.locking.backend = Backend::Sled;
+    config.locking.data_dir = Some(DEFAULT_FOLDER.into());
+    Ok(config)
+}
+
+/// # Safety
+/// `json` is null or NUL-terminated, and lives as long as the result.
+unsafe fn argument<'a>(json: *const c_char) -> Result<&'a [u8]> {
+    if json.is_null() {
+        return Err(Error::new(Code::InvalidArgument, "the JSON is null"));
+    }
+    // SAFETY: as required of the caller.
+    Ok(unsafe { CStr::from_ptr(json) }.to_bytes())
+}
+
+fn value_json(value: Option<Vec<u8>>) -> Vec<u8> {
+    value.unwrap_or_else(|| b"null".to_vec())
+}
+
+/// The envelope around an answer, an error or a panic.
+fn answer(body: impl FnOnce() -> Result<Vec<u8>>) -> *mut c_char {
+    let outcome =
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::new(Code::Internal, panic_text(payload))));
+    let json = match outcome {
+        Ok(json) => [br#"{"ok":"#, &json[..], b"}"].concat(),
+        Err(e) => serde_json::json!({"error": {"code": e.code() as i32, "message": e.message()}}).to_string().into_bytes(),
+    };
+    // JSON holds no NUL: values are checked, and NULs in texts are escaped.
+    CString::new(json).unwrap_or_default().into_raw()
+}

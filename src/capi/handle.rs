@@ -1,0 +1,106 @@
+//! Opening, closing and freeing a handle.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::buffer::Buffer;
+use super::guard::guard;
+use super::input::{Out, service, text};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::error::Result;
+use crate::service::Service;
+use crate::store::host::{HostStore, HostStoreCallbacks};
+
+/// Reads a settings file (YAML), applies the environment variables over it, checks it, and writes the result as JSON to
+/// `out`: what `atlock_open` takes. An empty path means no file: strict mode on Atlantis's own store.
+///
+/// The result holds the Redis password, if the file or the environment does: do not log it.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_load_config(path: *const u8, path_len: usize, out: *mut Buffer, error: *mut Buffer) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (out, path) = unsafe { (Out::new("out", out)?, text("path", path, path_len)?) };
+        let config = if path.is_empty() { Config::without_file() } else { Config::load(Path::new(path)) };
+        out.write_json(&config?)
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Opens the stores that a configuration names and writes the handle to `out`.
+///
+/// `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the legacy store for
+/// `locking.backend: boltdb`, or null; it is copied, and its `release` is called in any case: after the handle was freed, or
+/// before this function returns an error.
+///
+/// Within the configured timeouts this either opens everything or leaves nothing open.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`. `host` is null or points to a struct whose functions keep its contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_open(
+    config: *const u8,
+    config_len: usize,
+    host: *const HostStoreCallbacks,
+    out: *mut *mut Service,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let host = unsafe { host.as_ref() }.map(|callbacks| HostStore::new(*callbacks)).transpose()?;
+        // SAFETY: as required of the caller.
+        let (out, config) = unsafe { (Out::new("out", out)?, text("config", config, config_len)?) };
+        let service = open(config, host)?;
+        out.write(Box::into_raw(Box::new(service)));
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
+    Service::open(&Config::parse(config, "the configuration")?, host, Arc::new(SystemClock))
+}
+
+/// Closes the stores. Calls under way end; later ones return `ATLOCK_CLOSED`. Closing again is harmless and returns
+/// `ATLOCK_OK`. The handle itself stays valid until `atlock_free`.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_close(handle: *const Service, error: *mut Buffer) -> i32 {
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, || service(handle)?.close()) }
+}
+
+/// Frees a handle, and closes it if that was not done. Null is harmless. No other call may use the handle meanwhile or later.
+///
+/// # Safety
+/// `handle` is null or a handle from `atlock_open` that was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_free(handle: *mut Service) {
+    let body = || {
+        if !handle.is_null() {
+            // SAFETY: as required of the caller.
+            drop(unsafe { Box::from_raw(handle) });
+        }
+        Ok(())
+    };
+    // SAFETY: null is allowed.
+    unsafe { guard(std::ptr::null_mut(), body) };
+}
+
+/// Panics inside the library, to prove that it comes back as a status.
+///
+/// # Safety
+/// `error` is null or writable.
+#[cfg(feature = "test-panic")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_test_panic(error: *mut Buffer) -> i32 {
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, || panic!("a deliberate panic")) }
+}

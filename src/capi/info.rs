@@ -1,0 +1,64 @@
+//! Version, status and health.
+
+use std::ffi::c_char;
+
+use super::buffer::Buffer;
+use super::guard::guard;
+use super::input::{Out, service};
+use crate::service::Service;
+
+/// Version of the functions, structs and numbers in `atlock.h`. It grows when one is added; what is there keeps its meaning.
+pub const ATLOCK_ABI_VERSION: u32 = 1;
+
+/// The `ATLOCK_ABI_VERSION` of the library that is linked.
+#[unsafe(no_mangle)]
+pub extern "C" fn atlock_abi_version() -> u32 {
+    ATLOCK_ABI_VERSION
+}
+
+/// The library's version, for example `0.1.0`: NUL-terminated, static, not to be freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn atlock_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// Returns `ATLOCK_OK` if the store that decides answers and could be written, the reason as a status otherwise.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_ping(handle: *const Service, error: *mut Buffer) -> i32 {
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, || service(handle)?.ping()) }
+}
+
+/// Writes mode, counters and warnings as JSON to `out`. Asks no store.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_status(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+        out.write_json(&service.status())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Asks the store that decides, and writes as JSON to `out` whether and how fast it answered. A store that does not answer
+/// is an answer: the function still returns `ATLOCK_OK`.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_health(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+        out.write_json(&service.health())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}

@@ -1,0 +1,174 @@
+//! Project locks.
+//!
+//! `target` in these functions is JSON that names a lock: an object with a lock's `Project` and `Workspace` (a whole lock
+//! will do), or `{"Key":"repo/path/workspace/project"}`.
+
+use super::buffer::{Buffer, Spans};
+use super::guard::guard;
+use super::input::{Out, bytes, granted_json, service, text, write_listing};
+use crate::service::Service;
+
+/// Takes a project's lock if it is free.
+///
+/// `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives
+/// `{"acquired":true,"token":N}`, where N is the fencing token, larger than that of every earlier holder of this lock; or
+/// `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`.
+///
+/// It is not safe to assume that the lock is held until it is released by its taker: anyone may release it by name.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_try_lock(
+    handle: *const Service,
+    lock: *const u8,
+    lock_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, lock) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("lock", lock, lock_len)?) };
+        out.write_bytes(granted_json(&service.try_lock(lock)?));
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Releases the lock named by `target`. `out` receives the released lock, or `null` if there was none.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_unlock(
+    handle: *const Service,
+    target: *const u8,
+    target_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
+        out.write_value(service.unlock(target)?);
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// The same as `atlock_unlock`, but only if pull `pull_num` holds the lock; otherwise it stays and `out` receives `null`.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_unlock_if_owned_by_pull(
+    handle: *const Service,
+    target: *const u8,
+    target_len: usize,
+    pull_num: i64,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
+        out.write_value(service.unlock_if_owned_by_pull(target, pull_num)?);
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Reads the lock named by `target`. `out` receives it, or `null` if there is none.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_get_lock(
+    handle: *const Service,
+    target: *const u8,
+    target_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
+        out.write_value(service.get_lock(target)?);
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Removes whatever is stored at the key of `target`, also what cannot be read as a lock. `out` receives the bytes that were
+/// there, which need not be JSON, or `null`. For operators; a lock is released with `atlock_unlock`.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_discard(
+    handle: *const Service,
+    target: *const u8,
+    target_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
+        out.write_value(service.discard(target)?);
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`.
+///
+/// `spans`, unless null, receives where each lock lies in `out`, for callers who decode them one by one or on several threads.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, spans: *mut Spans, error: *mut Buffer) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+        // SAFETY: as required of the caller.
+        unsafe { write_listing(service.list()?, out, spans) };
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
+/// released locks, and `spans` their places, as in `atlock_list`.
+///
+/// On an error some may have been released; calling again releases the rest.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_unlock_by_pull(
+    handle: *const Service,
+    repo: *const u8,
+    repo_len: usize,
+    pull_num: i64,
+    out: *mut Buffer,
+    spans: *mut Spans,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, repo) = unsafe { (service(handle)?, Out::new("out", out)?, text("repo", repo, repo_len)?) };
+        // SAFETY: as required of the caller.
+        unsafe { write_listing(service.unlock_by_pull(repo, pull_num)?, out, spans) };
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}

@@ -1,0 +1,68 @@
+//! The status codes. Append-only: a number keeps its meaning for good.
+
+use crate::error::Code;
+
+/// Success.
+pub const ATLOCK_OK: i32 = 0;
+/// A null pointer, text that is not UTF-8, a number out of range.
+pub const ATLOCK_INVALID_ARGUMENT: i32 = 1;
+/// The JSON given cannot be read; the text names the byte offset.
+pub const ATLOCK_INVALID_JSON: i32 = 2;
+/// The input is over a limit: a lock 1 MiB, a pull status 16 MiB, a key 16 KiB.
+pub const ATLOCK_TOO_LARGE: i32 = 3;
+/// The configuration is wrong; the text names file, line and key.
+pub const ATLOCK_INVALID_CONFIG: i32 = 4;
+/// A known setting or call that this build does not support.
+pub const ATLOCK_UNSUPPORTED: i32 = 5;
+/// The handle was closed.
+pub const ATLOCK_CLOSED: i32 = 6;
+/// The data folder is in use by another process.
+pub const ATLOCK_STORE_BUSY: i32 = 7;
+/// The data folder cannot be written.
+pub const ATLOCK_STORE_NOT_WRITABLE: i32 = 8;
+/// The data folder was written by a newer version.
+pub const ATLOCK_STORE_NEWER_FORMAT: i32 = 9;
+/// The data folder is damaged; nothing was changed in it.
+pub const ATLOCK_STORE_DAMAGED: i32 = 10;
+/// An I/O error: the store refuses everything until it is opened again.
+pub const ATLOCK_STORE_FAILED: i32 = 11;
+/// The entry asked for cannot be read. It stays, and so does its lock.
+pub const ATLOCK_ENTRY_UNREADABLE: i32 = 12;
+/// Redis cannot be reached.
+pub const ATLOCK_UNREACHABLE: i32 = 13;
+/// Redis refused the user name or password.
+pub const ATLOCK_AUTHENTICATION: i32 = 14;
+/// The Redis user lacks a permission.
+pub const ATLOCK_PERMISSION: i32 = 15;
+/// The TLS handshake failed.
+pub const ATLOCK_TLS: i32 = 16;
+/// This Redis is a read-only replica.
+pub const ATLOCK_READ_ONLY: i32 = 17;
+/// The deadline passed, and nothing was changed.
+pub const ATLOCK_TIMEOUT: i32 = 18;
+/// The deadline passed or the reply was lost: the change may or may not have happened.
+pub const ATLOCK_OUTCOME_UNKNOWN: i32 = 19;
+/// Too few replicas confirmed the grant in time; it was taken back.
+pub const ATLOCK_NOT_REPLICATED: i32 = 20;
+/// A store answered something that this version does not understand.
+pub const ATLOCK_PROTOCOL: i32 = 21;
+/// The host store's callback reported an error.
+pub const ATLOCK_HOST_STORE: i32 = 22;
+/// A bug: the library panicked, and the panic was stopped at its border.
+pub const ATLOCK_INTERNAL: i32 = 23;
+
+/// The C code of each error: one number, two spellings, held together at compile time.
+macro_rules! same_numbers {
+    ($($name:ident = $code:ident),* $(,)?) => { $(const _: () = assert!($name == Code::$code as i32);)* };
+}
+
+same_numbers! {
+    ATLOCK_INVALID_ARGUMENT = InvalidArgument, ATLOCK_INVALID_JSON = InvalidJson, ATLOCK_TOO_LARGE = TooLarge,
+    ATLOCK_INVALID_CONFIG = InvalidConfig, ATLOCK_UNSUPPORTED = Unsupported, ATLOCK_CLOSED = Closed,
+    ATLOCK_STORE_BUSY = StoreBusy, ATLOCK_STORE_NOT_WRITABLE = StoreNotWritable,
+    ATLOCK_STORE_NEWER_FORMAT = StoreNewerFormat, ATLOCK_STORE_DAMAGED = StoreDamaged, ATLOCK_STORE_FAILED = StoreFailed,
+    ATLOCK_ENTRY_UNREADABLE = EntryUnreadable, ATLOCK_UNREACHABLE = Unreachable, ATLOCK_AUTHENTICATION = Authentication,
+    ATLOCK_PERMISSION = Permission, ATLOCK_TLS = Tls, ATLOCK_READ_ONLY = ReadOnly, ATLOCK_TIMEOUT = Timeout,
+    ATLOCK_OUTCOME_UNKNOWN = OutcomeUnknown, ATLOCK_NOT_REPLICATED = NotReplicated, ATLOCK_PROTOCOL = Protocol,
+    ATLOCK_HOST_STORE = HostStore, ATLOCK_INTERNAL = Internal,
+}

@@ -1,0 +1,329 @@
+//! The safe Rust API: one type, one method for each operation of Atlantis's database. The C ABI and the command line are
+//! thin layers over it.
+//!
+//! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::model`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::clock::{Call, Calls, Clock};
+use crate::config::{Config, Mode};
+use crate::error::{Code, Error, Result};
+use crate::hybrid::Router;
+use crate::key::{Fields, Target};
+use crate::model::{ProjectLock, PullRef, parse_json};
+use crate::stats::{Snapshot, Stats};
+use crate::store::host::HostStore;
+use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+
+/// The largest lock, in bytes of JSON.
+pub const MAX_LOCK_BYTES: usize = 1 << 20;
+/// The largest pull status, in bytes of JSON.
+pub const MAX_PULL_STATUS_BYTES: usize = 16 << 20;
+/// The longest key of a lock, command or pull status, in bytes.
+pub const MAX_KEY_BYTES: usize = 16 << 10;
+
+/// The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
+/// others work.
+#[derive(Debug)]
+pub struct Service {
+    router: Router,
+    calls: Calls,
+    stats: Stats,
+    enhanced_enabled: bool,
+    closed: AtomicBool,
+}
+
+/// What an operator sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Version of the library.
+    pub version: &'static str,
+    /// `strict` or `native`.
+    pub mode: String,
+    /// Whether the enhanced store is enabled.
+    pub enhanced_enabled: bool,
+    /// This instance's identity, as it stands in Redis beside the locks that it took.
+    pub instance: String,
+    /// The counters.
+    #[serde(flatten)]
+    pub counters: Snapshot,
+    /// Conditions that endanger a promise; empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+/// Whether the store that decides answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Health {
+    /// `healthy` or `unhealthy`.
+    pub overall: &'static str,
+    /// Which store it is: `legacy` or `enhanced`.
+    pub store: &'static str,
+    /// How long it took to answer, in milliseconds.
+    pub response_time_ms: f64,
+    /// What is wrong, when it is not healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The JSON by which a caller names a lock: any JSON object with a lock's `Project` and `Workspace` (a whole lock too), or
+/// `{"Key": "…"}`.
+#[derive(Debug, Deserialize)]
+struct TargetJson<'a> {
+    #[serde(borrow, rename = "Key")]
+    key: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, rename = "Project")]
+    project: Option<ProjectJson<'a>>,
+    #[serde(borrow, rename = "Workspace", default)]
+    workspace: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ProjectJson<'a> {
+    #[serde(borrow, rename = "ProjectName", default)]
+    name: std::borrow::Cow<'a, str>,
+    #[serde(borrow, rename = "RepoFullName")]
+    repo: std::borrow::Cow<'a, str>,
+    #[serde(borrow, rename = "Path")]
+    path: std::borrow::Cow<'a, str>,
+}
+
+impl Service {
+    /// Opens the stores that the configuration names.
+    ///
+    /// `host` is the legacy store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
+    pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
+        let calls = Calls::new(Arc::clone(&clock))?;
+        let router = Router::open(config, host, &calls.instance(), clock)?;
+        let enhanced_enabled = config.locking.enhanced.enabled;
+        Ok(Service { router, calls, stats: Stats::default(), enhanced_enabled, closed: AtomicBool::new(false) })
+    }
+
+    /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
+    ///
+    /// It is not safe to assume that the lock is held until it is released here: an operator may release it. Whoever must
+    /// know compares the fencing token.
+    ///
+    /// Errors: `InvalidJson`, `TooLarge`; `EntryUnreadable` if what holds the key is not a lock (the key stays taken);
+    /// `OutcomeUnknown` if the lock may have been taken; those of the store.
+    pub fn try_lock(&self, lock: &[u8]) -> Result<Granted> {
+        limit("a lock", lock.len(), MAX_LOCK_BYTES)?;
+        let parsed = ProjectLock::parse(lock)?;
+        let key = parsed.fields().key();
+        limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
+        let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
+        let granted = self.run(|store, call| store.grant(&grant, call))?;
+        if let Granted::Held { value } = &granted {
+            ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
+        }
+        Ok(granted)
+    }
+
+    /// Releases the lock named by `target` (JSON, see [`Service::get_lock`]) and returns it; `None` if there is none.
+    ///
+    /// Errors: `InvalidJson`; `EntryUnreadable` if what holds the key is not a lock (it stays); those of the store.
+    pub fn unlock(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
+        let target = TargetJson::parse(target)?;
+        let target = target.target()?;
+        self.run(|store, call| store.release(&Release::of(&target), call))
+    }
+
+    /// The same as [`Service::unlock`], but only if pull `num` holds the lock; `None` otherwise.
+    pub fn unlock_if_owned_by_pull(&self, target: &[u8], num: i64) -> Result<Option<Vec<u8>>> {
+        let target = TargetJson::parse(target)?;
+        let target = target.target()?;
+        self.run(|store, call| store.release(&Release::of(&target).only_if_held_by(num), call))
+    }
+
+    /// The lock named by `target`, or `None`.
+    ///
+    /// `target` is JSON: an object with the fields `Project` and `Workspace` of a lock, or `{"Key": "repo/path/workspace/project"}`.
+    /// Errors: `InvalidJson`; `EntryUnreadable` if what holds the key is not a lock; those of the store.
+    pub fn get_lock(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
+        let target = TargetJson::parse(target)?;
+        let target = target.target()?;
+        let key = LockKey::Project(target.key());
+        let Some(value) = self.run(|store, call| store.get(key, call))? else { return Ok(None) };
+        let lock = ProjectLock::parse(&value).map_err(|e| unreadable(&key, &e))?;
+        let admitted = target.admits(lock.fields());
+        Ok(admitted.then_some(value))
+    }
+
+    /// Removes whatever is stored at the key of `target`, readable or not, and returns it: an operator's last resort.
+    pub fn discard(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
+        let target = TargetJson::parse(target)?;
+        let target = target.target()?;
+        self.run(|store, call| store.discard(LockKey::Project(target.key()), call))
+    }
+
+    /// All project locks, and beside them the entries that cannot be read.
+    pub fn list(&self) -> Result<Listing> {
+        self.run(|store, call| store.list(call))
+    }
+
+    /// Releases every lock that pull `num` of exactly this repository holds, and returns them.
+    pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
+        limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
+        self.run(|store, call| store.release_by_pull(PullRef { repo, num }, call))
+    }
+
+    /// Takes the global lock of a command; `lock` is a `command.Lock` in JSON.
+    pub fn lock_command(&self, name: &str, lock: &[u8]) -> Result<Granted> {
+        limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
+        let key = command_key(name)?;
+        check_json(lock)?;
+        let granted = self.run(|store, call| store.grant(&Grant { key, pull: None, value: lock }, call))?;
+        if let Granted::Held { value } = &granted {
+            check_json(value).map_err(|e| unreadable(&key, &e))?;
+        }
+        Ok(granted)
+    }
+
+    /// Releases the global lock of a command and returns it; `None` if there is none.
+    pub fn unlock_command(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let release = Release { key: command_key(name)?, fields: None, pull_num: None };
+        self.run(|store, call| store.release(&release, call))
+    }
+
+    /// The global lock of a command, or `None`.
+    pub fn check_command_lock(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let key = command_key(name)?;
+        let value = self.run(|store, call| store.get(key, call))?;
+        if let Some(value) = &value {
+            check_json(value).map_err(|e| unreadable(&key, &e))?;
+        }
+        Ok(value)
+    }
+
+    /// The pull status at `key` (`{hostname}::{repo}::{num}`), byte for byte and unchecked, or `None`.
+    pub fn pull_status(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
+        self.run(|store, call| store.pull_status(key, call))
+    }
+
+    /// Replaces (`None`: deletes) the pull status at `key` if it is as expected; otherwise says what is there.
+    pub fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>) -> Result<Swap> {
+        limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
+        if let Some(new) = new {
+            limit("a pull status", new.len(), MAX_PULL_STATUS_BYTES)?;
+            check_json(new)?;
+        }
+        self.run(|store, call| store.swap_pull_status(key, expected, new, call))
+    }
+
+    /// Whether the store that decides answers and could be written.
+    pub fn ping(&self) -> Result<()> {
+        self.run(|store, call| store.ping(call))
+    }
+
+    /// Mode, counters, warnings. Asks no store.
+    pub fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            mode: self.router.mode().to_string(),
+            enhanced_enabled: self.enhanced_enabled,
+            instance: self.calls.instance(),
+            counters: self.stats.snapshot(),
+            warnings: self.router.store().warnings(),
+        }
+    }
+
+    /// Asks the store, and tells how it answered.
+    pub fn health(&self) -> Health {
+        let start = Instant::now();
+        let answer = self.ping();
+        Health {
+            overall: if answer.is_ok() { "healthy" } else { "unhealthy" },
+            store: if self.router.mode() == Mode::Native { "enhanced" } else { "legacy" },
+            response_time_ms: start.elapsed().as_secs_f64() * 1e3,
+            error: answer.err().map(|e| e.message().to_owned()),
+        }
+    }
+
+    /// Stops everything. Calls under way end; later ones answer with an error of code `Closed`. Closing twice is harmless.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.router.store().close()
+    }
+
+    fn run<T>(&self, operation: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Closed, "the locking layer is closed: open it again to use it"));
+        }
+        let answer = operation(self.router.store(), &self.calls.within(self.timeout()));
+        self.stats.count(self.router.mode() == Mode::Native, answer.is_err());
+        answer
+    }
+
+    fn timeout(&self) -> Duration {
+        self.router.timeout()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // The store has nowhere to report to any more; every acknowledged change is durable already.
+        let _ = self.close();
+    }
+}
+
+impl<'a> TargetJson<'a> {
+    fn parse(json: &'a [u8]) -> Result<TargetJson<'a>> {
+        limit("a lock's name", json.len(), MAX_LOCK_BYTES)?;
+        parse_json(json)
+    }
+
+    fn target(&self) -> Result<Target<'_>> {
+        let target = match (&self.key, &self.project) {
+            (Some(key), None) => Target::by_key(key.as_ref()),
+            (None, Some(project)) => Target::by_fields(Fields {
+                repo: &project.repo,
+                path: &project.path,
+                workspace: &self.workspace,
+                project: &project.name,
+            }),
+            _ => {
+                return Err(Error::new(
+                    Code::InvalidJson,
+                    r#"a lock is named by {"Project": {"RepoFullName": …, "Path": …, "ProjectName": …}, "Workspace": …} or by {"Key": …}"#,
+                ));
+            }
+        };
+        limit("a lock's key", target.key().len(), MAX_KEY_BYTES)?;
+        Ok(target)
+    }
+}
+
+fn command_key(name: &str) -> Result<LockKey<'_>> {
+    limit("a command's name", name.len(), MAX_KEY_BYTES)?;
+    if name.is_empty() {
+        return Err(Error::new(Code::InvalidArgument, "the command's name is empty"));
+    }
+    Ok(LockKey::Command(name))
+}
+
+fn check_json(json: &[u8]) -> Result<()> {
+    parse_json::<&RawValue>(json).map(drop)
+}
+
+fn limit(what: &str, bytes: usize, most: usize) -> Result<()> {
+    if bytes > most {
+        return Err(Error::new(Code::TooLarge, format!("{what} of {bytes} bytes is over the limit of {most}")));
+    }
+    Ok(())
+}
+
+fn unreadable(key: &LockKey<'_>, cause: &Error) -> Error {
+    Error::new(
+        Code::EntryUnreadable,
+        format!(
+            "{key} is taken by an entry that cannot be read, and stays taken: {cause}; see it with `atlock get`, remove it with `atlock discard`"
+        ),
+    )
+}

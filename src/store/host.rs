@@ -1,0 +1,313 @@
+//! A store that the program which links the library brings along, behind one callback: Atlantis's own BoltDB code, or
+//! anything a C program likes.
+//!
+//! Every operation is one call with JSON in and JSON out. The operations are those of [`Store`]:
+//!
+//! | op | in | out |
+//! |---|---|---|
+//! | 1 grant | `{"key":K,"value":V}` | `{"granted":true,"token":N}` or `{"granted":false,"value":V}` |
+//! | 2 release | `{"key":K,"fields":F or null,"pull_num":N or null}` | `V` or `null` |
+//! | 3 discard | `{"key":K}` | `V` or `null` |
+//! | 4 get | `{"key":K}` | `V` or `null` |
+//! | 5 list | `{}` | `[V,…]` |
+//! | 6 release_by_pull | `{"repo":R,"num":N}` | `[V,…]` |
+//! | 7 pull_status | `{"key":R}` | `V` or `null` |
+//! | 8 swap_pull_status | `{"key":R,"expected":{"any":true} or {"value":V or null},"new":V or null}` | `{"swapped":true}` or `{"swapped":false,"value":V or null}` |
+//! | 9 ping | `{}` | anything |
+//!
+//! K is `{"project":"repo/path/workspace/project"}` or `{"command":"apply"}`; F is `{"repo":…,"path":…,"workspace":…,"project":…}`;
+//! V is the stored JSON, verbatim. The host store keeps the invariants of [`crate::store`]; they cannot be checked from here.
+
+use std::ffi::c_void;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::capi::buffer::Buffer;
+use crate::clock::Call;
+use crate::error::{Code, Error, Result};
+use crate::model::{ProjectLock, PullRef, parse_json};
+
+/// Version of the callback struct below.
+pub const HOST_STORE_ABI_VERSION: u32 = 1;
+
+/// Take a lock if it is free.
+pub const OP_GRANT: u32 = 1;
+/// Release a lock if it is the one meant.
+pub const OP_RELEASE: u32 = 2;
+/// Remove whatever is at a key.
+pub const OP_DISCARD: u32 = 3;
+/// Read what is at a key.
+pub const OP_GET: u32 = 4;
+/// Read every project lock.
+pub const OP_LIST: u32 = 5;
+/// Release every project lock of a pull.
+pub const OP_RELEASE_BY_PULL: u32 = 6;
+/// Read a pull status.
+pub const OP_PULL_STATUS: u32 = 7;
+/// Replace a pull status if it is as expected.
+pub const OP_SWAP_PULL_STATUS: u32 = 8;
+/// Tell whether the store works.
+pub const OP_PING: u32 = 9;
+
+/// A host store as a C program passes it in.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HostStoreCallbacks {
+    /// `ATLOCK_HOST_STORE_ABI_VERSION`.
+    pub abi_version: u32,
+    /// Passed to both functions; theirs.
+    pub ctx: *mut c_void,
+    /// Does the operation `op`, `ATLOCK_OP_…`, whose JSON is described in docs/host-store.md. `input` is valid during the
+    /// call only. Returns 0 and fills `output`, or anything else and fills `error` with a text, each with
+    /// `atlock_buffer_assign`. Called from any thread, from several at once; must not unwind. Never null.
+    pub call: Option<
+        unsafe extern "C" fn(
+            ctx: *mut c_void,
+            op: u32,
+            input: *const u8,
+            input_len: usize,
+            output: *mut Buffer,
+            error: *mut Buffer,
+        ) -> i32,
+    >,
+    /// Called once, after the last `call`, also when opening fails. May be null.
+    pub release: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
+}
+
+/// A store behind [`HostStoreCallbacks`].
+#[derive(Debug)]
+pub struct HostStore {
+    callbacks: HostStoreCallbacks,
+    closed: Mutex<bool>,
+}
+
+// SAFETY: the callbacks' contract is that both may be called from any thread, `call` from several at once.
+#[allow(unsafe_code)]
+unsafe impl Send for HostStore {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for HostStore {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum KeyJson<'a> {
+    Project(&'a str),
+    Command(&'a str),
+}
+
+impl<'a> From<LockKey<'a>> for KeyJson<'a> {
+    fn from(key: LockKey<'a>) -> KeyJson<'a> {
+        match key {
+            LockKey::Project(key) => KeyJson::Project(key),
+            LockKey::Command(name) => KeyJson::Command(name),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyIn<'a> {
+    key: KeyJson<'a>,
+}
+
+#[derive(Serialize)]
+struct GrantIn<'a> {
+    key: KeyJson<'a>,
+    value: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct GrantOut<'a> {
+    granted: bool,
+    #[serde(default)]
+    token: u64,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct ReleaseIn<'a> {
+    key: KeyJson<'a>,
+    fields: Option<FieldsJson<'a>>,
+    pull_num: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct FieldsJson<'a> {
+    repo: &'a str,
+    path: &'a str,
+    workspace: &'a str,
+    project: &'a str,
+}
+
+#[derive(Serialize)]
+struct PullIn<'a> {
+    repo: &'a str,
+    num: i64,
+}
+
+#[derive(Serialize)]
+struct StatusIn<'a> {
+    key: &'a str,
+}
+
+#[derive(Serialize)]
+struct SwapIn<'a> {
+    key: &'a str,
+    expected: ExpectedJson<'a>,
+    new: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ExpectedJson<'a> {
+    Any(bool),
+    Value(Option<&'a RawValue>),
+}
+
+#[derive(Deserialize)]
+struct SwapOut<'a> {
+    swapped: bool,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+}
+
+impl HostStore {
+    /// Takes the callbacks over: `release` will be called, also when this fails.
+    ///
+    /// Errors: `Unsupported` for another version of the struct, `InvalidArgument` for a null `call`.
+    pub fn new(callbacks: HostStoreCallbacks) -> Result<HostStore> {
+        let store = HostStore { callbacks, closed: Mutex::new(false) };
+        if callbacks.abi_version != HOST_STORE_ABI_VERSION {
+            let found = callbacks.abi_version;
+            return Err(Error::new(
+                Code::Unsupported,
+                format!("the host store's abi_version is {found}; this library speaks {HOST_STORE_ABI_VERSION}"),
+            ));
+        }
+        if callbacks.call.is_none() {
+            return Err(Error::new(Code::InvalidArgument, "the host store's call is null"));
+        }
+        Ok(store)
+    }
+
+    #[allow(unsafe_code)]
+    fn call(&self, op: u32, input: &impl Serialize) -> Result<Vec<u8>> {
+        if *self.closed.lock() {
+            return Err(Error::new(Code::Closed, "the host store is closed"));
+        }
+        let input = serde_json::to_vec(input).map_err(|e| Error::new(Code::Internal, format!("host store, op {op}: {e}")))?;
+        let Some(call) = self.callbacks.call else {
+            return Err(Error::new(Code::InvalidArgument, "the host store's call is null"));
+        };
+        let (mut output, mut error) = (Buffer::EMPTY, Buffer::EMPTY);
+        // SAFETY: `call` and `ctx` are as the host passed them; the pointers are valid during the call.
+        let status = unsafe { call(self.callbacks.ctx, op, input.as_ptr(), input.len(), &raw mut output, &raw mut error) };
+        let (output, error) = (output.take(), error.take());
+        if status != 0 {
+            let text = String::from_utf8_lossy(&error);
+            return Err(Error::new(Code::HostStore, format!("the host store failed in op {op} (status {status}): {text}")));
+        }
+        Ok(output)
+    }
+
+    fn value(&self, op: u32, input: &impl Serialize) -> Result<Option<Vec<u8>>> {
+        let output = self.call(op, input)?;
+        Ok(read::<Option<&RawValue>>(op, &output)?.map(raw_bytes))
+    }
+
+    fn listing(&self, op: u32, input: &impl Serialize) -> Result<Listing> {
+        let output = self.call(op, input)?;
+        let mut listing = Listing::default();
+        for value in read::<Vec<&RawValue>>(op, &output)? {
+            match ProjectLock::parse(value.get().as_bytes()) {
+                Ok(_) => listing.push(value.get().as_bytes()),
+                Err(e) => listing.push_unreadable("(of the host store)", e.message()),
+            }
+        }
+        Ok(listing)
+    }
+}
+
+impl Drop for HostStore {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        if let Some(release) = self.callbacks.release {
+            // SAFETY: the store is unreachable, so this comes after the last `call`, and once.
+            unsafe { release(self.callbacks.ctx) };
+        }
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(op: u32, output: &'a [u8]) -> Result<T> {
+    parse_json(output).map_err(|e| Error::new(Code::Protocol, format!("the host store's answer to op {op}: {e}")))
+}
+
+fn raw_bytes(value: &RawValue) -> Vec<u8> {
+    value.get().as_bytes().to_vec()
+}
+
+impl Store for HostStore {
+    fn grant(&self, grant: &Grant<'_>, _call: &Call) -> Result<Granted> {
+        let output = self.call(OP_GRANT, &GrantIn { key: grant.key.into(), value: parse_json(grant.value)? })?;
+        let GrantOut { granted, token, value } = read(OP_GRANT, &output)?;
+        match (granted, value) {
+            (true, _) => Ok(Granted::Yes { token }),
+            (false, Some(value)) => Ok(Granted::Held { value: raw_bytes(value) }),
+            (false, None) => Err(Error::new(Code::Protocol, "the host store refused a lock without telling the holder")),
+        }
+    }
+
+    fn release(&self, release: &Release<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
+        let fields =
+            release.fields.map(|f| FieldsJson { repo: f.repo, path: f.path, workspace: f.workspace, project: f.project });
+        self.value(OP_RELEASE, &ReleaseIn { key: release.key.into(), fields, pull_num: release.pull_num })
+    }
+
+    fn discard(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
+        self.value(OP_DISCARD, &KeyIn { key: key.into() })
+    }
+
+    fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
+        self.value(OP_GET, &KeyIn { key: key.into() })
+    }
+
+    fn list(&self, _call: &Call) -> Result<Listing> {
+        self.listing(OP_LIST, &serde_json::json!({}))
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, _call: &Call) -> Result<Listing> {
+        self.listing(OP_RELEASE_BY_PULL, &PullIn { repo: pull.repo, num: pull.num })
+    }
+
+    fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
+        self.value(OP_PULL_STATUS, &StatusIn { key })
+    }
+
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, _call: &Call) -> Result<Swap> {
+        let expected = match expected {
+            Expected::Any => ExpectedJson::Any(true),
+            Expected::Absent => ExpectedJson::Value(None),
+            Expected::Bytes(bytes) => ExpectedJson::Value(Some(parse_json(bytes)?)),
+        };
+        let new = new.map(parse_json).transpose()?;
+        let output = self.call(OP_SWAP_PULL_STATUS, &SwapIn { key, expected, new })?;
+        let SwapOut { swapped, value } = read(OP_SWAP_PULL_STATUS, &output)?;
+        Ok(if swapped { Swap::Done } else { Swap::Conflict(value.map(raw_bytes)) })
+    }
+
+    fn ping(&self, _call: &Call) -> Result<()> {
+        self.call(OP_PING, &serde_json::json!({})).map(drop)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn close(&self) -> Result<()> {
+        *self.closed.lock() = true;
+        Ok(())
+    }
+}
