@@ -340,9 +340,10 @@ func separatorIsRefused(s *scene) error {
 // Entries of an older release can be unreadable. The next plan replaces them;
 // everything else reports them.
 func unreadableStatus(s *scene) error {
-	pull := samplePull()
 	plan := planned("default", ".", "")
-	for _, value := range []string{"not JSON", `{"Projects":7}`, ""} {
+	for i, value := range []string{"not JSON", `{"Projects":7}`, ""} {
+		pull := samplePull()
+		pull.Num = i + 1
 		err := first(
 			func() error { return s.put(Pulls, pullKey(pull), []byte(value)) },
 			func() error {

@@ -235,6 +235,9 @@ func neverTwoHolders(s *scene) error {
 	return listed(s.db)
 }
 
+// holdTime is long enough for another goroutine to come in between.
+const holdTime = 100 * time.Microsecond
+
 // holdOnce takes a lock if it is free, and releases it.
 func holdOnce(database db.Database, lock models.ProjectLock, holders *atomic.Int32) error {
 	acquired, _, err := database.TryLock(lock)
@@ -247,6 +250,7 @@ func holdOnce(database db.Database, lock models.ProjectLock, holders *atomic.Int
 	if now := holders.Add(1); now != 1 {
 		return violated("%d goroutines hold %q at once", now, keyOf(lock))
 	}
+	time.Sleep(holdTime)
 	holders.Add(-1)
 	got, err := database.UnlockIfOwnedByPull(lock.Project, lock.Workspace, lock.Pull.Num)
 	if err != nil {

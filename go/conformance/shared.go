@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -73,13 +74,25 @@ func (b sharedBehaviour) try(t *testing.T, pair Pair, reverse bool) error {
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer func() { _ = one.Close() }()
-	other, err := openOther()
+	s := &sharedScene{one: one, openOther: openOther, raw: storage.Raw}
+	if s.other, err = openOther(); err != nil {
+		return errors.Join(fmt.Errorf("open: %w", err), one.Close())
+	}
+	outcome := b.check(s)
+	return errors.Join(outcome, s.one.Close(), s.other.Close())
+}
+
+// reopenOther stands for a restart of the other database's server.
+func (s *sharedScene) reopenOther() error {
+	if err := s.other.Close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	reopened, err := s.openOther()
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer func() { _ = other.Close() }()
-	return b.check(&sharedScene{one: one, other: other, openOther: openOther, raw: storage.Raw})
+	s.other = reopened
+	return nil
 }
 
 func sharedBehaviours() []sharedBehaviour {
@@ -193,14 +206,8 @@ func sharedRestart(s *sharedScene) error {
 	lock, second := simpleLock("acme/infra", ".", 5), newLock("group/sub/repo", "a/b", "staging", "p", 6)
 	return first(
 		func() error { return allGranted(s.one, lock, second) },
-		func() error {
-			reopened, err := s.openOther()
-			if err != nil {
-				return fmt.Errorf("open: %w", err)
-			}
-			defer func() { _ = reopened.Close() }()
-			return listed(reopened, lock, second)
-		},
+		s.reopenOther,
+		func() error { return listed(s.other, lock, second) },
 		func() error { return listed(s.one, lock, second) },
 		func() error { return releasedByPull(s.one, "acme/infra", 5, lock) },
 	)
