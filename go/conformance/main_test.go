@@ -1,0 +1,13 @@
+package conformance
+
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(Main(m, map[string]Opener{
+		stockRedisOpener:  openStockRedis,
+		atomicRedisOpener: openAtomicRedis,
+	}))
+}
