@@ -3,6 +3,7 @@ module github.com/atlock/atlock/go
 go 1.26.5
 
 require (
+	github.com/go-json-experiment/json v1.27.2
 	github.com/redis/go-redis/v9 v9.17.3
 	github.com/runatlantis/atlantis v0.47.1
 	go.etcd.io/bbolt v1.4.3
