@@ -26,7 +26,8 @@ func pullKey(pull models.PullRequest) (string, error) {
 		return "", fmt.Errorf("vcs hostname %q contains illegal string %q", hostname, pullKeySeparator)
 	}
 	if strings.Contains(repo, pullKeySeparator) {
-		return "", fmt.Errorf("repo name %q contains illegal string %q", repo, pullKeySeparator)
+		// Stock names the host here, too; callers may compare the text.
+		return "", fmt.Errorf("repo name %q contains illegal string %q", hostname, pullKeySeparator)
 	}
 	return fmt.Sprintf("%s::%s::%d", hostname, repo, pull.Num), nil
 }

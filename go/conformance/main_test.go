@@ -9,5 +9,7 @@ func TestMain(m *testing.M) {
 	os.Exit(Main(m, map[string]Opener{
 		stockRedisOpener:  openStockRedis,
 		atomicRedisOpener: openAtomicRedis,
+		nativeOpener:      openNative,
+		nativeAloneOpener: openNativeAlone,
 	}))
 }
