@@ -288,15 +288,20 @@ func (m keyAlone) GetLock(project models.Project, workspace string) (*models.Pro
 type ignoresCase struct{ *memory }
 
 func (m ignoresCase) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
-	all, err := m.List()
-	if err != nil {
+	if err := m.enter(); err != nil {
 		return false, lock, err
 	}
-	for _, held := range all {
-		if strings.EqualFold(keyOf(held), keyOf(lock)) {
-			return false, held, nil
+	for key, value := range m.locks() {
+		if strings.EqualFold(key, keyOf(lock)) {
+			m.leave()
+			holder, err := decodeLock(value)
+			if err != nil {
+				return false, lock, err
+			}
+			return false, *holder, nil
 		}
 	}
+	m.leave()
 	return m.memory.TryLock(lock)
 }
 

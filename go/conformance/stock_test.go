@@ -99,7 +99,7 @@ func TestStockRedisShared(t *testing.T) {
 }
 
 func newBoltStore(t *testing.T) Store {
-	dir := t.TempDir()
+	dir := TempDir(t)
 	return Store{
 		Open: func() (db.Database, error) { return boltdb.New(dir) },
 		Raw:  boltRaw{filepath.Join(dir, "atlantis.db")},
