@@ -103,14 +103,14 @@ func nativeConfig(address string) atlock.Config {
 }
 
 func newSledStore(t *testing.T) Store {
-	folder := t.TempDir()
+	folder := TempDir(t)
 	return Store{Open: func() (db.Database, error) {
 		return atlock.Open(atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: folder}})
 	}}
 }
 
 func newStrictBoltStore(t *testing.T) Store {
-	folder := t.TempDir()
+	folder := TempDir(t)
 	return Store{
 		Open: func() (db.Database, error) {
 			legacy, err := boltdb.New(folder)
