@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,11 +12,13 @@ import (
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
-// direct is strict mode on Atlantis's own store: its code answers, bug for bug. Only counters are kept, and calls after Close
-// fail instead of reaching a closed store.
+// direct is strict mode on Atlantis's own store: its code answers, bug for bug. Only counters are kept, and Close waits for
+// the calls under way, after which calls fail: stock's List reads BoltDB's memory map outside of a transaction, which crashes
+// the process when the file is closed meanwhile.
 type direct struct {
 	legacy     db.Database
-	closed     atomic.Bool
+	open       sync.RWMutex // held for reading by each call
+	closed     bool
 	operations atomic.Uint64
 	errors     atomic.Uint64
 }
@@ -26,17 +29,20 @@ func newDirect(legacy db.Database) *direct {
 
 var errClosed = &Error{Code: capi.Closed, Message: "the locking layer is closed: open it again to use it"}
 
-// begin counts an operation, and fails if the database is closed.
+// begin counts an operation and keeps the database open for it; it fails if the database is closed. After a success, call end.
 func (d *direct) begin() error {
-	if d.closed.Load() {
+	d.open.RLock()
+	if d.closed {
+		d.open.RUnlock()
 		return errClosed
 	}
 	d.operations.Add(1)
 	return nil
 }
 
-// end counts an error.
+// end counts an error and lets Close go on.
 func (d *direct) end(err error) {
+	d.open.RUnlock()
 	if err != nil {
 		d.errors.Add(1)
 	}
@@ -105,9 +111,12 @@ func (d *direct) Ping() error {
 
 // Close closes the legacy store once.
 func (d *direct) Close() error {
-	if d.closed.Swap(true) {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.closed {
 		return nil
 	}
+	d.closed = true
 	return d.legacy.Close()
 }
 
