@@ -6,7 +6,7 @@ package capi
 
 /*
 #cgo CFLAGS: -I${SRCDIR}/../../../include -DATLOCK_NO_DEFAULT_INSTANCE
-#cgo LDFLAGS: ${SRCDIR}/lib/libatlock.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+#cgo LDFLAGS: ${SRCDIR}/../../../target/release/libatlock.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 #cgo noescape atlock_try_lock
 #cgo noescape atlock_unlock
 #cgo noescape atlock_unlock_if_owned_by_pull
