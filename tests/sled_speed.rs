@@ -24,7 +24,7 @@ fn percentile(times: &mut [Duration], percent: usize) -> Duration {
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -34,6 +34,7 @@ fn speed() {
     let folder = tempfile::tempdir_in(".").unwrap();
     let before = resident_kib();
     let store = SledStore::open(folder.path(), system_clock()).unwrap();
+    eprintln!("private memory, empty: {} KiB", resident_kib() - before);
     let mut granted = Vec::new();
     for nth in 0..1_000 {
         let project = format!("p{nth}");
@@ -41,12 +42,12 @@ fn speed() {
         assert!(matches!(grant(&store, fields(&project), nth, PADDING).unwrap(), Granted::Yes { .. }));
         granted.push(start.elapsed());
     }
-    eprintln!("RSS for 1,000 locks: {} KiB", resident_kib() - before);
+    eprintln!("private memory for 1,000 locks: {} KiB", resident_kib() - before);
     eprintln!("grant, one thread: p50 {:?} p99 {:?}", percentile(&mut granted, 50), percentile(&mut granted, 99));
     drop(store);
     let start = Instant::now();
     let store = SledStore::open(folder.path(), system_clock()).unwrap();
-    eprintln!("open with 1,000 locks: {:?}; RSS {} KiB", start.elapsed(), resident_kib() - before);
+    eprintln!("open with 1,000 locks: {:?}; private memory {} KiB", start.elapsed(), resident_kib() - before);
 
     let mut times = Vec::new();
     for nth in 0..1_000 {
