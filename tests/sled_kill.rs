@@ -88,9 +88,9 @@ fn nothing_acknowledged_is_lost() {
         let status = writer.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "round {round}: the writer failed by itself");
         for line in reader.join().unwrap() {
-            // Anything else is the test harness's.
-            let Some(said) = line.strip_prefix("@ ") else { continue };
-            let [what, project, token] = said.split(' ').collect::<Vec<_>>()[..] else { continue };
+            // Other lines are the test harness's, which also begins the line of the first thing said.
+            let Some((_, said)) = line.split_once("@ ") else { continue };
+            let [what, project, token] = said.split(' ').collect::<Vec<_>>()[..] else { panic!("round {round}: {line:?}") };
             let (what, token): (char, u64) = (what.parse().unwrap(), token.parse().unwrap());
             last_said.insert(project.to_owned(), what);
             acknowledged += u64::from(what.is_ascii_uppercase());
