@@ -8,8 +8,8 @@
 //! - A small group, the usual case of a lone change, is written ahead: its writes are also in the meta record, which is
 //!   inserted first, alone. What recovery keeps is always a beginning of the log (`check_contiguity_in_unstable_tail` in
 //!   src/pagecache/iterator.rs), so a tree without the new meta record has none of the writes, and in a tree with it
-//!   [`recover`] makes those that are missing. This costs the bytes twice and saves the manifest, which sled writes and waits
-//!   for on its own: a lone grant takes 40 % less time.
+//!   [`recover`] makes those that are missing. This costs the bytes twice and saves the manifest, a
+//!   write that sled waits for on its own: a lone grant takes a quarter less time.
 
 use sled::IVec;
 
