@@ -52,9 +52,11 @@ fn assert_damaged_and_unchanged(folder: &Path, what: &str) -> Error {
     error
 }
 
+type Damage = fn(&Path);
+
 #[test]
 fn lost_data_is_refused_and_left_alone() {
-    let cases: [(&str, fn(&Path)); 10] = [
+    let cases: [(&str, Damage); 10] = [
         ("log truncated to nothing", |folder| fs::write(folder.join("sled/db"), b"").unwrap()),
         ("log cut in half", |folder| {
             let log = OpenOptions::new().write(true).open(folder.join("sled/db")).unwrap();
@@ -148,10 +150,16 @@ fn leftovers_of_a_kill_do_not_matter() {
     filled(folder.path());
     fs::write(folder.path().join("sled/snap.00000000FFFFFFFF.generating"), b"half").unwrap();
     fs::write(folder.path().join("format.json.new"), b"{").unwrap();
-    fs::create_dir(folder.path().join("rehearsal")).unwrap();
-    fs::write(folder.path().join("rehearsal/db"), b"half").unwrap();
+    fs::create_dir(folder.path().join("sled.saving")).unwrap();
+    fs::write(folder.path().join("sled.saving/db"), b"half").unwrap();
     assert_eq!(open(folder.path()).unwrap().list(&call()).unwrap().len(), LOCKS as usize);
-    assert!(!folder.path().join("rehearsal").exists());
+    assert!(!folder.path().join("sled.saving").exists() && !folder.path().join("sled.saved").exists());
+    // An opening that was cut short while sled repaired, and one that was cut short while the copy was put back.
+    for damage in [(|sled| fs::write(sled.join("db"), b"half").unwrap()) as Damage, |sled| fs::remove_dir_all(sled).unwrap()] {
+        copy_folder(&folder.path().join("sled"), &folder.path().join("sled.saved"));
+        damage(&folder.path().join("sled"));
+        assert_eq!(open(folder.path()).unwrap().list(&call()).unwrap().len(), LOCKS as usize);
+    }
     // A creation that was cut short at any of its steps.
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("sled.creating")).unwrap();

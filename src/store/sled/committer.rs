@@ -1,6 +1,6 @@
 //! The only writer: one thread that turns waiting changes into groups (group commit).
 //!
-//! A group is one sled batch, made durable and then acknowledged. The order is what P2 rests on: apply, flush, sync,
+//! A group is written as one (`group.rs`), made durable and then acknowledged. The order is what P2 rests on: apply, flush, sync,
 //! watermark, acknowledge. A failure on the way ends the store (`health.rs`): nobody is acknowledged after it.
 //!
 //! A change goes through these states, under its own lock: `Waiting` (in the queue; its caller may withdraw it when the
@@ -193,16 +193,16 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, group: &mut [Member], applied: &mut bool) -> Result<()> {
+    fn write(&mut self, members: &mut [Member], applied: &mut bool) -> Result<()> {
         let tree = Arc::clone(&self.tree);
-        let Some((batch, meta)) = tree.read(|db| {
+        let Some(group) = tree.read(|db| {
             let mut tx = Transaction::new(db, self.meta, self.clock.unix_micros());
-            for member in group {
+            for member in members {
                 let before = tx.changes();
                 member.change.make(&mut tx)?;
                 member.changed = tx.changes() > before;
             }
-            Ok(tx.into_batch())
+            Ok(tx.into_group())
         })?
         else {
             // Nothing to write. What these answers rest on is durable: it is the end of an earlier group.
@@ -210,7 +210,8 @@ impl Writer {
         };
         self.step(Step::Apply)?;
         *applied = true;
-        tree.apply(batch)?;
+        let meta = group.meta;
+        tree.apply(group)?;
         self.step(Step::Flush)?;
         tree.flush()?;
         self.step(Step::Sync)?;

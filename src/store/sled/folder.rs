@@ -6,7 +6,8 @@
 //! <dir>/watermark      number of the last acknowledged batch
 //! <dir>/sled/          sled's own files
 //! <dir>/sled.creating/ a store that was not yet created completely; nothing in it was ever acknowledged
-//! <dir>/rehearsal/     a copy of sled/, only while it is checked on opening
+//! <dir>/sled.saving/   a copy of sled/ that is not whole
+//! <dir>/sled.saved/    a copy of sled/, only while sled/ is checked on opening
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};

@@ -55,8 +55,8 @@ impl Meta {
         bytes
     }
 
-    /// Reads the stored form.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Meta> {
+    /// Reads the stored form from the beginning of `bytes`, and returns what is behind it.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Meta, &[u8])> {
         let mut reader = Reader(bytes);
         let meta = (|| {
             if reader.take::<1>()? != [FORMAT] {
@@ -66,37 +66,29 @@ impl Meta {
             let entries = u64::from_be_bytes(reader.take()?);
             let last_token = u64::from_be_bytes(reader.take()?);
             let checksum = u128::from_be_bytes(reader.take()?);
-            reader.0.is_empty().then_some(Meta { sequence, entries, last_token, checksum })
+            Some(Meta { sequence, entries, last_token, checksum })
         })();
-        meta.ok_or_else(|| Error::new(Code::StoreDamaged, "the meta record is not in its format"))
+        let meta = meta.ok_or_else(|| Error::new(Code::StoreDamaged, "the meta record is not in its format"))?;
+        Ok((meta, reader.0))
     }
 
-    /// Reads the tree's meta record and compares it with everything in the tree. `None`: there is no such record, and
-    /// nothing else either.
-    pub(super) fn verified(db: &sled::Db) -> Result<Option<Meta>> {
-        let mut recorded = None;
+    /// Compares itself with everything in the tree.
+    pub(super) fn verify(&self, db: &sled::Db) -> Result<()> {
         let mut found = Meta::default();
         for entry in db.iter() {
             let (key, value) = entry.map_err(|e| Error::new(Code::StoreDamaged, format!("it cannot be read: {e}")))?;
-            if key == META_KEY {
-                recorded = Some(Meta::decode(&value)?);
-            } else {
+            if key != META_KEY {
                 found.add(&key, &value);
             }
         }
-        match recorded {
-            Some(meta) if (meta.entries, meta.checksum) == (found.entries, found.checksum) => Ok(Some(meta)),
-            None if found.entries == 0 => Ok(None),
-            other => {
-                let (said, of) =
-                    (other.map_or("no meta record".to_owned(), |meta| format!("{} entries", meta.entries)), found.entries);
-                let text = format!(
-                    "{of} entries were found where batch {} left {said}, or their checksum differs",
-                    other.map_or(0, |m| m.sequence)
-                );
-                Err(Error::new(Code::StoreDamaged, text))
-            }
+        if (self.entries, self.checksum) == (found.entries, found.checksum) {
+            return Ok(());
         }
+        let text = format!(
+            "{} entries were found where batch {} left {}, or their contents differ",
+            found.entries, self.sequence, self.entries
+        );
+        Err(Error::new(Code::StoreDamaged, text))
     }
 }
 
@@ -132,9 +124,9 @@ mod tests {
         let mut meta = Meta { sequence: 7, last_token: 9, ..Meta::default() };
         meta.add(b"k", b"v");
         let bytes = meta.encode();
-        assert_eq!(Meta::decode(&bytes), Ok(meta));
+        assert_eq!(Meta::decode(&bytes), Ok((meta, &[][..])));
         assert!(Meta::decode(&bytes[1..]).is_err());
-        assert!(Meta::decode(&[bytes, vec![0]].concat()).is_err());
+        assert_eq!(Meta::decode(&[bytes, vec![7]].concat()), Ok((meta, &[7][..])));
     }
 
     #[test]

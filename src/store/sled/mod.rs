@@ -9,10 +9,7 @@
 //! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`opening.rs`).
 //!
 //! Faults survived without losing anything acknowledged: kill -9 at any point, power loss, a full disk, a failed or torn
-//! write. A batch comes back whole or not at all: sled writes a manifest with the log position of the batch's last record
-//! before its records, and recovery stops in front of a batch whose end it does not find (sled 0.34.7: `Tree::apply_batch` in
-//! src/tree.rs, `PageCache::pin_log` in src/pagecache/mod.rs, `LogRead::BatchManifest` in src/pagecache/iterator.rs). That
-//! holds for records inside the log, so none is ever long enough to leave it (`record.rs`).
+//! write. A group of changes comes back whole or not at all (`group.rs`).
 //!
 //! Faults detected, and refused with a text that says what to do: a damaged, truncated, emptied or older `sled/` beside
 //! its watermark; a missing file. Not detected: the whole folder replaced by an older copy of itself.
@@ -42,6 +39,7 @@ use crate::model::{ProjectLock, PullRef};
 
 mod committer;
 mod folder;
+mod group;
 mod health;
 mod meta;
 mod opening;
@@ -81,8 +79,8 @@ pub struct SledStore {
 impl SledStore {
     /// Opens the store in the folder `dir`, or creates both, for this user alone.
     ///
-    /// It starts a thread, and sled starts a few for the whole process. Opening reads everything twice, and needs free disk
-    /// space for a second copy for as long as it takes.
+    /// It starts a thread, and sled starts a few for the whole process. Opening needs free disk space for a second copy of
+    /// the data for as long as it takes.
     ///
     /// Errors: `StoreBusy`, at once, if it is open already, here or in another process; `StoreNotWritable`;
     /// `StoreNewerFormat`; `StoreDamaged` if anything that was acknowledged is not there (nothing is changed then).

@@ -1,8 +1,10 @@
 //! Opening: nothing is answered before everything that was ever acknowledged is known to be there.
 //!
 //! sled repairs while it opens: it cuts the log at the first record that it cannot read, zeroes what is behind, and deletes
-//! files. On a damaged store that would destroy what a backup tool could still read. So a copy is opened first (the
-//! rehearsal) and checked; only if it is whole is the store itself opened, and checked again.
+//! files. On a damaged store that would destroy what a backup tool could still read. So sled's files are copied first, and
+//! put back if the check fails: `sled.saving/` becomes `sled.saved/` when the copy is whole, and a `sled.saved/` found on
+//! opening means that an opening was cut short before its check, so it is put back then. It is gone, durably, before
+//! anything is acknowledged.
 //!
 //! The check: the tree matches its meta record (`meta.rs`), and is not behind the watermark (`watermark.rs`).
 //!
@@ -15,6 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::folder::{Folder, create_private_dir, remove_dir, sync_dir};
+use super::group;
 use super::health::panicked;
 use super::meta::Meta;
 use super::record::{META_KEY, SEGMENT};
@@ -39,17 +42,20 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path) -> Result<Opened> {
     let folder = Folder::lock(dir)?;
     let complete = folder.has_format()?;
+    put_back(&folder).map_err(|e| folder.not_writable(&e))?;
     if !complete && !folder.path("sled").exists() {
         refuse_if_emptied(&folder)?;
         create(&folder)?;
     }
     let (watermark, acknowledged) = open_watermark(&folder)?;
-    rehearse(&folder, acknowledged)?;
-    let opened = open_for_good(folder, watermark, acknowledged)?;
-    if !complete {
-        finish_creation(&opened)?;
+    save(&folder)?;
+    match open_checked(&folder, complete, acknowledged) {
+        Ok((db, meta)) => finish(folder, db, meta, watermark, complete),
+        Err(error) => {
+            put_back(&folder).map_err(|e| folder.not_writable(&e))?;
+            Err(error)
+        }
     }
-    Ok(opened)
 }
 
 /// No format file and no data: a new folder, or one whose creation was cut short. A watermark above 0 says otherwise.
@@ -79,14 +85,6 @@ fn create(folder: &Folder) -> Result<()> {
     sync_dir(folder.dir()).map_err(io)
 }
 
-/// Data without a format file: the creation was cut short between the two, or the file was deleted.
-fn finish_creation(opened: &Opened) -> Result<()> {
-    if opened.meta.sequence > 0 {
-        return Err(opened.folder.damaged("its format.json is missing"));
-    }
-    opened.folder.write_format().map_err(|e| opened.folder.not_writable(&e))
-}
-
 fn open_watermark(folder: &Folder) -> Result<(Watermark, u64)> {
     match Watermark::open(&folder.path("watermark")) {
         Ok((watermark, Some(acknowledged))) => Ok((watermark, acknowledged)),
@@ -96,49 +94,87 @@ fn open_watermark(folder: &Folder) -> Result<(Watermark, u64)> {
     }
 }
 
-/// Opens a copy and checks it. The copy is gone afterwards, or at the latest when the store is opened again.
-fn rehearse(folder: &Folder, acknowledged: u64) -> Result<()> {
+/// Copies sled's files, durably.
+fn save(folder: &Folder) -> Result<()> {
     if !folder.path("sled/db").is_file() {
         return Err(folder.damaged("its file sled/db is missing"));
     }
-    let copy = folder.path("rehearsal");
-    remove_dir(&copy).and_then(|()| copy_store(&folder.path("sled"), &copy)).map_err(|e| folder.not_writable(&e))?;
-    let checked = open_checked(folder, &copy, acknowledged).map(drop);
-    // A copy that stays behind costs space, nothing else.
-    let _ = remove_dir(&copy);
-    checked
-}
-
-fn open_for_good(folder: Folder, watermark: Watermark, acknowledged: u64) -> Result<Opened> {
-    let store = folder.path("sled");
-    let io = |e: io::Error| folder.not_writable(&e);
-    remove_unfinished_snapshots(&store).map_err(io)?;
-    let (db, meta) = open_checked(&folder, &store, acknowledged)?;
-    // What a killed process left in the page cache counts from now on, so it must be durable from now on.
-    sync_store(&store).map_err(io)?;
-    watermark.advance(meta.sequence).map_err(io)?;
-    let log = File::open(store.join("db")).map_err(io)?;
-    Ok(Opened { folder, db, meta, log, watermark })
-}
-
-fn open_checked(folder: &Folder, store: &Path, acknowledged: u64) -> Result<(sled::Db, Meta)> {
-    let db = open_sled(store).map_err(|e| sled_failed(folder, e))?;
-    let verified = catch_unwind(AssertUnwindSafe(|| Meta::verified(&db))).unwrap_or_else(|panic| Err(panicked(&*panic)));
-    let checked = match verified {
-        Ok(Some(meta)) if meta.sequence >= acknowledged => Ok(meta),
-        Ok(found) => {
-            let sequence = found.map_or(0, |meta| meta.sequence);
-            Err(folder.damaged(format!("it ends with batch {sequence}, but batch {acknowledged} had been acknowledged")))
-        }
-        Err(e) => Err(folder.damaged(e)),
+    let (saving, saved) = (folder.path("sled.saving"), folder.path("sled.saved"));
+    let save = || {
+        remove_dir(&saving)?;
+        copy_store(&folder.path("sled"), &saving)?;
+        sync_store(&saving)?;
+        fs::rename(&saving, saved)?;
+        sync_dir(folder.dir())
     };
-    match checked {
+    save().map_err(|e| {
+        // What was copied is of no use, and the disk may be full.
+        let _ = remove_dir(&saving);
+        folder.not_writable(&e)
+    })
+}
+
+/// Puts sled's files back as they were saved, if they are saved.
+fn put_back(folder: &Folder) -> io::Result<()> {
+    let (saved, store) = (folder.path("sled.saved"), folder.path("sled"));
+    if !saved.exists() {
+        return Ok(());
+    }
+    remove_dir(&store)?;
+    fs::rename(saved, store)?;
+    sync_dir(folder.dir())
+}
+
+/// Forgets the saved files: the store was checked.
+fn forget_saved(folder: &Folder) -> io::Result<()> {
+    // Renamed first: half of a copy must never be put back.
+    fs::rename(folder.path("sled.saved"), folder.path("sled.saving"))?;
+    sync_dir(folder.dir())?;
+    remove_dir(&folder.path("sled.saving"))
+}
+
+/// Opens sled and checks that everything acknowledged is there.
+fn open_checked(folder: &Folder, complete: bool, acknowledged: u64) -> Result<(sled::Db, Meta)> {
+    let store = folder.path("sled");
+    remove_unfinished_snapshots(&store).map_err(|e| folder.not_writable(&e))?;
+    let db = open_sled(&store).map_err(|e| sled_failed(folder, e))?;
+    match check(folder, &db, complete, acknowledged) {
         Ok(meta) => Ok((db, meta)),
         Err(e) => {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
             Err(e)
         }
     }
+}
+
+fn check(folder: &Folder, db: &sled::Db, complete: bool, acknowledged: u64) -> Result<Meta> {
+    let recovered = catch_unwind(AssertUnwindSafe(|| group::recover(db))).unwrap_or_else(|panic| Err(panicked(&*panic)));
+    let meta = recovered.map_err(|e| folder.damaged(e))?.unwrap_or_default();
+    if meta.sequence < acknowledged {
+        let text = format!("it ends with batch {}, but batch {acknowledged} had been acknowledged", meta.sequence);
+        return Err(folder.damaged(text));
+    }
+    // Without a format file and empty: its creation was cut short between the two.
+    if meta.sequence > 0 && !complete {
+        return Err(folder.damaged("its format.json is missing"));
+    }
+    Ok(meta)
+}
+
+/// What a killed process left in the page cache counts from now on, so it must be durable from now on.
+fn finish(folder: Folder, db: sled::Db, meta: Meta, watermark: Watermark, complete: bool) -> Result<Opened> {
+    let finish = || {
+        let store = folder.path("sled");
+        sync_store(&store)?;
+        watermark.advance(meta.sequence)?;
+        if !complete {
+            folder.write_format()?;
+        }
+        forget_saved(&folder)?;
+        File::open(store.join("db"))
+    };
+    let log = finish().map_err(|e| folder.not_writable(&e))?;
+    Ok(Opened { folder, db, meta, log, watermark })
 }
 
 fn open_sled(store: &Path) -> std::result::Result<sled::Db, SledFailure> {

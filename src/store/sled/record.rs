@@ -9,7 +9,7 @@
 //! | `S` pull-status key | entry: a pull status |
 //! | `X` length of an entry's key, that key, number | the entry's value beyond its first [`CHUNK`] bytes |
 //! | `P` length of repo, repo, pull number, token | the key of the project lock that this pull holds |
-//! | `M` | the meta record (`meta.rs`) |
+//! | `M` | the meta record (`meta.rs`), and perhaps the last group's writes (`group.rs`) |
 //!
 //! Lengths and numbers are big-endian and of fixed size, so no key is ever a prefix match of something else: the locks of
 //! `a/b` cannot be mistaken for those of `a/b2` or `a/b/c` (P3).
@@ -37,8 +37,8 @@ const CHUNK: usize = 8 << 10;
 const HEADER: usize = 22;
 const FORMAT: u8 = 1;
 
-// 20 entries a leaf, 257 keys an index node; 64 bytes of sled's own for each, and 1 KiB for the node.
-const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 16 + 64) + 1024 < SEGMENT / 4);
+// 20 entries a leaf, one of them the meta record; 257 keys an index node; 64 bytes of sled's own for each, 1 KiB for the node.
+const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 16 + 64) + super::group::REDO_LIMIT + 1024 < SEGMENT / 4);
 const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
 
 /// The meta record's key.
@@ -87,8 +87,8 @@ fn chunk_key(entry_key: &[u8], number: usize) -> Vec<u8> {
     [b"X", &length_bytes(entry_key.len())[..], entry_key, &length_bytes(number)].concat()
 }
 
-// Both uses are bounded: by KEY_LIMIT, and by VALUE_LIMIT / CHUNK.
-fn length_bytes(length: usize) -> [u8; 4] {
+/// A length or number as it is stored. All are bounded, the largest by [`VALUE_LIMIT`].
+pub(super) fn length_bytes(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
@@ -173,7 +173,14 @@ fn unreadable(key: &[u8]) -> Error {
 /// Takes fixed-size fields off a byte string.
 pub(super) struct Reader<'a>(pub &'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// The next `length` bytes.
+    pub(super) fn take_slice(&mut self, length: u32) -> Option<&'a [u8]> {
+        let (field, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(field)
+    }
+
     /// The next `N` bytes.
     pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;

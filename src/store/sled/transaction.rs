@@ -1,12 +1,13 @@
 //! One group of changes, before it is written: each operation sees the tree as the ones before it in the group left it, and
-//! all of them become one sled batch.
+//! all of them are written together (`group.rs`).
 
 use std::collections::BTreeMap;
 
-use sled::{Batch, IVec};
+use sled::IVec;
 
+use super::group::Group;
 use super::meta::Meta;
-use super::record::{self, Header, META_KEY, Stored};
+use super::record::{self, Header, Stored};
 use super::tree::read_entry;
 use crate::error::Result;
 
@@ -99,21 +100,9 @@ impl<'a> Transaction<'a> {
         Ok(found.into_values().collect())
     }
 
-    /// The batch to apply and the meta record in it; `None` if nothing changed.
-    pub(super) fn into_batch(self) -> Option<(Batch, Meta)> {
-        if self.changes == 0 {
-            return None;
-        }
-        let meta = self.meta.next();
-        let mut batch = Batch::default();
-        for (key, value) in self.staged {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        batch.insert(META_KEY, meta.encode());
-        Some((batch, meta))
+    /// What to write; `None` if nothing changed.
+    pub(super) fn into_group(self) -> Option<Group> {
+        (self.changes > 0).then(|| Group { meta: self.meta.next(), writes: self.staged.into_iter().collect() })
     }
 
     fn stored(&self, key: &[u8]) -> Result<Option<Stored>> {

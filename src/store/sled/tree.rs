@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parking_lot::RwLock;
 use sled::IVec;
 
+use super::group::Group;
 use super::health::Health;
 use super::record::Stored;
 use crate::error::{Code, Error, Result};
 
-/// The tree, until it is closed. Readers share it; applying a batch excludes them, so that a read of several tree entries
-/// sees all of a batch or nothing of it.
+/// The tree, until it is closed. Readers share it; applying a group excludes them, so that a read of several tree entries
+/// sees all of a group or nothing of it.
 pub(super) struct Tree {
     db: RwLock<Option<sled::Db>>,
     health: Health,
@@ -34,10 +35,10 @@ impl Tree {
         self.health.watch(|| f(db.as_ref().ok_or_else(closed)?))
     }
 
-    /// Applies a batch, unseen until it is whole.
-    pub(super) fn apply(&self, batch: sled::Batch) -> Result<()> {
+    /// Applies a group, unseen until it is whole.
+    pub(super) fn apply(&self, group: Group) -> Result<()> {
         let db = self.db.write();
-        db.as_ref().ok_or_else(closed)?.apply_batch(batch).map_err(failed)
+        group.apply(db.as_ref().ok_or_else(closed)?).map_err(failed)
     }
 
     /// Hands everything to the kernel. It is not durable: sled calls sync_file_range, not fsync.
