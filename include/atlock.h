@@ -253,7 +253,7 @@ typedef struct atlock atlock;
  */
 typedef struct atlock_buffer {
     /*
-     The first byte; null when `len` is 0 and nothing was allocated.
+     The first byte. Null when there is nothing, which is not the same as an empty text where a function says so.
      */
     uint8_t *data;
     /*
@@ -647,7 +647,7 @@ int32_t atlock_unlock_by_pull(const struct atlock *handle,
                               struct atlock_buffer *error);
 
 /*
- Reads the pull status at `key`. `out` receives it byte for byte, or nothing (`len` 0) if there is none.
+ Reads the pull status at `key`. `out` receives it byte for byte; its `data` is NULL if there is none.
 
  # Safety
  See the rules at the top of `atlock.h`.
@@ -663,7 +663,7 @@ int32_t atlock_get_pull_status(const struct atlock *handle,
  expected: compare-and-swap.
 
  `expect` is one of `ATLOCK_EXPECT_…`; `expected` counts only with `ATLOCK_EXPECT_BYTES`. `swapped` receives 1, or 0 if the
- current value was another; `current` then receives it (`len` 0: there is none), and is empty otherwise.
+ current value was another; `current` then receives it. Its `data` is NULL if there is none, or if the swap was made.
 
  # Safety
  See the rules at the top of `atlock.h`.

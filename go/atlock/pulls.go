@@ -161,10 +161,13 @@ func (c *core) swapPullStatus(key string, expected, value []byte) (bool, []byte,
 	return swapped, current, err
 }
 
-// takeBytes copies a buffer's bytes and frees it; nil if it is empty.
+// takeBytes copies a buffer's bytes and frees it; nil if it is null.
 func takeBytes(buffer *capi.Buffer) []byte {
+	if buffer.IsNull() {
+		return nil
+	}
 	defer buffer.Free()
-	return append([]byte(nil), buffer.Bytes()...)
+	return append([]byte{}, buffer.Bytes()...)
 }
 
 func decodePullStatus(key string, raw []byte) (*models.PullStatus, error) {

@@ -6,7 +6,7 @@ use crate::store::Span;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Buffer {
-    /// The first byte; null when `len` is 0 and nothing was allocated.
+    /// The first byte. Null when there is nothing, which is not the same as an empty text where a function says so.
     pub data: *mut u8,
     /// How many bytes.
     pub len: usize,

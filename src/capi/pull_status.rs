@@ -15,7 +15,7 @@ pub const ATLOCK_EXPECT_ABSENT: u32 = 1;
 /// The value must be exactly the bytes given.
 pub const ATLOCK_EXPECT_BYTES: u32 = 2;
 
-/// Reads the pull status at `key`. `out` receives it byte for byte, or nothing (`len` 0) if there is none.
+/// Reads the pull status at `key`. `out` receives it byte for byte; its `data` is NULL if there is none.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn atlock_get_pull_status(
     let body = || {
         // SAFETY: as required of the caller.
         let (service, out, key) = unsafe { (service(handle)?, Out::new("out", out)?, text("key", key, key_len)?) };
-        out.write_bytes(service.pull_status(key)?.unwrap_or_default());
+        out.write(optional(service.pull_status(key)?));
         Ok(())
     };
     // SAFETY: as required of the caller.
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn atlock_get_pull_status(
 /// expected: compare-and-swap.
 ///
 /// `expect` is one of `ATLOCK_EXPECT_…`; `expected` counts only with `ATLOCK_EXPECT_BYTES`. `swapped` receives 1, or 0 if the
-/// current value was another; `current` then receives it (`len` 0: there is none), and is empty otherwise.
+/// current value was another; `current` then receives it. Its `data` is NULL if there is none, or if the swap was made.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -70,12 +70,17 @@ pub unsafe extern "C" fn atlock_swap_pull_status(
         let new = (!new_value.is_null()).then_some(new);
         match service.swap_pull_status(key, expectation(expect, expected)?, new)? {
             Swap::Done => (swapped.write(1), current.write(Buffer::EMPTY)),
-            Swap::Conflict(found) => (swapped.write(0), current.write_bytes(found.unwrap_or_default())),
+            Swap::Conflict(found) => (swapped.write(0), current.write(optional(found))),
         };
         Ok(())
     };
     // SAFETY: as required of the caller.
     unsafe { guard(error, body) }
+}
+
+/// A value, which may be empty, or a null buffer.
+fn optional(value: Option<Vec<u8>>) -> Buffer {
+    value.map_or(Buffer::EMPTY, Buffer::from_bytes)
 }
 
 fn expectation(expect: u32, bytes: &[u8]) -> Result<Expected<'_>> {

@@ -15,6 +15,11 @@ func (b *Buffer) Bytes() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(b.buffer.data)), int(b.buffer.len))
 }
 
+// IsNull tells whether there is nothing, as opposed to an empty text.
+func (b *Buffer) IsNull() bool {
+	return b.buffer.data == nil
+}
+
 // Free returns the memory and empties the buffer.
 func (b *Buffer) Free() {
 	if b.buffer.data != nil {

@@ -125,7 +125,7 @@ func (h *Handle) CheckCommandLock(name string) (Buffer, error) {
 	})
 }
 
-// PullStatus reads a pull status; an empty buffer means that there is none.
+// PullStatus reads a pull status; a null buffer means that there is none.
 func (h *Handle) PullStatus(key string) (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t {
 		return C.atlock_get_pull_status(h.handle, text(key), C.size_t(len(key)), out, failure)
@@ -133,7 +133,7 @@ func (h *Handle) PullStatus(key string) (Buffer, error) {
 }
 
 // SwapPullStatus replaces a pull status if it is still expected (nil: if there is none), and tells whether it did. If not,
-// the buffer holds the current one, and is empty if there is none.
+// the buffer holds the current one, and is null if there is none.
 func (h *Handle) SwapPullStatus(key string, expected, newValue []byte) (bool, Buffer, error) {
 	expect := C.uint32_t(C.ATLOCK_EXPECT_BYTES)
 	if expected == nil {
