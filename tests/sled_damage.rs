@@ -107,7 +107,7 @@ fn an_older_copy_of_the_data_is_refused() {
 fn an_entry_that_was_changed_behind_our_back_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
-    let sled = sled::Config::new().path(folder.path().join("sled")).segment_size(1 << 20).open().unwrap();
+    let sled = sled::Config::new().path(folder.path().join("sled")).segment_size(256 << 10).open().unwrap();
     let (key, _) = sled.scan_prefix(b"L").next().unwrap().unwrap();
     sled.remove(key).unwrap();
     sled.flush().unwrap();

@@ -68,7 +68,7 @@ pub type StepHook = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
 
 /// The embedded store. Safe from any thread; see the module's documentation for what it survives.
 ///
-/// Limits: keys and repository names of 1,000 bytes, values of 16 MiB; over them: an error of code `TooLarge`.
+/// Values have at most 16 MiB; a larger one is an error of code `TooLarge`.
 pub struct SledStore {
     dir: PathBuf,
     tree: Arc<Tree>,
@@ -100,7 +100,7 @@ impl SledStore {
     ///
     /// Errors: `Closed`, `StoreFailed`.
     pub fn token(&self, key: LockKey<'_>) -> Result<Option<u64>> {
-        let key = record::lock_key(key)?;
+        let key = record::lock_key(key);
         let stored = self.tree.read(|db| read_entry(db, &key)?.map(|bytes| Stored::decode(&key, bytes)).transpose())?;
         Ok(stored.map(|stored| stored.header.token))
     }
@@ -108,7 +108,7 @@ impl SledStore {
 
 impl Store for SledStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        let key = record::lock_key(grant.key)?;
+        let key = record::lock_key(grant.key);
         // Refusing needs no queue: a lock seen here was held at this moment. That its grant may not be durable yet, or its
         // release may be under way, makes the refusal cautious, not wrong.
         if let Some(value) = self.tree.read(|db| read_value(db, &key))? {
@@ -116,7 +116,7 @@ impl Store for SledStore {
         }
         record::check_length("a value", grant.value.len(), record::VALUE_LIMIT)?;
         let pull_prefix = match grant.key {
-            LockKey::Project(_) => operations::index_prefix(grant.value)?,
+            LockKey::Project(_) => operations::index_prefix(grant.value),
             LockKey::Command(_) => None,
         };
         let value = grant.value.to_vec();
@@ -124,18 +124,18 @@ impl Store for SledStore {
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::lock_key(release.key)?;
+        let key = record::lock_key(release.key);
         let owned = OwnedRelease::from(release);
         self.committer.commit(key.len(), call, move |tx| operations::release(tx, &key, &owned.borrowed()))
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::lock_key(key)?;
+        let key = record::lock_key(key);
         self.committer.commit(key.len(), call, move |tx| operations::discard(tx, &key))
     }
 
     fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::lock_key(key)?;
+        let key = record::lock_key(key);
         self.tree.read(|db| read_value(db, &key))
     }
 
@@ -155,17 +155,17 @@ impl Store for SledStore {
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let prefix = record::pull_prefix(pull)?;
+        let prefix = record::pull_prefix(pull);
         self.committer.commit(prefix.len(), call, move |tx| operations::release_by_pull(tx, &prefix))
     }
 
     fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::status_key(key)?;
+        let key = record::status_key(key);
         self.tree.read(|db| read_value(db, &key))
     }
 
     fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
-        let key = record::status_key(key)?;
+        let key = record::status_key(key);
         let new = new.map(<[u8]>::to_vec);
         record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
         let expected = OwnedExpected::from(expected);

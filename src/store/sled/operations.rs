@@ -6,7 +6,7 @@
 use super::record::{self, Header};
 use super::transaction::Transaction;
 use crate::error::Result;
-use crate::model::{ProjectLock, PullRef};
+use crate::model::ProjectLock;
 use crate::store::{Expected, Granted, Listing, Release, Swap};
 
 /// Takes the lock if it is free. `pull_prefix` is that of the pull that the value names, if it is a project lock's.
@@ -69,19 +69,13 @@ pub(super) fn swap_status(tx: &mut Transaction<'_>, key: &[u8], expected: Expect
 
 fn remove_lock(tx: &mut Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> Result<()> {
     tx.remove_entry(key)?;
-    match index_prefix(value)? {
+    match index_prefix(value) {
         Some(prefix) if header.indexed => tx.remove(record::index_key(&prefix, header.token)),
         _ => Ok(()),
     }
 }
 
 /// The by-pull index prefix of the pull that this value names; `None` if it is not a project lock's JSON.
-pub(super) fn index_prefix(value: &[u8]) -> Result<Option<Vec<u8>>> {
-    match ProjectLock::parse(value) {
-        Ok(lock) => {
-            let PullRef { repo, num } = lock.pull();
-            record::pull_prefix(PullRef { repo, num }).map(Some)
-        }
-        Err(_) => Ok(None),
-    }
+pub(super) fn index_prefix(value: &[u8]) -> Option<Vec<u8>> {
+    ProjectLock::parse(value).ok().map(|lock| record::pull_prefix(lock.pull()))
 }

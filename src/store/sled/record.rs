@@ -17,8 +17,11 @@
 //! An entry is a header of [`HEADER`] bytes and then the caller's bytes unchanged (P4). Long values are cut into chunks
 //! because sled puts a tree node over a quarter of a segment into a file of its own, which it never syncs, and on recovery
 //! skips that one record if the file is gone: a batch would come back in part. With at most 20 entries a leaf (it splits
-//! over 16 and merges below 4), [`CHUNK`] and [`KEY_LIMIT`] keep every leaf, and 257 keys an index node, below that quarter.
+//! over 16 and merges below 4), [`CHUNK`] and [`NAME_LIMIT`] keep every leaf, and 257 keys an index node, below that quarter.
 
+use std::borrow::Cow;
+
+use sha2::{Digest as _, Sha256};
 use sled::IVec;
 
 use crate::error::{Code, Error, Result};
@@ -26,19 +29,22 @@ use crate::model::PullRef;
 use crate::store::LockKey;
 
 /// Size of a segment of sled's log, bytes.
-pub(super) const SEGMENT: usize = 1 << 20;
-/// Longest key of a lock or pull status, and longest repository name of a pull, bytes.
-pub(super) const KEY_LIMIT: usize = 1000;
+pub(super) const SEGMENT: usize = 256 << 10;
+/// Longest name (of a lock, a command, a pull status, a repository) that stands in a key itself, bytes. Of a longer one its
+/// SHA-256 stands there, behind a byte that begins no text.
+const NAME_LIMIT: usize = 200;
+/// Longest key in the tree, that of a by-pull index entry: tag, length, name, pull number, token; bytes.
+const KEY_LIMIT: usize = 1 + 4 + NAME_LIMIT + 8 + 8;
 /// Longest value, bytes.
 pub(super) const VALUE_LIMIT: usize = 16 << 20;
 /// How much of a value one tree entry holds, bytes.
-const CHUNK: usize = 8 << 10;
+const CHUNK: usize = 2 << 10;
 /// Length of an entry's header, bytes.
 const HEADER: usize = 22;
 const FORMAT: u8 = 1;
 
 // 20 entries a leaf, one of them the meta record; 257 keys an index node; 64 bytes of sled's own for each, 1 KiB for the node.
-const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 16 + 64) + super::group::REDO_LIMIT + 1024 < SEGMENT / 4);
+const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 64) + super::group::REDO_LIMIT + 1024 < SEGMENT / 4);
 const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
 
 /// The meta record's key.
@@ -47,7 +53,7 @@ pub(super) const META_KEY: &[u8] = b"M";
 pub(super) const PROJECT_PREFIX: &[u8] = b"L";
 
 /// The tree key of a lock.
-pub(super) fn lock_key(key: LockKey<'_>) -> Result<Vec<u8>> {
+pub(super) fn lock_key(key: LockKey<'_>) -> Vec<u8> {
     match key {
         LockKey::Project(name) => entry_key(b'L', name),
         LockKey::Command(name) => entry_key(b'C', name),
@@ -55,13 +61,20 @@ pub(super) fn lock_key(key: LockKey<'_>) -> Result<Vec<u8>> {
 }
 
 /// The tree key of a pull status.
-pub(super) fn status_key(name: &str) -> Result<Vec<u8>> {
+pub(super) fn status_key(name: &str) -> Vec<u8> {
     entry_key(b'S', name)
 }
 
-fn entry_key(tag: u8, name: &str) -> Result<Vec<u8>> {
-    check_length("a key", name.len(), KEY_LIMIT)?;
-    Ok([&[tag], name.as_bytes()].concat())
+fn entry_key(tag: u8, name: &str) -> Vec<u8> {
+    [&[tag], &*bounded(name)].concat()
+}
+
+/// A name as it stands in a key. Different names stay different: text never begins with 0xff.
+fn bounded(name: &str) -> Cow<'_, [u8]> {
+    if name.len() <= NAME_LIMIT {
+        return Cow::Borrowed(name.as_bytes());
+    }
+    Cow::Owned([&[0xff], &*Sha256::digest(name)].concat())
 }
 
 /// An error of code `TooLarge` if `length` is over `limit`.
@@ -73,9 +86,9 @@ pub(super) fn check_length(what: &str, length: usize, limit: usize) -> Result<()
 }
 
 /// What the by-pull index keys of exactly this pull begin with.
-pub(super) fn pull_prefix(pull: PullRef<'_>) -> Result<Vec<u8>> {
-    check_length("a repository name", pull.repo.len(), KEY_LIMIT)?;
-    Ok([b"P", &length_bytes(pull.repo.len())[..], pull.repo.as_bytes(), &pull.num.to_be_bytes()].concat())
+pub(super) fn pull_prefix(pull: PullRef<'_>) -> Vec<u8> {
+    let repo = bounded(pull.repo);
+    [b"P", &length_bytes(repo.len())[..], &repo, &pull.num.to_be_bytes()].concat()
 }
 
 /// The by-pull index key of the lock with this token.
@@ -199,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_pull_is_never_a_prefix_match_of_another() {
-        let pull = |repo, num| pull_prefix(PullRef { repo, num }).expect("is short enough");
+        let pull = |repo, num| pull_prefix(PullRef { repo, num });
         let names = ["a/b", "a/b2", "a/b/c", "a", "", "a/b\0", "a/b\0\0\0\0\0\0\0\u{1}"];
         let numbers = [0, 1, -1, 256, i64::MIN, i64::MAX, i64::from_be_bytes(*b"aaaaaaaa"), i64::from_be_bytes(*b"/caaaaaa")];
         let all: Vec<Vec<u8>> = names.iter().flat_map(|repo| numbers.iter().map(|num| pull(repo, *num))).collect();
@@ -214,11 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn over_long_input_is_refused() {
-        let long = "x".repeat(KEY_LIMIT + 1);
-        for result in [lock_key(LockKey::Project(&long)), status_key(&long), pull_prefix(PullRef { repo: &long, num: 1 })] {
-            assert_eq!(result.expect_err("is refused").code(), Code::TooLarge);
-        }
+    fn long_names_have_short_keys_of_their_own() {
+        let (short, long) = ("x".repeat(NAME_LIMIT), "x".repeat(NAME_LIMIT + 1));
+        let names = [short.clone(), long.clone(), format!("{long}x"), format!("y{short}")];
+        let keys: std::collections::BTreeSet<_> = names.iter().map(|name| lock_key(LockKey::Project(name))).collect();
+        assert_eq!(keys.len(), names.len());
+        assert!(keys.iter().all(|key| key.len() <= KEY_LIMIT));
+        assert_ne!(lock_key(LockKey::Project(&long)), lock_key(LockKey::Command(&long)));
+        assert!(!pull_prefix(PullRef { repo: &short, num: 1 }).starts_with(&pull_prefix(PullRef { repo: &long, num: 1 })));
+    }
+
+    #[test]
+    fn an_over_long_value_is_refused() {
         assert_eq!(encode(b"L", Header::default(), &vec![0; VALUE_LIMIT + 1]).expect_err("is refused").code(), Code::TooLarge);
     }
 
