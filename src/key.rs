@@ -81,6 +81,11 @@ impl<'a> Target<'a> {
         Target { key, guard }
     }
 
+    /// The lock of exactly these fields, for callers who are known not to guess.
+    pub fn exactly(fields: Fields<'a>) -> Target<'a> {
+        Target { key: fields.key(), guard: Some(fields) }
+    }
+
     /// The key.
     pub fn key(&self) -> &str {
         &self.key
@@ -131,5 +136,6 @@ mod tests {
         assert!(!Target::by_fields(subgroup).admits(guessed));
         assert!(!Target::by_fields(fields("o/r", "a", "b/c", "")).admits(fields("o/r", "a/b", "c", "")));
         assert!(Target::by_key("group/sub/repo/./default/").admits(subgroup));
+        assert!(!Target::exactly(guessed).admits(subgroup));
     }
 }

@@ -132,10 +132,11 @@ impl Service {
         self.run(|store, call| store.release(&Release::of(&target), call))
     }
 
-    /// The same as [`Service::unlock`], but only if pull `num` holds the lock; `None` otherwise.
+    /// The same as [`Service::unlock`], but only if pull `num` holds the lock, and the lock has exactly the fields named: Atlantis
+    /// calls this with a project that it knows, never with one that it guessed from a key. `None` otherwise.
     pub fn unlock_if_owned_by_pull(&self, target: &[u8], num: i64) -> Result<Option<Vec<u8>>> {
         let target = TargetJson::parse(target)?;
-        let target = target.target()?;
+        let target = target.exact_target()?;
         self.run(|store, call| store.release(&Release::of(&target).only_if_held_by(num), call))
     }
 
@@ -279,15 +280,22 @@ impl<'a> TargetJson<'a> {
         parse_json(json)
     }
 
+    /// The lock that is meant when the fields may be guessed from a key.
     fn target(&self) -> Result<Target<'_>> {
+        self.named(Target::by_fields)
+    }
+
+    /// The lock that is meant when the fields are known.
+    fn exact_target(&self) -> Result<Target<'_>> {
+        self.named(Target::exactly)
+    }
+
+    fn named<'b>(&'b self, by_fields: impl FnOnce(Fields<'b>) -> Target<'b>) -> Result<Target<'b>> {
         let target = match (&self.key, &self.project) {
             (Some(key), None) => Target::by_key(key.as_ref()),
-            (None, Some(project)) => Target::by_fields(Fields {
-                repo: &project.repo,
-                path: &project.path,
-                workspace: &self.workspace,
-                project: &project.name,
-            }),
+            (None, Some(project)) => {
+                by_fields(Fields { repo: &project.repo, path: &project.path, workspace: &self.workspace, project: &project.name })
+            }
             _ => {
                 return Err(Error::new(
                     Code::InvalidJson,

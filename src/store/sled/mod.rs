@@ -1,50 +1,216 @@
-//! Stub.
-use crate::clock::*;
-use crate::error::*;
-use crate::store::memory::MemoryStore;
-use crate::store::*;
+//! The embedded store: a sled tree in a folder of this machine.
+//!
+//! Invariants:
+//! - A key has at most one holder (P1). One thread makes all changes, one after the other, each against the state that the
+//!   ones before it left (`committer.rs`, `transaction.rs`).
+//! - A change is acknowledged only after its batch is applied, flushed, synced with fdatasync, and noted in the watermark (P2).
+//! - Fencing tokens of the store strictly increase, across restarts too, and when the wall clock is set back: the last one is
+//!   in the meta record of every batch.
+//! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`opening.rs`).
+//!
+//! Faults survived without losing anything acknowledged: kill -9 at any point, power loss, a full disk, a failed or torn
+//! write. A batch comes back whole or not at all: sled writes a manifest with the log position of the batch's last record
+//! before its records, and recovery stops in front of a batch whose end it does not find (sled 0.34.7: `Tree::apply_batch` in
+//! src/tree.rs, `PageCache::pin_log` in src/pagecache/mod.rs, `LogRead::BatchManifest` in src/pagecache/iterator.rs). That
+//! holds for records inside the log, so none is ever long enough to leave it (`record.rs`).
+//!
+//! Faults detected, and refused with a text that says what to do: a damaged, truncated, emptied or older `sled/` beside
+//! its watermark; a missing file. Not detected: the whole folder replaced by an older copy of itself.
+//!
+//! After the first I/O error the store answers nothing until it is opened again (`health.rs`).
+//!
+//! A read may show a change that is applied but not yet acknowledged. Should the machine lose power in this instant, the
+//! change is undone, as if the read had seen the future; nobody was told that it succeeded.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-/// Stub.
-#[derive(Debug)]
-pub struct SledStore(MemoryStore);
-impl Store for SledStore {
-    fn grant(&self, g: &Grant<'_>, c: &Call) -> Result<Granted> {
-        self.0.grant(g, c)
+
+use parking_lot::Mutex;
+
+use self::committer::{Committer, Writer};
+use self::folder::Folder;
+use self::opening::Opened;
+use self::owned::{OwnedExpected, OwnedRelease};
+use self::record::{PROJECT_PREFIX, Stored};
+use self::tree::{Tree, failed, read_entry, read_value};
+use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::clock::{Call, Clock};
+use crate::error::Result;
+use crate::model::{ProjectLock, PullRef};
+
+mod committer;
+mod folder;
+mod health;
+mod meta;
+mod opening;
+mod operations;
+mod owned;
+mod record;
+mod transaction;
+mod tree;
+mod watermark;
+
+/// The steps of a commit, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// sled applies the batch.
+    Apply,
+    /// sled hands it to the kernel.
+    Flush,
+    /// fdatasync of sled's log.
+    Sync,
+    /// The batch's number goes to the watermark file.
+    Watermark,
+}
+
+/// Called before each step; an error stands for the step's own. For tests: it injects I/O errors and delays.
+pub type StepHook = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
+
+/// The embedded store. Safe from any thread; see the module's documentation for what it survives.
+///
+/// Limits: keys and repository names of 1,000 bytes, values of 16 MiB; over them: an error of code `TooLarge`.
+pub struct SledStore {
+    dir: PathBuf,
+    tree: Arc<Tree>,
+    committer: Committer,
+    folder: Mutex<Option<Folder>>,
+}
+
+impl SledStore {
+    /// Opens the store in the folder `dir`, or creates both, for this user alone.
+    ///
+    /// It starts a thread, and sled starts a few for the whole process. Opening reads everything twice, and needs free disk
+    /// space for a second copy for as long as it takes.
+    ///
+    /// Errors: `StoreBusy`, at once, if it is open already, here or in another process; `StoreNotWritable`;
+    /// `StoreNewerFormat`; `StoreDamaged` if anything that was acknowledged is not there (nothing is changed then).
+    pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<SledStore> {
+        SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))
     }
-    fn release(&self, g: &Release<'_>, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.release(g, c)
+
+    /// The same, with a hook for tests.
+    pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
+        let Opened { folder, db, meta, log, watermark } = opening::open(dir)?;
+        let tree = Arc::new(Tree::new(db));
+        let committer = Committer::start(Writer { tree: Arc::clone(&tree), meta, log, watermark, clock, hook })?;
+        Ok(SledStore { dir: dir.to_owned(), tree, committer, folder: Mutex::new(Some(folder)) })
     }
-    fn discard(&self, g: LockKey<'_>, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.discard(g, c)
-    }
-    fn get(&self, g: LockKey<'_>, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.get(g, c)
-    }
-    fn list(&self, c: &Call) -> Result<Listing> {
-        self.0.list(c)
-    }
-    fn release_by_pull(&self, p: PullRef<'_>, c: &Call) -> Result<Listing> {
-        self.0.release_by_pull(p, c)
-    }
-    fn pull_status(&self, k: &str, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.pull_status(k, c)
-    }
-    fn swap_pull_status(&self, k: &str, e: Expected<'_>, n: Option<&[u8]>, c: &Call) -> Result<Swap> {
-        self.0.swap_pull_status(k, e, n, c)
-    }
-    fn ping(&self, c: &Call) -> Result<()> {
-        self.0.ping(c)
-    }
-    fn warnings(&self) -> Vec<String> {
-        vec![]
-    }
-    fn close(&self) -> Result<()> {
-        self.0.close()
+
+    /// The fencing token of a lock's holder; `None` if nobody holds it.
+    ///
+    /// Errors: `Closed`, `StoreFailed`.
+    pub fn token(&self, key: LockKey<'_>) -> Result<Option<u64>> {
+        let key = record::lock_key(key)?;
+        let stored = self.tree.read(|db| read_entry(db, &key)?.map(|bytes| Stored::decode(&key, bytes)).transpose())?;
+        Ok(stored.map(|stored| stored.header.token))
     }
 }
-impl SledStore {
-    /// Stub.
-    pub fn open(_d: &std::path::Path, c: Arc<dyn Clock>) -> Result<SledStore> {
-        Ok(SledStore(MemoryStore::new(c)))
+
+impl Store for SledStore {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        let key = record::lock_key(grant.key)?;
+        // Refusing needs no queue: a lock seen here was held at this moment. That its grant may not be durable yet, or its
+        // release may be under way, makes the refusal cautious, not wrong.
+        if let Some(value) = self.tree.read(|db| read_value(db, &key))? {
+            return Ok(Granted::Held { value });
+        }
+        record::check_length("a value", grant.value.len(), record::VALUE_LIMIT)?;
+        let pull_prefix = match grant.key {
+            LockKey::Project(_) => operations::index_prefix(grant.value)?,
+            LockKey::Command(_) => None,
+        };
+        let value = grant.value.to_vec();
+        self.committer.commit(value.len(), call, move |tx| operations::grant(tx, &key, &value, pull_prefix.as_deref()))
     }
+
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let key = record::lock_key(release.key)?;
+        let owned = OwnedRelease::from(release);
+        self.committer.commit(key.len(), call, move |tx| operations::release(tx, &key, &owned.borrowed()))
+    }
+
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let key = record::lock_key(key)?;
+        self.committer.commit(key.len(), call, move |tx| operations::discard(tx, &key))
+    }
+
+    fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
+        let key = record::lock_key(key)?;
+        self.tree.read(|db| read_value(db, &key))
+    }
+
+    fn list(&self, _call: &Call) -> Result<Listing> {
+        self.tree.read(|db| {
+            let mut listing = Listing::default();
+            for entry in db.scan_prefix(PROJECT_PREFIX) {
+                let (key, bytes) = entry.map_err(failed)?;
+                let stored = Stored::decode(&key, bytes)?;
+                match stored.short_value() {
+                    Some(value) => push(&mut listing, &key, &stored, value),
+                    None => push(&mut listing, &key, &stored, &stored.value(&key, |key| read_entry(db, key))?),
+                }
+            }
+            Ok(listing)
+        })
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        let prefix = record::pull_prefix(pull)?;
+        self.committer.commit(prefix.len(), call, move |tx| operations::release_by_pull(tx, &prefix))
+    }
+
+    fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
+        let key = record::status_key(key)?;
+        self.tree.read(|db| read_value(db, &key))
+    }
+
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        let key = record::status_key(key)?;
+        let new = new.map(<[u8]>::to_vec);
+        record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
+        let expected = OwnedExpected::from(expected);
+        let bytes = new.as_ref().map_or(0, Vec::len) + expected.len();
+        self.committer.commit(bytes, call, move |tx| operations::swap_status(tx, &key, expected.borrowed(), new.as_deref()))
+    }
+
+    fn ping(&self, _call: &Call) -> Result<()> {
+        self.tree.read(|_| Ok(()))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.tree.health().check().err().map(|failure| failure.message().to_owned()).into_iter().collect()
+    }
+
+    /// Writes what waits, stops the thread, closes sled, and then lets others open the folder. Idempotent.
+    fn close(&self) -> Result<()> {
+        self.committer.close()?;
+        let closed = self.tree.close();
+        self.folder.lock().take();
+        closed
+    }
+}
+
+/// Closes the store. It waits for the disk as [`Store::close`] does; call that to see its error.
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledStore").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// The values were checked when they were granted, so only those that failed then are parsed, for the reason.
+fn push(listing: &mut Listing, key: &[u8], stored: &Stored, value: &[u8]) {
+    if stored.header.indexed {
+        return listing.push(value);
+    }
+    let reason =
+        ProjectLock::parse(value).map_or_else(|e| e.message().to_owned(), |_| "it has no by-pull index entry".to_owned());
+    listing.push_unreadable(String::from_utf8_lossy(&key[PROJECT_PREFIX.len()..]), reason);
 }

@@ -1,0 +1,116 @@
+package atlock
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/atlock/atlock/go/internal/capi"
+)
+
+// Config is the settings file's content. Fields left at zero get their defaults in [Open].
+type Config struct {
+	Locking Locking `json:"locking"`
+}
+
+// Locking is the block `locking`.
+type Locking struct {
+	Backend  string   `json:"backend,omitempty"`  // legacy store: boltdb (the default) or sled
+	DataDir  string   `json:"data_dir,omitempty"` // folder of the embedded store, for sled
+	Timeout  Duration `json:"timeout,omitzero"`   // deadline of an operation on the embedded store
+	Enhanced Enhanced `json:"enhanced,omitzero"`  // the shared store
+}
+
+// Enhanced is the block `locking.enhanced`.
+type Enhanced struct {
+	Enabled           bool   `json:"enabled,omitempty"`            // false: strict, whatever the mode says
+	Backend           string `json:"backend,omitempty"`            // redis
+	CompatibilityMode string `json:"compatibility_mode,omitempty"` // strict (the default) or native
+	Redis             Redis  `json:"redis,omitzero"`
+}
+
+// Redis is the block `locking.enhanced.redis`.
+type Redis struct {
+	Address         string        `json:"address,omitempty"`   // host:port of a single server
+	Addresses       []string      `json:"addresses,omitempty"` // host:port of some nodes of a cluster
+	ClusterMode     bool          `json:"cluster_mode,omitempty"`
+	Username        string        `json:"username,omitempty"`
+	Password        Secret        `json:"password,omitempty"`
+	PasswordFile    string        `json:"password_file,omitempty"`
+	DB              int           `json:"db,omitempty"`
+	TLS             TLS           `json:"tls,omitzero"`
+	SharedWithStock *bool         `json:"shared_with_stock,omitempty"` // nil: true
+	WaitReplicas    int           `json:"wait_replicas,omitempty"`
+	Timeouts        RedisTimeouts `json:"timeouts,omitzero"`
+}
+
+// TLS is the block `locking.enhanced.redis.tls`.
+type TLS struct {
+	Enabled  bool   `json:"enabled,omitempty"`
+	CAFile   string `json:"ca_file,omitempty"`
+	CertFile string `json:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty"`
+}
+
+// RedisTimeouts is the block `locking.enhanced.redis.timeouts`.
+type RedisTimeouts struct {
+	Connect   Duration `json:"connect,omitzero"`
+	Operation Duration `json:"operation,omitzero"`
+}
+
+// LoadConfig reads a settings file (YAML), applies the environment variables over it and checks the result. An empty path
+// means no file: strict mode on Atlantis's own store, unless the environment says otherwise.
+//
+// Errors are [ErrInvalidConfig], with the file, line and key, or the variable, in their text.
+func LoadConfig(path string) (Config, error) {
+	settings, err := capi.LoadConfig(path)
+	if err != nil {
+		return Config{}, err
+	}
+	defer settings.Free()
+	var config Config
+	if err := json.Unmarshal(settings.Bytes(), &config); err != nil {
+		return Config{}, fmt.Errorf("reading the library's settings: %w", err)
+	}
+	return config, nil
+}
+
+// strictOnBoltDB tells whether Atlantis's own store answers alone.
+func (c Config) strictOnBoltDB() bool {
+	enhanced := c.Locking.Enhanced
+	strict := !enhanced.Enabled || enhanced.CompatibilityMode == "" || enhanced.CompatibilityMode == "strict"
+	return strict && (c.Locking.Backend == "" || c.Locking.Backend == "boltdb")
+}
+
+// Duration is a time.Duration that reads and writes texts such as "500ms" or "1s 500ms".
+type Duration time.Duration
+
+// MarshalText writes whole nanoseconds, which every reader understands.
+func (d Duration) MarshalText() ([]byte, error) {
+	return fmt.Appendf(nil, "%dns", time.Duration(d).Nanoseconds()), nil
+}
+
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(strings.ReplaceAll(string(text), " ", ""))
+	*d = Duration(parsed)
+	return err
+}
+
+// String is time.Duration's.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Secret is a text that is not shown when its struct is printed. It is written as it is in JSON.
+type Secret string
+
+// String hides the secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "<redacted>"
+}
+
+// GoString hides the secret.
+func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }

@@ -1,0 +1,188 @@
+package atlock_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runatlantis/atlantis/server/core/boltdb"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "locking.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoadConfig(t *testing.T) {
+	path := writeConfig(t, `
+locking:
+  backend: sled
+  data_dir: /data
+  timeout: 2s 500ms
+  enhanced:
+    enabled: true
+    compatibility_mode: native
+    redis: {address: 'redis:6379', password: hunter2, shared_with_stock: false, timeouts: {operation: 250ms}}
+`)
+	t.Setenv("ATLANTIS_ENHANCED_LOCKING_REDIS_DB", "3")
+	config, err := atlock.LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := config.Locking.Enhanced.Redis
+	switch {
+	case config.Locking.Backend != "sled", config.Locking.DataDir != "/data",
+		time.Duration(config.Locking.Timeout) != 2500*time.Millisecond,
+		config.Locking.Enhanced.CompatibilityMode != "native", redis.Address != "redis:6379", redis.DB != 3,
+		redis.Password != "hunter2", *redis.SharedWithStock, time.Duration(redis.Timeouts.Operation) != 250*time.Millisecond:
+		t.Fatalf("got %+v", config)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(verb, config); strings.Contains(text, "hunter2") {
+			t.Errorf("%s shows the password: %s", verb, text)
+		}
+	}
+}
+
+// Without a file and without variables, Atlantis is as stock.
+func TestLoadConfigWithoutFile(t *testing.T) {
+	config, err := atlock.LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Locking.Backend != "boltdb" || config.Locking.Enhanced.Enabled {
+		t.Fatalf("got %+v", config)
+	}
+}
+
+func TestLoadConfigNamesTheMistake(t *testing.T) {
+	path := writeConfig(t, "locking:\n  enhanced:\n    enabeld: true\n")
+	_, err := atlock.LoadConfig(path)
+	want := path + `:3:5: unknown key "enabeld"; did you mean "enabled"?`
+	if !errors.Is(err, atlock.ErrInvalidConfig) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := atlock.LoadConfig(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, atlock.ErrInvalidConfig) {
+		t.Errorf("a missing file: got %v", err)
+	}
+	t.Setenv("ATLANTIS_ENHANCED_LOCKING_ENABLE", "true")
+	if _, err := atlock.LoadConfig(""); !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), "ATLANTIS_ENHANCED_LOCKING_ENABLED") {
+		t.Errorf("a misspelt variable: got %v", err)
+	}
+}
+
+// Every field of Config is a key that the library knows, and the other way round.
+func TestConfigHasTheLibrarysKeys(t *testing.T) {
+	loaded, err := atlock.LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := true
+	full := loaded
+	full.Locking.DataDir = t.TempDir()
+	full.Locking.Backend = "sled"
+	full.Locking.Enhanced.Redis = atlock.Redis{
+		Address: "a:1", Addresses: []string{"a:1"}, ClusterMode: true, Username: "u", Password: "p", PasswordFile: "f", DB: 1,
+		TLS:             atlock.TLS{Enabled: true, CAFile: "a", CertFile: "b", KeyFile: "c"},
+		SharedWithStock: &shared, WaitReplicas: 1,
+		Timeouts: atlock.RedisTimeouts{Connect: atlock.Duration(time.Second), Operation: atlock.Duration(time.Second)},
+	}
+	// Strict: the Redis block is read but not used.
+	database, err := atlock.Open(full)
+	if err != nil {
+		t.Fatalf("a Config with every field set is refused: %v", err)
+	}
+	if err := database.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenNeedsAStore(t *testing.T) {
+	_, err := atlock.Open(atlock.Config{})
+	if !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), "WithLegacy") {
+		t.Errorf("got %v", err)
+	}
+	_, err = atlock.Open(atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: writeConfig(t, "a file")}})
+	if !errors.Is(err, atlock.ErrStoreNotWritable) {
+		t.Errorf("a file as data folder: got %v", err)
+	}
+}
+
+func TestSecondOpenerIsTold(t *testing.T) {
+	config := atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir()}}
+	first, err := atlock.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := atlock.Open(config); !errors.Is(err, atlock.ErrStoreBusy) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStatusAndHealth(t *testing.T) {
+	legacy, err := boltdb.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs := map[string]struct {
+		config  atlock.Config
+		options []atlock.Option
+	}{
+		"sled":   {config: atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir()}}},
+		"boltdb": {options: []atlock.Option{atlock.WithLegacy(legacy)}},
+	}
+	for name, c := range configs {
+		t.Run(name, func(t *testing.T) {
+			database, err := atlock.Open(c.config, c.options...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := database.List(); err != nil {
+				t.Fatal(err)
+			}
+			status, err := database.Status()
+			if err != nil || status.Mode != "strict" || status.LegacyOps != 1 || status.EnhancedOps != 0 || status.Version == "" {
+				t.Errorf("status %+v, %v", status, err)
+			}
+			health, err := database.Health()
+			if err != nil || health.Overall != "healthy" || health.Store != "legacy" {
+				t.Errorf("health %+v, %v", health, err)
+			}
+			if err := database.Close(); err != nil {
+				t.Fatal(err)
+			}
+			health, err = database.Health()
+			if err != nil || health.Overall != "unhealthy" || !strings.Contains(health.Error, "closed") {
+				t.Errorf("after Close: health %+v, %v", health, err)
+			}
+			if _, err := database.List(); !errors.Is(err, atlock.ErrClosed) {
+				t.Errorf("after Close: List gave %v", err)
+			}
+		})
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for _, d := range []time.Duration{0, time.Nanosecond, 1500 * time.Millisecond, 30 * time.Second} {
+		text, err := json.Marshal(atlock.Duration(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back atlock.Duration
+		if err := json.Unmarshal(text, &back); err != nil || time.Duration(back) != d {
+			t.Errorf("%v became %s and then %v (%v)", d, text, back, err)
+		}
+	}
+}

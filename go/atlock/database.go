@@ -1,0 +1,80 @@
+package atlock
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/capi"
+)
+
+// Database is Atlantis's database: all methods of db.Database, with stock's results and error texts. Its methods may be called
+// from any goroutine at once. After Close they fail with [ErrClosed]; closing again is harmless.
+type Database struct {
+	database
+}
+
+var _ db.Database = (*Database)(nil)
+
+// database is what the two kinds of Database do: Atlantis's own store called directly, or the library.
+type database interface {
+	db.Database
+	Status() (Status, error)
+	Health() (Health, error)
+}
+
+// Backend is the interface of Atlantis's locking package in v0.36 and older.
+type Backend interface {
+	TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error)
+	Unlock(project models.Project, workspace string) (*models.ProjectLock, error)
+	List() ([]models.ProjectLock, error)
+	GetLock(project models.Project, workspace string) (*models.ProjectLock, error)
+	UnlockByPull(repoFullName string, pullNum int) ([]models.ProjectLock, error)
+}
+
+// Option changes what [Open] does.
+type Option func(*options)
+
+type options struct {
+	legacy db.Database
+	logger *slog.Logger
+}
+
+// WithLegacy passes Atlantis's own database in: the legacy store for `locking.backend: boltdb`. In strict mode it is called
+// directly, so it answers bug for bug and at its own speed. The Database closes it; it stays the caller's if Open fails.
+func WithLegacy(legacy db.Database) Option {
+	return func(o *options) { o.legacy = legacy }
+}
+
+// WithLogger says where entries that cannot be read are reported. The default is slog.Default().
+func WithLogger(logger *slog.Logger) Option {
+	return func(o *options) { o.logger = logger }
+}
+
+// Open opens the stores that the settings name. If it fails, nothing stays open.
+//
+// Errors tell by their sentinel what is wrong: for example [ErrInvalidConfig], [ErrStoreBusy], [ErrStoreDamaged],
+// [ErrUnreachable], [ErrAuthentication].
+func Open(config Config, opts ...Option) (*Database, error) {
+	o := options{logger: slog.Default()}
+	for _, option := range opts {
+		option(&o)
+	}
+	if config.strictOnBoltDB() && o.legacy != nil {
+		return &Database{newDirect(o.legacy)}, nil
+	}
+	settings, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := capi.Open(settings)
+	if err != nil {
+		return nil, err
+	}
+	return &Database{newCore(handle, o.logger)}, nil
+}
+
+// Backend returns the five methods that older Atlantis releases call.
+func (d *Database) Backend() Backend { return d }

@@ -1,0 +1,218 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/runatlantis/atlantis/server/core/boltdb"
+	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/runatlantis/atlantis/server/core/redis"
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/atlock/atlock/go/internal/redistest"
+)
+
+// The defects of stock Atlantis v0.47.1. Those of both backends are in its
+// design; the races are Redis's alone, since BoltDB has one writer at a time.
+var (
+	stockDefects = []Defect{
+		UnlockByPullPrefix,
+		OwnedByPullOtherRepo,
+		KeyCollision,
+		CorruptValueHidesOthers,
+		MigrationMissesNestedPath,
+		MigrationDropsNewlineKey,
+		CorruptValueStopsMigration,
+	}
+	stockRedisDefects = append([]Defect{
+		TryLockRace,
+		UnlockRace,
+		CommandLockRace,
+		CommandUnlockRace,
+		PullStatusLostUpdate,
+		UnlockByPullGlob,
+		ListForeignKey,
+		ListForeignPullStatus,
+	}, stockDefects...)
+)
+
+func TestStockBoltDB(t *testing.T) {
+	Run(t, Subject{
+		Name:         "boltdb",
+		NewStore:     newBoltStore,
+		Capabilities: Persistent | RawBytes | CloseIsSafe,
+		Defects:      stockDefects,
+	})
+}
+
+func TestStockRedis(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	Run(t, Subject{
+		Name:         "redis",
+		NewStore:     newRedisStore(server.Client(t), stockRedisOpener, openStockRedis, server.Addr),
+		Capabilities: Persistent | RawBytes | ForeignKeys | ManyProcesses,
+		Defects:      stockRedisDefects,
+	})
+}
+
+// On a cluster, stock's List and UnlockByPull miss most locks, so the behaviours
+// that are checked by listing are left out.
+func TestStockRedisCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	subject := Subject{
+		Name:         "redis-cluster",
+		NewStore:     newRedisStore(cluster.Client(t), stockRedisOpener, openStockRedis, strings.Join(cluster.Addrs, ",")),
+		Capabilities: Persistent | RawBytes | ManyProcesses,
+		Defects:      []Defect{ScanSeesOneNode, TryLockRace, CommandLockRace},
+	}
+	runAll(t, subject, slices.Concat(
+		slices.DeleteFunc(listBehaviours(), func(b behaviour) bool { return b.guards != ScanSeesOneNode }),
+		tryLockBehaviours(),
+		commandBehaviours(),
+		pullBehaviours(),
+		processBehaviours(),
+	))
+}
+
+// Two stock servers on one Redis understand each other: so the behaviours of
+// RunShared are those of stock.
+func TestStockRedisShared(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	client := server.Client(t)
+	open := func() (db.Database, error) { return openStockRedis(server.Addr) }
+	RunShared(t, Pair{
+		Name: "redis", A: "one", B: "other",
+		NewStorage: func(t *testing.T) SharedStorage {
+			flush(t, client)
+			return SharedStorage{OpenA: open, OpenB: open, Raw: redisRaw{client}}
+		},
+	})
+}
+
+func newBoltStore(t *testing.T) Store {
+	dir := TempDir(t)
+	return Store{
+		Open: func() (db.Database, error) { return boltdb.New(dir) },
+		Raw:  boltRaw{filepath.Join(dir, "atlantis.db")},
+	}
+}
+
+// boltRaw reaches the buckets of Atlantis's BoltDB file while Atlantis has it closed.
+type boltRaw struct{ path string }
+
+var boltBuckets = map[Table]string{Locks: "runLocks", Commands: "globalLocks", Pulls: "pulls"}
+
+func (r boltRaw) Get(table Table, key string) (value []byte, found bool, err error) {
+	err = r.withBucket(table, key, func(bucket *bolt.Bucket, key []byte) error {
+		stored := bucket.Get(key)
+		value, found = append([]byte(nil), stored...), stored != nil
+		return nil
+	})
+	return value, found, err
+}
+
+func (r boltRaw) Put(table Table, key string, value []byte) error {
+	return r.withBucket(table, key, func(bucket *bolt.Bucket, key []byte) error { return bucket.Put(key, value) })
+}
+
+func (r boltRaw) withBucket(table Table, key string, act func(bucket *bolt.Bucket, key []byte) error) (err error) {
+	name, known := boltBuckets[table]
+	if !known {
+		return fmt.Errorf("no bucket for table %d", table)
+	}
+	file, err := bolt.Open(r.path, 0o600, &bolt.Options{Timeout: time.Second})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if table == Commands {
+		key += "/lock"
+	}
+	return file.Update(func(tx *bolt.Tx) error { return act(tx.Bucket([]byte(name)), []byte(key)) })
+}
+
+const stockRedisOpener = "stock-redis"
+
+// openStockRedis opens a server ("host:port") or a cluster (several, with commas).
+func openStockRedis(address string) (db.Database, error) {
+	config, err := redisConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewWithConfig(config)
+}
+
+func redisConfig(address string) (redis.Config, error) {
+	if strings.Contains(address, ",") {
+		return redis.Config{ClusterAddresses: strings.Split(address, ",")}, nil
+	}
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return redis.Config{}, err
+	}
+	port, err := strconv.Atoi(portText)
+	return redis.Config{Hostname: host, Port: port}, err
+}
+
+// newRedisStore returns a Subject's NewStore over one server, which it empties
+// each time.
+func newRedisStore(client goredis.Cmdable, opener string, open Opener, address string) func(*testing.T) Store {
+	return func(t *testing.T) Store {
+		flush(t, client)
+		return Store{
+			Open: func() (db.Database, error) { return open(address) },
+			Raw:  redisRaw{client},
+			Spec: Spec{Opener: opener, Address: address},
+		}
+	}
+}
+
+// flush empties a server, or every node of a cluster.
+func flush(t *testing.T, client goredis.Cmdable) {
+	t.Helper()
+	ctx := context.Background()
+	var err error
+	if cluster, ok := client.(*goredis.ClusterClient); ok {
+		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error { return node.FlushAll(ctx).Err() })
+	} else {
+		err = client.FlushAll(ctx).Err()
+	}
+	if err != nil {
+		t.Fatalf("empty Redis: %v", err)
+	}
+}
+
+// redisRaw reaches the keys of a Redis.
+type redisRaw struct{ client goredis.Cmdable }
+
+func (r redisRaw) Get(table Table, key string) (value []byte, found bool, err error) {
+	value, err = r.client.Get(context.Background(), redisKey(table, key)).Bytes()
+	if errors.Is(err, goredis.Nil) {
+		return nil, false, nil
+	}
+	return value, err == nil, err
+}
+
+func (r redisRaw) Put(table Table, key string, value []byte) error {
+	return r.client.Set(context.Background(), redisKey(table, key), value, 0).Err()
+}
+
+func redisKey(table Table, key string) string {
+	switch table {
+	case Locks:
+		return "pr/" + key
+	case Commands:
+		return "global/" + key + "/lock"
+	default: // pull statuses and foreign keys are literal
+		return key
+	}
+}

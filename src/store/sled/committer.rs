@@ -1,0 +1,324 @@
+//! The only writer: one thread that turns waiting changes into groups (group commit).
+//!
+//! A group is one sled batch, made durable and then acknowledged. The order is what P2 rests on: apply, flush, sync,
+//! watermark, acknowledge. A failure on the way ends the store (`health.rs`): nobody is acknowledged after it.
+//!
+//! A change goes through these states, under its own lock: `Waiting` (in the queue; its caller may withdraw it when the
+//! deadline passes, and then it certainly did not happen), `Taken` (in a group; a caller that leaves now cannot know),
+//! `Answered`.
+//!
+//! Bounds: [`QUEUE_CHANGES`] and [`QUEUE_BYTES`] waiting, as much in a group.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::meta::Meta;
+use super::transaction::Transaction;
+use super::tree::{Tree, closed};
+use super::watermark::Watermark;
+use super::{Step, StepHook};
+use crate::clock::{Call, Clock};
+use crate::error::{Code, Error, Result};
+
+/// Most changes that wait, and that one group takes.
+const QUEUE_CHANGES: usize = 512;
+/// Most bytes of values that wait; one change may go over it.
+const QUEUE_BYTES: usize = 32 << 20;
+/// How long closing waits for the group that is being written.
+const CLOSE_WAIT: Duration = Duration::from_secs(30);
+
+/// The queue and its thread. Safe from any thread.
+pub(super) struct Committer {
+    queue: Arc<Queue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    pub(super) fn start(writer: Writer) -> Result<Committer> {
+        let queue = Arc::new(Queue::default());
+        let for_thread = Arc::clone(&queue);
+        let thread = std::thread::Builder::new()
+            .name("atlock-committer".to_owned())
+            .spawn(move || run(&for_thread, writer))
+            .map_err(|e| Error::new(Code::StoreFailed, format!("the store's thread cannot be started: {e}")))?;
+        Ok(Committer { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has `change` made in the next group and returns its answer once it is durable. `bytes` is about what it holds.
+    ///
+    /// Errors: `Timeout` if it was not begun before the deadline, `OutcomeUnknown` if it was, and the change's own.
+    pub(super) fn commit<T, F>(&self, bytes: usize, call: &Call, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), answered: Condvar::new() });
+        let job = Job { change: Some(change), answer: None, slot: Arc::clone(&slot) };
+        self.queue.push(Waiting { bytes, job: Box::new(job) }, call.deadline)?;
+        slot.wait(call.deadline)
+    }
+
+    /// Writes what waits, refuses what comes, and ends the thread. Does nothing the second time.
+    pub(super) fn close(&self) -> Result<()> {
+        // Held throughout, so that a second closer returns only when it is closed.
+        let mut thread = self.thread.lock();
+        self.queue.close(CLOSE_WAIT)?;
+        // It has left its loop, where panics are caught.
+        thread.take().map(JoinHandle::join);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    filled: Condvar,
+    emptied: Condvar,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    closed: bool,
+    ended: bool,
+}
+
+struct Waiting {
+    bytes: usize,
+    job: Box<dyn Change>,
+}
+
+impl QueueState {
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.waiting.is_empty() || (self.waiting.len() < QUEUE_CHANGES && self.bytes + bytes <= QUEUE_BYTES)
+    }
+}
+
+impl Queue {
+    fn push(&self, waiting: Waiting, deadline: Instant) -> Result<()> {
+        let mut state = self.state.lock();
+        while !state.closed && !state.has_room_for(waiting.bytes) {
+            if self.emptied.wait_until(&mut state, deadline).timed_out() && !state.has_room_for(waiting.bytes) {
+                return Err(Error::new(Code::Timeout, "the store's queue stayed full until the deadline; nothing was changed"));
+            }
+        }
+        if state.closed {
+            return Err(closed());
+        }
+        state.bytes += waiting.bytes;
+        state.waiting.push_back(waiting);
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Everything that waits; empty when closed.
+    fn take(&self) -> Vec<Box<dyn Change>> {
+        let mut state = self.state.lock();
+        while state.waiting.is_empty() && !state.closed {
+            self.filled.wait(&mut state);
+        }
+        let group = std::mem::take(&mut state.waiting);
+        state.bytes = 0;
+        drop(state);
+        self.emptied.notify_all();
+        group.into_iter().map(|waiting| waiting.job).collect()
+    }
+
+    fn close(&self, patience: Duration) -> Result<()> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.filled.notify_all();
+        self.emptied.notify_all();
+        let deadline = Instant::now() + patience;
+        while !state.ended {
+            if self.ended.wait_until(&mut state, deadline).timed_out() && !state.ended {
+                let text = format!("the disk has not finished a write within {} s; the store is not closed", patience.as_secs());
+                return Err(Error::new(Code::StoreFailed, text));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.ended = true;
+        drop(state);
+        self.ended.notify_all();
+    }
+}
+
+fn run(queue: &Queue, mut writer: Writer) {
+    loop {
+        let group = queue.take();
+        if group.is_empty() {
+            break;
+        }
+        writer.commit(group);
+    }
+    drop(writer);
+    queue.end();
+}
+
+/// What the thread writes with.
+pub(super) struct Writer {
+    pub tree: Arc<Tree>,
+    pub meta: Meta,
+    /// sled's log, to sync it.
+    pub log: File,
+    pub watermark: Watermark,
+    pub clock: Arc<dyn Clock>,
+    pub hook: StepHook,
+}
+
+impl Writer {
+    fn commit(&mut self, group: Vec<Box<dyn Change>>) {
+        let mut group: Vec<_> =
+            group.into_iter().filter_map(|mut change| change.take().then_some(Member { change, changed: false })).collect();
+        let mut applied = false;
+        // The health outlives the borrow of the writer.
+        let tree = Arc::clone(&self.tree);
+        let verdict = tree.health().check().and_then(|()| tree.health().watch(|| self.write(&mut group, &mut applied)));
+        for Member { change, changed } in group {
+            change.answer(verdict.clone().map_err(|failure| outcome(&failure, changed && applied)));
+        }
+    }
+
+    fn write(&mut self, group: &mut [Member], applied: &mut bool) -> Result<()> {
+        let tree = Arc::clone(&self.tree);
+        let Some((batch, meta)) = tree.read(|db| {
+            let mut tx = Transaction::new(db, self.meta, self.clock.unix_micros());
+            for member in group {
+                let before = tx.changes();
+                member.change.make(&mut tx)?;
+                member.changed = tx.changes() > before;
+            }
+            Ok(tx.into_batch())
+        })?
+        else {
+            // Nothing to write. What these answers rest on is durable: it is the end of an earlier group.
+            return Ok(());
+        };
+        self.step(Step::Apply)?;
+        *applied = true;
+        tree.apply(batch)?;
+        self.step(Step::Flush)?;
+        tree.flush()?;
+        self.step(Step::Sync)?;
+        self.log.sync_data().map_err(|e| io_failed("syncing sled's log", &e))?;
+        self.step(Step::Watermark)?;
+        self.watermark.advance(meta.sequence).map_err(|e| io_failed("writing the watermark", &e))?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    fn step(&self, step: Step) -> Result<()> {
+        (self.hook)(step).map_err(|e| io_failed(&format!("{step:?}"), &e))
+    }
+}
+
+struct Member {
+    change: Box<dyn Change>,
+    changed: bool,
+}
+
+fn io_failed(doing: &str, error: &std::io::Error) -> Error {
+    Error::new(Code::StoreFailed, format!("{doing}: {error}"))
+}
+
+fn outcome(failure: &Error, may_have_happened: bool) -> Error {
+    if may_have_happened {
+        Error::new(Code::OutcomeUnknown, format!("the change may or may not be stored: {failure}"))
+    } else {
+        failure.clone()
+    }
+}
+
+/// A change, whatever its answer's type.
+trait Change: Send {
+    /// Marks it as taken; `false` if its caller has withdrawn it.
+    fn take(&mut self) -> bool;
+    /// Makes it. An error ends the group; a refusal is kept as the answer.
+    fn make(&mut self, tx: &mut Transaction<'_>) -> Result<()>;
+    /// Tells the caller: the answer, or why the group failed.
+    fn answer(self: Box<Self>, verdict: Result<()>);
+}
+
+struct Job<T, F> {
+    change: Option<F>,
+    answer: Option<Result<T>>,
+    slot: Arc<Slot<T>>,
+}
+
+impl<T, F> Change for Job<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send,
+{
+    fn take(&mut self) -> bool {
+        let mut state = self.slot.state.lock();
+        let wanted = matches!(*state, State::Waiting);
+        if wanted {
+            *state = State::Taken;
+        }
+        wanted
+    }
+
+    fn make(&mut self, tx: &mut Transaction<'_>) -> Result<()> {
+        let Some(change) = self.change.take() else { return Ok(()) };
+        match change(tx) {
+            Err(e) if matches!(e.code(), Code::StoreFailed | Code::StoreDamaged) => Err(e),
+            answer => {
+                self.answer = Some(answer);
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, verdict: Result<()>) {
+        let missing = || Err(Error::new(Code::Internal, "a change was acknowledged without an answer"));
+        let Job { answer, slot, .. } = *self;
+        let answer = verdict.and_then(|()| answer.unwrap_or_else(missing));
+        *slot.state.lock() = State::Answered(answer);
+        slot.answered.notify_one();
+    }
+}
+
+/// Where a caller waits for its answer.
+struct Slot<T> {
+    state: Mutex<State<T>>,
+    answered: Condvar,
+}
+
+enum State<T> {
+    Waiting,
+    Taken,
+    Withdrawn,
+    Answered(Result<T>),
+}
+
+impl<T> Slot<T> {
+    fn wait(&self, deadline: Instant) -> Result<T> {
+        let mut state = self.state.lock();
+        while matches!(*state, State::Waiting | State::Taken) && !self.answered.wait_until(&mut state, deadline).timed_out() {}
+        match std::mem::replace(&mut *state, State::Withdrawn) {
+            State::Answered(answer) => answer,
+            State::Taken => Err(Error::new(
+                Code::OutcomeUnknown,
+                "the disk had not confirmed the change by the deadline: it may or may not be stored",
+            )),
+            State::Waiting | State::Withdrawn => {
+                Err(Error::new(Code::Timeout, "the deadline passed before the change was begun; nothing was changed"))
+            }
+        }
+    }
+}

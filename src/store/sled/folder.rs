@@ -1,0 +1,176 @@
+//! The folder on disk: who may use it, and in which format it is.
+//!
+//! ```text
+//! <dir>/lock           flock; holds the pid of the process that has the folder open
+//! <dir>/format.json    {"format":1,…}; written last, so it says that the store was created completely
+//! <dir>/watermark      number of the last acknowledged batch
+//! <dir>/sled/          sled's own files
+//! <dir>/sled.creating/ a store that was not yet created completely; nothing in it was ever acknowledged
+//! <dir>/rehearsal/     a copy of sled/, only while it is checked on opening
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Error, Result};
+
+/// The format that this version writes, and the newest that it reads.
+const FORMAT: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct FormatFile {
+    format: u64,
+    #[serde(default)]
+    written_by: String,
+}
+
+/// A locked folder. Dropping it lets others in.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Creates the folder if it is missing, durably and for this user alone, and locks it.
+    ///
+    /// Errors: `StoreNotWritable`; `StoreBusy`, at once, if another opener has it.
+    pub(super) fn lock(dir: &Path) -> Result<Folder> {
+        create_durably(dir).map_err(|e| not_writable(dir, &e))?;
+        let path = dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| not_writable(dir, &e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(busy(dir, &mut file)),
+            Err(TryLockError::Error(e)) => return Err(not_writable(dir, &e)),
+        }
+        let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        write_pid.map_err(|e| not_writable(dir, &e))?;
+        Ok(Folder { dir: dir.to_owned(), _lock: file })
+    }
+
+    /// The folder's path.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Path of one of its files.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Whether the format file is there.
+    ///
+    /// Errors: `StoreNewerFormat`; `StoreDamaged` if it cannot be read.
+    pub(super) fn has_format(&self) -> Result<bool> {
+        let path = self.path("format.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(self.damaged(format!("{} cannot be read: {e}", path.display()))),
+        };
+        let file: FormatFile =
+            serde_json::from_slice(&bytes).map_err(|e| self.damaged(format!("{} is not in its format: {e}", path.display())))?;
+        if file.format > FORMAT {
+            let text = format!(
+                "the store in {} has format {}, written by {:?}; this version reads formats up to {FORMAT}: use that newer version",
+                self.dir.display(),
+                file.format,
+                file.written_by
+            );
+            return Err(Error::new(Code::StoreNewerFormat, text));
+        }
+        Ok(true)
+    }
+
+    /// Writes the format file, atomically and durably.
+    pub(super) fn write_format(&self) -> io::Result<()> {
+        let text = serde_json::to_vec(&FormatFile {
+            format: FORMAT,
+            written_by: concat!("atlock ", env!("CARGO_PKG_VERSION")).to_owned(),
+        })?;
+        let new = self.path("format.json.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&new, self.path("format.json"))?;
+        sync_dir(&self.dir)
+    }
+
+    /// An error of code `StoreDamaged` about this folder, with what to do.
+    pub(super) fn damaged(&self, what: impl std::fmt::Display) -> Error {
+        let text = format!(
+            "the store in {} is damaged: {what}. No data in it was changed. Restore the whole folder from a backup; or, \
+             if its locks may be lost, move it away and start with an empty one",
+            self.dir.display()
+        );
+        Error::new(Code::StoreDamaged, text)
+    }
+
+    /// An error of code `StoreNotWritable` about this folder.
+    pub(super) fn not_writable(&self, error: &io::Error) -> Error {
+        not_writable(&self.dir, error)
+    }
+}
+
+fn busy(dir: &Path, file: &mut File) -> Error {
+    let mut pid = String::new();
+    // The holder may be about to write it.
+    let _ = file.take(32).read_to_string(&mut pid);
+    let holder = if pid.trim().is_empty() { "another opener".to_owned() } else { format!("process {}", pid.trim()) };
+    let text = format!("the store in {} is in use by {holder}: stop it, or give this one a folder of its own", dir.display());
+    Error::new(Code::StoreBusy, text)
+}
+
+fn not_writable(dir: &Path, error: &io::Error) -> Error {
+    let text = format!("the store's folder {} cannot be written: {error}. Give this user a writable folder there", dir.display());
+    Error::new(Code::StoreNotWritable, text)
+}
+
+/// Creates a folder and the missing ones above it. Each is in its parent, on disk, before this returns.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir()) {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(io::ErrorKind::NotFound.into()),
+    };
+    create_durably(parent)?;
+    match DirBuilder::new().mode(0o700).create(dir) {
+        // A second opener was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        result => result?,
+    }
+    sync_dir(parent)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Removes a folder and all in it, if it is there.
+pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// The folder's parts are private to this user, whatever the process's umask.
+pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(dir)
+}

@@ -1,0 +1,238 @@
+//! How things are stored: the tree's keys, and the form of an entry.
+//!
+//! One sled tree holds everything, told apart by the first byte of the key:
+//!
+//! | key | value |
+//! |---|---|
+//! | `L` lock key | entry: a project's lock |
+//! | `C` command name | entry: a command's lock |
+//! | `S` pull-status key | entry: a pull status |
+//! | `X` length of an entry's key, that key, number | the entry's value beyond its first [`CHUNK`] bytes |
+//! | `P` length of repo, repo, pull number, token | the key of the project lock that this pull holds |
+//! | `M` | the meta record (`meta.rs`) |
+//!
+//! Lengths and numbers are big-endian and of fixed size, so no key is ever a prefix match of something else: the locks of
+//! `a/b` cannot be mistaken for those of `a/b2` or `a/b/c` (P3).
+//!
+//! An entry is a header of [`HEADER`] bytes and then the caller's bytes unchanged (P4). Long values are cut into chunks
+//! because sled puts a tree node over a quarter of a segment into a file of its own, which it never syncs, and on recovery
+//! skips that one record if the file is gone: a batch would come back in part. With at most 20 entries a leaf (it splits
+//! over 16 and merges below 4), [`CHUNK`] and [`KEY_LIMIT`] keep every leaf, and 257 keys an index node, below that quarter.
+
+use sled::IVec;
+
+use crate::error::{Code, Error, Result};
+use crate::model::PullRef;
+use crate::store::LockKey;
+
+/// Size of a segment of sled's log, bytes.
+pub(super) const SEGMENT: usize = 1 << 20;
+/// Longest key of a lock or pull status, and longest repository name of a pull, bytes.
+pub(super) const KEY_LIMIT: usize = 1000;
+/// Longest value, bytes.
+pub(super) const VALUE_LIMIT: usize = 16 << 20;
+/// How much of a value one tree entry holds, bytes.
+const CHUNK: usize = 8 << 10;
+/// Length of an entry's header, bytes.
+const HEADER: usize = 22;
+const FORMAT: u8 = 1;
+
+// 20 entries a leaf, 257 keys an index node; 64 bytes of sled's own for each, and 1 KiB for the node.
+const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 16 + 64) + 1024 < SEGMENT / 4);
+const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
+
+/// The meta record's key.
+pub(super) const META_KEY: &[u8] = b"M";
+/// What the keys of all project locks begin with.
+pub(super) const PROJECT_PREFIX: &[u8] = b"L";
+
+/// The tree key of a lock.
+pub(super) fn lock_key(key: LockKey<'_>) -> Result<Vec<u8>> {
+    match key {
+        LockKey::Project(name) => entry_key(b'L', name),
+        LockKey::Command(name) => entry_key(b'C', name),
+    }
+}
+
+/// The tree key of a pull status.
+pub(super) fn status_key(name: &str) -> Result<Vec<u8>> {
+    entry_key(b'S', name)
+}
+
+fn entry_key(tag: u8, name: &str) -> Result<Vec<u8>> {
+    check_length("a key", name.len(), KEY_LIMIT)?;
+    Ok([&[tag], name.as_bytes()].concat())
+}
+
+/// An error of code `TooLarge` if `length` is over `limit`.
+pub(super) fn check_length(what: &str, length: usize, limit: usize) -> Result<()> {
+    if length <= limit {
+        return Ok(());
+    }
+    Err(Error::new(Code::TooLarge, format!("{what} of {length} bytes: the embedded store takes at most {limit}")))
+}
+
+/// What the by-pull index keys of exactly this pull begin with.
+pub(super) fn pull_prefix(pull: PullRef<'_>) -> Result<Vec<u8>> {
+    check_length("a repository name", pull.repo.len(), KEY_LIMIT)?;
+    Ok([b"P", &length_bytes(pull.repo.len())[..], pull.repo.as_bytes(), &pull.num.to_be_bytes()].concat())
+}
+
+/// The by-pull index key of the lock with this token.
+pub(super) fn index_key(pull_prefix: &[u8], token: u64) -> Vec<u8> {
+    [pull_prefix, &token.to_be_bytes()].concat()
+}
+
+fn chunk_key(entry_key: &[u8], number: usize) -> Vec<u8> {
+    [b"X", &length_bytes(entry_key.len())[..], entry_key, &length_bytes(number)].concat()
+}
+
+// Both uses are bounded: by KEY_LIMIT, and by VALUE_LIMIT / CHUNK.
+fn length_bytes(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// What is known of an entry beside its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Whether the value was found to be a project lock's JSON when it was stored; it then has a by-pull index entry.
+    pub indexed: bool,
+    /// Fencing token of a lock; 0 for a pull status.
+    pub token: u64,
+    /// When it was stored, microseconds since 1970 by this machine's clock. For people, not for decisions.
+    pub stored_at: u64,
+}
+
+/// The tree entries, key and value, that make up one entry.
+pub(super) fn encode(key: &[u8], header: Header, value: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    check_length("a value", value.len(), VALUE_LIMIT)?;
+    let (first, rest) = value.split_at(value.len().min(CHUNK));
+    let mut bytes = Vec::with_capacity(HEADER + first.len());
+    bytes.push(FORMAT);
+    bytes.push(u8::from(header.indexed));
+    bytes.extend_from_slice(&header.token.to_be_bytes());
+    bytes.extend_from_slice(&header.stored_at.to_be_bytes());
+    bytes.extend_from_slice(&length_bytes(value.len()));
+    bytes.extend_from_slice(first);
+    let chunks = rest.chunks(CHUNK).enumerate().map(|(number, chunk)| (chunk_key(key, number), chunk.to_vec()));
+    Ok(std::iter::once((key.to_vec(), bytes)).chain(chunks).collect())
+}
+
+/// The first tree entry of an entry, read back.
+pub(super) struct Stored {
+    pub header: Header,
+    length: usize,
+    first: IVec,
+}
+
+impl Stored {
+    /// Reads the first tree entry.
+    pub(super) fn decode(key: &[u8], bytes: IVec) -> Result<Stored> {
+        let mut reader = Reader(&bytes);
+        let header = (|| {
+            if reader.take::<1>()? != [FORMAT] {
+                return None;
+            }
+            let [indexed] = reader.take()?;
+            let token = u64::from_be_bytes(reader.take()?);
+            let stored_at = u64::from_be_bytes(reader.take()?);
+            let length = usize::try_from(u32::from_be_bytes(reader.take()?)).ok()?;
+            Some((Header { indexed: indexed != 0, token, stored_at }, length))
+        })();
+        match header {
+            Some((header, length)) if bytes.len() - HEADER == length.min(CHUNK) => Ok(Stored { header, length, first: bytes }),
+            _ => Err(unreadable(key)),
+        }
+    }
+
+    /// The keys of the further tree entries.
+    pub(super) fn chunk_keys<'a>(&self, key: &'a [u8]) -> impl Iterator<Item = Vec<u8>> + use<'a> {
+        (0..self.length.div_ceil(CHUNK).saturating_sub(1)).map(move |number| chunk_key(key, number))
+    }
+
+    /// The value, if it is all in the first tree entry: no copy.
+    pub(super) fn short_value(&self) -> Option<&[u8]> {
+        (self.length <= CHUNK).then(|| &self.first[HEADER..])
+    }
+
+    /// The whole value; `read` gets a tree entry.
+    pub(super) fn value(&self, key: &[u8], read: impl Fn(&[u8]) -> Result<Option<IVec>>) -> Result<Vec<u8>> {
+        let mut value = Vec::with_capacity(self.length);
+        value.extend_from_slice(&self.first[HEADER..]);
+        for chunk in self.chunk_keys(key) {
+            value.extend_from_slice(&read(&chunk)?.ok_or_else(|| unreadable(key))?);
+        }
+        if value.len() == self.length { Ok(value) } else { Err(unreadable(key)) }
+    }
+}
+
+fn unreadable(key: &[u8]) -> Error {
+    Error::new(Code::StoreDamaged, format!("the embedded store's entry {:?} is not in its format", String::from_utf8_lossy(key)))
+}
+
+/// Takes fixed-size fields off a byte string.
+pub(super) struct Reader<'a>(pub &'a [u8]);
+
+impl Reader<'_> {
+    /// The next `N` bytes.
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_pull_is_never_a_prefix_match_of_another() {
+        let pull = |repo, num| pull_prefix(PullRef { repo, num }).expect("is short enough");
+        let names = ["a/b", "a/b2", "a/b/c", "a", "", "a/b\0", "a/b\0\0\0\0\0\0\0\u{1}"];
+        let numbers = [0, 1, -1, 256, i64::MIN, i64::MAX, i64::from_be_bytes(*b"aaaaaaaa"), i64::from_be_bytes(*b"/caaaaaa")];
+        let all: Vec<Vec<u8>> = names.iter().flat_map(|repo| numbers.iter().map(|num| pull(repo, *num))).collect();
+        for (i, one) in all.iter().enumerate() {
+            for other in &all[i + 1..] {
+                assert!(!one.starts_with(other) && !other.starts_with(one));
+            }
+        }
+        // Repository `a/b` with a number that reads as text, beside the repository that has this text in its name.
+        let number_as_text = i64::from_be_bytes(*b"/cdefghi");
+        assert!(!index_key(&pull("a/b/cdefghi", 1), 1).starts_with(&pull("a/b", number_as_text)));
+    }
+
+    #[test]
+    fn over_long_input_is_refused() {
+        let long = "x".repeat(KEY_LIMIT + 1);
+        for result in [lock_key(LockKey::Project(&long)), status_key(&long), pull_prefix(PullRef { repo: &long, num: 1 })] {
+            assert_eq!(result.expect_err("is refused").code(), Code::TooLarge);
+        }
+        assert_eq!(encode(b"L", Header::default(), &vec![0; VALUE_LIMIT + 1]).expect_err("is refused").code(), Code::TooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_comes_back_byte_for_byte(length in 0_usize..4 * CHUNK, token: u64, stored_at: u64, indexed: bool) {
+            let value: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let header = Header { indexed, token, stored_at };
+            let entries: BTreeMap<_, _> = encode(b"Lkey", header, &value).expect("encodes").into_iter().collect();
+            let stored = Stored::decode(b"Lkey", entries[&b"Lkey"[..]].as_slice().into()).expect("decodes");
+            prop_assert_eq!(stored.header, header);
+            prop_assert_eq!(stored.chunk_keys(b"Lkey").count() + 1, entries.len());
+            let read = |key: &[u8]| Ok(entries.get(key).map(|bytes| bytes.as_slice().into()));
+            prop_assert_eq!(stored.value(b"Lkey", read).expect("is whole"), value);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            if let Ok(stored) = Stored::decode(b"Lkey", bytes.into()) {
+                let _ = stored.value(b"Lkey", |_| Ok(None));
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The open sled tree, shared by the readers and the one writer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use parking_lot::RwLock;
+use sled::IVec;
+
+use super::health::Health;
+use super::record::Stored;
+use crate::error::{Code, Error, Result};
+
+/// The tree, until it is closed. Readers share it; applying a batch excludes them, so that a read of several tree entries
+/// sees all of a batch or nothing of it.
+pub(super) struct Tree {
+    db: RwLock<Option<sled::Db>>,
+    health: Health,
+}
+
+impl Tree {
+    /// Shares an open database.
+    pub(super) fn new(db: sled::Db) -> Tree {
+        Tree { db: RwLock::new(Some(db)), health: Health::default() }
+    }
+
+    /// Whether the store still works.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Reads; an I/O error or a panic in sled ends the store. `f` must not call this again.
+    pub(super) fn read<T>(&self, f: impl FnOnce(&sled::Db) -> Result<T>) -> Result<T> {
+        self.health.check()?;
+        let db = self.db.read();
+        self.health.watch(|| f(db.as_ref().ok_or_else(closed)?))
+    }
+
+    /// Applies a batch, unseen until it is whole.
+    pub(super) fn apply(&self, batch: sled::Batch) -> Result<()> {
+        let db = self.db.write();
+        db.as_ref().ok_or_else(closed)?.apply_batch(batch).map_err(failed)
+    }
+
+    /// Hands everything to the kernel. It is not durable: sled calls sync_file_range, not fsync.
+    pub(super) fn flush(&self) -> Result<()> {
+        let db = self.db.read();
+        db.as_ref().ok_or_else(closed)?.flush().map(drop).map_err(failed)
+    }
+
+    /// Waits for the readers and closes the database. Does nothing the second time.
+    pub(super) fn close(&self) -> Result<()> {
+        let Some(db) = self.db.write().take() else { return Ok(()) };
+        // sled unwraps the error of its last sync.
+        catch_unwind(AssertUnwindSafe(|| drop(db))).map_err(|_| {
+            Error::new(Code::StoreFailed, "sled failed while it was closed; what was acknowledged had been synced before")
+        })
+    }
+}
+
+/// One tree entry.
+pub(super) fn read_entry(db: &sled::Db, key: &[u8]) -> Result<Option<IVec>> {
+    db.get(key).map_err(failed)
+}
+
+/// The value of the entry at this key.
+pub(super) fn read_value(db: &sled::Db, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    match read_entry(db, key)? {
+        Some(bytes) => Stored::decode(key, bytes)?.value(key, |key| read_entry(db, key)).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// sled's error as ours.
+pub(super) fn failed(error: sled::Error) -> Error {
+    Error::new(Code::StoreFailed, format!("sled: {error}"))
+}
+
+/// The store was closed.
+pub(super) fn closed() -> Error {
+    Error::new(Code::Closed, "the store is closed")
+}
