@@ -12,8 +12,6 @@ use native::{Library, library, minimal_library, root};
 /// The unprefixed functions and the one that frees their answers: all that the feature `default-instance` adds.
 const DEFAULT_INSTANCE: [&str; 6] = ["try_lock", "unlock", "list", "get_lock", "unlock_by_pull", "atlock_string_free"];
 const TEST_PANIC: &str = "atlock_test_panic";
-/// Every C compiler links these by itself.
-const IMPLIED_LIBRARIES: [&str; 2] = ["-lc", "-lgcc_s"];
 
 fn output_of(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program} (binutils): {e}"));
@@ -64,8 +62,7 @@ fn the_shared_library_has_a_versioned_name() {
 
 /// The system libraries of a line of linker flags.
 fn system_libraries<'a>(flags: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
-    let libraries = flags.into_iter().filter(|flag| flag.starts_with("-l") && *flag != "-latlock");
-    names(libraries.filter(|library| !IMPLIED_LIBRARIES.contains(library)))
+    names(flags.into_iter().filter(|flag| flag.starts_with("-l")))
 }
 
 #[test]

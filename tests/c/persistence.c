@@ -24,9 +24,15 @@ static void open_fails_busy(void) {
     FAILS(ATLOCK_STORE_BUSY, FOLDER, atlock_open(TEXT(CONFIG), NULL, &handle, error));
 }
 
+/* This program anew, as "the other process": a child that shares this one's memory would be none. */
+static void run_the_other_process(void) {
+    execl("/proc/self/exe", "persistence", "other", (char *)NULL);
+    fail("execl", __FILE__, __LINE__);
+}
+
 static void another_process_is_told(void) {
     atlock *mine = open_folder(FOLDER);
-    CHECK(run_in_child(open_fails_busy) == 0);
+    CHECK(run_in_child(run_the_other_process) == 0);
     atlock_free(mine);
 }
 
@@ -58,7 +64,11 @@ static void locks_outlive_their_process(void) {
     atlock_free(handle);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "other") == 0) {
+        open_fails_busy();
+        return 0;
+    }
     /* Children before the first handle of this process, so that none inherits one. */
     locks_outlive_their_process();
     second_opener_is_told();
