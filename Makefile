@@ -32,7 +32,8 @@ run: lib ## a demonstration: C takes a lock, then Atlantis's own Go code meets i
 	@ln -sfn "$(abspath $(RELEASE))/libatlock.so" build/$(SONAME)
 	@$(CC) -std=c11 -Wall -Wextra -Werror -pedantic -O2 -Iinclude examples/c/take_lock.c \
 	    build/$(SONAME) -Wl,-rpath,'$$ORIGIN' -o build/take_lock
-	@build/take_lock build/demo
+	@echo "The locks are in build/demo."
+	@build/take_lock build/demo | sed 's/^/C:   /'
 	@cd go && $(GO) run ./cmd/demo ../build/demo
 
 .PHONY: test
