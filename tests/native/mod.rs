@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 /// No test program runs longer.
 const LONGEST_RUN: Duration = Duration::from_secs(300);
 
-/// Set, it asks for a library whose Rust code is instrumented by the address sanitizer (`make test-asan`).
-const INSTRUMENT_VARIABLE: &str = "ATLOCK_INSTRUMENT_RUST";
 const INSTRUMENTED_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// A build of the library.
@@ -36,6 +34,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether the Rust code is to be instrumented by the address sanitizer (`make test-asan`).
+pub fn instrumented() -> bool {
+    std::env::var_os("ATLOCK_INSTRUMENT_RUST").is_some()
+}
+
 /// The library with its default features and `atlock_test_panic`.
 pub fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
@@ -56,12 +59,11 @@ fn build(name: &str, features: &[&str]) -> Library {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
 
-    let instrument = std::env::var_os(INSTRUMENT_VARIABLE).is_some();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(if instrument { "instrumented" } else { "native" });
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(if instrumented() { "instrumented" } else { "native" });
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(root()).args(["rustc", "--lib", "--locked", "--target-dir"]).arg(&target).args(features);
     let mut built = target.join("debug");
-    if instrument {
+    if instrumented() {
         // Sanitizers are an unstable option of rustc; naming the target keeps them out of build scripts and macros.
         cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address").args(["--target", INSTRUMENTED_TARGET]);
         built = target.join(INSTRUMENTED_TARGET).join("debug");
