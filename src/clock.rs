@@ -38,6 +38,11 @@ impl RequestId {
         RequestId(text.into())
     }
 
+    /// The id of a further change that belongs to this one.
+    pub fn derived(&self, suffix: &str) -> RequestId {
+        RequestId(format!("{}-{suffix}", self.0))
+    }
+
     /// Its text: ASCII, without spaces or commas.
     pub fn as_str(&self) -> &str {
         &self.0

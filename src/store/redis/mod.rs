@@ -1,50 +1,299 @@
-//! Stub.
-use crate::clock::*;
-use crate::error::*;
-use crate::store::memory::MemoryStore;
-use crate::store::*;
+//! The shared store: Redis, a single server or a cluster, in stock Atlantis's layout.
+//!
+//! Invariants:
+//! - A key has at most one holder (P1): every change is one Lua script, which looks and acts in one step.
+//! - A change happens at most once, and never after its caller's deadline (`retry.rs`, `lua/prologue.lua`).
+//! - Fencing tokens of a key strictly increase: max(the one before + 1, the server's clock in microseconds). The one before is in
+//!   the key's side hash, which outlives the lock by an hour, so this holds unless a server's clock is set back by more than that,
+//!   or a fail-over loses the side hash and moves to a server whose clock is behind by more than the time between two grants.
+//! - A value is stored and returned byte for byte; what stock wrote is read, and stock reads what is written here (P4).
+//! - The index of all locks holds at least every lock that was taken here (`lua/index_trim.lua`); it is checked against the locks
+//!   on reading. On a single server the pulls' indexes do as well, and both change in the lock's own script.
+//!
+//! Assumptions: Redis does not lose what it acknowledged (`wait_replicas` narrows a fail-over), evicts nothing
+//! ([`Store::warnings`]), and a cluster's clocks differ by less than 30 s.
+//!
+//! Faults survived: a lost reply, a hanging or restarted server, a fail-over, a stock Atlantis on the same server. What they
+//! cost is one operation's timeout, or an error that says what is and is not known.
+
+use std::fmt;
 use std::sync::Arc;
-/// Stub.
-#[derive(Debug)]
-pub struct RedisStore(MemoryStore);
-impl Store for RedisStore {
-    fn grant(&self, g: &Grant<'_>, c: &Call) -> Result<Granted> {
-        self.0.grant(g, c)
+
+use self::reply::Reply;
+use self::retry::Retrying;
+use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::clock::{Call, Clock};
+use crate::config;
+use crate::error::{Code, Error, Result};
+use crate::model::PullRef;
+
+mod clock;
+mod cluster;
+mod errors;
+mod indexes;
+mod keys;
+mod link;
+mod listing;
+mod open;
+mod reply;
+mod retry;
+mod scripts;
+mod single;
+mod takeover;
+
+/// The shared store. Safe from any thread.
+pub struct RedisStore {
+    redis: Retrying,
+    instance: String,
+    shared_with_stock: bool,
+    wait_replicas: u32,
+    warnings: Vec<String>,
+}
+
+impl RedisStore {
+    /// Connects, checks that the server can be used, and takes over locks under the keys of Atlantis before v0.40.
+    ///
+    /// `instance` names this process beside the locks that it takes. A single server starts no thread, a cluster two.
+    ///
+    /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
+    /// `InvalidConfig`. Nothing stays open then.
+    pub fn open(settings: &config::Redis, instance: &str, _clock: Arc<dyn Clock>) -> Result<RedisStore> {
+        let open::Opened { redis, warnings } = open::open(settings)?;
+        let store = RedisStore {
+            redis,
+            instance: instance.to_owned(),
+            shared_with_stock: settings.shared_with_stock,
+            wait_replicas: settings.wait_replicas,
+            warnings,
+        };
+        store.take_over()?;
+        Ok(store)
     }
-    fn release(&self, g: &Release<'_>, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.release(g, c)
+
+    /// What `grant` tells the script, beside the keys: value, fingerprint, instance, member of the indexes, the pull's index.
+    fn grant_once(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        let lock = keys::lock_key(grant.key);
+        let side = keys::side_key(&lock);
+        let fingerprint = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(grant.value));
+        let indexed = self.indexed(grant.key);
+        let (member, pull_index) = match (indexed, grant.pull) {
+            (Some(member), Some(pull)) => (member, keys::pull_index(pull.repo, pull.num)),
+            _ => ("", String::new()),
+        };
+        let keys = script_keys(&lock, &side, !member.is_empty());
+        let args = [grant.value, fingerprint.as_bytes(), self.instance.as_bytes(), member.as_bytes(), pull_index.as_bytes()];
+        let reply = if self.wait_replicas == 0 {
+            self.redis.change(&scripts::GRANT, &keys, &args, call)?
+        } else {
+            self.grant_confirmed(&keys, &args, call)?
+        };
+        match reply {
+            Reply::Done(outcome) => Ok(Granted::Yes { token: reply::token(&outcome)? }),
+            Reply::Held(value) => Ok(Granted::Held { value }),
+            other => Err(unexpected(&other)),
+        }
     }
-    fn discard(&self, g: LockKey<'_>, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.discard(g, c)
+
+    /// A grant that counts only if enough replicas have it in time. Otherwise it is taken back.
+    fn grant_confirmed(&self, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
+        let confirmed = std::cell::Cell::new(0);
+        let reply = self.redis.change_with(call, false, |head| {
+            let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();
+            let command = |by_text: bool| {
+                if by_text { scripts::GRANT.by_text(keys, &all) } else { scripts::GRANT.by_hash(keys, &all) }
+            };
+            self.redis.known(call.deadline, command, |command| {
+                let (value, replicas) = self.redis.link.query_then_wait(command, keys[0], self.wait_replicas, call.deadline)?;
+                confirmed.set(replicas.unwrap_or(0));
+                Ok(value)
+            })
+        })?;
+        if matches!(reply, Reply::Done(_)) && confirmed.get() < self.wait_replicas {
+            return Err(self.take_back(keys, args, call, confirmed.get()));
+        }
+        Ok(reply)
     }
-    fn get(&self, g: LockKey<'_>, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.get(g, c)
+
+    fn take_back(&self, keys: &[&str], args: &[&[u8]], call: &Call, confirmed: u32) -> Error {
+        let wanted = self.wait_replicas;
+        let (value, member) = (args[0], args[3]);
+        let guard = Guard { kind: "request", repo: call.request.as_str(), path: &sha1_hex(value), ..Guard::default() };
+        let back = Call { request: call.request.derived("back"), deadline: call.deadline + TAKE_BACK_TIME };
+        let project = keys[0].starts_with(keys::LOCK_PREFIX);
+        match self.redis.change(&scripts::RELEASE, keys, &guard.args(project, member), &back) {
+            Ok(_) => Error::new(
+                Code::NotReplicated,
+                format!(
+                    "Redis at {}: {confirmed} of {wanted} replicas confirmed the lock in time; it was taken back. See wait_replicas",
+                    self.redis.server
+                ),
+            ),
+            Err(e) => Error::new(
+                Code::OutcomeUnknown,
+                format!(
+                    "{confirmed} of {wanted} replicas confirmed the lock in time, and taking it back failed: it may be held. {e}"
+                ),
+            ),
+        }
     }
-    fn list(&self, c: &Call) -> Result<Listing> {
-        self.0.list(c)
+
+    fn release_guarded(&self, key: LockKey<'_>, guard: &Guard<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let lock = keys::lock_key(key);
+        let side = keys::side_key(&lock);
+        let (project, name) = match key {
+            LockKey::Project(name) => (true, name),
+            LockKey::Command(name) => (false, name),
+        };
+        let keys = script_keys(&lock, &side, self.indexed(key).is_some());
+        let reply = self.redis.change(&scripts::RELEASE, &keys, &guard.args(project, name.as_bytes()), call)?;
+        read_release(key, reply)
     }
-    fn release_by_pull(&self, p: PullRef<'_>, c: &Call) -> Result<Listing> {
-        self.0.release_by_pull(p, c)
-    }
-    fn pull_status(&self, k: &str, c: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.pull_status(k, c)
-    }
-    fn swap_pull_status(&self, k: &str, e: Expected<'_>, n: Option<&[u8]>, c: &Call) -> Result<Swap> {
-        self.0.swap_pull_status(k, e, n, c)
-    }
-    fn ping(&self, c: &Call) -> Result<()> {
-        self.0.ping(c)
-    }
-    fn warnings(&self) -> Vec<String> {
-        vec![]
-    }
-    fn close(&self) -> Result<()> {
-        self.0.close()
+
+    /// The member that stands for a lock in the indexes that its own script changes: a project's on a single server.
+    fn indexed<'a>(&self, key: LockKey<'a>) -> Option<&'a str> {
+        match key {
+            LockKey::Project(name) if self.redis.link.is_single() => Some(name),
+            _ => None,
+        }
     }
 }
-impl RedisStore {
-    /// Stub.
-    pub fn open(_d: &crate::config::Redis, _i: &str, c: Arc<dyn Clock>) -> Result<RedisStore> {
-        Ok(RedisStore(MemoryStore::new(c)))
+
+/// How long taking a grant back may go on after the caller's deadline.
+const TAKE_BACK_TIME: std::time::Duration = std::time::Duration::from_millis(500);
+
+impl Store for RedisStore {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        if let (LockKey::Project(member), false) = (grant.key, self.redis.link.is_single()) {
+            self.stamp(&[member], call)?;
+        }
+        self.grant_once(grant, call)
     }
+
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let num = release.pull_num.map(|num| num.to_string()).unwrap_or_default();
+        let guard = match release.fields {
+            Some(f) => {
+                Guard { kind: "fields", repo: f.repo, path: f.path, workspace: f.workspace, project: f.project, num: &num }
+            }
+            None => Guard { num: &num, ..Guard::default() },
+        };
+        self.release_guarded(release.key, &guard, call)
+    }
+
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.release_guarded(key, &Guard { kind: "raw", ..Guard::default() }, call)
+    }
+
+    fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.get_key(&keys::lock_key(key), call)
+    }
+
+    fn list(&self, call: &Call) -> Result<Listing> {
+        let found = if self.shared_with_stock { self.scan(keys::ALL_LOCKS, call)? } else { self.read_index(call)? };
+        Ok(listing::of(found))
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        let candidates = self.candidates(pull, call)?;
+        let num = pull.num.to_string();
+        let guard = Guard { kind: "repo", repo: pull.repo, num: &num, ..Guard::default() };
+        let mut released = Listing::default();
+        for value in self.release_all(&candidates, &guard, call)? {
+            released.push(&value);
+        }
+        Ok(released)
+    }
+
+    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.get_key(key, call)
+    }
+
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        let (expectation, bytes): (&[u8], &[u8]) = match expected {
+            Expected::Any => (b"any", b""),
+            Expected::Absent => (b"absent", b""),
+            Expected::Bytes(bytes) => (b"bytes", bytes),
+        };
+        let action: &[u8] = if new.is_some() { b"set" } else { b"delete" };
+        match self.redis.change(
+            &scripts::SWAP_PULL_STATUS,
+            &[key],
+            &[expectation, bytes, action, new.unwrap_or_default()],
+            call,
+        )? {
+            Reply::Done(_) => Ok(Swap::Done),
+            Reply::Conflict(current) => Ok(Swap::Conflict(current)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn ping(&self, call: &Call) -> Result<()> {
+        self.check_writable(call.deadline)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
+    fn close(&self) -> Result<()> {
+        self.redis.link.close();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("server", &self.redis.server).finish_non_exhaustive()
+    }
+}
+
+/// What a lock must be for `release.lua` to release it.
+#[derive(Clone, Copy, Default)]
+struct Guard<'a> {
+    kind: &'a str,
+    repo: &'a str,
+    path: &'a str,
+    workspace: &'a str,
+    project: &'a str,
+    num: &'a str,
+}
+
+impl<'a> Guard<'a> {
+    fn args(&self, project: bool, member: &'a [u8]) -> [&'a [u8]; 9] {
+        [
+            self.kind.as_bytes(),
+            self.repo.as_bytes(),
+            self.path.as_bytes(),
+            self.workspace.as_bytes(),
+            self.project.as_bytes(),
+            self.num.as_bytes(),
+            if project { b"1" } else { b"0" },
+            member,
+            keys::PULL_INDEX_PREFIX.as_bytes(),
+        ]
+    }
+}
+
+fn script_keys<'a>(lock: &'a str, side: &'a str, indexed: bool) -> Vec<&'a str> {
+    if indexed { vec![lock, side, keys::LOCKS_INDEX] } else { vec![lock, side] }
+}
+
+fn read_release(key: LockKey<'_>, reply: Reply) -> Result<Option<Vec<u8>>> {
+    match reply {
+        Reply::Done(outcome) => reply::released(outcome).map(Some),
+        Reply::None => Ok(None),
+        Reply::Unreadable(reason) => {
+            Err(Error::new(Code::EntryUnreadable, format!("the entry at {key} stays as it is: {reason}")))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    // Not the reply itself: a value holds a token.
+    Error::new(Code::Protocol, format!("a script's answer ({}) does not fit its question", reply.name()))
+}
+
+fn sha1_hex(bytes: &[u8]) -> String {
+    redis::Script::new(&String::from_utf8_lossy(bytes)).get_hash().to_owned()
 }

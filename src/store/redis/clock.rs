@@ -1,0 +1,33 @@
+//! What time it is on the server, in microseconds since 1970: an offset to this process's monotonic clock.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+/// Safe from any thread.
+#[derive(Debug)]
+pub(super) struct ServerClock {
+    base: Instant,
+    offset: AtomicI64,
+}
+
+impl ServerClock {
+    /// A clock that knows nothing yet.
+    pub(super) fn new() -> ServerClock {
+        ServerClock { base: Instant::now(), offset: AtomicI64::new(0) }
+    }
+
+    /// Learns that the server's clock showed `micros` between `asked` and now. The earlier moment counts: the deadlines that
+    /// follow are early rather than late.
+    pub(super) fn learn(&self, micros: i64, asked: Instant) {
+        self.offset.store(micros - self.since_base(asked), Ordering::Relaxed);
+    }
+
+    /// What the server's clock shows at `moment`.
+    pub(super) fn at(&self, moment: Instant) -> i64 {
+        self.since_base(moment) + self.offset.load(Ordering::Relaxed)
+    }
+
+    fn since_base(&self, moment: Instant) -> i64 {
+        i64::try_from(moment.saturating_duration_since(self.base).as_micros()).unwrap_or(i64::MAX / 2)
+    }
+}

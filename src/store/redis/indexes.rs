@@ -1,0 +1,137 @@
+//! The index of all locks, and a single server's indexes by pull: they make listing and releasing by pull cost what these
+//! return, not what Redis stores.
+
+use std::time::Duration;
+
+use redis::FromRedisValue as _;
+
+use super::errors::Failure;
+use super::keys::{LOCK_PREFIX, LOCKS_INDEX, pull_index, repo_pattern};
+use super::listing::{Found, FoundLocks};
+use super::reply::Reply;
+use super::{Guard, RedisStore, keys, read_release, script_keys, scripts};
+use crate::clock::Call;
+use crate::error::Result;
+use crate::model::{ProjectLock, PullRef};
+use crate::store::LockKey;
+
+/// A member whose lock is gone stays this long after it was last asked for: twice the longest operation, and as much for
+/// differences between the clocks of a cluster.
+const TRIM_GRACE: Duration = Duration::from_secs(120);
+/// Most members that one script handles.
+const BATCH: usize = 500;
+
+impl RedisStore {
+    /// Puts members into the index of all locks before their locks are taken; for a cluster, where both are in different slots.
+    pub(super) fn stamp(&self, members: &[&str], call: &Call) -> Result<()> {
+        for batch in members.chunks(BATCH) {
+            self.redis.change_with(call, false, |[_, not_after, _]| {
+                let args: Vec<&[u8]> = std::iter::once(not_after.as_slice()).chain(batch.iter().map(|m| m.as_bytes())).collect();
+                self.redis.eval(&scripts::INDEX_ADD, &[LOCKS_INDEX], &args, call.deadline)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The locks in the index of all locks; members whose locks are gone are trimmed.
+    pub(super) fn read_index(&self, call: &Call) -> Result<FoundLocks> {
+        let members = self.index_members(call)?;
+        let keys = members.iter().map(|(member, _)| [LOCK_PREFIX.as_bytes(), member].concat()).collect();
+        let found = self.fetch(keys, call.deadline)?;
+        let gone: Vec<&(Vec<u8>, Vec<u8>)> = members.iter().filter(|(member, _)| !found.contains_key(member)).collect();
+        for batch in gone.chunks(BATCH) {
+            self.trim(batch, call)?;
+        }
+        Ok(found)
+    }
+
+    /// The members of the index of all locks, each with its stamp.
+    pub(super) fn index_members(&self, call: &Call) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(LOCKS_INDEX).arg(0).arg(-1).arg("WITHSCORES");
+        self.redis.read(call.deadline, |link| {
+            Vec::<(Vec<u8>, Vec<u8>)>::from_redis_value(link.query(&command, call.deadline)?)
+                .map_err(|e| Failure::Refused(e.into()))
+        })
+    }
+
+    fn trim(&self, gone: &[&(Vec<u8>, Vec<u8>)], call: &Call) -> Result<()> {
+        let grace = TRIM_GRACE.as_micros().to_string();
+        let mut args = vec![grace.as_bytes()];
+        args.extend(gone.iter().flat_map(|(member, stamp)| [member.as_slice(), stamp.as_slice()]));
+        self.redis.read(call.deadline, |_| self.redis.eval(&scripts::INDEX_TRIM, &[LOCKS_INDEX], &args, call.deadline)).map(drop)
+    }
+
+    /// The keys of locks that this pull may hold: at least all that it does hold.
+    pub(super) fn candidates(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
+        if self.redis.link.is_single() && !self.shared_with_stock {
+            let mut command = redis::cmd("SMEMBERS");
+            command.arg(pull_index(pull.repo, pull.num));
+            let mut members = self.redis.read(call.deadline, |link| {
+                Vec::<String>::from_redis_value(link.query(&command, call.deadline)?).map_err(|e| Failure::Refused(e.into()))
+            })?;
+            members.sort_unstable();
+            return Ok(members);
+        }
+        let found = if self.shared_with_stock { self.scan(&repo_pattern(pull.repo), call)? } else { self.read_index(call)? };
+        let held_by_pull = |held: &Found| match held {
+            Found::Value(value) => ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull),
+            Found::Other(_) => false,
+        };
+        Ok(found.into_iter().filter(|(_, held)| held_by_pull(held)).filter_map(|(key, _)| String::from_utf8(key).ok()).collect())
+    }
+
+    /// Releases these locks where the guard admits it, and returns the released values.
+    pub(super) fn release_all(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Result<Vec<Vec<u8>>> {
+        let mut released = Vec::new();
+        for batch in members.chunks(BATCH) {
+            for (member, reply) in batch.iter().zip(self.release_at_once(batch, guard, call)) {
+                let reply = match reply {
+                    Some(reply @ (Reply::Done(_) | Reply::None | Reply::Unreadable(_))) => reply,
+                    // Its first answer comes back, if it had one.
+                    _ => self.release_again(member, guard, call)?,
+                };
+                match reply {
+                    // Not a lock of this pull, whatever it is.
+                    Reply::Unreadable(_) => {}
+                    reply => released.extend(read_release(LockKey::Project(member), reply)?),
+                }
+            }
+        }
+        Ok(released)
+    }
+
+    /// One attempt for all, in one round trip. Those without a reply may or may not have been released.
+    fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Option<Reply>> {
+        let none = || members.iter().map(|_| None).collect();
+        if !self.redis.link.is_single() {
+            return none();
+        }
+        let head = self.redis.head(call, false);
+        let commands: Vec<_> = members
+            .iter()
+            .map(|member| {
+                let lock = keys::lock_key(LockKey::Project(member));
+                let side = keys::side_key(&lock);
+                let tail = guard.args(true, member.as_bytes());
+                let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail).collect();
+                scripts::RELEASE.by_hash(&script_keys(&lock, &side, true), &args)
+            })
+            .collect();
+        match self.redis.link.query_all(&commands, call.deadline) {
+            Ok(replies) => replies.into_iter().map(|reply| Reply::read(reply).ok()).collect(),
+            Err(_) => none(),
+        }
+    }
+
+    fn release_again(&self, member: &str, guard: &Guard<'_>, call: &Call) -> Result<Reply> {
+        let lock = keys::lock_key(LockKey::Project(member));
+        let side = keys::side_key(&lock);
+        let keys = script_keys(&lock, &side, self.redis.link.is_single());
+        let tail = guard.args(true, member.as_bytes());
+        self.redis.change_with(call, true, |head| {
+            let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail).collect();
+            self.redis.eval(&scripts::RELEASE, &keys, &args, call.deadline)
+        })
+    }
+}

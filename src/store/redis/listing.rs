@@ -1,0 +1,133 @@
+//! Reading many locks: looking for keys, fetching values in batches, and telling locks from what is not one.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use redis::{FromRedisValue as _, Value};
+
+use super::RedisStore;
+use super::errors::Failure;
+use super::keys::LOCK_PREFIX;
+use super::link::Attempt;
+use crate::clock::Call;
+use crate::error::Result;
+use crate::model::ProjectLock;
+use crate::store::Listing;
+
+/// Keys that one SCAN looks at: large, so that 10,000 locks are a few round trips; small, so that Redis is never busy for long.
+const SCAN_COUNT: usize = 5000;
+/// Values that one MGET fetches.
+const BATCH: usize = 500;
+
+/// What is stored at a key that looks like a lock's.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A string.
+    Value(Vec<u8>),
+    /// Something of another type.
+    Other(String),
+}
+
+/// By lock key, in order.
+pub(super) type FoundLocks = BTreeMap<Vec<u8>, Found>;
+
+impl RedisStore {
+    /// All keys that match, with what they hold. On a cluster: of all masters.
+    pub(super) fn scan(&self, pattern: &str, call: &Call) -> Result<FoundLocks> {
+        let keys = self.redis.read(call.deadline, |link| {
+            let mut keys = Vec::new();
+            for master in link.masters(call.deadline)? {
+                let mut cursor = b"0".to_vec();
+                loop {
+                    let mut command = redis::cmd("SCAN");
+                    command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+                    let reply = link.query_at(master.as_ref(), &command, call.deadline)?;
+                    let (next, found) =
+                        <(Vec<u8>, Vec<Vec<u8>>)>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))?;
+                    keys.extend(found);
+                    cursor = next;
+                    if cursor == b"0" {
+                        break;
+                    }
+                }
+            }
+            // SCAN may return a key twice.
+            keys.sort_unstable();
+            keys.dedup();
+            Ok(keys)
+        })?;
+        self.fetch(keys, call.deadline)
+    }
+
+    /// What these keys in Redis hold; those that are gone are left out.
+    pub(super) fn fetch(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<FoundLocks> {
+        let mut found = FoundLocks::new();
+        for batch in keys.chunks(BATCH) {
+            let values = self.redis.read(deadline, |link| {
+                let mut command = redis::cmd("MGET");
+                command.arg(batch);
+                Vec::<Option<Vec<u8>>>::from_redis_value(link.query(&command, deadline)?).map_err(|e| Failure::Refused(e.into()))
+            })?;
+            for (key, value) in batch.iter().zip(values) {
+                let held = match value {
+                    Some(value) => Some(Found::Value(value)),
+                    None => self.other_type(key, deadline)?,
+                };
+                if let Some(held) = held {
+                    found.insert(key[LOCK_PREFIX.len()..].to_vec(), held);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// One key's value.
+    pub(super) fn get_key(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+        let mut command = redis::cmd("GET");
+        command.arg(key);
+        self.redis.read(call.deadline, |link| optional(link.query(&command, call.deadline)?))
+    }
+
+    /// MGET says nothing of a key that is gone and of one that is no string.
+    fn other_type(&self, key: &[u8], deadline: Instant) -> Result<Option<Found>> {
+        let mut command = redis::cmd("TYPE");
+        command.arg(key);
+        let kind = self.redis.read(deadline, |link| {
+            String::from_redis_value(link.query(&command, deadline)?).map_err(|e| Failure::Refused(e.into()))
+        })?;
+        Ok(match kind.as_str() {
+            // Gone, or taken since: the next listing has it.
+            "none" | "string" => None,
+            _ => Some(Found::Other(kind)),
+        })
+    }
+}
+
+fn optional(value: Value) -> Attempt<Option<Vec<u8>>> {
+    Option::<Vec<u8>>::from_redis_value(value).map_err(|e| Failure::Refused(e.into()))
+}
+
+/// The locks among what was found, and the rest beside them.
+pub(super) fn of(found: FoundLocks) -> Listing {
+    let mut listing = Listing::default();
+    for (key, held) in found {
+        match check(&key, &held) {
+            Ok(value) => listing.push(value),
+            Err(reason) => listing.push_unreadable(String::from_utf8_lossy(&key), reason),
+        }
+    }
+    listing
+}
+
+fn check<'a>(key: &[u8], held: &'a Found) -> std::result::Result<&'a [u8], String> {
+    let value = match held {
+        Found::Value(value) => value,
+        Found::Other(kind) => return Err(format!("it is a {kind} in Redis, not a string")),
+    };
+    let lock = ProjectLock::parse(value).map_err(|e| e.message().to_owned())?;
+    let own = lock.fields().key();
+    if own.as_bytes() != key {
+        return Err(format!("its fields belong to the key {own:?}"));
+    }
+    Ok(value)
+}

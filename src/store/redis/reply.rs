@@ -1,0 +1,107 @@
+//! What the scripts answer.
+
+use redis::Value;
+
+use crate::error::{Code, Error, Result};
+
+/// A script's answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The change was made, now or by an earlier attempt; its outcome.
+    Done(Vec<u8>),
+    /// The lock is held; its value.
+    Held(Vec<u8>),
+    /// There is nothing to release, or it is not what was meant.
+    None,
+    /// The pull status is another; what it is.
+    Conflict(Option<Vec<u8>>),
+    /// The value is not what its key says; why.
+    Unreadable(String),
+    /// The command came after its `not_after`; the server's clock, microseconds.
+    Late {
+        /// Microseconds since 1970.
+        now: i64,
+    },
+    /// A retry whose first attempt may have been forgotten.
+    Unknown,
+}
+
+impl Reply {
+    /// What kind of answer it is.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Reply::Done(_) => "DONE",
+            Reply::Held(_) => "HELD",
+            Reply::None => "NONE",
+            Reply::Conflict(_) => "CONFLICT",
+            Reply::Unreadable(_) => "UNREADABLE",
+            Reply::Late { .. } => "LATE",
+            Reply::Unknown => "UNKNOWN",
+        }
+    }
+
+    pub(super) fn read(value: Value) -> Result<Reply> {
+        let Value::Array(parts) = value else { return Err(unexpected()) };
+        let mut parts = parts.into_iter().map(|part| match part {
+            Value::BulkString(bytes) => bytes,
+            Value::SimpleString(text) => text.into_bytes(),
+            _ => Vec::new(),
+        });
+        let (tag, detail) = (parts.next().ok_or_else(unexpected)?, parts.next());
+        match (tag.as_slice(), detail) {
+            (b"DONE", outcome) => Ok(Reply::Done(outcome.unwrap_or_default())),
+            (b"HELD", Some(value)) => Ok(Reply::Held(value)),
+            (b"NONE", _) => Ok(Reply::None),
+            (b"CONFLICT", current) => Ok(Reply::Conflict(current)),
+            (b"UNREADABLE", reason) => Ok(Reply::Unreadable(String::from_utf8_lossy(&reason.unwrap_or_default()).into_owned())),
+            (b"LATE", Some(now)) => number(&now).map(|now| Reply::Late { now }),
+            (b"UNKNOWN", _) => Ok(Reply::Unknown),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// A grant's outcome: `G<fencing token>`.
+pub(super) fn token(outcome: &[u8]) -> Result<u64> {
+    let token = outcome.strip_prefix(b"G").ok_or_else(unexpected)?;
+    number(token)
+}
+
+/// A release's outcome: `R<value>`.
+pub(super) fn released(mut outcome: Vec<u8>) -> Result<Vec<u8>> {
+    if outcome.first() != Some(&b'R') {
+        return Err(unexpected());
+    }
+    outcome.remove(0);
+    Ok(outcome)
+}
+
+fn number<T: std::str::FromStr>(digits: &[u8]) -> Result<T> {
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or_else(unexpected)
+}
+
+fn unexpected() -> Error {
+    Error::new(Code::Protocol, "a script's answer is not in its form: was another version's script or data there?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(parts: &[&str]) -> Result<Reply> {
+        Reply::read(Value::Array(parts.iter().map(|part| Value::BulkString(part.as_bytes().to_vec())).collect()))
+    }
+
+    #[test]
+    fn reads_the_scripts_answers() {
+        assert_eq!(reply(&["DONE", "G17"]), Ok(Reply::Done(b"G17".to_vec())));
+        assert_eq!(token(b"G17"), Ok(17));
+        assert_eq!(released(b"R{}".to_vec()), Ok(b"{}".to_vec()));
+        assert_eq!(reply(&["LATE", "1795511065638315"]), Ok(Reply::Late { now: 1_795_511_065_638_315 }));
+        assert_eq!(reply(&["CONFLICT"]), Ok(Reply::Conflict(None)));
+        for wrong in [reply(&[]), reply(&["HELD"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)] {
+            assert_eq!(wrong.expect_err("is refused").code(), Code::Protocol);
+        }
+        assert!(token(b"R1").is_err() && released(b"G1".to_vec()).is_err() && released(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! Attempts until the deadline: how a lost reply never makes a change happen twice, or late.
+//!
+//! A change carries its request id in every attempt, and the server answers a repeated one with its first answer. It also
+//! carries the moment, on the server's clock, after which it must not act (`not_after`): a command that was stuck in a network
+//! or in a stopped server may be executed minutes after its caller gave up, and would then release somebody else's lock.
+
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use super::errors::{Failure, explain};
+use super::link::{Attempt, Link};
+use super::reply::Reply;
+use super::scripts::Script;
+use crate::clock::Call;
+use crate::error::{Code, Error, Result};
+
+/// Most attempts of one call.
+const ATTEMPTS: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A link, and how its server is called in errors.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    pub link: Link,
+    pub server: String,
+}
+
+impl Retrying {
+    /// Reads: any failure that may pass is tried again.
+    pub(super) fn read<T>(&self, deadline: Instant, attempt: impl Fn(&Link) -> Attempt<T>) -> Result<T> {
+        let mut pause = Pause::default();
+        for _ in 0..ATTEMPTS {
+            match attempt(&self.link) {
+                Ok(value) => return Ok(value),
+                Err(failure) if self.may_pass(&failure) && pause.fits(deadline) => pause.sleep(),
+                Err(failure) => return Err(explain(failure.error(), &self.server)),
+            }
+        }
+        Err(self.timed_out())
+    }
+
+    /// Changes one lock: `args` follow the request id, the `not_after` and the retry flag.
+    pub(super) fn change(&self, script: &Script, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
+        self.change_with(call, false, |head| {
+            let all: Vec<&[u8]> = head.iter().map(|arg| arg.as_slice()).chain(args.iter().copied()).collect();
+            self.eval(script, keys, &all, call.deadline)
+        })
+    }
+
+    /// The same with an attempt of the caller's own, given the first three arguments; `reply_was_lost` says that one came before.
+    pub(super) fn change_with(
+        &self,
+        call: &Call,
+        mut reply_was_lost: bool,
+        attempt: impl Fn(&Head) -> Attempt<Value>,
+    ) -> Result<Reply> {
+        let mut pause = Pause::default();
+        for _ in 0..ATTEMPTS {
+            match attempt(&self.head(call, reply_was_lost)) {
+                Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
+                    Reply::Late { now } => {
+                        self.link.clock().learn(now, Instant::now());
+                        if call.remaining().is_zero() {
+                            break;
+                        }
+                    }
+                    Reply::Unknown => return Err(self.unknown("it no longer remembers this change")),
+                    reply => return Ok(reply),
+                },
+                Err(failure) => {
+                    reply_was_lost |= matches!(failure, Failure::ReplyLost(_));
+                    let again = self.may_pass(&failure) || (reply_was_lost && !matches!(failure, Failure::Refused(_)));
+                    if again && pause.fits(call.deadline) {
+                        pause.sleep();
+                    } else if reply_was_lost {
+                        return Err(self.unknown(failure.error()));
+                    } else {
+                        return Err(explain(failure.error(), &self.server));
+                    }
+                }
+            }
+        }
+        Err(if reply_was_lost { self.unknown("no reply came before the deadline") } else { self.timed_out() })
+    }
+
+    /// One attempt of a script, which is sent whole if the server does not know it.
+    pub(super) fn eval(&self, script: &Script, keys: &[&str], args: &[&[u8]], deadline: Instant) -> Attempt<Value> {
+        self.known(
+            deadline,
+            |by_text| if by_text { script.by_text(keys, args) } else { script.by_hash(keys, args) },
+            |command| self.link.query(command, deadline),
+        )
+    }
+
+    /// One attempt of a script's command, made by hash, or by text if the server does not know the hash.
+    pub(super) fn known<T>(
+        &self,
+        deadline: Instant,
+        command: impl Fn(bool) -> Cmd,
+        send: impl Fn(&Cmd) -> Attempt<T>,
+    ) -> Attempt<T> {
+        match send(&command(false)) {
+            Err(failure) if is_unknown_script(&failure) && Instant::now() < deadline => send(&command(true)),
+            result => result,
+        }
+    }
+
+    /// The arguments with which every change begins.
+    pub(super) fn head(&self, call: &Call, retry: bool) -> Head {
+        let not_after = self.link.clock().at(call.deadline);
+        [
+            call.request.as_str().as_bytes().to_vec(),
+            not_after.to_string().into_bytes(),
+            if retry { b"1".to_vec() } else { b"0".to_vec() },
+        ]
+    }
+
+    fn may_pass(&self, failure: &Failure) -> bool {
+        failure.is_passing() || (matches!(failure, Failure::ReplyLost(_)) && !failure.error().is_timeout())
+    }
+
+    fn unknown(&self, why: impl std::fmt::Display) -> Error {
+        let text = format!(
+            "Redis at {}: the change was sent, but its outcome is unknown: it may or may not have happened ({why}). Look at the lock before you rely on it",
+            self.server
+        );
+        Error::new(Code::OutcomeUnknown, text)
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::new(Code::Timeout, format!("Redis at {}: the deadline passed; nothing was changed", self.server))
+    }
+}
+
+/// Request id, `not_after`, retry flag.
+pub(super) type Head = [Vec<u8>; 3];
+
+/// Whether the server does not know a script's hash.
+pub(super) fn is_unknown_script(failure: &Failure) -> bool {
+    failure.error().kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
+}
+
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    fn fits(&self, deadline: Instant) -> bool {
+        Instant::now() + self.0 < deadline
+    }
+
+    fn sleep(&mut self) {
+        std::thread::sleep(self.0);
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,88 @@
+//! The Lua scripts: every change in Redis is one of them, and so atomic.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Script as Hashed};
+
+/// A script and its SHA-1, by which Redis knows it once it has seen it.
+pub(super) struct Script {
+    text: String,
+    hash: String,
+}
+
+impl Script {
+    fn new(parts: &[&str]) -> Script {
+        let text = parts.concat();
+        let hash = Hashed::new(&text).get_hash().to_owned();
+        Script { text, hash }
+    }
+
+    /// `EVALSHA` with these keys and arguments.
+    pub(super) fn by_hash(&self, keys: &[&str], args: &[&[u8]]) -> Cmd {
+        command("EVALSHA", &self.hash, keys, args)
+    }
+
+    /// `EVAL`: for a server that does not know the script yet.
+    pub(super) fn by_text(&self, keys: &[&str], args: &[&[u8]]) -> Cmd {
+        command("EVAL", &self.text, keys, args)
+    }
+
+    /// `SCRIPT LOAD`.
+    pub(super) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(&self.text);
+        command
+    }
+}
+
+fn command(name: &str, script: &str, keys: &[&str], args: &[&[u8]]) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(name).arg(script).arg(keys.len()).arg(keys).arg(args);
+    command
+}
+
+macro_rules! script {
+    ($(#[$doc:meta])* $name:ident = $($part:literal),+) => {
+        $(#[$doc])*
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(&[$(include_str!(concat!("lua/", $part))),+]));
+    };
+}
+
+script!(
+    /// Takes a lock if it is free.
+    GRANT = "prologue.lua",
+    "grant.lua"
+);
+script!(
+    /// Releases a lock if it is the one meant.
+    RELEASE = "prologue.lua",
+    "release.lua"
+);
+script!(
+    /// Replaces a pull status if it is as expected.
+    SWAP_PULL_STATUS = "swap_pull_status.lua"
+);
+script!(
+    /// Stamps members of the index of all locks.
+    INDEX_ADD = "index_add.lua"
+);
+script!(
+    /// Removes members of the index of all locks whose locks are gone.
+    INDEX_TRIM = "index_trim.lua"
+);
+script!(
+    /// Adds another program's lock to the indexes of a single server.
+    INDEX_PULL = "index_pull.lua"
+);
+script!(
+    /// Moves a lock from its old key to today's, on a single server.
+    MOVE = "move.lua"
+);
+script!(
+    /// Deletes a key if it holds what was seen.
+    DELETE_IF = "delete_if.lua"
+);
+script!(
+    /// Tries what the others do.
+    PROBE = "probe.lua"
+);

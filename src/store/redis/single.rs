@@ -1,0 +1,139 @@
+//! A single server: a small pool of blocking connections.
+//!
+//! A lone caller is answered in one round trip of one system call each way; a multiplexed connection would add two thread
+//! switches. A connection on which anything went wrong is dropped: a late reply must never be taken for the next one.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use redis::{Client, Cmd, Connection, ConnectionLike as _, RedisError, RedisResult, Value};
+
+use super::clock::ServerClock;
+use super::errors::Failure;
+use super::link::{Attempt, wait_command};
+
+/// Most connections at once; further callers wait for one until their deadline.
+const CONNECTIONS: usize = 64;
+/// Most connections kept while nobody uses them.
+const IDLE_CONNECTIONS: usize = 16;
+
+/// The pool. Safe from any thread.
+pub(super) struct Single {
+    client: Client,
+    connect_timeout: Duration,
+    clock: ServerClock,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Connection>,
+    in_use: usize,
+    closed: bool,
+}
+
+impl Single {
+    /// An empty pool; no connection is made yet.
+    pub(super) fn new(client: Client, connect_timeout: Duration) -> Single {
+        Single { client, connect_timeout, clock: ServerClock::new(), state: Mutex::default(), returned: Condvar::new() }
+    }
+
+    pub(super) fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// Runs `f` on a connection.
+    pub(super) fn run<T>(&self, deadline: Instant, f: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Attempt<T> {
+        let mut connection = self.take(deadline)?;
+        let result = set_timeouts(&connection, deadline).and_then(|()| f(&mut connection));
+        let broken = result.as_ref().is_err_and(|e| !matches!(Failure::after_sending(e.clone()), Failure::Refused(_)));
+        self.give_back((!broken && connection.is_open()).then_some(connection));
+        result.map_err(Failure::after_sending)
+    }
+
+    /// Sends a grant and `WAIT` on the same connection: `WAIT` is about what that connection wrote.
+    pub(super) fn query_then_wait(&self, command: &Cmd, replicas: u32, deadline: Instant) -> Attempt<(Value, Attempt<u32>)> {
+        self.run(deadline, |connection| {
+            let reply = command.query(connection)?;
+            let confirmed = wait_command(replicas, deadline).query(connection).map_err(Failure::after_sending);
+            Ok((reply, confirmed))
+        })
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.idle.clear();
+        drop(state);
+        self.returned.notify_all();
+    }
+
+    fn take(&self, deadline: Instant) -> Attempt<Connection> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return Err(Failure::NotSent(io_error(std::io::ErrorKind::NotConnected, "closed")));
+            }
+            if let Some(connection) = state.idle.pop() {
+                state.in_use += 1;
+                return Ok(connection);
+            }
+            if state.in_use < CONNECTIONS {
+                state.in_use += 1;
+                drop(state);
+                return self.connect(deadline).inspect_err(|_| self.give_back(None));
+            }
+            if self.returned.wait_until(&mut state, deadline).timed_out() {
+                return Err(Failure::NotSent(io_error(std::io::ErrorKind::TimedOut, "all connections are in use")));
+            }
+        }
+    }
+
+    fn connect(&self, deadline: Instant) -> Attempt<Connection> {
+        let timeout = deadline.saturating_duration_since(Instant::now()).min(self.connect_timeout);
+        if timeout.is_zero() {
+            return Err(Failure::NotSent(io_error(std::io::ErrorKind::TimedOut, "no time is left")));
+        }
+        let connect = || {
+            let mut connection = self.client.get_connection_with_timeout(timeout)?;
+            set_timeouts(&connection, deadline)?;
+            let asked = Instant::now();
+            let (seconds, micros): (i64, i64) = redis::cmd("TIME").query(&mut connection)?;
+            self.clock.learn(seconds * 1_000_000 + micros, asked);
+            Ok(connection)
+        };
+        connect().map_err(Failure::NotSent)
+    }
+
+    /// Returns a connection, or with `None` the place of one that broke. When one breaks, the idle ones probably did, too.
+    fn give_back(&self, connection: Option<Connection>) {
+        let mut state = self.state.lock();
+        state.in_use -= 1;
+        match connection {
+            Some(connection) if !state.closed && state.idle.len() < IDLE_CONNECTIONS => state.idle.push(connection),
+            Some(_) => {}
+            None => state.idle.clear(),
+        }
+        drop(state);
+        self.returned.notify_one();
+    }
+}
+
+impl fmt::Debug for Single {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Single").finish_non_exhaustive()
+    }
+}
+
+fn set_timeouts(connection: &Connection, deadline: Instant) -> RedisResult<()> {
+    // Zero would mean forever.
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    connection.set_read_timeout(Some(left))?;
+    connection.set_write_timeout(Some(left))
+}
+
+fn io_error(kind: std::io::ErrorKind, text: &str) -> RedisError {
+    RedisError::from(std::io::Error::new(kind, text))
+}
