@@ -26,12 +26,14 @@ pub(super) unsafe fn guard(error: *mut Buffer, body: impl FnOnce() -> Result<()>
 
 /// What a panic said.
 pub(super) fn panic_text(payload: Box<dyn Any + Send>) -> String {
-    let cause = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "no text".to_owned(),
-    };
-    // Dropping a payload runs foreign code, which may panic in its turn.
-    std::mem::forget(payload);
+    let cause = payload
+        .downcast::<String>()
+        .map(|text| *text)
+        .or_else(|payload| payload.downcast().map(|text: Box<&str>| text.to_string()));
+    let cause = cause.unwrap_or_else(|payload| {
+        // Dropping a payload of an unknown type runs foreign code, which may panic in its turn: better to leak it.
+        std::mem::forget(payload);
+        "no text".to_owned()
+    });
     format!("a bug in atlock: it panicked ({cause}); please report it. The locks are as they were acknowledged")
 }

@@ -1,0 +1,105 @@
+# What a person wants to do with this folder. `make` shows the targets; CONTRIBUTING.md says more.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+CARGO   ?= cargo
+GO      ?= go
+CC      ?= cc
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
+# The shared library's ABI: the number in its SONAME (build.rs).
+SONAME  := libatlock.so.1
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: lib
+lib: ## build the release: libatlock.so, libatlock.a and the command line, and tell Go which archive it links
+	$(CARGO) build --release --locked
+	@scripts/go-archive $(RELEASE)/libatlock.a
+
+.PHONY: run
+run: lib ## a demonstration: C takes a lock, then Atlantis's own Go code meets it (folder: build/demo)
+	@rm -rf build/demo && mkdir -p build/demo
+	@ln -sfn "$(abspath $(RELEASE))/libatlock.so" build/$(SONAME)
+	@$(CC) -std=c11 -Wall -Wextra -Werror -pedantic -O2 -Iinclude examples/c/take_lock.c \
+	    build/$(SONAME) -Wl,-rpath,'$$ORIGIN' -o build/take_lock
+	@echo "The locks are in build/demo."
+	@build/take_lock build/demo | sed 's/^/C:   /'
+	@cd go && $(GO) run ./cmd/demo ../build/demo
+
+.PHONY: test
+test: prepare lib test-rust test-go test-install ## install what is missing, build, and run all tests
+
+.PHONY: prepare
+prepare: ## check for the tools that the build and the tests need, and install them where possible
+	@scripts/prepare
+
+.PHONY: test-rust
+test-rust: ## the Rust tests and, with them, the C programs
+	$(CARGO) test --locked
+
+.PHONY: test-c
+test-c: ## the C programs alone: against archive and shared library, and under sanitizers
+	$(CARGO) test --locked --test capi
+
+.PHONY: test-asan
+test-asan: ## the C programs under sanitizers, with the Rust code instrumented too
+	ATLOCK_INSTRUMENT_RUST=1 $(CARGO) test --locked --test capi sanitize
+
+.PHONY: test-go
+test-go: lib ## the Go tests, under the race detector
+	cd go && $(GO) test -race ./...
+
+.PHONY: test-install
+test-install: lib ## install into a temporary prefix, and build a C program by pkg-config alone
+	@scripts/test-install
+
+.PHONY: lint
+lint: lib ## formatting, lints, docs, and that header and exported symbols are as committed
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --features test-panic -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@unformatted=$$(gofmt -l go); if [[ -n $$unformatted ]]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
+	cd go && $(GO) vet ./...
+	$(CARGO) test --locked --test header --test symbols
+
+.PHONY: header
+header: ## write include/atlock.h anew from src/capi
+	@scripts/header "$(CARGO)"
+
+.PHONY: bench
+bench: lib ## measure against stock Atlantis
+	bench/run
+
+$(RELEASE)/libatlock.a:
+	@$(MAKE) lib
+
+.PHONY: install
+install: $(RELEASE)/libatlock.a ## install library, header, pkg-config file and command line (PREFIX=/usr/local DESTDIR=)
+	install -d "$(DESTDIR)$(PREFIX)"/{bin,include,lib/pkgconfig}
+	install -m 755 $(RELEASE)/atlock "$(DESTDIR)$(PREFIX)/bin/atlock"
+	install -m 644 include/atlock.h "$(DESTDIR)$(PREFIX)/include/atlock.h"
+	install -m 644 $(RELEASE)/libatlock.a "$(DESTDIR)$(PREFIX)/lib/libatlock.a"
+	install -m 755 $(RELEASE)/libatlock.so "$(DESTDIR)$(PREFIX)/lib/libatlock.so.$(VERSION)"
+	ln -sfn libatlock.so.$(VERSION) "$(DESTDIR)$(PREFIX)/lib/$(SONAME)"
+	ln -sfn $(SONAME) "$(DESTDIR)$(PREFIX)/lib/libatlock.so"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' atlock.pc.in > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/atlock.pc"
+
+.PHONY: uninstall
+uninstall: ## remove what install put there (the same PREFIX and DESTDIR)
+	rm -f "$(DESTDIR)$(PREFIX)"/{bin/atlock,include/atlock.h,lib/pkgconfig/atlock.pc}
+	rm -f "$(DESTDIR)$(PREFIX)"/lib/{libatlock.a,libatlock.so,$(SONAME),libatlock.so.$(VERSION)}
+
+.PHONY: clean
+clean: ## remove everything that was built
+	$(CARGO) clean
+	rm -rf build go/internal/capi/digest_generated.go

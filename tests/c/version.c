@@ -1,0 +1,17 @@
+/* The library tells which version it is, and header and library agree. */
+#include "check.h"
+
+int main(void) {
+    CHECK(atlock_abi_version() == ATLOCK_ABI_VERSION);
+
+    unsigned major, minor, patch;
+    int end = 0;
+    CHECK(sscanf(atlock_version(), "%u.%u.%u%n", &major, &minor, &patch, &end) == 3);
+    CHECK(atlock_version()[end] == '\0');
+
+    /* Numbers that programs were compiled with: they never change. */
+    CHECK(ATLOCK_OK == 0 && ATLOCK_INVALID_ARGUMENT == 1 && ATLOCK_CLOSED == 6 && ATLOCK_INTERNAL == 23);
+    CHECK(ATLOCK_OP_GRANT == 1 && ATLOCK_OP_PING == 9);
+    CHECK(ATLOCK_EXPECT_ANY == 0 && ATLOCK_EXPECT_ABSENT == 1 && ATLOCK_EXPECT_BYTES == 2);
+    return finish("version");
+}

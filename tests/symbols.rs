@@ -1,0 +1,83 @@
+//! What the library exports, what it is called, and what it must be linked with.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod native;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use native::{Library, library, minimal_library, root};
+
+/// The unprefixed functions and the one that frees their answers: all that the feature `default-instance` adds.
+const DEFAULT_INSTANCE: [&str; 6] = ["try_lock", "unlock", "list", "get_lock", "unlock_by_pull", "atlock_string_free"];
+const TEST_PANIC: &str = "atlock_test_panic";
+
+fn output_of(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program} (binutils): {e}"));
+    assert!(output.status.success(), "{program} {arguments:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn names<'a>(found: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    found.into_iter().map(str::to_owned).collect()
+}
+
+fn exported(library: &Library) -> BTreeSet<String> {
+    let shared = library.folder.join("libatlock.so.1");
+    let table = output_of("nm", &["-D", "--defined-only", shared.to_str().unwrap()]);
+    names(table.lines().filter_map(|line| line.split_whitespace().last()))
+}
+
+/// The functions that the header declares: the word before the first parenthesis of a line at the margin.
+fn declared() -> BTreeSet<String> {
+    let header = fs::read_to_string(root().join("include/atlock.h")).expect("reads");
+    let lines = header.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphabetic()));
+    let functions = lines.filter_map(|line| line.split_once('(')).map(|(head, _)| head);
+    names(functions.filter_map(|head| head.split([' ', '*']).next_back()))
+}
+
+#[test]
+fn the_shared_library_exports_what_the_header_declares() {
+    assert_eq!(exported(library()), declared());
+    let unprefixed = names(declared().iter().map(String::as_str).filter(|name| !name.starts_with("atlock_")));
+    assert_eq!(unprefixed, names(["try_lock", "unlock", "list", "get_lock", "unlock_by_pull"]));
+}
+
+#[test]
+fn without_default_features_the_unprefixed_functions_are_gone() {
+    let mut wanted = declared();
+    for name in DEFAULT_INSTANCE.iter().chain([&TEST_PANIC]) {
+        assert!(wanted.remove(*name), "{name} is not in the header");
+    }
+    assert_eq!(exported(minimal_library()), wanted);
+}
+
+#[test]
+fn the_shared_library_has_a_versioned_name() {
+    let shared = library().folder.join("libatlock.so.1");
+    let dynamic = output_of("readelf", &["-d", shared.to_str().unwrap()]);
+    assert!(dynamic.contains("Library soname: [libatlock.so.1]"), "{dynamic}");
+}
+
+/// The system libraries of a line of linker flags.
+fn system_libraries<'a>(flags: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    names(flags.into_iter().filter(|flag| flag.starts_with("-l")))
+}
+
+#[test]
+fn link_flags_are_what_rustc_asks_for() {
+    let wanted = system_libraries(library().system_libraries.iter().map(String::as_str));
+    assert!(!wanted.is_empty());
+
+    let pkg_config = fs::read_to_string(root().join("atlock.pc.in")).expect("reads");
+    let private = pkg_config.lines().find_map(|line| line.strip_prefix("Libs.private:")).expect("has Libs.private");
+    assert_eq!(system_libraries(private.split_whitespace()), wanted, "atlock.pc.in, Libs.private");
+
+    let Ok(folder) = fs::read_dir(root().join("go/internal/capi")) else { return };
+    let sources = folder.map(|entry| entry.expect("reads").path()).filter(|path| path.extension().is_some_and(|e| e == "go"));
+    let sources = sources.map(|path| fs::read_to_string(path).expect("reads")).collect::<String>();
+    let cgo = sources.lines().filter_map(|line| line.trim_start_matches("//").trim().strip_prefix("#cgo"));
+    let flags: Vec<&str> = cgo.filter_map(|line| line.split_once("LDFLAGS:")).flat_map(|(_, f)| f.split_whitespace()).collect();
+    assert_eq!(system_libraries(flags), wanted, "go/internal/capi, #cgo LDFLAGS");
+}
