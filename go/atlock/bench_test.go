@@ -7,6 +7,7 @@ import (
 	"time"
 
 	jsonv1 "github.com/go-json-experiment/json/v1"
+	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/internal/capi"
@@ -103,27 +104,42 @@ func BenchmarkCgoCall(b *testing.B) {
 }
 
 // BenchmarkSmallestOperation is the fixed part of every operation: slot, closures, handle, panic guard, counters, a key that
-// the embedded store does not hold, and an answer of four bytes to free.
+// the store does not hold, and `null` to decode.
 func BenchmarkSmallestOperation(b *testing.B) {
-	settings, err := json.Marshal(Config{Locking: Locking{Backend: "sled", DataDir: b.TempDir()}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	handle, err := capi.Open(settings)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer handle.Close()
-	slots := newSlots()
+	database := openEmbedded(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		err := slots.run(func() error {
-			answer, err := handle.CheckCommandLock("apply")
-			answer.Free()
-			return err
-		})
-		if err != nil {
-			b.Fatal(err)
+		if lock, err := database.CheckCommandLock(command.Apply); lock != nil || err != nil {
+			b.Fatal(lock, err)
 		}
 	}
+}
+
+// BenchmarkGetLock is a whole operation on a store of one lock: what it takes beyond the parts above is the store's.
+func BenchmarkGetLock(b *testing.B) {
+	database := openEmbedded(b)
+	lock := benchmarkLock()
+	if acquired, _, err := database.TryLock(lock); !acquired || err != nil {
+		b.Fatal(acquired, err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if got, err := database.GetLock(lock.Project, lock.Workspace); got == nil || err != nil {
+			b.Fatal(got, err)
+		}
+	}
+}
+
+func openEmbedded(b *testing.B) *Database {
+	b.Helper()
+	database, err := Open(Config{Locking: Locking{Backend: "sled", DataDir: b.TempDir()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := database.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return database
 }

@@ -94,6 +94,7 @@ type settings struct {
 	minRounds     int           // counted rounds of an operation, however long they take
 	memoryRepeats int           // processes per memory figure
 	memoryLocks   int           // locks stored in the larger of the two memory figures
+	settle        time.Duration // how long a process is left alone before its memory is read
 }
 
 var (
@@ -103,6 +104,7 @@ var (
 		minRounds:     10,
 		memoryRepeats: 5,
 		memoryLocks:   memoryBudgetLocks,
+		settle:        300 * time.Millisecond,
 	}
 	quickSettings = settings{
 		sizes:         []int{10, 100},
@@ -110,6 +112,7 @@ var (
 		minRounds:     2,
 		memoryRepeats: 1,
 		memoryLocks:   10,
+		settle:        20 * time.Millisecond,
 	}
 )
 

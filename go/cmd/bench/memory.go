@@ -18,8 +18,8 @@ type memoryResult struct {
 	Subject subjectName `json:"subject"`
 	Locks   int         `json:"locks"`
 	RSS     estimate    `json:"rss_mb"`
-	// Above is compared with stock BoltDB, whose own it is not set for: the difference of the medians, within the intervals'
-	// ends.
+	// Above is the difference to stock BoltDB, and absent for stock BoltDB itself. Its ends are the largest differences that
+	// the two intervals allow.
 	Above   *estimate `json:"above_stock_mb,omitempty"`
 	Budget  float64   `json:"budget_mb,omitempty"`
 	Verdict verdict   `json:"verdict,omitempty"`
@@ -45,7 +45,7 @@ func measureMemory(ctx context.Context, s settings, work string, random *rand.Ra
 	for range s.memoryRepeats {
 		random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, f := range order {
-			rss, err := measureChild(ctx, f.subject, work, f.locks)
+			rss, err := measureChild(ctx, work, f.subject, memoryJob{Locks: f.locks, Settle: s.settle})
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", f.subject.name, err)
 			}
@@ -89,16 +89,16 @@ func (r *memoryResult) compare(stock estimate) {
 }
 
 // measureChild runs one child process on a fresh place and returns its resident memory in MB.
-func measureChild(ctx context.Context, subject subject, work string, locks int) (rss float64, err error) {
+func measureChild(ctx context.Context, work string, subject subject, job memoryJob) (rss float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, memoryLimit)
 	defer cancel()
 	s := &session{subject: subject}
-	at, err := s.newPlace(ctx, work)
-	if err != nil {
+	job.Subject = subject.name
+	if job.Place, err = s.newPlace(ctx, work); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	job, err := json.Marshal(memoryJob{Subject: subject.name, Place: at, Locks: locks})
+	text, err := json.Marshal(job)
 	if err != nil {
 		return 0, err
 	}
@@ -107,7 +107,7 @@ func measureChild(ctx context.Context, subject subject, work string, locks int) 
 		return 0, err
 	}
 	child := exec.CommandContext(ctx, executable)
-	child.Env = append(os.Environ(), jobVariable+"="+string(job))
+	child.Env = append(os.Environ(), jobVariable+"="+string(text))
 	child.Stderr = os.Stderr
 	output, err := child.Output()
 	if err != nil {

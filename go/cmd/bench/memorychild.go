@@ -21,6 +21,7 @@ type memoryJob struct {
 	Subject subjectName
 	Place   place
 	Locks   int
+	Settle  time.Duration
 }
 
 // childJob tells whether this process is a child, and what it has to do. Without a readable job the work fails at once.
@@ -52,7 +53,7 @@ func (j memoryJob) run() (err error) {
 	if err := errors.Join(err, sameSet(locks, j.Locks, storedLock)); err != nil {
 		return err
 	}
-	settle()
+	settle(j.Settle)
 	kilobytes, err := residentKilobytes()
 	if err != nil {
 		return err
@@ -63,8 +64,8 @@ func (j memoryJob) run() (err error) {
 
 // settle waits for background work to end and returns what Go's heap does not use, so that the moment of the last garbage
 // collection does not matter. The library's own memory stays as it is.
-func settle() {
-	time.Sleep(300 * time.Millisecond)
+func settle(wait time.Duration) {
+	time.Sleep(wait)
 	runtime.GC()
 	debug.FreeOSMemory()
 }

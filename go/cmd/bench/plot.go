@@ -9,7 +9,7 @@ import (
 
 // The plot's measures, in pixels.
 const (
-	plotWidth  = 1000
+	plotWidth  = 1040
 	plotLeft   = 290 // of the axis: operations and subjects stand before it
 	plotRight  = 900 // of the axis: the figures stand behind it
 	plotTop    = 110
@@ -38,7 +38,7 @@ func (r *report) plot() []byte {
 		fmt.Sprintf("Time compared with stock Atlantis, %s locks stored", thousands(size)))
 	writeText(&out, plotWidth/2, 50, `text-anchor="middle"`, "1 is stock; further left is faster. For pairs per second: time per pair.")
 	writeText(&out, plotWidth/2, 72, `text-anchor="middle" fill="#666"`,
-		"dot: median over the rounds · line: 95 % confidence interval · triangle: budget, the dot has to be left of its tip")
+		"dot: median over the rounds · line: 95 % confidence interval · black bar: budget, met if the dot is not right of it")
 	axis.write(&out, bottom)
 	for _, row := range rows {
 		row.write(&out, axis)
@@ -95,16 +95,17 @@ func (p *plotRow) write(out *bytes.Buffer, axis logAxis) {
 		writeText(out, 12, p.y+4, `font-weight="bold"`, p.heading)
 	}
 	writeText(out, plotLeft-12, p.y+4, fmt.Sprintf(`text-anchor="end" fill="%s"`, p.colour), p.label)
-	fmt.Fprintf(out, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%[3]d" stroke="%s" stroke-width="2"/>`+"\n",
-		axis.x(p.time.Low), axis.x(p.time.High), p.y, p.colour)
-	fmt.Fprintf(out, `<circle cx="%.1f" cy="%d" r="5" fill="%s"/>`+"\n", axis.x(p.time.Median), p.y, p.colour)
-	figure := "× " + short(p.time.Median)
+	figure, colour := "× "+short(p.time.Median), "#222"
 	if p.budget != 0 {
-		x := axis.x(p.budget)
-		fmt.Fprintf(out, `<path d="M%.1f %d l9 -5 v10 z" fill="#222"/>`+"\n", x, p.y)
-		figure += "  ≤ " + short(p.budget)
+		writeLine(out, axis.x(p.budget), p.y-8, axis.x(p.budget), p.y+8, `stroke="#222" stroke-width="3"`)
+		figure += fmt.Sprintf(" (max %s)", short(p.budget))
 	}
-	writeText(out, plotRight+8, p.y+4, "", figure)
+	if p.budget != 0 && p.time.Median > p.budget {
+		colour = "#c00000"
+	}
+	writeLine(out, axis.x(p.time.Low), p.y, axis.x(p.time.High), p.y, fmt.Sprintf(`stroke="%s" stroke-width="2"`, p.colour))
+	fmt.Fprintf(out, `<circle cx="%.1f" cy="%d" r="5" fill="%s"/>`+"\n", axis.x(p.time.Median), p.y, p.colour)
+	writeText(out, plotRight+8, p.y+4, fmt.Sprintf(`fill="%s"`, colour), figure)
 }
 
 // logAxis maps ratios to pixels, logarithmically.
@@ -155,7 +156,7 @@ func writeTick(out *bytes.Buffer, x float64, bottom, digit int, ratio float64) {
 	case digit == 1:
 		stroke = "#bbb"
 	}
-	fmt.Fprintf(out, `<line x1="%.1f" x2="%[1].1f" y1="%d" y2="%d" stroke="%s"/>`+"\n", x, plotTop-rowHeight, bottom, stroke)
+	writeLine(out, x, plotTop-rowHeight, x, bottom, fmt.Sprintf(`stroke="%s"`, stroke))
 	if digit == 1 || digit == 3 {
 		writeText(out, int(x), bottom+18, `text-anchor="middle" fill="#666"`, fmt.Sprintf("%.3g", ratio))
 	}
@@ -163,4 +164,8 @@ func writeTick(out *bytes.Buffer, x float64, bottom, digit int, ratio float64) {
 
 func writeText(out *bytes.Buffer, x, y int, attributes, text string) {
 	fmt.Fprintf(out, `<text x="%d" y="%d" %s>%s</text>`+"\n", x, y, attributes, html.EscapeString(text))
+}
+
+func writeLine(out *bytes.Buffer, x1 float64, y1 int, x2 float64, y2 int, attributes string) {
+	fmt.Fprintf(out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" %s/>`+"\n", x1, y1, x2, y2, attributes)
 }
