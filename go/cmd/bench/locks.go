@@ -73,15 +73,14 @@ func keyOf(lock models.ProjectLock) string {
 	return models.GenerateLockKey(lock.Project, lock.Workspace)
 }
 
-// same tells an error if got is not the lock that was expected. The head commit differs between any two locks of a run.
+// same tells an error if got is not the lock that was expected, field by field.
 func same(got *models.ProjectLock, want models.ProjectLock) error {
 	switch {
 	case got == nil:
 		return fmt.Errorf("%s: no lock", keyOf(want))
-	case got.Project != want.Project, got.Workspace != want.Workspace, got.Pull.Num != want.Pull.Num, got.Pull.HeadCommit != want.Pull.HeadCommit,
-		got.Pull.Body != want.Pull.Body, !got.Time.Equal(want.Time):
-		return fmt.Errorf("%s: lock of %s by pull %d at %s, expected pull %d at %s", keyOf(want),
-			keyOf(*got), got.Pull.Num, got.Pull.HeadCommit, want.Pull.Num, want.Pull.HeadCommit)
+	case got.Project != want.Project, got.Workspace != want.Workspace, got.User.Username != want.User.Username,
+		got.Pull != want.Pull, !got.Time.Equal(want.Time):
+		return fmt.Errorf("%s: got %+v, expected %+v", keyOf(want), *got, want)
 	}
 	return nil
 }
