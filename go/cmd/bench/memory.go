@@ -52,7 +52,7 @@ func measureMemory(ctx context.Context, s settings, work string, random *rand.Ra
 			f.rss = append(f.rss, rss)
 		}
 	}
-	fmt.Fprintf(os.Stderr, "memory: %d processes for each figure\n", s.memoryRepeats)
+	fmt.Fprintf(os.Stderr, "memory: each figure %d times\n", s.memoryRepeats)
 	results := make([]memoryResult, len(figures))
 	stock := make(map[int]estimate) // by number of locks; stock BoltDB is the first subject
 	for i, f := range figures {
