@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/runatlantis/atlantis/server/core/boltdb"
+	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/runatlantis/atlantis/server/core/redis"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// subjectName is how the report calls a subject.
+type subjectName string
+
+const (
+	stockBoltDB  subjectName = "stock BoltDB"
+	stockRedis   subjectName = "stock Redis"
+	strictBoltDB subjectName = "strict(boltdb)"
+	strictSled   subjectName = "strict(sled)"
+	native       subjectName = "native"
+	nativeShared subjectName = "native, shared"
+	hybridSync   subjectName = "hybrid, sync"
+	hybridAsync  subjectName = "hybrid, async"
+)
+
+// subject is one kind of database that is measured.
+type subject struct {
+	name subjectName
+	// reference is the stock store to compare with; a stock store has none.
+	reference subjectName
+	// usesRedis asks for a private redis-server.
+	usesRedis bool
+	open      func(place) (db.Database, error)
+}
+
+// place is where one subject keeps its data: nobody else uses the folder or the server.
+type place struct {
+	Folder string
+	Redis  string // host:port, empty for a subject without Redis
+}
+
+// subjects are measured side by side. References come before those that are compared with them.
+var subjects = []subject{
+	{name: stockBoltDB, open: openStockBoltDB},
+	{name: stockRedis, usesRedis: true, open: openStockRedis},
+	{name: strictBoltDB, reference: stockBoltDB, open: openStrictBoltDB},
+	{name: strictSled, reference: stockBoltDB, open: openStrictSled},
+	{name: native, reference: stockRedis, usesRedis: true, open: openNative(false)},
+	{name: nativeShared, reference: stockRedis, usesRedis: true, open: openNative(true)},
+}
+
+func findSubject(name subjectName) (subject, error) {
+	for _, subject := range subjects {
+		if subject.name == name {
+			return subject, nil
+		}
+	}
+	return subject{}, fmt.Errorf("no subject %q", name)
+}
+
+func openStockBoltDB(at place) (db.Database, error) {
+	return boltdb.New(at.Folder)
+}
+
+func openStockRedis(at place) (db.Database, error) {
+	host, port, err := net.SplitHostPort(at.Redis)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewWithConfig(redis.Config{Hostname: host, Port: number})
+}
+
+func openStrictBoltDB(at place) (db.Database, error) {
+	legacy, err := boltdb.New(at.Folder)
+	if err != nil {
+		return nil, err
+	}
+	return atlock.Open(atlock.Config{}, atlock.WithLegacy(legacy))
+}
+
+func openStrictSled(at place) (db.Database, error) {
+	return atlock.Open(atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: at.Folder}})
+}
+
+func openNative(sharedWithStock bool) func(place) (db.Database, error) {
+	return func(at place) (db.Database, error) {
+		return atlock.Open(atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{
+			Enabled:           true,
+			CompatibilityMode: "native",
+			Redis:             atlock.Redis{Address: at.Redis, SharedWithStock: &sharedWithStock},
+		}}})
+	}
+}
