@@ -77,8 +77,8 @@ header: ## write include/atlock.h anew from src/capi
 	@scripts/header "$(CARGO)"
 
 .PHONY: bench
-bench: lib ## measure against stock Atlantis
-	bench/run
+bench: lib prepare ## measure side by side with stock Atlantis; writes bench/report.{json,md,svg}
+	cd go && $(GO) run ./cmd/bench
 
 $(RELEASE)/libatlock.a:
 	@$(MAKE) lib

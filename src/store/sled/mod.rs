@@ -134,6 +134,10 @@ impl Store for SledStore {
         self.committer.commit(key.len(), call, move |tx| operations::discard(tx, &key))
     }
 
+    fn has_checked_values(&self) -> bool {
+        true
+    }
+
     fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
         let key = record::lock_key(key);
         self.tree.read(|db| read_value(db, &key))
