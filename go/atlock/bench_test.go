@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
@@ -77,7 +76,7 @@ func BenchmarkDecodeLock(b *testing.B) {
 		name   string
 		decode func([]byte, any) error
 	}{
-		{"atlock", func(data []byte, into any) error { return jsonv1.Unmarshal(data, into) }},
+		{"atlock", decode},
 		{"stock", json.Unmarshal},
 	}
 	for _, decoder := range decoders {

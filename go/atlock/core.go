@@ -7,17 +7,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
-// core is a Database over the library.
-//
-// Values are written with encoding/json, as stock Atlantis writes them, byte for byte. They are read with the v1 package of
-// go-json-experiment, which has encoding/json's rules and is more than twice as fast.
+// core is a Database over the library. Values are written with encoding/json, as stock Atlantis writes them, byte for byte.
 type core struct {
 	handle     *capi.Handle
 	slots      slots
@@ -176,7 +172,7 @@ func (c *core) call(operation func() (capi.Buffer, error), answer any) error {
 			return err
 		}
 		defer buffer.Free()
-		if err := jsonv1.Unmarshal(buffer.Bytes(), answer); err != nil {
+		if err := decode(buffer.Bytes(), answer); err != nil {
 			return fmt.Errorf("failed to deserialize current lock: %w", err)
 		}
 		return nil

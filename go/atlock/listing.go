@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/internal/capi"
@@ -46,7 +45,7 @@ func decodeLocks(listing *capi.Listing) ([]models.ProjectLock, error) {
 	for worker := range workers {
 		group.Go(func() {
 			for i := count * worker / workers; i < count*(worker+1)/workers; i++ {
-				if err := jsonv1.Unmarshal(listing.Lock(i), &locks[i]); err != nil {
+				if err := decode(listing.Lock(i), &locks[i]); err != nil {
 					errs[worker] = fmt.Errorf("failed to deserialize lock %d: %w", i, err)
 					return
 				}

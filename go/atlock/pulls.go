@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
@@ -175,7 +174,7 @@ func decodePullStatus(key string, raw []byte) (*models.PullStatus, error) {
 		return nil, nil
 	}
 	var status models.PullStatus
-	if err := jsonv1.Unmarshal(raw, &status); err != nil {
+	if err := decode(raw, &status); err != nil {
 		return nil, fmt.Errorf("deserializing pull at %q: %w", key, err)
 	}
 	return &status, nil
