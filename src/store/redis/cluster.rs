@@ -122,7 +122,9 @@ impl Cluster {
         let Some((runtime, connection)) = open.as_ref() else {
             return Err(Failure::NotSent(RedisError::from(std::io::Error::new(std::io::ErrorKind::NotConnected, "closed"))));
         };
-        within(runtime, deadline, f(connection.clone())).map_err(Failure::after_sending)
+        // This client hands a server's refusal out as a value.
+        let reply = within(runtime, deadline, f(connection.clone())).and_then(Value::extract_error);
+        reply.map_err(Failure::after_sending)
     }
 }
 
