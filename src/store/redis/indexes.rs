@@ -85,11 +85,13 @@ impl RedisStore {
     pub(super) fn release_all(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Result<Vec<Vec<u8>>> {
         let mut released = Vec::new();
         for batch in members.chunks(BATCH) {
-            for (member, reply) in batch.iter().zip(self.release_at_once(batch, guard, call)) {
-                let reply = match reply {
-                    Some(reply @ (Reply::Done(_) | Reply::None | Reply::Unreadable(_))) => reply,
-                    // Its first answer comes back, if it had one.
-                    _ => self.release_again(member, guard, call)?,
+            let at_once = if self.redis.link.is_single() { self.release_at_once(batch, guard, call) } else { Vec::new() };
+            for (nth, member) in batch.iter().enumerate() {
+                let tried = at_once.get(nth);
+                let reply = match tried {
+                    Some(Some(reply @ (Reply::Done(_) | Reply::None | Reply::Unreadable(_)))) => reply.clone(),
+                    // If it was tried, its first answer comes back.
+                    _ => self.release_one(member, guard, call, tried.is_some())?,
                 };
                 match reply {
                     // Not a lock of this pull, whatever it is.
@@ -103,10 +105,6 @@ impl RedisStore {
 
     /// One attempt for all, in one round trip. Those without a reply may or may not have been released.
     fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Option<Reply>> {
-        let none = || members.iter().map(|_| None).collect();
-        if !self.redis.link.is_single() {
-            return none();
-        }
         let head = self.redis.head(call, false);
         let commands: Vec<_> = members
             .iter()
@@ -120,16 +118,16 @@ impl RedisStore {
             .collect();
         match self.redis.link.query_all(&commands, call.deadline) {
             Ok(replies) => replies.into_iter().map(|reply| Reply::read(reply).ok()).collect(),
-            Err(_) => none(),
+            Err(_) => vec![None; members.len()],
         }
     }
 
-    fn release_again(&self, member: &str, guard: &Guard<'_>, call: &Call) -> Result<Reply> {
+    fn release_one(&self, member: &str, guard: &Guard<'_>, call: &Call, tried: bool) -> Result<Reply> {
         let lock = keys::lock_key(LockKey::Project(member));
         let side = keys::side_key(&lock);
         let keys = script_keys(&lock, &side, self.redis.link.is_single());
         let tail = guard.args(true, member.as_bytes());
-        self.redis.change_with(call, true, |head| {
+        self.redis.change_with(call, tried, |head| {
             let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail).collect();
             self.redis.eval(&scripts::RELEASE, &keys, &args, call.deadline)
         })

@@ -5,7 +5,7 @@ use redis::Value;
 use crate::error::{Code, Error, Result};
 
 /// A script's answer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     /// The change was made, now or by an earlier attempt; its outcome.
     Done(Vec<u8>),
