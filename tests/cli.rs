@@ -1,0 +1,101 @@
+//! The command line on the embedded store: what an operator types, sees, and gets as exit status.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use atlock::clock::SystemClock;
+use atlock::config::Config;
+use atlock::service::Service;
+
+const SECRET: &str = "s3cr3t-token";
+
+fn lock(path: &str, num: i64) -> Vec<u8> {
+    serde_json::to_vec(&serde_json::json!({
+        "Project": {"ProjectName": "", "RepoFullName": "acme/infra", "Path": path},
+        "Pull": {"Num": num, "BaseRepo": {"CloneURL": format!("https://bot:{SECRET}@example.com/acme/infra.git")}},
+        "User": {"Username": "ada"}, "Workspace": "default", "Time": "2026-11-24T08:17:00Z",
+    }))
+    .unwrap()
+}
+
+/// A folder with a settings file and a store that holds two locks.
+fn prepared() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("locking: {{backend: sled, data_dir: {:?}}}\n", folder.path().join("locks"));
+    std::fs::write(folder.path().join("locking.yaml"), &settings).unwrap();
+    let service = Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap();
+    service.try_lock(&lock("a", 1)).unwrap();
+    service.try_lock(&lock("b", 2)).unwrap();
+    folder
+}
+
+fn atlock(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_atlock"));
+    command.arg("--config").arg(folder.join("locking.yaml")).args(args).env_clear().output().unwrap()
+}
+
+/// Its standard output, which must not show a secret, and its exit status.
+fn told(folder: &Path, args: &[&str]) -> (String, i32) {
+    let output = atlock(folder, args);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(args.contains(&"--json") || !text.contains(SECRET), "{text}");
+    (text, output.status.code().unwrap())
+}
+
+#[test]
+fn locks_are_listed_shown_and_released() {
+    let folder = prepared();
+    let folder = folder.path();
+    let (text, status) = told(folder, &["list"]);
+    assert_eq!(status, 0);
+    assert_eq!(
+        text,
+        "\"acme/infra/a/default/\"  pull #1  ada  2026-11-24T08:17:00Z\n\"acme/infra/b/default/\"  pull #2  ada  2026-11-24T08:17:00Z\n"
+    );
+    assert_eq!(told(folder, &["get", "acme/infra/a/default/", "--json"]), (String::from_utf8(lock("a", 1)).unwrap() + "\n", 0));
+    assert_eq!(told(folder, &["unlock", "acme/infra/a/default/"]).1, 0);
+    assert_eq!(told(folder, &["unlock", "acme/infra/a/default/"]), ("no lock \"acme/infra/a/default/\"\n".to_owned(), 3));
+    assert_eq!(told(folder, &["get", "acme/infra/a/default/", "--json"]), ("null\n".to_owned(), 3));
+    assert_eq!(told(folder, &["unlock-pull", "acme/infra", "1"]), ("no locks\n".to_owned(), 3));
+    assert_eq!(told(folder, &["unlock-pull", "acme/infra", "2"]).1, 0);
+    assert_eq!(told(folder, &["list"]), ("no locks\n".to_owned(), 0));
+    assert_eq!(told(folder, &["list", "--json"]), ("{\"locks\":[],\"unreadable\":[]}\n".to_owned(), 0));
+    assert_eq!(told(folder, &["discard", "nothing"]).1, 3);
+}
+
+#[test]
+fn version_and_status() {
+    let folder = prepared();
+    assert_eq!(told(folder.path(), &["version"]), (format!("atlock {}\n", env!("CARGO_PKG_VERSION")), 0));
+    let (text, status) = told(folder.path(), &["status"]);
+    assert!(status == 0 && text.starts_with("mode      strict\nstore     legacy, answered in "), "{text}");
+    let (json, _) = told(folder.path(), &["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["status"]["mode"], &json["health"]["overall"]), (&"strict".into(), &"healthy".into()));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = prepared();
+    let error = |args: &[&str]| {
+        let output = atlock(folder.path(), args);
+        assert!(!output.status.success());
+        (String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
+    };
+    let settings = format!("locking: {{backend: sled, data_dir: {:?}}}", folder.path().join("locks"));
+    let service = Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap();
+    let (text, status) = error(&["list"]);
+    assert!(status == 1 && text.contains("in use by process"), "{text}");
+    drop(service);
+
+    assert_eq!(error(&["unlock-pull", "acme/infra", "one"]).1, 2);
+    assert_eq!(error(&["remove"]).1, 2);
+    std::fs::write(folder.path().join("locking.yaml"), "locking: {backend: boltdb}").unwrap();
+    let (text, status) = error(&["list"]);
+    assert!(status == 1 && text.contains("locking.backend: sled"), "{text}");
+    std::fs::write(folder.path().join("locking.yaml"), "locking:\n  backnd: sled\n").unwrap();
+    let (text, _) = error(&["list"]);
+    assert!(text.contains("locking.yaml:2:3: unknown key \"backnd\"; did you mean \"backend\"?"), "{text}");
+}

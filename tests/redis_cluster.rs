@@ -1,0 +1,91 @@
+//! Replicas and fail-over: a grant that must be replicated is, or is taken back; a cluster that loses a master answers again by
+//! itself, and grants nothing twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod redis_support;
+
+use std::time::{Duration, Instant};
+
+use atlock::config;
+use atlock::error::Code;
+use atlock::store::Granted;
+use redis_support::{Cluster, Server, fields, get, grant, grant_within, lock_json, open, settings, take};
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_grant_without_enough_replicas_is_taken_back() {
+    let server = Server::start(&[]);
+    let confirmed = config::Redis { wait_replicas: 1, ..settings(&server.address()) };
+    let store = open(&confirmed).unwrap();
+    let error = grant_within(&store, fields("a"), 1, TIMEOUT).unwrap_err();
+    assert_eq!(error.code(), Code::NotReplicated, "{error}");
+    assert!(error.message().contains("0 of 1"), "{error}");
+    assert_eq!(get(&store, fields("a")), None);
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.raw()).unwrap();
+    assert_eq!(left, ["{pr/acme/infra/a/default/}:atlock"]);
+    // A lock that somebody else holds needs no replica to be refused.
+    take(&open(&settings(&server.address())).unwrap(), fields("b"), 2);
+    assert!(matches!(grant_within(&store, fields("b"), 1, TIMEOUT).unwrap(), Granted::Held { .. }));
+}
+
+#[test]
+fn a_grant_with_enough_replicas_counts() {
+    let server = Server::start(&["--repl-diskless-sync-delay", "0"]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+    let store = open(&config::Redis { wait_replicas: 1, ..settings(&server.address()) }).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !redis::cmd("INFO").arg("replication").query::<String>(&mut replica.raw()).unwrap().contains("master_link_status:up") {
+        assert!(Instant::now() < give_up, "the replica did not follow");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    take(&store, fields("a"), 1);
+    let value: Vec<u8> = redis::cmd("GET").arg("pr/acme/infra/a/default/").query(&mut replica.raw()).unwrap();
+    assert_eq!(value, lock_json(fields("a"), 1));
+}
+
+#[test]
+fn a_cluster_waits_for_the_replica_of_the_locks_master() {
+    let cluster = Cluster::start(0);
+    let store = open(&config::Redis { wait_replicas: 1, ..cluster.settings() }).unwrap();
+    let error = grant_within(&store, fields("a"), 1, TIMEOUT).unwrap_err();
+    assert_eq!(error.code(), Code::NotReplicated, "{error}");
+    assert_eq!(get(&store, fields("a")), None);
+}
+
+/// Locks that a replica confirmed survive the death of a master; during the fail-over callers get errors in time, and nobody gets
+/// a lock that is held.
+#[test]
+fn a_cluster_that_loses_a_master_recovers_by_itself() {
+    const LOCKS: usize = 30;
+    let mut cluster = Cluster::start(1);
+    let store = open(&config::Redis { wait_replicas: 1, ..cluster.settings() }).unwrap();
+    let paths: Vec<String> = (0..LOCKS).map(|nth| format!("p{nth}")).collect();
+    for path in &paths {
+        take(&store, fields(path), 1);
+    }
+    // The first nodes given are the masters.
+    cluster.nodes[0].kill();
+    let killed = Instant::now();
+    let (mut errors, mut answered) = (0, vec![false; LOCKS]);
+    while answered.contains(&false) {
+        assert!(killed.elapsed() < Duration::from_secs(60), "the cluster did not recover: {errors} errors");
+        for (path, answered) in paths.iter().zip(&mut answered) {
+            let start = Instant::now();
+            match grant_within(&store, fields(path), 2, TIMEOUT) {
+                Ok(Granted::Held { value }) => {
+                    assert_eq!(value, lock_json(fields(path), 1));
+                    *answered = true;
+                }
+                Ok(Granted::Yes { .. }) => panic!("{path} was granted twice"),
+                Err(e) => {
+                    assert!(matches!(e.code(), Code::Unreachable | Code::Timeout | Code::OutcomeUnknown), "{e}");
+                    errors += 1;
+                }
+            }
+            assert!(start.elapsed() < TIMEOUT + Duration::from_secs(2), "{:?}", start.elapsed());
+        }
+    }
+    eprintln!("recovered {:?} after the kill, {errors} errors meanwhile", killed.elapsed());
+    assert!(matches!(grant(&store, fields("new"), 1), Ok(Granted::Yes { .. }) | Err(_)));
+}
