@@ -40,8 +40,12 @@ fn stocks_keys_and_bytes_and_ours_beside_them() {
     let token = take(&store, fields("a"), 1);
     let value: Vec<u8> = redis::cmd("GET").arg("pr/acme/infra/a/default/").query(&mut server.raw()).unwrap();
     assert_eq!(value, lock_json(fields("a"), 1));
-    assert_eq!(keys(&server), ["atlock:locks", "atlock:pull:acme/infra#1", "pr/acme/infra/a/default/", "{pr/acme/infra/a/default/}:atlock"]);
-    let side: BTreeMap<String, String> = redis::cmd("HGETALL").arg("{pr/acme/infra/a/default/}:atlock").query(&mut server.raw()).unwrap();
+    assert_eq!(
+        keys(&server),
+        ["atlock:locks", "atlock:pull:acme/infra#1", "pr/acme/infra/a/default/", "{pr/acme/infra/a/default/}:atlock"]
+    );
+    let side: BTreeMap<String, String> =
+        redis::cmd("HGETALL").arg("{pr/acme/infra/a/default/}:atlock").query(&mut server.raw()).unwrap();
     assert_eq!((side["token"].as_str(), side["instance"].as_str()), (token.to_string().as_str(), "test-instance"));
 
     store.swap_pull_status("host::acme/infra::1", atlock::store::Expected::Absent, Some(b"{}"), &call()).unwrap();
@@ -112,9 +116,16 @@ fn indexes_are_checked_against_the_locks() {
     assert_eq!(members, [""; 0], "entries of locks that are gone, or another pull's, are trimmed on reading");
 
     // An index entry of a lock that is gone stays for two minutes after it was last asked for, and is then trimmed.
-    let members = |server: &Server| -> Vec<String> { redis::cmd("ZRANGE").arg("atlock:locks").arg(0).arg(-1).query(&mut server.raw()).unwrap() };
+    let members = |server: &Server| -> Vec<String> {
+        redis::cmd("ZRANGE").arg("atlock:locks").arg(0).arg(-1).query(&mut server.raw()).unwrap()
+    };
     assert!(members(&server).contains(&"acme/infra/a/default/".to_owned()));
-    redis::cmd("ZINCRBY").arg("atlock:locks").arg(-121_000_000).arg("acme/infra/a/default/").query::<()>(&mut server.raw()).unwrap();
+    redis::cmd("ZINCRBY")
+        .arg("atlock:locks")
+        .arg(-121_000_000)
+        .arg("acme/infra/a/default/")
+        .query::<()>(&mut server.raw())
+        .unwrap();
     store.list(&call()).unwrap();
     assert!(!members(&server).contains(&"acme/infra/a/default/".to_owned()));
 }
@@ -131,7 +142,8 @@ fn what_is_no_lock_is_told_beside_the_others() {
     take(&store, fields("a"), 1);
     let listing = store.list(&call()).unwrap();
     assert_eq!(values(&listing), [lock_json(fields("a"), 1)]);
-    let reasons: BTreeMap<&str, &str> = listing.unreadable().iter().map(|entry| (entry.key.as_str(), entry.reason.as_str())).collect();
+    let reasons: BTreeMap<&str, &str> =
+        listing.unreadable().iter().map(|entry| (entry.key.as_str(), entry.reason.as_str())).collect();
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert!(reasons["garbage"].contains("not a lock") && reasons["hash"].contains("hash"), "{reasons:?}");
     assert!(reasons["acme/other/./default/"].contains("acme/infra/elsewhere/default/"), "{reasons:?}");
@@ -205,7 +217,12 @@ fn old_keys_are_taken_over(settings: &config::Redis, set: &dyn Fn(&str, &[u8]), 
     let store = open(settings).unwrap();
     assert_eq!(store.release_by_pull(PULL, &call()).unwrap().len(), 1);
     let listing = open(&config::Redis { shared_with_stock: true, ..settings.clone() }).unwrap().list(&call()).unwrap();
-    assert!(listing.unreadable().iter().any(|entry| entry.key == "acme/infra/c/default" && entry.reason.contains("acme/infra/c/default/")));
+    assert!(
+        listing
+            .unreadable()
+            .iter()
+            .any(|entry| entry.key == "acme/infra/c/default" && entry.reason.contains("acme/infra/c/default/"))
+    );
 }
 
 #[test]
@@ -218,7 +235,8 @@ fn old_keys_are_taken_over_on_a_single_server() {
 #[test]
 fn old_keys_are_taken_over_on_a_cluster() {
     let cluster = Cluster::start(0);
-    let client = redis::cluster::ClusterClient::new(cluster.nodes.iter().map(|node| format!("redis://{}", node.address()))).unwrap();
+    let client =
+        redis::cluster::ClusterClient::new(cluster.nodes.iter().map(|node| format!("redis://{}", node.address()))).unwrap();
     let connection = std::cell::RefCell::new(client.get_connection().unwrap());
     let put = |key: &str, value: &[u8]| redis::cmd("SET").arg(key).arg(value).query::<()>(&mut *connection.borrow_mut()).unwrap();
     let has = |key: &str| redis::cmd("EXISTS").arg(key).query::<i64>(&mut *connection.borrow_mut()).unwrap() == 1;

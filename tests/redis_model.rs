@@ -76,7 +76,9 @@ fn answer(store: &dyn Store, operation: &Operation) -> String {
             let release = Release { pull_num: pull.map(|pull| PULLS[pull]), ..Release::of(&target) };
             format!("{:?}", store.release(&release, &call()).unwrap())
         }
-        Operation::Discard { repo, path } => format!("{:?}", store.discard(LockKey::Project(&fields(repo, path).key()), &call()).unwrap()),
+        Operation::Discard { repo, path } => {
+            format!("{:?}", store.discard(LockKey::Project(&fields(repo, path).key()), &call()).unwrap())
+        }
         Operation::Command { name, release } => {
             let key = LockKey::Command(["apply", "{plan}"][name]);
             if release {
@@ -95,7 +97,9 @@ fn answer(store: &dyn Store, operation: &Operation) -> String {
             let key = ["h::a/b::1", "h::a/b2::1", "pr.example::{x}::1"][name];
             format!("{:?}", store.swap_pull_status(key, expected, new.map(value).as_deref(), &call()).unwrap())
         }
-        Operation::Get { repo, path } => format!("{:?}", store.get(LockKey::Project(&fields(repo, path).key()), &call()).unwrap()),
+        Operation::Get { repo, path } => {
+            format!("{:?}", store.get(LockKey::Project(&fields(repo, path).key()), &call()).unwrap())
+        }
         Operation::List | Operation::Reopen => format!("{:?}", sorted(&store.list(&call()).unwrap())),
     }
 }

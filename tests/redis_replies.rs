@@ -105,7 +105,9 @@ fn a_pull_status_whose_reply_was_lost_is_no_conflict() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(&server.address());
     let store = open(&settings(&proxy.address)).unwrap();
-    for (expected, new) in [(Expected::Absent, Some(&b"1"[..])), (Expected::Bytes(b"1"), Some(b"2")), (Expected::Bytes(b"2"), None)] {
+    for (expected, new) in
+        [(Expected::Absent, Some(&b"1"[..])), (Expected::Bytes(b"1"), Some(b"2")), (Expected::Bytes(b"2"), None)]
+    {
         proxy.lose_reply(|| ());
         assert_eq!(store.swap_pull_status("h::r::1", expected, new, &call()).unwrap(), Swap::Done);
         assert_eq!(store.pull_status("h::r::1", &call()).unwrap().as_deref(), new);

@@ -142,7 +142,11 @@ impl Cluster {
     }
 
     pub fn settings(&self) -> config::Redis {
-        config::Redis { cluster_mode: true, addresses: self.nodes.iter().map(Server::address).collect(), ..config::Redis::default() }
+        config::Redis {
+            cluster_mode: true,
+            addresses: self.nodes.iter().map(Server::address).collect(),
+            ..config::Redis::default()
+        }
     }
 
     pub fn flush(&self) {

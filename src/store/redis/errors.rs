@@ -47,9 +47,7 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
     let new = |code, what: &str| Error::new(code, format!("Redis at {server}: {what} ({text})"));
     match error.kind() {
         ErrorKind::AuthenticationFailed => new(Code::Authentication, WRONG_PASSWORD),
-        ErrorKind::Server(ServerErrorKind::NoPerm) => {
-            new(Code::Permission, "its ACL denies the user something that is needed: allow it, see README.md")
-        }
+        ErrorKind::Server(ServerErrorKind::NoPerm) => new(Code::Permission, DENIED),
         ErrorKind::Server(ServerErrorKind::ReadOnly) => {
             new(Code::ReadOnly, "it is a read-only replica: give the address of the master")
         }
@@ -61,7 +59,7 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
                 if kind == ServerErrorKind::ResponseError {
                     new(Code::Protocol, "an unexpected error")
                 } else {
-                    not_now(server, &text)
+                    not_now(server, error)
                 }
             },
             |(code, what)| new(code, what),
@@ -69,7 +67,7 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
         ErrorKind::Extension => explain_code(error.code(), &text)
             .map_or_else(|| new(Code::Protocol, "an unexpected error"), |(code, what)| new(code, what)),
         ErrorKind::InvalidClientConfig => new(Code::InvalidConfig, "the settings cannot be used"),
-        ErrorKind::ClusterConnectionNotFound => not_now(server, &text),
+        ErrorKind::ClusterConnectionNotFound => not_now(server, error),
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
             new(Code::Protocol, "a reply that this version does not understand")
         }
@@ -77,6 +75,7 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
     }
 }
 
+const DENIED: &str = "its ACL denies the user something that is needed: allow it, see README.md";
 const WRONG_PASSWORD: &str = "it refused the user name or password: check username, password and password_file";
 
 fn explain_code(code: Option<&str>, text: &str) -> Option<(Code, &'static str)> {
@@ -86,6 +85,8 @@ fn explain_code(code: Option<&str>, text: &str) -> Option<(Code, &'static str)> 
         Some("MISCONF") => Some((Code::ReadOnly, "it cannot save to its disk and takes no writes: see its log")),
         Some("NOREPLICAS") => Some((Code::ReadOnly, "it has too few replicas and takes no writes: see min-replicas-to-write")),
         Some("WRONGTYPE") => Some((Code::EntryUnreadable, "the key holds something else than a lock, and stays as it is")),
+        // An ACL that denies what a script does has no code of its own.
+        _ if text.contains("user executing the script") => Some((Code::Permission, DENIED)),
         _ if text.contains("DB index") => Some((Code::InvalidConfig, "it has no such database: check db")),
         _ if text.contains("cluster support disabled") => {
             Some((Code::InvalidConfig, "it is no Redis Cluster: set cluster_mode: false"))
@@ -106,20 +107,21 @@ pub(super) fn explain_connect(error: &RedisError, server: &str, tls: bool) -> Er
         let what = "the TLS handshake failed: check tls.ca_file, tls.cert_file and the host name in the address";
         return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
     }
-    if tls && !error.is_connection_refusal() && !error.is_timeout() && is_cut(error) {
+    // A refused connection counts as dropped, too; a cluster's client tells it in its text alone.
+    let dropped = error.is_connection_dropped() && !lower.contains("refused");
+    if dropped && tls {
         let what = "it broke the TLS handshake off: does this port speak TLS, and does it want a client certificate?";
         return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
     }
-    if !tls && (error.kind() == ErrorKind::Parse || is_cut(error)) {
+    if error.is_timeout() && tls {
+        let what = "it did not answer in time: check that it runs, and that this port speaks TLS";
+        return Error::new(Code::Unreachable, format!("Redis at {server}: {what} ({text})"));
+    }
+    if !tls && (error.kind() == ErrorKind::Parse || dropped) {
         let what = "it does not answer as Redis does: if it wants TLS, set tls.enabled: true";
         return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
     }
     explain(error, server)
-}
-
-fn is_cut(error: &RedisError) -> bool {
-    error.is_connection_dropped()
-        || error.is_unrecoverable_error() && error.is_io_error() && !error.is_connection_refusal() && !error.is_timeout()
 }
 
 fn unreachable(server: &str, error: &RedisError) -> Error {
@@ -128,7 +130,9 @@ fn unreachable(server: &str, error: &RedisError) -> Error {
     Error::new(Code::Unreachable, format!("Redis at {server}: {what}: check that it runs and the address ({text})"))
 }
 
-fn not_now(server: &str, text: &str) -> Error {
+/// The server will soon serve again.
+pub(super) fn not_now(server: &str, error: &RedisError) -> Error {
+    let text = describe(error);
     Error::new(
         Code::Unreachable,
         format!("Redis at {server}: it cannot serve now: it is loading, busy or failing over; try again ({text})"),

@@ -121,13 +121,24 @@ fn password(settings: &config::Redis) -> Result<String> {
 
 fn certificates(tls: &config::Tls) -> Result<TlsCertificates> {
     let client_tls = match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => {
-            Some(ClientTlsConfig { client_cert: read(cert, "tls.cert_file")?, client_key: read(key, "tls.key_file")? })
-        }
+        (Some(cert), Some(key)) => Some(ClientTlsConfig {
+            client_cert: read_pem(cert, "tls.cert_file", "CERTIFICATE")?,
+            client_key: read_pem(key, "tls.key_file", "PRIVATE KEY")?,
+        }),
         _ => None,
     };
-    let root_cert = tls.ca_file.as_deref().map(|path| read(path, "tls.ca_file")).transpose()?;
+    let root_cert = tls.ca_file.as_deref().map(|path| read_pem(path, "tls.ca_file", "CERTIFICATE")).transpose()?;
     Ok(TlsCertificates { client_tls, root_cert })
+}
+
+/// A PEM file that holds what is wanted: a file with something else would trust nobody, and say so only at the handshake.
+fn read_pem(path: &Path, setting: &str, wanted: &str) -> Result<Vec<u8>> {
+    let bytes = read(path, setting)?;
+    let text = String::from_utf8_lossy(&bytes);
+    if !text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{wanted}-----"))) {
+        return Err(Error::new(Code::InvalidConfig, format!("redis.{setting} {}: it holds no {wanted} in PEM", path.display())));
+    }
+    Ok(bytes)
 }
 
 fn read(path: &Path, setting: &str) -> Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
-use super::errors::{Failure, explain};
+use super::errors::{Failure, explain, not_now};
 use super::link::{Attempt, Link};
 use super::reply::Reply;
 use super::scripts::Script;
@@ -35,7 +35,7 @@ impl Retrying {
             match attempt(&self.link) {
                 Ok(value) => return Ok(value),
                 Err(failure) if self.may_pass(&failure) && pause.fits(deadline) => pause.sleep(),
-                Err(failure) => return Err(explain(failure.error(), &self.server)),
+                Err(failure) => return Err(self.explain(&failure)),
             }
         }
         Err(self.timed_out())
@@ -77,7 +77,7 @@ impl Retrying {
                     } else if reply_was_lost {
                         return Err(self.unknown(failure.error()));
                     } else {
-                        return Err(explain(failure.error(), &self.server));
+                        return Err(self.explain(&failure));
                     }
                 }
             }
@@ -115,6 +115,14 @@ impl Retrying {
             not_after.to_string().into_bytes(),
             if retry { b"1".to_vec() } else { b"0".to_vec() },
         ]
+    }
+
+    fn explain(&self, failure: &Failure) -> Error {
+        // What a single server says by MOVED, that it is part of a cluster, is passing on a cluster.
+        if failure.is_passing() && !self.link.is_single() {
+            return not_now(&self.server, failure.error());
+        }
+        explain(failure.error(), &self.server)
     }
 
     fn may_pass(&self, failure: &Failure) -> bool {

@@ -1,20 +1,20 @@
 -- Writes and deletes one key of each kind, inside one script, so that nobody sees them: whether this user may.
 --
--- KEYS: one key of each kind
+-- KEYS: one key of each kind. Returns the server's time, or the first error; what an ACL denies is named.
+local steps = {
+    {'SET', '', 'PX', 1000}, {'GET'}, {'DEL'},
+    {'HSET', 'a', ''}, {'HMGET', 'a'}, {'HGET', 'a'}, {'PERSIST'}, {'PEXPIRE', 1000}, {'HDEL', 'a'},
+    {'ZADD', 1, 'a'}, {'ZSCORE', 'a'}, {'ZREM', 'a'}, {'SADD', 'a'}, {'SREM', 'a'},
+}
 for i = 1, #KEYS do
-    redis.call('SET', KEYS[i], '', 'PX', 1000)
-    redis.call('GET', KEYS[i])
-    redis.call('DEL', KEYS[i])
-    redis.call('HSET', KEYS[i], 'a', '')
-    redis.call('HMGET', KEYS[i], 'a')
-    redis.call('HGET', KEYS[i], 'a')
-    redis.call('HDEL', KEYS[i], 'a')
-    redis.call('PERSIST', KEYS[i])
-    redis.call('PEXPIRE', KEYS[i], 1000)
-    redis.call('ZADD', KEYS[i], 1, 'a')
-    redis.call('ZSCORE', KEYS[i], 'a')
-    redis.call('ZREM', KEYS[i], 'a')
-    redis.call('SADD', KEYS[i], 'a')
-    redis.call('SREM', KEYS[i], 'a')
+    for _, step in ipairs(steps) do
+        local reply = redis.pcall(step[1], KEYS[i], select(2, unpack(step)))
+        if type(reply) == 'table' and reply.err then
+            if string.find(reply.err, 'user executing the script', 1, true) then
+                return redis.error_reply('NOPERM the user may not ' .. step[1] .. ' the key ' .. KEYS[i])
+            end
+            return reply
+        end
+    end
 end
 return redis.call('TIME')
