@@ -16,6 +16,7 @@ use super::clock::ServerClock;
 use super::errors::Failure;
 use super::keys::slot;
 use super::link::{Attempt, wait_command};
+use super::reply::is_done;
 
 const THREADS: usize = 2;
 /// How long a thread of the runtime may finish what it does when the store closes.
@@ -63,6 +64,9 @@ impl Cluster {
         deadline: Instant,
     ) -> Attempt<(Value, Attempt<u32>)> {
         let reply = self.query(command, deadline)?;
+        if !is_done(&reply) {
+            return Ok((reply, Ok(0)));
+        }
         let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
         let confirmed = self
             .route(&wait_command(replicas, deadline), route, deadline)

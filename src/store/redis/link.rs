@@ -60,7 +60,7 @@ impl Link {
         }
     }
 
-    /// Takes a lock and then waits for replicas to confirm it, on the connection that the grant was sent on.
+    /// Takes a lock and then, if it was free, waits for replicas to confirm it, on the connection that the grant was sent on.
     pub(super) fn query_then_wait(
         &self,
         command: &Cmd,

@@ -61,6 +61,11 @@ impl Reply {
     }
 }
 
+/// Whether the change was made, without reading all of the answer.
+pub(super) fn is_done(value: &Value) -> bool {
+    matches!(value, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(tag)) if tag == b"DONE"))
+}
+
 /// A grant's outcome: `G<fencing token>`.
 pub(super) fn token(outcome: &[u8]) -> Result<u64> {
     let token = outcome.strip_prefix(b"G").ok_or_else(unexpected)?;

@@ -12,6 +12,7 @@ use redis::{Client, Cmd, Connection, ConnectionLike as _, RedisError, RedisResul
 use super::clock::ServerClock;
 use super::errors::Failure;
 use super::link::{Attempt, wait_command};
+use super::reply::is_done;
 
 /// Most connections at once; further callers wait for one until their deadline.
 const CONNECTIONS: usize = 64;
@@ -57,6 +58,9 @@ impl Single {
     pub(super) fn query_then_wait(&self, command: &Cmd, replicas: u32, deadline: Instant) -> Attempt<(Value, Attempt<u32>)> {
         self.run(deadline, |connection| {
             let reply = command.query(connection)?;
+            if !is_done(&reply) {
+                return Ok((reply, Ok(0)));
+            }
             let confirmed = wait_command(replicas, deadline).query(connection).map_err(Failure::after_sending);
             Ok((reply, confirmed))
         })
