@@ -46,7 +46,9 @@ fn stocks_keys_and_bytes_and_ours_beside_them() {
     );
     let side: BTreeMap<String, String> =
         redis::cmd("HGETALL").arg("{pr/acme/infra/a/default/}:atlock").query(&mut server.raw()).unwrap();
-    assert_eq!((side["token"].as_str(), side["instance"].as_str()), (token.to_string().as_str(), "test-instance"));
+    assert_eq!(side["token"], token.to_string());
+    let (instance, request) = side["holder"].split_once(' ').unwrap();
+    assert_eq!((instance, &side[&format!("r:{request}")]), ("test-instance", &format!("G{token}")));
 
     store.swap_pull_status("host::acme/infra::1", atlock::store::Expected::Absent, Some(b"{}"), &call()).unwrap();
     store.grant(&atlock::store::Grant { key: LockKey::Command("apply"), pull: None, value: b"{}" }, &call()).unwrap();
@@ -87,8 +89,8 @@ fn a_stock_server_and_this_one_understand_each_other() {
     let stocks = lock_json(fields("s"), 7);
     set(&server, "pr/acme/infra/s/default/", &stocks);
     assert_eq!(grant(&store, fields("s"), 1).unwrap(), Granted::Held { value: stocks.clone() });
-    assert_eq!(values(&store.list(&call()).unwrap()), [stocks.clone()]);
-    assert_eq!(values(&store.release_by_pull(PullRef { num: 7, ..PULL }, &call()).unwrap()), [stocks.clone()]);
+    assert_eq!(values(&store.list(&call()).unwrap()), std::slice::from_ref(&stocks));
+    assert_eq!(values(&store.release_by_pull(PullRef { num: 7, ..PULL }, &call()).unwrap()), std::slice::from_ref(&stocks));
 
     // Stock deletes our lock and takes it: what we remember of our own holder must not mislead.
     let first = take(&store, fields("s"), 1);

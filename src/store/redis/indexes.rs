@@ -128,7 +128,7 @@ impl RedisStore {
         let keys = script_keys(&lock, &side, self.redis.link.is_single());
         let tail = guard.args(true, member.as_bytes());
         self.redis.change_with(call, tried, |head| {
-            let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail).collect();
+            let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail.iter().copied()).collect();
             self.redis.eval(&scripts::RELEASE, &keys, &args, call.deadline)
         })
     }

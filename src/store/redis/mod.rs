@@ -25,6 +25,7 @@ use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 use crate::clock::{Call, Clock};
 use crate::config;
 use crate::error::{Code, Error, Result};
+use crate::key::Fields;
 use crate::model::PullRef;
 
 mod clock;
@@ -70,18 +71,17 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// What `grant` tells the script, beside the keys: value, fingerprint, instance, member of the indexes, the pull's index.
+    /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index.
     fn grant_once(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
         let lock = keys::lock_key(grant.key);
         let side = keys::side_key(&lock);
-        let fingerprint = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(grant.value));
         let indexed = self.indexed(grant.key);
         let (member, pull_index) = match (indexed, grant.pull) {
             (Some(member), Some(pull)) => (member, keys::pull_index(pull.repo, pull.num)),
             _ => ("", String::new()),
         };
         let keys = script_keys(&lock, &side, !member.is_empty());
-        let args = [grant.value, fingerprint.as_bytes(), self.instance.as_bytes(), member.as_bytes(), pull_index.as_bytes()];
+        let args = [grant.value, self.instance.as_bytes(), member.as_bytes(), pull_index.as_bytes()];
         let reply = if self.wait_replicas == 0 {
             self.redis.change(&scripts::GRANT, &keys, &args, call)?
         } else {
@@ -116,8 +116,9 @@ impl RedisStore {
 
     fn take_back(&self, keys: &[&str], args: &[&[u8]], call: &Call, confirmed: u32) -> Error {
         let wanted = self.wait_replicas;
-        let (value, member) = (args[0], args[3]);
-        let guard = Guard { kind: "request", repo: call.request.as_str(), path: &sha1_hex(value), ..Guard::default() };
+        let (value, member) = (args[0], args[2]);
+        let holder = format!("{} {}", self.instance, call.request.as_str());
+        let guard = Guard::holder(&holder, value);
         let back = Call { request: call.request.derived("back"), deadline: call.deadline + TAKE_BACK_TIME };
         let project = keys[0].starts_with(keys::LOCK_PREFIX);
         match self.redis.change(&scripts::RELEASE, keys, &guard.args(project, member), &back) {
@@ -172,16 +173,14 @@ impl Store for RedisStore {
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let num = release.pull_num.map(|num| num.to_string()).unwrap_or_default();
         let guard = match release.fields {
-            Some(f) => {
-                Guard { kind: "fields", repo: f.repo, path: f.path, workspace: f.workspace, project: f.project, num: &num }
-            }
-            None => Guard { num: &num, ..Guard::default() },
+            Some(fields) => Guard::fields(fields, &num),
+            None => Guard::any(&num),
         };
         self.release_guarded(release.key, &guard, call)
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.release_guarded(key, &Guard { kind: "raw", ..Guard::default() }, call)
+        self.release_guarded(key, &Guard::raw(), call)
     }
 
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -196,7 +195,7 @@ impl Store for RedisStore {
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
         let candidates = self.candidates(pull, call)?;
         let num = pull.num.to_string();
-        let guard = Guard { kind: "repo", repo: pull.repo, num: &num, ..Guard::default() };
+        let guard = Guard::repo(pull.repo, &num);
         let mut released = Listing::default();
         for value in self.release_all(&candidates, &guard, call)? {
             released.push(&value);
@@ -247,30 +246,41 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// What a lock must be for `release.lua` to release it.
-#[derive(Clone, Copy, Default)]
-struct Guard<'a> {
-    kind: &'a str,
-    repo: &'a str,
-    path: &'a str,
-    workspace: &'a str,
-    project: &'a str,
-    num: &'a str,
-}
+/// What a lock must be for `release.lua` to release it: its arguments 4 to 9.
+#[derive(Clone, Copy)]
+struct Guard<'a>([&'a [u8]; 6]);
 
 impl<'a> Guard<'a> {
-    fn args(&self, project: bool, member: &'a [u8]) -> [&'a [u8]; 9] {
-        [
-            self.kind.as_bytes(),
-            self.repo.as_bytes(),
-            self.path.as_bytes(),
-            self.workspace.as_bytes(),
-            self.project.as_bytes(),
-            self.num.as_bytes(),
-            if project { b"1" } else { b"0" },
-            member,
-            keys::PULL_INDEX_PREFIX.as_bytes(),
-        ]
+    /// Any lock, or with `num` any that this pull holds.
+    fn any(num: &'a str) -> Guard<'a> {
+        Guard([b"", b"", b"", b"", b"", num.as_bytes()])
+    }
+
+    /// Whatever is there.
+    fn raw() -> Guard<'a> {
+        Guard([b"raw", b"", b"", b"", b"", b""])
+    }
+
+    /// A lock of this repository that this pull holds.
+    fn repo(repo: &'a str, num: &'a str) -> Guard<'a> {
+        Guard([b"repo", repo.as_bytes(), b"", b"", b"", num.as_bytes()])
+    }
+
+    /// A lock of exactly these fields, and with `num` only if this pull holds it.
+    fn fields(f: Fields<'a>, num: &'a str) -> Guard<'a> {
+        Guard([b"fields", f.repo.as_bytes(), f.path.as_bytes(), f.workspace.as_bytes(), f.project.as_bytes(), num.as_bytes()])
+    }
+
+    /// The lock that `holder` (instance and request id) took with this value.
+    fn holder(holder: &'a str, value: &'a [u8]) -> Guard<'a> {
+        Guard([b"holder", holder.as_bytes(), value, b"", b"", b""])
+    }
+
+    /// With what else the script needs: whether it is a project's lock, its member of the indexes.
+    fn args(&self, project: bool, member: &'a [u8]) -> Vec<&'a [u8]> {
+        let mut args = self.0.to_vec();
+        args.extend([if project { &b"1"[..] } else { b"0" }, member, keys::PULL_INDEX_PREFIX.as_bytes()]);
+        args
     }
 }
 
@@ -292,8 +302,4 @@ fn read_release(key: LockKey<'_>, reply: Reply) -> Result<Option<Vec<u8>>> {
 fn unexpected(reply: &Reply) -> Error {
     // Not the reply itself: a value holds a token.
     Error::new(Code::Protocol, format!("a script's answer ({}) does not fit its question", reply.name()))
-}
-
-fn sha1_hex(bytes: &[u8]) -> String {
-    redis::Script::new(&String::from_utf8_lossy(bytes)).get_hash().to_owned()
 }

@@ -50,7 +50,8 @@ macro_rules! script {
 
 script!(
     /// Takes a lock if it is free.
-    GRANT = "prologue.lua",
+    GRANT = "held.lua",
+    "prologue.lua",
     "grant.lua"
 );
 script!(

@@ -1,18 +1,21 @@
 -- Takes a lock if it is free.
 --
--- ARGV[4] value   ARGV[5] its fingerprint   ARGV[6] instance
--- ARGV[7] member of the indexes   ARGV[8] the pull's index (both: a project lock on a single server)
+-- ARGV[4] value   ARGV[5] instance
+-- ARGV[6] member of the indexes   ARGV[7] the pull's index (both: a project lock on a single server)
 -- Returns {'HELD', value}, or {'DONE', 'G<token>'}.
-local value = redis.call('GET', KEYS[1])
 if value then
     return {'HELD', value}
 end
 if KEYS[3] then
-    redis.call('ZADD', KEYS[3], now, ARGV[7])
-    redis.call('SADD', ARGV[8], ARGV[7])
+    redis.call('ZADD', KEYS[3], now, ARGV[6])
+    redis.call('SADD', ARGV[7], ARGV[6])
 end
-local token = micros(math.max((tonumber(side[3] or '') or 0) + 1, now))
-record('G' .. token, 'token', token, 'request', ARGV[1], 'fingerprint', ARGV[5], 'instance', ARGV[6])
-redis.call('PERSIST', KEYS[2])
+local token = now
+if side[3] then
+    token = math.max(side[3] + 1, now)
+    redis.call('PERSIST', KEYS[2])
+end
+local granted = string.format('%.0f', token)
+redis.call('HSET', KEYS[2], outcome, 'G' .. granted, 'q', ids, 'token', granted, 'holder', ARGV[5] .. ' ' .. ARGV[1])
 redis.call('SET', KEYS[1], ARGV[4])
-return {'DONE', 'G' .. token}
+return {'DONE', 'G' .. granted}

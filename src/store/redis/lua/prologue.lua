@@ -1,44 +1,43 @@
--- Comes before every script that changes a lock.
+-- Comes before every script that changes a lock, behind what may be answered without it.
 --
 -- KEYS[1] the lock   KEYS[2] its side hash   KEYS[3] the index of all locks (a single server only)
 -- ARGV[1] request id   ARGV[2] not after: microseconds on this server's clock   ARGV[3] '1' on a retry
 --
--- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids, oldest first, in 'q'.
+-- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids, oldest first, in 'q'; the
+-- last fencing token in 'token', and in 'holder' who took it: instance and request id.
 -- Errors can only come before the first write: a script leaves all or nothing.
-local OUTCOMES = 8
+-- Each call costs Redis over a microsecond, and so does most work on texts: the usual path has as little as possible of both.
+local MEMORY = 300 -- bytes of 'q': eight ids
+local LONGEST_ID = 48 -- bytes, with its separator
 local SIDE_TTL = 3600000 -- milliseconds that the side hash outlives its lock
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
-local function micros(number)
-    return string.format('%.0f', number)
-end
-
 -- A command that arrives after its caller gave up must not act: somebody else may hold the lock by now.
 if now > tonumber(ARGV[2]) then
-    return {'LATE', micros(now)}
-end
-
-local side = redis.call('HMGET', KEYS[2], 'r:' .. ARGV[1], 'q', 'token')
-local ids = {}
-for id in string.gmatch(side[2] or '', '%S+') do
-    ids[#ids + 1] = id
+    return {'LATE', string.format('%.0f', now)}
 end
 
 -- Whatever this request did before is its answer. A retry that finds nothing may have been forgotten, once the memory is full.
+local outcome = 'r:' .. ARGV[1]
+local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token')
 if side[1] then
     return {'DONE', side[1]}
 end
-if ARGV[3] == '1' and #ids >= OUTCOMES then
+local ids = side[2]
+if ARGV[3] == '1' and ids and #ids > MEMORY - LONGEST_ID then
     return {'UNKNOWN'}
 end
 
--- Remembers the outcome, and sets further fields of the side hash.
-local function record(outcome, ...)
-    ids[#ids + 1] = ARGV[1]
-    while #ids > OUTCOMES do
-        redis.call('HDEL', KEYS[2], 'r:' .. table.remove(ids, 1))
+-- The ids to remember from now on; the outcomes of the oldest are forgotten.
+if ids then
+    ids = ids .. ' ' .. ARGV[1]
+    while #ids > MEMORY do
+        local oldest, rest = string.match(ids, '^(%S+) (.*)$')
+        redis.call('HDEL', KEYS[2], 'r:' .. oldest)
+        ids = rest
     end
-    redis.call('HSET', KEYS[2], 'r:' .. ARGV[1], outcome, 'q', table.concat(ids, ' '), ...)
+else
+    ids = ARGV[1]
 end

@@ -1,6 +1,7 @@
 -- Releases a lock if it is the one meant.
 --
--- ARGV[4] guard: '' any, 'repo' the repository, 'fields' all four fields, 'request' taken by the request ARGV[5], 'raw' whatever it is
+-- ARGV[4] guard: '' any, 'repo' the repository, 'fields' all four fields, 'holder' taken by ARGV[5] with the value ARGV[6],
+-- 'raw' whatever it is
 -- ARGV[5] repository   ARGV[6] path   ARGV[7] workspace   ARGV[8] project   ARGV[9] pull number, or '' for any
 -- ARGV[10] '1' for a project lock   ARGV[11] member of the indexes   ARGV[12] what the names of the pulls' indexes begin with
 -- Returns {'NONE'}, {'UNREADABLE', reason}, or {'DONE', 'R<value>'}.
@@ -47,8 +48,8 @@ if not value then
 end
 
 local lock, reason
-if ARGV[4] == 'request' then
-    if redis.call('HGET', KEYS[2], 'request') ~= ARGV[5] or redis.sha1hex(value) ~= ARGV[6] then
+if ARGV[4] == 'holder' then
+    if redis.call('HGET', KEYS[2], 'holder') ~= ARGV[5] or value ~= ARGV[6] then
         return {'NONE'}
     end
     lock = parse(value)
@@ -80,9 +81,9 @@ if KEYS[3] then
     redis.call('ZREM', KEYS[3], ARGV[11])
 end
 if lock then
-    forget(ARGV[12] .. lock.fields[1] .. '#' .. micros(lock.num))
+    forget(ARGV[12] .. lock.fields[1] .. '#' .. string.format('%.0f', lock.num))
 end
-record('R' .. value)
+redis.call('HSET', KEYS[2], outcome, 'R' .. value, 'q', ids)
 redis.call('PEXPIRE', KEYS[2], SIDE_TTL)
 redis.call('DEL', KEYS[1])
 return {'DONE', 'R' .. value}
