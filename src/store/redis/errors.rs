@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::error::{Code, Error};
 
 /// Why an attempt brought no reply.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// It was not sent: it certainly changed nothing.
     NotSent(RedisError),

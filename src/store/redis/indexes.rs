@@ -50,7 +50,7 @@ impl RedisStore {
         let mut command = redis::cmd("ZRANGE");
         command.arg(LOCKS_INDEX).arg(0).arg(-1).arg("WITHSCORES");
         self.redis.read(call.deadline, |link| {
-            Vec::<(Vec<u8>, Vec<u8>)>::from_redis_value(link.query(&command, call.deadline)?)
+            Vec::<(Vec<u8>, Vec<u8>)>::from_redis_value(link.query_long(&command, call.deadline)?)
                 .map_err(|e| Failure::Refused(e.into()))
         })
     }
@@ -68,7 +68,7 @@ impl RedisStore {
             let mut command = redis::cmd("SMEMBERS");
             command.arg(pull_index(pull.repo, pull.num));
             let mut members = self.redis.read(call.deadline, |link| {
-                Vec::<String>::from_redis_value(link.query(&command, call.deadline)?).map_err(|e| Failure::Refused(e.into()))
+                Vec::<String>::from_redis_value(link.query_long(&command, call.deadline)?).map_err(|e| Failure::Refused(e.into()))
             })?;
             members.sort_unstable();
             return Ok(members);
@@ -116,10 +116,8 @@ impl RedisStore {
                 scripts::RELEASE.by_hash(&script_keys(&lock, &side, true), &args)
             })
             .collect();
-        match self.redis.link.query_all(&commands, call.deadline) {
-            Ok(replies) => replies.into_iter().map(|reply| Reply::read(reply).ok()).collect(),
-            Err(_) => vec![None; members.len()],
-        }
+        let replies = self.redis.link.query_all(&commands, call.deadline);
+        replies.into_iter().map(|reply| Reply::read(reply.ok()?).ok()).collect()
     }
 
     fn release_one(&self, member: &str, guard: &Guard<'_>, call: &Call, tried: bool) -> Result<Reply> {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use super::clock::ServerClock;
 use super::cluster::Cluster;
@@ -22,24 +22,26 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Sends one command, and waits for its reply until the deadline.
+    /// Sends one command whose reply is short and quick, and waits for it until the deadline.
     pub(super) fn query(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
+        match self {
+            Link::Single(single) => single.query(command, deadline),
+            Link::Cluster(cluster) => cluster.query(command, deadline),
+        }
+    }
+
+    /// Sends one command whose reply is long, so that others should not wait for it.
+    pub(super) fn query_long(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         match self {
             Link::Single(single) => single.run(deadline, |connection| command.query(connection)),
             Link::Cluster(cluster) => cluster.query(command, deadline),
         }
     }
 
-    /// Sends several commands at once: on a single server in one round trip, on a cluster one after the other.
-    pub(super) fn query_all(&self, commands: &[Cmd], deadline: Instant) -> Attempt<Vec<Value>> {
+    /// Sends several commands: to a single server in one round trip, to a cluster one after the other.
+    pub(super) fn query_all(&self, commands: &[Cmd], deadline: Instant) -> Vec<Attempt<Value>> {
         match self {
-            Link::Single(single) => {
-                let mut pipeline = Pipeline::with_capacity(commands.len());
-                for command in commands {
-                    pipeline.add_command(command.clone());
-                }
-                single.run(deadline, |connection| pipeline.query(connection))
-            }
+            Link::Single(single) => single.query_all(commands, deadline),
             Link::Cluster(cluster) => commands.iter().map(|command| cluster.query(command, deadline)).collect(),
         }
     }
@@ -56,7 +58,7 @@ impl Link {
     pub(super) fn query_at(&self, master: Option<&(String, u16)>, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         match (self, master) {
             (Link::Cluster(cluster), Some((host, port))) => cluster.query_at(host, *port, command, deadline),
-            _ => self.query(command, deadline),
+            _ => self.query_long(command, deadline),
         }
     }
 

@@ -66,7 +66,8 @@ impl RedisStore {
             let values = self.redis.read(deadline, |link| {
                 let mut command = redis::cmd("MGET");
                 command.arg(batch);
-                Vec::<Option<Vec<u8>>>::from_redis_value(link.query(&command, deadline)?).map_err(|e| Failure::Refused(e.into()))
+                Vec::<Option<Vec<u8>>>::from_redis_value(link.query_long(&command, deadline)?)
+                    .map_err(|e| Failure::Refused(e.into()))
             })?;
             for (key, value) in batch.iter().zip(values) {
                 let held = match value {

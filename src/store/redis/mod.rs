@@ -30,6 +30,7 @@ use crate::model::PullRef;
 
 mod clock;
 mod cluster;
+mod combiner;
 mod errors;
 mod indexes;
 mod keys;

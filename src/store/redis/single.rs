@@ -1,7 +1,8 @@
-//! A single server: a small pool of blocking connections.
+//! A single server: a small pool of blocking connections, and in front of it, for short commands, a queue (`combiner.rs`).
 //!
 //! A lone caller is answered in one round trip of one system call each way; a multiplexed connection would add two thread
-//! switches. A connection on which anything went wrong is dropped: a late reply must never be taken for the next one.
+//! switches. Many callers share round trips. A connection on which anything went wrong is dropped: a late reply must never be
+//! taken for the next one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use redis::{Client, Cmd, Connection, ConnectionLike as _, RedisError, RedisResult, Value};
 
 use super::clock::ServerClock;
+use super::combiner::{Combiner, Exchange, LARGEST};
 use super::errors::Failure;
 use super::link::{Attempt, wait_command};
 use super::reply::is_done;
@@ -24,6 +26,7 @@ pub(super) struct Single {
     client: Client,
     connect_timeout: Duration,
     clock: ServerClock,
+    combiner: Combiner,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -38,11 +41,33 @@ struct State {
 impl Single {
     /// An empty pool; no connection is made yet.
     pub(super) fn new(client: Client, connect_timeout: Duration) -> Single {
-        Single { client, connect_timeout, clock: ServerClock::new(), state: Mutex::default(), returned: Condvar::new() }
+        Single {
+            client,
+            connect_timeout,
+            clock: ServerClock::new(),
+            combiner: Combiner::default(),
+            state: Mutex::default(),
+            returned: Condvar::new(),
+        }
     }
 
     pub(super) fn clock(&self) -> &ServerClock {
         &self.clock
+    }
+
+    /// Sends a command whose reply is short and quick, alone or together with other callers'.
+    pub(super) fn query(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
+        let packed = command.get_packed_command();
+        if packed.len() > LARGEST {
+            return self.run(deadline, |connection| command.query(connection));
+        }
+        self.combiner.call(packed, deadline, self)
+    }
+
+    /// Sends several commands in one round trip.
+    pub(super) fn query_all(&self, commands: &[Cmd], deadline: Instant) -> Vec<Attempt<Value>> {
+        let packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+        self.exchange(&packed, commands.len(), deadline)
     }
 
     /// Runs `f` on a connection.
@@ -122,6 +147,29 @@ impl Single {
         }
         drop(state);
         self.returned.notify_one();
+    }
+}
+
+impl Exchange for Single {
+    fn exchange(&self, packed: &[u8], count: usize, deadline: Instant) -> Vec<Attempt<Value>> {
+        let mut connection = match self.take(deadline) {
+            Ok(connection) => connection,
+            Err(failure) => return vec![Err(failure); count],
+        };
+        let mut replies = Vec::with_capacity(count);
+        let mut lost = set_timeouts(&connection, deadline).and_then(|()| connection.send_packed_command(packed)).err();
+        while replies.len() < count && lost.is_none() {
+            // A server's refusal is a value here.
+            match connection.recv_response() {
+                Ok(value) => replies.push(value.extract_error().map_err(Failure::after_sending)),
+                Err(e) => lost = Some(e),
+            }
+        }
+        self.give_back(lost.is_none().then_some(connection));
+        if let Some(error) = lost {
+            replies.resize(count, Err(Failure::ReplyLost(error)));
+        }
+        replies
     }
 }
 
