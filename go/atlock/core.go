@@ -39,19 +39,15 @@ func (c *core) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error
 	if err != nil {
 		return false, models.ProjectLock{}, fmt.Errorf("serializing the lock: %w", err)
 	}
-	var reply struct {
-		Acquired bool               `json:"acquired"`
-		Lock     models.ProjectLock `json:"lock"`
-	}
-	err = c.call(func() (capi.Buffer, error) { return c.handle.TryLock(value) }, &reply)
-	switch {
-	case err != nil:
+	acquired, current := false, lock
+	err = c.read(func() (capi.Buffer, error) { return c.handle.TryLock(value) }, func(answer []byte) (err error) {
+		acquired, err = decodeGrant(answer, &current)
+		return err
+	})
+	if err != nil {
 		return false, models.ProjectLock{}, fmt.Errorf("DB transaction failed: %w", err)
-	case reply.Acquired:
-		return true, lock, nil
-	default:
-		return false, reply.Lock, nil
 	}
+	return acquired, current, nil
 }
 
 // Unlock releases a lock and returns it, or nil if there is none.
@@ -158,7 +154,14 @@ func (c *core) withTarget(project models.Project, workspace string, operation fu
 		return nil, fmt.Errorf("serializing the lock's name: %w", err)
 	}
 	var lock *models.ProjectLock
-	if err := c.call(func() (capi.Buffer, error) { return operation(named) }, &lock); err != nil {
+	err = c.read(func() (capi.Buffer, error) { return operation(named) }, func(answer []byte) error {
+		if string(answer) == "null" {
+			return nil
+		}
+		lock = new(models.ProjectLock)
+		return decodeLock(answer, lock)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("DB transaction failed: %w", err)
 	}
 	return lock, nil
@@ -166,13 +169,18 @@ func (c *core) withTarget(project models.Project, workspace string, operation fu
 
 // call runs one operation and decodes its answer.
 func (c *core) call(operation func() (capi.Buffer, error), answer any) error {
+	return c.read(operation, func(text []byte) error { return decode(text, answer) })
+}
+
+// read runs one operation and reads its answer, which is the library's memory and gone afterwards.
+func (c *core) read(operation func() (capi.Buffer, error), answer func(text []byte) error) error {
 	return c.slots.run(func() error {
 		buffer, err := operation()
 		if err != nil {
 			return err
 		}
 		defer buffer.Free()
-		if err := decode(buffer.Bytes(), answer); err != nil {
+		if err := answer(buffer.Bytes()); err != nil {
 			return fmt.Errorf("failed to deserialize current lock: %w", err)
 		}
 		return nil

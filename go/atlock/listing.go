@@ -45,7 +45,7 @@ func decodeLocks(listing *capi.Listing) ([]models.ProjectLock, error) {
 	for worker := range workers {
 		group.Go(func() {
 			for i := count * worker / workers; i < count*(worker+1)/workers; i++ {
-				if err := decode(listing.Lock(i), &locks[i]); err != nil {
+				if err := decodeLock(listing.Lock(i), &locks[i]); err != nil {
 					errs[worker] = fmt.Errorf("failed to deserialize lock %d: %w", i, err)
 					return
 				}
