@@ -19,6 +19,9 @@ const SCAN_COUNT: usize = 5000;
 /// Values that one MGET fetches.
 const BATCH: usize = 500;
 
+/// Fewest locks for which another thread pays.
+const LOCKS_PER_THREAD: usize = 500;
+
 /// What is stored at a key that looks like a lock's.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -110,17 +113,42 @@ fn optional(value: Value) -> Attempt<Option<Vec<u8>>> {
 
 /// The locks among what was found, and the rest beside them.
 pub(super) fn of(found: FoundLocks) -> Listing {
+    let found: Vec<(Vec<u8>, Found)> = found.into_iter().collect();
     let mut listing = Listing::default();
-    for (key, held) in found {
-        match check(&key, &held) {
+    for ((key, _), checked) in found.iter().zip(check_all(&found)) {
+        match checked {
             Ok(value) => listing.push(value),
-            Err(reason) => listing.push_unreadable(String::from_utf8_lossy(&key), reason),
+            Err(reason) => listing.push_unreadable(String::from_utf8_lossy(key), reason),
         }
     }
     listing
 }
 
-fn check<'a>(key: &[u8], held: &'a Found) -> std::result::Result<&'a [u8], String> {
+/// A lock's value, or why it is not one.
+type Checked<'a> = std::result::Result<&'a [u8], String>;
+
+/// Checks on as many threads as pay: one lock takes about a microsecond.
+fn check_all(found: &[(Vec<u8>, Found)]) -> Vec<Checked<'_>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (found.len() / LOCKS_PER_THREAD).clamp(1, cores);
+    let mut parts = found.chunks(found.len().div_ceil(threads).max(1));
+    let first = parts.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| (part, scope.spawn(move || check_part(part)))).collect();
+        let mut checked = check_part(first);
+        for (part, thread) in others {
+            // A thread that panicked is our bug; its part is checked here, where a panic is reported.
+            checked.extend(thread.join().unwrap_or_else(|_| check_part(part)));
+        }
+        checked
+    })
+}
+
+fn check_part(part: &[(Vec<u8>, Found)]) -> Vec<Checked<'_>> {
+    part.iter().map(|(key, held)| check(key, held)).collect()
+}
+
+fn check<'a>(key: &[u8], held: &'a Found) -> Checked<'a> {
     let value = match held {
         Found::Value(value) => value,
         Found::Other(kind) => return Err(format!("it is a {kind} in Redis, not a string")),
