@@ -6,6 +6,7 @@
 use super::buffer::{Buffer, Spans};
 use super::guard::guard;
 use super::input::{Out, bytes, granted_json, service, text, write_listing};
+use crate::error::Result;
 use crate::service::Service;
 
 /// Takes a project's lock if it is free.
@@ -48,14 +49,8 @@ pub unsafe extern "C" fn atlock_unlock(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
-        out.write_value(service.unlock(target)?);
-        Ok(())
-    };
     // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    unsafe { answer(handle, target, target_len, out, error, |service, target| service.unlock(target)) }
 }
 
 /// The same as `atlock_unlock`, but only if pull `pull_num` holds the lock; otherwise it stays and `out` receives `null`.
@@ -71,14 +66,8 @@ pub unsafe extern "C" fn atlock_unlock_if_owned_by_pull(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
-        out.write_value(service.unlock_if_owned_by_pull(target, pull_num)?);
-        Ok(())
-    };
     // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    unsafe { answer(handle, target, target_len, out, error, |service, target| service.unlock_if_owned_by_pull(target, pull_num)) }
 }
 
 /// Reads the lock named by `target`. `out` receives it, or `null` if there is none.
@@ -93,14 +82,8 @@ pub unsafe extern "C" fn atlock_get_lock(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
-        out.write_value(service.get_lock(target)?);
-        Ok(())
-    };
     // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    unsafe { answer(handle, target, target_len, out, error, |service, target| service.get_lock(target)) }
 }
 
 /// Removes whatever is stored at the key of `target`, also what cannot be read as a lock. `out` receives the bytes that were
@@ -116,14 +99,8 @@ pub unsafe extern "C" fn atlock_discard(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
-        out.write_value(service.discard(target)?);
-        Ok(())
-    };
     // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    unsafe { answer(handle, target, target_len, out, error, |service, target| service.discard(target)) }
 }
 
 /// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`.
@@ -167,6 +144,28 @@ pub unsafe extern "C" fn atlock_unlock_by_pull(
         let (service, out, repo) = unsafe { (service(handle)?, Out::new("out", out)?, text("repo", repo, repo_len)?) };
         // SAFETY: as required of the caller.
         unsafe { write_listing(service.unlock_by_pull(repo, pull_num)?, out, spans) };
+        Ok(())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Runs an operation on the lock named by `target`, and writes its value or `null`.
+///
+/// # Safety
+/// As for the functions above.
+unsafe fn answer(
+    handle: *const Service,
+    target: *const u8,
+    target_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+    operation: impl FnOnce(&Service, &[u8]) -> Result<Option<Vec<u8>>>,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
+        out.write_value(operation(service, target)?);
         Ok(())
     };
     // SAFETY: as required of the caller.
