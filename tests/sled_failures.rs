@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use atlock::key::Fields;
 use atlock::model::PullRef;
 use atlock::store::sled::{SledStore, Step, StepHook};
 use atlock::store::{Expected, Grant, Granted, LockKey, Store};
-use sled_support::{call, call_within, grant, lock_json, system_clock};
+use sled_support::{call, call_within, copy_folder, grant, lock_json, system_clock};
 
 fn fields(project: &str) -> Fields<'_> {
     Fields { repo: "a/b", path: ".", workspace: "w", project }
@@ -77,14 +77,14 @@ fn assert_holds(folder: &Path, acknowledged: &BTreeSet<String>) -> SledStore {
 
 #[test]
 fn each_failing_step_stops_the_store() {
-    for step in [Step::Apply, Step::Flush, Step::Sync, Step::Watermark] {
+    for step in [Step::Journal, Step::Apply] {
         for nth in 1..=12 {
             let folder = tempfile::tempdir().unwrap();
             let store = SledStore::open_with_hook(folder.path(), system_clock(), failing(step, nth)).unwrap();
             let (acknowledged, error) = grant_until_it_fails(&store);
             assert_eq!(acknowledged.len() as i64, nth - 1);
-            // Before sled has seen the batch it is certain that nothing was changed.
-            let code = if step == Step::Apply { Code::StoreFailed } else { Code::OutcomeUnknown };
+            // Before the journal has the group it is certain that nothing was changed.
+            let code = if step == Step::Journal { Code::StoreFailed } else { Code::OutcomeUnknown };
             assert_eq!(error.code(), code, "{step:?} {nth}: {error}");
             assert!(error.message().contains("injected"), "{error}");
             assert_answers_nothing(&store);
@@ -94,10 +94,63 @@ fn each_failing_step_stops_the_store() {
     }
 }
 
+/// The steps of a checkpoint: before a change that finds the journal full, and behind one that is too large for it.
+#[test]
+fn each_failing_step_of_a_checkpoint_stops_the_store() {
+    for step in [Step::Flush, Step::Sync] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open_with_hook(folder.path(), system_clock(), failing(step, 1)).unwrap();
+        let (acknowledged, error) = grant_until_it_fails(&store);
+        assert_eq!(error.code(), Code::StoreFailed, "{step:?}: {error}");
+        assert!(acknowledged.len() > 500, "the journal was full after {} changes", acknowledged.len());
+        assert_answers_nothing(&store);
+        drop(store);
+        assert_holds(folder.path(), &acknowledged);
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open_with_hook(folder.path(), system_clock(), failing(step, 1)).unwrap();
+        assert!(matches!(grant(&store, fields("kept"), 1, 0).unwrap(), Granted::Yes { .. }));
+        let large = store.swap_pull_status("h::a/b::1", Expected::Any, Some(&vec![b'1'; 5 << 20]), &call());
+        assert_eq!(large.unwrap_err().code(), Code::OutcomeUnknown, "{step:?}");
+        drop(store);
+        assert_holds(folder.path(), &BTreeSet::from([fields("kept").key()]));
+    }
+}
+
+/// The journal is filled and begun anew many times, also with groups that are too large for it, and the store opened from what a
+/// kill would leave at each moment.
+#[test]
+fn a_copy_taken_at_any_moment_has_everything_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, moments) = (folder.path().join("store"), AtomicUsize::new(0));
+    let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+    let hook: StepHook = Arc::new({
+        let (dir, acknowledged) = (dir.clone(), Arc::clone(&acknowledged));
+        move |_| {
+            let moment = moments.fetch_add(1, Ordering::SeqCst);
+            if moment % 97 == 3 {
+                let copy = tempfile::tempdir().unwrap();
+                copy_folder(&dir, copy.path());
+                drop(assert_holds(copy.path(), &acknowledged.lock().unwrap()));
+            }
+            Ok(())
+        }
+    });
+    let store = SledStore::open_with_hook(&dir, system_clock(), hook).unwrap();
+    for nth in 0..2_500 {
+        let project = nth.to_string();
+        assert!(matches!(grant(&store, fields(&project), 1, 100).unwrap(), Granted::Yes { .. }));
+        acknowledged.lock().unwrap().insert(fields(&project).key());
+        if nth % 900 == 500 {
+            store.swap_pull_status("h::a/b::1", Expected::Any, Some(&vec![b'0' + (nth / 900) as u8; 5 << 20]), &call()).unwrap();
+        }
+    }
+}
+
 #[test]
 fn sixteen_callers_of_a_failing_group_are_all_told() {
     let folder = tempfile::tempdir().unwrap();
-    let store = SledStore::open_with_hook(folder.path(), system_clock(), failing(Step::Sync, 20)).unwrap();
+    let store = SledStore::open_with_hook(folder.path(), system_clock(), failing(Step::Journal, 20)).unwrap();
     let acknowledged = Mutex::new(BTreeSet::new());
     std::thread::scope(|scope| {
         for thread in 0..16 {
@@ -131,7 +184,7 @@ fn a_slow_disk_costs_no_more_than_the_deadline() {
     let hook: StepHook = Arc::new({
         let slow = Arc::clone(&slow);
         move |step| {
-            while step == Step::Sync && slow.load(Ordering::SeqCst) {
+            while step == Step::Journal && slow.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Ok(())
@@ -184,10 +237,10 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_stops_the_store_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(&folder.path().join("disk"), "12m");
+    let disk = SmallDisk::mount(&folder.path().join("disk"), "20m");
     let dir = disk.0.join("store");
     let ballast = disk.0.join("ballast");
-    std::fs::write(&ballast, vec![1; 7 << 20]).unwrap();
+    std::fs::write(&ballast, vec![1; 10 << 20]).unwrap();
     let store = SledStore::open(&dir, system_clock()).unwrap();
     let (acknowledged, error) = grant_until_it_fails(&store);
     eprintln!("after {} grants: {error}", acknowledged.len());

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::group::Group;
+use super::journal::Journal;
 use super::meta::Meta;
 use super::transaction::Transaction;
 use super::tree::{Tree, closed};
-use super::watermark::Watermark;
 use super::{Step, StepHook};
 use crate::clock::{Call, Clock};
 use crate::error::{Code, Error, Result};
@@ -165,6 +166,9 @@ fn run(queue: &Queue, mut writer: Writer) {
         }
         writer.commit(group);
     }
+    // It only spares the next opening some work: everything acknowledged is in the journal.
+    let tree = Arc::clone(&writer.tree);
+    let _ = tree.health().check().and_then(|()| tree.health().watch(|| writer.checkpoint()));
     drop(writer);
     queue.end();
 }
@@ -175,7 +179,7 @@ pub(super) struct Writer {
     pub meta: Meta,
     /// sled's log, to sync it.
     pub log: File,
-    pub watermark: Watermark,
+    pub journal: Journal,
     pub clock: Arc<dyn Clock>,
     pub hook: StepHook,
 }
@@ -184,16 +188,16 @@ impl Writer {
     fn commit(&mut self, group: Vec<Box<dyn Change>>) {
         let mut group: Vec<_> =
             group.into_iter().filter_map(|mut change| change.take().then_some(Member { change, changed: false })).collect();
-        let mut applied = false;
+        let mut may_have_happened = false;
         // The health outlives the borrow of the writer.
         let tree = Arc::clone(&self.tree);
-        let verdict = tree.health().check().and_then(|()| tree.health().watch(|| self.write(&mut group, &mut applied)));
+        let verdict = tree.health().check().and_then(|()| tree.health().watch(|| self.write(&mut group, &mut may_have_happened)));
         for Member { change, changed } in group {
-            change.answer(verdict.clone().map_err(|failure| outcome(&failure, changed && applied)));
+            change.answer(verdict.clone().map_err(|failure| outcome(&failure, changed && may_have_happened)));
         }
     }
 
-    fn write(&mut self, members: &mut [Member], applied: &mut bool) -> Result<()> {
+    fn write(&mut self, members: &mut [Member], may_have_happened: &mut bool) -> Result<()> {
         let tree = Arc::clone(&self.tree);
         let Some(group) = tree.read(|db| {
             let mut tx = Transaction::new(db, self.meta, self.clock.unix_micros());
@@ -208,17 +212,37 @@ impl Writer {
             // Nothing to write. What these answers rest on is durable: it is the end of an earlier group.
             return Ok(());
         };
-        self.step(Step::Apply)?;
-        *applied = true;
         let meta = group.meta;
-        tree.apply(group)?;
+        let record = group.encode();
+        if self.journal.can_hold(record.len()) {
+            if !self.journal.has_room_for(record.len()) {
+                self.checkpoint()?;
+            }
+            self.step(Step::Journal)?;
+            *may_have_happened = true;
+            self.journal.append(meta.sequence, &record).map_err(|e| io_failed("writing the journal", &e))?;
+            self.apply(group)?;
+        } else {
+            *may_have_happened = true;
+            self.apply(group)?;
+            self.checkpoint()?;
+        }
+        self.meta = meta;
+        Ok(())
+    }
+
+    fn apply(&self, group: Group) -> Result<()> {
+        self.step(Step::Apply)?;
+        self.tree.apply(group)
+    }
+
+    /// Makes everything that was applied durable in sled, and lets the journal begin anew.
+    fn checkpoint(&mut self) -> Result<()> {
         self.step(Step::Flush)?;
-        tree.flush()?;
+        self.tree.flush()?;
         self.step(Step::Sync)?;
         self.log.sync_data().map_err(|e| io_failed("syncing sled's log", &e))?;
-        self.step(Step::Watermark)?;
-        self.watermark.advance(meta.sequence).map_err(|e| io_failed("writing the watermark", &e))?;
-        self.meta = meta;
+        self.journal.restart();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/lock           flock; holds the pid of the process that has the folder open
 //! <dir>/format.json    {"format":1,…}; written last, so it says that the store was created completely
-//! <dir>/watermark      number of the last acknowledged batch
+//! <dir>/journal        the last acknowledged groups (`journal.rs`)
 //! <dir>/sled/          sled's own files
 //! <dir>/sled.creating/ a store that was not yet created completely; nothing in it was ever acknowledged
 //! <dir>/sled.saving/   a copy of sled/ that is not whole

@@ -1,25 +1,19 @@
 //! The writes of one group, and how they reach the tree as one.
 //!
-//! Invariant: after a crash the tree holds all writes of a group and its meta record, or none. Two ways, by size:
-//! - A large group is a sled batch. sled writes a manifest with the log position of the batch's last record in front of its
-//!   records, and recovery stops before a batch whose end it does not find (sled 0.34.7: `Tree::apply_batch` in src/tree.rs,
-//!   `PageCache::pin_log` in src/pagecache/mod.rs, `LogRead::BatchManifest` in src/pagecache/iterator.rs). That holds for
-//!   records inside the log, so none is ever long enough to leave it (`record.rs`).
-//! - A small group, the usual case of a lone change, is written ahead: its writes are also in the meta record, which is
-//!   inserted first, alone. What recovery keeps is always a beginning of the log (`check_contiguity_in_unstable_tail` in
-//!   src/pagecache/iterator.rs), so a tree without the new meta record has none of the writes, and in a tree with it
-//!   [`recover`] makes those that are missing. This costs the bytes twice and saves the manifest, a
-//!   write that sled waits for on its own: a lone grant takes a quarter less time.
+//! A group is one sled batch. sled writes a manifest with the log position of the batch's last record in front of its records,
+//! and recovery stops before a batch whose end it does not find (sled 0.34.7: `Tree::apply_batch` in src/tree.rs,
+//! `PageCache::pin_log` in src/pagecache/mod.rs, `LogRead::BatchManifest` in src/pagecache/iterator.rs). That holds for records
+//! inside the log, so none is ever long enough to leave it (`record.rs`). So after a crash the tree is as some group left it, and
+//! the meta record says which; [`recover`] adds the groups behind it from the journal.
 
 use sled::IVec;
 
+use super::journal::Records;
 use super::meta::Meta;
 use super::record::{META_KEY, Reader, length_bytes};
 use super::tree::{failed, read_entry};
 use crate::error::{Code, Error, Result};
 
-/// Most bytes that are written ahead.
-pub(super) const REDO_LIMIT: usize = 8 << 10;
 /// Stands for the length of a value where the entry is removed.
 const REMOVED: u32 = u32::MAX;
 
@@ -27,6 +21,7 @@ const REMOVED: u32 = u32::MAX;
 type Write = (Vec<u8>, Option<IVec>);
 
 /// The writes of one group.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Group {
     /// What the tree holds after them.
     pub meta: Meta,
@@ -37,16 +32,6 @@ pub(super) struct Group {
 impl Group {
     /// Applies it. Readers are excluded by the caller.
     pub(super) fn apply(self, db: &sled::Db) -> sled::Result<()> {
-        let redo = encode_redo(&self.writes);
-        if redo.len() <= REDO_LIMIT { self.write_ahead(db, &redo) } else { self.apply_batch(db) }
-    }
-
-    fn write_ahead(self, db: &sled::Db, redo: &[u8]) -> sled::Result<()> {
-        db.insert(META_KEY, [&self.meta.encode(), redo].concat())?;
-        self.writes.into_iter().try_for_each(|write| apply_one(db, write))
-    }
-
-    fn apply_batch(self, db: &sled::Db) -> sled::Result<()> {
         let mut batch = sled::Batch::default();
         batch.insert(META_KEY, self.meta.encode());
         for (key, value) in self.writes {
@@ -57,61 +42,34 @@ impl Group {
         }
         db.apply_batch(batch)
     }
-}
 
-fn apply_one(db: &sled::Db, (key, value): Write) -> sled::Result<()> {
-    match value {
-        Some(value) => db.insert(key, value).map(drop),
-        None => db.remove(key).map(drop),
-    }
-}
-
-/// Makes what a crash cut off the last group, and compares the whole tree with its meta record. `None`: there is none, and
-/// nothing else either.
-pub(super) fn recover(db: &sled::Db) -> Result<Option<Meta>> {
-    let Some(bytes) = read_entry(db, META_KEY)? else {
-        return Meta::default().verify(db).map(|()| None);
-    };
-    let (meta, redo) = Meta::decode(&bytes)?;
-    for (key, value) in decode_redo(redo)? {
-        if read_entry(db, &key)? != value {
-            apply_one(db, (key, value)).map_err(failed)?;
-        }
-    }
-    db.flush().map_err(failed)?;
-    meta.verify(db).map(|()| Some(meta))
-}
-
-fn encode_redo(writes: &[Write]) -> Vec<u8> {
-    let mut redo = Vec::new();
-    for (key, value) in writes {
-        redo.extend_from_slice(&length_bytes(key.len()));
-        redo.extend_from_slice(key);
-        match value {
-            Some(value) => {
-                redo.extend_from_slice(&length_bytes(value.len()));
-                redo.extend_from_slice(value);
+    /// Its form in the journal.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.meta.encode();
+        for (key, value) in &self.writes {
+            bytes.extend_from_slice(&length_bytes(key.len()));
+            bytes.extend_from_slice(key);
+            match value {
+                Some(value) => {
+                    bytes.extend_from_slice(&length_bytes(value.len()));
+                    bytes.extend_from_slice(value);
+                }
+                None => bytes.extend_from_slice(&REMOVED.to_be_bytes()),
             }
-            None => redo.extend_from_slice(&REMOVED.to_be_bytes()),
         }
-        if redo.len() > REDO_LIMIT {
-            // Too long whatever follows.
-            break;
-        }
+        bytes
     }
-    redo
-}
 
-fn decode_redo(redo: &[u8]) -> Result<Vec<Write>> {
-    let mut reader = Reader(redo);
-    let mut writes = Vec::new();
-    while !reader.0.is_empty() {
-        writes.push(
-            decode_write(&mut reader)
-                .ok_or_else(|| Error::new(Code::StoreDamaged, "the writes in the meta record are not in their format"))?,
-        );
+    fn decode(bytes: &[u8]) -> Result<Group> {
+        let (meta, rest) = Meta::decode(bytes)?;
+        let mut reader = Reader(rest);
+        let mut writes = Vec::new();
+        while !reader.0.is_empty() {
+            let write = decode_write(&mut reader);
+            writes.push(write.ok_or_else(|| Error::new(Code::StoreDamaged, "a record of the journal is not in its format"))?);
+        }
+        Ok(Group { meta, writes })
     }
-    Ok(writes)
 }
 
 fn decode_write(reader: &mut Reader<'_>) -> Option<Write> {
@@ -123,63 +81,113 @@ fn decode_write(reader: &mut Reader<'_>) -> Option<Write> {
     }
 }
 
+/// Applies what the journal has beyond the tree, and compares the whole tree with its meta record.
+///
+/// Errors: `StoreDamaged` if the tree has no meta record, if a group between the tree's last one and the journal's last one is
+/// missing, or if the tree is not what its meta record says.
+pub(super) fn recover(db: &sled::Db, journal: &Records) -> Result<Meta> {
+    let bytes = read_entry(db, META_KEY)?.ok_or_else(|| Error::new(Code::StoreDamaged, "its meta record is missing"))?;
+    let (mut meta, _) = Meta::decode(&bytes)?;
+    for (sequence, record) in journal.range(meta.sequence + 1..) {
+        let group = Group::decode(record)?;
+        if *sequence != meta.sequence + 1 || group.meta.sequence != *sequence {
+            let text = format!("batch {} was acknowledged, but batch {} is missing", sequence, meta.sequence + 1);
+            return Err(Error::new(Code::StoreDamaged, text));
+        }
+        meta = group.meta;
+        group.apply(db).map_err(failed)?;
+    }
+    db.flush().map_err(failed)?;
+    meta.verify(db).map(|()| meta)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn group(sequence: u64, writes: Vec<Write>) -> Group {
-        let mut meta = Meta::default();
-        meta.sequence = sequence;
-        writes.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))).for_each(|(key, value)| meta.add(key, value));
-        Group { meta, writes }
-    }
-
     fn put(key: &str) -> Write {
         (key.as_bytes().to_vec(), Some(key.as_bytes().into()))
     }
 
-    /// A crash after each record that a group puts into the log.
+    /// Three groups, each with the meta record that follows from the one before.
+    fn groups() -> Vec<Group> {
+        let mut meta = Meta::default();
+        let mut next = |writes: Vec<Write>, removed: &[&str]| {
+            for (key, value) in &writes {
+                match value {
+                    Some(value) => meta.add(key, value),
+                    None => removed.iter().for_each(|key| meta.subtract(key.as_bytes(), key.as_bytes())),
+                }
+            }
+            meta = meta.next();
+            Group { meta, writes }
+        };
+        vec![
+            next(vec![put("La"), put("Lb")], &[]),
+            next(vec![(b"La".to_vec(), None), put("Lc")], &["La"]),
+            next(vec![put("Ld")], &[]),
+        ]
+    }
+
+    fn store() -> (tempfile::TempDir, sled::Db) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = sled::open(folder.path()).expect("opens");
+        db.insert(META_KEY, Meta::default().encode()).expect("is inserted");
+        (folder, db)
+    }
+
+    fn records(groups: &[Group]) -> Records {
+        groups.iter().map(|group| (group.meta.sequence, group.encode())).collect()
+    }
+
+    /// However much of the journal sled had already, the end is the same.
     #[test]
-    fn a_group_that_was_cut_short_is_completed() {
-        for applied in 0..=2 {
-            let folder = tempfile::tempdir().expect("a folder");
-            let db = sled::open(folder.path()).expect("opens");
-            group(1, vec![put("Lold")]).apply(&db).expect("is applied");
-            let writes = vec![put("Lnew"), (b"Lold".to_vec(), None)];
-            let new = group(2, writes);
-            db.insert(META_KEY, [new.meta.encode(), encode_redo(&new.writes)].concat()).expect("is inserted");
-            new.writes.iter().take(applied).for_each(|write| apply_one(&db, write.clone()).expect("is applied"));
-            let meta = recover(&db).expect("is recovered").expect("is not empty");
-            assert_eq!(meta.sequence, 2);
-            assert_eq!((db.get("Lnew"), db.get("Lold")), (Ok(Some("Lnew".into())), Ok(None)));
+    fn the_journal_completes_the_tree() {
+        for applied in 0..=3 {
+            let (_folder, db) = store();
+            groups().into_iter().take(applied).for_each(|group| group.apply(&db).expect("is applied"));
+            let meta = recover(&db, &records(&groups())).expect("is recovered");
+            assert_eq!(meta, groups()[2].meta);
+            let keys: Vec<IVec> = db.iter().keys().map(|key| key.expect("is read")).collect();
+            assert_eq!(keys, [&b"Lb"[..], b"Lc", b"Ld", META_KEY]);
         }
     }
 
     #[test]
-    fn a_large_group_is_a_batch() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let db = sled::open(folder.path()).expect("opens");
-        let long = (b"Llong".to_vec(), Some(vec![7; REDO_LIMIT].into()));
-        group(1, vec![long]).apply(&db).expect("is applied");
-        let meta = db.get(META_KEY).expect("is read").expect("is there");
-        assert_eq!(meta.len(), Meta::default().encode().len());
-        assert_eq!(recover(&db).expect("is whole").expect("is not empty").sequence, 1);
+    fn a_gap_is_refused() {
+        let all = groups();
+        for (kept, applied) in [(vec![1, 2], 0), (vec![2], 1), (vec![0, 2], 0), (vec![0, 2], 1)] {
+            let (_folder, db) = store();
+            all.iter().take(applied).for_each(|group| group.clone().apply(&db).expect("is applied"));
+            let journal = kept.iter().map(|nth| (all[*nth].meta.sequence, all[*nth].encode())).collect();
+            let error = recover(&db, &journal).expect_err("is refused");
+            assert!(error.message().contains("is missing"), "{error}");
+        }
+        let (_folder, db) = store();
+        all.iter().take(2).for_each(|group| group.clone().apply(&db).expect("is applied"));
+        assert!(recover(&db, &records(&all[2..])).is_ok(), "what sled has need not be in the journal");
+    }
+
+    #[test]
+    fn a_tree_without_its_meta_record_is_refused() {
+        let (_folder, db) = store();
+        db.remove(META_KEY).expect("is removed");
+        assert!(recover(&db, &records(&groups())).is_err());
     }
 
     proptest! {
         #[test]
-        fn writes_are_read_back(writes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-            let writes: Vec<Write> = writes.into_iter().map(|(key, value)| (key, value.map(IVec::from))).collect();
-            let redo = encode_redo(&writes);
-            prop_assume!(redo.len() <= REDO_LIMIT);
-            prop_assert_eq!(decode_redo(&redo), Ok(writes));
+        fn a_group_is_read_back(writes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+            let writes = writes.into_iter().map(|(key, value)| (key, value.map(IVec::from))).collect();
+            let group = Group { meta: Meta::default().next(), writes };
+            prop_assert_eq!(Group::decode(&group.encode()), Ok(group));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let _ = decode_redo(&bytes);
+            let _ = Group::decode(&bytes);
         }
     }
 }

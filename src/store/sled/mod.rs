@@ -3,21 +3,22 @@
 //! Invariants:
 //! - A key has at most one holder (P1). One thread makes all changes, one after the other, each against the state that the
 //!   ones before it left (`committer.rs`, `transaction.rs`).
-//! - A change is acknowledged only after its batch is applied, flushed, synced with fdatasync, and noted in the watermark (P2).
+//! - A change is acknowledged only after its group is durable, in the journal or in sled's own log (P2; `journal.rs`).
 //! - Fencing tokens of the store strictly increase, across restarts too, and when the wall clock is set back: the last one is
 //!   in the meta record of every batch.
 //! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`opening.rs`).
 //!
 //! Faults survived without losing anything acknowledged: kill -9 at any point, power loss, a full disk, a failed or torn
-//! write. A group of changes comes back whole or not at all (`group.rs`).
+//! write.
 //!
-//! Faults detected, and refused with a text that says what to do: a damaged, truncated, emptied or older `sled/` beside
-//! its watermark; a missing file. Not detected: the whole folder replaced by an older copy of itself.
+//! Faults detected, and refused with a text that says what to do: a damaged, truncated or emptied `sled/`, one that is older
+//! than the journal reaches back, a journal that is missing, emptied, or damaged before its end; a missing file. Not detected: the
+//! last record of the journal damaged, the journal or the whole folder replaced by an older copy.
 //!
 //! After the first I/O error the store answers nothing until it is opened again (`health.rs`).
 //!
-//! A read may show a change that is applied but not yet acknowledged. Should the machine lose power in this instant, the
-//! change is undone, as if the read had seen the future; nobody was told that it succeeded.
+//! A read shows only what is durable, but for a group too large for the journal: that is applied first, and undone should the
+//! machine lose power before it is durable; nobody was told by then that it succeeded.
 
 use std::fmt;
 use std::io;
@@ -41,6 +42,7 @@ mod committer;
 mod folder;
 mod group;
 mod health;
+mod journal;
 mod meta;
 mod opening;
 mod operations;
@@ -48,19 +50,18 @@ mod owned;
 mod record;
 mod transaction;
 mod tree;
-mod watermark;
 
-/// The steps of a commit, in their order.
+/// The steps of a commit, and of the checkpoint that comes before some and behind others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// sled applies the batch.
+    /// The group goes to the journal, durably.
+    Journal,
+    /// sled applies the group.
     Apply,
-    /// sled hands it to the kernel.
+    /// A checkpoint: sled hands all to the kernel.
     Flush,
-    /// fdatasync of sled's log.
+    /// A checkpoint: fdatasync of sled's log.
     Sync,
-    /// The batch's number goes to the watermark file.
-    Watermark,
 }
 
 /// Called before each step; an error stands for the step's own. For tests: it injects I/O errors and delays.
@@ -90,9 +91,9 @@ impl SledStore {
 
     /// The same, with a hook for tests.
     pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
-        let Opened { folder, db, meta, log, watermark } = opening::open(dir)?;
+        let Opened { folder, db, meta, log, journal } = opening::open(dir)?;
         let tree = Arc::new(Tree::new(db));
-        let committer = Committer::start(Writer { tree: Arc::clone(&tree), meta, log, watermark, clock, hook })?;
+        let committer = Committer::start(Writer { tree: Arc::clone(&tree), meta, log, journal, clock, hook })?;
         Ok(SledStore { dir: dir.to_owned(), tree, committer, folder: Mutex::new(Some(folder)) })
     }
 

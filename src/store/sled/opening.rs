@@ -6,7 +6,7 @@
 //! opening means that an opening was cut short before its check, so it is put back then. It is gone, durably, before
 //! anything is acknowledged.
 //!
-//! The check: the tree matches its meta record (`meta.rs`), and is not behind the watermark (`watermark.rs`).
+//! The check: the tree matches its meta record (`meta.rs`), and with what the journal adds holds every acknowledged group (`journal.rs`).
 //!
 //! Creating is all or nothing: an empty store is made in `sled.creating/` and renamed, and the format file comes last.
 
@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use super::folder::{Folder, create_private_dir, remove_dir, sync_dir};
 use super::group;
 use super::health::panicked;
+use super::journal::{Journal, Records};
 use super::meta::Meta;
 use super::record::{META_KEY, SEGMENT};
-use super::watermark::Watermark;
 use crate::error::{Code, Error, Result};
 
 /// Bounds sled's page cache; bytes.
@@ -35,7 +35,7 @@ pub(super) struct Opened {
     pub db: sled::Db,
     pub meta: Meta,
     pub log: File,
-    pub watermark: Watermark,
+    pub journal: Journal,
 }
 
 /// Opens or creates the store in this folder.
@@ -47,10 +47,10 @@ pub(super) fn open(dir: &Path) -> Result<Opened> {
         refuse_if_emptied(&folder)?;
         create(&folder)?;
     }
-    let (watermark, acknowledged) = open_watermark(&folder)?;
+    let (journal, records) = open_journal(&folder)?;
     save(&folder)?;
-    match open_checked(&folder, complete, acknowledged) {
-        Ok((db, meta)) => finish(folder, db, meta, watermark, complete),
+    match open_checked(&folder, complete, &records) {
+        Ok((db, meta)) => finish(folder, db, meta, journal, complete),
         Err(error) => {
             put_back(&folder).map_err(|e| folder.not_writable(&e))?;
             Err(error)
@@ -58,10 +58,10 @@ pub(super) fn open(dir: &Path) -> Result<Opened> {
     }
 }
 
-/// No format file and no data: a new folder, or one whose creation was cut short. A watermark above 0 says otherwise.
+/// No format file and no data: a new folder, or one whose creation was cut short. A record in the journal says otherwise.
 fn refuse_if_emptied(folder: &Folder) -> Result<()> {
-    match Watermark::open(&folder.path("watermark")) {
-        Ok((_, Some(acknowledged))) if acknowledged > 0 => Err(folder.damaged("its data and its format file are missing")),
+    match Journal::open(&folder.path("journal")) {
+        Ok((_, Some(records))) if !records.is_empty() => Err(folder.damaged("its data and its format file are missing")),
         _ => Ok(()),
     }
 }
@@ -80,16 +80,16 @@ fn create(folder: &Folder) -> Result<()> {
     // Dropped before the rename.
     created.map(drop).map_err(|e| sled_failed(folder, e))?;
     sync_store(&creating).map_err(io)?;
-    Watermark::create(&folder.path("watermark")).map_err(io)?;
+    Journal::create(&folder.path("journal")).map_err(io)?;
     fs::rename(&creating, &done).map_err(io)?;
     sync_dir(folder.dir()).map_err(io)
 }
 
-fn open_watermark(folder: &Folder) -> Result<(Watermark, u64)> {
-    match Watermark::open(&folder.path("watermark")) {
-        Ok((watermark, Some(acknowledged))) => Ok((watermark, acknowledged)),
-        Ok((_, None)) => Err(folder.damaged("its watermark file cannot be read")),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(folder.damaged("its watermark file is missing")),
+fn open_journal(folder: &Folder) -> Result<(Journal, Records)> {
+    match Journal::open(&folder.path("journal")) {
+        Ok((journal, Some(records))) => Ok((journal, records)),
+        Ok((_, None)) => Err(folder.damaged("its journal cannot be read")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(folder.damaged("its journal is missing")),
         Err(e) => Err(folder.not_writable(&e)),
     }
 }
@@ -134,11 +134,11 @@ fn forget_saved(folder: &Folder) -> io::Result<()> {
 }
 
 /// Opens sled and checks that everything acknowledged is there.
-fn open_checked(folder: &Folder, complete: bool, acknowledged: u64) -> Result<(sled::Db, Meta)> {
+fn open_checked(folder: &Folder, complete: bool, journal: &Records) -> Result<(sled::Db, Meta)> {
     let store = folder.path("sled");
     remove_unfinished_snapshots(&store).map_err(|e| folder.not_writable(&e))?;
     let db = open_sled(&store).map_err(|e| sled_failed(folder, e))?;
-    match check(folder, &db, complete, acknowledged) {
+    match check(folder, &db, complete, journal) {
         Ok(meta) => Ok((db, meta)),
         Err(e) => {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
@@ -147,13 +147,9 @@ fn open_checked(folder: &Folder, complete: bool, acknowledged: u64) -> Result<(s
     }
 }
 
-fn check(folder: &Folder, db: &sled::Db, complete: bool, acknowledged: u64) -> Result<Meta> {
-    let recovered = catch_unwind(AssertUnwindSafe(|| group::recover(db))).unwrap_or_else(|panic| Err(panicked(&*panic)));
-    let meta = recovered.map_err(|e| folder.damaged(e))?.unwrap_or_default();
-    if meta.sequence < acknowledged {
-        let text = format!("it ends with batch {}, but batch {acknowledged} had been acknowledged", meta.sequence);
-        return Err(folder.damaged(text));
-    }
+fn check(folder: &Folder, db: &sled::Db, complete: bool, journal: &Records) -> Result<Meta> {
+    let recovered = catch_unwind(AssertUnwindSafe(|| group::recover(db, journal))).unwrap_or_else(|panic| Err(panicked(&*panic)));
+    let meta = recovered.map_err(|e| folder.damaged(e))?;
     // Without a format file and empty: its creation was cut short between the two.
     if meta.sequence > 0 && !complete {
         return Err(folder.damaged("its format.json is missing"));
@@ -162,11 +158,10 @@ fn check(folder: &Folder, db: &sled::Db, complete: bool, acknowledged: u64) -> R
 }
 
 /// What a killed process left in the page cache counts from now on, so it must be durable from now on.
-fn finish(folder: Folder, db: sled::Db, meta: Meta, watermark: Watermark, complete: bool) -> Result<Opened> {
+fn finish(folder: Folder, db: sled::Db, meta: Meta, journal: Journal, complete: bool) -> Result<Opened> {
     let finish = || {
         let store = folder.path("sled");
         sync_store(&store)?;
-        watermark.advance(meta.sequence)?;
         if !complete {
             folder.write_format()?;
         }
@@ -174,7 +169,7 @@ fn finish(folder: Folder, db: sled::Db, meta: Meta, watermark: Watermark, comple
         File::open(store.join("db"))
     };
     let log = finish().map_err(|e| folder.not_writable(&e))?;
-    Ok(Opened { folder, db, meta, log, watermark })
+    Ok(Opened { folder, db, meta, log, journal })
 }
 
 fn open_sled(store: &Path) -> std::result::Result<sled::Db, SledFailure> {

@@ -44,7 +44,7 @@ const HEADER: usize = 22;
 const FORMAT: u8 = 1;
 
 // 20 entries a leaf, one of them the meta record; 257 keys an index node; 64 bytes of sled's own for each, 1 KiB for the node.
-const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 64) + super::group::REDO_LIMIT + 1024 < SEGMENT / 4);
+const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 64) + 1024 < SEGMENT / 4);
 const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
 
 /// The meta record's key.
