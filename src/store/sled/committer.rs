@@ -221,19 +221,19 @@ impl Writer {
             self.step(Step::Journal)?;
             *may_have_happened = true;
             self.journal.append(meta.sequence, &record).map_err(|e| io_failed("writing the journal", &e))?;
-            self.apply(group)?;
+            self.apply(group, true)?;
         } else {
             *may_have_happened = true;
-            self.apply(group)?;
+            self.apply(group, false)?;
             self.checkpoint()?;
         }
         self.meta = meta;
         Ok(())
     }
 
-    fn apply(&self, group: Group) -> Result<()> {
+    fn apply(&self, group: Group, in_journal: bool) -> Result<()> {
         self.step(Step::Apply)?;
-        self.tree.apply(group)
+        self.tree.apply(group, in_journal)
     }
 
     /// Makes everything that was applied durable in sled, and lets the journal begin anew.

@@ -1,10 +1,16 @@
 //! The writes of one group, and how they reach the tree as one.
 //!
-//! A group is one sled batch. sled writes a manifest with the log position of the batch's last record in front of its records,
-//! and recovery stops before a batch whose end it does not find (sled 0.34.7: `Tree::apply_batch` in src/tree.rs,
-//! `PageCache::pin_log` in src/pagecache/mod.rs, `LogRead::BatchManifest` in src/pagecache/iterator.rs). That holds for records
-//! inside the log, so none is ever long enough to leave it (`record.rs`). So after a crash the tree is as some group left it, and
-//! the meta record says which; [`recover`] adds the groups behind it from the journal.
+//! The usual group is in the journal before its writes are applied one by one, the meta record last. What sled recovers after a
+//! crash is a beginning of its log (sled 0.34.7: `check_contiguity_in_unstable_tail` in src/pagecache/iterator.rs), so the tree may
+//! hold a part of the group that follows its meta record; [`recover`] makes that group, and those behind it, from the journal. It
+//! makes all that the journal has without a gap, also those that sled had: each write says what its entry is then, so the last
+//! one decides.
+//!
+//! A group that is too large for the journal is one sled batch. sled writes a manifest with the log position of the batch's last
+//! record in front of its records, and recovery stops before a batch whose end it does not find (`Tree::apply_batch` in
+//! src/tree.rs, `PageCache::pin_log` in src/pagecache/mod.rs, `LogRead::BatchManifest` in src/pagecache/iterator.rs). That holds
+//! for records inside the log, so none is ever long enough to leave it (`record.rs`). For the usual group that would cost a
+//! write that sled waits for.
 
 use sled::IVec;
 
@@ -30,8 +36,19 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Applies it. Readers are excluded by the caller.
+    /// Applies a group that is in the journal. Readers are excluded by the caller.
     pub(super) fn apply(self, db: &sled::Db) -> sled::Result<()> {
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => drop(db.insert(key, value)?),
+                None => drop(db.remove(key)?),
+            }
+        }
+        db.insert(META_KEY, self.meta.encode()).map(drop)
+    }
+
+    /// Applies a group that is not in the journal.
+    pub(super) fn apply_batch(self, db: &sled::Db) -> sled::Result<()> {
         let mut batch = sled::Batch::default();
         batch.insert(META_KEY, self.meta.encode());
         for (key, value) in self.writes {
@@ -88,17 +105,34 @@ fn decode_write(reader: &mut Reader<'_>) -> Option<Write> {
 pub(super) fn recover(db: &sled::Db, journal: &Records) -> Result<Meta> {
     let bytes = read_entry(db, META_KEY)?.ok_or_else(|| Error::new(Code::StoreDamaged, "its meta record is missing"))?;
     let (mut meta, _) = Meta::decode(&bytes)?;
-    for (sequence, record) in journal.range(meta.sequence + 1..) {
+    for (sequence, record) in journal.range(first_to_apply(journal, meta.sequence)?..) {
         let group = Group::decode(record)?;
-        if *sequence != meta.sequence + 1 || group.meta.sequence != *sequence {
-            let text = format!("batch {} was acknowledged, but batch {} is missing", sequence, meta.sequence + 1);
-            return Err(Error::new(Code::StoreDamaged, text));
+        if group.meta.sequence != *sequence {
+            return Err(Error::new(Code::StoreDamaged, "a record of the journal has another batch's number"));
         }
         meta = group.meta;
         group.apply(db).map_err(failed)?;
     }
     db.flush().map_err(failed)?;
     meta.verify(db).map(|()| meta)
+}
+
+/// The first of the journal's records that follow one another up to its last; a number behind the last if the tree, which ends
+/// with `tree_last`, has them all.
+fn first_to_apply(journal: &Records, tree_last: u64) -> Result<u64> {
+    let last = journal.last_key_value().map_or(0, |(last, _)| *last);
+    if last <= tree_last {
+        return Ok(last + 1);
+    }
+    let mut first = last;
+    while journal.contains_key(&(first - 1)) {
+        first -= 1;
+    }
+    if first > tree_last + 1 {
+        let text = format!("batch {last} was acknowledged, but batch {} is missing", first - 1);
+        return Err(Error::new(Code::StoreDamaged, text));
+    }
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -142,17 +176,35 @@ mod tests {
         groups.iter().map(|group| (group.meta.sequence, group.encode())).collect()
     }
 
-    /// However much of the journal sled had already, the end is the same.
+    /// However much of the journal sled had already, a part of a group too, the end is the same.
     #[test]
     fn the_journal_completes_the_tree() {
-        for applied in 0..=3 {
+        for (applied, more) in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)] {
             let (_folder, db) = store();
             groups().into_iter().take(applied).for_each(|group| group.apply(&db).expect("is applied"));
+            for (key, value) in groups().into_iter().skip(applied).take(1).flat_map(|group| group.writes).take(more) {
+                match value {
+                    Some(value) => drop(db.insert(key, value).expect("is inserted")),
+                    None => drop(db.remove(key).expect("is removed")),
+                }
+            }
             let meta = recover(&db, &records(&groups())).expect("is recovered");
             assert_eq!(meta, groups()[2].meta);
             let keys: Vec<IVec> = db.iter().keys().map(|key| key.expect("is read")).collect();
             assert_eq!(keys, [&b"Lb"[..], b"Lc", b"Ld", META_KEY]);
         }
+    }
+
+    /// A group that was too large for the journal is in sled alone; what the journal still has from before must not undo it.
+    #[test]
+    fn older_records_undo_nothing() {
+        let all = groups();
+        let (_folder, db) = store();
+        all[0].clone().apply(&db).expect("is applied");
+        all[1].clone().apply_batch(&db).expect("is applied");
+        assert_eq!(recover(&db, &records(&all[..1])), Ok(all[1].meta));
+        let journal = [&all[0], &all[2]].into_iter().map(|group| (group.meta.sequence, group.encode())).collect();
+        assert_eq!(recover(&db, &journal), Ok(all[2].meta));
     }
 
     #[test]

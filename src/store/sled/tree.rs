@@ -35,10 +35,11 @@ impl Tree {
         self.health.watch(|| f(db.as_ref().ok_or_else(closed)?))
     }
 
-    /// Applies a group, unseen until it is whole.
-    pub(super) fn apply(&self, group: Group) -> Result<()> {
+    /// Applies a group, unseen until it is whole: one that is in the journal, or not.
+    pub(super) fn apply(&self, group: Group, in_journal: bool) -> Result<()> {
         let db = self.db.write();
-        group.apply(db.as_ref().ok_or_else(closed)?).map_err(failed)
+        let db = db.as_ref().ok_or_else(closed)?;
+        if in_journal { group.apply(db) } else { group.apply_batch(db) }.map_err(failed)
     }
 
     /// Hands everything to the kernel. It is not durable: sled calls sync_file_range, not fsync.
