@@ -29,7 +29,8 @@ func newDirect(legacy db.Database) *direct {
 
 var errClosed = &Error{Code: capi.Closed, Message: "the locking layer is closed: open it again to use it"}
 
-// begin counts an operation and keeps the database open for it; it fails if the database is closed. After a success, call end.
+// begin counts an operation and keeps the database open for it; it fails if the database is closed. After a success, defer end:
+// stock's code may panic, and Close must not wait for ever for a call that did.
 func (d *direct) begin() error {
 	d.open.RLock()
 	if d.closed {
@@ -41,20 +42,19 @@ func (d *direct) begin() error {
 }
 
 // end counts an error and lets Close go on.
-func (d *direct) end(err error) {
+func (d *direct) end(err *error) {
 	d.open.RUnlock()
-	if err != nil {
+	if *err != nil {
 		d.errors.Add(1)
 	}
 }
 
-func (d *direct) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
+func (d *direct) TryLock(lock models.ProjectLock) (acquired bool, current models.ProjectLock, err error) {
 	if err := d.begin(); err != nil {
 		return false, models.ProjectLock{}, err
 	}
-	acquired, current, err := d.legacy.TryLock(lock)
-	d.end(err)
-	return acquired, current, err
+	defer d.end(&err)
+	return d.legacy.TryLock(lock)
 }
 
 func (d *direct) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {
@@ -140,21 +140,18 @@ func (d *direct) Health() (Health, error) {
 	return health, nil
 }
 
-func counted[T any](d *direct, operation func() (T, error)) (T, error) {
+func counted[T any](d *direct, operation func() (T, error)) (result T, err error) {
 	if err := d.begin(); err != nil {
-		var none T
-		return none, err
+		return result, err
 	}
-	result, err := operation()
-	d.end(err)
-	return result, err
+	defer d.end(&err)
+	return operation()
 }
 
-func countedError(d *direct, operation func() error) error {
+func countedError(d *direct, operation func() error) (err error) {
 	if err := d.begin(); err != nil {
 		return err
 	}
-	err := operation()
-	d.end(err)
-	return err
+	defer d.end(&err)
+	return operation()
 }

@@ -17,7 +17,7 @@ func TestStrictSled(t *testing.T) {
 	Run(t, Subject{
 		Name:         "strict-sled",
 		NewStore:     newSledStore,
-		Capabilities: Persistent | CloseIsSafe,
+		Capabilities: Persistent | CloseIsSafe | StableReads,
 	})
 }
 
@@ -38,7 +38,7 @@ func TestNative(t *testing.T) {
 		Run(t, Subject{
 			Name:         opener,
 			NewStore:     newRedisStore(server.Client(t), opener, atlockOpeners[opener], server.Addr),
-			Capabilities: Persistent | RawBytes | ForeignKeys | ManyProcesses | CloseIsSafe,
+			Capabilities: Persistent | RawBytes | ForeignKeys | ManyProcesses | CloseIsSafe | StableReads,
 		})
 	}
 }
@@ -48,7 +48,7 @@ func TestNativeCluster(t *testing.T) {
 	Run(t, Subject{
 		Name:         "native-cluster",
 		NewStore:     newRedisStore(cluster.Client(t), nativeOpener, openNative, strings.Join(cluster.Addrs, ",")),
-		Capabilities: Persistent | RawBytes | ForeignKeys | ManyProcesses | CloseIsSafe,
+		Capabilities: Persistent | RawBytes | ForeignKeys | ManyProcesses | CloseIsSafe | StableReads,
 	})
 }
 

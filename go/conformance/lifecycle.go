@@ -15,7 +15,7 @@ func lifecycleBehaviours() []behaviour {
 		{name: "Lifecycle/Ping", check: func(s *scene) error { return s.db.Ping() }},
 		{name: "Lifecycle/CloseTwice", needs: CloseIsSafe, check: closeTwice},
 		{name: "Lifecycle/CallsAfterCloseAreErrors", needs: CloseIsSafe, check: callsAfterClose},
-		{name: "Lifecycle/CloseDuringCalls", needs: CloseIsSafe, check: closeDuringCalls},
+		{name: "Lifecycle/CloseDuringCalls", needs: CloseIsSafe | StableReads, check: closeDuringCalls},
 	}
 }
 

@@ -401,7 +401,7 @@ func memorySubject(wrap func(*memory) db.Database) Subject {
 				Raw:  storage,
 			}
 		},
-		Capabilities: Persistent | RawBytes | ForeignKeys | CloseIsSafe,
+		Capabilities: Persistent | RawBytes | ForeignKeys | CloseIsSafe | StableReads,
 	}
 }
 

@@ -61,9 +61,13 @@ const (
 	// CloseIsSafe: Close may be called twice and at any time; calls after it
 	// return an error.
 	CloseIsSafe
+	// StableReads: what List and GetLock return is not read from memory that a
+	// writer may be changing. Stock's BoltDB reads its memory map after the
+	// transaction, and now and then panics when a writer comes in between.
+	StableReads
 )
 
-var capabilityNames = []string{"Persistent", "RawBytes", "ForeignKeys", "ManyProcesses", "CloseIsSafe"}
+var capabilityNames = []string{"Persistent", "RawBytes", "ForeignKeys", "ManyProcesses", "CloseIsSafe", "StableReads"}
 
 func (c Capability) has(all Capability) bool { return c&all == all }
 

@@ -1,7 +1,7 @@
 //! The only writer: one thread that turns waiting changes into groups (group commit).
 //!
 //! A group is written as one (`group.rs`), made durable and then acknowledged. The order is what P2 rests on: apply, flush, sync,
-//! watermark, acknowledge. A failure on the way ends the store (`health.rs`): nobody is acknowledged after it.
+XX the store (`health.rs`): nobody is acknowledged after it.
 //!
 //! A change goes through these states, under its own lock: `Waiting` (in the queue; its caller may withdraw it when the
 //! deadline passes, and then it certainly did not happen), `Taken` (in a group; a caller that leaves now cannot know),
