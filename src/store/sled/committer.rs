@@ -1,7 +1,9 @@
 //! The only writer: one thread that turns waiting changes into groups (group commit).
 //!
-//! A group is written as one (`group.rs`), made durable and then acknowledged. The order is what P2 rests on: apply, flush, sync,
-XX the store (`health.rs`): nobody is acknowledged after it.
+//! A group is made durable in the journal, applied to sled (`group.rs`), and then acknowledged: that order is what P2 rests on, and
+//! it makes what a read shows durable, too. A group too large for the journal is applied first and then made durable in sled
+//! itself. When the journal is full, a checkpoint makes what was applied durable in sled. A failure on the way ends the store
+//! (`health.rs`): nobody is acknowledged after it.
 //!
 //! A change goes through these states, under its own lock: `Waiting` (in the queue; its caller may withdraw it when the
 //! deadline passes, and then it certainly did not happen), `Taken` (in a group; a caller that leaves now cannot know),
