@@ -99,7 +99,8 @@ fn connection_info(settings: &config::Redis, address: &str, password: &str) -> s
     } else {
         ConnectionAddr::Tcp(host, port)
     };
-    let mut login = RedisConnectionInfo::default().set_db(settings.db);
+    // Each command of the log-in waits for its own timeout on a server that hangs: no more than are needed.
+    let mut login = RedisConnectionInfo::default().set_db(settings.db).set_skip_set_lib_name();
     if !settings.username.is_empty() {
         login = login.set_username(&settings.username);
     }

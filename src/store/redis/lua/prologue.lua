@@ -23,6 +23,8 @@ end
 local outcome = 'r:' .. ARGV[1]
 local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token')
 if side[1] then
+    -- A write, though it changes nothing: WAIT on this connection is about what this connection wrote.
+    redis.call('HSET', KEYS[2], 'q', side[2])
     return {'DONE', side[1]}
 end
 local ids = side[2]
