@@ -28,7 +28,9 @@ fn examples_stand_in_their_files() {
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for page in ["README.md", "docs/defects.md", "docs/decisions.md", "docs/host-store.md", "docs/performance.md", "CONTRIBUTING.md"] {
+    for page in
+        ["README.md", "docs/defects.md", "docs/decisions.md", "docs/host-store.md", "docs/performance.md", "CONTRIBUTING.md"]
+    {
         let text = std::fs::read_to_string(root.join(page)).expect(page);
         let folder = root.join(page).parent().expect("a folder").to_owned();
         for (at, _) in text.match_indices("](") {
