@@ -244,3 +244,35 @@ fn old_keys_are_taken_over_on_a_cluster() {
     let has = |key: &str| redis::cmd("EXISTS").arg(key).query::<i64>(&mut *connection.borrow_mut()).unwrap() == 1;
     old_keys_are_taken_over(&config::Redis { shared_with_stock: false, ..cluster.settings() }, &put, &has);
 }
+
+/// Lua's numbers are doubles: beyond 2^53 two pulls would look alike, so such a lock is left alone.
+#[test]
+fn pulls_that_a_double_cannot_tell_apart_are_not_mixed_up() {
+    let server = Server::start(&[]);
+    for settings in [settings(&server.address()), shared(&server)] {
+        let store = open(&settings).unwrap();
+        take(&store, fields("huge"), 9_007_199_254_740_992);
+        let other = PullRef { num: 9_007_199_254_740_993, ..PULL };
+        assert_eq!(store.release_by_pull(other, &call()).unwrap().len(), 0);
+        let key = fields("huge").key();
+        let release = Release { key: LockKey::Project(&key), fields: None, pull_num: Some(other.num) };
+        assert_eq!(store.release(&release, &call()).map_err(|e| e.code()), Err(Code::EntryUnreadable));
+        assert!(get(&store, fields("huge")).is_some());
+        store.discard(LockKey::Project(&key), &call()).unwrap().unwrap();
+        take(&store, fields("large"), 9_007_199_254_740_991);
+        assert_eq!(store.release_by_pull(PullRef { num: 9_007_199_254_740_991, ..PULL }, &call()).unwrap().len(), 1);
+    }
+}
+
+/// An index that another program broke must not leave a release half made.
+#[test]
+fn a_broken_index_does_not_stop_a_release() {
+    let server = Server::start(&[]);
+    let store = open(&settings(&server.address())).unwrap();
+    take(&store, fields("a"), 1);
+    redis::cmd("DEL").arg("atlock:pull:acme/infra#1").query::<()>(&mut server.raw()).unwrap();
+    set(&server, "atlock:pull:acme/infra#1", b"another program's");
+    assert_eq!(release(&store, fields("a")).unwrap(), Some(lock_json(fields("a"), 1)));
+    assert_eq!(get(&store, fields("a")), None);
+    assert_eq!(store.list(&call()).unwrap().len(), 0);
+}

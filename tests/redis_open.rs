@@ -230,3 +230,22 @@ fn what_endangers_locks_is_told() {
     let careful = Server::start(&["--appendonly", "yes"]);
     assert_eq!(open(&settings(&careful.address())).unwrap().warnings(), [""; 0]);
 }
+
+/// A full server takes no new locks, but lets go of those it has.
+#[test]
+fn a_full_server_and_a_full_cluster_release() {
+    let limit = |server: &Server, bytes: u32| {
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).query::<()>(&mut server.raw()).unwrap()
+    };
+    let server = Server::start(&[]);
+    let single = open(&settings(&server.address())).unwrap();
+    take(&single, fields("a"), 1);
+    limit(&server, 1);
+    assert!(release(&single, fields("a")).unwrap().is_some());
+    let cluster = Cluster::start(0);
+    let clustered = open(&cluster.settings()).unwrap();
+    take(&clustered, fields("a"), 1);
+    cluster.nodes.iter().for_each(|node| limit(node, 1));
+    assert!(release(&clustered, fields("a")).unwrap().is_some());
+    assert_eq!(get(&clustered, fields("a")), None);
+}

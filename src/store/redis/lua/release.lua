@@ -30,13 +30,18 @@ local function parse(json)
     if fields[1] == '' or type(pull['Num']) ~= 'number' then
         return nil, 'RepoFullName or Pull.Num is missing'
     end
+    -- A double holds each whole number below 2^53, and cannot tell those above apart.
+    if pull['Num'] ~= math.floor(pull['Num']) or math.abs(pull['Num']) >= 9007199254740992 then
+        return nil, 'Pull.Num is not a whole number below 2^53'
+    end
     return {fields = fields, num = pull['Num']}
 end
 
 -- The index may name a lock that is gone, or another pull's by now: this is where it is put right.
 local function forget(index)
     if KEYS[3] then
-        redis.call('SREM', index, ARGV[11])
+        -- A key of another type there is another program's, and must not stop us.
+        redis.pcall('SREM', index, ARGV[11])
     end
 end
 
@@ -77,13 +82,15 @@ elseif ARGV[4] ~= 'raw' and not pcall(cjson.decode, value) then
     return {'UNREADABLE', 'it is not JSON'}
 end
 
+-- The lock goes first: a full server lets a script go on once it has begun to free memory, and should anything fail behind it,
+-- the indexes only hold more than there is.
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[2], outcome, 'R' .. value, 'q', ids)
+redis.call('PEXPIRE', KEYS[2], SIDE_TTL)
 if KEYS[3] then
-    redis.call('ZREM', KEYS[3], ARGV[11])
+    redis.pcall('ZREM', KEYS[3], ARGV[11])
 end
 if lock then
     forget(ARGV[12] .. lock.fields[1] .. '#' .. string.format('%.0f', lock.num))
 end
-redis.call('HSET', KEYS[2], outcome, 'R' .. value, 'q', ids)
-redis.call('PEXPIRE', KEYS[2], SIDE_TTL)
-redis.call('DEL', KEYS[1])
 return {'DONE', 'R' .. value}
