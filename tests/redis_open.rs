@@ -79,6 +79,8 @@ fn passwords_and_rights() {
         "user default on nopass ~* &* +@all".to_owned(),
         format!("user atlock on >{PASSWORD} {NEEDED}"),
         format!("user nowrite on >{PASSWORD} {} -set", NEEDED),
+        format!("user noindex on >{PASSWORD} {}", NEEDED.replace("~atlock:* ", "")),
+        format!("user nomembers on >{PASSWORD} {}", NEEDED.replace(" +smembers", "")),
         format!("user nokeys on >{PASSWORD} {}", NEEDED.replace("~pr/* ", "")),
     ];
     std::fs::write(&acl, users.join("\n") + "\n").unwrap();
@@ -96,6 +98,8 @@ fn passwords_and_rights() {
     assert_refused(&with_password(&address, "atlock", "wrong"), Code::Authentication, &[&address, "password_file"]);
     assert_refused(&with_password(&address, "nobody", PASSWORD), Code::Authentication, &[&address]);
     assert_refused(&with_password(&address, "nowrite", PASSWORD), Code::Permission, &[&address, "may not SET"]);
+    assert_refused(&with_password(&address, "noindex", PASSWORD), Code::Permission, &[&address]);
+    assert_refused(&with_password(&address, "nomembers", PASSWORD), Code::Permission, &[&address, "SMEMBERS"]);
     assert_refused(&with_password(&address, "nokeys", PASSWORD), Code::Permission, &[&address, "keys"]);
     assert_nothing_open(&server);
 

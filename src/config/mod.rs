@@ -81,7 +81,7 @@ impl Default for Enhanced {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnhancedBackend {
-    /// Redis 6.2 or newer.
+    /// Redis 7.0 or newer.
     #[default]
     Redis,
 }

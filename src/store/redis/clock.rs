@@ -16,10 +16,10 @@ impl ServerClock {
         ServerClock { base: Instant::now(), offset: AtomicI64::new(0) }
     }
 
-    /// Learns that the server's clock showed `micros` between `asked` and now. The earlier moment counts: the deadlines that
-    /// follow are early rather than late.
-    pub(super) fn learn(&self, micros: i64, asked: Instant) {
-        self.offset.store(micros - self.since_base(asked), Ordering::Relaxed);
+    /// Learns that the server's clock showed `micros` some time before `received`. That it did so only then is what counts: the
+    /// moments that follow are early rather than late.
+    pub(super) fn learn(&self, micros: i64, received: Instant) {
+        self.offset.store(micros - self.since_base(received), Ordering::Relaxed);
     }
 
     /// What the server's clock shows at `moment`.

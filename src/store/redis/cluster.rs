@@ -37,7 +37,14 @@ impl Cluster {
             .enable_all()
             .build()
             .map_err(|e| Failure::NotSent(RedisError::from(e)))?;
-        let connected = within(&runtime, deadline, client.get_async_connection()).map_err(Failure::NotSent)?;
+        let connected = match within(&runtime, deadline, client.get_async_connection()) {
+            Ok(connected) => connected,
+            Err(e) => {
+                // Dropped, it would wait for a name that is being looked up.
+                runtime.shutdown_background();
+                return Err(Failure::NotSent(e));
+            }
+        };
         let cluster = Cluster { open: RwLock::new(Some((runtime, connected))), clock: ServerClock::new() };
         cluster.learn_time(deadline)?;
         Ok(cluster)
@@ -103,10 +110,9 @@ impl Cluster {
     }
 
     fn learn_time(&self, deadline: Instant) -> Attempt<()> {
-        let asked = Instant::now();
         let reply = self.route(&redis::cmd("TIME"), SingleNodeRoutingInfo::RandomPrimary, deadline)?;
         let (seconds, micros) = <(i64, i64)>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))?;
-        self.clock.learn(seconds * 1_000_000 + micros, asked);
+        self.clock.learn(seconds * 1_000_000 + micros, Instant::now());
         Ok(())
     }
 
@@ -124,7 +130,7 @@ impl Cluster {
     {
         let open = self.open.read();
         let Some((runtime, connection)) = open.as_ref() else {
-            return Err(Failure::NotSent(RedisError::from(std::io::Error::new(std::io::ErrorKind::NotConnected, "closed"))));
+            return Err(Failure::closed());
         };
         // This client hands a server's refusal out as a value.
         let reply = within(runtime, deadline, f(connection.clone())).and_then(Value::extract_error);

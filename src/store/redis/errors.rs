@@ -11,6 +11,8 @@ pub(super) enum Failure {
     NotSent(RedisError),
     /// The server refused it: it changed nothing.
     Refused(RedisError),
+    /// The store was closed; it was not sent.
+    Closed(RedisError),
     /// It was sent, and the reply was lost: it may have changed something.
     ReplyLost(RedisError),
 }
@@ -25,10 +27,15 @@ impl Failure {
         }
     }
 
+    /// The failure of a command for a closed store.
+    pub(super) fn closed() -> Failure {
+        Failure::Closed(RedisError::from(std::io::Error::new(std::io::ErrorKind::NotConnected, "the store is closed")))
+    }
+
     /// Redis's error.
     pub(super) fn error(&self) -> &RedisError {
         match self {
-            Failure::NotSent(e) | Failure::Refused(e) | Failure::ReplyLost(e) => e,
+            Failure::NotSent(e) | Failure::Closed(e) | Failure::Refused(e) | Failure::ReplyLost(e) => e,
         }
     }
 
@@ -84,6 +91,7 @@ fn explain_code(code: Option<&str>, text: &str) -> Option<(Code, &'static str)> 
         Some("OOM") => Some((Code::ReadOnly, "it is full and takes no writes: raise maxmemory or free some")),
         Some("MISCONF") => Some((Code::ReadOnly, "it cannot save to its disk and takes no writes: see its log")),
         Some("NOREPLICAS") => Some((Code::ReadOnly, "it has too few replicas and takes no writes: see min-replicas-to-write")),
+        Some("BUSY") => Some((Code::Unreachable, "it is busy with a script: try again")),
         Some("WRONGTYPE") => Some((Code::EntryUnreadable, "the key holds something else than a lock, and stays as it is")),
         // An ACL that denies what a script does has no code of its own.
         _ if text.contains("user executing the script") => Some((Code::Permission, DENIED)),

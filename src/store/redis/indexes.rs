@@ -1,23 +1,24 @@
 //! The index of all locks, and a single server's indexes by pull: they make listing and releasing by pull cost what these
 //! return, not what Redis stores.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use redis::FromRedisValue as _;
 
 use super::errors::Failure;
 use super::keys::{LOCK_PREFIX, LOCKS_INDEX, pull_index, repo_pattern};
+use super::link::Attempt;
 use super::listing::{Found, FoundLocks};
 use super::reply::Reply;
 use super::{Guard, RedisStore, keys, read_release, script_keys, scripts};
 use crate::clock::Call;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::LockKey;
 
 /// A member whose lock is gone stays this long after it was last asked for: twice the longest operation, and as much for
 /// differences between the clocks of a cluster.
-const TRIM_GRACE: Duration = Duration::from_secs(120);
+const TRIM_GRACE_MICROS: i64 = 120 * 1_000_000;
 /// Most members that one script handles.
 const BATCH: usize = 500;
 
@@ -25,7 +26,7 @@ impl RedisStore {
     /// Puts members into the index of all locks before their locks are taken; for a cluster, where both are in different slots.
     pub(super) fn stamp(&self, members: &[&str], call: &Call) -> Result<()> {
         for batch in members.chunks(BATCH) {
-            self.redis.change_with(call, false, |[_, not_after, _]| {
+            self.redis.change_with(call, None, |[_, not_after, _]| {
                 let args: Vec<&[u8]> = std::iter::once(not_after.as_slice()).chain(batch.iter().map(|m| m.as_bytes())).collect();
                 self.redis.eval(&scripts::INDEX_ADD, &[LOCKS_INDEX], &args, call.deadline)
             })?;
@@ -36,17 +37,18 @@ impl RedisStore {
     /// The locks in the index of all locks; members whose locks are gone are trimmed.
     pub(super) fn read_index(&self, call: &Call) -> Result<FoundLocks> {
         let members = self.index_members(call)?;
+        let newest_to_trim = self.redis.link.clock().at(Instant::now()) - TRIM_GRACE_MICROS;
         let keys = members.iter().map(|(member, _)| [LOCK_PREFIX.as_bytes(), member].concat()).collect();
         let found = self.fetch(keys, call.deadline)?;
         let gone: Vec<&(Vec<u8>, Vec<u8>)> = members.iter().filter(|(member, _)| !found.contains_key(member)).collect();
         for batch in gone.chunks(BATCH) {
-            self.trim(batch, call)?;
+            self.trim(batch, newest_to_trim, call)?;
         }
         Ok(found)
     }
 
     /// The members of the index of all locks, each with its stamp.
-    pub(super) fn index_members(&self, call: &Call) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn index_members(&self, call: &Call) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(LOCKS_INDEX).arg(0).arg(-1).arg("WITHSCORES");
         self.redis.read(call.deadline, |link| {
@@ -55,9 +57,9 @@ impl RedisStore {
         })
     }
 
-    fn trim(&self, gone: &[&(Vec<u8>, Vec<u8>)], call: &Call) -> Result<()> {
-        let grace = TRIM_GRACE.as_micros().to_string();
-        let mut args = vec![grace.as_bytes()];
+    fn trim(&self, gone: &[&(Vec<u8>, Vec<u8>)], newest: i64, call: &Call) -> Result<()> {
+        let newest = newest.to_string();
+        let mut args = vec![newest.as_bytes()];
         args.extend(gone.iter().flat_map(|(member, stamp)| [member.as_slice(), stamp.as_slice()]));
         self.redis.read(call.deadline, |_| self.redis.eval(&scripts::INDEX_TRIM, &[LOCKS_INDEX], &args, call.deadline)).map(drop)
     }
@@ -85,13 +87,14 @@ impl RedisStore {
     pub(super) fn release_all(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Result<Vec<Vec<u8>>> {
         let mut released = Vec::new();
         for batch in members.chunks(BATCH) {
+            let sent = Instant::now();
             let at_once = if self.redis.link.is_single() { self.release_at_once(batch, guard, call) } else { Vec::new() };
             for (nth, member) in batch.iter().enumerate() {
-                let tried = at_once.get(nth);
-                let reply = match tried {
-                    Some(Some(reply @ (Reply::Done(_) | Reply::None | Reply::Unreadable(_)))) => reply.clone(),
-                    // If it was tried, its first answer comes back.
-                    _ => self.release_one(member, guard, call, tried.is_some())?,
+                let reply = match at_once.get(nth) {
+                    Some(Ok(reply @ (Reply::Done(_) | Reply::None | Reply::Unreadable(_)))) => reply.clone(),
+                    // If it was made, its first answer comes back.
+                    Some(Err(Failure::ReplyLost(_))) => self.release_one(member, guard, call, Some(sent))?,
+                    _ => self.release_one(member, guard, call, None)?,
                 };
                 match reply {
                     // Not a lock of this pull, whatever it is.
@@ -103,9 +106,9 @@ impl RedisStore {
         Ok(released)
     }
 
-    /// One attempt for all, in one round trip. Those without a reply may or may not have been released.
-    fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Option<Reply>> {
-        let head = self.redis.head(call, false);
+    /// One attempt for all, in one round trip.
+    fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Attempt<Reply>> {
+        let head = self.redis.head(call, None);
         let commands: Vec<_> = members
             .iter()
             .map(|member| {
@@ -117,15 +120,17 @@ impl RedisStore {
             })
             .collect();
         let replies = self.redis.link.query_all(&commands, call.deadline);
-        replies.into_iter().map(|reply| Reply::read(reply.ok()?).ok()).collect()
+        // An answer that cannot be read is none: asked again, it is an error.
+        let lost = |e: Error| Failure::ReplyLost(redis::RedisError::from(std::io::Error::other(e.message().to_owned())));
+        replies.into_iter().map(|reply| Reply::read(reply?).map_err(lost)).collect()
     }
 
-    fn release_one(&self, member: &str, guard: &Guard<'_>, call: &Call, tried: bool) -> Result<Reply> {
+    fn release_one(&self, member: &str, guard: &Guard<'_>, call: &Call, lost_since: Option<Instant>) -> Result<Reply> {
         let lock = keys::lock_key(LockKey::Project(member));
         let side = keys::side_key(&lock);
         let keys = script_keys(&lock, &side, self.redis.link.is_single());
         let tail = guard.args(true, member.as_bytes());
-        self.redis.change_with(call, tried, |head| {
+        self.redis.change_with(call, lost_since, |head| {
             let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail.iter().copied()).collect();
             self.redis.eval(&scripts::RELEASE, &keys, &args, call.deadline)
         })

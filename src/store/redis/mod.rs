@@ -57,6 +57,8 @@ impl RedisStore {
     ///
     /// `instance` names this process beside the locks that it takes. A single server starts no thread, a cluster two.
     ///
+    /// Taking over may take up to two minutes more, with very many locks.
+    ///
     /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
     /// `InvalidConfig`. Nothing stays open then.
     pub fn open(settings: &config::Redis, instance: &str, _clock: Arc<dyn Clock>) -> Result<RedisStore> {
@@ -98,7 +100,7 @@ impl RedisStore {
     /// A grant that counts only if enough replicas have it in time. Otherwise it is taken back.
     fn grant_confirmed(&self, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
         let confirmed = std::cell::Cell::new(0);
-        let reply = self.redis.change_with(call, false, |head| {
+        let reply = self.redis.change_with(call, None, |head| {
             let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();
             let command = |by_text: bool| {
                 if by_text { scripts::GRANT.by_text(keys, &all) } else { scripts::GRANT.by_hash(keys, &all) }

@@ -12,7 +12,7 @@ use redis::{
 
 use super::cluster::Cluster;
 use super::errors::{Failure, explain, explain_connect};
-use super::link::Link;
+use super::link::{Link, wait_command};
 use super::retry::Retrying;
 use super::single::Single;
 use super::{RedisStore, scripts};
@@ -20,8 +20,13 @@ use crate::config;
 use crate::error::{Code, Error, Result};
 
 /// Keys that the probe writes and deletes: one of each pattern that an ACL must allow.
-const PROBE_KEYS: [&str; 4] =
-    ["pr/{atlock:probe}", "global/{atlock:probe}/lock", "{atlock:probe}:atlock", "{atlock:probe}::probe::0"];
+const PROBE_KEYS: [&str; 5] = [
+    "pr/{atlock:probe}",
+    "global/{atlock:probe}/lock",
+    "{atlock:probe}:atlock",
+    "{atlock:probe}::probe::0",
+    "atlock:{atlock:probe}",
+];
 
 /// A server that can be used.
 pub(super) struct Opened {
@@ -72,9 +77,8 @@ fn connect(settings: &config::Redis, deadline: Instant) -> std::result::Result<L
         let nodes = settings.addresses.iter().map(|address| connection_info(settings, address, &password));
         let nodes = nodes.collect::<std::result::Result<Vec<_>, Unusable>>()?;
         let mut builder = ClusterClient::builder(nodes)
-            .retries(2)
-            .min_retry_wait(10)
-            .max_retry_wait(100)
+            // Retries are ours (`retry.rs`): this client would repeat a change without saying that it does.
+            .retries(0)
             .connection_timeout(settings.timeouts.connect)
             .response_timeout(settings.timeouts.operation);
         if settings.tls.enabled {
@@ -152,6 +156,9 @@ fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Resul
         check_role(redis, deadline)?;
     }
     redis.eval(&scripts::PROBE, &PROBE_KEYS, &[], deadline).map_err(explained)?;
+    if settings.wait_replicas > 0 {
+        redis.link.query(&wait_command(0, deadline), deadline).map_err(explained)?;
+    }
     for script in [&*scripts::GRANT, &scripts::RELEASE] {
         // So that the first callers find them; not needed, and a cluster's nodes learn them as they go.
         redis.link.query(&script.load(), deadline).map_err(explained)?;

@@ -43,22 +43,24 @@ impl Retrying {
 
     /// Changes one lock: `args` follow the request id, the `not_after` and the retry flag.
     pub(super) fn change(&self, script: &Script, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
-        self.change_with(call, false, |head| {
+        self.change_with(call, None, |head| {
             let all: Vec<&[u8]> = head.iter().map(|arg| arg.as_slice()).chain(args.iter().copied()).collect();
             self.eval(script, keys, &all, call.deadline)
         })
     }
 
-    /// The same with an attempt of the caller's own, given the first three arguments; `reply_was_lost` says that one came before.
+    /// The same with an attempt of the caller's own, given the first three arguments; `lost_since` is when one was sent before
+    /// whose reply was lost.
     pub(super) fn change_with(
         &self,
         call: &Call,
-        mut reply_was_lost: bool,
+        mut lost_since: Option<Instant>,
         attempt: impl Fn(&Head) -> Attempt<Value>,
     ) -> Result<Reply> {
         let mut pause = Pause::default();
         for _ in 0..ATTEMPTS {
-            match attempt(&self.head(call, reply_was_lost)) {
+            let sent = Instant::now();
+            match attempt(&self.head(call, lost_since)) {
                 Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
                     Reply::Late { now } => {
                         self.link.clock().learn(now, Instant::now());
@@ -70,11 +72,14 @@ impl Retrying {
                     reply => return Ok(reply),
                 },
                 Err(failure) => {
-                    reply_was_lost |= matches!(failure, Failure::ReplyLost(_));
-                    let again = self.may_pass(&failure) || (reply_was_lost && !matches!(failure, Failure::Refused(_)));
+                    if matches!(failure, Failure::ReplyLost(_)) {
+                        lost_since = lost_since.or(Some(sent));
+                    }
+                    let again = self.may_pass(&failure)
+                        || (lost_since.is_some() && matches!(failure, Failure::ReplyLost(_) | Failure::NotSent(_)));
                     if again && pause.fits(call.deadline) {
                         pause.sleep();
-                    } else if reply_was_lost {
+                    } else if lost_since.is_some() {
                         return Err(self.unknown(failure.error()));
                     } else {
                         return Err(self.explain(&failure));
@@ -82,7 +87,7 @@ impl Retrying {
                 }
             }
         }
-        Err(if reply_was_lost { self.unknown("no reply came before the deadline") } else { self.timed_out() })
+        Err(if lost_since.is_some() { self.unknown("no reply came before the deadline") } else { self.timed_out() })
     }
 
     /// One attempt of a script, which is sent whole if the server does not know it.
@@ -108,16 +113,17 @@ impl Retrying {
     }
 
     /// The arguments with which every change begins.
-    pub(super) fn head(&self, call: &Call, retry: bool) -> Head {
-        let not_after = self.link.clock().at(call.deadline);
-        [
-            call.request.as_str().as_bytes().to_vec(),
-            not_after.to_string().into_bytes(),
-            if retry { b"1".to_vec() } else { b"0".to_vec() },
-        ]
+    pub(super) fn head(&self, call: &Call, lost_since: Option<Instant>) -> Head {
+        let clock = self.link.clock();
+        let not_after = clock.at(call.deadline);
+        let lost_since = lost_since.map_or(0, |sent| clock.at(sent));
+        [call.request.as_str().as_bytes().to_vec(), not_after.to_string().into_bytes(), lost_since.to_string().into_bytes()]
     }
 
     fn explain(&self, failure: &Failure) -> Error {
+        if matches!(failure, Failure::Closed(_)) {
+            return Error::new(Code::Closed, format!("Redis at {}: the store is closed", self.server));
+        }
         // What a single server says by MOVED, that it is part of a cluster, is passing on a cluster.
         if failure.is_passing() && !self.link.is_single() {
             return not_now(&self.server, failure.error());
@@ -126,7 +132,11 @@ impl Retrying {
     }
 
     fn may_pass(&self, failure: &Failure) -> bool {
-        failure.is_passing() || (matches!(failure, Failure::ReplyLost(_)) && !failure.error().is_timeout())
+        // On a cluster a replica that was a master a moment ago is passing, too.
+        let demoted = failure.error().kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly);
+        failure.is_passing()
+            || (demoted && !self.link.is_single())
+            || (matches!(failure, Failure::ReplyLost(_)) && !failure.error().is_timeout())
     }
 
     fn unknown(&self, why: impl std::fmt::Display) -> Error {
@@ -142,7 +152,7 @@ impl Retrying {
     }
 }
 
-/// Request id, `not_after`, retry flag.
+/// Request id, `not_after`, and on a retry when the first lost attempt was sent, otherwise 0.
 pub(super) type Head = [Vec<u8>; 3];
 
 /// Whether the server does not know a script's hash.

@@ -72,11 +72,13 @@ impl Single {
 
     /// Runs `f` on a connection.
     pub(super) fn run<T>(&self, deadline: Instant, f: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Attempt<T> {
-        let mut connection = self.take(deadline)?;
-        let result = set_timeouts(&connection, deadline).and_then(|()| f(&mut connection));
-        let broken = result.as_ref().is_err_and(|e| !matches!(Failure::after_sending(e.clone()), Failure::Refused(_)));
-        self.give_back((!broken && connection.is_open()).then_some(connection));
-        result.map_err(Failure::after_sending)
+        let mut lease = self.take(deadline)?;
+        set_timeouts(&lease.connection, deadline).map_err(Failure::NotSent)?;
+        let result = f(&mut lease.connection).map_err(Failure::after_sending);
+        if matches!(result, Ok(_) | Err(Failure::Refused(_))) && lease.connection.is_open() {
+            lease.give_back();
+        }
+        result
     }
 
     /// Sends a grant and `WAIT` on the same connection: `WAIT` is about what that connection wrote.
@@ -99,24 +101,24 @@ impl Single {
         self.returned.notify_all();
     }
 
-    fn take(&self, deadline: Instant) -> Attempt<Connection> {
+    fn take(&self, deadline: Instant) -> Attempt<Lease<'_>> {
         let mut state = self.state.lock();
         loop {
             if state.closed {
-                return Err(Failure::NotSent(io_error(std::io::ErrorKind::NotConnected, "closed")));
+                return Err(Failure::closed());
             }
-            if let Some(connection) = state.idle.pop() {
-                state.in_use += 1;
-                return Ok(connection);
+            if Instant::now() >= deadline {
+                return Err(Failure::NotSent(io_error(std::io::ErrorKind::TimedOut, "no connection was free in time")));
             }
             if state.in_use < CONNECTIONS {
                 state.in_use += 1;
+                let idle = state.idle.pop();
                 drop(state);
-                return self.connect(deadline).inspect_err(|_| self.give_back(None));
+                let place = Place { pool: self, is_sound: false };
+                let connection = idle.map_or_else(|| self.connect(deadline), Ok)?;
+                return Ok(Lease { connection, place });
             }
-            if self.returned.wait_until(&mut state, deadline).timed_out() {
-                return Err(Failure::NotSent(io_error(std::io::ErrorKind::TimedOut, "all connections are in use")));
-            }
+            self.returned.wait_until(&mut state, deadline);
         }
     }
 
@@ -128,46 +130,71 @@ impl Single {
         let connect = || {
             let mut connection = self.client.get_connection_with_timeout(timeout)?;
             set_timeouts(&connection, deadline)?;
-            let asked = Instant::now();
             let (seconds, micros): (i64, i64) = redis::cmd("TIME").query(&mut connection)?;
-            self.clock.learn(seconds * 1_000_000 + micros, asked);
+            self.clock.learn(seconds * 1_000_000 + micros, Instant::now());
             Ok(connection)
         };
         connect().map_err(Failure::NotSent)
     }
+}
 
-    /// Returns a connection, or with `None` the place of one that broke. When one breaks, the idle ones probably did, too.
-    fn give_back(&self, connection: Option<Connection>) {
-        let mut state = self.state.lock();
+/// A connection of the pool's. Dropped without being given back, also by a panic, it is closed.
+struct Lease<'a> {
+    connection: Connection,
+    place: Place<'a>,
+}
+
+impl Lease<'_> {
+    fn give_back(self) {
+        let Lease { connection, mut place } = self;
+        place.is_sound = true;
+        let mut state = place.pool.state.lock();
+        if !state.closed && state.idle.len() < IDLE_CONNECTIONS {
+            state.idle.push(connection);
+        }
+    }
+}
+
+/// One of the [`CONNECTIONS`].
+struct Place<'a> {
+    pool: &'a Single,
+    is_sound: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.lock();
         state.in_use -= 1;
-        match connection {
-            Some(connection) if !state.closed && state.idle.len() < IDLE_CONNECTIONS => state.idle.push(connection),
-            Some(_) => {}
-            None => state.idle.clear(),
+        if !self.is_sound {
+            // When one breaks, the idle ones probably did, too.
+            state.idle.clear();
         }
         drop(state);
-        self.returned.notify_one();
+        self.pool.returned.notify_one();
     }
 }
 
 impl Exchange for Single {
     fn exchange(&self, packed: &[u8], count: usize, deadline: Instant) -> Vec<Attempt<Value>> {
-        let mut connection = match self.take(deadline) {
-            Ok(connection) => connection,
+        let mut lease = match self.take(deadline) {
+            Ok(lease) => lease,
             Err(failure) => return vec![Err(failure); count],
         };
+        if let Err(e) = set_timeouts(&lease.connection, deadline) {
+            return vec![Err(Failure::NotSent(e)); count];
+        }
         let mut replies = Vec::with_capacity(count);
-        let mut lost = set_timeouts(&connection, deadline).and_then(|()| connection.send_packed_command(packed)).err();
+        let mut lost = lease.connection.send_packed_command(packed).err();
         while replies.len() < count && lost.is_none() {
             // A server's refusal is a value here.
-            match connection.recv_response() {
+            match lease.connection.recv_response() {
                 Ok(value) => replies.push(value.extract_error().map_err(Failure::after_sending)),
                 Err(e) => lost = Some(e),
             }
         }
-        self.give_back(lost.is_none().then_some(connection));
-        if let Some(error) = lost {
-            replies.resize(count, Err(Failure::ReplyLost(error)));
+        match lost {
+            None => lease.give_back(),
+            Some(error) => replies.resize(count, Err(Failure::ReplyLost(error))),
         }
         replies
     }

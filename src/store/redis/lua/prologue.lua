@@ -1,14 +1,16 @@
 -- Comes before every script that changes a lock, behind what may be answered without it.
 --
 -- KEYS[1] the lock   KEYS[2] its side hash   KEYS[3] the index of all locks (a single server only)
--- ARGV[1] request id   ARGV[2] not after: microseconds on this server's clock   ARGV[3] '1' on a retry
+-- ARGV[1] request id   ARGV[2] not after: microseconds on this server's clock   ARGV[3] '0', or on a retry: when the
+-- first attempt whose reply was lost was sent, microseconds
 --
--- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids, oldest first, in 'q'; the
+-- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids and times, oldest first,
+-- in 'q' (id,micros id,micros …); the
 -- last fencing token in 'token', and in 'holder' who took it: instance and request id.
 -- Errors can only come before the first write: a script leaves all or nothing.
 -- Each call costs Redis over a microsecond, and so does most work on texts: the usual path has as little as possible of both.
-local MEMORY = 300 -- bytes of 'q': eight ids
-local LONGEST_ID = 48 -- bytes, with its separator
+local MEMORY = 400 -- bytes of 'q': eight changes
+local LONGEST = 68 -- bytes of one, with its separator
 local SIDE_TTL = 3600000 -- milliseconds that the side hash outlives its lock
 
 local clock = redis.call('TIME')
@@ -19,7 +21,8 @@ if now > tonumber(ARGV[2]) then
     return {'LATE', string.format('%.0f', now)}
 end
 
--- Whatever this request did before is its answer. A retry that finds nothing may have been forgotten, once the memory is full.
+-- Whatever this request did before is its answer. A retry that finds nothing did nothing, if what is
+-- remembered reaches back to before it was first sent; otherwise it may have been forgotten.
 local outcome = 'r:' .. ARGV[1]
 local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token')
 if side[1] then
@@ -28,18 +31,22 @@ if side[1] then
     return {'DONE', side[1]}
 end
 local ids = side[2]
-if ARGV[3] == '1' and ids and #ids > MEMORY - LONGEST_ID then
-    return {'UNKNOWN'}
+if ARGV[3] ~= '0' and ids and #ids > MEMORY - LONGEST then
+    local oldest = tonumber(string.match(ids, '^%S-,(%d+)') or '')
+    if not oldest or oldest >= tonumber(ARGV[3]) then
+        return {'UNKNOWN'}
+    end
 end
 
 -- The ids to remember from now on; the outcomes of the oldest are forgotten.
+local this = ARGV[1] .. ',' .. string.format('%.0f', now)
 if ids then
-    ids = ids .. ' ' .. ARGV[1]
+    ids = ids .. ' ' .. this
     while #ids > MEMORY do
-        local oldest, rest = string.match(ids, '^(%S+) (.*)$')
+        local oldest, rest = string.match(ids, '^([^ ,]+)%S* (.*)$')
         redis.call('HDEL', KEYS[2], 'r:' .. oldest)
         ids = rest
     end
 else
-    ids = ARGV[1]
+    ids = this
 end
