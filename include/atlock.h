@@ -178,6 +178,11 @@
 #define ATLOCK_INTERNAL 23
 
 /*
+ Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
+ */
+#define ATLOCK_DEGRADED 24
+
+/*
  The largest lock, in bytes of JSON.
  */
 #define ATLOCK_MAX_LOCK_BYTES (1 << 20)

@@ -1,8 +1,11 @@
 //! Time and randomness, injected so that tests can decide both.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
 
@@ -56,6 +59,19 @@ pub struct Call {
     pub request: RequestId,
     /// When the caller must have an answer.
     pub deadline: Instant,
+    answered_by: Cell<Option<AnsweredBy>>,
+}
+
+/// Which store answered a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnsweredBy {
+    /// The legacy store, in strict mode.
+    Legacy,
+    /// Redis.
+    Enhanced,
+    /// The local store in Redis's place, in hybrid mode.
+    Fallback,
 }
 
 /// Makes [`Call`]s: unique request ids, deadlines from the clock. Safe from any thread.
@@ -82,11 +98,26 @@ impl Calls {
     /// A call that must be answered within `timeout`.
     pub fn within(&self, timeout: Duration) -> Call {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Call { request: RequestId(format!("{:016x}{number:016x}", self.instance)), deadline: self.clock.now() + timeout }
+        Call::new(RequestId(format!("{:016x}{number:016x}", self.instance)), self.clock.now() + timeout)
     }
 }
 
 impl Call {
+    /// A call with this request id, to be answered by `deadline`.
+    pub fn new(request: RequestId, deadline: Instant) -> Call {
+        Call { request, deadline, answered_by: Cell::new(None) }
+    }
+
+    /// Which store answered it, where the mode has several; `None` for the mode's only one.
+    pub fn answered_by(&self) -> Option<AnsweredBy> {
+        self.answered_by.get()
+    }
+
+    /// Says which store answered it.
+    pub fn answered(&self, by: AnsweredBy) {
+        self.answered_by.set(Some(by));
+    }
+
     /// Time left until the deadline; zero when it has passed.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

@@ -55,6 +55,8 @@ pub enum Code {
     HostStore = 22,
     /// A bug: the library panicked, and the panic was stopped at its border.
     Internal = 23,
+    /// Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
+    Degraded = 24,
 }
 
 /// A failure: its [`Code`] and a text for a person.

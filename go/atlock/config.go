@@ -26,8 +26,35 @@ type Locking struct {
 type Enhanced struct {
 	Enabled           bool   `json:"enabled,omitempty"`            // false: strict, whatever the mode says
 	Backend           string `json:"backend,omitempty"`            // redis
-	CompatibilityMode string `json:"compatibility_mode,omitempty"` // strict (the default) or native
-	Redis             Redis  `json:"redis,omitzero"`
+	CompatibilityMode string `json:"compatibility_mode,omitempty"` // strict (the default), hybrid or native
+
+	// Hybrid only.
+	LegacyFallback *bool   `json:"legacy_fallback,omitempty"` // nil: true; false fails closed while Redis is away
+	Instances      string  `json:"instances,omitempty"`       // single (the default) or many Atlantis servers on this Redis
+	Durability     string  `json:"durability,omitempty"`      // sync (the default) or async
+	Breaker        Breaker `json:"breaker,omitzero"`
+	Probes         Probes  `json:"health,omitzero"`
+
+	Redis Redis `json:"redis,omitzero"`
+}
+
+// Breaker is the block `breaker` of [Enhanced]: when Redis counts as failed, and for how long.
+type Breaker struct {
+	ConsecutiveFailures int      `json:"consecutive_failures,omitempty"`
+	FailureRate         float64  `json:"failure_rate,omitempty"`
+	MinimumCalls        int      `json:"minimum_calls,omitempty"`
+	Window              Duration `json:"window,omitzero"`
+	SlowCall            Duration `json:"slow_call,omitzero"`
+	Open                Duration `json:"open,omitzero"`
+	MaxOpen             Duration `json:"max_open,omitzero"`
+	HalfOpenProbes      int      `json:"half_open_probes,omitempty"`
+}
+
+// Probes is the block `health` of [Enhanced]: how often both stores are looked at.
+type Probes struct {
+	Interval Duration `json:"interval,omitzero"`
+	Timeout  Duration `json:"timeout,omitzero"`
+	Compare  Duration `json:"compare,omitzero"` // how often the local store is compared with Redis
 }
 
 // Redis is the block `locking.enhanced.redis`.

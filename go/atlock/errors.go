@@ -42,4 +42,5 @@ var (
 	ErrProtocol         error = capi.Protocol         // an answer that this version does not understand
 	ErrHostStore        error = capi.HostStore        // the host store failed
 	ErrInternal         error = capi.Internal         // a bug in atlock
+	ErrDegraded         error = capi.Degraded         // Redis is away, and the local store must not decide; try again later
 )

@@ -50,6 +50,8 @@ pub const ATLOCK_PROTOCOL: i32 = 21;
 pub const ATLOCK_HOST_STORE: i32 = 22;
 /// A bug: the library panicked, and the panic was stopped at its border.
 pub const ATLOCK_INTERNAL: i32 = 23;
+/// Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
+pub const ATLOCK_DEGRADED: i32 = 24;
 
 /// The C code of each error: one number, two spellings, held together at compile time.
 macro_rules! same_numbers {
@@ -64,5 +66,5 @@ same_numbers! {
     ATLOCK_ENTRY_UNREADABLE = EntryUnreadable, ATLOCK_UNREACHABLE = Unreachable, ATLOCK_AUTHENTICATION = Authentication,
     ATLOCK_PERMISSION = Permission, ATLOCK_TLS = Tls, ATLOCK_READ_ONLY = ReadOnly, ATLOCK_TIMEOUT = Timeout,
     ATLOCK_OUTCOME_UNKNOWN = OutcomeUnknown, ATLOCK_NOT_REPLICATED = NotReplicated, ATLOCK_PROTOCOL = Protocol,
-    ATLOCK_HOST_STORE = HostStore, ATLOCK_INTERNAL = Internal,
+    ATLOCK_HOST_STORE = HostStore, ATLOCK_INTERNAL = Internal, ATLOCK_DEGRADED = Degraded,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Backend, Config, Mode, Redis};
+use super::{Backend, Breaker, Config, Mode, Redis};
 use crate::error::{Code, Error, Result};
 
 /// No operation may take longer: the Redis store's guarantees count on it.
@@ -14,8 +14,20 @@ impl Config {
         match self.mode() {
             Mode::Strict => self.check_legacy(),
             Mode::Native => self.locking.enhanced.redis.check(),
-            Mode::Hybrid => self.check_legacy().and_then(|()| self.locking.enhanced.redis.check()),
+            Mode::Hybrid => self.check_hybrid(),
         }
+    }
+
+    fn check_hybrid(&self) -> Result<()> {
+        if self.locking.data_dir.is_none() {
+            return wrong("locking.data_dir is missing: hybrid mode keeps its journal in a folder of its own");
+        }
+        let enhanced = &self.locking.enhanced;
+        enhanced.redis.check()?;
+        enhanced.breaker.check()?;
+        within("locking.enhanced.health.interval", enhanced.health.interval)?;
+        within("locking.enhanced.health.timeout", enhanced.health.timeout)?;
+        positive("locking.enhanced.health.compare", enhanced.health.compare)
     }
 
     fn check_legacy(&self) -> Result<()> {
@@ -23,6 +35,26 @@ impl Config {
             (Backend::Sled, None) => wrong("locking.data_dir is missing: the sled backend needs a folder of its own"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Breaker {
+    fn check(&self) -> Result<()> {
+        if self.consecutive_failures == 0 || self.minimum_calls == 0 || self.half_open_probes == 0 {
+            return wrong(
+                "locking.enhanced.breaker: consecutive_failures, minimum_calls and half_open_probes must be at least 1",
+            );
+        }
+        if !(self.failure_rate > 0.0 && self.failure_rate <= 1.0) {
+            return wrong("locking.enhanced.breaker.failure_rate must be more than 0 and at most 1");
+        }
+        positive("locking.enhanced.breaker.window", self.window)?;
+        positive("locking.enhanced.breaker.slow_call", self.slow_call)?;
+        positive("locking.enhanced.breaker.open", self.open)?;
+        if self.max_open < self.open {
+            return wrong("locking.enhanced.breaker.max_open must be at least breaker.open");
+        }
+        Ok(())
     }
 }
 
@@ -64,6 +96,13 @@ fn check_address(address: &str) -> Result<()> {
         Some(Ok(port)) if port > 0 => Ok(()),
         _ => wrong(&format!("locking.enhanced.redis: {address:?} is not host:port")),
     }
+}
+
+fn positive(setting: &str, value: Duration) -> Result<()> {
+    if value.is_zero() {
+        return wrong(&format!("{setting} must be more than 0"));
+    }
+    Ok(())
 }
 
 fn within(setting: &str, value: Duration) -> Result<()> {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::load::suggestion;
-use super::{Config, Redis, Tls};
+use super::{Breaker, Config, Redis, Tls};
 use crate::error::{Code, Error, Result};
 
 const GUARDED_PREFIX: &str = "ATLANTIS_ENHANCED_LOCKING_";
@@ -28,6 +28,24 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_ENABLED", |c, v| set(&mut c.locking.enhanced.enabled, parsed(v, "true or false"))),
     ("ATLANTIS_ENHANCED_LOCKING_BACKEND", |c, v| set(&mut c.locking.enhanced.backend, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_COMPATIBILITY_MODE", |c, v| set(&mut c.locking.enhanced.compatibility_mode, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_LEGACY_FALLBACK", |c, v| {
+        set(&mut c.locking.enhanced.legacy_fallback, parsed(v, "true or false"))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_INSTANCES", |c, v| set(&mut c.locking.enhanced.instances, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_DURABILITY", |c, v| set(&mut c.locking.enhanced.durability, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_CONSECUTIVE_FAILURES", |c, v| {
+        set(&mut breaker(c).consecutive_failures, parsed(v, "a number"))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_FAILURE_RATE", |c, v| set(&mut breaker(c).failure_rate, parsed(v, "a number"))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_MINIMUM_CALLS", |c, v| set(&mut breaker(c).minimum_calls, parsed(v, "a number"))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_WINDOW", |c, v| set(&mut breaker(c).window, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_SLOW_CALL", |c, v| set(&mut breaker(c).slow_call, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_OPEN", |c, v| set(&mut breaker(c).open, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_MAX_OPEN", |c, v| set(&mut breaker(c).max_open, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_BREAKER_HALF_OPEN_PROBES", |c, v| set(&mut breaker(c).half_open_probes, parsed(v, "a number"))),
+    ("ATLANTIS_ENHANCED_LOCKING_HEALTH_INTERVAL", |c, v| set(&mut c.locking.enhanced.health.interval, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_HEALTH_TIMEOUT", |c, v| set(&mut c.locking.enhanced.health.timeout, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_HEALTH_COMPARE", |c, v| set(&mut c.locking.enhanced.health.compare, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESS", |c, v| set(&mut redis(c).address, Ok(v.to_owned()))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESSES", |c, v| set(&mut redis(c).addresses, Ok(list(v)))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_CLUSTER_MODE", |c, v| set(&mut redis(c).cluster_mode, parsed(v, "true or false"))),
@@ -66,6 +84,10 @@ pub(super) fn apply(config: &mut Config, variables: impl Iterator<Item = (OsStri
         }
     }
     Ok(())
+}
+
+fn breaker(config: &mut Config) -> &mut Breaker {
+    &mut config.locking.enhanced.breaker
 }
 
 fn redis(config: &mut Config) -> &mut Redis {

@@ -67,13 +67,120 @@ pub struct Enhanced {
     pub backend: EnhancedBackend,
     /// Which store answers.
     pub compatibility_mode: Mode,
+    /// Hybrid: whether the local store may decide while Redis cannot; `false` fails closed.
+    pub legacy_fallback: bool,
+    /// Hybrid: how many Atlantis servers use this Redis.
+    pub instances: Instances,
+    /// Hybrid: what an acknowledgement waits for.
+    pub durability: Durability,
+    /// Hybrid: when Redis counts as failed.
+    pub breaker: Breaker,
+    /// Hybrid: how both stores are watched.
+    pub health: Health,
     /// The Redis server or cluster.
     pub redis: Redis,
 }
 
+/// `locking.enhanced.instances`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Instances {
+    /// This server alone: its local store may grant while Redis is away.
+    #[default]
+    Single,
+    /// Several: while Redis is away, locks are read and released, and none is granted.
+    Many,
+}
+
+/// `locking.enhanced.durability`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Redis and the local store's disk.
+    #[default]
+    Sync,
+    /// Redis alone; the local store follows.
+    Async,
+}
+
+/// `locking.enhanced.breaker`: see `hybrid::breaker`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// It opens after so many failures in a row.
+    pub consecutive_failures: u32,
+    /// It opens when this part of the calls in the window failed, 0 to 1.
+    pub failure_rate: f64,
+    /// Fewest calls in the window for the rate to count.
+    pub minimum_calls: u32,
+    /// Length of the window.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// A call that takes longer counts as failed.
+    #[serde(with = "humantime_serde")]
+    pub slow_call: Duration,
+    /// How long it stays open before Redis is tried again, the first time; it doubles with each try that fails.
+    #[serde(with = "humantime_serde")]
+    pub open: Duration,
+    /// The longest that it stays open.
+    #[serde(with = "humantime_serde")]
+    pub max_open: Duration,
+    /// How many probes in a row must succeed before it closes.
+    pub half_open_probes: u32,
+}
+
+// No number here is NaN: `check` refuses it.
+impl Eq for Breaker {}
+
+impl Default for Breaker {
+    fn default() -> Breaker {
+        Breaker {
+            consecutive_failures: 3,
+            failure_rate: 0.5,
+            minimum_calls: 20,
+            window: Duration::from_secs(10),
+            slow_call: Duration::from_millis(250),
+            open: Duration::from_millis(500),
+            max_open: Duration::from_secs(10),
+            half_open_probes: 2,
+        }
+    }
+}
+
+/// `locking.enhanced.health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// Time between two probes.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Longest time that a probe may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Time between two comparisons of the local store with Redis, where others may change it.
+    #[serde(with = "humantime_serde")]
+    pub compare: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health { interval: Duration::from_millis(250), timeout: Duration::from_millis(250), compare: Duration::from_secs(30) }
+    }
+}
+
 impl Default for Enhanced {
     fn default() -> Enhanced {
-        Enhanced { enabled: false, backend: EnhancedBackend::Redis, compatibility_mode: Mode::Strict, redis: Redis::default() }
+        Enhanced {
+            enabled: false,
+            backend: EnhancedBackend::Redis,
+            compatibility_mode: Mode::Strict,
+            legacy_fallback: true,
+            instances: Instances::default(),
+            durability: Durability::default(),
+            breaker: Breaker::default(),
+            health: Health::default(),
+            redis: Redis::default(),
+        }
     }
 }
 

@@ -31,6 +31,7 @@ const (
 	Protocol         = Code(C.ATLOCK_PROTOCOL)
 	HostStore        = Code(C.ATLOCK_HOST_STORE)
 	Internal         = Code(C.ATLOCK_INTERNAL)
+	Degraded         = Code(C.ATLOCK_DEGRADED)
 )
 
 var names = map[Code]string{
@@ -57,6 +58,7 @@ var names = map[Code]string{
 	Protocol:         "unexpected answer",
 	HostStore:        "host store failed",
 	Internal:         "internal error",
+	Degraded:         "degraded, try again later",
 }
 
 // Error names the code.

@@ -122,7 +122,7 @@ impl RedisStore {
         let (value, member) = (args[0], args[2]);
         let holder = format!("{} {}", self.instance, call.request.as_str());
         let guard = Guard::holder(&holder, value);
-        let back = Call { request: call.request.derived("back"), deadline: call.deadline + TAKE_BACK_TIME };
+        let back = Call::new(call.request.derived("back"), call.deadline + TAKE_BACK_TIME);
         let project = keys[0].starts_with(keys::LOCK_PREFIX);
         match self.redis.change(&scripts::RELEASE, keys, &guard.args(project, member), &back) {
             Ok(_) => Error::new(

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 impl RedisStore {
     /// Takes over what is there. Done again, it changes nothing.
     pub(super) fn take_over(&self) -> Result<()> {
-        let call = Call { request: RequestId::from_text("take-over"), deadline: Instant::now() + PATIENCE };
+        let call = Call::new(RequestId::from_text("take-over"), Instant::now() + PATIENCE);
         // Reading it also trims it: beside stock servers, nothing else reads it.
         let indexed: HashSet<Vec<u8>> = self.read_index(&call)?.into_keys().collect();
         for (key, held) in self.scan(ALL_LOCKS, &call)? {
