@@ -15,6 +15,10 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now(&self) -> Instant;
     /// Wall clock, microseconds since 1970, for fencing tokens.
     fn unix_micros(&self) -> u64;
+    /// Waits for so long.
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// The machine's clock.
@@ -59,6 +63,8 @@ pub struct Call {
     pub request: RequestId,
     /// When the caller must have an answer.
     pub deadline: Instant,
+    /// When this change was first sent, if it was sent before and the answer was lost.
+    pub lost_since: Option<Instant>,
     answered_by: Cell<Option<AnsweredBy>>,
 }
 
@@ -105,7 +111,7 @@ impl Calls {
 impl Call {
     /// A call with this request id, to be answered by `deadline`.
     pub fn new(request: RequestId, deadline: Instant) -> Call {
-        Call { request, deadline, answered_by: Cell::new(None) }
+        Call { request, deadline, lost_since: None, answered_by: Cell::new(None) }
     }
 
     /// Which store answered it, where the mode has several; `None` for the mode's only one.

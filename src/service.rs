@@ -253,7 +253,7 @@ impl Service {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        self.router.store().close()
+        self.router.close()
     }
 
     fn run<T>(&self, operation: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {

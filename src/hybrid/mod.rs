@@ -1,39 +1,79 @@
 //! Which store answers: opens the stores that the mode needs and routes every operation to the one that decides.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `core` | what the parts of hybrid mode share: who decides now, what the local store is told |
+//! | `operations` | every operation, asked of Redis or decided here |
+//! | `resolve` | what to do where the two stores differ: a pure function |
+//! | `recovery` | does it, for all keys |
+//! | `breaker` | when Redis counts as failed: a pure state machine |
+//! | `watch` | looks at both stores and starts recovery |
+//! | `report` | what an operator sees |
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use self::core::Core;
+use self::operations::HybridStore;
+use self::report::Report;
+use self::watch::Watch;
 use crate::clock::Clock;
-use crate::config::{Backend, Config, Mode};
+use crate::config::{Backend, Config, Durability, Mode};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::store::host::HostStore;
+use crate::store::mirror::{Change, Link, Mirror};
 use crate::store::redis::RedisStore;
+use crate::store::shared::Shared;
 use crate::store::sled::SledStore;
+
+pub mod breaker;
+mod core;
+mod operations;
+mod recovery;
+pub mod report;
+pub mod resolve;
+#[cfg(test)]
+mod simulation;
+mod turns;
+mod watch;
 
 /// The stores of one mode.
 #[derive(Debug)]
 pub struct Router {
     mode: Mode,
-    store: Box<dyn Store>,
+    store: Opened,
     timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Opened {
+    One(Box<dyn Store>),
+    Both(Hybrid),
+}
+
+/// Hybrid mode, running.
+struct Hybrid {
+    store: HybridStore,
+    watch: Mutex<Option<Watch>>,
 }
 
 impl Router {
     /// Opens what the mode needs; nothing stays open on an error.
     ///
-    /// Errors: those of the store's own opening, and `InvalidConfig` for a legacy store that was not passed in.
+    /// Errors: those of the store's own opening, and `InvalidConfig` for a legacy store that was not passed in. Hybrid mode opens
+    /// also when Redis cannot be used, unless `legacy_fallback` is false.
     pub fn open(config: &Config, host: Option<HostStore>, instance: &str, clock: Arc<dyn Clock>) -> Result<Router> {
         let mode = config.mode();
         let redis = &config.locking.enhanced.redis;
-        let (store, timeout): (Box<dyn Store>, _) = match mode {
-            Mode::Strict => (open_legacy(config, host, clock)?, config.locking.timeout),
-            Mode::Native => (Box::new(RedisStore::open(redis, instance, clock)?), redis.timeouts.operation),
+        let (store, timeout) = match mode {
+            Mode::Strict => (Opened::One(open_legacy(config, host, clock)?), config.locking.timeout),
+            Mode::Native => (Opened::One(Box::new(RedisStore::open(redis, instance)?)), redis.timeouts.operation),
             Mode::Hybrid => {
-                return Err(Error::new(
-                    Code::Unsupported,
-                    "locking.enhanced.compatibility_mode: hybrid is not in this version; use strict or native",
-                ));
+                let timeout = redis.timeouts.operation + config.locking.timeout;
+                (Opened::Both(Hybrid::open(config, instance, clock)?), timeout)
             }
         };
         Ok(Router { mode, store, timeout })
@@ -46,12 +86,91 @@ impl Router {
 
     /// The store that decides.
     pub fn store(&self) -> &dyn Store {
-        &*self.store
+        match &self.store {
+            Opened::One(store) => &**store,
+            Opened::Both(hybrid) => &hybrid.store,
+        }
     }
 
     /// How long an operation may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The state of hybrid mode; `None` in the others.
+    pub fn report(&self) -> Option<Report> {
+        match &self.store {
+            Opened::One(_) => None,
+            Opened::Both(hybrid) => Some(report::report(hybrid.store.core())),
+        }
+    }
+
+    /// Stops everything.
+    pub fn close(&self) -> Result<()> {
+        if let Opened::Both(hybrid) = &self.store {
+            hybrid.watch.lock().take();
+        }
+        self.store().close()
+    }
+}
+
+impl Hybrid {
+    fn open(config: &Config, instance: &str, clock: Arc<dyn Clock>) -> Result<Hybrid> {
+        let Some(folder) = &config.locking.data_dir else {
+            return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
+        };
+        let local: Arc<dyn Mirror> = Arc::new(SledStore::open(folder, Arc::clone(&clock))?);
+        let (settings, name) = (config.locking.enhanced.redis.clone(), instance.to_owned());
+        let connect = move || RedisStore::open(&settings, &name).map(|redis| Arc::new(redis) as Arc<dyn Shared>);
+        let core = start(config.locking.enhanced.clone(), clock, local, Box::new(connect), instance)?;
+        let watch = Watch::start(Arc::clone(&core))?;
+        Ok(Hybrid { store: HybridStore::new(core), watch: Mutex::new(Some(watch)) })
+    }
+}
+
+/// Brings both stores together, or begins without Redis.
+fn start(
+    settings: crate::config::Enhanced,
+    clock: Arc<dyn Clock>,
+    local: Arc<dyn Mirror>,
+    connect: core::Connect,
+    instance: &str,
+) -> Result<Arc<Core>> {
+    let fallback = settings.legacy_fallback;
+    let link = match local.link()? {
+        Some(link) => link,
+        // A new folder, or one of strict mode, lacks nothing.
+        None => Link { instance: instance.to_owned(), armed: true, ..Link::default() },
+    };
+    let conflicts = local.conflicts()?;
+    let mut link = link;
+    if link.trailing && link.armed {
+        link.armed = false;
+        link.unarmed_because = "the server was not closed, and with durability async the local store may lack its last locks; \
+             it is brought up to date when Redis can be asked"
+            .to_owned();
+    }
+    link.trailing = settings.durability == Durability::Async;
+    let core = Arc::new(Core::new(settings, instance, clock, local, connect, link.clone(), conflicts));
+    // The first time, everything that is there is written down.
+    let deadline = core.clock.now() + watch::LONG;
+    core.submit(vec![Change::Link(link)], deadline)?.wait(deadline)?;
+    match core.begin() {
+        Ok(()) => Ok(core),
+        Err(error) if fallback => {
+            core.open(error);
+            Ok(core)
+        }
+        Err(error) => {
+            core.local.close()?;
+            Err(error)
+        }
+    }
+}
+
+impl std::fmt::Debug for Hybrid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.store.fmt(f)
     }
 }
 

@@ -17,7 +17,9 @@ use crate::model::{ProjectLock, PullRef, parse_json};
 
 pub mod host;
 pub mod memory;
+pub mod mirror;
 pub mod redis;
+pub mod shared;
 pub mod sled;
 
 mod listing;

@@ -171,7 +171,7 @@ pub fn settings(address: &str) -> config::Redis {
 }
 
 pub fn open(settings: &config::Redis) -> Result<RedisStore> {
-    RedisStore::open(settings, "test-instance", system_clock())
+    RedisStore::open(settings, "test-instance")
 }
 
 pub fn system_clock() -> Arc<dyn Clock> {

@@ -93,8 +93,8 @@ impl RedisStore {
                 let reply = match at_once.get(nth) {
                     Some(Ok(reply @ (Reply::Done(_) | Reply::None | Reply::Unreadable(_)))) => reply.clone(),
                     // If it was made, its first answer comes back.
-                    Some(Err(Failure::ReplyLost(_))) => self.release_one(member, guard, call, Some(sent))?,
-                    _ => self.release_one(member, guard, call, None)?,
+                    Some(Err(Failure::ReplyLost(_))) => self.release_one(member, guard, call, call.lost_since.or(Some(sent)))?,
+                    _ => self.release_one(member, guard, call, call.lost_since)?,
                 };
                 match reply {
                     // Not a lock of this pull, whatever it is.
@@ -108,7 +108,7 @@ impl RedisStore {
 
     /// One attempt for all, in one round trip.
     fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Attempt<Reply>> {
-        let head = self.redis.head(call, None);
+        let head = self.redis.head(call, call.lost_since);
         let commands: Vec<_> = members
             .iter()
             .map(|member| {

@@ -16,6 +16,8 @@ pub(super) const LOCK_PREFIX: &str = "pr/";
 pub(super) const ALL_LOCKS: &str = "pr/*";
 /// Index of all project locks: a sorted set of lock keys, by the server's time in microseconds when each was last asked for.
 pub(super) const LOCKS_INDEX: &str = "atlock:locks";
+/// Which instances use this Redis: a hash of names and when each was last here.
+pub(super) const INSTANCES: &str = "atlock:instances";
 /// What the names of the pulls' indexes begin with: sets of lock keys.
 pub(super) const PULL_INDEX_PREFIX: &str = "atlock:pull:";
 

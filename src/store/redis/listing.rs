@@ -37,7 +37,12 @@ pub(super) type FoundLocks = BTreeMap<Vec<u8>, Found>;
 impl RedisStore {
     /// All keys that match, with what they hold. On a cluster: of all masters.
     pub(super) fn scan(&self, pattern: &str, call: &Call) -> Result<FoundLocks> {
-        let keys = self.redis.read(call.deadline, |link| {
+        self.fetch(self.scan_keys(pattern, call)?, call.deadline)
+    }
+
+    /// All keys that match, in order.
+    pub(super) fn scan_keys(&self, pattern: &str, call: &Call) -> Result<Vec<Vec<u8>>> {
+        self.redis.read(call.deadline, |link| {
             let mut keys = Vec::new();
             for master in link.masters(call.deadline)? {
                 let mut cursor = b"0".to_vec();
@@ -58,13 +63,18 @@ impl RedisStore {
             keys.sort_unstable();
             keys.dedup();
             Ok(keys)
-        })?;
-        self.fetch(keys, call.deadline)
+        })
+    }
+
+    /// What the locks at these keys in Redis are, by lock key; those that are gone are left out.
+    pub(super) fn fetch(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<FoundLocks> {
+        let found = self.fetch_keys(keys, deadline)?;
+        Ok(found.into_iter().map(|(key, held)| (key[LOCK_PREFIX.len()..].to_vec(), held)).collect())
     }
 
     /// What these keys in Redis hold; those that are gone are left out.
-    pub(super) fn fetch(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<FoundLocks> {
-        let mut found = FoundLocks::new();
+    pub(super) fn fetch_keys(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<Vec<(Vec<u8>, Found)>> {
+        let mut found = Vec::with_capacity(keys.len());
         for batch in keys.chunks(BATCH) {
             let values = self.redis.read(deadline, |link| {
                 let mut command = redis::cmd("MGET");
@@ -78,7 +88,7 @@ impl RedisStore {
                     None => self.other_type(key, deadline)?,
                 };
                 if let Some(held) = held {
-                    found.insert(key[LOCK_PREFIX.len()..].to_vec(), held);
+                    found.push((key.clone(), held));
                 }
             }
         }

@@ -17,12 +17,11 @@
 //! cost is one operation's timeout, or an error that says what is and is not known.
 
 use std::fmt;
-use std::sync::Arc;
 
 use self::reply::Reply;
 use self::retry::Retrying;
 use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
-use crate::clock::{Call, Clock};
+use crate::clock::Call;
 use crate::config;
 use crate::error::{Code, Error, Result};
 use crate::key::Fields;
@@ -40,6 +39,7 @@ mod open;
 mod reply;
 mod retry;
 mod scripts;
+mod shared;
 mod single;
 mod takeover;
 
@@ -61,7 +61,7 @@ impl RedisStore {
     ///
     /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
     /// `InvalidConfig`. Nothing stays open then.
-    pub fn open(settings: &config::Redis, instance: &str, _clock: Arc<dyn Clock>) -> Result<RedisStore> {
+    pub fn open(settings: &config::Redis, instance: &str) -> Result<RedisStore> {
         let open::Opened { redis, warnings } = open::open(settings)?;
         let store = RedisStore {
             redis,
@@ -74,8 +74,8 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index.
-    fn grant_once(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+    /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index, a token.
+    fn grant_once(&self, grant: &Grant<'_>, proposed: u64, call: &Call) -> Result<Granted> {
         let lock = keys::lock_key(grant.key);
         let side = keys::side_key(&lock);
         let indexed = self.indexed(grant.key);
@@ -84,7 +84,8 @@ impl RedisStore {
             _ => ("", String::new()),
         };
         let keys = script_keys(&lock, &side, !member.is_empty());
-        let args = [grant.value, self.instance.as_bytes(), member.as_bytes(), pull_index.as_bytes()];
+        let proposed = proposed.to_string();
+        let args = [grant.value, self.instance.as_bytes(), member.as_bytes(), pull_index.as_bytes(), proposed.as_bytes()];
         let reply = if self.wait_replicas == 0 {
             self.redis.change(&scripts::GRANT, &keys, &args, call)?
         } else {
@@ -97,10 +98,18 @@ impl RedisStore {
         }
     }
 
+    /// A grant with this fencing token, if the script takes it; 0 for none.
+    fn grant_proposed(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
+        if let (LockKey::Project(member), false) = (grant.key, self.redis.link.is_single()) {
+            self.stamp(&[member], call)?;
+        }
+        self.grant_once(grant, token, call)
+    }
+
     /// A grant that counts only if enough replicas have it in time. Otherwise it is taken back.
     fn grant_confirmed(&self, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
         let confirmed = std::cell::Cell::new(0);
-        let reply = self.redis.change_with(call, None, |head| {
+        let reply = self.redis.change_with(call, call.lost_since, |head| {
             let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();
             let command = |by_text: bool| {
                 if by_text { scripts::GRANT.by_text(keys, &all) } else { scripts::GRANT.by_hash(keys, &all) }
@@ -167,10 +176,7 @@ const TAKE_BACK_TIME: std::time::Duration = std::time::Duration::from_millis(500
 
 impl Store for RedisStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        if let (LockKey::Project(member), false) = (grant.key, self.redis.link.is_single()) {
-            self.stamp(&[member], call)?;
-        }
-        self.grant_once(grant, call)
+        self.grant_proposed(grant, 0, call)
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {

@@ -43,7 +43,7 @@ impl Retrying {
 
     /// Changes one lock: `args` follow the request id, the `not_after` and the retry flag.
     pub(super) fn change(&self, script: &Script, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
-        self.change_with(call, None, |head| {
+        self.change_with(call, call.lost_since, |head| {
             let all: Vec<&[u8]> = head.iter().map(|arg| arg.as_slice()).chain(args.iter().copied()).collect();
             self.eval(script, keys, &all, call.deadline)
         })

@@ -64,6 +64,19 @@ script!(
     SWAP_PULL_STATUS = "swap_pull_status.lua"
 );
 script!(
+    /// Reads a lock and its last fencing token.
+    READ = "read.lua"
+);
+script!(
+    /// Makes a lock what the local store decided.
+    PUT = "prologue.lua",
+    "put.lua"
+);
+script!(
+    /// Announces an instance.
+    ANNOUNCE = "announce.lua"
+);
+script!(
     /// Stamps members of the index of all locks.
     INDEX_ADD = "index_add.lua"
 );

@@ -61,10 +61,21 @@ impl Committer {
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
     {
+        self.submit(bytes, call.deadline, change)?.wait(call.deadline)
+    }
+
+    /// Queues `change` and returns where its answer will come; it is made also if nobody waits for that.
+    ///
+    /// Errors: `Timeout` if the queue was full until the deadline; `Closed`.
+    pub(super) fn submit<T, F>(&self, bytes: usize, deadline: Instant, change: F) -> Result<Arc<Slot<T>>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
+    {
         let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), answered: Condvar::new() });
         let job = Job { change: Some(change), answer: None, slot: Arc::clone(&slot) };
-        self.queue.push(Waiting { bytes, job: Box::new(job) }, call.deadline)?;
-        slot.wait(call.deadline)
+        self.queue.push(Waiting { bytes, job: Box::new(job) }, deadline)?;
+        Ok(slot)
     }
 
     /// Writes what waits, refuses what comes, and ends the thread. Does nothing the second time.
@@ -321,7 +332,7 @@ where
 }
 
 /// Where a caller waits for its answer.
-struct Slot<T> {
+pub(super) struct Slot<T> {
     state: Mutex<State<T>>,
     answered: Condvar,
 }
@@ -334,7 +345,8 @@ enum State<T> {
 }
 
 impl<T> Slot<T> {
-    fn wait(&self, deadline: Instant) -> Result<T> {
+    /// Waits for the answer; a change that was not begun by the deadline is withdrawn.
+    pub(super) fn wait(&self, deadline: Instant) -> Result<T> {
         let mut state = self.state.lock();
         while matches!(*state, State::Waiting | State::Taken) && !self.answered.wait_until(&mut state, deadline).timed_out() {}
         match std::mem::replace(&mut *state, State::Withdrawn) {

@@ -33,6 +33,7 @@ use self::opening::Opened;
 use self::owned::{OwnedExpected, OwnedRelease};
 use self::record::{PROJECT_PREFIX, Stored};
 use self::tree::{Tree, failed, read_entry, read_value};
+use super::mirror::EntryKey;
 use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 use crate::clock::{Call, Clock};
 use crate::error::Result;
@@ -42,8 +43,12 @@ mod committer;
 mod folder;
 mod group;
 mod health;
+mod history;
+#[cfg(test)]
+pub(crate) mod imitation;
 mod journal;
 mod meta;
+mod mirror;
 mod opening;
 mod operations;
 mod owned;
@@ -120,19 +125,18 @@ impl Store for SledStore {
             LockKey::Project(_) => operations::index_prefix(grant.value),
             LockKey::Command(_) => None,
         };
-        let value = grant.value.to_vec();
-        self.committer.commit(value.len(), call, move |tx| operations::grant(tx, &key, &value, pull_prefix.as_deref()))
+        let (name, value) = (EntryKey::from(grant.key), grant.value.to_vec());
+        self.committer.commit(value.len(), call, move |tx| operations::grant(tx, &name, &value, pull_prefix.as_deref()))
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::lock_key(release.key);
         let owned = OwnedRelease::from(release);
-        self.committer.commit(key.len(), call, move |tx| operations::release(tx, &key, &owned.borrowed()))
+        self.committer.commit(owned.len(), call, move |tx| operations::release(tx, &owned.borrowed()))
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::lock_key(key);
-        self.committer.commit(key.len(), call, move |tx| operations::discard(tx, &key))
+        let name = EntryKey::from(key);
+        self.committer.commit(name.name().len(), call, move |tx| operations::discard(tx, &name))
     }
 
     fn has_checked_values(&self) -> bool {
@@ -170,12 +174,12 @@ impl Store for SledStore {
     }
 
     fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
-        let key = record::status_key(key);
+        let name = EntryKey::Status(key.to_owned());
         let new = new.map(<[u8]>::to_vec);
         record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
         let expected = OwnedExpected::from(expected);
         let bytes = new.as_ref().map_or(0, Vec::len) + expected.len();
-        self.committer.commit(bytes, call, move |tx| operations::swap_status(tx, &key, expected.borrowed(), new.as_deref()))
+        self.committer.commit(bytes, call, move |tx| operations::swap_status(tx, &name, expected.borrowed(), new.as_deref()))
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {

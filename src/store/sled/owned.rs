@@ -44,6 +44,13 @@ impl From<Fields<'_>> for OwnedFields {
 }
 
 impl OwnedRelease {
+    /// About how many bytes it holds.
+    pub(super) fn len(&self) -> usize {
+        match &self.key {
+            OwnedKey::Project(name) | OwnedKey::Command(name) => name.len(),
+        }
+    }
+
     /// The release as it was given.
     pub(super) fn borrowed(&self) -> Release<'_> {
         let key = match &self.key {

@@ -9,6 +9,10 @@
 //! | `S` pull-status key | entry: a pull status |
 //! | `X` length of an entry's key, that key, number | the entry's value beyond its first [`CHUNK`] bytes |
 //! | `P` length of repo, repo, pull number, token | the key of the project lock that this pull holds |
+//! | `H` an entry's key | what hybrid mode remembers of the entry (`history.rs`) |
+//! | `K` an entry's key | a conflict about the entry (`history.rs`) |
+//! | `Q` length of repo, repo, pull number | a release by pull that Redis has to learn of (`history.rs`) |
+//! | `R` | what hybrid mode remembers of its Redis (`history.rs`) |
 //! | `M` | the meta record (`meta.rs`), and perhaps the last group's writes (`group.rs`) |
 //!
 //! Lengths and numbers are big-endian and of fixed size, so no key is ever a prefix match of something else: the locks of
@@ -27,6 +31,7 @@ use sled::IVec;
 use crate::error::{Code, Error, Result};
 use crate::model::PullRef;
 use crate::store::LockKey;
+use crate::store::mirror::EntryKey;
 
 /// Size of a segment of sled's log, bytes.
 pub(super) const SEGMENT: usize = 256 << 10;
@@ -49,6 +54,16 @@ const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
 
 /// The meta record's key.
 pub(super) const META_KEY: &[u8] = b"M";
+/// The key of what is remembered of Redis.
+pub(super) const LINK_KEY: &[u8] = b"R";
+/// What the keys of all histories begin with.
+pub(super) const HISTORY_PREFIX: &[u8] = b"H";
+/// What the keys of all conflicts begin with.
+pub(super) const CONFLICT_PREFIX: &[u8] = b"K";
+/// What the keys of all releases by pull begin with.
+pub(super) const PULL_RELEASE_PREFIX: &[u8] = b"Q";
+/// What the keys of all entries begin with: locks, commands' locks, pull statuses.
+pub(super) const ENTRY_PREFIXES: [&[u8]; 3] = [PROJECT_PREFIX, b"C", b"S"];
 /// What the keys of all project locks begin with.
 pub(super) const PROJECT_PREFIX: &[u8] = b"L";
 
@@ -63,6 +78,37 @@ pub(super) fn lock_key(key: LockKey<'_>) -> Vec<u8> {
 /// The tree key of a pull status.
 pub(super) fn status_key(name: &str) -> Vec<u8> {
     entry_key(b'S', name)
+}
+
+/// The tree key of an entry.
+pub(super) fn key_of(key: &EntryKey) -> Vec<u8> {
+    match key {
+        EntryKey::Project(name) => entry_key(b'L', name),
+        EntryKey::Command(name) => entry_key(b'C', name),
+        EntryKey::Status(name) => entry_key(b'S', name),
+    }
+}
+
+/// The entry that a tree key names; `None` if its name is too long to stand in the key.
+pub(super) fn name_of(tree_key: &[u8]) -> Option<EntryKey> {
+    let (tag, name) = tree_key.split_first()?;
+    let name = std::str::from_utf8(name).ok()?.to_owned();
+    match tag {
+        b'L' => Some(EntryKey::Project(name)),
+        b'C' => Some(EntryKey::Command(name)),
+        b'S' => Some(EntryKey::Status(name)),
+        _ => None,
+    }
+}
+
+/// Whether an entry's name stands in its tree key.
+pub(super) fn is_named(key: &EntryKey) -> bool {
+    key.name().len() <= NAME_LIMIT
+}
+
+/// Another tree key that belongs to an entry's.
+pub(super) fn beside(prefix: &[u8], entry_key: &[u8]) -> Vec<u8> {
+    [prefix, entry_key].concat()
 }
 
 fn entry_key(tag: u8, name: &str) -> Vec<u8> {

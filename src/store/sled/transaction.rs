@@ -13,17 +13,36 @@ use crate::error::Result;
 
 /// What a group changes: an overlay over the tree.
 pub(super) struct Transaction<'a> {
-    db: &'a sled::Db,
+    db: &'a dyn Entries,
     now_micros: u64,
     staged: BTreeMap<Vec<u8>, Option<IVec>>,
     meta: Meta,
     changes: u64,
+    follows_redis: Option<bool>,
+}
+
+/// Where a group finds what is stored: the tree, or in tests a map.
+pub(super) trait Entries {
+    /// One tree entry.
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>>;
+    /// All tree entries whose keys begin with `prefix`.
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>>;
+}
+
+impl Entries for sled::Db {
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
+        read_entry(self, key)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
+        self.scan_prefix(prefix).map(|entry| entry.map_err(super::tree::failed)).collect()
+    }
 }
 
 impl<'a> Transaction<'a> {
     /// An empty group over the tree that `meta` describes.
-    pub(super) fn new(db: &'a sled::Db, meta: Meta, now_micros: u64) -> Transaction<'a> {
-        Transaction { db, now_micros, staged: BTreeMap::new(), meta, changes: 0 }
+    pub(super) fn new(db: &'a dyn Entries, meta: Meta, now_micros: u64) -> Transaction<'a> {
+        Transaction { db, now_micros, staged: BTreeMap::new(), meta, changes: 0, follows_redis: None }
     }
 
     /// How many tree entries were put or removed so far.
@@ -34,6 +53,30 @@ impl<'a> Transaction<'a> {
     /// A header with a new fencing token.
     pub(super) fn new_lock(&mut self, indexed: bool) -> Header {
         Header { indexed, token: self.meta.next_token(self.now_micros), stored_at: self.now_micros }
+    }
+
+    /// A header with a fencing token that was given before, by this store or by Redis; later ones are larger.
+    pub(super) fn lock_of(&mut self, indexed: bool, token: u64) -> Header {
+        self.meta.last_token = self.meta.last_token.max(token);
+        Header { indexed, token, stored_at: self.now_micros }
+    }
+
+    /// The time of this group, microseconds since 1970.
+    pub(super) fn now_micros(&self) -> u64 {
+        self.now_micros
+    }
+
+    /// Whether this store follows Redis, in hybrid mode now or before: what it changes alone is then written down for Redis.
+    pub(super) fn follows_redis(&mut self) -> Result<bool> {
+        if self.follows_redis.is_none() {
+            self.follows_redis = Some(self.raw(record::LINK_KEY)?.is_some());
+        }
+        Ok(self.follows_redis.unwrap_or_default())
+    }
+
+    /// The store has begun to follow Redis.
+    pub(super) fn forget_link(&mut self) {
+        self.follows_redis = None;
     }
 
     /// A header without a token.
@@ -84,20 +127,17 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// The values of all tree entries whose keys begin with `prefix`, in the order of their keys.
-    pub(super) fn scan(&self, prefix: &[u8]) -> Result<Vec<IVec>> {
-        let mut found = BTreeMap::new();
-        for entry in self.db.scan_prefix(prefix) {
-            let (key, value) = entry.map_err(super::tree::failed)?;
-            found.insert(key.to_vec(), value);
-        }
+    /// All tree entries whose keys begin with `prefix`, in the order of their keys.
+    pub(super) fn scan(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, IVec>> {
+        let mut found: BTreeMap<Vec<u8>, IVec> =
+            self.db.scan(prefix)?.into_iter().map(|(key, value)| (key.to_vec(), value)).collect();
         for (key, value) in self.staged.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)) {
             match value {
                 Some(value) => found.insert(key.clone(), value.clone()),
                 None => found.remove(key),
             };
         }
-        Ok(found.into_values().collect())
+        Ok(found)
     }
 
     /// What to write; `None` if nothing changed.
@@ -109,10 +149,11 @@ impl<'a> Transaction<'a> {
         self.raw(key)?.map(|bytes| Stored::decode(key, bytes)).transpose()
     }
 
-    fn raw(&self, key: &[u8]) -> Result<Option<IVec>> {
+    /// One tree entry.
+    pub(super) fn raw(&self, key: &[u8]) -> Result<Option<IVec>> {
         match self.staged.get(key) {
             Some(staged) => Ok(staged.clone()),
-            None => read_entry(self.db, key),
+            None => self.db.get(key),
         }
     }
 }

@@ -2,17 +2,22 @@
 --
 -- ARGV[4] value   ARGV[5] instance
 -- ARGV[6] member of the indexes   ARGV[7] the pull's index (both: a project lock on a single server)
+-- ARGV[8] a fencing token to give, or '0' 
 -- Returns {'HELD', value}, or {'DONE', 'G<token>'}.
 if value then
-    return {'HELD', value}
+    return refuse({'HELD', value})
 end
 if KEYS[3] then
     redis.call('ZADD', KEYS[3], now, ARGV[6])
     redis.call('SADD', ARGV[7], ARGV[6])
 end
 local token = now
+-- Another clock may be wrong by less than the side hash outlives its lock: tokens increase all the same.
+if math.abs(tonumber(ARGV[8]) - now) < 60000000 then
+    token = tonumber(ARGV[8])
+end
 if side[3] then
-    token = math.max(side[3] + 1, now)
+    token = math.max(side[3] + 1, token)
     redis.call('PERSIST', KEYS[2])
 end
 local granted = string.format('%.0f', token)

@@ -23,9 +23,15 @@ end
 
 -- Whatever this request did before is its answer. A retry that finds nothing did nothing, if what is
 -- remembered reaches back to before it was first sent; otherwise it may have been forgotten.
+--
+-- That a retry was refused is remembered, too ('N'): its first attempt may still come, and its caller has left by then.
 local outcome = 'r:' .. ARGV[1]
 local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token')
-if side[1] then
+if side[1] == 'N' then
+    if ARGV[3] == '0' then
+        return {'NONE'}
+    end
+elseif side[1] then
     -- A write, though it changes nothing: WAIT on this connection is about what this connection wrote.
     redis.call('HSET', KEYS[2], 'q', side[2])
     return {'DONE', side[1]}
@@ -49,4 +55,15 @@ if ids then
     end
 else
     ids = this
+end
+
+-- Ends the script without a change.
+local function refuse(reply)
+    if ARGV[3] ~= '0' then
+        redis.call('HSET', KEYS[2], outcome, 'N', 'q', ids)
+        if not side[2] then
+            redis.call('PEXPIRE', KEYS[2], SIDE_TTL)
+        end
+    end
+    return reply
 end

@@ -49,37 +49,37 @@ if not value then
     if ARGV[4] == 'repo' then
         forget(ARGV[12] .. ARGV[5] .. '#' .. ARGV[9])
     end
-    return {'NONE'}
+    return refuse({'NONE'})
 end
 
 local lock, reason
 if ARGV[4] == 'holder' then
     if redis.call('HGET', KEYS[2], 'holder') ~= ARGV[5] or value ~= ARGV[6] then
-        return {'NONE'}
+        return refuse({'NONE'})
     end
     lock = parse(value)
 elseif ARGV[10] == '1' then
     lock, reason = parse(value)
     if not lock then
         if ARGV[4] ~= 'raw' then
-            return {'UNREADABLE', reason}
+            return refuse({'UNREADABLE', reason})
         end
     elseif ARGV[4] ~= 'raw' then
         local compared = ({[''] = 0, repo = 1, fields = 4})[ARGV[4]]
         for i = 1, compared do
             if lock.fields[i] ~= ARGV[4 + i] then
-                return {'NONE'}
+                return refuse({'NONE'})
             end
         end
         if ARGV[9] ~= '' and lock.num ~= tonumber(ARGV[9]) then
             if ARGV[4] == 'repo' then
                 forget(ARGV[12] .. ARGV[5] .. '#' .. ARGV[9])
             end
-            return {'NONE'}
+            return refuse({'NONE'})
         end
     end
 elseif ARGV[4] ~= 'raw' and not pcall(cjson.decode, value) then
-    return {'UNREADABLE', 'it is not JSON'}
+    return refuse({'UNREADABLE', 'it is not JSON'})
 end
 
 -- The lock goes first: a full server lets a script go on once it has begun to free memory, and should anything fail behind it,

@@ -1,0 +1,513 @@
+//! What the parts of hybrid mode share: the two stores, whether Redis is asked now, and what the local store is told.
+//!
+//! **Who decides.** While the breaker is closed, Redis. Otherwise the local store, if it is *armed*; the switch back is made while
+//! nobody decides here (`gate`). A change that was sent to Redis before the breaker opened ends by itself: its key is its own
+//! meanwhile (`turns`), and it goes over to the local store when Redis does not answer.
+//!
+//! **Armed** means alone and complete. Complete: every lock of Redis was taken over at the start and since. Alone: `instances:
+//! single`, no other instance has announced itself, and Redis never held a lock that nobody here took. Then nobody but this
+//! server can have changed a key since Redis was last asked, so what this server knows is the truth.
+//!
+//! **What the local store is told.** Before a change is sent, that it is intended; once Redis answered, lazily, what became of it.
+//! A crash in between leaves an intent, which is carried on (`resolve`).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use super::breaker::{Breaker, Outcome, State};
+use super::report::{Recovery, StoreHealth};
+use super::turns::Turns;
+use crate::clock::{Call, Clock, RequestId};
+use crate::config::{Durability, Enhanced, Instances};
+use crate::error::{Code, Error, Result};
+use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket};
+use crate::store::shared::Shared;
+
+/// First pause between two tries of one call; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How long another instance counts as there after it was noticed by its locks.
+const OTHERS_STAY: Duration = Duration::from_secs(600);
+/// Most lists of changes on their way to the local store's disk for which nobody waits.
+const MOST_UNAPPLIED: usize = 256;
+
+/// Connects to Redis.
+pub(super) type Connect = Box<dyn Fn() -> Result<Arc<dyn Shared>> + Send + Sync>;
+
+pub(super) struct Core {
+    pub settings: Enhanced,
+    /// This process, in the request ids of its own steps: they never come again, unlike the server's name.
+    process: String,
+    /// Longest time that one question to Redis takes.
+    pub patience: Duration,
+    pub clock: Arc<dyn Clock>,
+    pub local: Arc<dyn Mirror>,
+    pub connect: Connect,
+    pub shared: RwLock<Option<Arc<dyn Shared>>>,
+    pub turns: Turns,
+    /// Held for reading by whoever decides here; recovery ends while it holds it for writing.
+    pub gate: RwLock<()>,
+    fallback: AtomicBool,
+    pub breaker: Mutex<Breaker>,
+    pub condition: Mutex<Condition>,
+    /// Keys that were decided here since recovery last looked.
+    pub touched: Mutex<HashSet<EntryKey>>,
+    pub conflicts: Mutex<Vec<Conflict>>,
+    /// Keys of which nobody knows what Redis made of the last change: the local store calls others pending only until it has
+    /// been told.
+    pub unsure: Mutex<HashSet<EntryKey>>,
+    told: Mutex<Told>,
+    last_token: AtomicU64,
+    requests: AtomicU64,
+    /// The wrong fallback, on any error: the simulation must catch it.
+    #[cfg(test)]
+    pub broken: AtomicBool,
+}
+
+/// What is known of this server's place in the world.
+pub(super) struct Condition {
+    /// Why Redis is not asked, while it is not.
+    pub cause: Option<Error>,
+    /// When it was last asked, or refused.
+    pub opened_at: Instant,
+    /// The same by the wall clock, microseconds since 1970.
+    pub since: u64,
+    /// What is remembered across restarts.
+    pub link: Link,
+    /// Why the local store lacks some of Redis's locks; `None` if it has them all.
+    pub incomplete: Option<String>,
+    /// Who else was noticed, and until when that counts.
+    pub others: Option<(String, Instant)>,
+    /// Whether Redis has lost data since the two last agreed.
+    pub lost: bool,
+    pub last_recovery: Option<Recovery>,
+    pub remote_health: StoreHealth,
+    pub local_health: StoreHealth,
+}
+
+/// What is on its way to the local store.
+#[derive(Default)]
+struct Told {
+    /// Changes that nobody waits for: they go along with the next.
+    later: Vec<Change>,
+    /// Those that were handed over and not waited for.
+    unapplied: VecDeque<Ticket>,
+    /// What the local store will have at a key, once it has made all that it was told; and which list of changes says so.
+    values: HashMap<EntryKey, (u64, Option<Held>)>,
+    /// The list that was handed over last.
+    number: u64,
+}
+
+impl Told {
+    fn overlay(&mut self, change: &Change) {
+        if let Some((key, held)) = value_of(change) {
+            self.values.insert(key.clone(), (self.number + u64::from(!self.later.is_empty()), held.cloned()));
+        }
+    }
+
+    fn strike(&mut self, keys: &[EntryKey]) {
+        for key in keys {
+            self.values.remove(key);
+        }
+    }
+}
+
+/// What a change makes the value of a key.
+fn value_of(change: &Change) -> Option<(&EntryKey, Option<&Held>)> {
+    match change {
+        Change::Intend(key, held) | Change::Set(key, held) => Some((key, held.as_ref())),
+        Change::Conflict(key, held) => Some((key, Some(held))),
+        _ => None,
+    }
+}
+
+/// The end of asking Redis.
+pub(super) enum Asked<T> {
+    /// It answered.
+    Answer(T),
+    /// It answered that this cannot be done, or the time is over.
+    Failed(Error),
+    /// The local store decides now.
+    Away,
+}
+
+impl Core {
+    pub(super) fn new(
+        settings: Enhanced,
+        process: &str,
+        clock: Arc<dyn Clock>,
+        local: Arc<dyn Mirror>,
+        connect: Connect,
+        link: Link,
+        conflicts: Vec<Conflict>,
+    ) -> Core {
+        let incomplete = (!link.armed).then(|| link.unarmed_because.clone());
+        Core {
+            patience: settings.redis.timeouts.operation,
+            breaker: Mutex::new(Breaker::new(&settings.breaker)),
+            condition: Mutex::new(Condition {
+                cause: None,
+                opened_at: clock.now(),
+                since: clock.unix_micros(),
+                link,
+                incomplete,
+                others: None,
+                lost: false,
+                last_recovery: None,
+                remote_health: StoreHealth::default(),
+                local_health: StoreHealth::default(),
+            }),
+            settings,
+            process: process.to_owned(),
+            clock,
+            local,
+            connect,
+            shared: RwLock::new(None),
+            turns: Turns::default(),
+            gate: RwLock::new(()),
+            fallback: AtomicBool::new(false),
+            touched: Mutex::default(),
+            conflicts: Mutex::new(conflicts),
+            unsure: Mutex::default(),
+            told: Mutex::default(),
+            last_token: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            #[cfg(test)]
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the local store decides.
+    pub(super) fn in_fallback(&self) -> bool {
+        self.fallback.load(Ordering::SeqCst)
+    }
+
+    /// Redis decides again. The caller holds the gate for writing.
+    pub(super) fn closed(&self) {
+        self.condition.lock().cause = None;
+        self.fallback.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on the local store decides.
+    pub(super) fn open(&self, cause: Error) {
+        let now = self.clock.now();
+        self.breaker.lock().trip(now);
+        self.opened(cause, now);
+    }
+
+    fn opened(&self, cause: Error, now: Instant) {
+        let mut condition = self.condition.lock();
+        if !self.fallback.swap(true, Ordering::SeqCst) {
+            condition.since = self.clock.unix_micros();
+            condition.opened_at = now;
+        }
+        condition.cause = Some(cause);
+    }
+
+    /// Redis has lost data: what the local store knows goes back, and decides until then.
+    pub(super) fn went_back(&self, what: &str) {
+        self.condition.lock().lost = true;
+        self.open(Error::new(Code::Unreachable, format!("Redis has lost data: {what}")));
+    }
+
+    /// A call of an internal step, with Redis's usual patience.
+    pub(super) fn step(&self) -> Call {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        Call::new(RequestId::from_text(format!("{}s{number:x}", self.process)), self.clock.now() + self.patience)
+    }
+
+    /// A fencing token, larger than those before.
+    pub(super) fn next_token(&self) -> u64 {
+        let now = self.clock.unix_micros();
+        let next = |last: u64| Some((last + 1).max(now));
+        self.last_token.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| (last + 1).max(now))
+    }
+
+    /// Asks Redis until it answers, the local store decides in its place, or time is over. `lost` becomes the moment when a change
+    /// was first sent whose answer was lost: it may have been made.
+    pub(super) fn ask<T>(
+        &self,
+        call: &Call,
+        lost: &mut Option<Instant>,
+        mut question: impl FnMut(&dyn Shared, &Call) -> Result<T>,
+    ) -> Asked<T> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let shared = self.shared.read().clone();
+            let Some(shared) = shared.filter(|_| !self.in_fallback()) else { return Asked::Away };
+            let started = self.clock.now();
+            let mut attempt = Call::new(call.request.clone(), call.deadline.min(started + self.patience));
+            attempt.lost_since = *lost;
+            let answer = question(&*shared, &attempt);
+            self.record(&answer, started);
+            let error = match answer {
+                Ok(answer) => return Asked::Answer(answer),
+                Err(error) => error,
+            };
+            if error.code() == Code::OutcomeUnknown {
+                *lost = lost.or(Some(started));
+            }
+            if !is_of_redis(&error) {
+                return Asked::Failed(error);
+            }
+            if !self.in_fallback() {
+                if self.clock.now() + pause >= call.deadline {
+                    return Asked::Failed(error);
+                }
+                self.clock.sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+
+    /// Tells the breaker how a question ended.
+    pub(super) fn record<T>(&self, answer: &Result<T>, started: Instant) {
+        let now = self.clock.now();
+        let took = now.saturating_duration_since(started);
+        let outcome = match answer {
+            Err(error) if is_of_redis(error) && took >= self.patience => Outcome::Hung,
+            Err(error) if is_of_redis(error) => Outcome::Failure,
+            _ => Outcome::Success(took),
+        };
+        if self.breaker.lock().record(outcome, now) == Some(State::Open) {
+            let slow = || Error::new(Code::Timeout, format!("Redis answers too slowly: {} ms", took.as_millis()));
+            self.opened(answer.as_ref().err().cloned().unwrap_or_else(slow), now);
+        }
+    }
+
+    /// Lets the caller decide here, or read here; the local store has been told everything by then.
+    ///
+    /// `None`: Redis decides again. An error: with `legacy_fallback: false` nobody does.
+    pub(super) fn here(&self, call: &Call) -> Result<Option<RwLockReadGuard<'_, ()>>> {
+        let gate = self.gate.read();
+        if !self.in_fallback() {
+            return Ok(None);
+        }
+        if !self.settings.legacy_fallback {
+            return Err(self.degraded("legacy_fallback is false"));
+        }
+        self.settle(call.deadline)?;
+        Ok(Some(gate))
+    }
+
+    /// The error of what must not be done now.
+    pub(super) fn degraded(&self, why: &str) -> Error {
+        let cause = self.condition.lock().cause.as_ref().map_or_else(String::new, |cause| format!(" ({cause})"));
+        let text = format!(
+            "Redis cannot be asked, and the local store must not decide in its place: {why}. Nothing was changed; try again later{cause}"
+        );
+        Error::new(Code::Degraded, text)
+    }
+
+    /// Why the local store must not grant; `None` if it may.
+    pub(super) fn unarmed(&self) -> Option<String> {
+        #[cfg(test)]
+        if self.broken.load(Ordering::SeqCst) {
+            return None;
+        }
+        if self.settings.instances == Instances::Many {
+            return Some("instances is many: another server may hold the lock".to_owned());
+        }
+        let condition = self.condition.lock();
+        if let Some((who, until)) = &condition.others
+            && *until > self.clock.now()
+        {
+            return Some(format!("another server uses the same Redis: {who}"));
+        }
+        condition.incomplete.clone()
+    }
+
+    /// Somebody else changes locks in this Redis.
+    pub(super) fn seen_other(&self, who: String, stays: Option<Duration>) {
+        let until = self.clock.now() + stays.unwrap_or(OTHERS_STAY);
+        self.condition.lock().others = Some((who, until));
+        self.remember();
+    }
+
+    /// Writes down whether the local store is armed, if that has changed.
+    pub(super) fn remember(&self) {
+        let reason = self.unarmed();
+        let mut condition = self.condition.lock();
+        let (armed, because) = (reason.is_none(), reason.unwrap_or_default());
+        if (condition.link.armed, &condition.link.unarmed_because) != (armed, &because) {
+            condition.link.armed = armed;
+            condition.link.unarmed_because = because;
+            let link = condition.link.clone();
+            drop(condition);
+            let deadline = self.clock.now() + self.patience;
+            // On disk before anything rests on it; a disk that does not take this takes no lock either.
+            let _ = self.submit(vec![Change::Link(link)], deadline).and_then(|ticket| ticket.wait(deadline));
+        }
+    }
+
+    /// Whether the two agreed less than an hour ago, by a margin: see [`super::resolve`].
+    pub(super) fn recently(&self) -> bool {
+        const MARGIN: u64 = 55 * 60 * 1_000_000;
+        self.clock.unix_micros().saturating_sub(self.condition.lock().link.agreed_at) < MARGIN
+    }
+
+    /// What the local store has, or is about to have, at a key.
+    pub(super) fn known(&self, key: &EntryKey) -> Result<Local> {
+        let mut known = self.or_nothing(self.local.local(key))?;
+        if let Some((_, value)) = self.told.lock().values.get(key) {
+            known.value = value.clone();
+        }
+        Ok(known)
+    }
+
+    /// What the local store answers; with `durability: async`, Redis goes on without it when it does not.
+    pub(super) fn or_nothing<T: Default>(&self, answer: Result<T>) -> Result<T> {
+        match answer {
+            Err(error) if self.settings.durability == Durability::Async && !self.in_fallback() => {
+                self.fell_behind(&error);
+                Ok(T::default())
+            }
+            answer => answer,
+        }
+    }
+
+    /// Tells the local store something, whenever it suits.
+    pub(super) fn later(&self, change: Change) {
+        let mut told = self.told.lock();
+        told.later.push(change.clone());
+        told.overlay(&change);
+    }
+
+    /// Tells the local store something, in order, after all that was to be told later.
+    pub(super) fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+        self.submit_with(&mut self.told.lock(), changes, deadline)
+    }
+
+    fn submit_with(&self, told: &mut Told, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+        let later = std::mem::take(&mut told.later);
+        if !later.is_empty() {
+            // On its own: if its caller withdraws a change, these stay.
+            drop(self.local.submit(later, deadline)?);
+        }
+        told.number += 1;
+        changes.iter().for_each(|change| told.overlay(change));
+        self.local.submit(changes, deadline)
+    }
+
+    /// Tells the local store what a caller's acknowledgement rests on. It waits for the disk, or with `durability: async` never;
+    /// an error comes only where that counts.
+    pub(super) fn tell(&self, changes: Vec<Change>, deadline: Instant) -> Result<Telling<'_>> {
+        let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
+        let mut told = self.told.lock();
+        let answer = self.submit_with(&mut told, changes, deadline);
+        if self.settings.durability == Durability::Sync {
+            return answer.inspect_err(|_| told.strike(&keys)).map(|ticket| Telling { core: self, keys, ticket: Some(ticket) });
+        }
+        match answer {
+            Ok(ticket) => {
+                told.unapplied.push_back(ticket);
+                let full = told.unapplied.len() >= MOST_UNAPPLIED;
+                drop(told);
+                if full {
+                    self.settle(deadline)?;
+                }
+            }
+            Err(error) => {
+                told.strike(&keys);
+                drop(told);
+                self.fell_behind(&error);
+            }
+        }
+        Ok(Telling { core: self, keys: Vec::new(), ticket: None })
+    }
+
+    /// Waits until the local store has everything that it was told. Its state of a key is up to date then, if the key is the
+    /// caller's.
+    pub(super) fn settle(&self, deadline: Instant) -> Result<()> {
+        let (waiting, last) = {
+            let mut told = self.told.lock();
+            if told.later.is_empty() && told.values.is_empty() && told.unapplied.is_empty() {
+                return Ok(());
+            }
+            // It is made after all the others.
+            let ticket = self.submit_with(&mut told, Vec::new(), deadline)?;
+            told.unapplied.push_back(ticket);
+            (std::mem::take(&mut told.unapplied), told.number)
+        };
+        for ticket in waiting {
+            ticket.wait(deadline).inspect_err(|error| self.fell_behind(error))?;
+        }
+        self.told.lock().values.retain(|_, (number, _)| *number > last);
+        Ok(())
+    }
+
+    /// The end: the local store has everything.
+    pub(super) fn all_told(&self) -> Result<()> {
+        let deadline = self.clock.now() + self.patience;
+        self.settle(deadline)?;
+        let link = {
+            let mut condition = self.condition.lock();
+            condition.link.trailing = false;
+            condition.link.clone()
+        };
+        self.submit(vec![Change::Link(link)], deadline)?.wait(deadline)
+    }
+
+    /// The local store lacks something that it was told.
+    fn fell_behind(&self, error: &Error) {
+        self.condition.lock().incomplete = Some(format!("the local store does not work: {error}"));
+    }
+
+    /// The local store takes what Redis has at a key.
+    pub(super) fn adopt(&self, key: &EntryKey, held: Option<Held>) {
+        self.unsure.lock().remove(key);
+        self.later(Change::Set(key.clone(), held));
+    }
+
+    /// What was intended did not happen. It is forgotten on disk before the caller is told so: a crash must not carry it on.
+    pub(super) fn undo(&self, key: &EntryKey, before: Option<Held>, deadline: Instant) -> Result<()> {
+        self.submit(vec![Change::Set(key.clone(), before)], deadline)?.wait(deadline)
+    }
+
+    /// Redis made what was intended.
+    pub(super) fn confirm(&self, key: &EntryKey, token: u64) {
+        self.unsure.lock().remove(key);
+        self.later(Change::Confirm(key.clone(), token));
+    }
+
+    /// Whether a lock was asked for and it is not known what became of that.
+    pub(super) fn in_doubt(&self, key: &EntryKey) -> Result<bool> {
+        let known = self.known(key)?;
+        Ok(known.state == Known::Pending && known.value.is_some())
+    }
+}
+
+/// What was told to the local store; with `durability: sync` it can be waited for.
+pub(super) struct Telling<'a> {
+    core: &'a Core,
+    keys: Vec<EntryKey>,
+    ticket: Option<Ticket>,
+}
+
+impl Telling<'_> {
+    /// Waits for the disk.
+    pub(super) fn wait(self, deadline: Instant) -> Result<()> {
+        let Some(ticket) = self.ticket else { return Ok(()) };
+        ticket.wait(deadline).inspect_err(|_| self.core.told.lock().strike(&self.keys))
+    }
+}
+
+/// Whether an error says that Redis cannot be used, rather than something of this one question.
+pub(super) fn is_of_redis(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Code::Unreachable
+            | Code::Authentication
+            | Code::Permission
+            | Code::Tls
+            | Code::ReadOnly
+            | Code::Timeout
+            | Code::OutcomeUnknown
+            | Code::Protocol
+            | Code::InvalidConfig
+    )
+}

@@ -1,0 +1,670 @@
+//! Every operation of a store, in hybrid mode: asked of Redis while that answers, decided by the local store otherwise.
+//!
+//! A change goes: its key's turn is taken; the local store is told what is intended; Redis is asked; the local store is told what
+//! became of it. Where Redis does not answer and the breaker opens, the intent becomes the local store's decision, whatever
+//! Redis made of it: nobody else can have changed the key, and recovery settles it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::core::{Asked, Core, Telling};
+use super::resolve::{is_superseded, was_lost};
+use crate::clock::{AnsweredBy, Call};
+use crate::error::{Code, Error, Result};
+use crate::model::{ProjectLock, PullRef};
+use crate::store::mirror::{Change, EntryKey, Held, Local, PullRelease, Superseded};
+use crate::store::shared::{Put, Remote, Shared};
+use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+
+/// Both stores as one. Safe from any thread.
+pub struct HybridStore {
+    core: Arc<Core>,
+    closed: AtomicBool,
+}
+
+/// Whether a lock that the local store knew is in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    /// It, or another, is there; or nobody knows.
+    No,
+    /// It was released.
+    Released,
+    /// Redis has lost it.
+    Lost,
+}
+
+/// A lock that is being asked for.
+struct Asking<'a> {
+    key: &'a EntryKey,
+    /// What the local store had before.
+    local: Local,
+    telling: Option<Telling<'a>>,
+    /// When it was first sent, if the answer was lost.
+    lost: Option<Instant>,
+}
+
+impl HybridStore {
+    pub(super) fn new(core: Arc<Core>) -> HybridStore {
+        HybridStore { core, closed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Reads from Redis, or here.
+    fn read<T>(
+        &self,
+        call: &Call,
+        mut from_redis: impl FnMut(&dyn Shared, &Call) -> Result<T>,
+        here: impl Fn(&dyn crate::store::mirror::Mirror) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match self.core.ask(call, &mut None, &mut from_redis) {
+                Asked::Answer(answer) => {
+                    call.answered(AnsweredBy::Enhanced);
+                    return Ok(answer);
+                }
+                Asked::Failed(error) => return Err(error),
+                Asked::Away => {}
+            }
+            if let Some(_gate) = self.core.here(call)? {
+                call.answered(AnsweredBy::Fallback);
+                return here(&*self.core.local);
+            }
+        }
+    }
+
+    fn touched(&self, key: &EntryKey) {
+        self.core.touched.lock().insert(key.clone());
+    }
+
+    fn unsure(&self, key: &EntryKey) {
+        self.core.unsure.lock().insert(key.clone());
+    }
+
+    /// Makes what was intended the local store's decision.
+    fn decide(&self, key: &EntryKey, call: &Call) -> Result<()> {
+        self.core.submit(vec![Change::Decide(key.clone())], call.deadline)?.wait(call.deadline)?;
+        self.core.unsure.lock().remove(key);
+        self.touched(key);
+        Ok(())
+    }
+
+    /// An operation on Redis failed. What was intended did not happen, or nobody knows.
+    fn give_up(&self, key: &EntryKey, before: Option<&Local>, unknown: bool, error: Error, call: &Call) -> Error {
+        match before {
+            Some(before) if !unknown => match self.core.undo(key, before.value.clone(), call.deadline) {
+                Ok(()) => error,
+                Err(e) => {
+                    self.unsure(key);
+                    Error::new(Code::OutcomeUnknown, format!("it may still be carried out: {error}; and {e}"))
+                }
+            },
+            Some(_) => {
+                self.unsure(key);
+                may_have_happened(error)
+            }
+            None => error,
+        }
+    }
+
+    /// Whether Redis still has the lock that the local store believes to be held: its value then. `None`: it may be asked for,
+    /// of Redis or, if that has lost data, here.
+    fn still_held(&self, key: &EntryKey, local: &Local, call: &Call) -> Result<Option<Vec<u8>>> {
+        let Some(held) = &local.value else { return Ok(None) };
+        let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+            Asked::Answer(remote) => remote,
+            Asked::Failed(error) => return Err(error),
+            Asked::Away => return Ok(None),
+        };
+        let unsure = self.core.unsure.lock().contains(key);
+        match &remote.value {
+            None if !unsure && was_lost(key, held, &remote, self.core.recently(), false) => {
+                self.core.went_back("a lock that it had confirmed is gone");
+            }
+            // Somebody else released it.
+            None => self.core.adopt(key, None),
+            Some(value) if *value == held.value => {
+                if unsure {
+                    self.core.confirm(key, remote.token);
+                }
+                return Ok(remote.value);
+            }
+            Some(value) if is_superseded(local, value, remote.token) => {
+                self.core.went_back("a lock that was released is there again");
+            }
+            Some(_) => {
+                self.took_other(key, &remote);
+                return Ok(remote.value);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Redis holds a lock that nobody here took.
+    fn took_other(&self, key: &EntryKey, remote: &Remote) {
+        let held = remote.value.clone().map(|value| Held { value, token: remote.token });
+        self.core.adopt(key, held);
+        self.core.seen_other(format!("it took the {key}"), None);
+    }
+
+    /// Asks Redis for a lock that the local store believes to be free. What a caller is told is on the local store's disk.
+    fn grant_by_redis(&self, asking: &mut Asking<'_>, grant: &Grant<'_>, held: &Held, call: &Call) -> Asked<Granted> {
+        let answer = self.core.ask(call, &mut asking.lost, |redis, attempt| redis.grant_with(grant, held.token, attempt));
+        let answer = match answer {
+            Asked::Answer(Granted::Held { value }) => self.refused(asking, value, call),
+            answer => answer,
+        };
+        let Asked::Answer(Granted::Yes { token }) = answer else { return answer };
+        if let Some(Err(error)) = asking.telling.take().map(|telling| telling.wait(call.deadline)) {
+            return Asked::Failed(self.take_back(asking.key, held, &error));
+        }
+        self.core.confirm(asking.key, token);
+        Asked::Answer(Granted::Yes { token })
+    }
+
+    /// Redis says that somebody holds the lock that the local store believed to be free.
+    fn refused(&self, asking: &Asking<'_>, value: Vec<u8>, call: &Call) -> Asked<Granted> {
+        let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(asking.key, attempt)) {
+            Asked::Answer(remote) => remote,
+            Asked::Failed(error) => return Asked::Failed(error),
+            Asked::Away => return Asked::Away,
+        };
+        match &remote.value {
+            Some(theirs) if is_superseded(&asking.local, theirs, remote.token) => {
+                self.core.went_back("a lock that was released is there again");
+                return Asked::Away;
+            }
+            Some(_) => self.took_other(asking.key, &remote),
+            // Released in between.
+            None => self.core.adopt(asking.key, None),
+        }
+        // The intent is on disk: a crash must not carry it on once the caller was told.
+        match self.core.settle(call.deadline) {
+            Ok(()) => Asked::Answer(Granted::Held { value }),
+            Err(error) => Asked::Failed(error),
+        }
+    }
+
+    /// Redis granted what the local store could not write down.
+    fn take_back(&self, key: &EntryKey, held: &Held, cause: &Error) -> Error {
+        let shared = self.core.shared.read().clone();
+        let back = shared.map(|redis| redis.put(key, Some(&held.value), None, &self.core.step()));
+        match back {
+            Some(Ok(Put::Done { .. })) => cause.clone().context("the lock was taken back: the local store could not keep it"),
+            _ => Error::new(
+                Code::OutcomeUnknown,
+                format!("the local store could not keep the lock, and taking it back failed: it may be held. {cause}"),
+            ),
+        }
+    }
+
+    /// The local store grants, if it may.
+    fn grant_here(
+        &self,
+        grant: &Grant<'_>,
+        key: &EntryKey,
+        intended: Option<&Held>,
+        unknown: bool,
+        call: &Call,
+    ) -> Result<Granted> {
+        call.answered(AnsweredBy::Fallback);
+        if let Some(why) = self.core.unarmed() {
+            let before = intended.map(|_| Local::default());
+            return Err(self.give_up(key, before.as_ref(), unknown, self.core.degraded(&why), call));
+        }
+        if let Some(held) = intended {
+            self.decide(key, call)?;
+            return Ok(Granted::Yes { token: held.token });
+        }
+        if self.core.in_doubt(key)? {
+            return Err(self
+                .core
+                .degraded("the lock was asked for before a crash, and Redis alone knows whether it was granted"));
+        }
+        let granted = self.core.local.grant(grant, call)?;
+        if let Granted::Yes { .. } = granted {
+            self.touched(key);
+        }
+        Ok(granted)
+    }
+
+    /// One lock is released: by `admits` if it is the one meant, by `ask` in Redis, by `here` in the local store.
+    fn release_one(
+        &self,
+        key: &EntryKey,
+        call: &Call,
+        admits: impl Fn(&[u8]) -> Result<bool>,
+        mut ask: impl FnMut(&dyn Shared, &Call) -> Result<Option<Vec<u8>>>,
+        here: impl Fn() -> Result<Option<Vec<u8>>>,
+    ) -> Result<Option<Vec<u8>>> {
+        let _turn = self.core.turns.take(std::slice::from_ref(key), call.deadline)?;
+        let mut intended: Option<Local> = None;
+        let (mut telling, mut lost) = (None, None);
+        loop {
+            if !self.core.in_fallback() && intended.is_none() {
+                let local = self.core.known(key)?;
+                // What cannot be read is not released; Redis will say so.
+                if let Some(held) = &local.value
+                    && admits(&held.value).unwrap_or(false)
+                {
+                    telling = Some(self.core.tell(vec![Change::Intend(key.clone(), None)], call.deadline)?);
+                    intended = Some(local);
+                }
+            }
+            match self.core.ask(call, &mut lost, &mut ask) {
+                Asked::Answer(Some(value)) => {
+                    self.released(key, &value, intended.as_ref(), telling, call)?;
+                    call.answered(AnsweredBy::Enhanced);
+                    let held = intended.and_then(|local| local.value.filter(|_| is_remembered(&local.superseded, &value)));
+                    if held.is_some() {
+                        self.core.went_back("a lock that was released is there again");
+                    }
+                    return Ok(Some(held.map_or(value, |held| held.value)));
+                }
+                Asked::Answer(None) => match self.nothing_to_release(key, intended.as_ref(), &admits, call) {
+                    Asked::Answer(released) => {
+                        call.answered(AnsweredBy::Enhanced);
+                        return Ok(released);
+                    }
+                    Asked::Failed(error) => {
+                        self.unsure(key);
+                        return Err(may_have_happened(error));
+                    }
+                    Asked::Away => {}
+                },
+                Asked::Failed(error) => {
+                    return Err(self.give_up(key, intended.as_ref(), lost.is_some(), error, call));
+                }
+                Asked::Away => {}
+            }
+            let Some(_gate) = self.core.here(call)? else { continue };
+            call.answered(AnsweredBy::Fallback);
+            if let Some(before) = intended {
+                self.decide(key, call)?;
+                return Ok(before.value.map(|held| held.value));
+            }
+            let released = here()?;
+            if released.is_some() {
+                self.touched(key);
+                return Ok(released);
+            }
+            if let Some(value) = self.end_conflict(key, &admits) {
+                return Ok(Some(value));
+            }
+            // Redis may have one that the local store does not know of.
+            return match self.core.unarmed() {
+                _ if lost.is_some() => Err(may_have_happened(self.core.degraded("no such lock is known here"))),
+                Some(why) => Err(self.core.degraded(&format!("no such lock is known here; {why}"))),
+                None => Ok(None),
+            };
+        }
+    }
+
+    /// Redis has released a lock.
+    fn released(
+        &self,
+        key: &EntryKey,
+        value: &[u8],
+        intended: Option<&Local>,
+        telling: Option<Telling<'_>>,
+        call: &Call,
+    ) -> Result<()> {
+        let written = match (intended, telling) {
+            (Some(_), Some(telling)) => telling.wait(call.deadline),
+            _ => {
+                // The local store did not know it: it must learn what it is not to bring back.
+                let token = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+                    Asked::Answer(remote) => remote.token,
+                    _ => 0,
+                };
+                let held = Held { value: value.to_vec(), token };
+                let changes = vec![Change::Set(key.clone(), Some(held)), Change::Intend(key.clone(), None)];
+                self.core.tell(changes, call.deadline).and_then(|telling| telling.wait(call.deadline))
+            }
+        };
+        written.map_err(|e| {
+            let text = format!("Redis released the {key}, but the local store could not write that down: {e}");
+            Error::new(Code::OutcomeUnknown, text)
+        })
+    }
+
+    /// Redis has no such lock, though the local store may have had one: it is as Redis says, unless that has lost data.
+    fn nothing_to_release(
+        &self,
+        key: &EntryKey,
+        intended: Option<&Local>,
+        admits: impl Fn(&[u8]) -> Result<bool>,
+        call: &Call,
+    ) -> Asked<Option<Vec<u8>>> {
+        let held = intended.and_then(|local| local.value.as_ref());
+        match held.map_or(Asked::Answer(Gone::No), |held| self.is_gone(key, held, call)) {
+            Asked::Answer(Gone::Lost) => Asked::Answer(held.map(|held| held.value.clone())),
+            Asked::Answer(Gone::Released | Gone::No) => Asked::Answer(self.end_conflict(key, admits)),
+            Asked::Failed(error) => Asked::Failed(error),
+            Asked::Away => Asked::Away,
+        }
+    }
+
+    /// Whether Redis does not have a lock any more that the local store knew.
+    fn is_gone(&self, key: &EntryKey, held: &Held, call: &Call) -> Asked<Gone> {
+        let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+            Asked::Answer(remote) => remote,
+            Asked::Failed(error) => return Asked::Failed(error),
+            Asked::Away => return Asked::Away,
+        };
+        Asked::Answer(if remote.value.is_some() {
+            self.took_other(key, &remote);
+            Gone::No
+        } else if was_lost(key, held, &remote, self.core.recently(), false) {
+            self.core.went_back("a lock that it had confirmed is gone");
+            Gone::Lost
+        } else {
+            self.core.adopt(key, None);
+            Gone::Released
+        })
+    }
+
+    /// The one whose lock was set aside in a conflict gives it up.
+    fn end_conflict(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Vec<u8>> {
+        let mut conflicts = self.core.conflicts.lock();
+        let place = conflicts.iter().position(|c| c.key == *key && admits(&c.local.value).unwrap_or(false))?;
+        let ended = conflicts.remove(place);
+        self.core.later(Change::EndConflict(key.clone()));
+        Some(ended.local.value)
+    }
+
+    /// All locks of a pull, given up here.
+    fn release_all_here(&self, keys: &[EntryKey], pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        let mut released = Listing::default();
+        let mut changes = Vec::new();
+        for key in keys {
+            let local = self.core.known(key)?;
+            if let Some(held) = local.value.filter(|held| is_of(&held.value, pull)) {
+                released.push(&held.value);
+                changes.push(Change::Intend(key.clone(), None));
+                changes.push(Change::Decide(key.clone()));
+                self.touched(key);
+            }
+        }
+        if !changes.is_empty() {
+            self.core.submit(changes, call.deadline)?.wait(call.deadline)?;
+        }
+        Ok(released)
+    }
+
+    /// Redis has released all locks of a pull: more than the local store knew of, or fewer. `repeated`: an earlier try's answer was
+    /// lost, so that what is gone was released by that.
+    fn released_all(&self, known: &[(EntryKey, Held)], released: &mut Listing, repeated: bool, call: &Call) -> Result<Asked<()>> {
+        let mut changes = Vec::new();
+        for value in released.values() {
+            let Ok(lock) = ProjectLock::parse(value) else { continue };
+            let key = EntryKey::Project(lock.fields().key());
+            if !known.iter().any(|(known, _)| *known == key) {
+                let token = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(&key, attempt)) {
+                    Asked::Answer(remote) => remote.token,
+                    _ => 0,
+                };
+                changes.push(Change::Set(key.clone(), Some(Held { value: value.to_vec(), token })));
+                changes.push(Change::Intend(key, None));
+            }
+        }
+        if !changes.is_empty() {
+            self.core.tell(changes, call.deadline)?.wait(call.deadline)?;
+        }
+        for (key, held) in known {
+            if !released.values().any(|value| value == held.value) {
+                match self.is_gone(key, held, call) {
+                    Asked::Answer(Gone::Lost) => released.push(&held.value),
+                    Asked::Answer(Gone::Released) if repeated => released.push(&held.value),
+                    Asked::Answer(Gone::Released | Gone::No) => {}
+                    Asked::Failed(error) => return Ok(Asked::Failed(may_have_happened(error))),
+                    Asked::Away => return Ok(Asked::Away),
+                }
+            }
+        }
+        Ok(Asked::Answer(()))
+    }
+}
+
+fn may_have_happened(error: Error) -> Error {
+    if error.code() == Code::OutcomeUnknown {
+        return error;
+    }
+    Error::new(Code::OutcomeUnknown, format!("it was asked of Redis, and may have been made: {error}"))
+}
+
+/// Whether a value was at a key before, whoever held it.
+fn is_remembered(superseded: &[Superseded], value: &[u8]) -> bool {
+    superseded.iter().any(|old| old.is(value, old.token))
+}
+
+fn is_of(value: &[u8], pull: PullRef<'_>) -> bool {
+    ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull)
+}
+
+impl Store for HybridStore {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        let key = EntryKey::from(grant.key);
+        let _turn = self.core.turns.take(std::slice::from_ref(&key), call.deadline)?;
+        let mut asking = Asking { key: &key, local: Local::default(), telling: None, lost: None };
+        let mut intended: Option<Held> = None;
+        loop {
+            if !self.core.in_fallback() && intended.is_none() {
+                asking.local = self.core.known(&key)?;
+                if let Some(value) = self.still_held(&key, &asking.local, call)? {
+                    call.answered(AnsweredBy::Enhanced);
+                    return Ok(Granted::Held { value });
+                }
+            }
+            // It may have opened just now.
+            if !self.core.in_fallback() {
+                if intended.is_none() {
+                    let held = Held { value: grant.value.to_vec(), token: self.core.next_token() };
+                    asking.telling = Some(self.core.tell(vec![Change::Intend(key.clone(), Some(held.clone()))], call.deadline)?);
+                    intended = Some(held);
+                }
+                let Some(held) = &intended else { continue };
+                match self.grant_by_redis(&mut asking, grant, held, call) {
+                    Asked::Answer(granted) => {
+                        call.answered(AnsweredBy::Enhanced);
+                        return Ok(granted);
+                    }
+                    Asked::Failed(error) => {
+                        let unknown = asking.lost.is_some() || error.code() == Code::OutcomeUnknown;
+                        return Err(self.give_up(&key, Some(&asking.local), unknown, error, call));
+                    }
+                    Asked::Away => {}
+                }
+            }
+            if let Some(_gate) = self.core.here(call)? {
+                return self.grant_here(grant, &key, intended.as_ref(), asking.lost.is_some(), call);
+            }
+        }
+    }
+
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let key = EntryKey::from(release.key);
+        self.release_one(
+            &key,
+            call,
+            |value| release.admits(value),
+            |redis, attempt| redis.release(release, attempt),
+            || self.core.local.release(release, call),
+        )
+    }
+
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let name = EntryKey::from(key);
+        let (ask, here) =
+            (|redis: &dyn Shared, attempt: &Call| redis.discard(key, attempt), || self.core.local.discard(key, call));
+        self.release_one(&name, call, |_| Ok(true), ask, here)
+    }
+
+    fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.read(call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))
+    }
+
+    fn list(&self, call: &Call) -> Result<Listing> {
+        self.read(call, |redis, attempt| redis.list(attempt), |local| local.list(call))
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        let keys = self.core.or_nothing(self.core.local.held_by(pull.repo, pull.num))?;
+        let _turn = self.core.turns.take(&keys, call.deadline)?;
+        let mut known: Vec<(EntryKey, Held)> = Vec::new();
+        let (mut telling, mut lost) = (None, None);
+        let mut released = loop {
+            if !self.core.in_fallback() && telling.is_none() {
+                for key in &keys {
+                    if let Some(held) = self.core.known(key)?.value.filter(|held| is_of(&held.value, pull)) {
+                        known.push((key.clone(), held));
+                    }
+                }
+                let intents = known.iter().map(|(key, _)| Change::Intend(key.clone(), None)).collect();
+                telling = Some(Some(self.core.tell(intents, call.deadline)?));
+            }
+            match self.core.ask(call, &mut lost, |redis, attempt| redis.release_by_pull(pull, attempt)) {
+                Asked::Answer(mut released) => {
+                    if let Some(telling) = telling.as_mut().and_then(Option::take) {
+                        Telling::wait(telling, call.deadline)?;
+                    }
+                    match self.released_all(&known, &mut released, lost.is_some(), call)? {
+                        Asked::Answer(()) => {
+                            call.answered(AnsweredBy::Enhanced);
+                            break released;
+                        }
+                        Asked::Failed(error) => return Err(error),
+                        Asked::Away => {}
+                    }
+                }
+                Asked::Failed(error) => {
+                    if lost.is_none() {
+                        // Of those that were released after all, Redis will say so.
+                        let back = known.into_iter().map(|(key, held)| Change::Set(key, Some(held))).collect();
+                        self.core.submit(back, call.deadline)?.wait(call.deadline)?;
+                    }
+                    return Err(error);
+                }
+                Asked::Away => {}
+            }
+            let Some(_gate) = self.core.here(call)? else { continue };
+            call.answered(AnsweredBy::Fallback);
+            if self.core.unarmed().is_some() {
+                // Redis may have more of them.
+                let release = PullRelease { repo: pull.repo.to_owned(), num: pull.num, up_to: self.core.next_token() };
+                self.core.submit(vec![Change::ReleaseLater(release)], call.deadline)?.wait(call.deadline)?;
+            }
+            if telling.is_none() {
+                break self.release_all_here(&keys, pull, call)?;
+            }
+            let mut released = Listing::default();
+            let decisions: Vec<_> = known.iter().map(|(key, _)| Change::Decide(key.clone())).collect();
+            self.core.submit(decisions, call.deadline)?.wait(call.deadline)?;
+            for (key, held) in &known {
+                self.touched(key);
+                released.push(&held.value);
+            }
+            break released;
+        };
+        let set_aside: Vec<EntryKey> = self.core.conflicts.lock().iter().map(|c| c.key.clone()).collect();
+        for key in set_aside {
+            if let Some(value) = self.end_conflict(&key, |value| Ok(is_of(value, pull))) {
+                released.push(&value);
+            }
+        }
+        Ok(released)
+    }
+
+    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.read(call, |redis, attempt| redis.pull_status(key, attempt), |local| local.pull_status(key, call))
+    }
+
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        let name = EntryKey::Status(key.to_owned());
+        let held = |value: &[u8]| Held { value: value.to_vec(), token: 0 };
+        let _turn = self.core.turns.take(std::slice::from_ref(&name), call.deadline)?;
+        let mut intended: Option<Local> = None;
+        let (mut telling, mut lost) = (None, None);
+        loop {
+            if !self.core.in_fallback() && intended.is_none() {
+                let local = self.core.known(&name)?;
+                let current = local.value.as_ref().map(|held| held.value.as_slice());
+                if expected.admits(current) && current != new {
+                    telling = Some(self.core.tell(vec![Change::Intend(name.clone(), new.map(held))], call.deadline)?);
+                    intended = Some(local);
+                }
+            }
+            match self.core.ask(call, &mut lost, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt)) {
+                Asked::Answer(answer) => {
+                    call.answered(AnsweredBy::Enhanced);
+                    let swapped = answer;
+                    match (&swapped, telling) {
+                        (Swap::Done, Some(telling)) => {
+                            telling.wait(call.deadline)?;
+                            self.core.confirm(&name, 0);
+                        }
+                        (Swap::Done, None) => {
+                            self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline)?.wait(call.deadline)?;
+                        }
+                        (Swap::Conflict(current), _) => self.core.adopt(&name, current.as_deref().map(held)),
+                    }
+                    return Ok(swapped);
+                }
+                Asked::Failed(error) => {
+                    return Err(self.give_up(&name, intended.as_ref(), lost.is_some(), error, call));
+                }
+                Asked::Away => {}
+            }
+            let Some(_gate) = self.core.here(call)? else { continue };
+            call.answered(AnsweredBy::Fallback);
+            if intended.is_some() {
+                self.decide(&name, call)?;
+                return Ok(Swap::Done);
+            }
+            let swapped = self.core.local.swap_pull_status(key, expected, new, call)?;
+            return match (&swapped, lost.and_then(|_| self.core.unarmed())) {
+                (Swap::Conflict(_), Some(why)) => Err(may_have_happened(self.core.degraded(&why))),
+                (Swap::Conflict(_), None) => Ok(swapped),
+                (Swap::Done, _) => {
+                    self.touched(&name);
+                    Ok(swapped)
+                }
+            };
+        }
+    }
+
+    fn ping(&self, call: &Call) -> Result<()> {
+        self.read(call, |redis, attempt| redis.ping(attempt), |local| local.ping(call))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        super::report::warnings(&self.core)
+    }
+
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        // What is still to be told goes with the close of the local store.
+        let told = self.core.all_told();
+        if let Some(shared) = self.core.shared.write().take() {
+            let instance = self.core.condition.lock().link.instance.clone();
+            if !self.core.in_fallback() {
+                // A courtesy: the lease ends by itself.
+                let _ = shared.announce(&instance, super::watch::LEASE, false, &self.core.step());
+            }
+            shared.close()?;
+        }
+        self.core.local.close().and(told)
+    }
+}
+
+impl fmt::Debug for HybridStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HybridStore").field("fallback", &self.core.in_fallback()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,234 @@
+//! Bringing both stores together again: after Redis was away, at the start, and now and then while others change Redis.
+//!
+//! Recovery: wait until nothing that was sent to Redis before can still be executed there (*barrier*: every change carries a time
+//! after which Redis does not make it) → look at every key that the two do not agree on, and do what `resolve` says, with
+//! scripts that change only what was seen (*replay, compare, put back*) → again, until nothing is left (*verify*) → let nobody decide
+//! here, settle what was decided since, and close.
+//!
+//! It keeps no progress: what is left to do follows from the two stores, so it may be cut short anywhere and begin anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::core::Core;
+use super::report::Recovery;
+use super::resolve::{Action, resolve};
+use crate::clock::Call;
+use crate::error::{Code, Error, Result};
+use crate::model::{ProjectLock, PullRef};
+use crate::store::mirror::{Change, Conflict, EntryKey, Held, Local, State};
+use crate::store::shared::{Announced, Put, Remote, Shared};
+
+/// Most looks at all keys.
+const MOST_PASSES: u32 = 5;
+/// How often a key may change in Redis while it is being settled.
+const MOST_TRIES: u32 = 5;
+
+impl Core {
+    /// Makes the stores agree and lets Redis decide again.
+    pub(super) fn recover(&self, redis: &Arc<dyn Shared>) -> Result<Recovery> {
+        let started = self.clock.now();
+        let mut done = Recovery { at: self.clock.unix_micros(), ..Recovery::default() };
+        self.announce(&**redis)?;
+        for _ in 0..MOST_PASSES {
+            if self.pass(&**redis, &mut done)? == 0 {
+                break;
+            }
+        }
+        self.release_pulls(&**redis)?;
+        let gate = self.gate.write();
+        self.release_pulls(&**redis)?;
+        // What was decided since the last look.
+        let touched: BTreeSet<EntryKey> = self.touched.lock().drain().collect();
+        for key in &touched {
+            self.settle_key(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
+        }
+        self.agree()?;
+        *self.shared.write() = Some(Arc::clone(redis));
+        self.breaker.lock().close(self.clock.now());
+        self.closed();
+        drop(gate);
+        done.duration_ms = u64::try_from(self.clock.now().saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX);
+        self.condition.lock().last_recovery = Some(done.clone());
+        Ok(done)
+    }
+
+    /// The start: what was asked for before a crash cannot be executed any more once `patience` has passed since.
+    pub(super) fn begin(&self) -> Result<()> {
+        let redis = (self.connect)()?;
+        let asked: Vec<_> = self.local.everything()?.into_iter().filter(|(_, local)| local.state == State::Pending).collect();
+        let last = asked.iter().map(|(_, local)| local.at).max().unwrap_or(0);
+        let patience = u64::try_from(self.patience.as_micros()).unwrap_or(u64::MAX);
+        let wait = last.saturating_add(patience).saturating_sub(self.clock.unix_micros()).min(patience);
+        self.clock.sleep(std::time::Duration::from_micros(wait));
+        self.recover(&redis).map(drop)
+    }
+
+    /// Looks at all keys while Redis decides: others may have changed it.
+    pub(super) fn compare(&self) -> Result<()> {
+        let Some(redis) = self.shared.read().clone() else { return Ok(()) };
+        let mut done = Recovery::default();
+        self.pass(&*redis, &mut done)?;
+        if done.restored > 0 || done.conflicts > 0 {
+            self.condition.lock().last_recovery = Some(Recovery { at: self.clock.unix_micros(), ..done });
+        }
+        Ok(())
+    }
+
+    /// One look at all keys; tells how many had to be settled.
+    pub(super) fn pass(&self, redis: &dyn Shared, done: &mut Recovery) -> Result<u32> {
+        self.touched.lock().clear();
+        self.settle(self.clock.now() + self.patience)?;
+        let remote: BTreeMap<EntryKey, Vec<u8>> = redis.snapshot(&self.long_step())?.into_iter().collect();
+        let local: BTreeMap<EntryKey, Local> = self.local.everything()?.into_iter().collect();
+        let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
+        let mut settled = 0;
+        for key in keys {
+            let (ours, theirs) = (local.get(key), remote.get(key));
+            let agreed = ours.and_then(|local| local.value.as_ref()).map(|held| &held.value) == theirs;
+            if agreed && ours.is_none_or(|local| is_done(local)) {
+                continue;
+            }
+            settled += u32::from(self.settle_key(redis, key, done)?);
+        }
+        Ok(settled)
+    }
+
+    /// Releases by pull that were made while Redis was away, of locks that the local store did not know.
+    fn release_pulls(&self, redis: &dyn Shared) -> Result<()> {
+        let releases = self.local.pull_releases()?;
+        if releases.is_empty() {
+            return Ok(());
+        }
+        let held = redis.snapshot(&self.long_step())?;
+        for release in releases {
+            let pull = PullRef { repo: &release.repo, num: release.num };
+            for (key, value) in &held {
+                let is_meant = matches!(key, EntryKey::Project(_)) && ProjectLock::parse(value).is_ok_and(|l| l.pull() == pull);
+                if !is_meant {
+                    continue;
+                }
+                let _turn = self.turns.take(std::slice::from_ref(key), self.clock.now() + self.patience)?;
+                let remote = redis.remote(key, &self.step())?;
+                if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
+                    // If it has changed, it is another lock.
+                    redis.put(key, Some(value), None, &self.step())?;
+                    self.adopt(key, None);
+                }
+            }
+            self.later(Change::ReleasedPull(release));
+        }
+        Ok(())
+    }
+
+    /// Settles one key; tells whether there was anything to do.
+    fn settle_key(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+        let deadline = self.clock.now() + self.patience;
+        let _turn = self.turns.take(std::slice::from_ref(key), deadline)?;
+        self.settle(deadline)?;
+        for _ in 0..MOST_TRIES {
+            let local = self.local.local(key)?;
+            let remote = redis.remote(key, &self.step())?;
+            let lost = self.condition.lock().lost;
+            let action = resolve(key, &local, &remote, self.recently(), lost);
+            if self.act(redis, key, &local, &remote, action, done)? {
+                return Ok(action != Action::Nothing);
+            }
+        }
+        Err(Error::new(Code::Timeout, format!("the {key} keeps changing in Redis")))
+    }
+
+    /// Does it, unless Redis has changed meanwhile.
+    fn act(
+        &self,
+        redis: &dyn Shared,
+        key: &EntryKey,
+        local: &Local,
+        remote: &Remote,
+        action: Action,
+        done: &mut Recovery,
+    ) -> Result<bool> {
+        let theirs = || remote.value.clone().map(|value| Held { value, token: remote.token });
+        match action {
+            Action::Nothing => {
+                let token = if local.value.is_some() { remote.token } else { 0 };
+                if local.state != State::Settled {
+                    self.confirm(key, token);
+                }
+            }
+            Action::Adopt => {
+                done.adopted += 1;
+                self.adopt(key, theirs());
+            }
+            Action::Push | Action::Restore => {
+                let Put::Done { token } = redis.put(key, remote.value.as_deref(), local.value.as_ref(), &self.step())? else {
+                    return Ok(false);
+                };
+                if action == Action::Push {
+                    done.pushed += 1
+                } else {
+                    done.restored += 1
+                }
+                self.confirm(key, token);
+            }
+            Action::Conflict => {
+                let (Some(local), Some(remote)) = (local.value.clone(), theirs()) else { return Ok(false) };
+                done.conflicts += 1;
+                self.later(Change::Conflict(key.clone(), remote.clone()));
+                self.conflicts.lock().push(Conflict { key: key.clone(), local, remote, at: self.clock.unix_micros() });
+            }
+        }
+        Ok(true)
+    }
+
+    /// The two agree, and the local store has that on its disk.
+    fn agree(&self) -> Result<()> {
+        {
+            let mut condition = self.condition.lock();
+            condition.lost = false;
+            condition.incomplete = None;
+            condition.link.agreed_at = self.clock.unix_micros();
+        }
+        let (reason, link) = (self.unarmed(), {
+            let mut condition = self.condition.lock();
+            condition.link.unarmed_because = String::new();
+            condition.link.clone()
+        });
+        let link = crate::store::mirror::Link { armed: reason.is_none(), unarmed_because: reason.unwrap_or_default(), ..link };
+        self.condition.lock().link = link.clone();
+        let deadline = self.clock.now() + self.patience;
+        self.submit(vec![Change::Link(link)], deadline)?.wait(deadline)
+    }
+
+    /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
+    pub(super) fn announce(&self, redis: &dyn Shared) -> Result<()> {
+        let instance = self.condition.lock().link.instance.clone();
+        let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, &self.step())?;
+        if let Some(other) = others.first() {
+            self.seen_other(format!("instance {other} announced itself"), Some(super::watch::LEASE));
+        }
+        {
+            let mut condition = self.condition.lock();
+            condition.lost |= before < condition.link.announced;
+            condition.link.announced = now;
+        }
+        self.remember();
+        Ok(())
+    }
+
+    /// A call for reading all of Redis.
+    fn long_step(&self) -> Call {
+        let step = self.step();
+        Call::new(step.request, self.clock.now() + super::watch::LONG)
+    }
+}
+
+/// Nothing is left to do for a key on whose value both agree.
+fn is_done(local: &Local) -> bool {
+    match local.state {
+        State::Settled => true,
+        // It was released: that is remembered for a while.
+        State::Pending => local.value.is_none(),
+        State::Decided => false,
+    }
+}

@@ -1,0 +1,139 @@
+//! What an operator sees of hybrid mode.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::core::Core;
+use crate::error::Result;
+use crate::model::ProjectLock;
+
+/// How a store answered last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StoreHealth {
+    /// Whether it answered and could be written.
+    pub healthy: bool,
+    /// How long that took, milliseconds.
+    pub response_time: f64,
+    /// What was wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a recovery did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// When it began, microseconds since 1970.
+    pub at: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Keys that Redis took from the local store, because they were decided here.
+    pub pushed: u64,
+    /// Keys that Redis had lost and got back.
+    pub restored: u64,
+    /// Keys that the local store took from Redis.
+    pub adopted: u64,
+    /// Keys that both had granted.
+    pub conflicts: u64,
+}
+
+/// A conflict, without the values: they hold clone URLs with tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConflictReport {
+    /// The lock's key.
+    pub key: String,
+    /// Number of the pull whose lock is set aside; absent for a command's lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_pull: Option<i64>,
+    /// Number of the pull that holds it in Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_pull: Option<i64>,
+    /// When it was found, microseconds since 1970.
+    pub at: u64,
+}
+
+/// The state of hybrid mode.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Whether the local store decides.
+    pub fallback_active: bool,
+    /// `closed`, `open` or `half-open`.
+    pub circuit_state: String,
+    /// Why Redis is not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Since when it is so, microseconds since 1970.
+    pub since: u64,
+    /// Whether the local store may grant while Redis is away.
+    pub armed: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unarmed_because: Option<String>,
+    /// Keys that were decided here and that Redis does not know of yet.
+    pub journal_length: usize,
+    /// Locks that both stores granted.
+    pub conflicts: Vec<ConflictReport>,
+    /// The last time that both stores were brought together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_recovery: Option<Recovery>,
+    /// Redis.
+    pub enhanced: StoreHealth,
+    /// The local store.
+    pub legacy: StoreHealth,
+}
+
+impl StoreHealth {
+    pub(super) fn of<T>(answer: &Result<T>, took: Duration) -> StoreHealth {
+        StoreHealth {
+            healthy: answer.is_ok(),
+            response_time: took.as_secs_f64() * 1e3,
+            error: answer.as_ref().err().map(|e| e.message().to_owned()),
+        }
+    }
+}
+
+pub(super) fn report(core: &Core) -> Report {
+    let unarmed_because = core.unarmed();
+    let conflicts = core.conflicts.lock().iter().map(conflict).collect();
+    let condition = core.condition.lock();
+    Report {
+        fallback_active: core.in_fallback(),
+        circuit_state: core.breaker.lock().state().to_string(),
+        cause: condition.cause.as_ref().map(|cause| cause.message().to_owned()),
+        since: condition.since,
+        armed: unarmed_because.is_none(),
+        unarmed_because,
+        journal_length: core.touched.lock().len(),
+        conflicts,
+        last_recovery: condition.last_recovery.clone(),
+        enhanced: condition.remote_health.clone(),
+        legacy: condition.local_health.clone(),
+    }
+}
+
+fn conflict(conflict: &crate::store::mirror::Conflict) -> ConflictReport {
+    let pull = |value: &[u8]| ProjectLock::parse(value).ok().map(|lock| lock.pull().num);
+    ConflictReport {
+        key: conflict.key.name().to_owned(),
+        local_pull: pull(&conflict.local.value),
+        redis_pull: pull(&conflict.remote.value),
+        at: conflict.at,
+    }
+}
+
+/// What endangers a promise.
+pub(super) fn warnings(core: &Core) -> Vec<String> {
+    let report = report(core);
+    let mut warnings = core.shared.read().as_ref().map(|redis| redis.warnings()).unwrap_or_default();
+    warnings.extend(core.local.warnings());
+    if let Some(cause) = report.cause {
+        warnings.push(format!("Redis is not asked: {cause}"));
+    }
+    if let Some(because) = report.unarmed_because {
+        warnings.push(format!("no lock is granted while Redis is away: {because}"));
+    }
+    for conflict in report.conflicts {
+        warnings.push(format!("the lock {:?} was granted twice; see conflicts in the status", conflict.key));
+    }
+    warnings
+}

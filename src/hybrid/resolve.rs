@@ -1,0 +1,165 @@
+//! What to do where the local store and Redis differ: a pure function of what both know of one key.
+//!
+//! It is a three-way merge. The local store remembers which values were at the key before ([`Local::superseded`]): a value of
+//! those in Redis is old, whatever else happened. What remains is decided by who last changed the key: the local store alone
+//! ([`State::Decided`]), this server through Redis without having learnt the answer ([`State::Pending`]), or Redis
+//! ([`State::Settled`]).
+//!
+//! Invariants:
+//! - A lock in Redis is replaced only by the holder that is known to have come after it, and removed only if it is known to
+//!   have been released: by its bytes and its fencing token. Everything else stays (P1: when in doubt, the lock stays).
+//! - A lock that was granted here, or a release that was acknowledged here, is never dropped without a [`Action::Conflict`].
+//! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
+
+use crate::store::mirror::{EntryKey, Held, Local, State};
+use crate::store::shared::Remote;
+
+/// What to do with one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Both agree.
+    Nothing,
+    /// The local store takes what Redis has.
+    Adopt,
+    /// Redis takes what the local store has.
+    Push,
+    /// Redis lost this lock, and gets it back.
+    Restore,
+    /// Both granted the lock. Redis's holder stays, the local one is reported.
+    Conflict,
+}
+
+/// What to do where the two differ, or the local store does not know how Redis took its change.
+///
+/// `recently` says that the two agreed less than an hour ago: Redis remembers the fencing token of a released lock for that
+/// long, so that a key of which it knows nothing at all was lost, not released. `lost` says that Redis has lost data since,
+/// whatever it was.
+pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, recently: bool, lost: bool) -> Action {
+    let theirs = remote.value.as_deref();
+    let ours = local.value.as_ref();
+    if theirs == ours.map(|held| held.value.as_slice()) {
+        return Action::Nothing;
+    }
+    if theirs.is_some_and(|value| is_superseded(local, value, remote.token)) {
+        return Action::Push;
+    }
+    match (local.state, ours, theirs) {
+        // Released here; whoever holds it now took it since.
+        (State::Decided | State::Pending, None, _) => Action::Adopt,
+        (State::Decided, Some(_), None) => Action::Push,
+        // It was granted, and released by somebody else: its token, or a later one, is there. Or it never reached Redis.
+        (State::Pending, Some(held), None) if was_lost(key, held, remote, true, lost) => Action::Push,
+        (State::Pending, Some(_), None) => Action::Adopt,
+        // A pull status is for show: Redis's counts. A lock that was asked for without an answer was never acknowledged.
+        (State::Pending, Some(_), Some(_)) => Action::Adopt,
+        (State::Decided, Some(_), Some(_)) if key.lock().is_none() => Action::Adopt,
+        (State::Decided, Some(_), Some(_)) => Action::Conflict,
+        (State::Settled, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
+        // Redis went back behind our holder, and another came: both were granted.
+        (State::Settled, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => Action::Conflict,
+        (State::Settled, _, _) => Action::Adopt,
+    }
+}
+
+/// Whether this value was at the key before the one that the local store has: it is old, whatever Redis says.
+pub fn is_superseded(local: &Local, value: &[u8], token: u64) -> bool {
+    // Of a lock that a stock server took, no token is known, to either.
+    local.superseded.iter().any(|old| old.is(value, token))
+}
+
+/// Whether Redis lost a lock that it had confirmed, rather than that somebody released it: whoever does leaves the key's token
+/// there for an hour.
+pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lost: bool) -> bool {
+    match key {
+        // Nothing is remembered of a pull status.
+        EntryKey::Status(_) => lost,
+        // A token of 0 is a stock server's lock, of which Redis remembers nothing.
+        _ if held.token == 0 => lost,
+        _ => remote.token < held.token && (recently || lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mirror::Superseded;
+
+    fn held(value: &str, token: u64) -> Held {
+        Held { value: value.as_bytes().to_vec(), token }
+    }
+
+    fn local(value: Option<Held>, state: State, superseded: &[Held]) -> Local {
+        Local { value, state, superseded: superseded.iter().map(|old| Superseded::of(old, false)).collect(), at: 0 }
+    }
+
+    fn remote(value: Option<&str>, token: u64) -> Remote {
+        Remote { value: value.map(|value| value.as_bytes().to_vec()), token }
+    }
+
+    /// Every row: what the local store has and why, what was there before, what Redis has, and what follows.
+    #[test]
+    fn each_case() {
+        use Action::{Adopt, Conflict, Nothing, Push, Restore};
+        use State::{Decided, Pending, Settled};
+        let (a, b) = (held("A", 10), held("B", 20));
+        let none: &[Held] = &[];
+        let was_a: &[Held] = std::slice::from_ref(&a);
+        for (row, value, state, before, theirs, token, expected) in [
+            (1, Some(&a), Settled, none, Some("A"), 10, Nothing),
+            (2, None, Settled, none, None, 0, Nothing),
+            // Somebody else released it, or took it after that.
+            (3, Some(&a), Settled, none, None, 10, Adopt),
+            (4, Some(&a), Settled, none, Some("B"), 20, Adopt),
+            (5, None, Settled, none, Some("B"), 20, Adopt),
+            // Redis lost it: it does not even know the token.
+            (6, Some(&a), Settled, none, None, 0, Restore),
+            (7, Some(&a), Settled, none, None, 9, Restore),
+            // An old snapshot: A was released, and B granted.
+            (8, Some(&b), Settled, was_a, Some("A"), 10, Push),
+            (9, None, Settled, was_a, Some("A"), 10, Push),
+            // The same bytes, taken again by somebody else: another token.
+            (10, None, Settled, was_a, Some("A"), 30, Adopt),
+            // Granted here while Redis was away.
+            (11, Some(&b), Decided, was_a, Some("A"), 10, Push),
+            (12, Some(&b), Decided, was_a, None, 10, Push),
+            (13, Some(&b), Decided, none, None, 0, Push),
+            (14, Some(&b), Decided, none, Some("C"), 15, Conflict),
+            // Released here.
+            (15, None, Decided, was_a, Some("A"), 10, Push),
+            (16, None, Decided, was_a, Some("C"), 15, Adopt),
+            (17, None, Decided, was_a, None, 10, Nothing),
+            // Asked for without an answer: it goes on, unless another holds the lock.
+            (18, Some(&b), Pending, none, None, 0, Push),
+            (22, Some(&b), Pending, none, None, 20, Adopt),
+            (19, Some(&b), Pending, none, Some("C"), 15, Adopt),
+            (20, None, Pending, was_a, Some("A"), 10, Push),
+            (21, None, Pending, was_a, Some("C"), 15, Adopt),
+        ] {
+            let key = EntryKey::Project("k".to_owned());
+            let known = local(value.cloned(), state, before);
+            assert_eq!(resolve(&key, &known, &remote(theirs, token), true, false), expected, "row {row}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_told_from_what_was_released() {
+        let key = EntryKey::Command("apply".to_owned());
+        let settled = local(Some(held("A", 10)), State::Settled, &[]);
+        assert_eq!(resolve(&key, &settled, &remote(None, 0), false, false), Action::Adopt, "an hour passed: it may be forgotten");
+        assert_eq!(resolve(&key, &settled, &remote(None, 0), false, true), Action::Restore);
+        assert_eq!(resolve(&key, &settled, &remote(None, 10), true, true), Action::Adopt, "the token is there: it was released");
+        assert_eq!(resolve(&key, &settled, &remote(Some("B"), 5), true, true), Action::Conflict);
+        let stock = local(Some(held("A", 0)), State::Settled, &[]);
+        assert_eq!(resolve(&key, &stock, &remote(None, 0), true, false), Action::Adopt);
+        assert_eq!(resolve(&key, &stock, &remote(None, 0), true, true), Action::Restore);
+    }
+
+    #[test]
+    fn a_pull_status_is_never_a_conflict() {
+        let key = EntryKey::Status("h::a/b::1".to_owned());
+        let decided = local(Some(held("new", 0)), State::Decided, &[held("old", 0)]);
+        assert_eq!(resolve(&key, &decided, &remote(Some("old"), 0), true, false), Action::Push);
+        assert_eq!(resolve(&key, &decided, &remote(Some("other"), 0), true, false), Action::Adopt);
+        assert_eq!(resolve(&key, &decided, &remote(None, 0), true, false), Action::Push);
+    }
+}

@@ -1,0 +1,1095 @@
+//! Hybrid mode against a Redis and a disk that fail in every way, on a clock of its own, step by step from a seed: after each step
+//! no key has two holders, and in the end nothing that was acknowledged is lost.
+//!
+//! One thread runs everything. What happens while a question is on its way to Redis is nested into it: another instance's
+//! operation, or this one's on another key. A crash is a panic that unwinds the operation; the next process finds what was
+//! durable. The local store is the real one's logic over a map (`store::sled::imitation`).
+//!
+//! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual few thousand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::core::Core;
+use super::operations::HybridStore;
+use super::start;
+use super::watch::Due;
+use crate::clock::{Call, Clock, RequestId};
+use crate::config::{Durability, Enhanced, Instances};
+use crate::error::{Code, Error, Result};
+use crate::model::{ProjectLock, PullRef};
+use crate::store::mirror::{EntryKey, Held, Mirror};
+use crate::store::shared::{Announced, Put, Remote, Shared};
+use crate::store::sled::imitation::Imitation;
+use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+
+const STEPS: u32 = 80;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a schedule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    seed: u64,
+    instances: Instances,
+    durability: Durability,
+    /// Redis may lose all, or go back to an older state.
+    loses_data: bool,
+    /// The local store grants on any failure, whoever else there is: the wrong fallback, which must be caught.
+    broken: bool,
+}
+
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+}
+
+#[derive(Debug)]
+struct SimClock {
+    base: Instant,
+    micros: AtomicU64,
+}
+
+impl SimClock {
+    fn advance(&self, time: Duration) {
+        self.micros.fetch_add(u64::try_from(time.as_micros()).expect("is short"), Ordering::SeqCst);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Instant {
+        self.base + Duration::from_micros(self.micros.load(Ordering::SeqCst))
+    }
+
+    fn unix_micros(&self) -> u64 {
+        1_700_000_000_000_000 + self.micros.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.advance(time);
+    }
+}
+
+/// What Redis has, by the rules of the scripts.
+#[derive(Clone, Default)]
+struct Data {
+    entries: BTreeMap<EntryKey, Vec<u8>>,
+    tokens: BTreeMap<EntryKey, u64>,
+    instances: BTreeMap<String, i64>,
+    remembered: BTreeMap<(EntryKey, String), Reply>,
+}
+
+#[derive(Clone, Debug)]
+enum Question {
+    Grant { key: EntryKey, value: Vec<u8>, token: u64 },
+    Release { key: EntryKey, pull: Option<i64> },
+    ReleaseByPull { repo: String, num: i64 },
+    Swap { key: EntryKey, expected: Option<Option<Vec<u8>>>, new: Option<Vec<u8>> },
+    Put { key: EntryKey, seen: Option<Vec<u8>>, new: Option<Held> },
+    Announce { instance: String, lease: Duration, stay: bool },
+}
+
+#[derive(Clone, Debug)]
+enum Reply {
+    Granted(Granted),
+    Released(Option<Vec<u8>>),
+    Listing(Vec<Vec<u8>>),
+    Swapped(Swap),
+    Put(Put),
+    Announced(Announced),
+}
+
+impl Data {
+    fn execute(&mut self, question: &Question, request: &str, retry: bool, now: u64) -> Reply {
+        let key = match question {
+            Question::Grant { key, .. } | Question::Release { key, .. } | Question::Put { key, .. } if key.lock().is_some() => {
+                key
+            }
+            _ => return self.make(question, request, retry, now),
+        };
+        // The usual refusal needs nothing else.
+        if let (Question::Grant { .. }, Some(value), false) = (question, self.entries.get(key), retry) {
+            return Reply::Granted(Granted::Held { value: value.clone() });
+        }
+        let id = (key.clone(), request.to_owned());
+        match self.remembered.get(&id) {
+            Some(reply) if !(reply.is_refusal() && retry) => return reply.clone(),
+            _ => {}
+        }
+        let reply = self.make(question, request, retry, now);
+        if retry || !reply.is_refusal() {
+            self.remembered.insert(id, reply.clone());
+        }
+        reply
+    }
+
+    /// A release by pull is one script for each lock that the pull holds then.
+    fn releases(&self, question: &Question) -> Vec<Question> {
+        let Question::ReleaseByPull { repo, num } = question else { return vec![question.clone()] };
+        let pull = PullRef { repo, num: *num };
+        let held = |(key, value): &(&EntryKey, &Vec<u8>)| {
+            matches!(key, EntryKey::Project(_)) && ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull)
+        };
+        let keys = self.entries.iter().filter(held);
+        keys.map(|(key, _)| Question::Release { key: key.clone(), pull: Some(*num) }).collect()
+    }
+
+    fn make(&mut self, question: &Question, request: &str, retry: bool, now: u64) -> Reply {
+        match question {
+            Question::Grant { key, value, token } => {
+                if let Some(value) = self.entries.get(key) {
+                    return Reply::Granted(Granted::Held { value: value.clone() });
+                }
+                let token = (*token).max(self.tokens.get(key).copied().unwrap_or(0) + 1);
+                self.tokens.insert(key.clone(), token);
+                self.entries.insert(key.clone(), value.clone());
+                Reply::Granted(Granted::Yes { token })
+            }
+            Question::Release { key, pull } => {
+                let admitted = self.entries.get(key).is_some_and(|value| pull.is_none_or(|num| pull_of(value) == Some(num)));
+                Reply::Released(if admitted { self.entries.remove(key) } else { None })
+            }
+            Question::ReleaseByPull { .. } => {
+                let each = self.releases(question);
+                let replies = each.iter().map(|release| self.execute(release, request, retry, now));
+                let released = replies.filter_map(|reply| match reply {
+                    Reply::Released(value) => value,
+                    _ => None,
+                });
+                Reply::Listing(released.collect())
+            }
+            Question::Swap { key, expected, new } => {
+                let current = self.entries.get(key).cloned();
+                if retry && current == *new {
+                    return Reply::Swapped(Swap::Done);
+                }
+                if expected.as_ref().is_some_and(|expected| *expected != current) {
+                    return Reply::Swapped(Swap::Conflict(current));
+                }
+                self.set(key, new.clone());
+                Reply::Swapped(Swap::Done)
+            }
+            Question::Put { key, seen, new } => {
+                if self.entries.get(key) != seen.as_ref() {
+                    return Reply::Put(Put::Changed);
+                }
+                let last = self.tokens.get(key).copied().unwrap_or(0);
+                let token = new.as_ref().map_or(last, |held| held.token.max(last));
+                self.set(key, new.as_ref().map(|held| held.value.clone()));
+                if key.lock().is_some() && new.is_some() {
+                    self.tokens.insert(key.clone(), token);
+                }
+                Reply::Put(Put::Done { token: if key.lock().is_some() { token } else { 0 } })
+            }
+            Question::Announce { instance, lease, stay } => {
+                let now = i64::try_from(now).expect("is a time");
+                let lease = i64::try_from(lease.as_micros()).expect("is short");
+                let before = self.instances.get(instance).map_or(0, |at| at.unsigned_abs());
+                let others = self
+                    .instances
+                    .iter()
+                    .filter(|(name, at)| *name != instance && **at + lease >= now)
+                    .map(|(name, _)| name.clone());
+                let others = others.collect();
+                self.instances.insert(instance.clone(), if *stay { now } else { -now });
+                Reply::Announced(Announced { before, now: now.unsigned_abs(), others })
+            }
+        }
+    }
+
+    fn set(&mut self, key: &EntryKey, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => drop(self.entries.insert(key.clone(), value)),
+            None => drop(self.entries.remove(key)),
+        }
+    }
+}
+
+impl Reply {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Reply::Granted(Granted::Held { .. }) | Reply::Released(None) | Reply::Put(Put::Changed))
+    }
+}
+
+fn pull_of(value: &[u8]) -> Option<i64> {
+    ProjectLock::parse(value).ok().map(|lock| lock.pull().num)
+}
+
+/// What is known of the truth: what callers were told.
+#[derive(Debug, Default)]
+struct Model {
+    /// Who was told to hold the key, last.
+    certain: BTreeMap<EntryKey, Vec<u8>>,
+    /// Asked for, and perhaps granted.
+    maybe: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
+    /// Perhaps released.
+    perhaps_gone: BTreeSet<Vec<u8>>,
+    /// Being released just now, by an operation into which another is nested.
+    releasing: Vec<Vec<u8>>,
+    /// Told to be released, though not by name: it may take until the end.
+    going: BTreeSet<Vec<u8>>,
+    /// Told to be released.
+    gone: BTreeSet<Vec<u8>>,
+    /// Told not to have been granted.
+    never: BTreeSet<Vec<u8>>,
+}
+
+impl Model {
+    fn granted(&mut self, key: &EntryKey, value: &[u8]) {
+        self.maybe.entry(key.clone()).or_default().remove(value);
+        if self.gone.contains(value) {
+            return;
+        }
+        if let Some(holder) = self.certain.insert(key.clone(), value.to_vec()) {
+            let going = self.perhaps_gone.contains(&holder) || self.releasing.contains(&holder);
+            let excused = holder == value || going || self.gone.contains(&holder);
+            assert!(excused, "two holders of the {key}: {} and {}", text(&holder), text(value));
+            self.gone.insert(holder);
+        }
+    }
+
+    fn released(&mut self, key: &EntryKey, value: &[u8]) {
+        self.gone.insert(value.to_vec());
+        self.maybe.entry(key.clone()).or_default().remove(value);
+        if self.certain.get(key).is_some_and(|holder| holder == value) {
+            self.certain.remove(key);
+        }
+    }
+
+    /// Whoever may be at one of these keys may be released from now on, until this many are struck off again.
+    fn begin_release(&mut self, keys: &[EntryKey]) -> usize {
+        let before = self.releasing.len();
+        for key in keys {
+            self.releasing.extend(self.certain.get(key).cloned());
+            self.releasing.extend(self.maybe.get(key).into_iter().flatten().cloned());
+        }
+        before
+    }
+
+    /// An operation that may release what is at this key has an unknown end.
+    fn perhaps_released(&mut self, key: &EntryKey) {
+        self.perhaps_gone.extend(self.certain.get(key).cloned());
+        self.perhaps_gone.extend(self.maybe.get(key).into_iter().flatten().cloned());
+    }
+}
+
+/// A value in a word: its number, and the pull that it names.
+fn text(value: &[u8]) -> String {
+    let json: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
+    let pull = pull_of(value).map_or_else(String::new, |num| format!("#{num}"));
+    format!("v{}{pull}", json["N"])
+}
+
+fn texts<'a>(values: impl IntoIterator<Item = &'a Vec<u8>>) -> String {
+    let texts: Vec<String> = values.into_iter().map(|value| text(value)).collect();
+    if texts.is_empty() { "nothing".to_owned() } else { texts.join(" ") }
+}
+
+struct Instance {
+    core: Arc<Core>,
+    store: HybridStore,
+    due: Mutex<Due>,
+}
+
+/// The panic that stands for a crash.
+struct Crash;
+
+struct Sim {
+    plan: Plan,
+    clock: Arc<SimClock>,
+    random: Mutex<Random>,
+    data: Mutex<Data>,
+    snapshots: Mutex<Vec<Data>>,
+    /// Questions that are executed later, if at all: until when, and which.
+    stuck: Mutex<Vec<Stuck>>,
+    up: Mutex<bool>,
+    /// How many of a hundred questions fail.
+    trouble: AtomicU64,
+    disks: Mutex<Vec<Arc<Imitation>>>,
+    instances: RwLock<Vec<Option<Arc<Instance>>>>,
+    model: Mutex<Model>,
+    /// Keys under change, by instance.
+    active: Mutex<Vec<(usize, EntryKey)>>,
+    depth: AtomicUsize,
+    /// Whether an instance is looking at all keys.
+    ticking: AtomicBool,
+    /// Counts down to a crash of this instance.
+    fuse: Mutex<Option<(usize, u32)>>,
+    number: AtomicU64,
+    log: Mutex<Vec<String>>,
+}
+
+struct Stuck {
+    not_after: Instant,
+    question: Question,
+    request: String,
+    retry: bool,
+}
+
+/// An instance's way to Redis.
+struct Client {
+    sim: Weak<Sim>,
+    me: usize,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "client {}", self.me)
+    }
+}
+
+/// What becomes of a question.
+enum Fate {
+    Answered,
+    /// It never arrives, and that is known.
+    Refused,
+    /// It is executed, and the answer is lost.
+    AnswerLost,
+    /// Nothing comes until the deadline; executed or not.
+    Hangs(bool),
+    /// Given up early; executed later, perhaps.
+    Stuck,
+}
+
+impl Sim {
+    fn chance(&self, percent: u64) -> bool {
+        self.random.lock().percent(percent)
+    }
+
+    fn below(&self, end: u64) -> u64 {
+        self.random.lock().below(end)
+    }
+
+    fn say(&self, line: impl FnOnce() -> String) {
+        self.log.lock().push(line());
+    }
+
+    /// A place where the process may die.
+    fn may_crash(&self, me: usize) {
+        if self.depth.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        let mut fuse = self.fuse.lock();
+        if let Some((who, left)) = &mut *fuse
+            && *who == me
+        {
+            if *left == 0 {
+                *fuse = None;
+                drop(fuse);
+                self.say(|| format!("instance {me} dies"));
+                resume_unwind(Box::new(Crash));
+            }
+            *left -= 1;
+        }
+    }
+
+    /// Something else happens while a question is on its way.
+    fn meanwhile(self: &Arc<Self>, me: usize) {
+        if self.depth.load(Ordering::SeqCst) > 0 || !self.chance(15) {
+            return;
+        }
+        self.depth.fetch_add(1, Ordering::SeqCst);
+        let other = usize::try_from(self.below(self.instances.read().len() as u64)).expect("is small");
+        // Within a look at all keys, an operation of the same instance would wait for its turn.
+        if other != me || !self.ticking.load(Ordering::SeqCst) {
+            self.operation(other, other == me);
+        }
+        self.depth.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn fate(&self) -> Fate {
+        if !*self.up.lock() {
+            return if self.chance(70) { Fate::Refused } else { Fate::Hangs(false) };
+        }
+        if !self.chance(self.trouble.load(Ordering::SeqCst)) {
+            return Fate::Answered;
+        }
+        match self.below(5) {
+            0 => Fate::Refused,
+            1 => Fate::AnswerLost,
+            2 => Fate::Hangs(self.chance(50)),
+            3 => Fate::Stuck,
+            _ => Fate::Refused,
+        }
+    }
+
+    /// What was stuck is executed, or never will be.
+    fn unstick(&self) {
+        let now = self.clock.now();
+        let stuck: Vec<_> = self.stuck.lock().drain(..).collect();
+        for late in stuck {
+            if now > late.not_after || !*self.up.lock() {
+                continue;
+            }
+            if self.chance(40) {
+                let reply = self.data.lock().execute(&late.question, &late.request, late.retry, self.clock.unix_micros());
+                self.say(|| format!("late: {} → {}", late.question.brief(), reply.brief()));
+                if let (Question::Swap { key, new, .. }, Reply::Swapped(Swap::Done)) = (&late.question, &reply) {
+                    // Nothing is remembered of a swap: one that arrives late is made if the status is as it expects.
+                    let mut model = self.model.lock();
+                    model.perhaps_released(key);
+                    model.never.retain(|value| Some(value) != new.as_ref());
+                }
+            } else {
+                self.stuck.lock().push(late);
+            }
+        }
+    }
+
+    fn key(&self, of_instance: usize) -> EntryKey {
+        loop {
+            let key = match self.below(6) {
+                0 => EntryKey::Command("apply".to_owned()),
+                1 => EntryKey::Status("h::a/b::1".to_owned()),
+                2 | 3 => EntryKey::Project("a/b/x/default/".to_owned()),
+                4 => EntryKey::Project("a/b/y/default/".to_owned()),
+                _ => EntryKey::Project("a/c/x/default/".to_owned()),
+            };
+            if !self.active.lock().iter().any(|(who, active)| *who == of_instance && *active == key) {
+                return key;
+            }
+        }
+    }
+
+    fn new_value(&self, key: &EntryKey) -> Vec<u8> {
+        let number = self.number.fetch_add(1, Ordering::SeqCst);
+        let value = match key {
+            EntryKey::Project(name) => {
+                let parts: Vec<&str> = name.split('/').collect();
+                serde_json::json!({
+                    "Project": {"RepoFullName": format!("{}/{}", parts[0], parts[1]), "Path": parts[2], "ProjectName": ""},
+                    "Workspace": parts[3], "Pull": {"Num": 1 + number % 2}, "N": number,
+                })
+            }
+            _ => serde_json::json!({ "N": number }),
+        };
+        value.to_string().into_bytes()
+    }
+
+    fn call(&self) -> Call {
+        let number = self.number.fetch_add(1, Ordering::SeqCst);
+        Call::new(RequestId::from_text(format!("r{number}")), self.clock.now() + 3 * PATIENCE)
+    }
+
+    /// One operation of one instance, and what the model makes of its end. `nested`: another of this instance is under way.
+    fn operation(self: &Arc<Self>, who: usize, nested: bool) {
+        let Some(instance) = self.instances.read()[who].clone() else { return };
+        let key = self.key(who);
+        self.active.lock().push((who, key.clone()));
+        match &key {
+            EntryKey::Status(name) => self.swap(&instance, who, &key, name),
+            _ => match self.below(10) {
+                0..=4 => self.grant(&instance, who, &key),
+                5 if !nested && matches!(key, EntryKey::Project(_)) => self.release_by_pull(&instance, who),
+                _ => self.release(&instance, who, &key),
+            },
+        }
+        self.active.lock().retain(|active| *active != (who, key.clone()));
+    }
+
+    fn grant(self: &Arc<Self>, instance: &Instance, who: usize, key: &EntryKey) {
+        let value = self.new_value(key);
+        self.model.lock().maybe.entry(key.clone()).or_default().insert(value.clone());
+        let lock = key.lock().expect("is a lock");
+        let pull = ProjectLock::parse(&value).ok();
+        let grant = Grant { key: lock, pull: pull.as_ref().map(ProjectLock::pull), value: &value };
+        let answer = instance.store.grant(&grant, &self.call());
+        self.say(|| format!("{who}: grant {key} {} → {}", text(&value), show(&answer)));
+        let mut model = self.model.lock();
+        match answer {
+            Ok(Granted::Yes { .. }) => model.granted(key, &value),
+            Ok(Granted::Held { .. }) => {
+                model.maybe.entry(key.clone()).or_default().remove(&value);
+                model.never.insert(value);
+            }
+            Err(e) if e.code() == Code::OutcomeUnknown => {}
+            Err(_) => {
+                model.maybe.entry(key.clone()).or_default().remove(&value);
+                model.never.insert(value);
+            }
+        }
+    }
+
+    fn release(self: &Arc<Self>, instance: &Instance, who: usize, key: &EntryKey) {
+        let pull_num = (matches!(key, EntryKey::Project(_)) && self.chance(30)).then_some(1);
+        let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num };
+        let before = self.model.lock().certain.get(key).cloned();
+        let nested = self.depth.load(Ordering::SeqCst) > 0;
+        let releasing = self.model.lock().begin_release(std::slice::from_ref(key));
+        let answer = instance.store.release(&release, &self.call());
+        self.model.lock().releasing.truncate(releasing);
+        self.say(|| format!("{who}: release {key} {pull_num:?} → {}", show(&answer)));
+        let mut model = self.model.lock();
+        match answer {
+            Ok(Some(value)) => model.released(key, &value),
+            Ok(None) => {
+                let holder = before.filter(|value| pull_num.is_none_or(|num| pull_of(value) == Some(num)));
+                if let Some(holder) = holder
+                    && !nested
+                    && model.certain.get(key) == Some(&holder)
+                {
+                    assert!(model.perhaps_gone.contains(&holder), "the holder of the {key} is not there: {}", text(&holder));
+                }
+            }
+            Err(e) if e.code() == Code::OutcomeUnknown => model.perhaps_released(key),
+            Err(_) => {}
+        }
+    }
+
+    fn release_by_pull(self: &Arc<Self>, instance: &Instance, who: usize) {
+        let (repo, num) = ("a/b", 1);
+        let keys = ["x", "y"].map(|path| EntryKey::Project(format!("a/b/{path}/default/")));
+        let certain = self.model.lock().certain.clone();
+        let held: Vec<Vec<u8>> =
+            keys.iter().filter_map(|key| certain.get(key).filter(|v| pull_of(v) == Some(num)).cloned()).collect();
+        let releasing = self.model.lock().begin_release(&keys);
+        self.active.lock().extend(keys.iter().map(|key| (who, key.clone())));
+        let answer = instance.store.release_by_pull(PullRef { repo, num }, &self.call());
+        self.model.lock().releasing.truncate(releasing);
+        self.active.lock().retain(|(me, key)| *me != who || !keys.contains(key));
+        self.say(|| format!("{who}: release by pull → {}", show(&answer)));
+        let mut model = self.model.lock();
+        match answer {
+            Ok(listing) => {
+                model.perhaps_gone.extend(held.iter().cloned());
+                model.going.extend(held);
+                for value in listing.values() {
+                    let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
+                    model.released(&key, value);
+                }
+            }
+            // On an error some may have been released.
+            Err(_) => keys.iter().for_each(|key| model.perhaps_released(key)),
+        }
+    }
+
+    fn swap(self: &Arc<Self>, instance: &Instance, who: usize, key: &EntryKey, name: &str) {
+        let current = self.model.lock().certain.get(key).cloned();
+        let new = (!self.chance(25)).then(|| self.new_value(key));
+        let expected = if self.chance(30) { Expected::Any } else { current.as_deref().map_or(Expected::Absent, Expected::Bytes) };
+        if let Some(new) = &new {
+            self.model.lock().maybe.entry(key.clone()).or_default().insert(new.clone());
+        }
+        let answer = instance.store.swap_pull_status(name, expected, new.as_deref(), &self.call());
+        self.say(|| format!("{who}: swap {} → {}", texts(&new), show(&answer)));
+        let mut model = self.model.lock();
+        match answer {
+            Ok(Swap::Done) => {
+                model.perhaps_released(key);
+                match new {
+                    Some(new) => {
+                        model.maybe.entry(key.clone()).or_default().remove(&new);
+                        model.certain.insert(key.clone(), new);
+                    }
+                    None => drop(model.certain.remove(key)),
+                }
+            }
+            Ok(Swap::Conflict(_)) => {
+                if let Some(new) = new {
+                    model.maybe.entry(key.clone()).or_default().remove(&new);
+                    model.never.insert(new);
+                }
+            }
+            Err(e) if e.code() == Code::OutcomeUnknown => model.perhaps_released(key),
+            Err(_) => {
+                if let Some(new) = new {
+                    model.maybe.entry(key.clone()).or_default().remove(&new);
+                    model.never.insert(new);
+                }
+            }
+        }
+    }
+
+    fn hook(self: &Arc<Self>, me: usize) -> Box<dyn Fn() + Send + Sync> {
+        let sim = Arc::downgrade(self);
+        Box::new(move || {
+            if let Some(sim) = sim.upgrade() {
+                sim.may_crash(me);
+            }
+        })
+    }
+
+    /// A new process over what the disk has.
+    fn begin(self: &Arc<Self>, me: usize) {
+        let disk = Arc::clone(&self.disks.lock()[me]);
+        let settings = Enhanced { instances: self.plan.instances, durability: self.plan.durability, ..Enhanced::default() };
+        let sim = Arc::downgrade(self);
+        let connect = move || {
+            let client = Client { sim: Weak::clone(&sim), me };
+            client.read(&Call::new(RequestId::from_text("c"), client.sim().clock.now() + PATIENCE))?;
+            Ok(Arc::new(client) as Arc<dyn Shared>)
+        };
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
+        let began = self.dies(me, || {
+            let local: Arc<dyn Mirror> = disk;
+            let core = start(settings, clock, local, Box::new(connect), &process).expect("opens");
+            core.broken.store(self.plan.broken, Ordering::SeqCst);
+            let due = Mutex::new(Due::from(self.clock.now()));
+            self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
+            self.instances.write()[me] = Some(Arc::new(Instance { store: HybridStore::new(Arc::clone(&core)), core, due }));
+        });
+        if !began {
+            self.begin(me);
+        }
+    }
+
+    /// Runs what may crash this instance; `false` if it did. Its disk is then what it left.
+    fn dies(self: &Arc<Self>, me: usize, run: impl FnOnce()) -> bool {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return true };
+        if !panic.is::<Crash>() {
+            resume_unwind(panic);
+        }
+        self.crash(me);
+        false
+    }
+
+    fn crash(self: &Arc<Self>, me: usize) {
+        self.instances.write()[me] = None;
+        // What was being asked for has no answer.
+        let active: Vec<_> = self.active.lock().extract_if(.., |(who, _)| *who == me).collect();
+        for (_, key) in active {
+            self.model.lock().perhaps_released(&key);
+            for path in ["x", "y"] {
+                self.model.lock().perhaps_released(&EntryKey::Project(format!("a/b/{path}/default/")));
+            }
+        }
+        let mut disks = self.disks.lock();
+        let luck = usize::try_from(self.below(disks[me].waiting() as u64 + 1)).expect("is small");
+        let after = disks[me].after_crash(luck, self.hook(me));
+        disks[me] = Arc::new(after);
+    }
+
+    fn tick(self: &Arc<Self>, who: usize) {
+        let Some(instance) = self.instances.read()[who].clone() else { return };
+        self.ticking.store(true, Ordering::SeqCst);
+        let looked = catch_unwind(AssertUnwindSafe(|| instance.core.tick(&mut instance.due.lock())));
+        self.ticking.store(false, Ordering::SeqCst);
+        looked.unwrap_or_else(|crash| resume_unwind(crash));
+    }
+
+    fn step(self: &Arc<Self>) {
+        self.unstick();
+        let count = self.disks.lock().len();
+        let who = usize::try_from(self.below(count as u64)).expect("is small");
+        if self.chance(4) {
+            *self.fuse.lock() = Some((who, u32::try_from(self.below(30)).expect("is small")));
+        }
+        match self.below(100) {
+            0..=54 => {
+                self.dies(who, || self.operation(who, false));
+            }
+            55..=84 => {
+                self.clock.advance(Duration::from_millis(self.below(400)));
+                self.dies(who, || self.tick(who));
+            }
+            85..=89 => {
+                let up = !*self.up.lock();
+                *self.up.lock() = up;
+                self.say(|| format!("Redis is {}", if up { "up" } else { "down" }));
+            }
+            90..=92 => self.trouble.store(self.below(60), Ordering::SeqCst),
+            93..=95 if self.plan.loses_data => {
+                let mut snapshots = self.snapshots.lock();
+                let old = if self.chance(50) || snapshots.is_empty() {
+                    Data::default()
+                } else {
+                    let nth = usize::try_from(self.below(snapshots.len() as u64)).expect("is small");
+                    snapshots.truncate(nth + 1);
+                    snapshots.pop().expect("is there")
+                };
+                self.say(|| format!("Redis loses data; it has {} entries now", old.entries.len()));
+                *self.data.lock() = old;
+                self.stuck.lock().clear();
+            }
+            _ => self.snapshots.lock().push(self.data.lock().clone()),
+        }
+        if self.instances.read()[who].is_none() {
+            self.begin(who);
+        }
+    }
+
+    /// Everything works again: the stores agree, and on what callers were told.
+    fn end(self: &Arc<Self>) {
+        *self.up.lock() = true;
+        self.trouble.store(0, Ordering::SeqCst);
+        *self.fuse.lock() = None;
+        self.depth.store(1, Ordering::SeqCst);
+        let count = self.disks.lock().len();
+        for _ in 0..400 {
+            self.unstick();
+            self.clock.advance(Duration::from_millis(200));
+            (0..count).for_each(|who| self.tick(who));
+            let instances = self.instances.read();
+            if self.stuck.lock().is_empty() && instances.iter().flatten().all(|instance| !instance.core.in_fallback()) {
+                break;
+            }
+        }
+        for who in 0..count {
+            let instance = self.instances.read()[who].clone().expect("lives");
+            assert!(!instance.core.in_fallback(), "instance {who} did not recover: {:?}", instance.core.condition.lock().cause);
+            assert!(instance.core.conflicts.lock().is_empty(), "a conflict");
+            instance.core.compare().expect("compares");
+            instance.core.settle(self.clock.now() + PATIENCE).expect("settles");
+        }
+        let (data, model) = (self.data.lock(), self.model.lock());
+        for disk in self.disks.lock().iter() {
+            let local: BTreeMap<EntryKey, Vec<u8>> =
+                disk.everything().expect("reads").into_iter().filter_map(|(key, l)| Some((key, l.value?.value))).collect();
+            assert_eq!(local, data.entries, "the stores differ");
+        }
+        for (key, value) in &data.entries {
+            let released = model.gone.contains(value) || model.going.contains(value);
+            assert!(!released, "the {key} is held by one who released it: {}", text(value));
+            assert!(!model.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
+        }
+        for (key, holder) in &model.certain {
+            let found = data.entries.get(key);
+            let excused = model.perhaps_gone.contains(holder);
+            assert!(found == Some(holder) || excused, "the {key} was lost by {}: {:?}", text(holder), found.map(|v| text(v)));
+        }
+    }
+}
+
+trait Brief {
+    fn brief(&self) -> String;
+}
+
+impl Brief for Granted {
+    fn brief(&self) -> String {
+        match self {
+            Granted::Yes { token } => format!("granted, token {}", token % 1_000_000_000),
+            Granted::Held { value } => format!("held by {}", text(value)),
+        }
+    }
+}
+
+impl Brief for Option<Vec<u8>> {
+    fn brief(&self) -> String {
+        texts(self)
+    }
+}
+
+impl Brief for Listing {
+    fn brief(&self) -> String {
+        texts(&self.values().map(<[u8]>::to_vec).collect::<Vec<_>>())
+    }
+}
+
+impl Brief for Swap {
+    fn brief(&self) -> String {
+        match self {
+            Swap::Done => "done".to_owned(),
+            Swap::Conflict(current) => format!("there is {}", texts(current)),
+        }
+    }
+}
+
+impl Brief for Question {
+    fn brief(&self) -> String {
+        match self {
+            Question::Grant { key, value, .. } => format!("grant {key} {}", text(value)),
+            Question::Release { key, pull } => format!("release {key} {pull:?}"),
+            Question::ReleaseByPull { repo, num } => format!("release by pull {repo} {num}"),
+            Question::Swap { key, new, .. } => format!("swap {key} to {}", texts(new)),
+            Question::Put { key, seen, new } => {
+                format!("put {key} from {} to {}", texts(seen), texts(new.as_ref().map(|held| &held.value)))
+            }
+            Question::Announce { instance, .. } => format!("announce {instance}"),
+        }
+    }
+}
+
+impl Brief for Reply {
+    fn brief(&self) -> String {
+        match self {
+            Reply::Granted(granted) => granted.brief(),
+            Reply::Released(value) => value.brief(),
+            Reply::Listing(values) => texts(values),
+            Reply::Swapped(swap) => swap.brief(),
+            Reply::Put(put) => format!("{put:?}"),
+            Reply::Announced(_) => "announced".to_owned(),
+        }
+    }
+}
+
+fn show<T: Brief>(answer: &Result<T>) -> String {
+    match answer {
+        Ok(answer) => answer.brief(),
+        Err(e) => format!("{:?}: {}", e.code(), e.message()),
+    }
+}
+
+impl Client {
+    fn sim(&self) -> Arc<Sim> {
+        self.sim.upgrade().expect("the simulation goes on")
+    }
+
+    fn read(&self, call: &Call) -> Result<Arc<Sim>> {
+        let sim = self.sim();
+        sim.may_crash(self.me);
+        sim.meanwhile(self.me);
+        match sim.fate() {
+            Fate::Answered => Ok(sim),
+            Fate::Hangs(_) => {
+                sim.clock.advance(call.deadline.saturating_duration_since(sim.clock.now()));
+                Err(Error::new(Code::Timeout, "hangs"))
+            }
+            _ => Err(Error::new(Code::Unreachable, "refused")),
+        }
+    }
+
+    fn change(&self, question: &Question, call: &Call) -> Result<Reply> {
+        let sim = self.sim();
+        sim.may_crash(self.me);
+        sim.meanwhile(self.me);
+        let request = call.request.as_str().to_owned();
+        if sim.clock.now() > call.deadline {
+            return Err(Error::new(Code::Timeout, "too late"));
+        }
+        let retry = call.lost_since.is_some();
+        let execute = || sim.data.lock().execute(question, &request, retry, sim.clock.unix_micros());
+        let unknown = || Error::new(Code::OutcomeUnknown, "the answer is lost");
+        match sim.fate() {
+            Fate::Answered => {
+                let reply = execute();
+                sim.say(|| format!("  {}: {} → {}", self.me, question.brief(), reply.brief()));
+                sim.meanwhile(self.me);
+                sim.may_crash(self.me);
+                Ok(reply)
+            }
+            Fate::Refused => {
+                sim.say(|| format!("refused: {}", question.brief()));
+                Err(Error::new(Code::Unreachable, "refused"))
+            }
+            Fate::AnswerLost => {
+                let reply = execute();
+                sim.say(|| format!("answer lost: {} → {}", question.brief(), reply.brief()));
+                sim.meanwhile(self.me);
+                Err(unknown())
+            }
+            Fate::Hangs(executed) => {
+                if executed {
+                    let reply = execute();
+                    sim.say(|| format!("hangs: {} → {}", question.brief(), reply.brief()));
+                }
+                sim.clock.advance(call.deadline.saturating_duration_since(sim.clock.now()));
+                Err(unknown())
+            }
+            Fate::Stuck => {
+                sim.say(|| format!("stuck: {}", question.brief()));
+                let not_after = call.deadline;
+                let each = sim.data.lock().releases(question).into_iter();
+                sim.stuck.lock().extend(each.map(|question| Stuck { not_after, question, request: request.clone(), retry }));
+                Err(unknown())
+            }
+        }
+    }
+
+    fn entry(&self, key: &EntryKey, call: &Call) -> Result<Option<Vec<u8>>> {
+        Ok(self.read(call)?.data.lock().entries.get(key).cloned())
+    }
+}
+
+macro_rules! reply {
+    ($reply:expr, $kind:ident) => {
+        match $reply? {
+            Reply::$kind(answer) => Ok(answer),
+            other => panic!("{other:?}"),
+        }
+    };
+}
+
+fn listing(values: Vec<Vec<u8>>) -> Listing {
+    let mut listing = Listing::default();
+    values.iter().for_each(|value| listing.push(value));
+    listing
+}
+
+impl Store for Client {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        self.grant_with(grant, 0, call)
+    }
+
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let question = Question::Release { key: EntryKey::from(release.key), pull: release.pull_num };
+        reply!(self.change(&question, call), Released)
+    }
+
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        reply!(self.change(&Question::Release { key: EntryKey::from(key), pull: None }, call), Released)
+    }
+
+    fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.entry(&EntryKey::from(key), call)
+    }
+
+    fn list(&self, call: &Call) -> Result<Listing> {
+        let sim = self.read(call)?;
+        let data = sim.data.lock();
+        Ok(listing(data.entries.iter().filter(|(key, _)| matches!(key, EntryKey::Project(_))).map(|(_, v)| v.clone()).collect()))
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        let question = Question::ReleaseByPull { repo: pull.repo.to_owned(), num: pull.num };
+        reply!(self.change(&question, call), Listing).map(listing)
+    }
+
+    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.entry(&EntryKey::Status(key.to_owned()), call)
+    }
+
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        let expected = match expected {
+            Expected::Any => None,
+            Expected::Absent => Some(None),
+            Expected::Bytes(bytes) => Some(Some(bytes.to_vec())),
+        };
+        let question = Question::Swap { key: EntryKey::Status(key.to_owned()), expected, new: new.map(<[u8]>::to_vec) };
+        reply!(self.change(&question, call), Swapped)
+    }
+
+    fn ping(&self, call: &Call) -> Result<()> {
+        self.read(call).map(drop)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared for Client {
+    fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
+        let question = Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token };
+        reply!(self.change(&question, call), Granted)
+    }
+
+    fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>> {
+        let sim = self.read(call)?;
+        let entries = sim.data.lock().entries.clone();
+        Ok(entries.into_iter().collect())
+    }
+
+    fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote> {
+        let sim = self.read(call)?;
+        let data = sim.data.lock();
+        Ok(Remote { value: data.entries.get(key).cloned(), token: data.tokens.get(key).copied().unwrap_or(0) })
+    }
+
+    fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
+        let question = Question::Put { key: key.clone(), seen: seen.map(<[u8]>::to_vec), new: new.cloned() };
+        reply!(self.change(&question, call), Put)
+    }
+
+    fn announce(&self, instance: &str, lease: Duration, stay: bool, call: &Call) -> Result<Announced> {
+        let question = Question::Announce { instance: instance.to_owned(), lease, stay };
+        reply!(self.change(&question, call), Announced)
+    }
+}
+
+/// Runs one schedule; a violation is a panic, after its log was printed.
+fn run(plan: Plan, instances: usize) {
+    let clock = Arc::new(SimClock { base: Instant::now(), micros: AtomicU64::new(0) });
+    let sim = Arc::new(Sim {
+        plan,
+        clock: Arc::clone(&clock),
+        random: Mutex::new(Random(plan.seed)),
+        data: Mutex::default(),
+        snapshots: Mutex::default(),
+        stuck: Mutex::default(),
+        up: Mutex::new(true),
+        trouble: AtomicU64::new(0),
+        disks: Mutex::default(),
+        instances: RwLock::new(vec![None; instances]),
+        model: Mutex::default(),
+        active: Mutex::default(),
+        depth: AtomicUsize::new(0),
+        ticking: AtomicBool::new(false),
+        fuse: Mutex::default(),
+        number: AtomicU64::new(1),
+        log: Mutex::default(),
+    });
+    for me in 0..instances {
+        let disk = Imitation::new(clock.clone() as Arc<dyn Clock>, sim.hook(me));
+        sim.disks.lock().push(Arc::new(disk));
+    }
+    let run = || {
+        (0..instances).for_each(|me| sim.begin(me));
+        // They learn of each other before anything fails.
+        clock.advance(Duration::from_secs(3));
+        (0..instances).for_each(|me| sim.tick(me));
+        (0..STEPS).for_each(|_| sim.step());
+        sim.end();
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        if !plan.broken {
+            let log = sim.log.lock().join("\n");
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("{log}\n{plan:?}, {instances} instances");
+            }
+        }
+        resume_unwind(panic);
+    }
+}
+
+fn plans(seed: u64) -> [(Plan, usize); 3] {
+    let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
+    let plan = Plan { seed, instances: Instances::Single, durability, loses_data: false, broken: false };
+    [
+        (Plan { loses_data: durability == Durability::Sync, ..plan }, 1),
+        (Plan { instances: Instances::Many, ..plan }, 2),
+        // Two servers that were each configured to be alone.
+        (plan, 2),
+    ]
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("ATLOCK_SIMULATION_SEEDS") else { return 0..500 };
+    let (first, end) = text.split_once("..").expect("first..end");
+    first.parse().expect("a number")..end.parse().expect("a number")
+}
+
+#[test]
+fn no_fault_makes_two_holders_or_loses_what_was_acknowledged() {
+    for seed in seeds() {
+        for (plan, instances) in plans(seed) {
+            run(plan, instances);
+        }
+    }
+}
+
+/// The simulation would notice.
+#[test]
+fn falling_back_on_any_error_is_caught() {
+    let caught = (0..200).filter(|seed| {
+        let (plan, instances) = plans(*seed)[1];
+        catch_unwind(|| run(Plan { broken: true, ..plan }, instances)).is_err()
+    });
+    let caught = caught.count();
+    assert!(caught > 20, "only {caught} of 200 schedules showed two holders");
+}

@@ -1,0 +1,214 @@
+//! Looking at both stores, now and then: opens the breaker before a caller meets the failure, and closes it when Redis works
+//! again. One thread; [`Core::tick`] is one look, so that tests can do without the thread.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::core::Core;
+use super::report::StoreHealth;
+use crate::clock::Call;
+use crate::config::Instances;
+use crate::error::{Code, Error, Result};
+use crate::store::mirror::Change;
+use crate::store::shared::Shared;
+
+/// How long an instance counts as there after it announced itself, unless it said that it leaves: long, because one that was cut
+/// off from Redis may still be there.
+pub(super) const LEASE: Duration = Duration::from_secs(600);
+/// Time between two announcements.
+const ANNOUNCE: Duration = Duration::from_secs(2);
+/// Longest time for reading all of Redis.
+pub(super) const LONG: Duration = Duration::from_secs(60);
+/// Time between two looks.
+const TICK: Duration = Duration::from_millis(25);
+/// Time between two rounds of forgetting what was released.
+const FORGET: Duration = Duration::from_secs(3600);
+/// How long a release is remembered, so that an old snapshot of Redis does not bring the lock back; microseconds.
+const REMEMBERED_MICROS: u64 = 24 * 3600 * 1_000_000;
+
+/// When what is due.
+#[derive(Debug)]
+pub(super) struct Due {
+    probe: Instant,
+    announce: Instant,
+    compare: Instant,
+    forget: Instant,
+}
+
+impl Due {
+    pub(super) fn from(now: Instant) -> Due {
+        Due { probe: now, announce: now, compare: now, forget: now }
+    }
+}
+
+impl Core {
+    /// One look: does what is due.
+    pub(super) fn tick(&self, due: &mut Due) {
+        let now = self.clock.now();
+        // A local store that does not work says so in its health.
+        let _ = self.settle(now + self.patience);
+        if now >= due.probe {
+            due.probe = now + self.settings.health.interval;
+            self.probe_local();
+            if !self.in_fallback() {
+                self.probe_redis();
+            }
+        }
+        if now >= due.forget {
+            due.forget = now + FORGET;
+            self.later(Change::Forget(self.clock.unix_micros().saturating_sub(REMEMBERED_MICROS)));
+        }
+        if self.in_fallback() {
+            return self.try_to_recover(now);
+        }
+        if now >= due.announce {
+            due.announce = now + ANNOUNCE;
+            self.announce_now();
+        }
+        if now >= due.compare && !self.in_fallback() {
+            due.compare = now + self.settings.health.compare;
+            if self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock {
+                // Redis's failures are noticed by the probe.
+                let _ = self.compare();
+            }
+        }
+    }
+
+    fn announce_now(&self) {
+        let Some(redis) = self.shared.read().clone() else { return };
+        let started = self.clock.now();
+        let announced = self.announce(&*redis);
+        self.record(&announced, started);
+        let mut condition = self.condition.lock();
+        if condition.lost {
+            drop(condition);
+            self.went_back("it does not know this server any more");
+        } else if announced.is_ok() && !self.in_fallback() {
+            condition.link.agreed_at = self.clock.unix_micros();
+        }
+    }
+
+    fn probe_local(&self) {
+        let (answer, took) = self.timed(|| self.local.ping(&self.step()));
+        self.condition.lock().local_health = StoreHealth::of(&answer, took);
+    }
+
+    /// Two failures in a row are no accident.
+    fn probe_redis(&self) {
+        let Some(redis) = self.shared.read().clone() else { return };
+        if self.probe(&*redis).is_ok() {
+            return;
+        }
+        if let Err(error) = self.probe(&*redis) {
+            self.open(error);
+        }
+    }
+
+    /// Whether Redis answers and takes writes, in the time that a probe has.
+    fn probe(&self, redis: &dyn Shared) -> Result<()> {
+        let step = self.step();
+        let probe = Call::new(step.request, self.clock.now() + self.settings.health.timeout);
+        let (answer, took) = self.timed(|| redis.ping(&probe));
+        self.condition.lock().remote_health = StoreHealth::of(&answer, took);
+        answer
+    }
+
+    fn timed<T>(&self, f: impl FnOnce() -> T) -> (T, Duration) {
+        let started = self.clock.now();
+        let answer = f();
+        (answer, self.clock.now().saturating_duration_since(started))
+    }
+
+    /// The barrier, then probes, then recovery.
+    fn try_to_recover(&self, now: Instant) {
+        const MARGIN: Duration = Duration::from_millis(50);
+        let barrier = self.condition.lock().opened_at + self.patience + MARGIN;
+        if now < barrier || !self.breaker.lock().may_probe(now, jitter()) {
+            return;
+        }
+        let reached = self.reach();
+        let ok = reached.is_ok();
+        self.breaker.lock().probed(ok, self.clock.now());
+        let outcome = match reached {
+            Ok(redis) if self.breaker.lock().ready() => self.recover(&redis).map(drop),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            self.breaker.lock().probed(false, self.clock.now());
+            self.condition.lock().cause = Some(error);
+        }
+    }
+
+    /// Redis, if it works.
+    fn reach(&self) -> Result<Arc<dyn Shared>> {
+        let known = self.shared.read().clone();
+        let redis = match known {
+            Some(redis) => redis,
+            None => {
+                let redis = (self.connect)().inspect_err(|e| {
+                    self.condition.lock().remote_health = StoreHealth::of(&Err::<(), _>(e.clone()), Duration::ZERO);
+                })?;
+                *self.shared.write() = Some(Arc::clone(&redis));
+                redis
+            }
+        };
+        self.probe(&*redis)?;
+        Ok(redis)
+    }
+}
+
+/// A number from 0 to 1.
+fn jitter() -> f64 {
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+/// The thread that looks.
+pub(super) struct Watch {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Starts it.
+    pub(super) fn start(core: Arc<Core>) -> Result<Watch> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let for_thread = Arc::clone(&stop);
+        let run = move || {
+            let mut due = Due::from(core.clock.now());
+            let (stopped, changed) = &*for_thread;
+            let mut stopped = stopped.lock();
+            while !*stopped {
+                parking_lot::MutexGuard::unlocked(&mut stopped, || {
+                    // A panic must not end the watch: the next look may go well.
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.tick(&mut due)));
+                });
+                if !*stopped {
+                    changed.wait_for(&mut stopped, TICK);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("atlock-watch".to_owned())
+            .spawn(run)
+            .map_err(|e| Error::new(Code::Internal, format!("the watching thread cannot be started: {e}")))?;
+        Ok(Watch { stop, thread: Some(thread) })
+    }
+
+    /// Ends it, after the look under way.
+    pub(super) fn stop(&mut self) {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        // It catches its panics.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

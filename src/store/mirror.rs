@@ -1,0 +1,246 @@
+//! What a local store does beside answering, so that it can follow Redis and stand in for it: the contract between hybrid mode
+//! (`crate::hybrid`) and the store.
+//!
+//! The store keeps, for each key, what this server believes to hold there now ([`Local::value`]), and how that came about
+//! ([`State`]). It also remembers which values were there before and must not come back ([`Superseded`]): a Redis that is
+//! restored from an old snapshot has locks that were released since. From both follows what to do when the two differ
+//! (`hybrid::resolve`): no log of operations is needed, and what is kept is bounded by the number of keys.
+//!
+//! Invariants:
+//! - What the store changes alone, as strict mode and as hybrid mode's fallback, is [`State::Decided`] in the same group as the
+//!   change, once the store follows Redis. So every difference to Redis that this server caused is written down.
+//! - Changes are applied in the order in which they were submitted, each list all or nothing.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{LockKey, Store};
+use crate::error::Result;
+
+/// Names an entry of a store: a lock, a command's lock, a pull status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKey {
+    /// A project's lock.
+    Project(String),
+    /// The global lock of a command.
+    Command(String),
+    /// A pull status.
+    Status(String),
+}
+
+impl EntryKey {
+    /// The lock that it names; `None` for a pull status.
+    pub fn lock(&self) -> Option<LockKey<'_>> {
+        match self {
+            EntryKey::Project(key) => Some(LockKey::Project(key)),
+            EntryKey::Command(name) => Some(LockKey::Command(name)),
+            EntryKey::Status(_) => None,
+        }
+    }
+
+    /// Its text, without its kind.
+    pub fn name(&self) -> &str {
+        match self {
+            EntryKey::Project(name) | EntryKey::Command(name) | EntryKey::Status(name) => name,
+        }
+    }
+}
+
+impl From<LockKey<'_>> for EntryKey {
+    fn from(key: LockKey<'_>) -> EntryKey {
+        match key {
+            LockKey::Project(key) => EntryKey::Project(key.to_owned()),
+            LockKey::Command(name) => EntryKey::Command(name.to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for EntryKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EntryKey::Project(key) => write!(f, "lock {key:?}"),
+            EntryKey::Command(name) => write!(f, "command lock {name:?}"),
+            EntryKey::Status(key) => write!(f, "pull status {key:?}"),
+        }
+    }
+}
+
+/// A value, and the fencing token of who holds it; 0 for a pull status, and for a lock that a stock server took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The bytes.
+    pub value: Vec<u8>,
+    /// The token.
+    pub token: u64,
+}
+
+/// How the local store came to believe what it does of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Redis said so.
+    #[default]
+    Settled,
+    /// It was asked of Redis, whose answer is not known (yet).
+    Pending,
+    /// The local store decided, in Redis's place.
+    Decided,
+}
+
+/// A value that was at a key and is not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superseded {
+    /// SHA-256 of the bytes.
+    pub digest: [u8; 32],
+    /// Its fencing token.
+    pub token: u64,
+    /// Whether it was granted and given up while Redis was away, so that Redis hardly has it.
+    pub only_here: bool,
+}
+
+impl Superseded {
+    /// Of this value.
+    pub fn of(held: &Held, only_here: bool) -> Superseded {
+        Superseded { digest: digest(&held.value), token: held.token, only_here }
+    }
+
+    /// Whether it is this value, held by the same.
+    pub fn is(&self, value: &[u8], token: u64) -> bool {
+        self.token == token && self.digest == digest(value)
+    }
+}
+
+fn digest(value: &[u8]) -> [u8; 32] {
+    Sha256::digest(value).into()
+}
+
+/// What the local store knows of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// What is there now.
+    pub value: Option<Held>,
+    /// Why it believes so.
+    pub state: State,
+    /// What must not come back; the newest last, at most [`MOST_SUPERSEDED`] of each kind.
+    pub superseded: Vec<Superseded>,
+    /// When the state was written, microseconds since 1970 by this machine's clock.
+    pub at: u64,
+}
+
+/// How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
+/// A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
+pub const MOST_SUPERSEDED: usize = 32;
+
+/// What the store remembers of its Redis, across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// This server's name among the instances that use the Redis: it stays when the process restarts.
+    pub instance: String,
+    /// Whether the local store might grant when Redis was last seen.
+    pub armed: bool,
+    /// Why not.
+    pub unarmed_because: String,
+    /// Whether a crash now may leave the local store without locks that Redis granted: with `durability: async`.
+    pub trailing: bool,
+    /// When this server last announced itself, microseconds since 1970 by Redis's clock; 0 for never. A Redis that does not know
+    /// it has lost data since.
+    pub announced: u64,
+    /// When the local store and Redis were last known to agree, microseconds since 1970 by this machine's clock; 0 for never.
+    pub agreed_at: u64,
+}
+
+/// Two locks of one key: Redis's, which holds, and one that was granted here while Redis was away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The key.
+    pub key: EntryKey,
+    /// What the local store had.
+    pub local: Held,
+    /// What Redis had.
+    pub remote: Held,
+    /// When it was found, microseconds since 1970 by this machine's clock.
+    pub at: u64,
+}
+
+/// A release by pull that Redis has to learn of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullRelease {
+    /// Full name of the repository.
+    pub repo: String,
+    /// Number of the pull.
+    pub num: i64,
+    /// A fencing token larger than that of any lock which is meant.
+    pub up_to: u64,
+}
+
+/// A change of what the local store believes.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Redis is being asked to make this the value; what is there is superseded.
+    Intend(EntryKey, Option<Held>),
+    /// What was intended is so, decided here.
+    Decide(EntryKey),
+    /// What was intended is so, by Redis; it gave this token.
+    Confirm(EntryKey, u64),
+    /// This is the value, by Redis.
+    Set(EntryKey, Option<Held>),
+    /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
+    Conflict(EntryKey, Held),
+    /// A conflict is over.
+    EndConflict(EntryKey),
+    /// All locks that this pull took before its release are to be released in Redis, also those that the local store does not know.
+    ReleaseLater(PullRelease),
+    /// That is done.
+    ReleasedPull(PullRelease),
+    /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`State::Decided`].
+    Link(Link),
+    /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest
+    /// [`MOST_RELEASED`].
+    Forget(u64),
+}
+
+/// How many released keys are remembered when the store is asked to forget.
+pub const MOST_RELEASED: usize = 20_000;
+
+/// Waits until what was submitted is durable, or until the deadline.
+pub struct Ticket(Box<dyn FnOnce(Instant) -> Result<()> + Send>);
+
+impl Ticket {
+    /// A ticket that waits by this function.
+    pub fn new(wait: impl FnOnce(Instant) -> Result<()> + Send + 'static) -> Ticket {
+        Ticket(Box::new(wait))
+    }
+
+    /// Waits. Errors: `OutcomeUnknown` if the deadline came first; those of the store.
+    pub fn wait(self, deadline: Instant) -> Result<()> {
+        (self.0)(deadline)
+    }
+}
+
+/// A local store that can follow Redis. Safe from any thread.
+pub trait Mirror: Store {
+    /// What is known of a key.
+    fn local(&self, key: &EntryKey) -> Result<Local>;
+
+    /// The keys of the project locks that this pull holds, in order.
+    fn held_by(&self, repo: &str, num: i64) -> Result<Vec<EntryKey>>;
+
+    /// Hands changes over, in order; they are durable once the ticket has been waited for, and made if it is dropped.
+    fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket>;
+
+    /// Everything that is known: all entries, and all keys whose state is not settled or of which a value is remembered.
+    fn everything(&self) -> Result<Vec<(EntryKey, Local)>>;
+
+    /// What is remembered of Redis; `None` if the store never followed one.
+    fn link(&self) -> Result<Option<Link>>;
+
+    /// The conflicts that are not over.
+    fn conflicts(&self) -> Result<Vec<Conflict>>;
+
+    /// The releases by pull that Redis has to learn of.
+    fn pull_releases(&self) -> Result<Vec<PullRelease>>;
+}

@@ -1,0 +1,60 @@
+//! What the shared store does beside answering, so that a local store can follow it and, after standing in for it, hand back
+//! what it decided: the contract between hybrid mode (`crate::hybrid`) and Redis.
+
+use std::time::Duration;
+
+use super::mirror::{EntryKey, Held};
+use super::{Grant, Granted, Store};
+use crate::clock::Call;
+use crate::error::Result;
+
+/// What the shared store has at a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// The bytes.
+    pub value: Option<Vec<u8>>,
+    /// The last fencing token given for the key, also if nobody holds it; 0 if none is remembered: none was given within the
+    /// hour, or what the store knew is lost. Always 0 for a pull status.
+    pub token: u64,
+}
+
+/// The answer to [`Shared::put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is so; a lock has this fencing token, which is larger than the one wished for if another holder had one as large.
+    Done {
+        /// The token.
+        token: u64,
+    },
+    /// There was something else than what had been seen; nothing was changed.
+    Changed,
+}
+
+/// A shared store that can be followed. Safe from any thread.
+pub trait Shared: Store {
+    /// As [`Store::grant`], with this fencing token, if it is larger than the key's last and within a minute of the server's clock.
+    fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted>;
+
+    /// Every lock, command lock and pull status. Not at one moment: what changes meanwhile may be old or new.
+    fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;
+
+    /// What is at this key.
+    fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote>;
+
+    /// Puts or removes the entry at this key if its value is `seen`: compare and set, atomically. Errors as in [`Store::grant`].
+    fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put>;
+
+    /// Says that this instance uses the store (or no longer, if it does not `stay`).
+    fn announce(&self, instance: &str, lease: Duration, stay: bool, call: &Call) -> Result<Announced>;
+}
+
+/// The answer to [`Shared::announce`]. Times are microseconds by the store's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// When this instance announced itself before; 0 if the store knows nothing of it: never, or what it knew is lost.
+    pub before: u64,
+    /// Now.
+    pub now: u64,
+    /// The other instances that announced themselves within the lease.
+    pub others: Vec<String>,
+}

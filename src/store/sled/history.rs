@@ -1,0 +1,370 @@
+//! What is remembered beside an entry while the store follows Redis (`store::mirror`), and the changes to it.
+//!
+//! A history is there only for a key whose state is not settled, or of which a value is remembered; of a settled key that was
+//! never released there is none.
+
+use sled::IVec;
+
+use super::operations::{index_prefix, remove_lock};
+use super::record::{
+    self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, Header, LINK_KEY, PROJECT_PREFIX, PULL_RELEASE_PREFIX, Reader, beside,
+    is_named, key_of, length_bytes, name_of,
+};
+use super::transaction::Transaction;
+use crate::error::{Code, Error, Result};
+use crate::model::{ProjectLock, PullRef};
+use crate::store::mirror::{
+    Change, Conflict, EntryKey, Held, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State, Superseded,
+};
+
+const FORMAT: u8 = 1;
+
+/// What is remembered of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct History {
+    state: State,
+    at: u64,
+    superseded: Vec<Superseded>,
+}
+
+impl History {
+    fn supersede(&mut self, held: &Held) {
+        let old = Superseded::of(held, self.state == State::Decided);
+        self.admit(Some(held));
+        let is_like = |known: &&Superseded| known.only_here == old.only_here;
+        if self.superseded.iter().filter(is_like).count() >= MOST_SUPERSEDED
+            && let Some(oldest) = self.superseded.iter().position(|known| is_like(&known))
+        {
+            self.superseded.remove(oldest);
+        }
+        self.superseded.push(old);
+    }
+
+    fn admit(&mut self, held: Option<&Held>) {
+        if let Some(held) = held {
+            self.superseded.retain(|known| !known.is(&held.value, held.token));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state == State::Settled && self.superseded.is_empty()
+    }
+
+    /// The name stands in it where it does not stand in the tree key.
+    fn encode(&self, key: &EntryKey) -> Result<Vec<u8>> {
+        let state = match self.state {
+            State::Settled => 0,
+            State::Pending => 1,
+            State::Decided => 2,
+        };
+        let mut bytes = vec![FORMAT, state];
+        bytes.extend_from_slice(&self.at.to_be_bytes());
+        bytes.extend_from_slice(&length_bytes(self.superseded.len()));
+        for old in &self.superseded {
+            bytes.extend_from_slice(&old.digest);
+            bytes.extend_from_slice(&old.token.to_be_bytes());
+            bytes.push(u8::from(old.only_here));
+        }
+        if !is_named(key) {
+            bytes.extend_from_slice(&encode_key(key)?);
+        }
+        Ok(bytes)
+    }
+
+    fn decode(tree_key: &[u8], bytes: &[u8]) -> Result<(EntryKey, History)> {
+        let mut reader = Reader(bytes);
+        let history = (|| {
+            if reader.take::<1>()? != [FORMAT] {
+                return None;
+            }
+            let state = match reader.take()? {
+                [0] => State::Settled,
+                [1] => State::Pending,
+                [2] => State::Decided,
+                _ => return None,
+            };
+            let at = u64::from_be_bytes(reader.take()?);
+            let count = u32::from_be_bytes(reader.take()?);
+            let superseded = (0..count)
+                .map(|_| {
+                    let (digest, token) = (reader.take()?, u64::from_be_bytes(reader.take()?));
+                    Some(Superseded { digest, token, only_here: reader.take()? != [0] })
+                })
+                .collect::<Option<Vec<_>>>()?;
+            Some(History { state, at, superseded })
+        })();
+        let name = name_of(tree_key).or_else(|| serde_json::from_slice(reader.0).ok());
+        name.zip(history).ok_or_else(|| not_in_format("a history"))
+    }
+}
+
+fn encode_key(key: &EntryKey) -> Result<Vec<u8>> {
+    serde_json::to_vec(key).map_err(|e| Error::new(Code::Internal, format!("{key} cannot be written: {e}")))
+}
+
+fn not_in_format(what: &str) -> Error {
+    Error::new(Code::StoreDamaged, format!("{what} in the embedded store is not in its format"))
+}
+
+/// Writes down that this store, following Redis, changed the entry alone; `old` is what was there.
+pub(super) fn decided(tx: &mut Transaction<'_>, key: &EntryKey, old: Option<(Header, &[u8])>) -> Result<()> {
+    if !tx.follows_redis()? {
+        return Ok(());
+    }
+    let mut history = read(tx, key)?;
+    if let Some((header, value)) = old {
+        history.supersede(&Held { value: value.to_vec(), token: header.token });
+    }
+    history.state = State::Decided;
+    let now = current(tx, key)?;
+    history.admit(now.as_ref());
+    write(tx, key, history)
+}
+
+/// Makes one change.
+pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
+    match change {
+        Change::Intend(key, new) => {
+            let mut history = read(tx, key)?;
+            if let Some(old) = replace(tx, key, new.as_ref())? {
+                history.supersede(&old);
+            }
+            history.admit(new.as_ref());
+            history.state = State::Pending;
+            write(tx, key, history)
+        }
+        Change::Decide(key) => {
+            let history = read(tx, key)?;
+            write(tx, key, History { state: State::Decided, ..history })
+        }
+        Change::Confirm(key, token) => {
+            if let Some(held) = current(tx, key)?
+                && held.token != *token
+            {
+                replace(tx, key, Some(&Held { token: *token, ..held }))?;
+            }
+            let history = read(tx, key)?;
+            write(tx, key, History { state: State::Settled, ..history })
+        }
+        Change::Set(key, to) => set(tx, key, to.as_ref()),
+        Change::Conflict(key, remote) => {
+            if let Some(local) = current(tx, key)? {
+                let conflict = Conflict { key: key.clone(), local, remote: remote.clone(), at: tx.now_micros() };
+                tx.put_entry(&beside(CONFLICT_PREFIX, &key_of(key)), tx.new_status(), &encode_conflict(&conflict)?)?;
+            }
+            set(tx, key, Some(remote))
+        }
+        Change::EndConflict(key) => tx.remove_entry(&beside(CONFLICT_PREFIX, &key_of(key))),
+        Change::ReleaseLater(release) => {
+            let bytes = serde_json::to_vec(release).map_err(|e| Error::new(Code::Internal, format!("a release: {e}")))?;
+            tx.put_entry(&release_key(release), tx.new_status(), &bytes)
+        }
+        Change::ReleasedPull(release) => {
+            // A later one stays.
+            match tx.entry(&release_key(release))? {
+                Some((_, bytes)) if read_release(&bytes)? == *release => tx.remove_entry(&release_key(release)),
+                _ => Ok(()),
+            }
+        }
+        Change::Link(link) => follow(tx, link),
+        Change::Forget(before) => forget(tx, *before),
+    }
+}
+
+fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>) -> Result<()> {
+    replace(tx, key, to)?;
+    let mut history = read(tx, key)?;
+    history.admit(to);
+    write(tx, key, History { state: State::Settled, ..history })
+}
+
+/// What the store has at this key.
+fn current(tx: &Transaction<'_>, key: &EntryKey) -> Result<Option<Held>> {
+    Ok(tx.entry(&key_of(key))?.map(|(header, value)| Held { value, token: header.token }))
+}
+
+/// Puts or removes an entry with its index, and returns what was there.
+fn replace(tx: &mut Transaction<'_>, key: &EntryKey, new: Option<&Held>) -> Result<Option<Held>> {
+    let tree_key = key_of(key);
+    let old = tx.entry(&tree_key)?;
+    if let Some((header, value)) = &old {
+        remove_lock(tx, &tree_key, *header, value)?;
+    }
+    if let Some(held) = new {
+        let prefix = match key {
+            EntryKey::Project(_) => index_prefix(&held.value),
+            _ => None,
+        };
+        let header = tx.lock_of(prefix.is_some(), held.token);
+        tx.put_entry(&tree_key, header, &held.value)?;
+        if let Some(prefix) = prefix {
+            tx.put(record::index_key(&prefix, header.token), tree_key)?;
+        }
+    }
+    Ok(old.map(|(header, value)| Held { value, token: header.token }))
+}
+
+fn read(tx: &Transaction<'_>, key: &EntryKey) -> Result<History> {
+    let tree_key = key_of(key);
+    match tx.entry(&beside(HISTORY_PREFIX, &tree_key))? {
+        Some((_, bytes)) => History::decode(&tree_key, &bytes).map(|(_, history)| history),
+        None => Ok(History::default()),
+    }
+}
+
+fn write(tx: &mut Transaction<'_>, key: &EntryKey, history: History) -> Result<()> {
+    let beside = beside(HISTORY_PREFIX, &key_of(key));
+    if history.is_empty() {
+        return tx.remove_entry(&beside);
+    }
+    let history = History { at: tx.now_micros(), ..history };
+    tx.put_entry(&beside, tx.new_status(), &history.encode(key)?)
+}
+
+/// The first time, everything that is there was decided here.
+fn follow(tx: &mut Transaction<'_>, link: &Link) -> Result<()> {
+    if !tx.follows_redis()? {
+        for prefix in ENTRY_PREFIXES {
+            for tree_key in tx.scan(prefix)?.into_keys() {
+                let Some((_, value)) = tx.entry(&tree_key)? else { continue };
+                let Some(key) = name(&tree_key, &value) else { continue };
+                write(tx, &key, History { state: State::Decided, ..History::default() })?;
+            }
+        }
+    }
+    let bytes = serde_json::to_vec(link).map_err(|e| Error::new(Code::Internal, format!("the link cannot be written: {e}")))?;
+    tx.put(LINK_KEY.to_vec(), bytes)?;
+    tx.forget_link();
+    Ok(())
+}
+
+/// An entry's name: where it is too long for the tree key, a lock's stands in its value. (Of a command or a pull status that
+/// was stored under such a name before the store followed Redis, it is nowhere: it stays here alone.)
+pub(super) fn name(tree_key: &[u8], value: &[u8]) -> Option<EntryKey> {
+    name_of(tree_key).or_else(|| {
+        let lock = ProjectLock::parse(value).ok()?;
+        tree_key.starts_with(PROJECT_PREFIX).then(|| EntryKey::Project(lock.fields().key()))
+    })
+}
+
+fn forget(tx: &mut Transaction<'_>, before: u64) -> Result<()> {
+    let mut released = Vec::new();
+    for tree_key in tx.scan(HISTORY_PREFIX)?.into_keys() {
+        let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
+        let (key, history) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
+        let is_held = tx.raw(&key_of(&key))?.is_some();
+        // An asked-for release is as good as made: it only keeps the lock from coming back.
+        if history.state == State::Settled || (history.state == State::Pending && !is_held) {
+            released.push((history.at, tree_key));
+        }
+    }
+    released.sort_unstable();
+    let surplus = released.len().saturating_sub(MOST_RELEASED);
+    for (_, tree_key) in released.iter().enumerate().filter(|(nth, (at, _))| *nth < surplus || *at < before).map(|(_, r)| r) {
+        tx.remove_entry(tree_key)?;
+    }
+    Ok(())
+}
+
+/// What is known of one key.
+pub(super) fn local(tx: &Transaction<'_>, key: &EntryKey) -> Result<Local> {
+    let History { state, at, superseded } = read(tx, key)?;
+    Ok(Local { value: current(tx, key)?, state, superseded, at })
+}
+
+/// What is known of all keys.
+pub(super) fn everything(tx: &Transaction<'_>) -> Result<Vec<(EntryKey, Local)>> {
+    let mut all = std::collections::BTreeMap::new();
+    for prefix in ENTRY_PREFIXES {
+        for tree_key in tx.scan(prefix)?.into_keys() {
+            let Some((header, value)) = tx.entry(&tree_key)? else { continue };
+            if let Some(key) = name(&tree_key, &value) {
+                all.insert(key, Local { value: Some(Held { value, token: header.token }), ..Local::default() });
+            }
+        }
+    }
+    for tree_key in tx.scan(HISTORY_PREFIX)?.into_keys() {
+        let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
+        let (key, History { state, at, superseded }) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
+        let value = match all.remove(&key) {
+            Some(known) => known.value,
+            None => current(tx, &key)?,
+        };
+        all.insert(key, Local { value, state, superseded, at });
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// The project locks in the by-pull index of this pull.
+pub(super) fn held_by(tx: &Transaction<'_>, pull: PullRef<'_>) -> Result<Vec<EntryKey>> {
+    let mut keys = Vec::new();
+    for tree_key in tx.scan(&record::pull_prefix(pull))?.into_values() {
+        if let Some((_, value)) = tx.entry(&tree_key)? {
+            keys.extend(name(&tree_key, &value));
+        }
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// What is remembered of Redis.
+pub(super) fn link(bytes: Option<IVec>) -> Result<Option<Link>> {
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| not_in_format("the link to Redis"))).transpose()
+}
+
+fn release_key(release: &PullRelease) -> Vec<u8> {
+    beside(PULL_RELEASE_PREFIX, &record::pull_prefix(PullRef { repo: &release.repo, num: release.num }))
+}
+
+fn read_release(bytes: &[u8]) -> Result<PullRelease> {
+    serde_json::from_slice(bytes).map_err(|_| not_in_format("a release by pull"))
+}
+
+/// All releases by pull that Redis has to learn of.
+pub(super) fn pull_releases(tx: &Transaction<'_>) -> Result<Vec<PullRelease>> {
+    let mut releases = Vec::new();
+    for tree_key in tx.scan(PULL_RELEASE_PREFIX)?.into_keys() {
+        if let Some((_, bytes)) = tx.entry(&tree_key)? {
+            releases.push(read_release(&bytes)?);
+        }
+    }
+    Ok(releases)
+}
+
+/// All conflicts.
+pub(super) fn conflicts(tx: &Transaction<'_>) -> Result<Vec<Conflict>> {
+    let mut conflicts = Vec::new();
+    for tree_key in tx.scan(CONFLICT_PREFIX)?.into_keys() {
+        if let Some((_, bytes)) = tx.entry(&tree_key)? {
+            conflicts.push(decode_conflict(&bytes).ok_or_else(|| not_in_format("a conflict"))?);
+        }
+    }
+    Ok(conflicts)
+}
+
+fn encode_conflict(conflict: &Conflict) -> Result<Vec<u8>> {
+    let mut bytes = vec![FORMAT];
+    bytes.extend_from_slice(&conflict.at.to_be_bytes());
+    for held in [&conflict.local, &conflict.remote] {
+        bytes.extend_from_slice(&held.token.to_be_bytes());
+        bytes.extend_from_slice(&length_bytes(held.value.len()));
+        bytes.extend_from_slice(&held.value);
+    }
+    bytes.extend_from_slice(&encode_key(&conflict.key)?);
+    Ok(bytes)
+}
+
+fn decode_conflict(bytes: &[u8]) -> Option<Conflict> {
+    let mut reader = Reader(bytes);
+    if reader.take::<1>()? != [FORMAT] {
+        return None;
+    }
+    let at = u64::from_be_bytes(reader.take()?);
+    let mut held = || {
+        let token = u64::from_be_bytes(reader.take()?);
+        let length = u32::from_be_bytes(reader.take()?);
+        Some(Held { value: reader.take_slice(length)?.to_vec(), token })
+    };
+    let (local, remote) = (held()?, held()?);
+    Some(Conflict { key: serde_json::from_slice(reader.0).ok()?, local, remote, at })
+}

@@ -1,0 +1,69 @@
+//! The embedded store as one that follows Redis (`store::mirror`).
+
+use std::time::Instant;
+
+use super::SledStore;
+use super::history;
+use super::meta::Meta;
+use super::record::{LINK_KEY, VALUE_LIMIT, check_length};
+use super::transaction::Transaction;
+use super::tree::read_entry;
+use crate::error::Result;
+use crate::model::PullRef;
+use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, Mirror, PullRelease, Ticket};
+
+impl SledStore {
+    /// Reads by what a group would see.
+    fn view<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.tree.read(|db| f(&Transaction::new(db, Meta::default(), 0)))
+    }
+}
+
+impl Mirror for SledStore {
+    fn local(&self, key: &EntryKey) -> Result<Local> {
+        self.view(|tx| history::local(tx, key))
+    }
+
+    fn held_by(&self, repo: &str, num: i64) -> Result<Vec<EntryKey>> {
+        self.view(|tx| history::held_by(tx, PullRef { repo, num }))
+    }
+
+    fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+        let mut bytes = 0;
+        for change in &changes {
+            // A group must not fail half-way.
+            check_length("a value", size(change), VALUE_LIMIT)?;
+            bytes += size(change);
+        }
+        let slot = self.committer.submit(bytes, deadline, move |tx| changes.iter().try_for_each(|c| history::apply(tx, c)))?;
+        Ok(Ticket::new(move |deadline| slot.wait(deadline)))
+    }
+
+    fn everything(&self) -> Result<Vec<(EntryKey, Local)>> {
+        self.view(history::everything)
+    }
+
+    fn link(&self) -> Result<Option<Link>> {
+        self.tree.read(|db| history::link(read_entry(db, LINK_KEY)?))
+    }
+
+    fn conflicts(&self) -> Result<Vec<Conflict>> {
+        self.view(history::conflicts)
+    }
+
+    fn pull_releases(&self) -> Result<Vec<PullRelease>> {
+        self.view(history::pull_releases)
+    }
+}
+
+/// About how many bytes a change holds.
+fn size(change: &Change) -> usize {
+    match change {
+        Change::Intend(key, held) | Change::Set(key, held) => key.name().len() + held.as_ref().map_or(0, |held| held.value.len()),
+        Change::Conflict(key, held) => key.name().len() + held.value.len(),
+        Change::Decide(key) | Change::Confirm(key, _) | Change::EndConflict(key) => key.name().len(),
+        Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
+        Change::Link(link) => link.instance.len(),
+        Change::Forget(_) => 0,
+    }
+}
