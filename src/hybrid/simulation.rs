@@ -494,6 +494,7 @@ impl Sim {
     /// One operation of one instance, and what the model makes of its end. `nested`: another of this instance is under way.
     fn operation(self: &Arc<Self>, who: usize, nested: bool) {
         let Some(instance) = self.instances.read()[who].clone() else { return };
+        self.clock.advance(Duration::from_micros(10));
         let key = self.key(who);
         self.active.lock().push((who, key.clone()));
         match &key {
