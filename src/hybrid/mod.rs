@@ -1,5 +1,7 @@
 //! Which store answers: opens the stores that the mode needs and routes every operation to the one that decides.
 
+pub mod breaker;
+
 use std::sync::Arc;
 use std::time::Duration;
 
