@@ -10,6 +10,8 @@
 //! | `watch` | looks at both stores and starts recovery |
 //! | `report` | what an operator sees |
 
+pub mod breaker;
+
 use std::sync::Arc;
 use std::time::Duration;
 
