@@ -73,7 +73,7 @@ func moveOldKeys(bucket *bolt.Bucket) error {
 	var moves []move
 	err := bucket.ForEach(func(key, value []byte) error {
 		lock, err := readLock(value)
-		if err == nil && string(key) == lock.oldKey() && bucket.Get([]byte(lock.key())) == nil {
+		if err == nil && string(key) == lock.oldKey() {
 			moves = append(moves, move{clone(key), []byte(lock.key()), clone(value)})
 		}
 		return nil
@@ -82,6 +82,9 @@ func moveOldKeys(bucket *bolt.Bucket) error {
 		return err
 	}
 	for _, m := range moves {
+		if bucket.Get(m.to) != nil { // also by a move before this one: two old keys can have one present key
+			continue
+		}
 		if err := errors.Join(bucket.Put(m.to, m.value), bucket.Delete(m.from)); err != nil {
 			return err
 		}

@@ -398,8 +398,13 @@ func TestOldKeysMove(t *testing.T) {
 	at := func(repo, path string) string {
 		return fmt.Sprintf(`{"Project":{"RepoFullName":%q,"Path":%q},"Pull":{"Num":5},"Workspace":"default"}`, repo, path)
 	}
+	named := func(path, project string) string {
+		return fmt.Sprintf(`{"Project":{"ProjectName":%q,"RepoFullName":"one/key","Path":%q},"Pull":{"Num":5},"Workspace":"default"}`, project, path)
+	}
 	dir := t.TempDir()
 	seed(t, dir, map[string]string{
+		"one/key/a/default":                   named("a", "default/p"),
+		"one/key/a/default/default":           named("a/default", "p"),
 		"acme/infra/./default":                at("acme/infra", "."),
 		"acme/infra/a/b/default":              at("acme/infra", "a/b"),
 		"acme/infra/corrupt/default":          "not JSON",
@@ -410,6 +415,8 @@ func TestOldKeysMove(t *testing.T) {
 	})
 	closeStore(t, opened(t, dir))
 	want := map[string]string{
+		"runLocks one/key/a/default/default/p":         named("a", "default/p"),
+		"runLocks one/key/a/default/default":           named("a/default", "p"),
 		"runLocks acme/infra/./default/":               at("acme/infra", "."),
 		"runLocks acme/infra/a/b/default/":             at("acme/infra", "a/b"),
 		"runLocks acme/infra/corrupt/default":          "not JSON",
