@@ -248,6 +248,16 @@
 #define ATLOCK_OP_PING 9
 
 /*
+ Read every entry, as it is.
+ */
+#define ATLOCK_OP_DUMP 10
+
+/*
+ Set and delete entries, whatever was there, all or none.
+ */
+#define ATLOCK_OP_APPLY 11
+
+/*
  The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
  others work.
  */

@@ -105,9 +105,24 @@ func LoadConfig(path string) (Config, error) {
 
 // strictOnBoltDB tells whether Atlantis's own store answers alone.
 func (c Config) strictOnBoltDB() bool {
+	return c.mode() == "strict" && c.legacyIsBoltDB()
+}
+
+// hybridOnBoltDB tells whether Atlantis's own store stands beside Redis.
+func (c Config) hybridOnBoltDB() bool {
+	return c.mode() == "hybrid" && c.legacyIsBoltDB()
+}
+
+func (c Config) mode() string {
 	enhanced := c.Locking.Enhanced
-	strict := !enhanced.Enabled || enhanced.CompatibilityMode == "" || enhanced.CompatibilityMode == "strict"
-	return strict && (c.Locking.Backend == "" || c.Locking.Backend == "boltdb")
+	if !enhanced.Enabled || enhanced.CompatibilityMode == "" {
+		return "strict"
+	}
+	return enhanced.CompatibilityMode
+}
+
+func (c Config) legacyIsBoltDB() bool {
+	return c.Locking.Backend == "" || c.Locking.Backend == "boltdb"
 }
 
 // Duration is a time.Duration that reads and writes texts such as "500ms" or "1s 500ms".

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"log/slog"
 
+	"github.com/runatlantis/atlantis/server/core/boltdb"
 	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/models"
 
+	"github.com/atlock/atlock/go/internal/bolthost"
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
@@ -39,6 +41,7 @@ type Option func(*options)
 
 type options struct {
 	legacy db.Database
+	boltDB *string // a folder
 	logger *slog.Logger
 }
 
@@ -46,6 +49,13 @@ type options struct {
 // directly, so it answers bug for bug and at its own speed. The Database closes it; it stays the caller's if Open fails.
 func WithLegacy(legacy db.Database) Option {
 	return func(o *options) { o.legacy = legacy }
+}
+
+// WithBoltDB passes Atlantis's own BoltDB file in this folder in: the legacy store for `locking.backend: boltdb`. In strict mode
+// this is [WithLegacy] of Atlantis's boltdb.New. Hybrid mode needs this one: it keeps the file's values byte for byte, which a
+// db.Database does not show. What does not use the legacy store does not open the file.
+func WithBoltDB(dir string) Option {
+	return func(o *options) { o.boltDB = &dir }
 }
 
 // WithLogger says where entries that cannot be read are reported. The default is slog.Default().
@@ -62,18 +72,46 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	for _, option := range opts {
 		option(&o)
 	}
-	if config.strictOnBoltDB() && o.legacy != nil {
+	if o.legacy != nil && o.boltDB != nil {
+		return nil, &Error{Code: capi.InvalidConfig, Message: "both WithLegacy and WithBoltDB were passed, and there is one legacy store: pass WithBoltDB alone"}
+	}
+	switch {
+	case config.strictOnBoltDB() && o.legacy != nil:
 		return &Database{newDirect(o.legacy)}, nil
+	case config.strictOnBoltDB() && o.boltDB != nil:
+		legacy, err := boltdb.New(*o.boltDB)
+		if err != nil {
+			return nil, err
+		}
+		return &Database{newDirect(legacy)}, nil
+	case config.hybridOnBoltDB() && o.legacy != nil:
+		return nil, &Error{Code: capi.InvalidConfig, Message: "hybrid mode reads and writes the BoltDB file itself: pass WithBoltDB with its folder instead of WithLegacy"}
 	}
 	settings, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
+	}
+	if config.hybridOnBoltDB() && o.boltDB != nil {
+		return openOverBoltDB(settings, *o.boltDB, o.logger)
 	}
 	handle, err := capi.Open(settings)
 	if err != nil {
 		return nil, err
 	}
 	return &Database{newCore(handle, o.logger)}, nil
+}
+
+// openOverBoltDB opens the library with a BoltDB file as its legacy store.
+func openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database, error) {
+	host, err := bolthost.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := capi.OpenWithHost(settings, host)
+	if err != nil {
+		return nil, err
+	}
+	return &Database{newCore(handle, logger)}, nil
 }
 
 // Backend returns the five methods that older Atlantis releases call.

@@ -1,11 +1,9 @@
 package conformance
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/runatlantis/atlantis/server/core/boltdb"
 	"github.com/runatlantis/atlantis/server/core/db"
 
 	"github.com/atlock/atlock/go/atlock"
@@ -112,13 +110,7 @@ func newSledStore(t *testing.T) Store {
 func newStrictBoltStore(t *testing.T) Store {
 	folder := TempDir(t)
 	return Store{
-		Open: func() (db.Database, error) {
-			legacy, err := boltdb.New(folder)
-			if err != nil {
-				return nil, err
-			}
-			return atlock.Open(atlock.Config{}, atlock.WithLegacy(legacy))
-		},
-		Raw: boltRaw{filepath.Join(folder, "atlantis.db")},
+		Open: func() (db.Database, error) { return atlock.Open(atlock.Config{}, atlock.WithBoltDB(folder)) },
+		Raw:  BoltRaw(folder),
 	}
 }

@@ -3,20 +3,16 @@ package conformance
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/runatlantis/atlantis/server/core/boltdb"
 	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/core/redis"
-	bolt "go.etcd.io/bbolt"
 
 	"github.com/atlock/atlock/go/internal/redistest"
 )
@@ -102,42 +98,8 @@ func newBoltStore(t *testing.T) Store {
 	dir := TempDir(t)
 	return Store{
 		Open: func() (db.Database, error) { return boltdb.New(dir) },
-		Raw:  boltRaw{filepath.Join(dir, "atlantis.db")},
+		Raw:  BoltRaw(dir),
 	}
-}
-
-// boltRaw reaches the buckets of Atlantis's BoltDB file while Atlantis has it closed.
-type boltRaw struct{ path string }
-
-var boltBuckets = map[Table]string{Locks: "runLocks", Commands: "globalLocks", Pulls: "pulls"}
-
-func (r boltRaw) Get(table Table, key string) (value []byte, found bool, err error) {
-	err = r.withBucket(table, key, func(bucket *bolt.Bucket, key []byte) error {
-		stored := bucket.Get(key)
-		value, found = append([]byte(nil), stored...), stored != nil
-		return nil
-	})
-	return value, found, err
-}
-
-func (r boltRaw) Put(table Table, key string, value []byte) error {
-	return r.withBucket(table, key, func(bucket *bolt.Bucket, key []byte) error { return bucket.Put(key, value) })
-}
-
-func (r boltRaw) withBucket(table Table, key string, act func(bucket *bolt.Bucket, key []byte) error) (err error) {
-	name, known := boltBuckets[table]
-	if !known {
-		return fmt.Errorf("no bucket for table %d", table)
-	}
-	file, err := bolt.Open(r.path, 0o600, &bolt.Options{Timeout: time.Second})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if table == Commands {
-		key += "/lock"
-	}
-	return file.Update(func(tx *bolt.Tx) error { return act(tx.Bucket([]byte(name)), []byte(key)) })
 }
 
 const stockRedisOpener = "stock-redis"

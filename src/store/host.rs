@@ -14,9 +14,15 @@
 //! | 7 pull_status | `{"key":R}` | `V` or `null` |
 //! | 8 swap_pull_status | `{"key":R,"expected":{"any":true} or {"value":V or null},"new":V or null}` | `{"swapped":true}` or `{"swapped":false,"value":V or null}` |
 //! | 9 ping | `{}` | anything |
+//! | 10 dump | `{}` | `[{"key":E,"value":T} or {"key":E,"unreadable":true},…]` |
+//! | 11 apply | `{"writes":[{"key":E,"value":T or null},…]}` | anything |
 //!
 //! K is `{"project":"repo/path/workspace/project"}` or `{"command":"apply"}`; F is `{"repo":…,"path":…,"workspace":…,"project":…}`;
 //! V is the stored JSON, verbatim. The host store keeps the invariants of [`crate::store`]; they cannot be checked from here.
+//!
+//! The last two read and write entries as they are, so that the store can mirror another one. What is stored may be no JSON, so
+//! a value crosses as T, a JSON string of its text; E is K or `{"status":"host::repo::num"}`. A host store that is no mirror
+//! need not have them.
 
 use std::ffi::c_void;
 
@@ -51,6 +57,10 @@ pub const OP_PULL_STATUS: u32 = 7;
 pub const OP_SWAP_PULL_STATUS: u32 = 8;
 /// Tell whether the store works.
 pub const OP_PING: u32 = 9;
+/// Read every entry, as it is.
+pub const OP_DUMP: u32 = 10;
+/// Set and delete entries, whatever was there, all or none.
+pub const OP_APPLY: u32 = 11;
 
 /// A host store as a C program passes it in.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +100,36 @@ unsafe impl Send for HostStore {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
 unsafe impl Sync for HostStore {}
+
+/// Names any entry of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKey {
+    /// A project's lock, by its key.
+    Project(String),
+    /// The global lock of a command, by the command's name.
+    Command(String),
+    /// A pull status, by its key.
+    Status(String),
+}
+
+/// An entry as [`HostStore::dump`] found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEntry {
+    /// Which entry.
+    pub key: EntryKey,
+    /// Its bytes, which may be no JSON; `None` if they are not even UTF-8.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A change for [`HostStore::apply`].
+#[derive(Clone, Copy, Debug)]
+pub struct HostWrite<'a> {
+    /// Which entry.
+    pub key: &'a EntryKey,
+    /// What to store there, UTF-8; `None` deletes.
+    pub value: Option<&'a [u8]>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -174,6 +214,34 @@ struct SwapOut<'a> {
     value: Option<&'a RawValue>,
 }
 
+#[derive(Deserialize)]
+struct EntryOut {
+    key: EntryKey,
+    value: Option<String>,
+    #[serde(default)]
+    unreadable: bool,
+}
+
+#[derive(Serialize)]
+struct ApplyIn<'a> {
+    writes: Vec<WriteJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct WriteJson<'a> {
+    key: &'a EntryKey,
+    value: Option<&'a str>,
+}
+
+impl<'a> WriteJson<'a> {
+    fn new(write: &HostWrite<'a>) -> Result<WriteJson<'a>> {
+        let value = write.value.map(std::str::from_utf8).transpose().map_err(|e| {
+            Error::new(Code::InvalidArgument, format!("the value for {:?} is not UTF-8, nothing was written: {e}", write.key))
+        })?;
+        Ok(WriteJson { key: write.key, value })
+    }
+}
+
 impl HostStore {
     /// Takes the callbacks over: `release` will be called, also when this fails.
     ///
@@ -191,6 +259,30 @@ impl HostStore {
             return Err(Error::new(Code::InvalidArgument, "the host store's call is null"));
         }
         Ok(store)
+    }
+
+    /// Every entry: project locks, command locks and pull statuses.
+    ///
+    /// Errors: `HostStore` also if the host store has no such operation.
+    pub fn dump(&self) -> Result<Vec<HostEntry>> {
+        let output = self.call(OP_DUMP, &serde_json::json!({}))?;
+        let entries = read::<Vec<EntryOut>>(OP_DUMP, &output)?.into_iter().map(|entry| match (entry.value, entry.unreadable) {
+            (Some(value), false) => Ok(HostEntry { key: entry.key, value: Some(value.into_bytes()) }),
+            (None, true) => Ok(HostEntry { key: entry.key, value: None }),
+            _ => Err(Error::new(
+                Code::Protocol,
+                format!("the host store's answer to op {OP_DUMP}: {:?} has not exactly one of value and unreadable", entry.key),
+            )),
+        });
+        entries.collect()
+    }
+
+    /// Sets and deletes entries in this order, whatever was there: all of them durably, or on an error of code `HostStore` none.
+    ///
+    /// Errors: `InvalidArgument` for a value that is not UTF-8; `HostStore` also if the host store has no such operation.
+    pub fn apply(&self, writes: &[HostWrite<'_>]) -> Result<()> {
+        let writes = writes.iter().map(WriteJson::new).collect::<Result<_>>()?;
+        self.call(OP_APPLY, &ApplyIn { writes }).map(drop)
     }
 
     #[allow(unsafe_code)]
@@ -309,5 +401,127 @@ impl Store for HostStore {
     fn close(&self) -> Result<()> {
         *self.closed.lock() = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::capi::buffer::atlock_buffer_assign;
+
+    /// A host store in Rust: only the operations that mirror, each a line of Rust behind the callbacks.
+    #[derive(Default)]
+    struct Fake {
+        entries: Mutex<BTreeMap<String, serde_json::Value>>,
+        /// When set, the answer to every call.
+        answer: Mutex<Option<&'static str>>,
+    }
+
+    impl Fake {
+        fn answer(&self, op: u32, input: &[u8]) -> std::result::Result<String, String> {
+            if let Some(answer) = *self.answer.lock() {
+                return Ok(answer.to_owned());
+            }
+            let mut entries = self.entries.lock();
+            match op {
+                OP_DUMP => {
+                    let entry = |(key, value): (&String, &serde_json::Value)| format!(r#"{{"key":{key},"value":{value}}}"#);
+                    Ok(format!("[{}]", entries.iter().map(entry).collect::<Vec<_>>().join(",")))
+                }
+                OP_APPLY => {
+                    let input: serde_json::Value = serde_json::from_slice(input).map_err(|e| e.to_string())?;
+                    for write in input["writes"].as_array().ok_or("no writes")? {
+                        match &write["value"] {
+                            serde_json::Value::Null => entries.remove(&write["key"].to_string()),
+                            value => entries.insert(write["key"].to_string(), value.clone()),
+                        };
+                    }
+                    Ok(String::new())
+                }
+                _ => Err(format!("op {op} is not here")),
+            }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    unsafe extern "C" fn call(
+        ctx: *mut c_void,
+        op: u32,
+        input: *const u8,
+        input_len: usize,
+        output: *mut Buffer,
+        error: *mut Buffer,
+    ) -> i32 {
+        // SAFETY: `ctx` is the fake of `store`, which outlives it; the rest is as HostStore::call passes it.
+        let (fake, input) = unsafe { (&*ctx.cast::<Fake>(), std::slice::from_raw_parts(input, input_len)) };
+        let (status, buffer, text) = match fake.answer(op, input) {
+            Ok(text) => (0, output, text),
+            Err(text) => (1, error, text),
+        };
+        // SAFETY: as above.
+        unsafe { atlock_buffer_assign(buffer, text.as_ptr(), text.len()) };
+        status
+    }
+
+    fn store(fake: &mut Fake) -> HostStore {
+        let ctx = std::ptr::from_mut(fake).cast();
+        HostStore::new(HostStoreCallbacks { abi_version: HOST_STORE_ABI_VERSION, ctx, call: Some(call), release: None })
+            .expect("opens")
+    }
+
+    #[test]
+    fn entries_cross_byte_for_byte() {
+        let mut fake = Fake::default();
+        let store = store(&mut fake);
+        let project = EntryKey::Project("acme/infra/a\"b\n/default/".to_owned());
+        let command = EntryKey::Command("apply".to_owned());
+        let status = EntryKey::Status("host::acme/infra::1".to_owned());
+        let values: [&[u8]; 3] = [b" {\"a\":\t1.50}\n", b"not JSON \"\\ \x00 \xf0\x9f\x94\x92", b""];
+        let writes: Vec<_> =
+            [&project, &command, &status].into_iter().zip(values).map(|(key, v)| HostWrite { key, value: Some(v) }).collect();
+        store.apply(&writes).expect("applies");
+        let mut found = store.dump().expect("dumps");
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        let wanted = writes.iter().map(|w| HostEntry { key: w.key.clone(), value: w.value.map(<[u8]>::to_vec) });
+        assert_eq!(found, wanted.collect::<Vec<_>>());
+
+        store.apply(&[HostWrite { key: &project, value: None }, HostWrite { key: &status, value: None }]).expect("applies");
+        assert_eq!(store.dump().expect("dumps"), [HostEntry { key: command, value: Some(values[1].to_vec()) }]);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_named_but_not_passed() {
+        let mut fake = Fake::default();
+        *fake.answer.get_mut() = Some(r#"[{"key":{"status":"h::r::1"},"unreadable":true}]"#);
+        let store = store(&mut fake);
+        let key = EntryKey::Status("h::r::1".to_owned());
+        assert_eq!(store.dump().expect("dumps"), [HostEntry { key: key.clone(), value: None }]);
+        let refused = store.apply(&[HostWrite { key: &key, value: Some(b"\xff") }]).expect_err("is refused");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_store_that_cannot_dump_is_told_apart_from_an_empty_one() {
+        let mut fake = Fake::default();
+        for answer in [
+            "",
+            "{}",
+            r#"[{"key":{"project":"k"}}]"#,
+            r#"[{"key":{"project":"k"},"value":null}]"#,
+            r#"[{"key":{"project":"k"},"value":{}}]"#,
+            r#"[{"key":{"project":"k"},"value":"","unreadable":true}]"#,
+            r#"[{"key":{"other":"k"},"value":""}]"#,
+        ] {
+            *fake.answer.get_mut() = Some(answer);
+            assert_eq!(store(&mut fake).dump().expect_err(answer).code(), Code::Protocol, "{answer}");
+        }
+        *fake.answer.get_mut() = None;
+        let store = store(&mut fake);
+        assert_eq!(store.call(OP_GET, &()).expect_err("is not here").code(), Code::HostStore);
+        store.close().expect("closes");
+        assert_eq!(store.dump().expect_err("is closed").code(), Code::Closed);
+        assert_eq!(store.apply(&[]).expect_err("is closed").code(), Code::Closed);
     }
 }

@@ -182,6 +182,41 @@ static void no_call_after_close(void) {
     CHECK(store.released == 1);
 }
 
+/* What one call of the mirroring operations answers. */
+static atlock_buffer called(const atlock_host_store *callbacks, uint32_t op, const char *input) {
+    atlock_buffer output = ATLOCK_BUFFER_INIT, failure = ATLOCK_BUFFER_INIT;
+    CHECK(callbacks->call(callbacks->ctx, op, TEXT(input), &output, &failure) == 0 && failure.data == NULL);
+    return output;
+}
+
+/* Strict mode does not call them, so the test does: what locks were taken is dumped, and what is applied is held. */
+static void a_mirror_dumps_and_applies(void) {
+    atlock *handle = open_host();
+    const atlock_host_store callbacks = {ATLOCK_HOST_STORE_ABI_VERSION, &store, memory_store_call, NULL};
+    atlock_buffer out = called(&callbacks, ATLOCK_OP_DUMP, "{}");
+    CHECK(equals(&out, "[]"));
+    atlock_buffer_free(&out);
+
+    SUCCEEDS(atlock_lock_command(handle, TEXT("apply"), TEXT("{\"x\":\"\\n\"}"), &out, error));
+    atlock_buffer_free(&out);
+    out = called(&callbacks, ATLOCK_OP_DUMP, "{}");
+    CHECK(equals(&out, "[{\"key\":{\"command\":\"apply\"},\"value\":\"{\\\"x\\\":\\\"\\\\n\\\"}\"}]"));
+    atlock_buffer_free(&out);
+
+    out = called(&callbacks, ATLOCK_OP_APPLY,
+                 "{\"writes\":[{\"key\":{\"command\":\"apply\"},\"value\":null},"
+                 "{\"key\":{\"command\":\"plan\"},\"value\":\"{\\\"y\\\":\\t[1,{}]}\"},"
+                 "{\"key\":{\"status\":\"h::r::1\"},\"value\":\"{\\\"s\\\":\\u00011}\"}]}");
+    atlock_buffer_free(&out);
+    ANSWERS("null", atlock_check_command_lock(handle, TEXT("apply"), out, error));
+    ANSWERS("{\"y\":\t[1,{}]}", atlock_check_command_lock(handle, TEXT("plan"), out, error));
+    out = called(&callbacks, ATLOCK_OP_DUMP, "{}");
+    CHECK(equals(&out, "[{\"key\":{\"status\":\"h::r::1\"},\"value\":\"{\\\"s\\\":\\u00011}\"},"
+                       "{\"key\":{\"command\":\"plan\"},\"value\":\"{\\\"y\\\":\\u0009[1,{}]}\"}]"));
+    atlock_buffer_free(&out);
+    atlock_free(handle);
+}
+
 int main(void) {
     every_operation();
     its_errors_pass_through();
@@ -189,5 +224,6 @@ int main(void) {
     a_failed_open_releases_once();
     an_unused_host_store_is_released();
     no_call_after_close();
+    a_mirror_dumps_and_applies();
     return finish("host_store");
 }

@@ -1,5 +1,5 @@
 /*
- * A host store: all nine operations over one list in memory. Keys and values stay the JSON text they came as.
+ * A host store: all eleven operations over one list in memory. Keys and values stay the JSON text they came as.
  */
 #ifndef MEMORY_STORE_H
 #define MEMORY_STORE_H
@@ -168,6 +168,41 @@ static inline void swap_pull_status(memory_store *store, slice input, text *answ
     append_text(answer, "{\"swapped\":true}");
 }
 
+/* A pull status's key is in the list as a plain text; the two operations that mirror wrap it. */
+static inline void dump(memory_store *store, text *answer) {
+    const char *separator = "[";
+    for (entry *one = store->entries; one != NULL; one = one->next) {
+        bool is_status = *one->key == '"';
+        char *quoted = malloc(6 * strlen(one->value) + 2);
+        CHECK(quoted != NULL);
+        append_text(answer, separator);
+        append_text(answer, is_status ? "{\"key\":{\"status\":" : "{\"key\":");
+        append_text(answer, one->key);
+        append_text(answer, is_status ? "},\"value\":" : ",\"value\":");
+        append(answer, (slice){quoted, json_quote(whole(one->value), quoted)});
+        append_text(answer, "}");
+        free(quoted);
+        separator = ",";
+    }
+    append_text(answer, *separator == '[' ? "[]" : "]");
+}
+
+static inline void apply(memory_store *store, slice input, text *answer) {
+    slice writes = member(input, "writes");
+    for (slice write = next_element(writes, (slice){NULL, 0}); write.start != NULL; write = next_element(writes, write)) {
+        slice key = member(write, "key"), status = member(key, "status"), value = member(write, "value");
+        if (status.start != NULL) key = status;
+        entry **at = find(store, key);
+        if (*at != NULL) erase(at);
+        if (is_text(value, "null")) continue;
+        char *plain = malloc(value.len);
+        CHECK(plain != NULL);
+        insert(store, key, (slice){plain, json_unquote(value, plain)});
+        free(plain);
+    }
+    append_text(answer, "{}");
+}
+
 static inline int32_t memory_store_call(void *ctx, uint32_t op, const uint8_t *input_bytes, size_t input_len,
                                         atlock_buffer *output, atlock_buffer *error) {
     memory_store *store = ctx;
@@ -187,6 +222,8 @@ static inline int32_t memory_store_call(void *ctx, uint32_t op, const uint8_t *i
             case ATLOCK_OP_RELEASE_BY_PULL: release_by_pull(store, input, &answer); break;
             case ATLOCK_OP_SWAP_PULL_STATUS: swap_pull_status(store, input, &answer); break;
             case ATLOCK_OP_PING: append_text(&answer, "{}"); break;
+            case ATLOCK_OP_DUMP: dump(store, &answer); break;
+            case ATLOCK_OP_APPLY: apply(store, input, &answer); break;
             default: failure = "an operation of a later version";
         }
     }

@@ -7,22 +7,12 @@ package capi
 /*
 #cgo CFLAGS: -I${SRCDIR}/../../../include -DATLOCK_NO_DEFAULT_INSTANCE
 #cgo LDFLAGS: ${SRCDIR}/../../../target/release/libatlock.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
-#cgo noescape atlock_try_lock
-#cgo noescape atlock_unlock
-#cgo noescape atlock_unlock_if_owned_by_pull
-#cgo noescape atlock_get_lock
-#cgo noescape atlock_list
-#cgo noescape atlock_unlock_by_pull
-#cgo noescape atlock_lock_command
-#cgo noescape atlock_unlock_command
-#cgo noescape atlock_check_command_lock
-#cgo noescape atlock_get_pull_status
-#cgo noescape atlock_swap_pull_status
 #include <atlock.h>
 */
 import "C"
 
 import (
+	"errors"
 	"runtime"
 	"unsafe"
 )
@@ -31,6 +21,7 @@ import (
 // fail with [Closed].
 type Handle struct {
 	handle *C.atlock
+	host   *guardedHost // nil without a host store
 }
 
 // LoadConfig reads a settings file and the environment and returns the settings as JSON. An empty path means no file.
@@ -44,11 +35,14 @@ func LoadConfig(path string) (Buffer, error) {
 
 // Open opens the stores that the settings, as JSON, name.
 func Open(config []byte) (*Handle, error) {
-	h := &Handle{}
-	err := check(func(failure *C.atlock_buffer) C.int32_t {
+	return open(nil, func(h *Handle, failure *C.atlock_buffer) C.int32_t {
 		return C.atlock_open(data(config), C.size_t(len(config)), nil, &h.handle, failure)
 	})
-	if err != nil {
+}
+
+func open(host *guardedHost, call func(h *Handle, failure *C.atlock_buffer) C.int32_t) (*Handle, error) {
+	h := &Handle{host: host}
+	if err := check(func(failure *C.atlock_buffer) C.int32_t { return call(h, failure) }); err != nil {
 		return nil, err
 	}
 	// The contract is Close; this returns the handle's memory once nobody can call it any more.
@@ -56,10 +50,14 @@ func Open(config []byte) (*Handle, error) {
 	return h, nil
 }
 
-// Close closes the stores. Closing again is harmless.
+// Close closes the stores, the host store too. Closing again is harmless.
 func (h *Handle) Close() error {
 	defer runtime.KeepAlive(h)
-	return check(func(failure *C.atlock_buffer) C.int32_t { return C.atlock_close(h.handle, failure) })
+	err := check(func(failure *C.atlock_buffer) C.int32_t { return C.atlock_close(h.handle, failure) })
+	if h.host != nil {
+		err = errors.Join(err, h.host.close())
+	}
+	return err
 }
 
 // TryLock takes a lock if it is free.

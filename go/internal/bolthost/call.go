@@ -1,0 +1,102 @@
+package bolthost
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/atlock/atlock/go/internal/capi"
+)
+
+// Call does one operation of docs/host-store.md.
+func (s *Store) Call(op uint32, input []byte) ([]byte, error) {
+	switch op {
+	case capi.OpGrant:
+		return call(s.db.Update, input, s.grant)
+	case capi.OpRelease:
+		return call(s.db.Update, input, releaseLock)
+	case capi.OpDiscard:
+		return call(s.db.Update, input, discard)
+	case capi.OpGet:
+		return call(s.db.View, input, get)
+	case capi.OpList:
+		return call(s.db.View, input, list)
+	case capi.OpReleaseByPull:
+		return call(s.db.Update, input, releaseByPull)
+	case capi.OpPullStatus:
+		return call(s.db.View, input, pullStatus)
+	case capi.OpSwapPullStatus:
+		return call(s.db.Update, input, swapPullStatus)
+	case capi.OpPing:
+		return call(s.db.View, input, ping)
+	case capi.OpDump:
+		return call(s.db.View, input, dump)
+	case capi.OpApply:
+		return call(s.db.Update, input, apply)
+	default:
+		return nil, fmt.Errorf("op %d is of a later version", op)
+	}
+}
+
+// call runs an operation in a transaction. What it returns must be its own memory, not BoltDB's.
+func call[In any](transaction func(func(*bolt.Tx) error) error, input []byte, operation func(*bolt.Tx, In) ([]byte, error)) ([]byte, error) {
+	var in In
+	if err := json.Unmarshal(input, &in); err != nil {
+		return nil, fmt.Errorf("the input: %w", err)
+	}
+	var output []byte
+	err := transaction(func(tx *bolt.Tx) (err error) {
+		output, err = operation(tx, in)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
+// key names an entry: one of its members is set.
+type key struct {
+	Project *string `json:"project,omitempty"`
+	Command *string `json:"command,omitempty"`
+	Status  *string `json:"status,omitempty"`
+}
+
+// entry is the place of a key in the file.
+type entry struct {
+	bucket *bolt.Bucket
+	key    []byte
+}
+
+func (k key) in(tx *bolt.Tx) (entry, error) {
+	switch {
+	case k.Project != nil:
+		return entry{tx.Bucket([]byte(locksBucket)), []byte(*k.Project)}, nil
+	case k.Command != nil:
+		return entry{tx.Bucket([]byte(commandsBucket)), []byte(*k.Command + commandSuffix)}, nil
+	case k.Status != nil:
+		return entry{tx.Bucket([]byte(pullsBucket)), []byte(*k.Status)}, nil
+	default:
+		return entry{}, errors.New("the key names no project, command or status")
+	}
+}
+
+func (k key) String() string {
+	switch {
+	case k.Project != nil:
+		return fmt.Sprintf("lock %q", *k.Project)
+	case k.Command != nil:
+		return fmt.Sprintf("command lock %q", *k.Command)
+	case k.Status != nil:
+		return fmt.Sprintf("pull status %q", *k.Status)
+	default:
+		return "no key"
+	}
+}
+
+// get is nil if there is nothing.
+func (e entry) get() []byte            { return e.bucket.Get(e.key) }
+func (e entry) put(value []byte) error { return e.bucket.Put(e.key, value) }
+func (e entry) delete() error          { return e.bucket.Delete(e.key) }

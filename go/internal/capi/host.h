@@ -1,0 +1,9 @@
+#ifndef ATLOCK_GO_HOST_H
+#define ATLOCK_GO_HOST_H
+
+#include <atlock.h>
+
+/* atlock_open over the Go host store that a runtime/cgo.Handle names. */
+int32_t atlock_go_open(const uint8_t *config, size_t config_len, uintptr_t host, atlock **out, atlock_buffer *error);
+
+#endif
