@@ -554,6 +554,18 @@ int32_t atlock_status(const struct atlock *handle, struct atlock_buffer *out, st
 int32_t atlock_health(const struct atlock *handle, struct atlock_buffer *out, struct atlock_buffer *error);
 
 /*
+ Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.
+
+ Its content type is `application/openmetrics-text; version=1.0.0; charset=utf-8`; it holds no secret and no name of a lock.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_metrics(const struct atlock *handle,
+                       struct atlock_buffer *out,
+                       struct atlock_buffer *error);
+
+/*
  Takes a project's lock if it is free.
 
  `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives

@@ -29,7 +29,7 @@ pub mod config;
 pub mod error;
 pub mod hybrid;
 pub mod key;
+pub mod metrics;
 pub mod model;
 pub mod service;
-pub mod stats;
 pub mod store;

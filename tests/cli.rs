@@ -77,6 +77,13 @@ fn version_and_status() {
 }
 
 #[test]
+fn metrics_are_a_text_for_prometheus() {
+    let (text, status) = told(prepared().path(), &["metrics"]);
+    assert!(status == 0 && text.ends_with("\n# EOF\n"), "{text}");
+    assert!(text.contains("\natlock_operations_total{operation=\"ping\",store=\"legacy\",result=\"ok\"} 1\n"), "{text}");
+}
+
+#[test]
 fn mistakes_are_named() {
     let folder = prepared();
     let error = |args: &[&str]| {

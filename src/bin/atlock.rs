@@ -35,6 +35,8 @@ enum Command {
     Version,
     /// Tells the mode, whether the store answers, and what endangers the locks
     Status,
+    /// Asks the store once and prints, for Prometheus, what that took and how it ended; a server's own counters are in its process
+    Metrics,
     /// Lists all project locks
     List,
     /// Shows one lock
@@ -101,6 +103,7 @@ fn command(service: &Service, cli: &Cli) -> Result<Outcome> {
     match &cli.command {
         Command::Version => Ok(version(cli.json)),
         Command::Status => status(service, cli.json),
+        Command::Metrics => Ok(metrics(service)),
         Command::List => Ok(listing(service.list()?, cli.json, true)),
         Command::UnlockPull { repo, number } => {
             let released = service.unlock_by_pull(repo, *number)?;
@@ -138,6 +141,12 @@ fn status(service: &Service, json: bool) -> Result<Outcome> {
         text += &format!("warning   {warning}\n");
     }
     Ok(Outcome { text: text.into_bytes(), found: true })
+}
+
+fn metrics(service: &Service) -> Outcome {
+    // A store that does not answer is counted, too.
+    let _ = service.ping();
+    Outcome { text: service.metrics().into_bytes(), found: true }
 }
 
 fn listing(listing: Listing, json: bool, found: bool) -> Outcome {

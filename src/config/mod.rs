@@ -206,13 +206,20 @@ pub enum Mode {
     Native,
 }
 
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Mode {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
             Mode::Strict => "strict",
             Mode::Hybrid => "hybrid",
             Mode::Native => "native",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

