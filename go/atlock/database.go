@@ -23,6 +23,7 @@ type database interface {
 	db.Database
 	Status() (Status, error)
 	Health() (Health, error)
+	Metrics() (string, error)
 }
 
 // Backend is the interface of Atlantis's locking package in v0.36 and older.
