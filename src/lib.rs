@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+pub mod audit;
 pub mod capi;
 pub mod clock;
 pub mod config;

@@ -69,6 +69,13 @@ const OPERATIONS: [(Operation, &str); 12] = [
     (Operation::Ping, "ping"),
 ];
 
+impl Operation {
+    /// Its name, as in the label `operation`.
+    pub fn name(self) -> &'static str {
+        OPERATIONS[self as usize].1
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::audit::{AuditLog, Kind, Trail};
 use crate::clock::{AnsweredBy, Call, Calls, Clock};
 use crate::config::{Config, Mode};
 use crate::error::{Code, Error, Result};
@@ -34,6 +35,8 @@ pub struct Service {
     router: Router,
     calls: Calls,
     metrics: Metrics,
+    instance: String,
+    audit: Option<Arc<AuditLog>>,
     enhanced_enabled: bool,
     closed: AtomicBool,
 }
@@ -98,10 +101,16 @@ impl Service {
     /// `host` is the legacy store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
     pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
         let calls = Calls::new(Arc::clone(&clock))?;
-        let router = Router::open(config, host, &calls.instance(), clock)?;
+        let instance = calls.instance();
+        let audit = &config.locking.audit;
+        let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
+        let router = Router::open(config, host, &instance, clock)?;
         let enhanced_enabled = config.locking.enhanced.enabled;
-        let metrics = Metrics::new(router.mode());
-        Ok(Service { router, calls, metrics, enhanced_enabled, closed: AtomicBool::new(false) })
+        let mut metrics = Metrics::new(router.mode());
+        if let Some(audit) = &audit {
+            metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
+        }
+        Ok(Service { router, calls, metrics, instance, audit, enhanced_enabled, closed: AtomicBool::new(false) })
     }
 
     /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
@@ -118,11 +127,13 @@ impl Service {
             let key = parsed.fields().key();
             limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
             let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
-            let granted = store.grant(&grant, call)?;
-            if let (Granted::Held { value }, false) = (&granted, store.has_checked_values()) {
-                ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
-            }
-            Ok(granted)
+            let granted = store.grant(&grant, call).and_then(|granted| {
+                if let (Granted::Held { value }, false) = (&granted, store.has_checked_values()) {
+                    ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
+                }
+                Ok(granted)
+            });
+            self.audited(Operation::TryLock, call, granted, |trail, granted| trail.grant(&grant, granted))
         })
     }
 
@@ -133,7 +144,7 @@ impl Service {
         self.run(Operation::Unlock, |store, call| {
             let target = TargetJson::parse(target)?;
             let target = target.target()?;
-            store.release(&Release::of(&target), call)
+            self.release(Operation::Unlock, &Release::of(&target), store, call)
         })
     }
 
@@ -143,7 +154,7 @@ impl Service {
         self.run(Operation::Unlock, |store, call| {
             let target = TargetJson::parse(target)?;
             let target = target.exact_target()?;
-            store.release(&Release::of(&target).only_if_held_by(num), call)
+            self.release(Operation::Unlock, &Release::of(&target).only_if_held_by(num), store, call)
         })
     }
 
@@ -171,7 +182,9 @@ impl Service {
         self.run(Operation::Discard, |store, call| {
             let target = TargetJson::parse(target)?;
             let target = target.target()?;
-            store.discard(LockKey::Project(target.key()), call)
+            let key = LockKey::Project(target.key());
+            let discarded = store.discard(key, call);
+            self.audited(Operation::Discard, call, discarded, |trail, discarded| trail.removal(Kind::Discard, key, discarded))
         })
     }
 
@@ -184,7 +197,9 @@ impl Service {
     pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
         self.run(Operation::UnlockByPull, |store, call| {
             limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
-            store.release_by_pull(PullRef { repo, num }, call)
+            let pull = PullRef { repo, num };
+            let released = store.release_by_pull(pull, call);
+            self.audited(Operation::UnlockByPull, call, released, |trail, released| trail.releases(pull, released))
         })
     }
 
@@ -194,11 +209,14 @@ impl Service {
             limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
             let key = command_key(name)?;
             check_json(lock)?;
-            let granted = store.grant(&Grant { key, pull: None, value: lock }, call)?;
-            if let Granted::Held { value } = &granted {
-                check_json(value).map_err(|e| unreadable(&key, &e))?;
-            }
-            Ok(granted)
+            let grant = Grant { key, pull: None, value: lock };
+            let granted = store.grant(&grant, call).and_then(|granted| {
+                if let Granted::Held { value } = &granted {
+                    check_json(value).map_err(|e| unreadable(&key, &e))?;
+                }
+                Ok(granted)
+            });
+            self.audited(Operation::LockCommand, call, granted, |trail, granted| trail.grant(&grant, granted))
         })
     }
 
@@ -206,7 +224,7 @@ impl Service {
     pub fn unlock_command(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.run(Operation::UnlockCommand, |store, call| {
             let release = Release { key: command_key(name)?, fields: None, pull_num: None };
-            store.release(&release, call)
+            self.release(Operation::UnlockCommand, &release, store, call)
         })
     }
 
@@ -249,13 +267,15 @@ impl Service {
 
     /// Mode, counters, warnings. Asks no store.
     pub fn status(&self) -> Status {
+        let mut warnings = self.router.store().warnings();
+        warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         Status {
             version: env!("CARGO_PKG_VERSION"),
             mode: self.router.mode().to_string(),
             enhanced_enabled: self.enhanced_enabled,
-            instance: self.calls.instance(),
+            instance: self.instance.clone(),
             counters: self.metrics.snapshot(),
-            warnings: self.router.store().warnings(),
+            warnings,
         }
     }
 
@@ -289,6 +309,11 @@ impl Service {
         self.router.store().close()
     }
 
+    fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
+        let released = store.release(release, call);
+        self.audited(operation, call, released, |trail, released| trail.removal(Kind::Release, release.key, released))
+    }
+
     fn granting(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<Granted>) -> Result<Granted> {
         self.counted(operation, |granted| matches!(granted, Granted::Held { .. }), body)
     }
@@ -315,6 +340,20 @@ impl Service {
             Err(e) => Ending::Error(e.code()),
         };
         self.metrics.count(operation, self.answered_by(&call), ending, start.elapsed());
+        answer
+    }
+
+    /// Records how a change ended, if there is an audit trail.
+    fn audited<T>(
+        &self,
+        operation: Operation,
+        call: &Call,
+        answer: Result<T>,
+        record: impl FnOnce(&Trail<'_>, &Result<T>),
+    ) -> Result<T> {
+        if let Some(log) = &self.audit {
+            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance }, &answer);
+        }
         answer
     }
 

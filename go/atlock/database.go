@@ -64,7 +64,12 @@ func Open(config Config, opts ...Option) (*Database, error) {
 		option(&o)
 	}
 	if config.strictOnBoltDB() && o.legacy != nil {
-		return &Database{newDirect(o.legacy)}, nil
+		var warnings []string
+		if config.Locking.Audit.File != "" {
+			warnings = append(warnings, "locking.audit is not written in strict mode on Atlantis's own store, which is called directly")
+			o.logger.Warn(warnings[0])
+		}
+		return &Database{newDirect(o.legacy, warnings)}, nil
 	}
 	settings, err := json.Marshal(config)
 	if err != nil {

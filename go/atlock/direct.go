@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -19,10 +20,11 @@ type direct struct {
 	open     sync.RWMutex // held for reading by each call
 	closed   bool
 	counters counters
+	warnings []string
 }
 
-func newDirect(legacy db.Database) *direct {
-	return &direct{legacy: legacy}
+func newDirect(legacy db.Database, warnings []string) *direct {
+	return &direct{legacy: legacy, warnings: append([]string{}, warnings...)}
 }
 
 var errClosed = &Error{Code: capi.Closed, Message: "the locking layer is closed: open it again to use it"}
@@ -126,7 +128,7 @@ func (d *direct) Status() (Status, error) {
 		Mode:      "strict",
 		LegacyOps: d.counters.total(done) + d.counters.total(refused) + d.counters.total(failed),
 		Errors:    d.counters.total(failed),
-		Warnings:  []string{},
+		Warnings:  slices.Clone(d.warnings),
 	}, nil
 }
 

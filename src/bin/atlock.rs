@@ -89,10 +89,14 @@ fn run(cli: &Cli) -> Result<Outcome> {
     if let Command::Version = cli.command {
         return Ok(version(cli.json));
     }
-    let config = match &cli.config {
+    let mut config = match &cli.config {
         Some(path) => Config::load(path)?,
         None => Config::without_file()?,
     };
+    if !matches!(cli.command, Command::Unlock { .. } | Command::UnlockPull { .. } | Command::Discard { .. }) {
+        // Looking leaves no trace, and must not begin the server's audit trail as another user.
+        config.locking.audit.file = None;
+    }
     let service = Service::open(&config, None, Arc::new(SystemClock))?;
     let outcome = command(&service, cli)?;
     service.close()?;
