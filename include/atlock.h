@@ -258,6 +258,17 @@
 #define ATLOCK_OP_APPLY 11
 
 /*
+ How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
+ A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
+ */
+#define MOST_SUPERSEDED 32
+
+/*
+ How many released keys are remembered when the store is asked to forget.
+ */
+#define MOST_RELEASED 20000
+
+/*
  The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
  others work.
  */
@@ -562,6 +573,18 @@ int32_t atlock_status(const struct atlock *handle, struct atlock_buffer *out, st
  See the rules at the top of `atlock.h`.
  */
 int32_t atlock_health(const struct atlock *handle, struct atlock_buffer *out, struct atlock_buffer *error);
+
+/*
+ Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.
+
+ Its content type is `application/openmetrics-text; version=1.0.0; charset=utf-8`; it holds no secret and no name of a lock.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_metrics(const struct atlock *handle,
+                       struct atlock_buffer *out,
+                       struct atlock_buffer *error);
 
 /*
  Takes a project's lock if it is free.

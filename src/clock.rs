@@ -80,6 +80,17 @@ pub enum AnsweredBy {
     Fallback,
 }
 
+impl AnsweredBy {
+    /// `legacy`, `enhanced` or `fallback`.
+    pub fn name(self) -> &'static str {
+        match self {
+            AnsweredBy::Legacy => "legacy",
+            AnsweredBy::Enhanced => "enhanced",
+            AnsweredBy::Fallback => "fallback",
+        }
+    }
+}
+
 /// Makes [`Call`]s: unique request ids, deadlines from the clock. Safe from any thread.
 #[derive(Debug)]
 pub struct Calls {

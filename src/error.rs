@@ -59,6 +59,38 @@ pub enum Code {
     Degraded = 24,
 }
 
+impl Code {
+    /// Its name in metrics and in the audit trail. Stable, as its number.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::InvalidArgument => "invalid_argument",
+            Code::InvalidJson => "invalid_json",
+            Code::TooLarge => "too_large",
+            Code::InvalidConfig => "invalid_config",
+            Code::Unsupported => "unsupported",
+            Code::Closed => "closed",
+            Code::StoreBusy => "store_busy",
+            Code::StoreNotWritable => "store_not_writable",
+            Code::StoreNewerFormat => "store_newer_format",
+            Code::StoreDamaged => "store_damaged",
+            Code::StoreFailed => "store_failed",
+            Code::EntryUnreadable => "entry_unreadable",
+            Code::Unreachable => "unreachable",
+            Code::Authentication => "authentication",
+            Code::Permission => "permission",
+            Code::Tls => "tls",
+            Code::ReadOnly => "read_only",
+            Code::Timeout => "timeout",
+            Code::OutcomeUnknown => "outcome_unknown",
+            Code::NotReplicated => "not_replicated",
+            Code::Protocol => "protocol",
+            Code::HostStore => "host_store",
+            Code::Internal => "internal",
+            Code::Degraded => "degraded",
+        }
+    }
+}
+
 /// A failure: its [`Code`] and a text for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {

@@ -23,13 +23,14 @@
 //! # }
 //! ```
 
+pub mod audit;
 pub mod capi;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod hybrid;
 pub mod key;
+pub mod metrics;
 pub mod model;
 pub mod service;
-pub mod stats;
 pub mod store;

@@ -5,18 +5,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::clock::{Call, Calls, Clock};
+use crate::audit::{AuditLog, Kind, Trail};
+use crate::clock::{AnsweredBy, Call, Calls, Clock};
 use crate::config::{Config, Mode};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::Router;
+use crate::hybrid::report::{Report, StoreHealth};
 use crate::key::{Fields, Target};
+use crate::metrics::{Ending, Metrics, Operation, Snapshot};
 use crate::model::{ProjectLock, PullRef, parse_json};
-use crate::stats::{Snapshot, Stats};
 use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
@@ -33,17 +35,19 @@ pub const MAX_KEY_BYTES: usize = 16 << 10;
 pub struct Service {
     router: Router,
     calls: Calls,
-    stats: Stats,
+    metrics: Metrics,
+    instance: String,
+    audit: Option<Arc<AuditLog>>,
     enhanced_enabled: bool,
     closed: AtomicBool,
 }
 
 /// What an operator sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// Version of the library.
     pub version: &'static str,
-    /// `strict` or `native`.
+    /// `strict`, `hybrid` or `native`.
     pub mode: String,
     /// Whether the enhanced store is enabled.
     pub enhanced_enabled: bool,
@@ -52,22 +56,28 @@ pub struct Status {
     /// The counters.
     #[serde(flatten)]
     pub counters: Snapshot,
+    /// Whether the local store decides in Redis's place.
+    pub fallback_active: bool,
+    /// The state of hybrid mode.
+    #[serde(flatten)]
+    pub hybrid: Option<Report>,
     /// Conditions that endanger a promise; empty when all is well.
     pub warnings: Vec<String>,
 }
 
-/// Whether the store that decides answers.
+/// Whether the stores of the mode answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Health {
-    /// `healthy` or `unhealthy`.
+    /// `healthy`; `degraded` if locks are granted, but not as they should be; `unhealthy` if none can be granted.
     pub overall: &'static str,
-    /// Which store it is: `legacy` or `enhanced`.
-    pub store: &'static str,
-    /// How long it took to answer, in milliseconds.
-    pub response_time_ms: f64,
-    /// What is wrong, when it is not healthy.
+    /// Redis; absent in strict mode.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub enhanced: Option<StoreHealth>,
+    /// The legacy store; absent in native mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<StoreHealth>,
+    /// The breaker: `closed`, `open` or `half-open`; `disabled` in strict and native mode, which have none.
+    pub circuit_state: String,
 }
 
 /// The JSON by which a caller names a lock: any JSON object with a lock's `Project` and `Workspace` (a whole lock too), or
@@ -98,9 +108,16 @@ impl Service {
     /// `host` is the legacy store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
     pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
         let calls = Calls::new(Arc::clone(&clock))?;
-        let router = Router::open(config, host, &calls.instance(), clock)?;
+        let instance = calls.instance();
+        let audit = &config.locking.audit;
+        let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
+        let router = Router::open(config, host, &instance, clock)?;
         let enhanced_enabled = config.locking.enhanced.enabled;
-        Ok(Service { router, calls, stats: Stats::default(), enhanced_enabled, closed: AtomicBool::new(false) })
+        let mut metrics = Metrics::new(router.mode());
+        if let Some(audit) = &audit {
+            metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
+        }
+        Ok(Service { router, calls, metrics, instance, audit, enhanced_enabled, closed: AtomicBool::new(false) })
     }
 
     /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
@@ -111,33 +128,41 @@ impl Service {
     /// Errors: `InvalidJson`, `TooLarge`; `EntryUnreadable` if what holds the key is not a lock (the key stays taken);
     /// `OutcomeUnknown` if the lock may have been taken; those of the store.
     pub fn try_lock(&self, lock: &[u8]) -> Result<Granted> {
-        limit("a lock", lock.len(), MAX_LOCK_BYTES)?;
-        let parsed = ProjectLock::parse(lock)?;
-        let key = parsed.fields().key();
-        limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
-        let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
-        let granted = self.run(|store, call| store.grant(&grant, call))?;
-        if let (Granted::Held { value }, false) = (&granted, self.router.store().has_checked_values()) {
-            ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
-        }
-        Ok(granted)
+        self.granting(Operation::TryLock, |store, call| {
+            limit("a lock", lock.len(), MAX_LOCK_BYTES)?;
+            let parsed = ProjectLock::parse(lock)?;
+            let key = parsed.fields().key();
+            limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
+            let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
+            let granted = store.grant(&grant, call).and_then(|granted| {
+                if let (Granted::Held { value }, false) = (&granted, store.has_checked_values()) {
+                    ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
+                }
+                Ok(granted)
+            });
+            self.audited(Operation::TryLock, call, granted, |trail, granted| trail.grant(&grant, granted))
+        })
     }
 
     /// Releases the lock named by `target` (JSON, see [`Service::get_lock`]) and returns it; `None` if there is none.
     ///
     /// Errors: `InvalidJson`; `EntryUnreadable` if what holds the key is not a lock (it stays); those of the store.
     pub fn unlock(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
-        let target = TargetJson::parse(target)?;
-        let target = target.target()?;
-        self.run(|store, call| store.release(&Release::of(&target), call))
+        self.run(Operation::Unlock, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.target()?;
+            self.release(Operation::Unlock, &Release::of(&target), store, call)
+        })
     }
 
     /// The same as [`Service::unlock`], but only if pull `num` holds the lock, and the lock has exactly the fields named: Atlantis
     /// calls this with a project that it knows, never with one that it guessed from a key. `None` otherwise.
     pub fn unlock_if_owned_by_pull(&self, target: &[u8], num: i64) -> Result<Option<Vec<u8>>> {
-        let target = TargetJson::parse(target)?;
-        let target = target.exact_target()?;
-        self.run(|store, call| store.release(&Release::of(&target).only_if_held_by(num), call))
+        self.run(Operation::Unlock, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.exact_target()?;
+            self.release(Operation::Unlock, &Release::of(&target).only_if_held_by(num), store, call)
+        })
     }
 
     /// The lock named by `target`, or `None`.
@@ -145,107 +170,152 @@ impl Service {
     /// `target` is JSON: an object with the fields `Project` and `Workspace` of a lock, or `{"Key": "repo/path/workspace/project"}`.
     /// Errors: `InvalidJson`; `EntryUnreadable` if what holds the key is not a lock; those of the store.
     pub fn get_lock(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
-        let target = TargetJson::parse(target)?;
-        let target = target.target()?;
-        let key = LockKey::Project(target.key());
-        let Some(value) = self.run(|store, call| store.get(key, call))? else { return Ok(None) };
-        if target.guard().is_none() && self.router.store().has_checked_values() {
-            return Ok(Some(value));
-        }
-        let lock = ProjectLock::parse(&value).map_err(|e| unreadable(&key, &e))?;
-        let admitted = target.admits(lock.fields());
-        Ok(admitted.then_some(value))
+        self.run(Operation::GetLock, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.target()?;
+            let key = LockKey::Project(target.key());
+            let Some(value) = store.get(key, call)? else { return Ok(None) };
+            if target.guard().is_none() && store.has_checked_values() {
+                return Ok(Some(value));
+            }
+            let lock = ProjectLock::parse(&value).map_err(|e| unreadable(&key, &e))?;
+            let admitted = target.admits(lock.fields());
+            Ok(admitted.then_some(value))
+        })
     }
 
     /// Removes whatever is stored at the key of `target`, readable or not, and returns it: an operator's last resort.
     pub fn discard(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
-        let target = TargetJson::parse(target)?;
-        let target = target.target()?;
-        self.run(|store, call| store.discard(LockKey::Project(target.key()), call))
+        self.run(Operation::Discard, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.target()?;
+            let key = LockKey::Project(target.key());
+            let discarded = store.discard(key, call);
+            self.audited(Operation::Discard, call, discarded, |trail, discarded| trail.removal(Kind::Discard, key, discarded))
+        })
     }
 
     /// All project locks, and beside them the entries that cannot be read.
     pub fn list(&self) -> Result<Listing> {
-        self.run(|store, call| store.list(call))
+        self.run(Operation::List, |store, call| store.list(call))
     }
 
     /// Releases every lock that pull `num` of exactly this repository holds, and returns them.
     pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
-        limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
-        self.run(|store, call| store.release_by_pull(PullRef { repo, num }, call))
+        self.run(Operation::UnlockByPull, |store, call| {
+            limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
+            let pull = PullRef { repo, num };
+            let released = store.release_by_pull(pull, call);
+            self.audited(Operation::UnlockByPull, call, released, |trail, released| trail.releases(pull, released))
+        })
     }
 
     /// Takes the global lock of a command; `lock` is a `command.Lock` in JSON.
     pub fn lock_command(&self, name: &str, lock: &[u8]) -> Result<Granted> {
-        limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
-        let key = command_key(name)?;
-        check_json(lock)?;
-        let granted = self.run(|store, call| store.grant(&Grant { key, pull: None, value: lock }, call))?;
-        if let Granted::Held { value } = &granted {
-            check_json(value).map_err(|e| unreadable(&key, &e))?;
-        }
-        Ok(granted)
+        self.granting(Operation::LockCommand, |store, call| {
+            limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
+            let key = command_key(name)?;
+            check_json(lock)?;
+            let grant = Grant { key, pull: None, value: lock };
+            let granted = store.grant(&grant, call).and_then(|granted| {
+                if let Granted::Held { value } = &granted {
+                    check_json(value).map_err(|e| unreadable(&key, &e))?;
+                }
+                Ok(granted)
+            });
+            self.audited(Operation::LockCommand, call, granted, |trail, granted| trail.grant(&grant, granted))
+        })
     }
 
     /// Releases the global lock of a command and returns it; `None` if there is none.
     pub fn unlock_command(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let release = Release { key: command_key(name)?, fields: None, pull_num: None };
-        self.run(|store, call| store.release(&release, call))
+        self.run(Operation::UnlockCommand, |store, call| {
+            let release = Release { key: command_key(name)?, fields: None, pull_num: None };
+            self.release(Operation::UnlockCommand, &release, store, call)
+        })
     }
 
     /// The global lock of a command, or `None`.
     pub fn check_command_lock(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let key = command_key(name)?;
-        let value = self.run(|store, call| store.get(key, call))?;
-        if let Some(value) = &value {
-            check_json(value).map_err(|e| unreadable(&key, &e))?;
-        }
-        Ok(value)
+        self.run(Operation::CheckCommandLock, |store, call| {
+            let key = command_key(name)?;
+            let value = store.get(key, call)?;
+            if let Some(value) = &value {
+                check_json(value).map_err(|e| unreadable(&key, &e))?;
+            }
+            Ok(value)
+        })
     }
 
     /// The pull status at `key` (`{hostname}::{repo}::{num}`), byte for byte and unchecked, or `None`.
     pub fn pull_status(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
-        self.run(|store, call| store.pull_status(key, call))
+        self.run(Operation::PullStatus, |store, call| {
+            limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
+            store.pull_status(key, call)
+        })
     }
 
     /// Replaces (`None`: deletes) the pull status at `key` if it is as expected; otherwise says what is there.
     pub fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>) -> Result<Swap> {
-        limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
-        if let Some(new) = new {
-            limit("a pull status", new.len(), MAX_PULL_STATUS_BYTES)?;
-            check_json(new)?;
-        }
-        self.run(|store, call| store.swap_pull_status(key, expected, new, call))
+        self.run(Operation::SwapPullStatus, |store, call| {
+            limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
+            if let Some(new) = new {
+                limit("a pull status", new.len(), MAX_PULL_STATUS_BYTES)?;
+                check_json(new)?;
+            }
+            store.swap_pull_status(key, expected, new, call)
+        })
     }
 
     /// Whether the store that decides answers and could be written.
     pub fn ping(&self) -> Result<()> {
-        self.run(|store, call| store.ping(call))
+        self.run(Operation::Ping, |store, call| store.ping(call))
     }
 
     /// Mode, counters, warnings. Asks no store.
     pub fn status(&self) -> Status {
+        let mut warnings = self.router.store().warnings();
+        warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
+        let hybrid = self.router.report();
         Status {
             version: env!("CARGO_PKG_VERSION"),
+            fallback_active: hybrid.as_ref().is_some_and(|report| report.fallback_active),
+            hybrid,
             mode: self.router.mode().to_string(),
             enhanced_enabled: self.enhanced_enabled,
-            instance: self.calls.instance(),
-            counters: self.stats.snapshot(),
-            warnings: self.router.store().warnings(),
+            instance: self.instance.clone(),
+            counters: self.metrics.snapshot(),
+            warnings,
         }
     }
 
-    /// Asks the store, and tells how it answered.
+    /// Counters and latencies since the start, as OpenMetrics text of the content type [`metrics::CONTENT_TYPE`]. Asks no store.
+    ///
+    /// Calls after [`Service::close`] are not counted; input that was refused before any store was asked is, with the store
+    /// that decides.
+    ///
+    /// [`metrics::CONTENT_TYPE`]: crate::metrics::CONTENT_TYPE
+    pub fn metrics(&self) -> String {
+        self.metrics.text() + &self.router.metrics() + "# EOF\n"
+    }
+
+    /// Whether the stores answer. In hybrid mode it is what the last probe of each saw; in the others it asks the store.
     pub fn health(&self) -> Health {
+        if let Some(report) = self.router.report() {
+            let overall = match (report.fallback_active, report.armed, report.enhanced.healthy, report.legacy.healthy) {
+                (false, _, true, true) => "healthy",
+                (false, ..) | (true, true, _, true) => "degraded",
+                (true, ..) => "unhealthy",
+            };
+            let (enhanced, legacy) = (Some(report.enhanced), Some(report.legacy));
+            return Health { overall, enhanced, legacy, circuit_state: report.circuit_state };
+        }
         let start = Instant::now();
         let answer = self.ping();
-        Health {
-            overall: if answer.is_ok() { "healthy" } else { "unhealthy" },
-            store: if self.router.mode() == Mode::Native { "enhanced" } else { "legacy" },
-            response_time_ms: start.elapsed().as_secs_f64() * 1e3,
-            error: answer.err().map(|e| e.message().to_owned()),
-        }
+        let health = StoreHealth::of(&answer, start.elapsed());
+        let overall = if health.healthy { "healthy" } else { "unhealthy" };
+        let (enhanced, legacy) = if self.router.mode() == Mode::Native { (Some(health), None) } else { (None, Some(health)) };
+        Health { overall, enhanced, legacy, circuit_state: "disabled".to_owned() }
     }
 
     /// Stops everything. Calls under way end; later ones answer with an error of code `Closed`. Closing twice is harmless.
@@ -256,17 +326,58 @@ impl Service {
         self.router.close()
     }
 
-    fn run<T>(&self, operation: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+    fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
+        let released = store.release(release, call);
+        self.audited(operation, call, released, |trail, released| trail.removal(Kind::Release, release.key, released))
+    }
+
+    fn granting(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<Granted>) -> Result<Granted> {
+        self.counted(operation, |granted| matches!(granted, Granted::Held { .. }), body)
+    }
+
+    fn run<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+        self.counted(operation, |_| false, body)
+    }
+
+    fn counted<T>(
+        &self,
+        operation: Operation,
+        refused: impl FnOnce(&T) -> bool,
+        body: impl FnOnce(&dyn Store, &Call) -> Result<T>,
+    ) -> Result<T> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(Code::Closed, "the locking layer is closed: open it again to use it"));
         }
-        let answer = operation(self.router.store(), &self.calls.within(self.timeout()));
-        self.stats.count(self.router.mode() == Mode::Native, answer.is_err());
+        let start = Instant::now();
+        let call = self.calls.within(self.router.timeout());
+        let answer = body(self.router.store(), &call);
+        let ending = match &answer {
+            Ok(answer) if refused(answer) => Ending::Refused,
+            Ok(_) => Ending::Ok,
+            Err(e) => Ending::Error(e.code()),
+        };
+        self.metrics.count(operation, self.answered_by(&call), ending, start.elapsed());
         answer
     }
 
-    fn timeout(&self) -> Duration {
-        self.router.timeout()
+    /// Records how a change ended, if there is an audit trail.
+    fn audited<T>(
+        &self,
+        operation: Operation,
+        call: &Call,
+        answer: Result<T>,
+        record: impl FnOnce(&Trail<'_>, &Result<T>),
+    ) -> Result<T> {
+        if let Some(log) = &self.audit {
+            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance }, &answer);
+        }
+        answer
+    }
+
+    /// Who answered a call: the store that decides, unless the call says otherwise.
+    fn answered_by(&self, call: &Call) -> AnsweredBy {
+        let decides = if self.router.mode() == Mode::Strict { AnsweredBy::Legacy } else { AnsweredBy::Enhanced };
+        call.answered_by().unwrap_or(decides)
     }
 }
 

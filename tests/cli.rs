@@ -77,6 +77,29 @@ fn version_and_status() {
 }
 
 #[test]
+fn metrics_are_a_text_for_prometheus() {
+    let (text, status) = told(prepared().path(), &["metrics"]);
+    assert!(status == 0 && text.ends_with("\n# EOF\n"), "{text}");
+    assert!(text.contains("\natlock_operations_total{operation=\"ping\",store=\"legacy\",result=\"ok\"} 1\n"), "{text}");
+}
+
+/// An operator who only looks may be another user than the server: the file would be theirs.
+#[test]
+fn changes_are_audited_and_looks_are_not() {
+    let folder = prepared();
+    let (settings, audit) = (folder.path().join("locking.yaml"), folder.path().join("audit"));
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, text.replace("{backend", &format!("{{audit: {{file: {audit:?}}}, backend"))).unwrap();
+    for look in [&["status"][..], &["metrics"], &["list"], &["get", "acme/infra/a/default/"]] {
+        assert_eq!(told(folder.path(), look).1, 0);
+    }
+    assert!(!audit.exists());
+    assert_eq!(told(folder.path(), &["unlock", "acme/infra/a/default/"]).1, 0);
+    let line = std::fs::read_to_string(&audit).unwrap();
+    assert!(line.contains(r#""kind":"release""#) && line.lines().count() == 1 && !line.contains(SECRET), "{line}");
+}
+
+#[test]
 fn mistakes_are_named() {
     let folder = prepared();
     let error = |args: &[&str]| {

@@ -26,6 +26,7 @@ fn a_whole_file_is_read() {
 locking:
   backend: sled
   data_dir: /var/lib/atlantis/locks
+  audit: {file: /var/log/atlantis/locks.jsonl, max_bytes: 1048576, keep: 2}
   enhanced:
     enabled: true
     backend: redis
@@ -75,6 +76,8 @@ fn wrong_values_name_the_place() {
         ("locking:\n  timeout: fast\n", "locking.yaml:2"),
         ("locking: {timeout: 0s}", "locking.timeout is 0ns"),
         ("locking: {timeout: 31s}", "at most 30s"),
+        ("locking: {audit: {max_bytes: 100}}", "locking.audit.max_bytes must be at least 4096"),
+        ("locking: {audit: {keep: 0}}", "locking.audit.keep must be 1 to 100"),
         ("locking: {backend: sled}", "locking.data_dir is missing"),
         ("locking: [", "locking.yaml"),
         (

@@ -19,7 +19,15 @@ type Locking struct {
 	Backend  string   `json:"backend,omitempty"`  // legacy store: boltdb (the default) or sled
 	DataDir  string   `json:"data_dir,omitempty"` // folder of the embedded store, for sled
 	Timeout  Duration `json:"timeout,omitzero"`   // deadline of an operation on the embedded store
+	Audit    Audit    `json:"audit,omitzero"`     // where changes to locks are recorded
 	Enhanced Enhanced `json:"enhanced,omitzero"`  // the shared store
+}
+
+// Audit is the block `locking.audit`.
+type Audit struct {
+	File     string `json:"file,omitempty"`      // empty: no audit trail
+	MaxBytes int64  `json:"max_bytes,omitempty"` // size at which the file is moved to .1 and a new one begun
+	Keep     int    `json:"keep,omitempty"`      // how many moved files are kept
 }
 
 // Enhanced is the block `locking.enhanced`.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,7 @@ func TestConfigHasTheLibrarysKeys(t *testing.T) {
 	full := loaded
 	full.Locking.DataDir = t.TempDir()
 	full.Locking.Backend = "sled"
+	full.Locking.Audit = atlock.Audit{File: filepath.Join(t.TempDir(), "audit"), MaxBytes: 1 << 20, Keep: 2}
 	full.Locking.Enhanced.Redis = atlock.Redis{
 		Address: "a:1", Addresses: []string{"a:1"}, ClusterMode: true, Username: "u", Password: "p", PasswordFile: "f", DB: 1,
 		TLS:             atlock.TLS{Enabled: true, CAFile: "a", CertFile: "b", KeyFile: "c"},
@@ -171,6 +173,28 @@ func TestStatusAndHealth(t *testing.T) {
 				t.Errorf("after Close: List gave %v", err)
 			}
 		})
+	}
+}
+
+// Atlantis's own store is called directly, so that nothing can be recorded: an operator must know.
+func TestAuditOfAtlantisOwnStore(t *testing.T) {
+	legacy, err := boltdb.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	config := atlock.Config{Locking: atlock.Locking{Audit: atlock.Audit{File: filepath.Join(t.TempDir(), "audit")}}}
+	database, err := atlock.Open(config, atlock.WithLegacy(legacy), atlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	status, err := database.Status()
+	if err != nil || len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "locking.audit") {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	if !strings.Contains(log.String(), "locking.audit") {
+		t.Errorf("the log: %s", log.String())
 	}
 }
 

@@ -148,6 +148,16 @@ func (c *core) Health() (Health, error) {
 	return health, err
 }
 
+// Metrics reads counters and latencies as a text for Prometheus. It waits for no call under way.
+func (c *core) Metrics() (string, error) {
+	buffer, err := c.handle.Metrics()
+	if err != nil {
+		return "", err
+	}
+	defer buffer.Free()
+	return string(buffer.Bytes()), nil
+}
+
 func (c *core) withTarget(project models.Project, workspace string, operation func([]byte) (capi.Buffer, error)) (*models.ProjectLock, error) {
 	named, err := json.Marshal(target{Project: project, Workspace: workspace})
 	if err != nil {

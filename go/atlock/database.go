@@ -25,6 +25,7 @@ type database interface {
 	db.Database
 	Status() (Status, error)
 	Health() (Health, error)
+	Metrics() (string, error)
 }
 
 // Backend is the interface of Atlantis's locking package in v0.36 and older.
@@ -77,13 +78,13 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	}
 	switch {
 	case config.strictOnBoltDB() && o.legacy != nil:
-		return &Database{newDirect(o.legacy)}, nil
+		return &Database{newDirect(o.legacy, directWarnings(config, o.logger))}, nil
 	case config.strictOnBoltDB() && o.boltDB != nil:
 		legacy, err := boltdb.New(*o.boltDB)
 		if err != nil {
 			return nil, err
 		}
-		return &Database{newDirect(legacy)}, nil
+		return &Database{newDirect(legacy, directWarnings(config, o.logger))}, nil
 	case config.hybridOnBoltDB() && o.legacy != nil:
 		return nil, &Error{Code: capi.InvalidConfig, Message: "hybrid mode reads and writes the BoltDB file itself: pass WithBoltDB with its folder instead of WithLegacy"}
 	}
@@ -116,3 +117,13 @@ func openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database
 
 // Backend returns the five methods that older Atlantis releases call.
 func (d *Database) Backend() Backend { return d }
+
+// directWarnings tells what the settings ask for that Atlantis's own store, called directly, does not do.
+func directWarnings(config Config, logger *slog.Logger) []string {
+	if config.Locking.Audit.File == "" {
+		return nil
+	}
+	warning := "locking.audit is not written in strict mode on Atlantis's own store, which is called directly"
+	logger.Warn(warning)
+	return []string{warning}
+}

@@ -1,8 +1,8 @@
 package atlock
 
 import (
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/runatlantis/atlantis/server/core/db"
@@ -16,97 +16,99 @@ import (
 // the calls under way, after which calls fail: stock's List reads BoltDB's memory map outside of a transaction, which crashes
 // the process when the file is closed meanwhile.
 type direct struct {
-	legacy     db.Database
-	open       sync.RWMutex // held for reading by each call
-	closed     bool
-	operations atomic.Uint64
-	errors     atomic.Uint64
+	legacy   db.Database
+	open     sync.RWMutex // held for reading by each call
+	closed   bool
+	counters counters
+	warnings []string
 }
 
-func newDirect(legacy db.Database) *direct {
-	return &direct{legacy: legacy}
+func newDirect(legacy db.Database, warnings []string) *direct {
+	return &direct{legacy: legacy, warnings: append([]string{}, warnings...)}
 }
 
 var errClosed = &Error{Code: capi.Closed, Message: "the locking layer is closed: open it again to use it"}
 
-// begin counts an operation and keeps the database open for it; it fails if the database is closed. After a success, defer end:
-// stock's code may panic, and Close must not wait for ever for a call that did.
+// begin keeps the database open for an operation; it fails if the database is closed. After a success, defer end: stock's code
+// may panic, and Close must not wait for ever for a call that did.
 func (d *direct) begin() error {
 	d.open.RLock()
 	if d.closed {
 		d.open.RUnlock()
 		return errClosed
 	}
-	d.operations.Add(1)
 	return nil
 }
 
-// end counts an error and lets Close go on.
-func (d *direct) end(err *error) {
+// end counts an operation and lets Close go on.
+func (d *direct) end(op operation, result *result) {
 	d.open.RUnlock()
-	if *err != nil {
-		d.errors.Add(1)
-	}
+	d.counters[op][*result].Add(1)
 }
 
-func (d *direct) TryLock(lock models.ProjectLock) (acquired bool, current models.ProjectLock, err error) {
+func (d *direct) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
 	if err := d.begin(); err != nil {
 		return false, models.ProjectLock{}, err
 	}
-	defer d.end(&err)
-	return d.legacy.TryLock(lock)
+	result := failed // unless the call returns: it may panic
+	defer d.end(tryLock, &result)
+	acquired, current, err := d.legacy.TryLock(lock)
+	if result = resultOf(err); result == done && !acquired {
+		result = refused
+	}
+	return acquired, current, err
 }
 
 func (d *direct) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {
-	return counted(d, func() (*models.ProjectLock, error) { return d.legacy.Unlock(project, workspace) })
+	return counted(d, unlock, func() (*models.ProjectLock, error) { return d.legacy.Unlock(project, workspace) })
 }
 
 func (d *direct) UnlockIfOwnedByPull(project models.Project, workspace string, pullNum int) (*models.ProjectLock, error) {
-	return counted(d, func() (*models.ProjectLock, error) { return d.legacy.UnlockIfOwnedByPull(project, workspace, pullNum) })
+	return counted(d, unlock, func() (*models.ProjectLock, error) { return d.legacy.UnlockIfOwnedByPull(project, workspace, pullNum) })
 }
 
 func (d *direct) List() ([]models.ProjectLock, error) {
-	return counted(d, d.legacy.List)
+	return counted(d, list, d.legacy.List)
 }
 
 func (d *direct) GetLock(project models.Project, workspace string) (*models.ProjectLock, error) {
-	return counted(d, func() (*models.ProjectLock, error) { return d.legacy.GetLock(project, workspace) })
+	return counted(d, getLock, func() (*models.ProjectLock, error) { return d.legacy.GetLock(project, workspace) })
 }
 
 func (d *direct) UnlockByPull(repoFullName string, pullNum int) ([]models.ProjectLock, error) {
-	return counted(d, func() ([]models.ProjectLock, error) { return d.legacy.UnlockByPull(repoFullName, pullNum) })
+	return counted(d, unlockByPull, func() ([]models.ProjectLock, error) { return d.legacy.UnlockByPull(repoFullName, pullNum) })
 }
 
 func (d *direct) UpdateProjectStatus(pull models.PullRequest, workspace string, repoRelDir string, newStatus models.ProjectPlanStatus) error {
-	return countedError(d, func() error { return d.legacy.UpdateProjectStatus(pull, workspace, repoRelDir, newStatus) })
+	return countedError(d, swapPullStatus, func() error { return d.legacy.UpdateProjectStatus(pull, workspace, repoRelDir, newStatus) })
 }
 
 func (d *direct) GetPullStatus(pull models.PullRequest) (*models.PullStatus, error) {
-	return counted(d, func() (*models.PullStatus, error) { return d.legacy.GetPullStatus(pull) })
+	return counted(d, pullStatus, func() (*models.PullStatus, error) { return d.legacy.GetPullStatus(pull) })
 }
 
 func (d *direct) DeletePullStatus(pull models.PullRequest) error {
-	return countedError(d, func() error { return d.legacy.DeletePullStatus(pull) })
+	return countedError(d, swapPullStatus, func() error { return d.legacy.DeletePullStatus(pull) })
 }
 
 func (d *direct) UpdatePullWithResults(pull models.PullRequest, newResults []command.ProjectResult) (models.PullStatus, error) {
-	return counted(d, func() (models.PullStatus, error) { return d.legacy.UpdatePullWithResults(pull, newResults) })
+	return counted(d, swapPullStatus, func() (models.PullStatus, error) { return d.legacy.UpdatePullWithResults(pull, newResults) })
 }
 
 func (d *direct) LockCommand(name command.Name, lockTime time.Time) (*command.Lock, error) {
-	return counted(d, func() (*command.Lock, error) { return d.legacy.LockCommand(name, lockTime) })
+	return counted(d, lockCommand, func() (*command.Lock, error) { return d.legacy.LockCommand(name, lockTime) })
 }
 
 func (d *direct) UnlockCommand(name command.Name) error {
-	return countedError(d, func() error { return d.legacy.UnlockCommand(name) })
+	return countedError(d, unlockCommand, func() error { return d.legacy.UnlockCommand(name) })
 }
 
 func (d *direct) CheckCommandLock(name command.Name) (*command.Lock, error) {
-	return counted(d, func() (*command.Lock, error) { return d.legacy.CheckCommandLock(name) })
+	return counted(d, checkCommandLock, func() (*command.Lock, error) { return d.legacy.CheckCommandLock(name) })
 }
 
 func (d *direct) Ping() error {
-	return countedError(d, d.legacy.Ping)
+	return countedError(d, ping, d.legacy.Ping)
 }
 
 // Close closes the legacy store once.
@@ -124,9 +126,9 @@ func (d *direct) Status() (Status, error) {
 	return Status{
 		Version:   capi.Version(),
 		Mode:      "strict",
-		LegacyOps: d.operations.Load(),
-		Errors:    d.errors.Load(),
-		Warnings:  []string{},
+		LegacyOps: d.counters.total(done) + d.counters.total(refused) + d.counters.total(failed),
+		Errors:    d.counters.total(failed),
+		Warnings:  slices.Clone(d.warnings),
 	}, nil
 }
 
@@ -140,18 +142,23 @@ func (d *direct) Health() (Health, error) {
 	return health, nil
 }
 
-func counted[T any](d *direct, operation func() (T, error)) (result T, err error) {
-	if err := d.begin(); err != nil {
-		return result, err
-	}
-	defer d.end(&err)
-	return operation()
+// Metrics has no latencies: stock's code is called at its own speed.
+func (d *direct) Metrics() (string, error) {
+	return d.counters.text(), nil
 }
 
-func countedError(d *direct, operation func() error) (err error) {
+func counted[T any](d *direct, op operation, call func() (T, error)) (answer T, err error) {
 	if err := d.begin(); err != nil {
-		return err
+		return answer, err
 	}
-	defer d.end(&err)
-	return operation()
+	result := failed // unless the call returns: it may panic
+	defer d.end(op, &result)
+	answer, err = call()
+	result = resultOf(err)
+	return answer, err
+}
+
+func countedError(d *direct, op operation, call func() error) error {
+	_, err := counted(d, op, func() (struct{}, error) { return struct{}{}, call() })
+	return err
 }

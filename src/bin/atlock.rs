@@ -35,6 +35,8 @@ enum Command {
     Version,
     /// Tells the mode, whether the store answers, and what endangers the locks
     Status,
+    /// Asks the store once and prints, for Prometheus, what that took and how it ended; a server's own counters are in its process
+    Metrics,
     /// Lists all project locks
     List,
     /// Shows one lock
@@ -87,10 +89,14 @@ fn run(cli: &Cli) -> Result<Outcome> {
     if let Command::Version = cli.command {
         return Ok(version(cli.json));
     }
-    let config = match &cli.config {
+    let mut config = match &cli.config {
         Some(path) => Config::load(path)?,
         None => Config::without_file()?,
     };
+    if !matches!(cli.command, Command::Unlock { .. } | Command::UnlockPull { .. } | Command::Discard { .. }) {
+        // Looking leaves no trace, and must not begin the server's audit trail as another user.
+        config.locking.audit.file = None;
+    }
     let service = Service::open(&config, None, Arc::new(SystemClock))?;
     let outcome = command(&service, cli)?;
     service.close()?;
@@ -101,6 +107,7 @@ fn command(service: &Service, cli: &Cli) -> Result<Outcome> {
     match &cli.command {
         Command::Version => Ok(version(cli.json)),
         Command::Status => status(service, cli.json),
+        Command::Metrics => Ok(metrics(service)),
         Command::List => Ok(listing(service.list()?, cli.json, true)),
         Command::UnlockPull { repo, number } => {
             let released = service.unlock_by_pull(repo, *number)?;
@@ -130,14 +137,23 @@ fn status(service: &Service, json: bool) -> Result<Outcome> {
         return Ok(Outcome { text: format!("{both}\n").into_bytes(), found: true });
     }
     let mut text = format!("mode      {}\n", status.mode);
-    match &health.error {
-        None => text += &format!("store     {}, answered in {:.2} ms\n", health.store, health.response_time_ms),
-        Some(error) => text += &format!("store     {}, does not work: {error}\n", health.store),
+    for (name, store) in [("redis", &health.enhanced), ("legacy", &health.legacy)] {
+        match store.as_ref().map(|store| (store, &store.error)) {
+            None => {}
+            Some((store, None)) => text += &format!("{name:<9} answered in {:.2} ms\n", store.response_time),
+            Some((_, Some(error))) => text += &format!("{name:<9} does not work: {error}\n"),
+        }
     }
     for warning in &status.warnings {
         text += &format!("warning   {warning}\n");
     }
     Ok(Outcome { text: text.into_bytes(), found: true })
+}
+
+fn metrics(service: &Service) -> Outcome {
+    // A store that does not answer is counted, too.
+    let _ = service.ping();
+    Outcome { text: service.metrics().into_bytes(), found: true }
 }
 
 fn listing(listing: Listing, json: bool, found: bool) -> Outcome {

@@ -1,4 +1,4 @@
-//! Version, status and health.
+//! Version, status, health and metrics.
 
 use std::ffi::c_char;
 
@@ -58,6 +58,24 @@ pub unsafe extern "C" fn atlock_health(handle: *const Service, out: *mut Buffer,
         // SAFETY: as required of the caller.
         let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
         out.write_json(&service.health())
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
+/// Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.
+///
+/// Its content type is `application/openmetrics-text; version=1.0.0; charset=utf-8`; it holds no secret and no name of a lock.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_metrics(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+        out.write_bytes(service.metrics().into_bytes());
+        Ok(())
     };
     // SAFETY: as required of the caller.
     unsafe { guard(error, body) }

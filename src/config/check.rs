@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use super::{Backend, Breaker, Config, Mode, Redis};
+use super::{Audit, Backend, Breaker, Config, Mode, Redis};
 use crate::error::{Code, Error, Result};
 
 /// No operation may take longer: the Redis store's guarantees count on it.
 const LONGEST_OPERATION: Duration = Duration::from_secs(30);
+/// Below this an audit file would be moved every few events.
+const SMALLEST_AUDIT_FILE: u64 = 4096;
+/// Moving the files must stay quick: an operation waits for it.
+const MOST_AUDIT_FILES: u32 = 100;
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
         within("locking.timeout", self.locking.timeout)?;
+        self.locking.audit.check()?;
         match self.mode() {
             Mode::Strict => self.check_legacy(),
             Mode::Native => self.locking.enhanced.redis.check(),
@@ -35,6 +40,18 @@ impl Config {
             (Backend::Sled, None) => wrong("locking.data_dir is missing: the sled backend needs a folder of its own"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Audit {
+    fn check(&self) -> Result<()> {
+        if self.max_bytes < SMALLEST_AUDIT_FILE {
+            return wrong(&format!("locking.audit.max_bytes must be at least {SMALLEST_AUDIT_FILE}"));
+        }
+        if !(1..=MOST_AUDIT_FILES).contains(&self.keep) {
+            return wrong(&format!("locking.audit.keep must be 1 to {MOST_AUDIT_FILES}"));
+        }
+        Ok(())
     }
 }
 

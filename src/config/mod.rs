@@ -29,6 +29,8 @@ pub struct Locking {
     /// Deadline of an operation on the embedded store.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Where changes to locks are recorded.
+    pub audit: Audit,
     /// The enhanced store and its mode.
     pub enhanced: Enhanced,
 }
@@ -42,7 +44,31 @@ impl Config {
 
 impl Default for Locking {
     fn default() -> Locking {
-        Locking { backend: Backend::default(), data_dir: None, timeout: Duration::from_secs(10), enhanced: Enhanced::default() }
+        Locking {
+            backend: Backend::default(),
+            data_dir: None,
+            timeout: Duration::from_secs(10),
+            audit: Audit::default(),
+            enhanced: Enhanced::default(),
+        }
+    }
+}
+
+/// `locking.audit`: see `crate::audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The file; without one there is no audit trail.
+    pub file: Option<PathBuf>,
+    /// Size at which the file is moved to `.1` and a new one begun.
+    pub max_bytes: u64,
+    /// How many moved files are kept.
+    pub keep: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { file: None, max_bytes: 10 << 20, keep: 5 }
     }
 }
 
@@ -206,13 +232,20 @@ pub enum Mode {
     Native,
 }
 
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Mode {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
             Mode::Strict => "strict",
             Mode::Hybrid => "hybrid",
             Mode::Native => "native",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

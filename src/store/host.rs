@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::mirror::EntryKey;
 use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 use crate::capi::buffer::Buffer;
 use crate::clock::Call;
@@ -100,18 +101,6 @@ unsafe impl Send for HostStore {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
 unsafe impl Sync for HostStore {}
-
-/// Names any entry of a store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EntryKey {
-    /// A project's lock, by its key.
-    Project(String),
-    /// The global lock of a command, by the command's name.
-    Command(String),
-    /// A pull status, by its key.
-    Status(String),
-}
 
 /// An entry as [`HostStore::dump`] found it.
 #[derive(Clone, Debug, PartialEq, Eq)]

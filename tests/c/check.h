@@ -98,6 +98,11 @@ static inline bool starts_with(const atlock_buffer *buffer, const char *text) {
     return buffer->len >= len && (len == 0 || memcmp(buffer->data, text, len) == 0);
 }
 
+static inline bool ends_with(const atlock_buffer *buffer, const char *text) {
+    size_t len = strlen(text);
+    return buffer->len >= len && memcmp(buffer->data + buffer->len - len, text, len) == 0;
+}
+
 static inline bool contains(const atlock_buffer *buffer, const char *part) {
     size_t len = strlen(part);
     for (size_t i = 0; i + len <= buffer->len; i++) {

@@ -1,4 +1,4 @@
-/* ping, status, health. */
+/* ping, status, health, metrics. */
 #include "check.h"
 
 int main(void) {
@@ -11,11 +11,19 @@ int main(void) {
     SUCCEEDS(atlock_status(handle, &out, error));
     CHECK(starts_with(&out, "{") && contains(&out, "\"mode\":\"strict\"") && contains(&out, "\"enhanced_enabled\":false"));
     CHECK(contains(&out, atlock_version()) && contains(&out, "\"warnings\":[]"));
+    CHECK(contains(&out, "\"legacy_ops\":2,\"enhanced_ops\":0,\"fallback_ops\":0,\"errors\":0"));
     atlock_buffer_free(&out);
 
     SUCCEEDS(atlock_health(handle, &out, error));
-    CHECK(contains(&out, "\"overall\":\"healthy\"") && contains(&out, "\"response_time_ms\":") && !contains(&out, "\"error\""));
+    CHECK(contains(&out, "\"overall\":\"healthy\"") && contains(&out, "\"response_time\":") && !contains(&out, "\"error\""));
     atlock_buffer_free(&out);
+
+    SUCCEEDS(atlock_metrics(handle, &out, error));
+    CHECK(contains(&out, "\natlock_operations_total{operation=\"ping\",store=\"legacy\",result=\"ok\"} 3\n"));
+    CHECK(contains(&out, "\natlock_info{version=\"") && ends_with(&out, "\n# EOF\n"));
+    atlock_buffer_free(&out);
+    FAILS(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_metrics(handle, NULL, error));
+    FAILS(ATLOCK_INVALID_ARGUMENT, "handle is null", atlock_metrics(NULL, &out, error));
 
     atlock_free(handle);
     return finish("info");

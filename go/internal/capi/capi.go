@@ -172,6 +172,11 @@ func (h *Handle) Health() (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t { return C.atlock_health(h.handle, out, failure) })
 }
 
+// Metrics reads counters and latencies as OpenMetrics text.
+func (h *Handle) Metrics() (Buffer, error) {
+	return h.output(func(out, failure *C.atlock_buffer) C.int32_t { return C.atlock_metrics(h.handle, out, failure) })
+}
+
 func (h *Handle) output(call func(out, failure *C.atlock_buffer) C.int32_t) (Buffer, error) {
 	defer runtime.KeepAlive(h)
 	var out Buffer
