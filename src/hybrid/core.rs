@@ -35,8 +35,8 @@ const OTHERS_STAY: Duration = Duration::from_secs(600);
 /// Most lists of changes on their way to the local store's disk for which nobody waits.
 const MOST_UNAPPLIED: usize = 256;
 
-/// Connects to Redis.
-pub(super) type Connect = Box<dyn Fn() -> Result<Arc<dyn Shared>> + Send + Sync>;
+/// Connects to Redis, under this server's name.
+pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn Shared>> + Send + Sync>;
 
 pub(super) struct Core {
     pub settings: Enhanced,
@@ -46,7 +46,7 @@ pub(super) struct Core {
     pub patience: Duration,
     pub clock: Arc<dyn Clock>,
     pub local: Arc<dyn Mirror>,
-    pub connect: Connect,
+    connect: Connect,
     pub shared: RwLock<Option<Arc<dyn Shared>>>,
     pub turns: Turns,
     /// Held for reading by whoever decides here; recovery ends while it holds it for writing.
@@ -179,6 +179,11 @@ impl Core {
             #[cfg(test)]
             broken: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn connect(&self) -> Result<Arc<dyn Shared>> {
+        let instance = self.condition.lock().link.instance.clone();
+        (self.connect)(&instance)
     }
 
     /// Whether the local store decides.

@@ -125,8 +125,8 @@ impl Hybrid {
             return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
         };
         let local: Arc<dyn Mirror> = Arc::new(SledStore::open(folder, Arc::clone(&clock))?);
-        let (settings, name) = (config.locking.enhanced.redis.clone(), instance.to_owned());
-        let connect = move || RedisStore::open(&settings, &name).map(|redis| Arc::new(redis) as Arc<dyn Shared>);
+        let settings = config.locking.enhanced.redis.clone();
+        let connect = move |name: &str| RedisStore::open(&settings, name).map(|redis| Arc::new(redis) as Arc<dyn Shared>);
         let core = start(config.locking.enhanced.clone(), clock, local, Box::new(connect), instance)?;
         let watch = Watch::start(Arc::clone(&core))?;
         Ok(Hybrid { store: HybridStore::new(core), watch: Mutex::new(Some(watch)) })

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::report::Recovery;
 use super::resolve::{Action, resolve};
 use crate::clock::Call;
+use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{Change, Conflict, EntryKey, Held, Local, State};
@@ -55,7 +56,7 @@ impl Core {
 
     /// The start: what was asked for before a crash cannot be executed any more once `patience` has passed since.
     pub(super) fn begin(&self) -> Result<()> {
-        let redis = (self.connect)()?;
+        let redis = self.connect()?;
         let asked: Vec<_> = self.local.everything()?.into_iter().filter(|(_, local)| local.state == State::Pending).collect();
         let last = asked.iter().map(|(_, local)| local.at).max().unwrap_or(0);
         let patience = u64::try_from(self.patience.as_micros()).unwrap_or(u64::MAX);
@@ -125,12 +126,21 @@ impl Core {
     fn settle_key(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         let deadline = self.clock.now() + self.patience;
         let _turn = self.turns.take(std::slice::from_ref(key), deadline)?;
-        self.settle(deadline)?;
+        self.settle_held(redis, key, done)
+    }
+
+    /// The same, by whoever has the key's turn.
+    pub(super) fn settle_held(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+        self.settle(self.clock.now() + self.patience)?;
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
             let remote = redis.remote(key, &self.step())?;
-            let lost = self.condition.lock().lost;
-            let action = resolve(key, &local, &remote, self.recently(), lost);
+            let (lost, me) = {
+                let condition = self.condition.lock();
+                (condition.lost, condition.link.instance.clone())
+            };
+            let me = (self.settings.durability == Durability::Sync).then_some(&*me);
+            let action = resolve(key, &local, &remote, me, self.recently(), lost);
             if self.act(redis, key, &local, &remote, action, done)? {
                 return Ok(action != Action::Nothing);
             }

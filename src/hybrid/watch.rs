@@ -149,7 +149,7 @@ impl Core {
         let redis = match known {
             Some(redis) => redis,
             None => {
-                let redis = (self.connect)().inspect_err(|e| {
+                let redis = self.connect().inspect_err(|e| {
                     self.condition.lock().remote_health = StoreHealth::of(&Err::<(), _>(e.clone()), Duration::ZERO);
                 })?;
                 *self.shared.write() = Some(Arc::clone(&redis));
