@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::breaker::{Breaker, Outcome, State};
+use super::follow::Follower;
 use super::report::{Recovery, StoreHealth};
 use super::turns::Turns;
 use crate::clock::{Call, Clock, RequestId};
@@ -46,6 +47,8 @@ pub(super) struct Core {
     pub patience: Duration,
     pub clock: Arc<dyn Clock>,
     pub local: Arc<dyn Mirror>,
+    /// The host store, where there is one.
+    pub follower: Option<Follower>,
     connect: Connect,
     pub shared: RwLock<Option<Arc<dyn Shared>>>,
     pub turns: Turns,
@@ -119,7 +122,7 @@ impl Told {
 /// What a change makes the value of a key.
 fn value_of(change: &Change) -> Option<(&EntryKey, Option<&Held>)> {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) => Some((key, held.as_ref())),
+        Change::Intend(key, held) | Change::Set(key, held) | Change::Import(key, held) => Some((key, held.as_ref())),
         Change::Conflict(key, held) => Some((key, Some(held))),
         _ => None,
     }
@@ -141,6 +144,7 @@ impl Core {
         process: &str,
         clock: Arc<dyn Clock>,
         local: Arc<dyn Mirror>,
+        follower: Option<Follower>,
         connect: Connect,
         link: Link,
         conflicts: Vec<Conflict>,
@@ -165,6 +169,7 @@ impl Core {
             process: process.to_owned(),
             clock,
             local,
+            follower,
             connect,
             shared: RwLock::new(None),
             turns: Turns::default(),

@@ -700,7 +700,8 @@ impl Store for HybridStore {
             }
             shared.close()?;
         }
-        self.core.local.close().and(told)
+        let followed = self.core.follower.as_ref().map_or(Ok(()), |follower| follower.finish(&self.core));
+        self.core.local.close().and(told).and(followed)
     }
 }
 

@@ -197,6 +197,7 @@ impl Core {
             let mut condition = self.condition.lock();
             condition.lost = false;
             condition.incomplete = None;
+            condition.link.handed_over = false;
             condition.link.agreed_at = self.clock.unix_micros();
         }
         let (reason, link) = (self.unarmed(), {

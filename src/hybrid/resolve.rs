@@ -147,9 +147,17 @@ mod tests {
     fn what_is_lost_is_told_from_what_was_released() {
         let key = EntryKey::Command("apply".to_owned());
         let settled = local(Some(held("A", 10)), State::Settled, &[]);
-        assert_eq!(resolve(&key, &settled, &remote(None, 0), Some("me"), false, false), Action::Adopt, "an hour passed: it may be forgotten");
+        assert_eq!(
+            resolve(&key, &settled, &remote(None, 0), Some("me"), false, false),
+            Action::Adopt,
+            "an hour passed: it may be forgotten"
+        );
         assert_eq!(resolve(&key, &settled, &remote(None, 0), Some("me"), false, true), Action::Restore);
-        assert_eq!(resolve(&key, &settled, &remote(None, 10), Some("me"), true, true), Action::Adopt, "the token is there: it was released");
+        assert_eq!(
+            resolve(&key, &settled, &remote(None, 10), Some("me"), true, true),
+            Action::Adopt,
+            "the token is there: it was released"
+        );
         assert_eq!(resolve(&key, &settled, &remote(Some("B"), 5), Some("me"), true, true), Action::Conflict);
         let stock = local(Some(held("A", 0)), State::Settled, &[]);
         assert_eq!(resolve(&key, &stock, &remote(None, 0), Some("me"), true, false), Action::Adopt);

@@ -666,7 +666,7 @@ impl Sim {
         let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
         let began = self.dies(me, || {
             let local: Arc<dyn Mirror> = disk;
-            let core = start(settings, clock, local, Box::new(connect), &process).expect("opens");
+            let core = start(settings, clock, local, None, Box::new(connect), &process).expect("opens");
             core.broken.store(self.plan.broken, Ordering::SeqCst);
             let due = Mutex::new(Due::from(self.clock.now()));
             self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
@@ -1007,7 +1007,8 @@ impl Store for Client {
 
 impl Shared for Client {
     fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
-        let question = Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token, name: self.name.clone() };
+        let question =
+            Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token, name: self.name.clone() };
         reply!(self.change(&question, call), Granted)
     }
 
@@ -1025,7 +1026,8 @@ impl Shared for Client {
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
-        let question = Question::Put { key: key.clone(), seen: seen.map(<[u8]>::to_vec), new: new.cloned(), name: self.name.clone() };
+        let question =
+            Question::Put { key: key.clone(), seen: seen.map(<[u8]>::to_vec), new: new.cloned(), name: self.name.clone() };
         reply!(self.change(&question, call), Put)
     }
 

@@ -92,7 +92,10 @@ impl Core {
     }
 
     fn probe_local(&self) {
-        let (answer, took) = self.timed(|| self.local.ping(&self.step()));
+        let (answer, took) = self.timed(|| {
+            self.local.ping(&self.step())?;
+            self.follower.as_ref().map_or(Ok(()), |follower| follower.ping(self))
+        });
         self.condition.lock().local_health = StoreHealth::of(&answer, took);
     }
 
@@ -166,25 +169,30 @@ fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
-/// The thread that looks.
+/// A thread that does something every now and then.
 pub(super) struct Watch {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// Starts it.
-    pub(super) fn start(core: Arc<Core>) -> Result<Watch> {
+    /// The thread that looks at the stores.
+    pub(super) fn stores(core: Arc<Core>) -> Result<Watch> {
+        let mut due = Due::from(core.clock.now());
+        Watch::start("atlock-watch", move || core.tick(&mut due))
+    }
+
+    /// Starts a thread that calls `look` again and again until it is stopped.
+    pub(super) fn start(name: &str, mut look: impl FnMut() + Send + 'static) -> Result<Watch> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let for_thread = Arc::clone(&stop);
         let run = move || {
-            let mut due = Due::from(core.clock.now());
             let (stopped, changed) = &*for_thread;
             let mut stopped = stopped.lock();
             while !*stopped {
                 parking_lot::MutexGuard::unlocked(&mut stopped, || {
                     // A panic must not end the watch: the next look may go well.
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.tick(&mut due)));
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut look));
                 });
                 if !*stopped {
                     changed.wait_for(&mut stopped, TICK);
@@ -192,23 +200,19 @@ impl Watch {
             }
         };
         let thread = std::thread::Builder::new()
-            .name("atlock-watch".to_owned())
+            .name(name.to_owned())
             .spawn(run)
-            .map_err(|e| Error::new(Code::Internal, format!("the watching thread cannot be started: {e}")))?;
+            .map_err(|e| Error::new(Code::Internal, format!("the thread {name} cannot be started: {e}")))?;
         Ok(Watch { stop, thread: Some(thread) })
     }
+}
 
-    /// Ends it, after the look under way.
-    pub(super) fn stop(&mut self) {
+/// Ends the thread, after the look under way.
+impl Drop for Watch {
+    fn drop(&mut self) {
         *self.stop.0.lock() = true;
         self.stop.1.notify_all();
         // It catches its panics.
         let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
