@@ -74,7 +74,7 @@ impl Router {
         let (store, timeout) = match mode {
             Mode::Strict => (Opened::One(open_legacy(config, host, instance, clock)?), config.locking.timeout),
             Mode::Native => {
-                if config.locking.data_dir.as_deref().is_some_and(SledStore::is_in) {
+                if config.locking.data_dir.as_deref().is_some_and(|folder| host.is_some() || SledStore::is_in(folder)) {
                     hand_over(config, host, instance, clock)?;
                 }
                 (Opened::One(Box::new(RedisStore::open(redis, instance)?)), redis.timeouts.operation)

@@ -133,8 +133,8 @@ impl Data {
         }
         let id = (key.clone(), request.to_owned());
         match self.remembered.get(&id) {
-            Some(reply) if !(reply.is_refusal() && retry) => return reply.clone(),
-            _ => {}
+            Some(reply) => return reply.clone(),
+            None => {}
         }
         let reply = self.make(question, request, retry, now);
         if retry || !reply.is_refusal() {

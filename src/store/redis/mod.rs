@@ -75,7 +75,8 @@ impl RedisStore {
     }
 
     /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index, a token.
-    fn grant_once(&self, grant: &Grant<'_>, proposed: u64, call: &Call) -> Result<Granted> {
+    /// `None`: an attempt whose answer was lost was refused.
+    fn grant_once(&self, grant: &Grant<'_>, proposed: u64, call: &Call) -> Result<Option<Granted>> {
         let lock = keys::lock_key(grant.key);
         let side = keys::side_key(&lock);
         let indexed = self.indexed(grant.key);
@@ -92,8 +93,9 @@ impl RedisStore {
             self.grant_confirmed(&keys, &args, call)?
         };
         match reply {
-            Reply::Done(outcome) => Ok(Granted::Yes { token: reply::token(&outcome)? }),
-            Reply::Held(value) => Ok(Granted::Held { value }),
+            Reply::Done(outcome) => Ok(Some(Granted::Yes { token: reply::token(&outcome)? })),
+            Reply::Held(value) => Ok(Some(Granted::Held { value })),
+            Reply::None => Ok(None),
             other => Err(unexpected(&other)),
         }
     }
@@ -103,7 +105,14 @@ impl RedisStore {
         if let (LockKey::Project(member), false) = (grant.key, self.redis.link.is_single()) {
             self.stamp(&[member], call)?;
         }
-        self.grant_once(grant, token, call)
+        match self.grant_once(grant, token, call)? {
+            Some(granted) => Ok(granted),
+            // It was refused, for good, and the answer was lost. Whoever held the lock may have left since.
+            None => {
+                let again = Call::new(call.request.derived("again"), call.deadline);
+                self.grant_once(grant, token, &again)?.ok_or_else(|| unexpected(&Reply::None))
+            }
+        }
     }
 
     /// A grant that counts only if enough replicas have it in time. Otherwise it is taken back.

@@ -101,7 +101,7 @@ impl Shared for RedisStore {
         ];
         match self.redis.change(&scripts::PUT, &keys, &args, call)? {
             Reply::Done(outcome) => Ok(Put::Done { token: reply::token(&outcome)? }),
-            Reply::Conflict(_) => Ok(Put::Changed),
+            Reply::Conflict(_) | Reply::None => Ok(Put::Changed),
             other => Err(unexpected(&other)),
         }
     }
