@@ -111,7 +111,7 @@ impl Service {
         let instance = calls.instance();
         let audit = &config.locking.audit;
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
-        let router = Router::open(config, host, &instance, clock)?;
+        let router = Router::open(config, host, &instance, clock, audit.clone())?;
         let enhanced_enabled = config.locking.enhanced.enabled;
         let mut metrics = Metrics::new(router.mode());
         if let Some(audit) = &audit {

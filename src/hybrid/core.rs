@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::breaker::{Breaker, Outcome, State};
+use super::counters::Counters;
+use super::events::Events;
 use super::report::{Recovery, StoreHealth};
 use super::turns::Turns;
 use crate::clock::{Call, Clock, RequestId};
@@ -63,6 +65,8 @@ pub(super) struct Core {
     told: Mutex<Told>,
     last_token: AtomicU64,
     requests: AtomicU64,
+    pub counters: Counters,
+    pub events: Events,
     /// The wrong fallback, on any error: the simulation must catch it.
     #[cfg(test)]
     pub broken: AtomicBool,
@@ -176,6 +180,8 @@ impl Core {
             told: Mutex::default(),
             last_token: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            counters: Counters::default(),
+            events: Events::default(),
             #[cfg(test)]
             broken: AtomicBool::new(false),
         }
@@ -189,6 +195,7 @@ impl Core {
     /// Redis decides again. The caller holds the gate for writing.
     pub(super) fn closed(&self) {
         self.condition.lock().cause = None;
+        self.condition.lock().since = self.clock.unix_micros();
         self.fallback.store(false, Ordering::SeqCst);
     }
 
@@ -204,6 +211,7 @@ impl Core {
         if !self.fallback.swap(true, Ordering::SeqCst) {
             condition.since = self.clock.unix_micros();
             condition.opened_at = now;
+            self.events.fallback(&cause);
         }
         condition.cause = Some(cause);
     }

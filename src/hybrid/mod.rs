@@ -9,6 +9,8 @@
 //! | `breaker` | when Redis counts as failed: a pure state machine |
 //! | `watch` | looks at both stores and starts recovery |
 //! | `report` | what an operator sees |
+//! | `counters` | the same for Prometheus |
+//! | `events` | what the audit trail is told |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::core::Core;
+use self::events::Events;
 use self::operations::HybridStore;
 use self::report::Report;
 use self::watch::Watch;
+use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, Durability, Mode};
 use crate::error::{Code, Error, Result};
@@ -31,6 +35,8 @@ use crate::store::sled::SledStore;
 
 pub mod breaker;
 mod core;
+mod counters;
+mod events;
 mod operations;
 mod recovery;
 pub mod report;
@@ -64,8 +70,14 @@ impl Router {
     /// Opens what the mode needs; nothing stays open on an error.
     ///
     /// Errors: those of the store's own opening, and `InvalidConfig` for a legacy store that was not passed in. Hybrid mode opens
-    /// also when Redis cannot be used, unless `legacy_fallback` is false.
-    pub fn open(config: &Config, host: Option<HostStore>, instance: &str, clock: Arc<dyn Clock>) -> Result<Router> {
+    /// also when Redis cannot be used, unless `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
+    pub fn open(
+        config: &Config,
+        host: Option<HostStore>,
+        instance: &str,
+        clock: Arc<dyn Clock>,
+        audit: Option<Arc<AuditLog>>,
+    ) -> Result<Router> {
         let mode = config.mode();
         let redis = &config.locking.enhanced.redis;
         let (store, timeout) = match mode {
@@ -73,7 +85,7 @@ impl Router {
             Mode::Native => (Opened::One(Box::new(RedisStore::open(redis, instance)?)), redis.timeouts.operation),
             Mode::Hybrid => {
                 let timeout = redis.timeouts.operation + config.locking.timeout;
-                (Opened::Both(Hybrid::open(config, instance, clock)?), timeout)
+                (Opened::Both(Hybrid::open(config, instance, clock, audit)?), timeout)
             }
         };
         Ok(Router { mode, store, timeout })
@@ -94,7 +106,10 @@ impl Router {
 
     /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
     pub fn metrics(&self) -> String {
-        String::new()
+        match &self.store {
+            Opened::One(_) => String::new(),
+            Opened::Both(hybrid) => hybrid.metrics(),
+        }
     }
 
     /// How long an operation may take.
@@ -120,16 +135,23 @@ impl Router {
 }
 
 impl Hybrid {
-    fn open(config: &Config, instance: &str, clock: Arc<dyn Clock>) -> Result<Hybrid> {
+    fn open(config: &Config, instance: &str, clock: Arc<dyn Clock>, audit: Option<Arc<AuditLog>>) -> Result<Hybrid> {
         let Some(folder) = &config.locking.data_dir else {
             return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
         };
         let local: Arc<dyn Mirror> = Arc::new(SledStore::open(folder, Arc::clone(&clock))?);
         let (settings, name) = (config.locking.enhanced.redis.clone(), instance.to_owned());
         let connect = move || RedisStore::open(&settings, &name).map(|redis| Arc::new(redis) as Arc<dyn Shared>);
-        let core = start(config.locking.enhanced.clone(), clock, local, Box::new(connect), instance)?;
+        let core = start(config.locking.enhanced.clone(), clock, local, Box::new(connect), instance, audit)?;
+        core.first_look();
         let watch = Watch::start(Arc::clone(&core))?;
         Ok(Hybrid { store: HybridStore::new(core), watch: Mutex::new(Some(watch)) })
+    }
+
+    fn metrics(&self) -> String {
+        let core = self.store.core();
+        let breaker = core.breaker.lock().clone();
+        core.counters.text(&report::report(core), &breaker)
     }
 }
 
@@ -140,6 +162,7 @@ fn start(
     local: Arc<dyn Mirror>,
     connect: core::Connect,
     instance: &str,
+    audit: Option<Arc<AuditLog>>,
 ) -> Result<Arc<Core>> {
     let fallback = settings.legacy_fallback;
     let link = match local.link()? {
@@ -156,7 +179,9 @@ fn start(
             .to_owned();
     }
     link.trailing = settings.durability == Durability::Async;
-    let core = Arc::new(Core::new(settings, instance, clock, local, connect, link.clone(), conflicts));
+    let mut core = Core::new(settings, instance, clock, local, connect, link.clone(), conflicts);
+    core.events = Events::new(audit, instance);
+    let core = Arc::new(core);
     // The first time, everything that is there is written down.
     let deadline = core.clock.now() + watch::LONG;
     core.submit(vec![Change::Link(link)], deadline)?.wait(deadline)?;

@@ -644,7 +644,7 @@ impl Sim {
         let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
         let began = self.dies(me, || {
             let local: Arc<dyn Mirror> = disk;
-            let core = start(settings, clock, local, Box::new(connect), &process).expect("opens");
+            let core = start(settings, clock, local, Box::new(connect), &process, None).expect("opens");
             core.broken.store(self.plan.broken, Ordering::SeqCst);
             let due = Mutex::new(Due::from(self.clock.now()));
             self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
