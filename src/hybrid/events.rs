@@ -43,10 +43,7 @@ impl Events {
     }
 
     fn recovery(&self, done: &Recovery) {
-        let Recovery { pushed, restored, adopted, conflicts, duration_ms, .. } = done;
-        let detail = format!(
-            "{pushed} pushed to Redis, {restored} restored there, {adopted} adopted from it, {conflicts} in conflict; {duration_ms} ms"
-        );
+        let detail = done.to_string();
         self.record(|event| Event { detail: Some(&detail), ..event(Kind::Recovery) });
     }
 
