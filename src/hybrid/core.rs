@@ -18,7 +18,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::Process;
 use super::breaker::{Breaker, Outcome, State};
+use super::counters::Counters;
+use super::events::Events;
 use super::follow::Follower;
 use super::report::{Recovery, StoreHealth};
 use super::turns::Turns;
@@ -66,6 +69,8 @@ pub(super) struct Core {
     told: Mutex<Told>,
     last_token: AtomicU64,
     requests: AtomicU64,
+    pub counters: Counters,
+    pub events: Events,
     /// The wrong fallback, on any error: the simulation must catch it.
     #[cfg(test)]
     pub broken: AtomicBool,
@@ -141,14 +146,14 @@ pub(super) enum Asked<T> {
 impl Core {
     pub(super) fn new(
         settings: Enhanced,
-        process: &str,
-        clock: Arc<dyn Clock>,
+        process: &Process<'_>,
         local: Arc<dyn Mirror>,
         follower: Option<Follower>,
         connect: Connect,
         link: Link,
         conflicts: Vec<Conflict>,
     ) -> Core {
+        let clock = Arc::clone(&process.clock);
         let incomplete = (!link.armed).then(|| link.unarmed_because.clone());
         Core {
             patience: settings.redis.timeouts.operation,
@@ -166,7 +171,7 @@ impl Core {
                 local_health: StoreHealth::default(),
             }),
             settings,
-            process: process.to_owned(),
+            process: process.instance.to_owned(),
             clock,
             local,
             follower,
@@ -181,6 +186,8 @@ impl Core {
             told: Mutex::default(),
             last_token: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            counters: Counters::default(),
+            events: Events::new(process.audit.clone(), process.instance),
             #[cfg(test)]
             broken: AtomicBool::new(false),
         }
@@ -199,6 +206,7 @@ impl Core {
     /// Redis decides again. The caller holds the gate for writing.
     pub(super) fn closed(&self) {
         self.condition.lock().cause = None;
+        self.condition.lock().since = self.clock.unix_micros();
         self.fallback.store(false, Ordering::SeqCst);
     }
 
@@ -214,6 +222,7 @@ impl Core {
         if !self.fallback.swap(true, Ordering::SeqCst) {
             condition.since = self.clock.unix_micros();
             condition.opened_at = now;
+            self.events.fallback(&cause);
         }
         condition.cause = Some(cause);
     }

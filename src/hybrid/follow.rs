@@ -99,3 +99,12 @@ impl Follower {
         self.host.ping(&core.step())
     }
 }
+
+impl Core {
+    /// Copies to the host store what it lacks. A host store that does not work says so when it is asked for its health.
+    pub(super) fn follow_on(&self) {
+        if let Some(follower) = &self.follower {
+            while matches!(follower.copy(&self.local, self), Ok(true)) {}
+        }
+    }
+}

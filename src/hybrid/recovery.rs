@@ -51,6 +51,7 @@ impl Core {
         drop(gate);
         done.duration_ms = u64::try_from(self.clock.now().saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX);
         self.condition.lock().last_recovery = Some(done.clone());
+        self.recovered(&done);
         Ok(done)
     }
 
@@ -184,6 +185,7 @@ impl Core {
             Action::Conflict => {
                 let (Some(local), Some(remote)) = (local.value.clone(), theirs()) else { return Ok(false) };
                 done.conflicts += 1;
+                self.events.conflict(key, &local, &remote);
                 self.later(Change::Conflict(key.clone(), remote.clone()));
                 self.conflicts.lock().push(Conflict { key: key.clone(), local, remote, at: self.clock.unix_micros() });
             }

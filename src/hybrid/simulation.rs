@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::Process;
 use super::core::Core;
+use super::opening::start;
 use super::operations::HybridStore;
-use super::start;
 use super::watch::Due;
 use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
@@ -666,7 +667,8 @@ impl Sim {
         let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
         let began = self.dies(me, || {
             let local: Arc<dyn Mirror> = disk;
-            let core = start(settings, clock, local, None, Box::new(connect), &process).expect("opens");
+            let core = start(settings, local, None, Box::new(connect), &Process { instance: &process, clock, audit: None })
+                .expect("opens");
             core.broken.store(self.plan.broken, Ordering::SeqCst);
             let due = Mutex::new(Due::from(self.clock.now()));
             self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));

@@ -50,6 +50,7 @@ impl Core {
         let now = self.clock.now();
         // A local store that does not work says so in its health.
         let _ = self.settle(now + self.patience);
+        self.note_armed();
         if now >= due.probe {
             due.probe = now + self.settings.health.interval;
             self.probe_local();
@@ -74,6 +75,17 @@ impl Core {
                 // Redis's failures are noticed by the probe.
                 let _ = self.compare();
             }
+        }
+    }
+
+    /// What the health says until the first probe is due.
+    pub(super) fn first_look(&self) {
+        self.note_armed();
+        self.probe_local();
+        let cause = self.condition.lock().cause.clone();
+        match cause {
+            Some(cause) => self.condition.lock().remote_health = StoreHealth::of(&Err::<(), _>(cause), Duration::ZERO),
+            None => self.probe_redis(),
         }
     }
 
@@ -136,7 +148,9 @@ impl Core {
         let ok = reached.is_ok();
         self.breaker.lock().probed(ok, self.clock.now());
         let outcome = match reached {
-            Ok(redis) if self.breaker.lock().ready() => self.recover(&redis).map(drop),
+            Ok(redis) if self.breaker.lock().ready() => {
+                self.recover(&redis).map(drop).inspect_err(|_| self.counters.not_recovered())
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
