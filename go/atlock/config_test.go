@@ -159,14 +159,14 @@ func TestStatusAndHealth(t *testing.T) {
 				t.Errorf("status %+v, %v", status, err)
 			}
 			health, err := database.Health()
-			if err != nil || health.Overall != "healthy" || health.Store != "legacy" {
+			if err != nil || health.Overall != "healthy" || health.Legacy == nil || !health.Legacy.Healthy || health.Enhanced != nil || health.CircuitState != "disabled" {
 				t.Errorf("health %+v, %v", health, err)
 			}
 			if err := database.Close(); err != nil {
 				t.Fatal(err)
 			}
 			health, err = database.Health()
-			if err != nil || health.Overall != "unhealthy" || !strings.Contains(health.Error, "closed") {
+			if err != nil || health.Overall != "unhealthy" || health.Legacy.Healthy || !strings.Contains(health.Legacy.Error, "closed") {
 				t.Errorf("after Close: health %+v, %v", health, err)
 			}
 			if _, err := database.List(); !errors.Is(err, atlock.ErrClosed) {

@@ -134,11 +134,11 @@ func (d *direct) Status() (Status, error) {
 
 func (d *direct) Health() (Health, error) {
 	start := time.Now()
-	health := Health{Overall: "healthy", Store: "legacy"}
+	health := Health{Overall: "healthy", Legacy: &StoreHealth{Healthy: true}, CircuitState: "disabled"}
 	if err := d.Ping(); err != nil {
-		health.Overall, health.Error = "unhealthy", err.Error()
+		health.Overall, health.Legacy = "unhealthy", &StoreHealth{Error: err.Error()}
 	}
-	health.ResponseTimeMS = float64(time.Since(start).Nanoseconds()) / 1e6
+	health.Legacy.ResponseTimeMS = float64(time.Since(start).Nanoseconds()) / 1e6
 	return health, nil
 }
 
