@@ -62,7 +62,7 @@ type run struct {
 	processes int
 }
 
-func newRun(t *testing.T, clients int, configs ...atlock.Config) *run {
+func newRun(t *testing.T, redis redistest.Options, clients int, configs ...atlock.Config) *run {
 	length, seed := uint64(defaultSeconds), uint64(time.Now().UnixNano())
 	for variable, number := range map[string]*uint64{secondsVariable: &length, seedVariable: &seed} {
 		if text := os.Getenv(variable); text != "" {
@@ -74,7 +74,7 @@ func newRun(t *testing.T, clients int, configs ...atlock.Config) *run {
 	}
 	t.Logf("%s=%d %s=%d", secondsVariable, length, seedVariable, seed)
 	r := &run{T: t, configs: configs, clients: clients, looks: true, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{}}
-	r.redis = redistest.Start(t, redistest.Options{AppendOnly: true})
+	r.redis = redistest.Start(t, redis)
 	r.begin = now()
 	r.end = r.begin + int64(length)*int64(time.Second)
 	return r

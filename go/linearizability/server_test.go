@@ -35,7 +35,7 @@ type role struct {
 const (
 	keys = 3
 	// epoch is how long the same keys are used: long enough for Redis to go and come back, short enough to be checked.
-	epoch = 2 * time.Second
+	epoch = 3 * time.Second
 	// longestPause is the time between two operations of one client.
 	longestPause = 6 * time.Millisecond
 	// settleLimit is how long hybrid mode may take until Redis decides again, once all is calm.

@@ -21,8 +21,10 @@ type Unrest struct {
 
 const (
 	killShare    = 0.6 // of all disturbances; the others are pauses
+	calmShare    = 0.3 // of the times in between: long enough for those that turned away to come back
 	shortestUp   = 300 * time.Millisecond
 	longestUp    = 900 * time.Millisecond
+	longestCalm  = 3 * time.Second
 	shortestAway = 200 * time.Millisecond
 	longestAway  = 700 * time.Millisecond
 )
@@ -32,7 +34,7 @@ const (
 func (s *Server) Disturb(t testing.TB, random *rand.Rand) *Unrest {
 	u := &Unrest{server: s, stop: make(chan struct{})}
 	u.stopped.Go(func() {
-		for u.waits(random, shortestUp, longestUp) {
+		for u.leavesAlone(random) {
 			u.disturb(t, random)
 		}
 	})
@@ -52,6 +54,14 @@ func (u *Unrest) Stop() (kills int) {
 	u.end.Do(func() { close(u.stop) })
 	u.stopped.Wait()
 	return u.kills
+}
+
+// leavesAlone lets the server be up for a while, and tells whether to go on.
+func (u *Unrest) leavesAlone(random *rand.Rand) bool {
+	if random.Float64() < calmShare {
+		return u.waits(random, longestUp, longestCalm)
+	}
+	return u.waits(random, shortestUp, longestUp)
 }
 
 // disturb takes the server away once and brings it back.
