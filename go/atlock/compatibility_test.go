@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +58,7 @@ var stores = []store{
 	{"strict-boltdb", openStrictBoltDB, nothingChanges},
 	{"strict-sled", configured("sled", "strict"), nothingChanges},
 	{"native", configured("sled", "native"), failsClosed},
+	{"hybrid-sled", configured("sled", "hybrid"), standsIn},
 }
 
 func openStock(folder, _ string) (db.Database, error) { return boltdb.New(folder) }
@@ -202,10 +204,7 @@ func nothingChanges(t *testing.T, s store) {
 // failsClosed is for stores that have nothing but Redis: while it is away, each call fails in time and says why, and nothing is
 // granted; when it is back with its data, so are the locks.
 func failsClosed(t *testing.T, s store) {
-	if own := os.Getenv(redisVariable); own != "" {
-		t.Skipf("%s is not this test's to stop: unset %s", own, redisVariable)
-	}
-	redis := redistest.Start(t, redistest.Options{AppendOnly: true})
+	redis := ownRedis(t)
 	a := start(t, s, redis.Addr)
 	held, free := a.lock("held"), a.lock("free")
 	a.takes(held, 1)
@@ -241,4 +240,104 @@ func failsClosed(t *testing.T, s store) {
 	a.isRefused(held, 2, 1)
 	a.releases(held, 1)
 	a.takes(held, 2)
+}
+
+// standsIn is for stores that have another beside Redis: while that is away, all goes on; when it is back, it learns what was done.
+func standsIn(t *testing.T, s store) {
+	redis := ownRedis(t)
+	a := start(t, s, redis.Addr)
+	kept, given, fresh := a.lock("kept"), a.lock("given"), a.lock("fresh")
+	a.takes(kept, 1)
+	a.takes(given, 1)
+	end := a.contends(a.lock("contended"))
+
+	redis.Kill()
+	a.isRefused(kept, 2, 1)
+	a.takes(fresh, 2)
+	a.isRefused(fresh, 1, 2)
+	a.holds(fresh, 2)
+	a.releases(given, 1)
+	a.takes(given, 3)
+	want := map[string]int{kept.key(): 1, given.key(): 3, fresh.key(): 2}
+	if status := a.status(); !status.FallbackActive || status.FallbackOps == 0 || status.CircuitState == "closed" || status.Cause == "" {
+		t.Errorf("while Redis is away: %+v", status)
+	}
+
+	redis.Restart(t)
+	a.isRefused(given, 4, 3) // before Redis knows of it
+	for deadline := time.Now().Add(10 * time.Second); a.status().FallbackActive; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Redis is back and does not decide: %+v", a.status())
+		}
+	}
+	if status := a.status(); status.CircuitState != "closed" || len(status.Conflicts) != 0 || status.JournalLength != 0 || status.LastRecovery == nil {
+		t.Errorf("after the recovery: %+v", status)
+	}
+	end()
+	a.lists(want)
+	other := start(t, store{open: configured("sled", "native")}, redis.Addr)
+	other.lists(want)
+	for _, lock := range []lock{kept, given, fresh} {
+		other.isRefused(lock, 4, want[lock.key()])
+		a.isRefused(lock, 4, want[lock.key()])
+	}
+}
+
+// contends lets pulls take and release a lock, each when no other has it, until the returned function is called.
+func (a *atlantis) contends(l lock) (end func()) {
+	const pulls, hold = 4, time.Millisecond
+	var holders, held atomic.Int32
+	var running sync.WaitGroup
+	stop := make(chan struct{})
+	for pull := 1; pull <= pulls; pull++ {
+		running.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(hold):
+				}
+				answer, err := a.tryLock(l, pull)
+				if err == nil && answer.LockAcquired {
+					if now := holders.Add(1); now != 1 {
+						a.t.Errorf("%d pulls hold the lock at once", now)
+					}
+					held.Add(1)
+					time.Sleep(hold)
+					holders.Add(-1)
+					_, err = a.UnlockIfOwnedByPull(l.project, l.workspace, pull)
+				}
+				if err != nil {
+					a.t.Errorf("pull %d: %v", pull, err)
+				}
+			}
+		})
+	}
+	end = sync.OnceFunc(func() {
+		close(stop)
+		running.Wait()
+		if held.Load() == 0 {
+			a.t.Error("nobody ever held the contended lock")
+		}
+	})
+	a.t.Cleanup(end)
+	return end
+}
+
+// ownRedis is a Redis that a test may stop, and that keeps what it acknowledged.
+func ownRedis(t *testing.T) *redistest.Server {
+	t.Helper()
+	if own := os.Getenv(redisVariable); own != "" {
+		t.Skipf("%s is not this test's to stop: unset %s", own, redisVariable)
+	}
+	return redistest.Start(t, redistest.Options{AppendOnly: true})
+}
+
+func (a *atlantis) status() atlock.Status {
+	a.t.Helper()
+	status, err := a.database.(*atlock.Database).Status()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return status
 }

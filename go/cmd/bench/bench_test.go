@@ -56,8 +56,8 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	checkText(t, filepath.Join(s.out, "report.md"))
-	checkXML(t, checkText(t, filepath.Join(s.out, "report.svg")))
+	checkText(t, filepath.Join(s.out, "report.md"), compared())
+	checkXML(t, checkText(t, filepath.Join(s.out, "report.svg"), comparedWithStock()))
 	if left, err := os.ReadDir(s.dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
 	}
@@ -81,25 +81,30 @@ func checkResult(t *testing.T, result result, subject subject) {
 	if result.Rounds != 2 || result.Samples < 2 || result.P50 <= 0 {
 		t.Errorf("%s on %s: %+v", result.Operation, result.Subject, result)
 	}
-	if (result.Ratio != nil) != (subject.reference != "") {
-		t.Errorf("%s on %s: ratio %v, reference %q", result.Operation, result.Subject, result.Ratio, subject.reference)
+	if len(result.Comparisons) != len(subject.references) {
+		t.Errorf("%s on %s: compared %v, references %q", result.Operation, result.Subject, result.Comparisons, subject.references)
 	}
-	if result.Verdict != "" {
-		t.Errorf("%s on %s: judged by the budget for %d locks", result.Operation, result.Subject, budgetSize)
+	for i, comparison := range result.Comparisons {
+		if comparison.Reference != subject.references[i] || comparison.Ratio.Median <= 0 {
+			t.Errorf("%s on %s: compared %v, references %q", result.Operation, result.Subject, result.Comparisons, subject.references)
+		}
+		if comparison.Verdict != "" {
+			t.Errorf("%s on %s: judged by the budget for %d locks", result.Operation, result.Subject, budgetSize)
+		}
 	}
 }
 
-// checkText reads a file that has to name every subject, and returns it.
-func checkText(t *testing.T, path string) string {
+// checkText reads a file that has to name every pair's subject, and returns it.
+func checkText(t *testing.T, path string, pairs []pair) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(data)
-	for _, subject := range compared() {
-		if !strings.Contains(text, string(subject.name)) {
-			t.Errorf("%s does not name %s", path, subject.name)
+	for _, pair := range pairs {
+		if !strings.Contains(text, string(pair.subject)) {
+			t.Errorf("%s does not name %s", path, pair.subject)
 		}
 	}
 	if strings.Contains(text, "%!") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -59,25 +60,68 @@ func TestJudge(t *testing.T) {
 func TestSummarizePairsRounds(t *testing.T) {
 	reference := &series{session: &session{subject: subject{name: stockBoltDB}}, rounds: [][]float64{{10}, {1000}, {20}}}
 	own := &series{
-		session: &session{subject: subject{name: strictSled, reference: stockBoltDB}},
+		session: &session{subject: subject{name: strictSled, references: []subjectName{stockBoltDB}}},
 		rounds:  [][]float64{{4}, {400}, {8}},
 	}
 	results := summarize(operation{name: getLock, unit: nanoseconds}, budgetSize, []*series{reference, own})
-	if ratio := results[1].Ratio; *ratio != (estimate{0.4, 0.4, 0.4}) {
-		t.Errorf("ratio %v", *ratio)
+	want := comparison{Reference: stockBoltDB, Ratio: estimate{0.4, 0.4, 0.4}, Budget: 0.5, Verdict: met}
+	if got := results[1].Comparisons; len(got) != 1 || got[0] != want {
+		t.Errorf("got %v, want %v", got, want)
 	}
-	if results[1].Budget != 0.5 || results[1].Verdict != met {
-		t.Errorf("budget %v, verdict %q", results[1].Budget, results[1].Verdict)
+	if results[0].Comparisons != nil {
+		t.Errorf("stock is compared: %v", results[0].Comparisons)
 	}
 }
 
-// Every subject that is compared has a budget in every operation.
+// Every pair has a budget in every operation, but for those named here, and there is no budget of any other.
 func TestBudgetsAreComplete(t *testing.T) {
-	for _, operation := range operations {
-		for _, subject := range compared() {
-			if budgets[operation.name][subject.name] <= 0 {
-				t.Errorf("no budget for %s on %s", operation.name, subject.name)
+	without := map[pair][]operationName{
+		{hybridSync, stockBoltDB}:  {getLock},
+		{hybridAsync, stockBoltDB}: {getLock},
+		{hybridAsync, native}:      {getLock, list, unlockByPull, pairs},
+	}
+	for _, pair := range compared() {
+		for _, operation := range operations {
+			if has := budgets[pair][operation.name] > 0; has == slices.Contains(without[pair], operation.name) {
+				t.Errorf("%v on %v: budget %v", operation.name, pair, budgets[pair][operation.name])
 			}
+		}
+	}
+	for pair := range budgets {
+		if !slices.Contains(compared(), pair) {
+			t.Errorf("a budget for %v, which are not compared", pair)
+		}
+	}
+}
+
+// References are measured before what is compared with them.
+func TestReferencesComeFirst(t *testing.T) {
+	var seen []subjectName
+	for _, subject := range subjects {
+		for _, reference := range append(subject.references, memoryReference(subject.name)) {
+			if reference != "" && !slices.Contains(seen, reference) {
+				t.Errorf("%s comes before %s", subject.name, reference)
+			}
+		}
+		seen = append(seen, subject.name)
+	}
+}
+
+// In hybrid mode with Redis, memory is compared with native; otherwise with stock.
+func TestMemoryBudgets(t *testing.T) {
+	rss, its := estimate{30, 29, 31}, estimate{25, 25, 25}
+	for _, c := range []struct {
+		subject subjectName
+		locks   int
+		want    float64
+	}{
+		{hybridSync, memoryBudgetLocks, memoryBudgetFilled}, {hybridAsync, 0, 0}, {native, memoryBudgetLocks, memoryBudgetFilled},
+		{hybridAlone, 0, memoryBudgetIdle}, {stockRedis, 0, 0}, {strictSled, 10, 0},
+	} {
+		r := memoryResult{Subject: c.subject, Locks: c.locks, RSS: rss}
+		r.compare(memoryReference(c.subject), its)
+		if r.Budget != c.want || (r.Verdict != "") != (c.want != 0) || *r.Above != (estimate{5, 4, 6}) {
+			t.Errorf("%s with %d locks: %+v", c.subject, c.locks, r)
 		}
 	}
 }

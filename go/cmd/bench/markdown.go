@@ -35,7 +35,7 @@ func (r *report) writeHead(out *bytes.Buffer) {
 		out.WriteString("**The data was in memory, not on a disk: what the embedded stores took says nothing.**\n\n")
 	}
 	fmt.Fprintf(out, `All subjects ran interleaved in one process: in each round, each did a batch of the operation, in an order shuffled by the
-seed. A **ratio** is the median over the rounds of (p50 of the subject's batch / p50 of its stock reference's batch in the same
+seed. A **ratio** is the median over the rounds of (p50 of the subject's batch / p50 of its reference's batch in the same
 round), so that drift of the machine cancels; in brackets the 95 %% confidence interval of that median. For times lower is
 better, for pairs per second higher. p50 and p99 are of all samples of all rounds; p99 of fewer than 100 samples is their
 maximum (report.json has the counts). Every answer was checked.
@@ -43,7 +43,8 @@ maximum (report.json has the counts). Every answer was checked.
 Each lock is %s bytes of JSON; the locks are spread over %d repositories, %d locks a pull. Every subject that uses Redis had an
 identical private redis-server on 127.0.0.1, without persistence (no AOF, no RDB): what Redis would take to make a lock durable
 is not in these figures. BoltDB and sled write to disk before they answer. "native" is alone on its Redis
-(`+"`shared_with_stock: false`"+`), "native, shared" is the default, which also sees the locks of stock servers.
+(`+"`shared_with_stock: false`"+`), "native, shared" is the default, which also sees the locks of stock servers. "hybrid" has
+sled as its local store, by durability, and is alone on its Redis, too; "in fallback" that is not there.
 
 ![Ratios to stock](report.svg)
 `, thousands(r.Settings.ValueBytes), r.Settings.Repositories, r.Settings.LocksPerPull)
@@ -51,12 +52,12 @@ is not in these figures. BoltDB and sled write to disk before they answer. "nati
 
 // writeBudgets writes the ratios of each subject beside the budgets.
 func (r *report) writeBudgets(out *bytes.Buffer, size int) {
-	for _, subject := range compared() {
-		fmt.Fprintf(out, "\n### %s compared with %s\n\n", subject.name, subject.reference)
+	for _, pair := range compared() {
+		fmt.Fprintf(out, "\n### %s compared with %s\n\n", pair.subject, pair.reference)
 		t := table{{"operation", "ratio", "budget", "verdict"}}
 		for _, operation := range operations {
-			result := r.find(size, operation.name, subject.name)
-			t.add(string(operation.name), ratioText(result), budgetText(result), string(result.Verdict))
+			c := r.findPair(size, operation.name, pair)
+			t.add(string(operation.name), ratioText(c), budgetText(c, operation.unit), string(c.Verdict))
 		}
 		t.write(out)
 	}
@@ -64,16 +65,16 @@ func (r *report) writeBudgets(out *bytes.Buffer, size int) {
 
 // writeRatios writes the ratios of all subjects in one table; there is no budget for them.
 func (r *report) writeRatios(out *bytes.Buffer, size int) {
-	out.WriteString("\nRatios to the stock reference (no budget):\n\n")
+	out.WriteString("\nRatios (no budget):\n\n")
 	header := []string{"operation"}
-	for _, subject := range compared() {
-		header = append(header, fmt.Sprintf("%s / %s", subject.name, subject.reference))
+	for _, pair := range compared() {
+		header = append(header, fmt.Sprintf("%s / %s", pair.subject, pair.reference))
 	}
 	t := table{header}
 	for _, operation := range operations {
 		row := []string{string(operation.name)}
-		for _, subject := range compared() {
-			row = append(row, ratioText(r.find(size, operation.name, subject.name)))
+		for _, pair := range compared() {
+			row = append(row, ratioText(r.findPair(size, operation.name, pair)))
 		}
 		t.add(row...)
 	}
@@ -104,15 +105,15 @@ func (r *report) writeMemory(out *bytes.Buffer) {
 
 Resident memory (VmRSS) of a process of its own that has the subject open, stored the locks, listed them once, and then did
 nothing; median of several processes, in brackets the 95 %% confidence interval or, for fewer than six, the range. It is this
-program, not an Atlantis server: so the budgets are for what comes on top of stock BoltDB (idle: 5 %% of a server's 38.5 MB).
-redis-server's own memory is not counted.
+program, not an Atlantis server: so the budgets are for what comes on top of stock BoltDB (idle: 5 %% of a server's 38.5 MB),
+and in hybrid mode with Redis for what comes on top of native. redis-server's own memory is not counted.
 
 `)
-	t := table{{"subject", "locks", "RSS", "above stock BoltDB", "budget", "verdict"}}
+	t := table{{"subject", "locks", "RSS", "above", "budget", "verdict"}}
 	for _, m := range r.Memory {
 		above, budget := "", ""
 		if m.Above != nil {
-			above = fmt.Sprintf("%+.1f MB", m.Above.Median)
+			above = fmt.Sprintf("%s %+.1f MB", m.Reference, m.Above.Median)
 		}
 		if m.Budget != 0 {
 			budget = fmt.Sprintf("≤ %.1f MB", m.Budget)
@@ -123,29 +124,18 @@ redis-server's own memory is not counted.
 	t.write(out)
 }
 
-// compared are the subjects that have a reference.
-func compared() []subject {
-	var found []subject
-	for _, subject := range subjects {
-		if subject.reference != "" {
-			found = append(found, subject)
-		}
-	}
-	return found
+func ratioText(c comparison) string {
+	return fmt.Sprintf("%s (%s–%s)", short(c.Ratio.Median), short(c.Ratio.Low), short(c.Ratio.High))
 }
 
-func ratioText(r result) string {
-	return fmt.Sprintf("%s (%s–%s)", short(r.Ratio.Median), short(r.Ratio.Low), short(r.Ratio.High))
-}
-
-func budgetText(r result) string {
+func budgetText(c comparison, of unit) string {
 	switch {
-	case r.Budget == 0:
+	case c.Budget == 0:
 		return ""
-	case r.Unit == pairsPerSecond:
-		return "≥ " + short(r.Budget)
+	case of == pairsPerSecond:
+		return "≥ " + short(c.Budget)
 	default:
-		return "≤ " + short(r.Budget)
+		return "≤ " + short(c.Budget)
 	}
 }
 

@@ -18,9 +18,10 @@ type memoryResult struct {
 	Subject subjectName `json:"subject"`
 	Locks   int         `json:"locks"`
 	RSS     estimate    `json:"rss_mb"`
-	// Above is the difference to stock BoltDB, and absent for stock BoltDB itself. Its ends are the largest differences that
-	// the two intervals allow.
-	Above   *estimate `json:"above_stock_mb,omitempty"`
+	// Reference is what it is compared with: native for hybrid mode with Redis, otherwise stock BoltDB, which has none.
+	Reference subjectName `json:"reference,omitempty"`
+	// Above is the difference to the reference. Its ends are the largest differences that the two intervals allow.
+	Above   *estimate `json:"above_mb,omitempty"`
 	Budget  float64   `json:"budget_mb,omitempty"`
 	Verdict verdict   `json:"verdict,omitempty"`
 }
@@ -54,33 +55,46 @@ func measureMemory(ctx context.Context, s settings, work string, random *rand.Ra
 	}
 	fmt.Fprintf(os.Stderr, "memory: each figure %d times\n", s.memoryRepeats)
 	results := make([]memoryResult, len(figures))
-	stock := make(map[int]estimate) // by number of locks; stock BoltDB is the first subject
+	type reference struct {
+		subject subjectName
+		locks   int
+	}
+	measured := make(map[reference]estimate)
 	for i, f := range figures {
 		results[i] = memoryResult{Subject: f.subject.name, Locks: f.locks, RSS: estimateMedian(f.rss)}
-		if f.subject.name == stockBoltDB {
-			stock[f.locks] = results[i].RSS
-		} else {
-			results[i].compare(stock[f.locks])
+		measured[reference{f.subject.name, f.locks}] = results[i].RSS
+		if of := memoryReference(f.subject.name); of != "" {
+			results[i].compare(of, measured[reference{of, f.locks}]) // references come first
 		}
 	}
 	return results, nil
 }
 
-// compare sets the difference to stock and, for subjects that are not stock themselves, judges it.
-func (r *memoryResult) compare(stock estimate) {
+func memoryReference(of subjectName) subjectName {
+	switch of {
+	case stockBoltDB:
+		return ""
+	case hybridSync, hybridAsync:
+		return native
+	default:
+		return stockBoltDB
+	}
+}
+
+// compare sets the difference to a reference and, for subjects that are not stock themselves, judges it.
+func (r *memoryResult) compare(with subjectName, its estimate) {
 	above := estimate{
-		Median: r.RSS.Median - stock.Median,
-		Low:    r.RSS.Low - stock.High,
-		High:   r.RSS.High - stock.Low,
+		Median: r.RSS.Median - its.Median,
+		Low:    r.RSS.Low - its.High,
+		High:   r.RSS.High - its.Low,
 	}
-	r.Above = &above
-	if r.Subject == stockRedis {
+	r.Reference, r.Above = with, &above
+	switch {
+	case r.Subject == stockRedis:
 		return
-	}
-	switch r.Locks {
-	case 0:
+	case r.Locks == 0 && with == stockBoltDB:
 		r.Budget = memoryBudgetIdle
-	case memoryBudgetLocks:
+	case r.Locks == memoryBudgetLocks:
 		r.Budget = memoryBudgetFilled
 	default:
 		return

@@ -65,9 +65,9 @@ func (r *report) plotRows(size int) []plotRow {
 	var rows []plotRow
 	y := plotTop
 	for _, operation := range operations {
-		for i, subject := range compared() {
-			result := r.find(size, operation.name, subject.name)
-			row := plotRow{label: string(subject.name), colour: colours[i%len(colours)], y: y, time: *result.Ratio, budget: result.Budget}
+		for i, pair := range comparedWithStock() {
+			c := r.findPair(size, operation.name, pair)
+			row := plotRow{label: string(pair.subject), colour: colours[i%len(colours)], y: y, time: c.Ratio, budget: c.Budget}
 			if i == 0 {
 				row.heading = string(operation.name)
 			}

@@ -37,10 +37,15 @@ type result struct {
 	Samples   int           `json:"samples"`
 	P50       float64       `json:"p50"`
 	P99       float64       `json:"p99,omitempty"` // of times; absent for pairs per second
-	// Reference and Ratio are absent for a stock store. Ratio is over the rounds: p50 of the subject's batch divided by p50 of
-	// the reference's batch of the same round.
-	Reference subjectName `json:"reference,omitempty"`
-	Ratio     *estimate   `json:"ratio,omitempty"`
+	// Comparisons are absent for a stock store.
+	Comparisons []comparison `json:"comparisons,omitempty"`
+}
+
+// comparison is a result beside that of a reference.
+type comparison struct {
+	Reference subjectName `json:"reference"`
+	// Ratio is over the rounds: p50 of the subject's batch divided by p50 of the reference's batch of the same round.
+	Ratio estimate `json:"ratio"`
 	// Budget and Verdict are absent where there is no budget.
 	Budget  float64 `json:"budget,omitempty"`
 	Verdict verdict `json:"verdict,omitempty"`
@@ -88,29 +93,28 @@ func summarize(o operation, size int, all []*series) []result {
 			Rounds:    len(series.rounds),
 			Samples:   len(samples),
 			P50:       percentile(samples, 0.5),
-			Reference: subject.reference,
 		}
 		if o.unit == nanoseconds {
 			results[i].P99 = percentile(samples, 0.99)
 		}
-		if subject.reference != "" {
-			results[i].compare(p50s[subject.name], p50s[subject.reference])
+		for _, reference := range subject.references {
+			results[i].compare(reference, p50s[subject.name], p50s[reference])
 		}
 	}
 	return results
 }
 
-// compare sets the ratio to the reference, given both p50s of each round, and judges it.
-func (r *result) compare(own, reference []float64) {
+// compare adds the ratio to the reference, given both p50s of each round, and judges it.
+func (r *result) compare(reference subjectName, own, its []float64) {
 	ratios := make([]float64, len(own))
 	for round := range own {
-		ratios[round] = own[round] / reference[round]
+		ratios[round] = own[round] / its[round]
 	}
-	ratio := estimateMedian(ratios)
-	r.Ratio = &ratio
-	if budget, found := budgets[r.Operation][r.Subject]; found && r.Size == budgetSize {
-		r.Budget, r.Verdict = budget, judge(ratio, budget, r.Unit)
+	c := comparison{Reference: reference, Ratio: estimateMedian(ratios)}
+	if budget, found := budgets[pair{r.Subject, reference}][r.Operation]; found && r.Size == budgetSize {
+		c.Budget, c.Verdict = budget, judge(c.Ratio, budget, r.Unit)
 	}
+	r.Comparisons = append(r.Comparisons, c)
 }
 
 // find returns the result of an operation and a subject at a size.
@@ -121,6 +125,16 @@ func (r *report) find(size int, operation operationName, subject subjectName) re
 		}
 	}
 	panic("no result of " + string(operation) + " on " + string(subject)) // measureSize makes one for each
+}
+
+// findPair returns the comparison of a pair in an operation at a size.
+func (r *report) findPair(size int, operation operationName, p pair) comparison {
+	for _, comparison := range r.find(size, operation, p.subject).Comparisons {
+		if comparison.Reference == p.reference {
+			return comparison
+		}
+	}
+	panic("no comparison of " + string(p.subject) + " with " + string(p.reference)) // summarize makes one for each
 }
 
 // write writes report.json, report.md and report.svg.

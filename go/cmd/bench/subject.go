@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/runatlantis/atlantis/server/core/boltdb"
@@ -24,13 +25,14 @@ const (
 	nativeShared subjectName = "native, shared"
 	hybridSync   subjectName = "hybrid, sync"
 	hybridAsync  subjectName = "hybrid, async"
+	hybridAlone  subjectName = "hybrid in fallback"
 )
 
 // subject is one kind of database that is measured.
 type subject struct {
 	name subjectName
-	// reference is the stock store to compare with; a stock store has none.
-	reference subjectName
+	// references are the subjects to compare with, its stock store first if that is one; a stock store has none.
+	references []subjectName
 	// usesRedis asks for a private redis-server.
 	usesRedis bool
 	open      func(place) (db.Database, error)
@@ -46,10 +48,32 @@ type place struct {
 var subjects = []subject{
 	{name: stockBoltDB, open: openStockBoltDB},
 	{name: stockRedis, usesRedis: true, open: openStockRedis},
-	{name: strictBoltDB, reference: stockBoltDB, open: openStrictBoltDB},
-	{name: strictSled, reference: stockBoltDB, open: openStrictSled},
-	{name: native, reference: stockRedis, usesRedis: true, open: openNative(false)},
-	{name: nativeShared, reference: stockRedis, usesRedis: true, open: openNative(true)},
+	{name: strictBoltDB, references: []subjectName{stockBoltDB}, open: openStrictBoltDB},
+	{name: strictSled, references: []subjectName{stockBoltDB}, open: openStrictSled},
+	{name: native, references: []subjectName{stockRedis}, usesRedis: true, open: openNative(false)},
+	{name: nativeShared, references: []subjectName{stockRedis}, usesRedis: true, open: openNative(true)},
+	{name: hybridSync, references: []subjectName{stockBoltDB}, usesRedis: true, open: openHybrid("sync")},
+	{name: hybridAsync, references: []subjectName{stockBoltDB, native}, usesRedis: true, open: openHybrid("async")},
+	{name: hybridAlone, references: []subjectName{strictSled}, open: openHybridAlone},
+}
+
+// pair is a subject and one that it is compared with.
+type pair struct{ subject, reference subjectName }
+
+// compared are all pairs.
+func compared() []pair {
+	var pairs []pair
+	for _, subject := range subjects {
+		for _, reference := range subject.references {
+			pairs = append(pairs, pair{subject.name, reference})
+		}
+	}
+	return pairs
+}
+
+// comparedWithStock are those whose reference is a stock store.
+func comparedWithStock() []pair {
+	return slices.DeleteFunc(compared(), func(p pair) bool { return p.reference != stockBoltDB && p.reference != stockRedis })
 }
 
 func findSubject(name subjectName) (subject, error) {
@@ -97,4 +121,27 @@ func openNative(sharedWithStock bool) func(place) (db.Database, error) {
 			Redis:             atlock.Redis{Address: at.Redis, SharedWithStock: &sharedWithStock},
 		}}})
 	}
+}
+
+// openHybrid opens hybrid mode over sled, alone on its Redis as native is.
+func openHybrid(durability string) func(place) (db.Database, error) {
+	return func(at place) (db.Database, error) {
+		alone := false
+		return atlock.Open(atlock.Config{Locking: atlock.Locking{
+			Backend: "sled",
+			DataDir: at.Folder,
+			Enhanced: atlock.Enhanced{
+				Enabled:           true,
+				CompatibilityMode: "hybrid",
+				Durability:        durability,
+				Redis:             atlock.Redis{Address: at.Redis, SharedWithStock: &alone},
+			},
+		}})
+	}
+}
+
+// openHybridAlone opens hybrid mode with a Redis that is not there.
+func openHybridAlone(at place) (db.Database, error) {
+	at.Redis = "127.0.0.1:1"
+	return openHybrid("sync")(at)
 }

@@ -1,0 +1,11 @@
+// Package linearizability looks for one order of all operations of a run in which each answer is right: then nobody was ever
+// told anything that one lock store, used by one caller at a time, would not have told.
+//
+// The tests run servers in processes of their own on one Redis, which is killed, restarted and paused meanwhile; the servers are
+// killed, too. Each operation is written down with the time before it began and after it ended. One whose outcome nobody knows,
+// because the store said so or because the process died, may take effect at any time after its begin. So may none that failed
+// otherwise: it counts as not made.
+//
+// ATLOCK_LINEARIZABILITY_SECONDS is the length of each run (default 20), ATLOCK_LINEARIZABILITY_SEED repeats the random choices
+// of an earlier one.
+package linearizability

@@ -1,0 +1,166 @@
+package linearizability
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// kind is a kind of operation.
+type kind string
+
+const (
+	take         kind = "take"
+	release      kind = "release"
+	releaseOwned kind = "releaseOwned"
+	look         kind = "look"
+)
+
+// request is what was asked for.
+type request struct {
+	Kind kind
+	Key  string
+	// Pull takes or, with releaseOwned, releases. No two takes have the same.
+	Pull int `json:",omitempty"`
+}
+
+// answer is what was told.
+type answer struct {
+	// Granted: a take succeeded.
+	Granted bool `json:",omitempty"`
+	// Pull holds the lock, or, of a release, held it; 0: nobody.
+	Pull int `json:",omitempty"`
+	// Unknown: the operation may have been made, now or later, or not at all.
+	Unknown bool `json:",omitempty"`
+}
+
+// operation is one operation of a history.
+type operation struct {
+	client     int
+	request    request
+	answer     answer
+	begin, end int64 // nanoseconds of a clock that all processes share
+}
+
+// stillOpen is the end of an operation whose outcome is unknown.
+const stillOpen = math.MaxInt64
+
+// never is the answer of an operation that has none.
+var never = answer{Unknown: true}
+
+func (o operation) String() string {
+	end, told := "?", fmt.Sprintf("%d", o.answer.Pull)
+	if o.answer.Unknown {
+		told = "unknown"
+	} else {
+		end = seconds(o.end)
+	}
+	if o.answer.Granted {
+		told = "granted"
+	}
+	return fmt.Sprintf("%s–%s client %d: %s %d → %s", seconds(o.begin), end, o.client, o.request.Kind, o.request.Pull, told)
+}
+
+func seconds(at int64) string { return fmt.Sprintf("%.6f", time.Duration(at).Seconds()) }
+
+// lockModel is one key's lock: the pull that holds it, or 0.
+var lockModel = porcupine.Model{
+	Init: func() any { return 0 },
+	Step: func(state, input, output any) (bool, any) { return step(state.(int), input.(request), output.(answer)) },
+}
+
+// step tells whether an answer is right where a pull holds the lock, and who holds it afterwards.
+func step(holder int, request request, answer answer) (right bool, after int) {
+	releases := request.Kind == release || (request.Kind == releaseOwned && holder == request.Pull)
+	switch {
+	case request.Kind == take && holder == 0:
+		return answer.Unknown || answer.Granted, request.Pull
+	case request.Kind == take:
+		return answer.Unknown || (!answer.Granted && answer.Pull == holder), holder
+	case releases:
+		return answer.Unknown || answer.Pull == holder, 0
+	case request.Kind == releaseOwned:
+		return answer.Unknown || answer.Pull == 0, holder
+	default:
+		return answer.Unknown || answer.Pull == holder, holder
+	}
+}
+
+// checkLimit bounds the search for an order of one key's operations.
+const checkLimit = 30 * time.Second
+
+// check returns an error for the first key whose operations have no order in which each answer is right.
+func check(history []operation) error {
+	byKey := map[string][]operation{}
+	for _, o := range history {
+		byKey[o.request.Key] = append(byKey[o.request.Key], o)
+	}
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		switch operations := byKey[key]; result(operations) {
+		case porcupine.Illegal:
+			return fmt.Errorf("no order explains the answers about %q; the first that has none is the last of:\n%s", key, story(operations))
+		case porcupine.Unknown:
+			return fmt.Errorf("the %d operations on %q are too many to be checked in %v", len(operations), key, checkLimit)
+		}
+	}
+	return nil
+}
+
+func result(operations []operation) porcupine.CheckResult {
+	history := make([]porcupine.Operation, len(operations))
+	for i, o := range operations {
+		history[i] = porcupine.Operation{Input: o.request, Output: o.answer, Call: o.begin, Return: o.end}
+	}
+	return porcupine.CheckOperationsTimeout(lockModel, history, checkLimit)
+}
+
+// story tells of the shortest beginning of a history that has no order: the operations that ended last, and those still open.
+func story(operations []operation) string {
+	const most = 40
+	ends := make([]int64, len(operations))
+	for i, o := range operations {
+		ends[i] = o.end
+	}
+	slices.Sort(ends)
+	first, _ := slices.BinarySearchFunc(ends, true, func(end int64, _ bool) int {
+		if result(until(operations, end)) == porcupine.Illegal {
+			return 0
+		}
+		return -1
+	})
+	shortest := until(operations, ends[first])
+	slices.SortFunc(shortest, func(a, b operation) int { return cmp.Compare(a.end, b.end) })
+	open := slices.IndexFunc(shortest, func(o operation) bool { return o.end == stillOpen })
+	if open < 0 {
+		open = len(shortest)
+	}
+	var text strings.Builder
+	for _, o := range shortest[open:] {
+		fmt.Fprintf(&text, "  %v\n", o)
+	}
+	for _, o := range shortest[max(0, open-most):open] {
+		fmt.Fprintf(&text, "  %v\n", o)
+	}
+	return text.String()
+}
+
+// until is the history as it was known at a moment.
+func until(operations []operation, moment int64) []operation {
+	var known []operation
+	for _, o := range operations {
+		if o.begin > moment {
+			continue
+		}
+		if o.end > moment {
+			o.end, o.answer = stillOpen, never
+		}
+		known = append(known, o)
+	}
+	return known
+}
