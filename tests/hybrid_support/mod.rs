@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use atlock::clock::SystemClock;
 use atlock::config::{self, Backend, Config, Mode};
 use atlock::error::{Code, Error, Result};
+use atlock::hybrid::report::Recovery;
 use atlock::model::ProjectLock;
 use atlock::service::Service;
 use atlock::store::Granted;
@@ -324,7 +325,7 @@ impl<'a> Scenario<'a> {
         for nth in 0..5 {
             first.release(&format!("before{nth}")).unwrap();
         }
-        let (stop, fell_back) = (AtomicBool::new(false), Mutex::new(None));
+        let (stop, fell_back, recoveries) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(Vec::new()));
         let (to_fallback, recovery) = std::thread::scope(|scope| {
             // Whatever fails here, the others end.
             let stopper = StopOnDrop(&stop);
@@ -341,9 +342,14 @@ impl<'a> Scenario<'a> {
             std::thread::sleep(Duration::from_millis(100));
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
-                    if service.status().fallback_active {
+                    let status = service.status();
+                    if status.fallback_active {
                         fell_back.lock().unwrap().get_or_insert_with(Instant::now);
                     }
+                    let mut recoveries = recoveries.lock().unwrap();
+                    recoveries.extend(status.hybrid.and_then(|report| report.last_recovery));
+                    recoveries.dedup();
+                    drop(recoveries);
                     std::thread::sleep(Duration::from_millis(1));
                 }
             });
@@ -387,11 +393,12 @@ impl<'a> Scenario<'a> {
         let Caller { told, .. } = first;
         let status = service.status();
         eprintln!(
-            "{}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, recovery {recovery:.0?}, {:?}",
+            "{}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, recovery {recovery:.0?}: {}",
             self.fault,
             told.longest,
             told.errors,
-            status.hybrid.as_ref().and_then(|report| report.last_recovery.clone()),
+            // The first is that of the start.
+            recoveries.into_inner().unwrap().iter().skip(1).map(described).collect::<Vec<_>>().join("; "),
         );
         told.assert_is("the service", &listed(&service));
         told.assert_is("Redis", &(self.redis)());
@@ -401,6 +408,11 @@ impl<'a> Scenario<'a> {
         service.close().unwrap();
         told.assert_is("the local store", &on_disk(self.config.locking.data_dir.as_ref().unwrap()));
     }
+}
+
+fn described(recovery: &Recovery) -> String {
+    let Recovery { duration_ms, pushed, restored, adopted, conflicts, .. } = recovery;
+    format!("{duration_ms} ms, {pushed} pushed, {restored} restored, {adopted} adopted, {conflicts} conflicts")
 }
 
 struct StopOnDrop<'a>(&'a AtomicBool);

@@ -29,10 +29,12 @@ pub struct Server {
 impl Server {
     /// Starts a server without persistence; `args` come last.
     pub fn start(args: &[&str]) -> Server {
-        Server::start_in(tempfile::tempdir().unwrap(), free_port(), args)
+        Server::start_at(free_port(), args)
     }
 
-    fn start_in(folder: tempfile::TempDir, port: u16, args: &[&str]) -> Server {
+    /// The same on this port.
+    pub fn start_at(port: u16, args: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let process = spawn(folder.path(), port, &args);
         let server = Server { port, folder, args, process };
