@@ -63,15 +63,19 @@ pub fn on_disk(folder: &Path) -> Locks {
 
 /// The locks that a Redis server has.
 pub fn in_redis(address: &str) -> Locks {
-    let mut raw = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("pr/*").query(&mut raw).unwrap();
-    let get = |key: &String| -> (String, i64) {
-        let value: Vec<u8> = redis::cmd("GET").arg(key).query(&mut raw).unwrap();
+    locks_of(&mut redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap())
+}
+
+/// The same by a connection.
+pub fn locks_of(raw: &mut redis::Connection) -> Locks {
+    let keys: Vec<String> = redis::cmd("KEYS").arg("pr/*").query(raw).unwrap();
+    let mut get = |key: &String| -> (String, i64) {
+        let value: Vec<u8> = redis::cmd("GET").arg(key).query(raw).unwrap();
         let (path, num) = named(&value);
         assert_eq!(*key, format!("pr/{}", fields(&path).key()));
         (path, num)
     };
-    keys.iter().map(get).collect()
+    keys.iter().map(&mut get).collect()
 }
 
 /// A lock's path and pull; every byte must be as it was given.
@@ -246,7 +250,7 @@ pub fn target(path: &str) -> Vec<u8> {
 }
 
 /// One lock, asked for by several at once: at most one gets it, and the others are told who did.
-fn race(service: &Service, allowed: &[Code], path: &str) -> Told {
+pub fn race(service: &Service, allowed: &[Code], path: &str) -> Told {
     let (barrier, winners) = (Barrier::new(WORKERS), Mutex::new(Vec::new()));
     let all: Vec<Told> = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..WORKERS)
