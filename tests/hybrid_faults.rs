@@ -12,11 +12,12 @@ use atlock::config::{self, Durability, Instances, Mode};
 use atlock::error::Code;
 use atlock::service::Service;
 use hybrid_support::line::Line;
+use hybrid_support::network::Network;
 use hybrid_support::{
     Caller, Locks, Scenario, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, try_open, wait_until,
     wait_until_recovered,
 };
-use redis_support::{Server, certificates, free_port, path, settings};
+use redis_support::{Cluster, Server, certificates, free_port, path, settings};
 use sled_support::SmallDisk;
 
 /// Writes every change to its disk before it answers.
@@ -200,6 +201,16 @@ fn full_disk(fault: &str, durability: Durability, allowed: &[Code], redis_too: b
     std::fs::remove_file(ballast).unwrap();
     if redis_too {
         server.restart();
+    }
+    if durability == Durability::Async {
+        // The local store lacks what Redis alone granted, and knows that it does.
+        server.kill();
+        let service = open(&config);
+        let mut caller = Caller::new(&service, &[Code::Degraded]);
+        assert_eq!(caller.take("full1999", 1).unwrap_err().code(), Code::Degraded, "{:?}", service.status());
+        server.restart();
+        wait_until_recovered(&service);
+        service.close().unwrap();
     }
     let service = open(&config);
     assert!(!service.status().fallback_active, "{:?}", service.status());
@@ -404,4 +415,73 @@ fn a_thousand_callers_of_a_hung_redis() {
     assert!(longest < Duration::from_millis(50), "{longest:?}");
     assert!(first.told.longest < Duration::from_secs(2));
     assert_eq!(in_redis(&server.address()).len(), CALLERS + 1);
+}
+
+/// A replica takes over, with every lock that it was sent; those that it was not are put back.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn a_cluster_that_loses_a_master() {
+    let (folder, mut cluster) = (folder(), Cluster::start(1));
+    // The first nodes given are the masters; the first of them dies.
+    let addresses: Vec<String> = cluster.nodes[1..].iter().map(Server::address).collect();
+    let mut scenario = Scenario::new("cluster master killed", folder.path(), cluster.settings());
+    scenario.redis = Box::new(|| addresses.iter().filter(|address| is_master(address)).flat_map(|a| in_redis(a)).collect());
+    scenario.config.locking.enhanced.redis.shared_with_stock = false;
+    scenario.run(
+        &mut cluster,
+        |cluster, _| cluster.nodes[0].kill(),
+        |cluster| {
+            wait_until("the cluster works", Duration::from_secs(30), || works(&cluster.nodes[1]));
+        },
+    );
+}
+
+fn is_master(address: &str) -> bool {
+    let mut raw = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
+    redis::cmd("ROLE").query::<Vec<redis::Value>>(&mut raw).unwrap()[0] == redis::Value::BulkString(b"master".to_vec())
+}
+
+/// Whether this node sees a cluster without a gap.
+fn works(node: &Server) -> bool {
+    redis::cmd("CLUSTER").arg("INFO").query::<String>(&mut node.raw()).unwrap().contains("cluster_state:ok")
+}
+
+#[test]
+#[ignore = "slow: make test-faults"]
+fn a_network_link_that_is_down() {
+    let folder = folder();
+    let mut network = Network::start();
+    let mut scenario = Scenario::new("link down", folder.path(), settings(&network.address()));
+    scenario.lasts = Duration::from_secs(4);
+    scenario.run(&mut network, |network, _| network.set("down"), |network| network.set("up"));
+}
+
+#[test]
+#[ignore = "slow: make test-faults"]
+fn the_recovery_of_ten_thousand_locks() {
+    const LOCKS: usize = 10_000;
+    const CALLERS: usize = 16;
+    let (folder, port) = (folder(), free_port());
+    let service = open(&hybrid(folder.path(), settings(&format!("127.0.0.1:{port}"))));
+    take_many(&service, LOCKS, CALLERS);
+    let server = Server::start_at(port, &[]);
+    let up = Instant::now();
+    wait_until("Redis decides again", Duration::from_secs(20), || !service.status().fallback_active);
+    let took = up.elapsed();
+    eprintln!("{LOCKS} locks: recovery {took:.1?}: {:?}", service.status().hybrid.unwrap().last_recovery.unwrap());
+    assert_eq!(in_redis(&server.address()).len(), LOCKS);
+    assert_eq!(listed(&service).len(), LOCKS);
+}
+
+/// Takes `m0`, `m1`, and so on, from several threads.
+fn take_many(service: &Service, locks: usize, callers: usize) {
+    std::thread::scope(|scope| {
+        for first in 0..callers {
+            scope.spawn(move || {
+                for nth in (first..locks).step_by(callers) {
+                    assert!(Caller::new(service, &[]).take(&format!("m{nth}"), nth as i64).unwrap());
+                }
+            });
+        }
+    });
 }

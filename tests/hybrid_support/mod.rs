@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, dead_code)]
 
 pub mod line;
+pub mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -98,12 +99,21 @@ pub fn wait_until(what: &str, within: Duration, mut is_so: impl FnMut() -> bool)
 
 /// Waits until Redis decides again.
 pub fn wait_until_recovered(service: &Service) -> Duration {
+    wait_until_recovered_since(service, 0)
+}
+
+/// The same, by a recovery that began after this moment.
+fn wait_until_recovered_since(service: &Service, moment: u64) -> Duration {
     let start = Instant::now();
-    while service.status().fallback_active {
-        assert!(start.elapsed() < RECOVERS_WITHIN, "no recovery within {RECOVERS_WITHIN:?}: {:?}", service.status());
+    loop {
+        let status = service.status();
+        let last = status.hybrid.as_ref().and_then(|report| report.last_recovery.as_ref());
+        if !status.fallback_active && last.is_some_and(|last| last.at > moment) {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < RECOVERS_WITHIN, "no recovery within {RECOVERS_WITHIN:?}: {status:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
-    start.elapsed()
 }
 
 pub fn micros() -> u64 {
@@ -377,11 +387,7 @@ impl<'a> Scenario<'a> {
             heal(world);
             let healed = Instant::now();
             if self.falls_back {
-                wait_until("a recovery after the fault", RECOVERS_WITHIN, || {
-                    let status = service.status();
-                    let recovered = status.hybrid.and_then(|report| report.last_recovery).is_some_and(|last| last.at > broke_at);
-                    recovered && !status.fallback_active
-                });
+                wait_until_recovered_since(&service, broke_at);
             }
             let recovery = healed.elapsed();
             std::thread::sleep(Duration::from_millis(200));

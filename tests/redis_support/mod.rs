@@ -98,14 +98,20 @@ fn spawn(folder: &Path, port: u16, args: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    // SAFETY: prctl is async-signal-safe. The server dies with this test, however that ends.
+    die_with_the_test(&mut command)
+        .spawn()
+        .expect("redis-server is needed: run scripts/prepare, or install Debian's redis-server")
+}
+
+/// The process that this starts dies with this test, however that ends.
+pub fn die_with_the_test(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             Ok(())
-        });
+        })
     }
-    command.spawn().expect("redis-server is needed: run scripts/prepare, or install Debian's redis-server")
 }
 
 pub fn free_port() -> u16 {
