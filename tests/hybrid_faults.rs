@@ -14,7 +14,7 @@ use atlock::service::Service;
 use hybrid_support::line::Line;
 use hybrid_support::network::Network;
 use hybrid_support::{
-    Caller, Locks, Scenario, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, try_open, wait_until,
+    Caller, Locks, Scenario, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many, try_open, wait_until,
     wait_until_recovered,
 };
 use redis_support::{Cluster, Server, certificates, free_port, path, settings};
@@ -471,17 +471,4 @@ fn the_recovery_of_ten_thousand_locks() {
     eprintln!("{LOCKS} locks: recovery {took:.1?}: {:?}", service.status().hybrid.unwrap().last_recovery.unwrap());
     assert_eq!(in_redis(&server.address()).len(), LOCKS);
     assert_eq!(listed(&service).len(), LOCKS);
-}
-
-/// Takes `m0`, `m1`, and so on, from several threads.
-fn take_many(service: &Service, locks: usize, callers: usize) {
-    std::thread::scope(|scope| {
-        for first in 0..callers {
-            scope.spawn(move || {
-                for nth in (first..locks).step_by(callers) {
-                    assert!(Caller::new(service, &[]).take(&format!("m{nth}"), nth as i64).unwrap());
-                }
-            });
-        }
-    });
 }

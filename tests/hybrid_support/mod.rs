@@ -251,6 +251,19 @@ impl<'a> Caller<'a> {
     }
 }
 
+/// Takes `m0`, `m1`, and so on, from several threads.
+pub fn take_many(service: &Service, locks: usize, callers: usize) {
+    std::thread::scope(|scope| {
+        for first in 0..callers {
+            scope.spawn(move || {
+                for nth in (first..locks).step_by(callers) {
+                    assert!(Caller::new(service, &[]).take(&format!("m{nth}"), nth as i64).unwrap());
+                }
+            });
+        }
+    });
+}
+
 /// The JSON that names a lock.
 pub fn target(path: &str) -> Vec<u8> {
     serde_json::to_vec(&serde_json::json!({
