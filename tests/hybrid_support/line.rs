@@ -60,7 +60,7 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, is_reply: bool, state: &State
             std::thread::sleep(Duration::from_millis(state.latency.load(Ordering::SeqCst)));
         }
         let resets = state.resets.load(Ordering::SeqCst);
-        if resets > 0 && state.seen.fetch_add(1, Ordering::SeqCst) % resets == 0 {
+        if resets > 0 && state.seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(resets) {
             break;
         }
         if to.write_all(&buffer[..length]).is_err() {

@@ -304,7 +304,7 @@ pub fn race(service: &Service, allowed: &[Code], path: &str) -> Told {
         }
         result.merge(Told { holders: BTreeMap::new(), ..told });
     }
-    let unknown = result.errors.get(Code::OutcomeUnknown.name()).is_some();
+    let unknown = result.errors.contains_key(Code::OutcomeUnknown.name());
     let mut holders: BTreeSet<_> = winners.into_iter().collect();
     if holders.is_empty() {
         holders.insert(None);
