@@ -23,6 +23,9 @@ use sled_support::SmallDisk;
 /// Writes every change to its disk before it answers.
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
+/// The breaker's `max_open` with jitter, and some probes.
+const AFTER_A_LONG_FAULT: Duration = Duration::from_secs(15);
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -427,6 +430,7 @@ fn a_cluster_that_loses_a_master() {
     let mut scenario = Scenario::new("cluster master killed", folder.path(), cluster.settings());
     scenario.redis = Box::new(|| addresses.iter().filter(|address| is_master(address)).flat_map(|a| in_redis(a)).collect());
     scenario.config.locking.enhanced.redis.shared_with_stock = false;
+    scenario.recovers_within = AFTER_A_LONG_FAULT;
     scenario.run(
         &mut cluster,
         |cluster, _| cluster.nodes[0].kill(),
@@ -453,6 +457,7 @@ fn a_network_link_that_is_down() {
     let mut network = Network::start();
     let mut scenario = Scenario::new("link down", folder.path(), settings(&network.address()));
     scenario.lasts = Duration::from_secs(4);
+    scenario.recovers_within = AFTER_A_LONG_FAULT;
     scenario.run(&mut network, |network, _| network.set("down"), |network| network.set("up"));
 }
 

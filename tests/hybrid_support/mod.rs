@@ -24,7 +24,7 @@ use crate::sled_support::Random;
 /// Locks by the path that names them: their pulls' numbers.
 pub type Locks = BTreeMap<String, i64>;
 
-/// The longest that recovery may take once Redis works.
+/// The longest that recovery may take once Redis works, after a short fault.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(10);
 const WORKERS: usize = 4;
 const OWN_LOCKS: u64 = 8;
@@ -99,11 +99,11 @@ pub fn wait_until(what: &str, within: Duration, mut is_so: impl FnMut() -> bool)
 
 /// Waits until Redis decides again.
 pub fn wait_until_recovered(service: &Service) -> Duration {
-    wait_until_recovered_since(service, 0)
+    wait_until_recovered_since(service, 0, RECOVERS_WITHIN)
 }
 
 /// The same, by a recovery that began after this moment.
-fn wait_until_recovered_since(service: &Service, moment: u64) -> Duration {
+fn wait_until_recovered_since(service: &Service, moment: u64, within: Duration) -> Duration {
     let start = Instant::now();
     loop {
         let status = service.status();
@@ -111,7 +111,7 @@ fn wait_until_recovered_since(service: &Service, moment: u64) -> Duration {
         if !status.fallback_active && last.is_some_and(|last| last.at > moment) {
             return start.elapsed();
         }
-        assert!(start.elapsed() < RECOVERS_WITHIN, "no recovery within {RECOVERS_WITHIN:?}: {status:?}");
+        assert!(start.elapsed() < within, "no recovery within {within:?}: {status:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -329,6 +329,8 @@ pub struct Scenario<'a> {
     pub lasts: Duration,
     /// The longest that a caller may wait.
     pub bound: Duration,
+    /// The longest that recovery may take: the longer it was broken, the longer the breaker stays open.
+    pub recovers_within: Duration,
 }
 
 impl<'a> Scenario<'a> {
@@ -338,7 +340,16 @@ impl<'a> Scenario<'a> {
         let bound = settings.timeouts.operation + Duration::from_secs(1);
         let config = hybrid(folder, settings);
         let redis = Box::new(move || in_redis(&address));
-        Scenario { fault, config, redis, allowed: &[], falls_back: true, lasts: Duration::from_millis(1200), bound }
+        Scenario {
+            fault,
+            config,
+            redis,
+            allowed: &[],
+            falls_back: true,
+            lasts: Duration::from_millis(1200),
+            bound,
+            recovers_within: RECOVERS_WITHIN,
+        }
     }
 
     /// `fault` breaks something, `heal` mends it.
@@ -400,7 +411,7 @@ impl<'a> Scenario<'a> {
             heal(world);
             let healed = Instant::now();
             if self.falls_back {
-                wait_until_recovered_since(&service, broke_at);
+                wait_until_recovered_since(&service, broke_at, self.recovers_within);
             }
             let recovery = healed.elapsed();
             std::thread::sleep(Duration::from_millis(200));
