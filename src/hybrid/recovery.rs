@@ -88,7 +88,7 @@ impl Core {
         for key in keys {
             let (ours, theirs) = (local.get(key), remote.get(key));
             let agreed = ours.and_then(|local| local.value.as_ref()).map(|held| &held.value) == theirs;
-            if agreed && ours.is_none_or(|local| is_done(local)) {
+            if agreed && ours.is_none_or(is_done) {
                 continue;
             }
             settled += u32::from(self.settle_key(redis, key, done)?);
