@@ -133,9 +133,8 @@ impl Data {
             return Reply::Granted(Granted::Held { value: value.clone() });
         }
         let id = (key.clone(), request.to_owned());
-        match self.remembered.get(&id) {
-            Some(reply) => return reply.clone(),
-            None => {}
+        if let Some(reply) = self.remembered.get(&id) {
+            return reply.clone();
         }
         let reply = self.make(question, request, retry, now);
         if retry || !reply.is_refusal() {

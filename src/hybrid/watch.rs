@@ -72,8 +72,11 @@ impl Core {
         if now >= due.compare && !self.in_fallback() {
             due.compare = now + self.settings.health.compare;
             if self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock {
-                // Redis's failures are noticed by the probe.
-                let _ = self.compare();
+                let started = self.clock.now();
+                let compared = self.compare();
+                if compared.is_err() {
+                    self.record(&compared, started);
+                }
             }
         }
     }

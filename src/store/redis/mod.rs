@@ -17,6 +17,7 @@
 //! cost is one operation's timeout, or an error that says what is and is not known.
 
 use std::fmt;
+use std::time::Duration;
 
 use self::reply::Reply;
 use self::retry::Retrying;
@@ -49,6 +50,8 @@ pub struct RedisStore {
     instance: String,
     shared_with_stock: bool,
     wait_replicas: u32,
+    /// Longest time that one question takes, also of many that belong together.
+    patience: Duration,
     warnings: Vec<String>,
 }
 
@@ -68,6 +71,7 @@ impl RedisStore {
             instance: instance.to_owned(),
             shared_with_stock: settings.shared_with_stock,
             wait_replicas: settings.wait_replicas,
+            patience: settings.timeouts.operation,
             warnings,
         };
         store.take_over()?;
@@ -181,7 +185,7 @@ impl RedisStore {
 }
 
 /// How long taking a grant back may go on after the caller's deadline.
-const TAKE_BACK_TIME: std::time::Duration = std::time::Duration::from_millis(500);
+const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
 
 impl Store for RedisStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
