@@ -154,6 +154,18 @@ impl HybridStore {
         Ok(None)
     }
 
+    /// Whether Redis has lost a lock in whose place it shows this; nobody has the key's turn.
+    fn is_lost(&self, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
+        if self.core.known(key)?.value.is_none_or(|held| Some(&*held.value) == shown) {
+            return Ok(false);
+        }
+        let _turn = self.core.turns.take(std::slice::from_ref(key), call.deadline)?;
+        let local = self.core.known(key)?;
+        self.still_held(key, &local, call)?;
+        // Then the local store answers.
+        Ok(self.core.in_fallback())
+    }
+
     /// Redis holds a lock that nobody here took.
     fn took_other(&self, key: &EntryKey, remote: &Remote) {
         let held = remote.value.clone().map(|value| Held { value, token: remote.token });
@@ -538,7 +550,12 @@ impl Store for HybridStore {
     }
 
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.read(call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))
+        loop {
+            let value = self.read(call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))?;
+            if self.core.in_fallback() || !self.is_lost(&EntryKey::from(key), value.as_deref(), call)? {
+                return Ok(value);
+            }
+        }
     }
 
     fn list(&self, call: &Call) -> Result<Listing> {

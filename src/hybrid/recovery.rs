@@ -30,7 +30,7 @@ impl Core {
     pub(super) fn recover(&self, redis: &Arc<dyn Shared>) -> Result<Recovery> {
         let started = self.clock.now();
         let mut done = Recovery { at: self.clock.unix_micros(), ..Recovery::default() };
-        self.announce(&**redis)?;
+        self.announce(&**redis, &self.step())?;
         for _ in 0..MOST_PASSES {
             if self.pass(&**redis, &mut done)? == 0 {
                 break;
@@ -214,9 +214,9 @@ impl Core {
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
-    pub(super) fn announce(&self, redis: &dyn Shared) -> Result<()> {
+    pub(super) fn announce(&self, redis: &dyn Shared, call: &Call) -> Result<()> {
         let instance = self.condition.lock().link.instance.clone();
-        let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, &self.step())?;
+        let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, call)?;
         if let Some(other) = others.first() {
             self.seen_other(format!("instance {other} announced itself"), Some(super::watch::LEASE));
         }
