@@ -37,12 +37,14 @@ impl Core {
             }
         }
         self.release_pulls(&**redis)?;
+        // From here on nobody has decided who waits for the gate, and what was sent to Redis before is over: no turns are needed,
+        // and whoever has one may be waiting for us.
         let gate = self.gate.write();
         self.release_pulls(&**redis)?;
         // What was decided since the last look.
         let touched: BTreeSet<EntryKey> = self.touched.lock().drain().collect();
         for key in &touched {
-            self.settle_key(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
+            self.settle_held(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
         }
         self.agree()?;
         *self.shared.write() = Some(Arc::clone(redis));
@@ -110,7 +112,6 @@ impl Core {
                 if !is_meant {
                     continue;
                 }
-                let _turn = self.turns.take(std::slice::from_ref(key), self.clock.now() + self.patience)?;
                 let remote = redis.remote(key, &self.step())?;
                 if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
                     // If it has changed, it is another lock.
