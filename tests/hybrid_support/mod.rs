@@ -376,7 +376,6 @@ impl<'a> Scenario<'a> {
         }
         let (stop, fell_back, recoveries) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(Vec::new()));
         let (to_fallback, recovery) = std::thread::scope(|scope| {
-            // Whatever fails here, the others end.
             let stopper = StopOnDrop(&stop);
             let workers: Vec<_> = (0..WORKERS)
                 .map(|name| {
@@ -462,7 +461,8 @@ fn described(recovery: &Recovery) -> String {
     format!("{duration_ms} ms, {pushed} pushed, {restored} restored, {adopted} adopted, {conflicts} conflicts")
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Stops threads however their owner ends.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
