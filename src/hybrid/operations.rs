@@ -259,7 +259,9 @@ impl HybridStore {
                 Asked::Answer(Some(value)) => {
                     self.released(key, &value, intended.as_ref(), telling, call)?;
                     call.answered(AnsweredBy::Enhanced);
-                    let held = intended.and_then(|local| local.value.filter(|_| is_remembered(&local.superseded, &value)));
+                    let held = intended.and_then(|local| {
+                        local.value.filter(|held| held.value != value && is_remembered(&local.superseded, &value))
+                    });
                     if held.is_some() {
                         self.core.went_back("a lock that was released is there again");
                     }
