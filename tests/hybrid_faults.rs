@@ -426,7 +426,6 @@ fn a_thousand_callers_of_a_hung_redis() {
 
 /// What Redis lost is still held: a read says so, too, though nobody noticed yet.
 #[test]
-#[ignore = "fails: a read gives what Redis has, and does not ask the local store whether that is all"]
 fn a_lock_that_redis_lost_is_read() {
     let (folder, server) = (folder(), Server::start(&[]));
     let service = open(&hybrid(folder.path(), settings(&server.address())));
@@ -481,7 +480,6 @@ fn the_same_lock_again_is_no_loss() {
 
 /// Callers who never pause, all at a few locks: recovery ends all the same, and nobody waits for it.
 #[test]
-#[ignore = "fails: recovery waits at the gate for a key's turn that a caller has who waits for the gate"]
 fn a_recovery_under_load() {
     const LOCKS: usize = 8;
     const ROUNDS: usize = 5;
