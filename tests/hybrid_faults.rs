@@ -419,7 +419,8 @@ fn a_thousand_callers_of_a_hung_redis() {
     wait_until_recovered(&service);
     let longest = *waits.iter().max().unwrap();
     eprintln!("hung, {CALLERS} callers: the first waited {:.0?}, the others {longest:.1?} at most", first.told.longest);
-    assert!(longest < Duration::from_millis(50), "{longest:?}");
+    // Whoever waited for Redis would have waited for all of its timeout.
+    assert!(longest < Duration::from_millis(500), "{longest:?}");
     assert!(first.told.longest < Duration::from_secs(2));
     assert_eq!(in_redis(&server.address()).len(), CALLERS + 1);
 }
