@@ -564,7 +564,9 @@ impl Store for HybridStore {
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         loop {
             let value = self.read(call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))?;
-            if self.core.in_fallback() || !self.is_lost(&EntryKey::from(key), value.as_deref(), call)? {
+            // What Redis said just before it was found to have lost data is asked again, here.
+            let is_final = call.answered_by() == Some(AnsweredBy::Fallback);
+            if is_final || !(self.core.in_fallback() || self.is_lost(&EntryKey::from(key), value.as_deref(), call)?) {
                 return Ok(value);
             }
         }
