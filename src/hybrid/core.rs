@@ -316,9 +316,8 @@ impl Core {
     /// The error of what must not be done now.
     pub(super) fn degraded(&self, why: &str) -> Error {
         let cause = self.condition.lock().cause.as_ref().map_or_else(String::new, |cause| format!(" ({cause})"));
-        let text = format!(
-            "Redis cannot be asked, and the local store must not decide in its place: {why}. Nothing was changed; try again later{cause}"
-        );
+        let text =
+            format!("Redis cannot be asked, and the local store must not decide in its place: {why}{cause}; try again later");
         Error::new(Code::Degraded, text)
     }
 

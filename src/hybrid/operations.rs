@@ -127,6 +127,18 @@ impl HybridStore {
         }
     }
 
+    /// The same of all locks of a pull.
+    fn give_up_all(&self, known: Vec<(EntryKey, Held)>, unknown: bool, error: Error, call: &Call) -> Error {
+        if unknown {
+            known.iter().for_each(|(key, _)| self.unsure(key));
+            return may_have_happened(error);
+        }
+        // Of those that were released after all, Redis will say so.
+        let back = known.into_iter().map(|(key, held)| Change::Set(key, Some(held))).collect();
+        let undone = self.core.submit(back, call.deadline).and_then(|ticket| ticket.wait(call.deadline));
+        undone.err().map_or(error, may_have_happened)
+    }
+
     /// Whether Redis still has the lock that the local store believes to be held: its value then. `None`: it may be asked for,
     /// of Redis or, if that has lost data, here.
     fn still_held(&self, key: &EntryKey, local: &Local, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -286,6 +298,9 @@ impl HybridStore {
                 }
                 Asked::Answer(None) => match self.nothing_to_release(key, intended.as_ref(), &admits, call) {
                     Asked::Answer(released) => {
+                        if let (Some(_), Some(telling)) = (&released, telling) {
+                            telling.wait(call.deadline).map_err(may_have_happened)?;
+                        }
                         call.answered(AnsweredBy::Enhanced);
                         return Ok(released);
                     }
@@ -300,7 +315,9 @@ impl HybridStore {
                 }
                 Asked::Away => {}
             }
-            let Some(_gate) = self.core.here(call)? else { continue };
+            let gate = self.core.here(call);
+            let gate = gate.map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
+            let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
             if let Some(before) = intended {
                 if let (Some(_), Some(why)) = (lost, self.core.unarmed()) {
@@ -537,7 +554,10 @@ impl Store for HybridStore {
                     Asked::Away => {}
                 }
             }
-            if let Some(_gate) = self.core.here(call)? {
+            let before = intended.as_ref().map(|_| &asking.local);
+            let gate = self.core.here(call);
+            let gate = gate.map_err(|e| self.give_up(&key, before, asking.lost.is_some(), e, call))?;
+            if let Some(_gate) = gate {
                 return self.grant_here(grant, &key, intended.as_ref(), asking.lost.is_some(), call);
             }
         }
@@ -606,17 +626,14 @@ impl Store for HybridStore {
                         Asked::Away => {}
                     }
                 }
-                Asked::Failed(error) => {
-                    if lost.is_none() {
-                        // Of those that were released after all, Redis will say so.
-                        let back = known.into_iter().map(|(key, held)| Change::Set(key, Some(held))).collect();
-                        self.core.submit(back, call.deadline)?.wait(call.deadline)?;
-                    }
-                    return Err(error);
-                }
+                Asked::Failed(error) => return Err(self.give_up_all(known, lost.is_some(), error, call)),
                 Asked::Away => {}
             }
-            let Some(_gate) = self.core.here(call)? else { continue };
+            let _gate = match self.core.here(call) {
+                Ok(Some(gate)) => gate,
+                Ok(None) => continue,
+                Err(error) => return Err(self.give_up_all(known, lost.is_some(), error, call)),
+            };
             call.answered(AnsweredBy::Fallback);
             if self.core.unarmed().is_some() {
                 // Redis may have more of them.
@@ -691,7 +708,9 @@ impl Store for HybridStore {
                 }
                 Asked::Away => {}
             }
-            let Some(_gate) = self.core.here(call)? else { continue };
+            let gate = self.core.here(call);
+            let gate = gate.map_err(|e| self.give_up(&name, intended.as_ref(), lost.is_some(), e, call))?;
+            let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
             if intended.is_some() {
                 self.decide(&name, call)?;

@@ -40,6 +40,8 @@ struct Plan {
     durability: Durability,
     /// Redis may lose all, or go back to an older state.
     loses_data: bool,
+    /// Whether the local store decides at all.
+    fallback: bool,
     /// The local store grants on any failure, whoever else there is: the wrong fallback, which must be caught.
     broken: bool,
 }
@@ -672,7 +674,12 @@ impl Sim {
     /// A new process over what the disk has.
     fn begin(self: &Arc<Self>, me: usize) {
         let disk = Arc::clone(&self.disks.lock()[me]);
-        let settings = Enhanced { instances: self.plan.instances, durability: self.plan.durability, ..Enhanced::default() };
+        let settings = Enhanced {
+            instances: self.plan.instances,
+            durability: self.plan.durability,
+            legacy_fallback: self.plan.fallback,
+            ..Enhanced::default()
+        };
         let sim = Arc::downgrade(self);
         let connect = move |name: &str| {
             let client = Client { sim: Weak::clone(&sim), me, name: name.to_owned() };
@@ -683,8 +690,14 @@ impl Sim {
         let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
         let began = self.dies(me, || {
             let local: Arc<dyn Mirror> = disk;
-            let core = start(settings, local, None, Box::new(connect), &Process { instance: &process, clock, audit: None })
-                .expect("opens");
+            let process = Process { instance: &process, clock, audit: None };
+            let core = match start(settings, local, None, Box::new(connect), &process) {
+                Ok(core) => core,
+                Err(e) => {
+                    assert!(!self.plan.fallback, "{e}");
+                    return;
+                }
+            };
             core.broken.store(self.plan.broken, Ordering::SeqCst);
             let due = Mutex::new(Due::from(self.clock.now()));
             self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
@@ -777,6 +790,7 @@ impl Sim {
         *self.fuse.lock() = None;
         self.depth.store(1, Ordering::SeqCst);
         let count = self.disks.lock().len();
+        (0..count).filter(|who| self.instances.read()[*who].is_none()).for_each(|who| self.begin(who));
         for _ in 0..400 {
             self.unstick();
             self.clock.advance(Duration::from_millis(200));
@@ -1103,14 +1117,15 @@ fn run(plan: Plan, instances: usize) {
     }
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 3] {
+fn plans(seed: u64) -> [(Plan, usize); 4] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
-    let plan = Plan { seed, instances: Instances::Single, durability, loses_data: false, broken: false };
+    let plan = Plan { seed, instances: Instances::Single, durability, loses_data: false, fallback: true, broken: false };
     [
         (Plan { loses_data: durability == Durability::Sync, ..plan }, 1),
         (Plan { instances: Instances::Many, ..plan }, 2),
         // Two servers that were each configured to be alone.
         (plan, 2),
+        (Plan { fallback: false, loses_data: durability == Durability::Sync, ..plan }, 1),
     ]
 }
 
