@@ -515,6 +515,31 @@ fn a_recovery_under_load() {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
 }
 
+/// The first call after Redis died was sent, and nobody knows whether it arrived.
+#[test]
+#[ignore = "fails: the text says both that it may have been made and that nothing was changed"]
+fn what_may_have_happened_is_told_without_contradiction() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    let mut config = hybrid(folder.path(), settings(&server.address()));
+    config.locking.enhanced.instances = Instances::Many;
+    let service = open(&config);
+    let mut caller = Caller::new(&service, &[Code::OutcomeUnknown, Code::Degraded]);
+    assert!(caller.take("before", 1).unwrap());
+    server.kill();
+    let error = caller.take("after", 1).unwrap_err();
+    let (may, nothing) = (error.message().contains("may have been made"), error.message().contains("Nothing was changed"));
+    assert_eq!((may, nothing), (error.code() == Code::OutcomeUnknown, error.code() == Code::Degraded), "{error}");
+}
+
+#[test]
+#[ignore = "fails: both stores count as unhealthy until they are looked at for the first time"]
+fn a_server_that_just_started_is_healthy() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let health = service.health();
+    assert_eq!(health.overall, "healthy", "{health:?}");
+}
+
 /// Those that take long: `make test-faults`.
 mod slow {
     use super::*;
