@@ -168,7 +168,8 @@ fn a_network_that_breaks_connections() {
 
 /// A full disk of the local store, and callers at it; then room again, and a new start. Redis may be down as well.
 fn full_disk(fault: &str, durability: Durability, allowed: &[Code], redis_too: bool) {
-    let (folder, mut server) = (folder(), Server::start(DURABLE));
+    // With sync, the local store alone must have all that was acknowledged: Redis forgets.
+    let (folder, mut server) = (folder(), Server::start(if durability == Durability::Async { DURABLE } else { &[] }));
     let disk = SmallDisk::mount(&folder.path().join("disk"), "16m");
     let mut config = hybrid(&disk.0.join("store"), settings(&server.address()));
     config.locking.enhanced.durability = durability;
@@ -206,9 +207,7 @@ fn full_disk(fault: &str, durability: Durability, allowed: &[Code], redis_too: b
     let _ = service.close();
     drop(service);
     std::fs::remove_file(ballast).unwrap();
-    if redis_too {
-        server.restart();
-    }
+    server.restart();
     if durability == Durability::Async {
         // The local store lacks what Redis alone granted, and knows that it does.
         server.kill();
@@ -513,6 +512,31 @@ fn a_recovery_under_load() {
     // The breaker's first time is over by then, and one more.
     assert!(recoveries.iter().all(|took| *took < Duration::from_secs(3)), "{recoveries:?}");
     assert!(longest < Duration::from_secs(2), "{longest:?}");
+}
+
+/// The first call after Redis died was sent, and nobody knows whether it arrived.
+#[test]
+#[ignore = "fails: the text says both that it may have been made and that nothing was changed"]
+fn what_may_have_happened_is_told_without_contradiction() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    let mut config = hybrid(folder.path(), settings(&server.address()));
+    config.locking.enhanced.instances = Instances::Many;
+    let service = open(&config);
+    let mut caller = Caller::new(&service, &[Code::OutcomeUnknown, Code::Degraded]);
+    assert!(caller.take("before", 1).unwrap());
+    server.kill();
+    let error = caller.take("after", 1).unwrap_err();
+    let (may, nothing) = (error.message().contains("may have been made"), error.message().contains("Nothing was changed"));
+    assert_eq!((may, nothing), (error.code() == Code::OutcomeUnknown, error.code() == Code::Degraded), "{error}");
+}
+
+#[test]
+#[ignore = "fails: both stores count as unhealthy until they are looked at for the first time"]
+fn a_server_that_just_started_is_healthy() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let health = service.health();
+    assert_eq!(health.overall, "healthy", "{health:?}");
 }
 
 /// Those that take long: `make test-faults`.
