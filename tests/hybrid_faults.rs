@@ -516,7 +516,6 @@ fn a_recovery_under_load() {
 
 /// The first call after Redis died was sent, and nobody knows whether it arrived.
 #[test]
-#[ignore = "fails: the text says both that it may have been made and that nothing was changed"]
 fn what_may_have_happened_is_told_without_contradiction() {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let mut config = hybrid(folder.path(), settings(&server.address()));
@@ -531,7 +530,6 @@ fn what_may_have_happened_is_told_without_contradiction() {
 }
 
 #[test]
-#[ignore = "fails: both stores count as unhealthy until they are looked at for the first time"]
 fn a_server_that_just_started_is_healthy() {
     let (folder, server) = (folder(), Server::start(&[]));
     let service = open(&hybrid(folder.path(), settings(&server.address())));
