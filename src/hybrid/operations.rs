@@ -202,19 +202,25 @@ impl HybridStore {
 
     /// Redis says that somebody holds the lock that the local store believed to be free.
     fn refused(&self, asking: &Asking<'_>, value: Vec<u8>, call: &Call) -> Asked<Granted> {
-        let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(asking.key, attempt)) {
-            Asked::Answer(remote) => remote,
-            Asked::Failed(error) => return Asked::Failed(error),
-            Asked::Away => return Asked::Away,
-        };
-        match &remote.value {
-            Some(theirs) if is_superseded(&asking.local, theirs, remote.token) => {
-                self.core.went_back("a lock that was released is there again");
-                return Asked::Away;
+        match self.core.ask(call, &mut None, |redis, attempt| redis.remote(asking.key, attempt)) {
+            Asked::Answer(remote) => match &remote.value {
+                Some(theirs) if is_superseded(&asking.local, theirs, remote.token) => {
+                    self.core.went_back("a lock that was released is there again");
+                    return Asked::Away;
+                }
+                Some(_) => self.took_other(asking.key, &remote),
+                // Released in between.
+                None => self.core.adopt(asking.key, None),
+            },
+            // That somebody holds it was said all the same, and the local store must not decide otherwise.
+            Asked::Failed(_) | Asked::Away => {
+                let came_back = asking.local.superseded.iter().any(|old| old.is(&value, old.token));
+                if came_back {
+                    self.core.adopt(asking.key, None);
+                } else {
+                    self.took_other(asking.key, &Remote { value: Some(value.clone()), ..Remote::default() });
+                }
             }
-            Some(_) => self.took_other(asking.key, &remote),
-            // Released in between.
-            None => self.core.adopt(asking.key, None),
         }
         // The intent is on disk: a crash must not carry it on once the caller was told.
         match self.core.settle(call.deadline) {
