@@ -214,11 +214,10 @@ impl HybridStore {
             },
             // That somebody holds it was said all the same, and the local store must not decide otherwise.
             Asked::Failed(_) | Asked::Away => {
-                let came_back = asking.local.superseded.iter().any(|old| old.is(&value, old.token));
-                if came_back {
-                    self.core.adopt(asking.key, None);
-                } else {
-                    self.took_other(asking.key, &Remote { value: Some(value.clone()), ..Remote::default() });
+                // Without its token it cannot be written down.
+                self.core.adopt(asking.key, None);
+                if !asking.local.superseded.iter().any(|old| old.is(&value, old.token)) {
+                    self.core.seen_other(format!("it took the {}", asking.key), None);
                 }
             }
         }
