@@ -14,7 +14,7 @@ use redis_support::{Cluster, Server, call, certificates, fields, free_port, get,
 const PASSWORD: &str = "hunter2-very-secret";
 /// The rights that a user needs, as README.md gives them.
 const NEEDED: &str = "~pr/* ~global/* ~{*}:atlock* ~atlock:* ~*::* +ping +select +info +time +eval +evalsha +script|load \
-    +get +mget +set +del +type +scan +hset +hget +hmget +hdel +persist +pexpire +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
+    +get +mget +set +del +type +scan +hset +hget +hmget +hgetall +hdel +pttl +persist +pexpire +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
 
 fn refused(settings: &config::Redis) -> Error {
     let start = Instant::now();

@@ -62,6 +62,8 @@ pub(super) struct Core {
     pub condition: Mutex<Condition>,
     /// Keys that were decided here since recovery last looked.
     pub touched: Mutex<HashSet<EntryKey>>,
+    /// Keys that were decided here since both stores last agreed.
+    pub journal: Mutex<HashSet<EntryKey>>,
     pub conflicts: Mutex<Vec<Conflict>>,
     /// Keys of which nobody knows what Redis made of the last change: the local store calls others pending only until it has
     /// been told.
@@ -181,6 +183,7 @@ impl Core {
             gate: RwLock::new(()),
             fallback: AtomicBool::new(false),
             touched: Mutex::default(),
+            journal: Mutex::default(),
             conflicts: Mutex::new(conflicts),
             unsure: Mutex::default(),
             told: Mutex::default(),
@@ -327,6 +330,14 @@ impl Core {
         if self.broken.load(Ordering::SeqCst) {
             return None;
         }
+        if !self.settings.legacy_fallback {
+            return Some("legacy_fallback is false".to_owned());
+        }
+        self.not_alone_or_incomplete()
+    }
+
+    /// Why what the local store knows may not be the truth.
+    pub(super) fn not_alone_or_incomplete(&self) -> Option<String> {
         if self.settings.instances == Instances::Many {
             return Some("instances is many: another server may hold the lock".to_owned());
         }
@@ -348,7 +359,7 @@ impl Core {
 
     /// Writes down whether the local store is armed, if that has changed.
     pub(super) fn remember(&self) {
-        let reason = self.unarmed();
+        let reason = self.not_alone_or_incomplete();
         let mut condition = self.condition.lock();
         let (armed, because) = (reason.is_none(), reason.unwrap_or_default());
         if (condition.link.armed, &condition.link.unarmed_because) != (armed, &because) {

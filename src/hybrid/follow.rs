@@ -13,7 +13,7 @@ use super::core::Core;
 use crate::error::Result;
 use crate::store::Store as _;
 use crate::store::host::{HostStore, HostWrite};
-use crate::store::mirror::{Change, EntryKey, Held, Mirror};
+use crate::store::mirror::{Change, EntryKey, Held, HostLacks, Mirror, digest};
 
 /// Entries that one transaction of the host store takes.
 const BATCH: usize = 500;
@@ -39,7 +39,8 @@ impl Follower {
         let ours = core.local.everything()?;
         let ours: BTreeMap<EntryKey, Vec<u8>> =
             ours.into_iter().filter_map(|(key, local)| Some((key, local.value?.value))).collect();
-        let ahead: BTreeSet<EntryKey> = core.local.host_lacks(usize::MAX)?.into_iter().map(|(key, _)| key).collect();
+        let ahead = core.local.host_lacks(usize::MAX)?;
+        let ahead: BTreeMap<EntryKey, Option<[u8; 32]>> = ahead.into_iter().map(|mark| (mark.key, mark.base)).collect();
         let keys: BTreeSet<&EntryKey> = theirs.keys().chain(ours.keys()).collect();
         let mut changes = Vec::new();
         for key in keys {
@@ -49,9 +50,9 @@ impl Follower {
                 Some(Some(value)) => Some(value),
                 None => None,
             };
-            // Where both changed, a lock that was taken there stays; a lock that was taken here is copied.
-            let is_ahead = ahead.contains(key) && (value.is_none() || ours.get(key) == value);
-            if value != ours.get(key) && !is_ahead {
+            // It still has what was last copied; or both changed, and a lock that was taken here is copied where none is there.
+            let is_behind = ahead.get(key).is_some_and(|base| *base == value.map(|value| digest(value)) || value.is_none());
+            if value != ours.get(key) && !is_behind {
                 let token = if key.lock().is_some() { core.next_token() } else { 0 };
                 changes.push(Change::Import(key.clone(), value.map(|value| Held { value: value.clone(), token })));
             }
@@ -60,37 +61,41 @@ impl Follower {
     }
 
     /// Copies what the host store lacks; tells whether anything is left.
-    pub(super) fn copy(&self, local: &Arc<dyn Mirror>, core: &Core) -> Result<bool> {
-        let lacking = local.host_lacks(BATCH)?;
-        if lacking.is_empty() {
-            return Ok(false);
-        }
-        let writes: Vec<HostWrite<'_>> = lacking.iter().map(|(key, value)| HostWrite { key, value: value.as_deref() }).collect();
-        self.host.apply(&writes)?;
+    pub(super) fn copy(&self, core: &Core) -> Result<bool> {
+        let lacking = core.local.host_lacks(BATCH)?;
         let more = lacking.len() == BATCH;
-        let changes = lacking.into_iter().map(|(key, value)| Change::Followed(key, value)).collect();
         let deadline = core.clock.now() + PATIENCE;
-        core.submit(changes, deadline)?.wait(deadline)?;
+        if !lacking.is_empty() {
+            core.submit(self.write(lacking)?, deadline)?.wait(deadline)?;
+        }
         Ok(more)
+    }
+
+    /// Writes entries to the host store; what is to be told of that.
+    fn write(&self, lacking: Vec<HostLacks>) -> Result<Vec<Change>> {
+        // It takes no bytes that are not UTF-8; they are nobody's lock.
+        let fits = |value: &Option<Vec<u8>>| value.as_ref().is_none_or(|value| std::str::from_utf8(value).is_ok());
+        let writes = lacking.iter().filter(|mark| fits(&mark.value));
+        let writes: Vec<HostWrite<'_>> = writes.map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
+        self.host.apply(&writes)?;
+        Ok(lacking.into_iter().map(|mark| Change::Followed(mark.key, mark.value)).collect())
     }
 
     /// Strict mode begins: the host store is given what it lacked when hybrid mode ended.
     pub(super) fn catch_up(&self, local: &dyn Mirror) -> Result<()> {
-        let lacking = local.host_lacks(usize::MAX)?;
-        for batch in lacking.chunks(BATCH) {
-            let writes: Vec<HostWrite<'_>> =
-                batch.iter().map(|(key, value)| HostWrite { key, value: value.as_deref() }).collect();
-            self.host.apply(&writes)?;
-            let changes = batch.iter().map(|(key, value)| Change::Followed(key.clone(), value.clone())).collect();
+        loop {
+            let lacking = local.host_lacks(BATCH)?;
+            if lacking.is_empty() {
+                return Ok(());
+            }
             let deadline = std::time::Instant::now() + PATIENCE;
-            local.submit(changes, deadline)?.wait(deadline)?;
+            local.submit(self.write(lacking)?, deadline)?.wait(deadline)?;
         }
-        Ok(())
     }
 
     /// The end: copies everything.
     pub(super) fn finish(&self, core: &Core) -> Result<()> {
-        while self.copy(&core.local, core)? {}
+        while self.copy(core)? {}
         Ok(())
     }
 
@@ -104,7 +109,7 @@ impl Core {
     /// Copies to the host store what it lacks. A host store that does not work says so when it is asked for its health.
     pub(super) fn follow_on(&self) {
         if let Some(follower) = &self.follower {
-            while matches!(follower.copy(&self.local, self), Ok(true)) {}
+            while matches!(follower.copy(self), Ok(true)) {}
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{Backend, Config, Durability, Enhanced};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::store::host::HostStore;
-use crate::store::mirror::{Change, Link, Mirror};
+use crate::store::mirror::{Change, Link, Local, Mirror, State};
 use crate::store::redis::RedisStore;
 use crate::store::shared::Shared;
 use crate::store::sled::SledStore;
@@ -66,6 +66,9 @@ pub(super) fn start(
     if let Some(follower) = &core.follower {
         follower.import(&core)?;
     }
+    let is_open = |known: &Local| known.state == State::Decided || (known.state == State::Pending && known.value.is_some());
+    let open = core.local.everything()?.into_iter().filter(|(_, known)| is_open(known)).map(|(key, _)| key);
+    core.journal.lock().extend(open);
     match core.begin() {
         Ok(()) => Ok(core),
         Err(error) if fallback => {

@@ -80,6 +80,7 @@ impl HybridStore {
 
     fn touched(&self, key: &EntryKey) {
         self.core.touched.lock().insert(key.clone());
+        self.core.journal.lock().insert(key.clone());
     }
 
     /// Finds out what Redis made of the last change of a key, if nobody knows that, and carries it on.
@@ -144,7 +145,7 @@ impl HybridStore {
     fn still_held(&self, key: &EntryKey, local: &Local, call: &Call) -> Result<Option<Vec<u8>>> {
         let Some(held) = &local.value else { return Ok(None) };
         let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
-            Asked::Answer(remote) => remote,
+            Asked::Answer(remote) => remote.seen_by(local),
             Asked::Failed(error) => return Err(error),
             Asked::Away => return Ok(None),
         };
@@ -202,7 +203,10 @@ impl HybridStore {
 
     /// Redis says that somebody holds the lock that the local store believed to be free.
     fn refused(&self, asking: &Asking<'_>, value: Vec<u8>, call: &Call) -> Asked<Granted> {
-        match self.core.ask(call, &mut None, |redis, attempt| redis.remote(asking.key, attempt)) {
+        let remote = self
+            .core
+            .ask(call, &mut None, |redis, attempt| redis.remote(asking.key, attempt).map(|remote| remote.seen_by(&asking.local)));
+        match remote {
             Asked::Answer(remote) => match &remote.value {
                 Some(theirs) if is_superseded(&asking.local, theirs, remote.token) => {
                     self.core.went_back("a lock that was released is there again");
@@ -409,6 +413,7 @@ impl HybridStore {
             Ok(local) => local,
             Err(error) => return Asked::Failed(error),
         };
+        let remote = remote.seen_by(&local);
         let came_back = |value: &Vec<u8>| *value != held.value && self.is_old(&local, value, remote.token);
         Asked::Answer(if remote.value.as_ref().is_some_and(came_back) {
             Gone::Lost

@@ -36,6 +36,10 @@ impl Core {
                 break;
             }
         }
+        // At the start they may be from before.
+        if done.taken > 0 && self.in_fallback() {
+            self.seen_other("it took locks in Redis meanwhile".to_owned(), None);
+        }
         self.release_pulls(&**redis)?;
         // From here on nobody has decided who waits for the gate, and what was sent to Redis before is over: no turns are needed,
         // and whoever has one may be waiting for us.
@@ -47,6 +51,7 @@ impl Core {
             self.settle_held(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
         }
         self.agree()?;
+        self.journal.lock().clear();
         *self.shared.write() = Some(Arc::clone(redis));
         self.breaker.lock().close(self.clock.now());
         self.closed();
@@ -73,6 +78,9 @@ impl Core {
         let Some(redis) = self.shared.read().clone() else { return Ok(()) };
         let mut done = Recovery::default();
         self.pass(&*redis, &mut done)?;
+        if done.taken > 0 {
+            self.seen_other("it took locks in Redis".to_owned(), None);
+        }
         if done.restored > 0 || done.conflicts > 0 {
             self.condition.lock().last_recovery = Some(Recovery { at: self.clock.unix_micros(), ..done });
         }
@@ -136,7 +144,7 @@ impl Core {
         self.settle(self.clock.now() + self.patience)?;
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
-            let remote = redis.remote(key, &self.step())?;
+            let remote = redis.remote(key, &self.step())?.seen_by(&local);
             let (lost, me) = {
                 let condition = self.condition.lock();
                 (condition.lost, condition.link.instance.clone())
@@ -170,6 +178,8 @@ impl Core {
             }
             Action::Adopt => {
                 done.adopted += 1;
+                let mine = self.condition.lock().link.instance == remote.holder;
+                done.taken += u64::from(remote.value.is_some() && key.lock().is_some() && !mine);
                 self.adopt(key, theirs());
             }
             Action::Push | Action::Restore => {
@@ -203,7 +213,7 @@ impl Core {
             condition.link.handed_over = false;
             condition.link.agreed_at = self.clock.unix_micros();
         }
-        let (reason, link) = (self.unarmed(), {
+        let (reason, link) = (self.not_alone_or_incomplete(), {
             let mut condition = self.condition.lock();
             condition.link.unarmed_because = String::new();
             condition.link.clone()

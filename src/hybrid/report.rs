@@ -35,11 +35,14 @@ pub struct Recovery {
     pub adopted: u64,
     /// Keys that both had granted.
     pub conflicts: u64,
+    /// Locks among the adopted that another server took.
+    #[serde(skip)]
+    pub taken: u64,
 }
 
 impl std::fmt::Display for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Recovery { at: _, duration_ms, pushed, restored, adopted, conflicts } = self;
+        let Recovery { at: _, taken: _, duration_ms, pushed, restored, adopted, conflicts } = self;
         write!(
             f,
             "{pushed} pushed to Redis, {restored} restored there, {adopted} adopted from it, {conflicts} in conflict; {duration_ms} ms"
@@ -117,7 +120,7 @@ pub(super) fn report(core: &Core) -> Report {
         since: condition.since,
         armed: unarmed_because.is_none(),
         unarmed_because,
-        journal_length: core.touched.lock().len(),
+        journal_length: core.journal.lock().len(),
         conflicts,
         last_recovery: condition.last_recovery.clone(),
         enhanced: condition.remote_health.clone(),

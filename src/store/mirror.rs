@@ -112,7 +112,8 @@ impl Superseded {
     }
 }
 
-fn digest(value: &[u8]) -> [u8; 32] {
+/// SHA-256 of a value.
+pub fn digest(value: &[u8]) -> [u8; 32] {
     Sha256::digest(value).into()
 }
 
@@ -165,6 +166,17 @@ pub struct Conflict {
     pub remote: Held,
     /// When it was found, microseconds since 1970 by this machine's clock.
     pub at: u64,
+}
+
+/// A key of which the host store does not have the value yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostLacks {
+    /// The key.
+    pub key: EntryKey,
+    /// The value that it should have.
+    pub value: Option<Vec<u8>>,
+    /// The [`digest`] of the value that was last copied there; `None` for none.
+    pub base: Option<[u8; 32]>,
 }
 
 /// A release by pull that Redis has to learn of.
@@ -252,7 +264,6 @@ pub trait Mirror: Store {
     /// The releases by pull that Redis has to learn of.
     fn pull_releases(&self) -> Result<Vec<PullRelease>>;
 
-    /// Keys of which the host store does not have the value yet, at most so many, each with the value that it should have; in no
-    /// order.
-    fn host_lacks(&self, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>>;
+    /// Keys of which the host store does not have the value yet, at most so many, in no order.
+    fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>>;
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::mirror::{EntryKey, Held};
+use super::mirror::{EntryKey, Held, Local, Superseded};
 use super::{Grant, Granted, Store};
 use crate::clock::Call;
 use crate::error::Result;
@@ -18,6 +18,20 @@ pub struct Remote {
     pub token: u64,
     /// The instance to which that token was given; empty if that is not remembered.
     pub holder: String,
+}
+
+impl Remote {
+    /// The same, seen by who knows this of the key: a token that belonged to another value says nothing of the value that is
+    /// there. A stock server took it, which leaves the token as it was.
+    pub fn seen_by(self, local: &Local) -> Remote {
+        let Some(value) = &self.value else { return self };
+        let known = local.value.iter().map(|held| Superseded::of(held, false)).chain(local.superseded.iter().copied());
+        let mut with_this_token = known.filter(|known| known.token == self.token).peekable();
+        if with_this_token.peek().is_none() || with_this_token.any(|known| known.is(value, self.token)) {
+            return self;
+        }
+        Remote { value: self.value, ..Remote::default() }
+    }
 }
 
 /// The answer to [`Shared::put`].

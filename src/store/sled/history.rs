@@ -14,7 +14,8 @@ use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{
-    Change, Conflict, EntryKey, Held, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State, Superseded,
+    Change, Conflict, EntryKey, Held, HostLacks, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State, Superseded,
+    digest,
 };
 
 const FORMAT: u8 = 1;
@@ -111,7 +112,7 @@ pub(super) fn decided(tx: &mut Transaction<'_>, key: &EntryKey, old: Option<(Hea
     if !tx.follows_redis()? {
         return Ok(());
     }
-    host_lacks(tx, key)?;
+    host_lacks(tx, key, old.map(|(_, value)| value))?;
     let mut history = read(tx, key)?;
     if let Some((header, value)) = old {
         history.supersede(&Held { value: value.to_vec(), token: header.token });
@@ -167,11 +168,7 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 _ => Ok(()),
             }
         }
-        Change::FollowHost => {
-            tx.put(HOST_KEY.to_vec(), Vec::new())?;
-            tx.forget_link();
-            Ok(())
-        }
+        Change::FollowHost => follow_host(tx),
         Change::Import(key, value) => {
             let mut history = read(tx, key)?;
             if let Some(old) = replace(tx, key, value.as_ref())? {
@@ -224,8 +221,9 @@ fn replace(tx: &mut Transaction<'_>, key: &EntryKey, new: Option<&Held>) -> Resu
             tx.put(record::index_key(&prefix, header.token), tree_key)?;
         }
     }
-    if old.as_ref().map(|(_, value)| value) != new.map(|held| &held.value) {
-        host_lacks(tx, key)?;
+    let before = old.as_ref().map(|(_, value)| value);
+    if before != new.map(|held| &held.value) {
+        host_lacks(tx, key, before.map(Vec::as_slice))?;
     }
     Ok(old.map(|(header, value)| Held { value, token: header.token }))
 }
@@ -234,23 +232,57 @@ fn host_key(key: &EntryKey) -> Vec<u8> {
     beside(HOST_LACKS_PREFIX, &key_of(key))
 }
 
-/// Writes down that the host store does not have the entry's value yet.
-fn host_lacks(tx: &mut Transaction<'_>, key: &EntryKey) -> Result<()> {
+/// Writes down that the host store does not have the entry's value yet, but the one that was here before: `base`.
+fn host_lacks(tx: &mut Transaction<'_>, key: &EntryKey, base: Option<&[u8]>) -> Result<()> {
     if !tx.has_host()? || tx.raw(&host_key(key))?.is_some() {
         return Ok(());
     }
-    tx.put_entry(&host_key(key), tx.new_status(), &if is_named(key) { Vec::new() } else { encode_key(key)? })
+    let mut mark = match base {
+        Some(value) => [&[1][..], &digest(value)].concat(),
+        None => vec![0],
+    };
+    if !is_named(key) {
+        mark.extend_from_slice(&encode_key(key)?);
+    }
+    tx.put_entry(&host_key(key), tx.new_status(), &mark)
+}
+
+/// The first time, the host store has nothing of what is here.
+fn follow_host(tx: &mut Transaction<'_>) -> Result<()> {
+    if tx.has_host()? {
+        return Ok(());
+    }
+    tx.put(HOST_KEY.to_vec(), Vec::new())?;
+    tx.forget_link();
+    for prefix in ENTRY_PREFIXES {
+        for tree_key in tx.scan(prefix)?.into_keys() {
+            let Some((_, value)) = tx.entry(&tree_key)? else { continue };
+            if let Some(key) = name(&tree_key, &value) {
+                host_lacks(tx, &key, None)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Keys of which the host store does not have the value yet.
-pub(super) fn all_host_lacks(tx: &Transaction<'_>, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>> {
+pub(super) fn all_host_lacks(tx: &Transaction<'_>, most: usize) -> Result<Vec<HostLacks>> {
     let mut lacking = Vec::new();
     for tree_key in tx.scan(HOST_LACKS_PREFIX)?.into_keys().take(most) {
         let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
-        let key = name_of(&tree_key[HOST_LACKS_PREFIX.len()..]).or_else(|| serde_json::from_slice(&bytes).ok());
-        let key = key.ok_or_else(|| not_in_format("a mark for the host store"))?;
+        let mark = (|| {
+            let mut reader = Reader(&bytes);
+            let base = match reader.take()? {
+                [0] => None,
+                [1] => Some(reader.take()?),
+                _ => return None,
+            };
+            let key = name_of(&tree_key[HOST_LACKS_PREFIX.len()..]).or_else(|| serde_json::from_slice(reader.0).ok())?;
+            Some((key, base))
+        })();
+        let (key, base) = mark.ok_or_else(|| not_in_format("a mark for the host store"))?;
         let value = current(tx, &key)?.map(|held| held.value);
-        lacking.push((key, value));
+        lacking.push(HostLacks { key, value, base });
     }
     Ok(lacking)
 }

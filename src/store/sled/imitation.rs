@@ -17,7 +17,7 @@ use super::transaction::{Entries, Transaction};
 use crate::clock::{Call, Clock};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, Mirror, PullRelease, Ticket};
+use crate::store::mirror::{Change, Conflict, EntryKey, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
 type Map = BTreeMap<Vec<u8>, IVec>;
@@ -226,7 +226,7 @@ impl Mirror for Imitation {
         self.view(history::pull_releases)
     }
 
-    fn host_lacks(&self, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>> {
+    fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
         self.view(|tx| history::all_host_lacks(tx, most))
     }
 }

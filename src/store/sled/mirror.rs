@@ -10,7 +10,7 @@ use super::transaction::Transaction;
 use super::tree::read_entry;
 use crate::error::Result;
 use crate::model::PullRef;
-use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, Mirror, PullRelease, Ticket};
+use crate::store::mirror::{Change, Conflict, EntryKey, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
 
 impl SledStore {
     /// Reads by what a group would see.
@@ -55,7 +55,7 @@ impl Mirror for SledStore {
         self.view(history::pull_releases)
     }
 
-    fn host_lacks(&self, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>> {
+    fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
         self.view(|tx| history::all_host_lacks(tx, most))
     }
 }

@@ -18,6 +18,8 @@ if math.abs(tonumber(ARGV[8]) - now) < 60000000 then
 end
 if side[3] then
     token = math.max(side[3] + 1, token)
+end
+if side[2] or side[3] then
     redis.call('PERSIST', KEYS[2])
 end
 local granted = string.format('%.0f', token)

@@ -3,7 +3,7 @@
 -- KEYS: one key of each kind. Returns the server's time, or the first error; what an ACL denies is named.
 local steps = {
     {'SET', '', 'PX', 1000}, {'GET'}, {'MGET'}, {'TYPE'}, {'DEL'},
-    {'HSET', 'a', ''}, {'HMGET', 'a'}, {'HGET', 'a'}, {'HGETALL'}, {'PERSIST'}, {'PEXPIRE', 1000}, {'HDEL', 'a'},
+    {'HSET', 'a', ''}, {'HMGET', 'a'}, {'HGET', 'a'}, {'HGETALL'}, {'PTTL'}, {'PERSIST'}, {'PEXPIRE', 1000}, {'HDEL', 'a'},
     {'ZADD', 1, 'a'}, {'ZRANGE', 0, -1}, {'ZSCORE', 'a'}, {'ZREM', 'a'}, {'SADD', 'a'}, {'SMEMBERS'}, {'SREM', 'a'},
 }
 for i = 1, #KEYS do
