@@ -54,18 +54,21 @@ func TestHybrid(t *testing.T) {
 func TestHybridMany(t *testing.T) {
 	many := atlock.Enhanced{Instances: "many"}
 	for name, legacy := range legacies {
-		t.Run(name, func(t *testing.T) {
-			r := newRun(t, keeps, 4, hybrid(legacy(t), many), hybrid(legacy(t), many))
-			r.looks, r.late = false, true
-			r.execute()
-		})
+		for variant, other := range map[string]atlock.Config{"both hybrid": hybrid(legacy(t), many), "beside native": native} {
+			t.Run(name+", "+variant, func(t *testing.T) {
+				r := newRun(t, keeps, 4, hybrid(legacy(t), many), other)
+				r.looks, r.late = false, true
+				r.execute()
+			})
+		}
 	}
 }
 
 func TestNative(t *testing.T) {
-	native := atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "native"}}}
 	newRun(t, keeps, 4, native, native).execute()
 }
+
+var native = atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "native"}}}
 
 func hybrid(locking atlock.Locking, enhanced atlock.Enhanced) atlock.Config {
 	locking.Enhanced = enhanced

@@ -20,7 +20,7 @@ import (
 const (
 	secondsVariable = "ATLOCK_LINEARIZABILITY_SECONDS"
 	seedVariable    = "ATLOCK_LINEARIZABILITY_SEED"
-	defaultSeconds  = 20
+	defaultSeconds  = 15
 
 	// A server is killed after a time between these.
 	shortestLife = time.Second
