@@ -47,6 +47,11 @@ prepare: ## check for the tools that the build and the tests need, and install t
 test-rust: ## the Rust tests and, with them, the C programs
 	$(CARGO) test --locked
 
+.PHONY: test-faults
+test-faults: ## hybrid mode against slow faults: fail-over, a link that is down (as root), kill -9 many times
+	$(CARGO) test --locked --test hybrid_faults -- --ignored --nocapture
+	ATLOCK_HYBRID_KILL_ROUNDS=60 $(CARGO) test --locked --test hybrid_kill nothing_acknowledged -- --nocapture
+
 .PHONY: test-c
 test-c: ## the C programs alone: against archive and shared library, and under sanitizers
 	$(CARGO) test --locked --test capi

@@ -558,21 +558,26 @@ const char *atlock_version(void);
 int32_t atlock_ping(const struct atlock *handle, struct atlock_buffer *error);
 
 /*
- Writes mode, counters and warnings as JSON to `out`. Asks no store.
+ Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
+ 1970. Asks no store.
 
  # Safety
  See the rules at the top of `atlock.h`.
  */
-int32_t atlock_status(const struct atlock *handle, struct atlock_buffer *out, struct atlock_buffer *error);
+int32_t atlock_status(const struct atlock *handle,
+                      struct atlock_buffer *out,
+                      struct atlock_buffer *error);
 
 /*
- Asks the store that decides, and writes as JSON to `out` whether and how fast it answered. A store that does not answer
- is an answer: the function still returns `ATLOCK_OK`.
+ Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
+ tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
 
  # Safety
  See the rules at the top of `atlock.h`.
  */
-int32_t atlock_health(const struct atlock *handle, struct atlock_buffer *out, struct atlock_buffer *error);
+int32_t atlock_health(const struct atlock *handle,
+                      struct atlock_buffer *out,
+                      struct atlock_buffer *error);
 
 /*
  Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.

@@ -80,7 +80,7 @@ pub struct Event<'a> {
     /// The user whom the lock names. Who released it is not known here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
-    /// For a refusal, who holds the lock.
+    /// For a refusal or a conflict, who holds the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder: Option<&'a Holder<'a>>,
     /// The store that answered.
@@ -119,14 +119,16 @@ impl<'a> Event<'a> {
         }
     }
 
-    fn about(self, key: LockKey<'a>) -> Event<'a> {
+    /// An event about this lock.
+    pub(crate) fn about(self, key: LockKey<'a>) -> Event<'a> {
         match key {
             LockKey::Project(key) => Event { key: Some(key), ..self },
             LockKey::Command(name) => Event { command: Some(name), ..self },
         }
     }
 
-    fn of(self, holder: &'a Holder<'_>) -> Event<'a> {
+    /// An event of this pull.
+    pub(crate) fn of(self, holder: &'a Holder<'_>) -> Event<'a> {
         Event { repo: Some(&holder.project.repo), pull: Some(holder.pull.num), user: Some(&holder.user.name), ..self }
     }
 

@@ -14,8 +14,8 @@ use crate::audit::{AuditLog, Kind, Trail};
 use crate::clock::{AnsweredBy, Call, Calls, Clock};
 use crate::config::{Config, Mode};
 use crate::error::{Code, Error, Result};
-use crate::hybrid::Router;
 use crate::hybrid::report::{Report, StoreHealth};
+use crate::hybrid::{Process, Router};
 use crate::key::{Fields, Target};
 use crate::metrics::{Ending, Metrics, Operation, Snapshot};
 use crate::model::{ProjectLock, PullRef, parse_json};
@@ -111,7 +111,8 @@ impl Service {
         let instance = calls.instance();
         let audit = &config.locking.audit;
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
-        let router = Router::open(config, host, &instance, clock)?;
+        let process = Process { instance: &instance, clock, audit: audit.clone() };
+        let router = Router::open(config, host, &process)?;
         let enhanced_enabled = config.locking.enhanced.enabled;
         let mut metrics = Metrics::new(router.mode());
         if let Some(audit) = &audit {

@@ -70,10 +70,38 @@ fn version_and_status() {
     let folder = prepared();
     assert_eq!(told(folder.path(), &["version"]), (format!("atlock {}\n", env!("CARGO_PKG_VERSION")), 0));
     let (text, status) = told(folder.path(), &["status"]);
-    assert!(status == 0 && text.starts_with("mode      strict\nstore     legacy, answered in "), "{text}");
+    assert!(status == 0 && text.starts_with("mode      strict\nlegacy    answered in ") && text.lines().count() == 2, "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["mode"], &json["health"]["overall"]), (&"strict".into(), &"healthy".into()));
+    let health = json["health"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!((health, &json["health"]["circuit_state"]), (vec!["circuit_state", "legacy", "overall"], &"disabled".into()));
+    let status = json["status"].as_object().unwrap();
+    assert!(!status.contains_key("conflicts") && !status.contains_key("armed"), "{json}");
+    assert_eq!(status["fallback_active"], false);
+}
+
+#[test]
+fn status_of_hybrid_mode_without_redis() {
+    let folder = prepared();
+    let settings = format!(
+        "locking: {{data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, redis: {{address: '127.0.0.1:1'}}}}}}",
+        folder.path().join("locks")
+    );
+    std::fs::write(folder.path().join("locking.yaml"), settings).unwrap();
+    let (text, status) = told(folder.path(), &["status"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(status == 0 && lines[0] == "mode      hybrid" && lines[1].starts_with("redis     does not work: "), "{text}");
+    assert!(lines[2].starts_with("legacy    answered in "), "{text}");
+    let since = lines[3].strip_prefix("breaker   open since ").expect(lines[3]);
+    let (time, cause) = since.split_once(": ").expect(since);
+    assert!(time.len() == "2026-11-24T08:17:00.123Z".len() && cause.contains("127.0.0.1:1"), "{text}");
+    assert_eq!(lines[4], "armed     yes");
+    assert!(lines[5].starts_with("warning   Redis is not asked: "), "{text}");
+    let (json, _) = told(folder.path(), &["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["status"]["fallback_active"], &json["status"]["conflicts"]), (&true.into(), &serde_json::json!([])));
+    assert_eq!((&json["health"]["overall"], &json["health"]["circuit_state"]), (&"degraded".into(), &"open".into()));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use atlock::config;
 use atlock::error::Code;
-use atlock::store::Granted;
-use redis_support::{Cluster, Server, fields, get, grant, grant_within, lock_json, open, settings, take};
+use atlock::store::{Granted, Store as _};
+use redis_support::{Cluster, Server, call, call_within, fields, get, grant, grant_within, lock_json, open, settings, take};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -88,4 +88,34 @@ fn a_cluster_that_loses_a_master_recovers_by_itself() {
     }
     eprintln!("recovered {:?} after the kill, {errors} errors meanwhile", killed.elapsed());
     assert!(matches!(grant(&store, fields("new"), 1), Ok(Granted::Yes { .. }) | Err(_)));
+}
+
+/// A command of many keys does not make the client look for the new master, and one of a single key reaches that one as the old
+/// one's replica.
+#[test]
+fn a_cluster_that_lost_a_master_lists() {
+    const LOCKS: usize = 30;
+    let mut cluster = Cluster::start(1);
+    let store = open(&config::Redis { wait_replicas: 1, ..cluster.settings() }).unwrap();
+    for nth in 0..LOCKS {
+        take(&store, fields(&format!("p{nth}")), 1);
+    }
+    cluster.nodes[0].kill();
+    // The client is to notice. What it answers is no matter.
+    let _ = store.list(&call_within(TIMEOUT));
+    let give_up = Instant::now() + Duration::from_secs(30);
+    let is_master =
+        |node: &Server| redis::cmd("INFO").arg("replication").query::<String>(&mut node.raw()).unwrap().contains("role:master");
+    while cluster.nodes[1..].iter().filter(|node| is_master(node)).count() < 3 {
+        assert!(Instant::now() < give_up, "no replica took over");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let give_up = Instant::now() + Duration::from_secs(5);
+    loop {
+        match store.list(&call()) {
+            Ok(listing) => return assert_eq!(listing.len(), LOCKS),
+            Err(error) => assert!(Instant::now() < give_up, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

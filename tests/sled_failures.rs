@@ -6,7 +6,7 @@ mod sled_support;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use atlock::key::Fields;
 use atlock::model::PullRef;
 use atlock::store::sled::{SledStore, Step, StepHook};
 use atlock::store::{Expected, Grant, Granted, LockKey, Store};
-use sled_support::{call, call_within, copy_folder, grant, lock_json, system_clock};
+use sled_support::{SmallDisk, call, call_within, copy_folder, grant, lock_json, system_clock};
 
 fn fields(project: &str) -> Fields<'_> {
     Fields { repo: "a/b", path: ".", workspace: "w", project }
@@ -214,24 +214,6 @@ fn a_slow_disk_costs_no_more_than_the_deadline() {
     assert!(matches!(grant_within("second", 60_000).unwrap(), Granted::Yes { .. }));
     assert!(matches!(grant_within("first", 60_000).unwrap(), Granted::Held { .. }));
     assert_eq!(store.list(&call()).unwrap().len(), 2);
-}
-
-/// A small file system of its own, unmounted on drop.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> SmallDisk {
-        std::fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).status();
-        assert!(mounted.is_ok_and(|status| status.success()), "this test mounts a tmpfs: run it as root, with CAP_SYS_ADMIN");
-        SmallDisk(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

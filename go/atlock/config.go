@@ -3,6 +3,8 @@ package atlock
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -116,9 +118,20 @@ func (c Config) strictOnBoltDB() bool {
 	return c.mode() == "strict" && c.legacyIsBoltDB()
 }
 
-// hybridOnBoltDB tells whether Atlantis's own store stands beside Redis.
-func (c Config) hybridOnBoltDB() bool {
-	return c.mode() == "hybrid" && c.legacyIsBoltDB()
+// onBoltDB tells whether the library itself reads and writes Atlantis's BoltDB file: beside Redis in hybrid mode; before Redis
+// takes its locks over, in native mode with a folder for what has to be remembered.
+func (c Config) onBoltDB() bool {
+	beside := c.mode() == "hybrid" || (c.mode() == "native" && c.Locking.DataDir != "")
+	return beside && c.legacyIsBoltDB()
+}
+
+// hasLocalStore tells whether hybrid or native mode left a store in the folder.
+func (c Config) hasLocalStore() bool {
+	if c.Locking.DataDir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(c.Locking.DataDir, "format.json"))
+	return err == nil
 }
 
 func (c Config) mode() string {

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/runatlantis/atlantis/server/core/boltdb"
+	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/redistest"
 )
 
 func writeConfig(t *testing.T, text string) string {
@@ -155,11 +157,13 @@ func TestStatusAndHealth(t *testing.T) {
 				t.Fatal(err)
 			}
 			status, err := database.Status()
-			if err != nil || status.Mode != "strict" || status.LegacyOps != 1 || status.EnhancedOps != 0 || status.Version == "" {
+			if err != nil || status.Mode != "strict" || status.LegacyOps != 1 || status.EnhancedOps != 0 || status.Version == "" ||
+				status.FallbackActive || status.CircuitState != "" || status.Conflicts != nil {
 				t.Errorf("status %+v, %v", status, err)
 			}
 			health, err := database.Health()
-			if err != nil || health.Overall != "healthy" || health.Legacy == nil || !health.Legacy.Healthy || health.Enhanced != nil || health.CircuitState != "disabled" {
+			if err != nil || health.Overall != "healthy" || health.CircuitState != "disabled" || health.Enhanced != nil ||
+				health.Legacy == nil || !health.Legacy.Healthy || health.Legacy.ResponseTimeMS <= 0 || health.Legacy.Error != "" {
 				t.Errorf("health %+v, %v", health, err)
 			}
 			if err := database.Close(); err != nil {
@@ -173,6 +177,65 @@ func TestStatusAndHealth(t *testing.T) {
 				t.Errorf("after Close: List gave %v", err)
 			}
 		})
+	}
+}
+
+// Redis is away from the start, and comes up: no field of what the library tells is lost on the way.
+func TestStatusAndHealthOfHybridMode(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	redis.Kill()
+	settings := atlock.Locking{DataDir: t.TempDir(), Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "hybrid",
+		Redis: atlock.Redis{Address: redis.Addr}}}
+	database, err := atlock.Open(atlock.Config{Locking: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	if _, _, err := database.TryLock(models.ProjectLock{Project: models.NewProject("acme/infra", ".", ""), Workspace: "default"}); err != nil {
+		t.Fatal(err)
+	}
+	status, err := database.Status()
+	if err != nil || !status.FallbackActive || status.FallbackOps != 1 || status.CircuitState == "closed" || status.Cause == "" ||
+		!status.Armed || status.JournalLength != 1 || time.Since(status.Since.Time()).Abs() > time.Minute || status.LastRecovery != nil {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	health, err := database.Health()
+	if err != nil || health.Overall != "degraded" || health.CircuitState == "closed" || health.Enhanced.Healthy ||
+		health.Enhanced.Error == "" || !health.Legacy.Healthy {
+		t.Errorf("health %+v, %v", health, err)
+	}
+
+	redis.Restart(t)
+	for giveUp := time.Now().Add(30 * time.Second); status.FallbackActive; time.Sleep(10 * time.Millisecond) {
+		if status, err = database.Status(); err != nil || time.Now().After(giveUp) {
+			t.Fatalf("status %+v, %v", status, err)
+		}
+	}
+	for status.LastRecovery == nil {
+		if status, err = database.Status(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status.CircuitState != "closed" || status.Cause != "" || status.LastRecovery.Pushed != 1 || status.LastRecovery.At == 0 {
+		t.Errorf("status %+v, recovery %+v", status, status.LastRecovery)
+	}
+}
+
+// What the library writes of hybrid mode has its place here.
+func TestStatusOfConflicts(t *testing.T) {
+	text := `{"version":"1","mode":"hybrid","enhanced_enabled":true,"instance":"i","legacy_ops":0,"enhanced_ops":1,"fallback_ops":2,` +
+		`"errors":3,"fallback_active":true,"circuit_state":"half-open","cause":"c","since":1,"armed":true,"unarmed_because":"u",` +
+		`"journal_length":4,"conflicts":[{"key":"k","local_pull":5,"redis_pull":6,"at":1795508220123456}],` +
+		`"last_recovery":{"at":7,"duration_ms":8,"pushed":9,"restored":10,"adopted":11,"conflicts":12},"warnings":[]}`
+	var status atlock.Status
+	if err := json.Unmarshal([]byte(text), &status); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := json.Marshal(status); err != nil || string(again) != text {
+		t.Errorf("%s became\n%s (%v)", text, again, err)
+	}
+	if found := status.Conflicts[0].At.Time().UTC().Format(time.RFC3339Nano); found != "2026-11-24T08:17:00.123456Z" {
+		t.Errorf("found at %s", found)
 	}
 }
 

@@ -134,14 +134,14 @@ func (c *core) Close() error {
 	return c.handle.Close()
 }
 
-// Status reads mode, counters and warnings.
+// Status reads mode, counters, warnings and the state of hybrid mode.
 func (c *core) Status() (Status, error) {
 	var status Status
 	err := c.call(c.handle.Status, &status)
 	return status, err
 }
 
-// Health asks the store that decides.
+// Health asks the store that decides; in hybrid mode it reads what the last probes saw.
 func (c *core) Health() (Health, error) {
 	var health Health
 	err := c.call(c.handle.Health, &health)

@@ -76,23 +76,30 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	if o.legacy != nil && o.boltDB != nil {
 		return nil, &Error{Code: capi.InvalidConfig, Message: "both WithLegacy and WithBoltDB were passed, and there is one legacy store: pass WithBoltDB alone"}
 	}
+	settings, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case config.strictOnBoltDB() && o.legacy != nil:
+		if config.hasLocalStore() {
+			return nil, &Error{Code: capi.InvalidConfig, Message: "hybrid or native mode was in use with locking.data_dir " + config.Locking.DataDir +
+				", and what it holds must go into the BoltDB file first: pass WithBoltDB with the file's folder instead of WithLegacy"}
+		}
 		return &Database{newDirect(o.legacy, directWarnings(config, o.logger))}, nil
 	case config.strictOnBoltDB() && o.boltDB != nil:
+		if err := config.bringBack(settings, *o.boltDB, o.logger); err != nil {
+			return nil, err
+		}
 		legacy, err := boltdb.New(*o.boltDB)
 		if err != nil {
 			return nil, err
 		}
 		return &Database{newDirect(legacy, directWarnings(config, o.logger))}, nil
-	case config.hybridOnBoltDB() && o.legacy != nil:
-		return nil, &Error{Code: capi.InvalidConfig, Message: "hybrid mode reads and writes the BoltDB file itself: pass WithBoltDB with its folder instead of WithLegacy"}
-	}
-	settings, err := json.Marshal(config)
-	if err != nil {
-		return nil, err
-	}
-	if config.hybridOnBoltDB() && o.boltDB != nil {
+	case config.onBoltDB() && o.legacy != nil:
+		return nil, &Error{Code: capi.InvalidConfig, Message: config.Locking.Enhanced.CompatibilityMode +
+			" mode reads and writes the BoltDB file itself: pass WithBoltDB with its folder instead of WithLegacy"}
+	case config.onBoltDB() && o.boltDB != nil:
 		return openOverBoltDB(settings, *o.boltDB, o.logger)
 	}
 	handle, err := capi.Open(settings)
@@ -113,6 +120,19 @@ func openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database
 		return nil, err
 	}
 	return &Database{newCore(handle, logger)}, nil
+}
+
+// bringBack gives the BoltDB file what hybrid or native mode had not yet written there, before Atlantis's own code opens it.
+func (c Config) bringBack(settings []byte, dir string, logger *slog.Logger) error {
+	if !c.hasLocalStore() {
+		return nil
+	}
+	// Opening it is all that is needed.
+	database, err := openOverBoltDB(settings, dir, logger)
+	if err != nil {
+		return err
+	}
+	return database.Close()
 }
 
 // Backend returns the five methods that older Atlantis releases call.

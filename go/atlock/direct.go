@@ -134,11 +134,12 @@ func (d *direct) Status() (Status, error) {
 
 func (d *direct) Health() (Health, error) {
 	start := time.Now()
-	health := Health{Overall: "healthy", Legacy: &StoreHealth{Healthy: true}, CircuitState: "disabled"}
-	if err := d.Ping(); err != nil {
-		health.Overall, health.Legacy = "unhealthy", &StoreHealth{Error: err.Error()}
+	err := d.Ping()
+	legacy := StoreHealth{Healthy: err == nil, ResponseTimeMS: float64(time.Since(start).Nanoseconds()) / 1e6}
+	health := Health{Overall: "healthy", Legacy: &legacy, CircuitState: "disabled"}
+	if err != nil {
+		health.Overall, legacy.Error = "unhealthy", err.Error()
 	}
-	health.Legacy.ResponseTimeMS = float64(time.Since(start).Nanoseconds()) / 1e6
 	return health, nil
 }
 

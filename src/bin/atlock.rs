@@ -7,14 +7,17 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::error::{Error, Result};
+use atlock::hybrid::report::{ConflictReport, Report};
 use atlock::model::ProjectLock;
 use atlock::service::Service;
 use atlock::store::Listing;
 use clap::{Parser, Subcommand};
+use humantime_serde::re::humantime::format_rfc3339_millis;
 
 #[derive(Parser)]
 #[command(name = "atlock", about = "Looks at Atlantis's locks and releases them", disable_version_flag = true)]
@@ -33,7 +36,7 @@ struct Cli {
 enum Command {
     /// Prints the library's version
     Version,
-    /// Tells the mode, whether the store answers, and what endangers the locks
+    /// Tells the mode, whether the stores answer, the state of hybrid mode, and what endangers the locks
     Status,
     /// Asks the store once and prints, for Prometheus, what that took and how it ended; a server's own counters are in its process
     Metrics,
@@ -144,10 +147,36 @@ fn status(service: &Service, json: bool) -> Result<Outcome> {
             Some((_, Some(error))) => text += &format!("{name:<9} does not work: {error}\n"),
         }
     }
+    if let Some(report) = &status.hybrid {
+        text += &hybrid(report);
+    }
     for warning in &status.warnings {
         text += &format!("warning   {warning}\n");
     }
     Ok(Outcome { text: text.into_bytes(), found: true })
+}
+
+fn hybrid(report: &Report) -> String {
+    let because = |reason: &Option<String>| reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    let mut text = format!("breaker   {} since {}{}\n", report.circuit_state, time(report.since), because(&report.cause));
+    text += &format!("armed     {}{}\n", if report.armed { "yes" } else { "no" }, because(&report.unarmed_because));
+    if report.journal_length > 0 {
+        text += &format!("journal   {} keys that Redis does not know of yet\n", report.journal_length);
+    }
+    for ConflictReport { key, local_pull, redis_pull, at } in &report.conflicts {
+        let pull = |num: &Option<i64>| num.map_or_else(|| "somebody".to_owned(), |num| format!("pull #{num}"));
+        let (local, redis) = (pull(local_pull), pull(redis_pull));
+        text += &format!("conflict  {key:?}  held by {redis} in Redis, granted to {local} here, found {}\n", time(*at));
+    }
+    if let Some(recovery) = &report.last_recovery {
+        text += &format!("recovery  {}: {recovery}\n", time(recovery.at));
+    }
+    text
+}
+
+/// Microseconds since 1970, for a person.
+fn time(micros: u64) -> String {
+    format_rfc3339_millis(UNIX_EPOCH + Duration::from_micros(micros)).to_string()
 }
 
 fn metrics(service: &Service) -> Outcome {
@@ -197,4 +226,52 @@ fn line(value: &[u8], key: &str) -> String {
     let user = details["User"]["Username"].as_str().unwrap_or("?");
     let time = details["Time"].as_str().unwrap_or("?");
     format!("{:?}  pull #{}  {user}  {time}\n", lock.fields().key(), lock.pull().num)
+}
+
+#[cfg(test)]
+mod tests {
+    use atlock::hybrid::report::{Recovery, StoreHealth};
+
+    use super::*;
+
+    #[test]
+    fn the_state_of_hybrid_mode_is_told_in_lines() {
+        let at = 1_795_508_220_123_456;
+        let conflict = ConflictReport { key: "acme/infra/a/default/".to_owned(), local_pull: Some(1), redis_pull: Some(2), at };
+        let command = ConflictReport { key: "apply".to_owned(), local_pull: None, redis_pull: None, at };
+        let report = Report {
+            fallback_active: true,
+            circuit_state: "open".to_owned(),
+            cause: Some("refused".to_owned()),
+            since: at,
+            armed: false,
+            unarmed_because: Some("instances is many".to_owned()),
+            journal_length: 3,
+            conflicts: vec![conflict, command],
+            last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1 }),
+            enhanced: StoreHealth::default(),
+            legacy: StoreHealth::default(),
+        };
+        let lines = [
+            "breaker   open since 2026-11-24T08:17:00.123Z: refused",
+            "armed     no: instances is many",
+            "journal   3 keys that Redis does not know of yet",
+            r#"conflict  "acme/infra/a/default/"  held by pull #2 in Redis, granted to pull #1 here, found 2026-11-24T08:17:00.123Z"#,
+            r#"conflict  "apply"  held by somebody in Redis, granted to somebody here, found 2026-11-24T08:17:00.123Z"#,
+            "recovery  2026-11-24T08:17:00.123Z: 1 pushed to Redis, 2 restored there, 3 adopted from it, 1 in conflict; 12 ms",
+        ];
+        assert_eq!(hybrid(&report).lines().collect::<Vec<_>>(), lines);
+
+        let calm = Report {
+            circuit_state: "closed".to_owned(),
+            cause: None,
+            armed: true,
+            unarmed_because: None,
+            journal_length: 0,
+            conflicts: Vec::new(),
+            last_recovery: None,
+            ..report
+        };
+        assert_eq!(hybrid(&calm), "breaker   closed since 2026-11-24T08:17:00.123Z\narmed     yes\n");
+    }
 }

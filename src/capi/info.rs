@@ -32,7 +32,8 @@ pub unsafe extern "C" fn atlock_ping(handle: *const Service, error: *mut Buffer)
     unsafe { guard(error, || service(handle)?.ping()) }
 }
 
-/// Writes mode, counters and warnings as JSON to `out`. Asks no store.
+/// Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
+/// 1970. Asks no store.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -47,8 +48,8 @@ pub unsafe extern "C" fn atlock_status(handle: *const Service, out: *mut Buffer,
     unsafe { guard(error, body) }
 }
 
-/// Asks the store that decides, and writes as JSON to `out` whether and how fast it answered. A store that does not answer
-/// is an answer: the function still returns `ATLOCK_OK`.
+/// Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
+/// tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -62,6 +62,8 @@ pub struct Breaker {
     settings: config::Breaker,
     phase: Phase,
     since: Option<Instant>,
+    /// By [`State`].
+    transitions: [u64; 3],
 }
 
 /// A [`State`] with what matters in it alone, so that entering a state forgets what an earlier one counted.
@@ -94,7 +96,7 @@ impl Phase {
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: &config::Breaker) -> Breaker {
-        Breaker { settings: settings.clone(), phase: Phase::closed(settings), since: None }
+        Breaker { settings: settings.clone(), phase: Phase::closed(settings), since: None, transitions: [0; 3] }
     }
 
     /// What callers may do now.
@@ -193,9 +195,15 @@ impl Breaker {
         self.since
     }
 
+    /// How often it entered this state.
+    pub fn transitions(&self, to: State) -> u64 {
+        self.transitions[to as usize]
+    }
+
     fn enter(&mut self, phase: Phase, now: Instant) -> Option<State> {
         self.phase = phase;
         self.since = Some(now);
+        self.transitions[self.state() as usize] += 1;
         Some(self.state())
     }
 }

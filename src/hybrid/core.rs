@@ -18,7 +18,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::Process;
 use super::breaker::{Breaker, Outcome, State};
+use super::counters::Counters;
+use super::events::Events;
+use super::follow::Follower;
 use super::report::{Recovery, StoreHealth};
 use super::turns::Turns;
 use crate::clock::{Call, Clock, RequestId};
@@ -35,8 +39,8 @@ const OTHERS_STAY: Duration = Duration::from_secs(600);
 /// Most lists of changes on their way to the local store's disk for which nobody waits.
 const MOST_UNAPPLIED: usize = 256;
 
-/// Connects to Redis.
-pub(super) type Connect = Box<dyn Fn() -> Result<Arc<dyn Shared>> + Send + Sync>;
+/// Connects to Redis, under this server's name.
+pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn Shared>> + Send + Sync>;
 
 pub(super) struct Core {
     pub settings: Enhanced,
@@ -46,7 +50,9 @@ pub(super) struct Core {
     pub patience: Duration,
     pub clock: Arc<dyn Clock>,
     pub local: Arc<dyn Mirror>,
-    pub connect: Connect,
+    /// The host store, where there is one.
+    pub follower: Option<Follower>,
+    connect: Connect,
     pub shared: RwLock<Option<Arc<dyn Shared>>>,
     pub turns: Turns,
     /// Held for reading by whoever decides here; recovery ends while it holds it for writing.
@@ -63,6 +69,8 @@ pub(super) struct Core {
     told: Mutex<Told>,
     last_token: AtomicU64,
     requests: AtomicU64,
+    pub counters: Counters,
+    pub events: Events,
     /// The wrong fallback, on any error: the simulation must catch it.
     #[cfg(test)]
     pub broken: AtomicBool,
@@ -119,7 +127,7 @@ impl Told {
 /// What a change makes the value of a key.
 fn value_of(change: &Change) -> Option<(&EntryKey, Option<&Held>)> {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) => Some((key, held.as_ref())),
+        Change::Intend(key, held) | Change::Set(key, held) | Change::Import(key, held) => Some((key, held.as_ref())),
         Change::Conflict(key, held) => Some((key, Some(held))),
         _ => None,
     }
@@ -138,13 +146,14 @@ pub(super) enum Asked<T> {
 impl Core {
     pub(super) fn new(
         settings: Enhanced,
-        process: &str,
-        clock: Arc<dyn Clock>,
+        process: &Process<'_>,
         local: Arc<dyn Mirror>,
+        follower: Option<Follower>,
         connect: Connect,
         link: Link,
         conflicts: Vec<Conflict>,
     ) -> Core {
+        let clock = Arc::clone(&process.clock);
         let incomplete = (!link.armed).then(|| link.unarmed_because.clone());
         Core {
             patience: settings.redis.timeouts.operation,
@@ -162,9 +171,10 @@ impl Core {
                 local_health: StoreHealth::default(),
             }),
             settings,
-            process: process.to_owned(),
+            process: process.instance.to_owned(),
             clock,
             local,
+            follower,
             connect,
             shared: RwLock::new(None),
             turns: Turns::default(),
@@ -176,9 +186,16 @@ impl Core {
             told: Mutex::default(),
             last_token: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            counters: Counters::default(),
+            events: Events::new(process.audit.clone(), process.instance),
             #[cfg(test)]
             broken: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn connect(&self) -> Result<Arc<dyn Shared>> {
+        let instance = self.condition.lock().link.instance.clone();
+        (self.connect)(&instance)
     }
 
     /// Whether the local store decides.
@@ -189,6 +206,7 @@ impl Core {
     /// Redis decides again. The caller holds the gate for writing.
     pub(super) fn closed(&self) {
         self.condition.lock().cause = None;
+        self.condition.lock().since = self.clock.unix_micros();
         self.fallback.store(false, Ordering::SeqCst);
     }
 
@@ -204,6 +222,7 @@ impl Core {
         if !self.fallback.swap(true, Ordering::SeqCst) {
             condition.since = self.clock.unix_micros();
             condition.opened_at = now;
+            self.events.fallback(&cause);
         }
         condition.cause = Some(cause);
     }

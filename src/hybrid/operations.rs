@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::core::{Asked, Core, Telling};
+use super::report::Recovery;
 use super::resolve::{is_superseded, was_lost};
 use crate::clock::{AnsweredBy, Call};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, EntryKey, Held, Local, PullRelease, Superseded};
+use crate::store::mirror::{Change, EntryKey, Held, Local, PullRelease};
 use crate::store::shared::{Put, Remote, Shared};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
@@ -81,6 +82,21 @@ impl HybridStore {
         self.core.touched.lock().insert(key.clone());
     }
 
+    /// Finds out what Redis made of the last change of a key, if nobody knows that, and carries it on.
+    fn make_sure(&self, key: &EntryKey, call: &Call) -> Result<()> {
+        if !self.core.unsure.lock().contains(key) {
+            return Ok(());
+        }
+        match self.core.ask(call, &mut None, |redis, _| self.core.settle_held(redis, key, &mut Recovery::default())) {
+            Asked::Answer(_) => {
+                self.core.unsure.lock().remove(key);
+                Ok(())
+            }
+            Asked::Failed(error) => Err(error),
+            Asked::Away => Ok(()),
+        }
+    }
+
     fn unsure(&self, key: &EntryKey) {
         self.core.unsure.lock().insert(key.clone());
     }
@@ -120,19 +136,13 @@ impl HybridStore {
             Asked::Failed(error) => return Err(error),
             Asked::Away => return Ok(None),
         };
-        let unsure = self.core.unsure.lock().contains(key);
         match &remote.value {
-            None if !unsure && was_lost(key, held, &remote, self.core.recently(), false) => {
+            None if was_lost(key, held, &remote, self.core.recently(), false) => {
                 self.core.went_back("a lock that it had confirmed is gone");
             }
             // Somebody else released it.
             None => self.core.adopt(key, None),
-            Some(value) if *value == held.value => {
-                if unsure {
-                    self.core.confirm(key, remote.token);
-                }
-                return Ok(remote.value);
-            }
+            Some(value) if *value == held.value => return Ok(remote.value),
             Some(value) if is_superseded(local, value, remote.token) => {
                 self.core.went_back("a lock that was released is there again");
             }
@@ -246,6 +256,7 @@ impl HybridStore {
         let (mut telling, mut lost) = (None, None);
         loop {
             if !self.core.in_fallback() && intended.is_none() {
+                self.make_sure(key, call)?;
                 let local = self.core.known(key)?;
                 // What cannot be read is not released; Redis will say so.
                 if let Some(held) = &local.value
@@ -257,13 +268,9 @@ impl HybridStore {
             }
             match self.core.ask(call, &mut lost, &mut ask) {
                 Asked::Answer(Some(value)) => {
-                    self.released(key, &value, intended.as_ref(), telling, call)?;
+                    let released = self.released(key, value, intended, telling, call)?;
                     call.answered(AnsweredBy::Enhanced);
-                    let held = intended.and_then(|local| local.value.filter(|_| is_remembered(&local.superseded, &value)));
-                    if held.is_some() {
-                        self.core.went_back("a lock that was released is there again");
-                    }
-                    return Ok(Some(held.map_or(value, |held| held.value)));
+                    return Ok(released);
                 }
                 Asked::Answer(None) => match self.nothing_to_release(key, intended.as_ref(), &admits, call) {
                     Asked::Answer(released) => {
@@ -284,6 +291,10 @@ impl HybridStore {
             let Some(_gate) = self.core.here(call)? else { continue };
             call.answered(AnsweredBy::Fallback);
             if let Some(before) = intended {
+                if let (Some(_), Some(why)) = (lost, self.core.unarmed()) {
+                    // Whose lock it was, if it was released, Redis alone knows.
+                    return Err(self.give_up(key, Some(&before), true, self.core.degraded(&why), call));
+                }
                 self.decide(key, call)?;
                 return Ok(before.value.map(|held| held.value));
             }
@@ -304,32 +315,33 @@ impl HybridStore {
         }
     }
 
-    /// Redis has released a lock.
+    /// Redis has released a lock; what the caller is told was released.
     fn released(
         &self,
         key: &EntryKey,
-        value: &[u8],
-        intended: Option<&Local>,
+        value: Vec<u8>,
+        intended: Option<Local>,
         telling: Option<Telling<'_>>,
         call: &Call,
-    ) -> Result<()> {
-        let written = match (intended, telling) {
-            (Some(_), Some(telling)) => telling.wait(call.deadline),
-            _ => {
-                // The local store did not know it: it must learn what it is not to bring back.
-                let token = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
-                    Asked::Answer(remote) => remote.token,
-                    _ => 0,
-                };
-                let held = Held { value: value.to_vec(), token };
-                let changes = vec![Change::Set(key.clone(), Some(held)), Change::Intend(key.clone(), None)];
+    ) -> Result<Option<Vec<u8>>> {
+        let is_old = match &intended {
+            Some(local) => self.is_old(local, &value),
+            None => self.is_old(&self.core.known(key)?, &value),
+        };
+        let written = match telling {
+            Some(telling) => telling.wait(call.deadline),
+            None if is_old => Ok(()),
+            None => {
+                let changes = self.learn_release(key, &value, call).into();
                 self.core.tell(changes, call.deadline).and_then(|telling| telling.wait(call.deadline))
             }
         };
         written.map_err(|e| {
             let text = format!("Redis released the {key}, but the local store could not write that down: {e}");
             Error::new(Code::OutcomeUnknown, text)
-        })
+        })?;
+        // What is released is what was held last, not what came back.
+        Ok(if is_old { intended.and_then(|local| local.value).map(|held| held.value) } else { Some(value) })
     }
 
     /// Redis has no such lock, though the local store may have had one: it is as Redis says, unless that has lost data.
@@ -356,7 +368,13 @@ impl HybridStore {
             Asked::Failed(error) => return Asked::Failed(error),
             Asked::Away => return Asked::Away,
         };
-        Asked::Answer(if remote.value.is_some() {
+        let local = match self.core.known(key) {
+            Ok(local) => local,
+            Err(error) => return Asked::Failed(error),
+        };
+        Asked::Answer(if remote.value.as_ref().is_some_and(|value| *value != held.value && self.is_old(&local, value)) {
+            Gone::Lost
+        } else if remote.value.is_some() {
             self.took_other(key, &remote);
             Gone::No
         } else if was_lost(key, held, &remote, self.core.recently(), false) {
@@ -398,25 +416,25 @@ impl HybridStore {
 
     /// Redis has released all locks of a pull: more than the local store knew of, or fewer. `repeated`: an earlier try's answer was
     /// lost, so that what is gone was released by that.
-    fn released_all(&self, known: &[(EntryKey, Held)], released: &mut Listing, repeated: bool, call: &Call) -> Result<Asked<()>> {
+    fn released_all(&self, known: &[(EntryKey, Held)], found: &Listing, repeated: bool, call: &Call) -> Result<Asked<Listing>> {
+        let mut released = Listing::default();
         let mut changes = Vec::new();
-        for value in released.values() {
+        for value in found.values() {
             let Ok(lock) = ProjectLock::parse(value) else { continue };
             let key = EntryKey::Project(lock.fields().key());
-            if !known.iter().any(|(known, _)| *known == key) {
-                let token = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(&key, attempt)) {
-                    Asked::Answer(remote) => remote.token,
-                    _ => 0,
-                };
-                changes.push(Change::Set(key.clone(), Some(Held { value: value.to_vec(), token })));
-                changes.push(Change::Intend(key, None));
+            match known.iter().find(|(known, _)| *known == key) {
+                Some((_, held)) if held.value == value => {}
+                _ if self.is_old(&self.core.known(&key)?, value) => continue,
+                Some(_) => {}
+                None => changes.extend(self.learn_release(&key, value, call)),
             }
+            released.push(value);
         }
         if !changes.is_empty() {
             self.core.tell(changes, call.deadline)?.wait(call.deadline)?;
         }
         for (key, held) in known {
-            if !released.values().any(|value| value == held.value) {
+            if !found.values().any(|value| value == held.value) {
                 match self.is_gone(key, held, call) {
                     Asked::Answer(Gone::Lost) => released.push(&held.value),
                     Asked::Answer(Gone::Released) if repeated => released.push(&held.value),
@@ -426,7 +444,26 @@ impl HybridStore {
                 }
             }
         }
-        Ok(Asked::Answer(()))
+        Ok(Asked::Answer(released))
+    }
+
+    /// Whether a lock that Redis had was given up long ago: Redis has lost data.
+    fn is_old(&self, local: &Local, value: &[u8]) -> bool {
+        let is_old = local.superseded.iter().any(|old| old.is(value, old.token));
+        if is_old {
+            self.core.went_back("a lock that was released is there again");
+        }
+        is_old
+    }
+
+    /// The local store did not know a lock that Redis has released: it must learn what it is not to bring back.
+    fn learn_release(&self, key: &EntryKey, value: &[u8], call: &Call) -> [Change; 2] {
+        let token = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+            Asked::Answer(remote) => remote.token,
+            _ => 0,
+        };
+        let held = Held { value: value.to_vec(), token };
+        [Change::Set(key.clone(), Some(held)), Change::Intend(key.clone(), None)]
     }
 }
 
@@ -435,11 +472,6 @@ fn may_have_happened(error: Error) -> Error {
         return error;
     }
     Error::new(Code::OutcomeUnknown, format!("it was asked of Redis, and may have been made: {error}"))
-}
-
-/// Whether a value was at a key before, whoever held it.
-fn is_remembered(superseded: &[Superseded], value: &[u8]) -> bool {
-    superseded.iter().any(|old| old.is(value, old.token))
 }
 
 fn is_of(value: &[u8], pull: PullRef<'_>) -> bool {
@@ -454,6 +486,7 @@ impl Store for HybridStore {
         let mut intended: Option<Held> = None;
         loop {
             if !self.core.in_fallback() && intended.is_none() {
+                self.make_sure(&key, call)?;
                 asking.local = self.core.known(&key)?;
                 if let Some(value) = self.still_held(&key, &asking.local, call)? {
                     call.answered(AnsweredBy::Enhanced);
@@ -520,6 +553,7 @@ impl Store for HybridStore {
         let mut released = loop {
             if !self.core.in_fallback() && telling.is_none() {
                 for key in &keys {
+                    self.make_sure(key, call)?;
                     if let Some(held) = self.core.known(key)?.value.filter(|held| is_of(&held.value, pull)) {
                         known.push((key.clone(), held));
                     }
@@ -528,12 +562,12 @@ impl Store for HybridStore {
                 telling = Some(Some(self.core.tell(intents, call.deadline)?));
             }
             match self.core.ask(call, &mut lost, |redis, attempt| redis.release_by_pull(pull, attempt)) {
-                Asked::Answer(mut released) => {
+                Asked::Answer(found) => {
                     if let Some(telling) = telling.as_mut().and_then(Option::take) {
                         Telling::wait(telling, call.deadline)?;
                     }
-                    match self.released_all(&known, &mut released, lost.is_some(), call)? {
-                        Asked::Answer(()) => {
+                    match self.released_all(&known, &found, lost.is_some(), call)? {
+                        Asked::Answer(released) => {
                             call.answered(AnsweredBy::Enhanced);
                             break released;
                         }
@@ -591,6 +625,7 @@ impl Store for HybridStore {
         let (mut telling, mut lost) = (None, None);
         loop {
             if !self.core.in_fallback() && intended.is_none() {
+                self.make_sure(&name, call)?;
                 let local = self.core.known(&name)?;
                 let current = local.value.as_ref().map(|held| held.value.as_slice());
                 if expected.admits(current) && current != new {
@@ -610,7 +645,13 @@ impl Store for HybridStore {
                         (Swap::Done, None) => {
                             self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline)?.wait(call.deadline)?;
                         }
-                        (Swap::Conflict(current), _) => self.core.adopt(&name, current.as_deref().map(held)),
+                        (Swap::Conflict(current), telling) => {
+                            self.core.adopt(&name, current.as_deref().map(held));
+                            if telling.is_some() {
+                                // The intent is on disk: a crash must not carry it on once the caller was told.
+                                self.core.settle(call.deadline)?;
+                            }
+                        }
                     }
                     return Ok(swapped);
                 }
@@ -659,7 +700,8 @@ impl Store for HybridStore {
             }
             shared.close()?;
         }
-        self.core.local.close().and(told)
+        let followed = self.core.follower.as_ref().map_or(Ok(()), |follower| follower.finish(&self.core));
+        self.core.local.close().and(told).and(followed)
     }
 }
 

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::report::Recovery;
 use super::resolve::{Action, resolve};
 use crate::clock::Call;
+use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{Change, Conflict, EntryKey, Held, Local, State};
@@ -50,12 +51,13 @@ impl Core {
         drop(gate);
         done.duration_ms = u64::try_from(self.clock.now().saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX);
         self.condition.lock().last_recovery = Some(done.clone());
+        self.recovered(&done);
         Ok(done)
     }
 
     /// The start: what was asked for before a crash cannot be executed any more once `patience` has passed since.
     pub(super) fn begin(&self) -> Result<()> {
-        let redis = (self.connect)()?;
+        let redis = self.connect()?;
         let asked: Vec<_> = self.local.everything()?.into_iter().filter(|(_, local)| local.state == State::Pending).collect();
         let last = asked.iter().map(|(_, local)| local.at).max().unwrap_or(0);
         let patience = u64::try_from(self.patience.as_micros()).unwrap_or(u64::MAX);
@@ -86,7 +88,7 @@ impl Core {
         for key in keys {
             let (ours, theirs) = (local.get(key), remote.get(key));
             let agreed = ours.and_then(|local| local.value.as_ref()).map(|held| &held.value) == theirs;
-            if agreed && ours.is_none_or(|local| is_done(local)) {
+            if agreed && ours.is_none_or(is_done) {
                 continue;
             }
             settled += u32::from(self.settle_key(redis, key, done)?);
@@ -125,12 +127,21 @@ impl Core {
     fn settle_key(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         let deadline = self.clock.now() + self.patience;
         let _turn = self.turns.take(std::slice::from_ref(key), deadline)?;
-        self.settle(deadline)?;
+        self.settle_held(redis, key, done)
+    }
+
+    /// The same, by whoever has the key's turn.
+    pub(super) fn settle_held(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+        self.settle(self.clock.now() + self.patience)?;
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
             let remote = redis.remote(key, &self.step())?;
-            let lost = self.condition.lock().lost;
-            let action = resolve(key, &local, &remote, self.recently(), lost);
+            let (lost, me) = {
+                let condition = self.condition.lock();
+                (condition.lost, condition.link.instance.clone())
+            };
+            let me = (self.settings.durability == Durability::Sync).then_some(&*me);
+            let action = resolve(key, &local, &remote, me, self.recently(), lost);
             if self.act(redis, key, &local, &remote, action, done)? {
                 return Ok(action != Action::Nothing);
             }
@@ -174,6 +185,7 @@ impl Core {
             Action::Conflict => {
                 let (Some(local), Some(remote)) = (local.value.clone(), theirs()) else { return Ok(false) };
                 done.conflicts += 1;
+                self.events.conflict(key, &local, &remote);
                 self.later(Change::Conflict(key.clone(), remote.clone()));
                 self.conflicts.lock().push(Conflict { key: key.clone(), local, remote, at: self.clock.unix_micros() });
             }
@@ -187,6 +199,7 @@ impl Core {
             let mut condition = self.condition.lock();
             condition.lost = false;
             condition.incomplete = None;
+            condition.link.handed_over = false;
             condition.link.agreed_at = self.clock.unix_micros();
         }
         let (reason, link) = (self.unarmed(), {

@@ -37,6 +37,16 @@ pub struct Recovery {
     pub conflicts: u64,
 }
 
+impl std::fmt::Display for Recovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Recovery { at: _, duration_ms, pushed, restored, adopted, conflicts } = self;
+        write!(
+            f,
+            "{pushed} pushed to Redis, {restored} restored there, {adopted} adopted from it, {conflicts} in conflict; {duration_ms} ms"
+        )
+    }
+}
+
 /// A conflict, without the values: they hold clone URLs with tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConflictReport {

@@ -33,8 +33,9 @@ pub enum Action {
 ///
 /// `recently` says that the two agreed less than an hour ago: Redis remembers the fencing token of a released lock for that
 /// long, so that a key of which it knows nothing at all was lost, not released. `lost` says that Redis has lost data since,
-/// whatever it was.
-pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, recently: bool, lost: bool) -> Action {
+/// whatever it was. `me` is this server's name in Redis, if the local store is known to have everything that this server ever
+/// acknowledged: a lock of its own there that the local store does not know was never acknowledged, since a crash came first.
+pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, me: Option<&str>, recently: bool, lost: bool) -> Action {
     let theirs = remote.value.as_deref();
     let ours = local.value.as_ref();
     if theirs == ours.map(|held| held.value.as_slice()) {
@@ -53,6 +54,7 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, recently: bool, l
         // A pull status is for show: Redis's counts. A lock that was asked for without an answer was never acknowledged.
         (State::Pending, Some(_), Some(_)) => Action::Adopt,
         (State::Decided, Some(_), Some(_)) if key.lock().is_none() => Action::Adopt,
+        (State::Decided, Some(_), Some(_)) if me == Some(&*remote.holder) => Action::Push,
         (State::Decided, Some(_), Some(_)) => Action::Conflict,
         (State::Settled, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
         // Redis went back behind our holder, and another came: both were granted.
@@ -93,7 +95,7 @@ mod tests {
     }
 
     fn remote(value: Option<&str>, token: u64) -> Remote {
-        Remote { value: value.map(|value| value.as_bytes().to_vec()), token }
+        Remote { value: value.map(|value| value.as_bytes().to_vec()), token, holder: "other".to_owned() }
     }
 
     /// Every row: what the local store has and why, what was there before, what Redis has, and what follows.
@@ -137,7 +139,7 @@ mod tests {
         ] {
             let key = EntryKey::Project("k".to_owned());
             let known = local(value.cloned(), state, before);
-            assert_eq!(resolve(&key, &known, &remote(theirs, token), true, false), expected, "row {row}");
+            assert_eq!(resolve(&key, &known, &remote(theirs, token), Some("me"), true, false), expected, "row {row}");
         }
     }
 
@@ -145,21 +147,29 @@ mod tests {
     fn what_is_lost_is_told_from_what_was_released() {
         let key = EntryKey::Command("apply".to_owned());
         let settled = local(Some(held("A", 10)), State::Settled, &[]);
-        assert_eq!(resolve(&key, &settled, &remote(None, 0), false, false), Action::Adopt, "an hour passed: it may be forgotten");
-        assert_eq!(resolve(&key, &settled, &remote(None, 0), false, true), Action::Restore);
-        assert_eq!(resolve(&key, &settled, &remote(None, 10), true, true), Action::Adopt, "the token is there: it was released");
-        assert_eq!(resolve(&key, &settled, &remote(Some("B"), 5), true, true), Action::Conflict);
+        assert_eq!(
+            resolve(&key, &settled, &remote(None, 0), Some("me"), false, false),
+            Action::Adopt,
+            "an hour passed: it may be forgotten"
+        );
+        assert_eq!(resolve(&key, &settled, &remote(None, 0), Some("me"), false, true), Action::Restore);
+        assert_eq!(
+            resolve(&key, &settled, &remote(None, 10), Some("me"), true, true),
+            Action::Adopt,
+            "the token is there: it was released"
+        );
+        assert_eq!(resolve(&key, &settled, &remote(Some("B"), 5), Some("me"), true, true), Action::Conflict);
         let stock = local(Some(held("A", 0)), State::Settled, &[]);
-        assert_eq!(resolve(&key, &stock, &remote(None, 0), true, false), Action::Adopt);
-        assert_eq!(resolve(&key, &stock, &remote(None, 0), true, true), Action::Restore);
+        assert_eq!(resolve(&key, &stock, &remote(None, 0), Some("me"), true, false), Action::Adopt);
+        assert_eq!(resolve(&key, &stock, &remote(None, 0), Some("me"), true, true), Action::Restore);
     }
 
     #[test]
     fn a_pull_status_is_never_a_conflict() {
         let key = EntryKey::Status("h::a/b::1".to_owned());
         let decided = local(Some(held("new", 0)), State::Decided, &[held("old", 0)]);
-        assert_eq!(resolve(&key, &decided, &remote(Some("old"), 0), true, false), Action::Push);
-        assert_eq!(resolve(&key, &decided, &remote(Some("other"), 0), true, false), Action::Adopt);
-        assert_eq!(resolve(&key, &decided, &remote(None, 0), true, false), Action::Push);
+        assert_eq!(resolve(&key, &decided, &remote(Some("old"), 0), Some("me"), true, false), Action::Push);
+        assert_eq!(resolve(&key, &decided, &remote(Some("other"), 0), Some("me"), true, false), Action::Adopt);
+        assert_eq!(resolve(&key, &decided, &remote(None, 0), Some("me"), true, false), Action::Push);
     }
 }

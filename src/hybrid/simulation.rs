@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::Process;
 use super::core::Core;
+use super::opening::start;
 use super::operations::HybridStore;
-use super::start;
 use super::watch::Due;
 use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
@@ -94,18 +95,18 @@ impl Clock for SimClock {
 #[derive(Clone, Default)]
 struct Data {
     entries: BTreeMap<EntryKey, Vec<u8>>,
-    tokens: BTreeMap<EntryKey, u64>,
+    tokens: BTreeMap<EntryKey, (u64, String)>,
     instances: BTreeMap<String, i64>,
     remembered: BTreeMap<(EntryKey, String), Reply>,
 }
 
 #[derive(Clone, Debug)]
 enum Question {
-    Grant { key: EntryKey, value: Vec<u8>, token: u64 },
+    Grant { key: EntryKey, value: Vec<u8>, token: u64, name: String },
     Release { key: EntryKey, pull: Option<i64> },
     ReleaseByPull { repo: String, num: i64 },
     Swap { key: EntryKey, expected: Option<Option<Vec<u8>>>, new: Option<Vec<u8>> },
-    Put { key: EntryKey, seen: Option<Vec<u8>>, new: Option<Held> },
+    Put { key: EntryKey, seen: Option<Vec<u8>>, new: Option<Held>, name: String },
     Announce { instance: String, lease: Duration, stay: bool },
 }
 
@@ -132,9 +133,8 @@ impl Data {
             return Reply::Granted(Granted::Held { value: value.clone() });
         }
         let id = (key.clone(), request.to_owned());
-        match self.remembered.get(&id) {
-            Some(reply) if !(reply.is_refusal() && retry) => return reply.clone(),
-            _ => {}
+        if let Some(reply) = self.remembered.get(&id) {
+            return reply.clone();
         }
         let reply = self.make(question, request, retry, now);
         if retry || !reply.is_refusal() {
@@ -156,12 +156,12 @@ impl Data {
 
     fn make(&mut self, question: &Question, request: &str, retry: bool, now: u64) -> Reply {
         match question {
-            Question::Grant { key, value, token } => {
+            Question::Grant { key, value, token, name } => {
                 if let Some(value) = self.entries.get(key) {
                     return Reply::Granted(Granted::Held { value: value.clone() });
                 }
-                let token = (*token).max(self.tokens.get(key).copied().unwrap_or(0) + 1);
-                self.tokens.insert(key.clone(), token);
+                let token = (*token).max(self.last_token(key) + 1);
+                self.tokens.insert(key.clone(), (token, name.clone()));
                 self.entries.insert(key.clone(), value.clone());
                 Reply::Granted(Granted::Yes { token })
             }
@@ -189,15 +189,15 @@ impl Data {
                 self.set(key, new.clone());
                 Reply::Swapped(Swap::Done)
             }
-            Question::Put { key, seen, new } => {
+            Question::Put { key, seen, new, name } => {
                 if self.entries.get(key) != seen.as_ref() {
                     return Reply::Put(Put::Changed);
                 }
-                let last = self.tokens.get(key).copied().unwrap_or(0);
+                let last = self.last_token(key);
                 let token = new.as_ref().map_or(last, |held| held.token.max(last));
                 self.set(key, new.as_ref().map(|held| held.value.clone()));
                 if key.lock().is_some() && new.is_some() {
-                    self.tokens.insert(key.clone(), token);
+                    self.tokens.insert(key.clone(), (token, name.clone()));
                 }
                 Reply::Put(Put::Done { token: if key.lock().is_some() { token } else { 0 } })
             }
@@ -215,6 +215,10 @@ impl Data {
                 Reply::Announced(Announced { before, now: now.unsigned_abs(), others })
             }
         }
+    }
+
+    fn last_token(&self, key: &EntryKey) -> u64 {
+        self.tokens.get(key).map_or(0, |(token, _)| *token)
     }
 
     fn set(&mut self, key: &EntryKey, value: Option<Vec<u8>>) {
@@ -245,11 +249,13 @@ struct Model {
     /// Perhaps released.
     perhaps_gone: BTreeSet<Vec<u8>>,
     /// Being released just now, by an operation into which another is nested.
-    releasing: Vec<Vec<u8>>,
+    releasing: Vec<EntryKey>,
     /// Told to be released, though not by name: it may take until the end.
     going: BTreeSet<Vec<u8>>,
     /// Told to be released.
     gone: BTreeSet<Vec<u8>>,
+    /// Requests whose end nobody knows: they may be executed until their time is over.
+    open: BTreeSet<String>,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
 }
@@ -261,7 +267,7 @@ impl Model {
             return;
         }
         if let Some(holder) = self.certain.insert(key.clone(), value.to_vec()) {
-            let going = self.perhaps_gone.contains(&holder) || self.releasing.contains(&holder);
+            let going = self.perhaps_gone.contains(&holder) || self.releasing.contains(key);
             let excused = holder == value || going || self.gone.contains(&holder);
             assert!(excused, "two holders of the {key}: {} and {}", text(&holder), text(value));
             self.gone.insert(holder);
@@ -276,13 +282,16 @@ impl Model {
         }
     }
 
+    fn ended<T>(&mut self, call: &Call, answer: &Result<T>) {
+        if answer.is_err() {
+            self.open.insert(call.request.as_str().to_owned());
+        }
+    }
+
     /// Whoever may be at one of these keys may be released from now on, until this many are struck off again.
     fn begin_release(&mut self, keys: &[EntryKey]) -> usize {
         let before = self.releasing.len();
-        for key in keys {
-            self.releasing.extend(self.certain.get(key).cloned());
-            self.releasing.extend(self.maybe.get(key).into_iter().flatten().cloned());
-        }
+        self.releasing.extend_from_slice(keys);
         before
     }
 
@@ -350,6 +359,7 @@ struct Stuck {
 struct Client {
     sim: Weak<Sim>,
     me: usize,
+    name: String,
 }
 
 impl std::fmt::Debug for Client {
@@ -444,6 +454,11 @@ impl Sim {
             if self.chance(40) {
                 let reply = self.data.lock().execute(&late.question, &late.request, late.retry, self.clock.unix_micros());
                 self.say(|| format!("late: {} → {}", late.question.brief(), reply.brief()));
+                if let Reply::Released(Some(value)) = &reply
+                    && self.model.lock().open.contains(&late.request)
+                {
+                    self.model.lock().perhaps_gone.insert(value.clone());
+                }
                 if let (Question::Swap { key, new, .. }, Reply::Swapped(Swap::Done)) = (&late.question, &reply) {
                     // Nothing is remembered of a swap: one that arrives late is made if the status is as it expects.
                     let mut model = self.model.lock();
@@ -537,7 +552,9 @@ impl Sim {
         let before = self.model.lock().certain.get(key).cloned();
         let nested = self.depth.load(Ordering::SeqCst) > 0;
         let releasing = self.model.lock().begin_release(std::slice::from_ref(key));
-        let answer = instance.store.release(&release, &self.call());
+        let call = self.call();
+        let answer = instance.store.release(&release, &call);
+        self.model.lock().ended(&call, &answer);
         self.model.lock().releasing.truncate(releasing);
         self.say(|| format!("{who}: release {key} {pull_num:?} → {}", show(&answer)));
         let mut model = self.model.lock();
@@ -565,7 +582,9 @@ impl Sim {
             keys.iter().filter_map(|key| certain.get(key).filter(|v| pull_of(v) == Some(num)).cloned()).collect();
         let releasing = self.model.lock().begin_release(&keys);
         self.active.lock().extend(keys.iter().map(|key| (who, key.clone())));
-        let answer = instance.store.release_by_pull(PullRef { repo, num }, &self.call());
+        let call = self.call();
+        let answer = instance.store.release_by_pull(PullRef { repo, num }, &call);
+        self.model.lock().ended(&call, &answer);
         self.model.lock().releasing.truncate(releasing);
         self.active.lock().retain(|(me, key)| *me != who || !keys.contains(key));
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
@@ -574,6 +593,9 @@ impl Sim {
             Ok(listing) => {
                 model.perhaps_gone.extend(held.iter().cloned());
                 model.going.extend(held);
+                // What is being asked for meanwhile may come before it.
+                let asked: Vec<_> = keys.iter().filter_map(|key| model.maybe.get(key)).flatten().cloned().collect();
+                model.perhaps_gone.extend(asked);
                 for value in listing.values() {
                     let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
                     model.released(&key, value);
@@ -635,8 +657,8 @@ impl Sim {
         let disk = Arc::clone(&self.disks.lock()[me]);
         let settings = Enhanced { instances: self.plan.instances, durability: self.plan.durability, ..Enhanced::default() };
         let sim = Arc::downgrade(self);
-        let connect = move || {
-            let client = Client { sim: Weak::clone(&sim), me };
+        let connect = move |name: &str| {
+            let client = Client { sim: Weak::clone(&sim), me, name: name.to_owned() };
             client.read(&Call::new(RequestId::from_text("c"), client.sim().clock.now() + PATIENCE))?;
             Ok(Arc::new(client) as Arc<dyn Shared>)
         };
@@ -644,7 +666,8 @@ impl Sim {
         let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
         let began = self.dies(me, || {
             let local: Arc<dyn Mirror> = disk;
-            let core = start(settings, clock, local, Box::new(connect), &process).expect("opens");
+            let core = start(settings, local, None, Box::new(connect), &Process { instance: &process, clock, audit: None })
+                .expect("opens");
             core.broken.store(self.plan.broken, Ordering::SeqCst);
             let due = Mutex::new(Due::from(self.clock.now()));
             self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
@@ -813,7 +836,7 @@ impl Brief for Question {
             Question::Release { key, pull } => format!("release {key} {pull:?}"),
             Question::ReleaseByPull { repo, num } => format!("release by pull {repo} {num}"),
             Question::Swap { key, new, .. } => format!("swap {key} to {}", texts(new)),
-            Question::Put { key, seen, new } => {
+            Question::Put { key, seen, new, .. } => {
                 format!("put {key} from {} to {}", texts(seen), texts(new.as_ref().map(|held| &held.value)))
             }
             Question::Announce { instance, .. } => format!("announce {instance}"),
@@ -985,7 +1008,8 @@ impl Store for Client {
 
 impl Shared for Client {
     fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
-        let question = Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token };
+        let question =
+            Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token, name: self.name.clone() };
         reply!(self.change(&question, call), Granted)
     }
 
@@ -998,11 +1022,13 @@ impl Shared for Client {
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote> {
         let sim = self.read(call)?;
         let data = sim.data.lock();
-        Ok(Remote { value: data.entries.get(key).cloned(), token: data.tokens.get(key).copied().unwrap_or(0) })
+        let (token, holder) = data.tokens.get(key).cloned().unwrap_or_default();
+        Ok(Remote { value: data.entries.get(key).cloned(), token, holder })
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
-        let question = Question::Put { key: key.clone(), seen: seen.map(<[u8]>::to_vec), new: new.cloned() };
+        let question =
+            Question::Put { key: key.clone(), seen: seen.map(<[u8]>::to_vec), new: new.cloned(), name: self.name.clone() };
         reply!(self.change(&question, call), Put)
     }
 
@@ -1039,10 +1065,12 @@ fn run(plan: Plan, instances: usize) {
         sim.disks.lock().push(Arc::new(disk));
     }
     let run = || {
+        // They learn of each other before anything else happens.
+        sim.depth.store(1, Ordering::SeqCst);
         (0..instances).for_each(|me| sim.begin(me));
-        // They learn of each other before anything fails.
         clock.advance(Duration::from_secs(3));
         (0..instances).for_each(|me| sim.tick(me));
+        sim.depth.store(0, Ordering::SeqCst);
         (0..STEPS).for_each(|_| sim.step());
         sim.end();
     };

@@ -50,6 +50,7 @@ impl Core {
         let now = self.clock.now();
         // A local store that does not work says so in its health.
         let _ = self.settle(now + self.patience);
+        self.note_armed();
         if now >= due.probe {
             due.probe = now + self.settings.health.interval;
             self.probe_local();
@@ -71,9 +72,23 @@ impl Core {
         if now >= due.compare && !self.in_fallback() {
             due.compare = now + self.settings.health.compare;
             if self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock {
-                // Redis's failures are noticed by the probe.
-                let _ = self.compare();
+                let started = self.clock.now();
+                let compared = self.compare();
+                if compared.is_err() {
+                    self.record(&compared, started);
+                }
             }
+        }
+    }
+
+    /// What the health says until the first probe is due.
+    pub(super) fn first_look(&self) {
+        self.note_armed();
+        self.probe_local();
+        let cause = self.condition.lock().cause.clone();
+        match cause {
+            Some(cause) => self.condition.lock().remote_health = StoreHealth::of(&Err::<(), _>(cause), Duration::ZERO),
+            None => self.probe_redis(),
         }
     }
 
@@ -92,7 +107,10 @@ impl Core {
     }
 
     fn probe_local(&self) {
-        let (answer, took) = self.timed(|| self.local.ping(&self.step()));
+        let (answer, took) = self.timed(|| {
+            self.local.ping(&self.step())?;
+            self.follower.as_ref().map_or(Ok(()), |follower| follower.ping(self))
+        });
         self.condition.lock().local_health = StoreHealth::of(&answer, took);
     }
 
@@ -133,7 +151,9 @@ impl Core {
         let ok = reached.is_ok();
         self.breaker.lock().probed(ok, self.clock.now());
         let outcome = match reached {
-            Ok(redis) if self.breaker.lock().ready() => self.recover(&redis).map(drop),
+            Ok(redis) if self.breaker.lock().ready() => {
+                self.recover(&redis).map(drop).inspect_err(|_| self.counters.not_recovered())
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
@@ -149,7 +169,7 @@ impl Core {
         let redis = match known {
             Some(redis) => redis,
             None => {
-                let redis = (self.connect)().inspect_err(|e| {
+                let redis = self.connect().inspect_err(|e| {
                     self.condition.lock().remote_health = StoreHealth::of(&Err::<(), _>(e.clone()), Duration::ZERO);
                 })?;
                 *self.shared.write() = Some(Arc::clone(&redis));
@@ -166,25 +186,30 @@ fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
-/// The thread that looks.
+/// A thread that does something every now and then.
 pub(super) struct Watch {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// Starts it.
-    pub(super) fn start(core: Arc<Core>) -> Result<Watch> {
+    /// The thread that looks at the stores.
+    pub(super) fn stores(core: Arc<Core>) -> Result<Watch> {
+        let mut due = Due::from(core.clock.now());
+        Watch::start("atlock-watch", move || core.tick(&mut due))
+    }
+
+    /// Starts a thread that calls `look` again and again until it is stopped.
+    pub(super) fn start(name: &str, mut look: impl FnMut() + Send + 'static) -> Result<Watch> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let for_thread = Arc::clone(&stop);
         let run = move || {
-            let mut due = Due::from(core.clock.now());
             let (stopped, changed) = &*for_thread;
             let mut stopped = stopped.lock();
             while !*stopped {
                 parking_lot::MutexGuard::unlocked(&mut stopped, || {
                     // A panic must not end the watch: the next look may go well.
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.tick(&mut due)));
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut look));
                 });
                 if !*stopped {
                     changed.wait_for(&mut stopped, TICK);
@@ -192,23 +217,19 @@ impl Watch {
             }
         };
         let thread = std::thread::Builder::new()
-            .name("atlock-watch".to_owned())
+            .name(name.to_owned())
             .spawn(run)
-            .map_err(|e| Error::new(Code::Internal, format!("the watching thread cannot be started: {e}")))?;
+            .map_err(|e| Error::new(Code::Internal, format!("the thread {name} cannot be started: {e}")))?;
         Ok(Watch { stop, thread: Some(thread) })
     }
+}
 
-    /// Ends it, after the look under way.
-    pub(super) fn stop(&mut self) {
+/// Ends the thread, after the look under way.
+impl Drop for Watch {
+    fn drop(&mut self) {
         *self.stop.0.lock() = true;
         self.stop.1.notify_all();
         // It catches its panics.
         let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

@@ -143,6 +143,8 @@ pub struct Link {
     pub armed: bool,
     /// Why not.
     pub unarmed_because: String,
+    /// Whether native mode was in use since: Redis alone knows the locks.
+    pub handed_over: bool,
     /// Whether a crash now may leave the local store without locks that Redis granted: with `durability: async`.
     pub trailing: bool,
     /// When this server last announced itself, microseconds since 1970 by Redis's clock; 0 for never. A Redis that does not know
@@ -196,6 +198,12 @@ pub enum Change {
     ReleaseLater(PullRelease),
     /// That is done.
     ReleasedPull(PullRelease),
+    /// The host store is there, and from now on it is written down where it is behind. The first time, it is behind with nothing.
+    FollowHost,
+    /// The host store was changed in strict mode, by itself: this is the value now, decided there.
+    Import(EntryKey, Option<Held>),
+    /// The host store has this value now.
+    Followed(EntryKey, Option<Vec<u8>>),
     /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`State::Decided`].
     Link(Link),
     /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest
@@ -243,4 +251,8 @@ pub trait Mirror: Store {
 
     /// The releases by pull that Redis has to learn of.
     fn pull_releases(&self) -> Result<Vec<PullRelease>>;
+
+    /// Keys of which the host store does not have the value yet, at most so many, each with the value that it should have; in no
+    /// order.
+    fn host_lacks(&self, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>>;
 }

@@ -16,6 +16,8 @@ pub struct Remote {
     /// The last fencing token given for the key, also if nobody holds it; 0 if none is remembered: none was given within the
     /// hour, or what the store knew is lost. Always 0 for a pull status.
     pub token: u64,
+    /// The instance to which that token was given; empty if that is not remembered.
+    pub holder: String,
 }
 
 /// The answer to [`Shared::put`].

@@ -29,10 +29,12 @@ pub struct Server {
 impl Server {
     /// Starts a server without persistence; `args` come last.
     pub fn start(args: &[&str]) -> Server {
-        Server::start_in(tempfile::tempdir().unwrap(), free_port(), args)
+        Server::start_at(free_port(), args)
     }
 
-    fn start_in(folder: tempfile::TempDir, port: u16, args: &[&str]) -> Server {
+    /// The same on this port.
+    pub fn start_at(port: u16, args: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let process = spawn(folder.path(), port, &args);
         let server = Server { port, folder, args, process };
@@ -96,14 +98,20 @@ fn spawn(folder: &Path, port: u16, args: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    // SAFETY: prctl is async-signal-safe. The server dies with this test, however that ends.
+    die_with_the_test(&mut command)
+        .spawn()
+        .expect("redis-server is needed: run scripts/prepare, or install Debian's redis-server")
+}
+
+/// The process that this starts dies with this test, however that ends.
+pub fn die_with_the_test(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             Ok(())
-        });
+        })
     }
-    command.spawn().expect("redis-server is needed: run scripts/prepare, or install Debian's redis-server")
 }
 
 pub fn free_port() -> u16 {

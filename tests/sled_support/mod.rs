@@ -1,7 +1,7 @@
 //! What the tests of the embedded store share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, dead_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub fn child(test: &str, role: &str, folder: &Path) -> Command {
 }
 
 /// The role and folder of a child.
-pub fn role() -> Option<(String, std::path::PathBuf)> {
+pub fn role() -> Option<(String, PathBuf)> {
     Some((std::env::var("ATLOCK_TEST_ROLE").ok()?, std::env::var_os("ATLOCK_TEST_FOLDER")?.into()))
 }
 
@@ -85,7 +85,7 @@ impl Random {
 }
 
 /// Every file below a folder with its content, to see whether anything was changed.
-pub fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+pub fn contents(folder: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let mut found = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -106,5 +106,23 @@ pub fn copy_folder(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() { copy_folder(&path, &target) } else { std::fs::copy(&path, &target).map(drop).unwrap() }
+    }
+}
+
+/// A small file system of its own, unmounted on drop.
+pub struct SmallDisk(pub PathBuf);
+
+impl SmallDisk {
+    pub fn mount(at: &Path, size: &str) -> SmallDisk {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "this test mounts a tmpfs: run it as root, with CAP_SYS_ADMIN");
+        SmallDisk(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

@@ -167,7 +167,7 @@ func (h *Handle) Status() (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t { return C.atlock_status(h.handle, out, failure) })
 }
 
-// Health asks the store that decides.
+// Health asks the store that decides; in hybrid mode it reads what the last probes saw.
 func (h *Handle) Health() (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t { return C.atlock_health(h.handle, out, failure) })
 }

@@ -58,6 +58,20 @@ impl Cluster {
         self.run(deadline, |mut connection| async move { connection.req_packed_command(command).await })
     }
 
+    /// The same for a command that may have keys of several slots.
+    ///
+    /// Of such a command the client leaves out what belongs to a master that it has lost, and fails for lack of results. Nor does it
+    /// look for the new master: commands of one key, which make it look, reach that one as the old one's replica.
+    pub(super) fn query_long(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
+        let reply = self.query(command, deadline);
+        if !matches!(reply, Err(Failure::NotSent(_))) {
+            return reply;
+        }
+        // A node that nobody knows: this makes it look. The failure is expected.
+        let _ = self.query_at("unknown", 0, &redis::cmd("PING"), deadline);
+        self.query(command, deadline)
+    }
+
     pub(super) fn query_at(&self, host: &str, port: u16, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         let routing = SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port };
         self.route(command, routing, deadline)

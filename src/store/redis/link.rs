@@ -34,7 +34,7 @@ impl Link {
     pub(super) fn query_long(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         match self {
             Link::Single(single) => single.run(deadline, |connection| command.query(connection)),
-            Link::Cluster(cluster) => cluster.query(command, deadline),
+            Link::Cluster(cluster) => cluster.query_long(command, deadline),
         }
     }
 

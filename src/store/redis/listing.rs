@@ -44,12 +44,12 @@ impl RedisStore {
     pub(super) fn scan_keys(&self, pattern: &str, call: &Call) -> Result<Vec<Vec<u8>>> {
         self.redis.read(call.deadline, |link| {
             let mut keys = Vec::new();
-            for master in link.masters(call.deadline)? {
+            for master in link.masters(self.page(call.deadline))? {
                 let mut cursor = b"0".to_vec();
                 loop {
                     let mut command = redis::cmd("SCAN");
                     command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
-                    let reply = link.query_at(master.as_ref(), &command, call.deadline)?;
+                    let reply = link.query_at(master.as_ref(), &command, self.page(call.deadline))?;
                     let (next, found) =
                         <(Vec<u8>, Vec<Vec<u8>>)>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))?;
                     keys.extend(found);
@@ -76,6 +76,7 @@ impl RedisStore {
     pub(super) fn fetch_keys(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<Vec<(Vec<u8>, Found)>> {
         let mut found = Vec::with_capacity(keys.len());
         for batch in keys.chunks(BATCH) {
+            let deadline = self.page(deadline);
             let values = self.redis.read(deadline, |link| {
                 let mut command = redis::cmd("MGET");
                 command.arg(batch);
@@ -93,6 +94,11 @@ impl RedisStore {
             }
         }
         Ok(found)
+    }
+
+    /// The deadline of one question of many: a server that hangs is noticed as soon as with a single one.
+    fn page(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + self.patience)
     }
 
     /// One key's value.

@@ -17,6 +17,7 @@
 //! cost is one operation's timeout, or an error that says what is and is not known.
 
 use std::fmt;
+use std::time::Duration;
 
 use self::reply::Reply;
 use self::retry::Retrying;
@@ -49,6 +50,8 @@ pub struct RedisStore {
     instance: String,
     shared_with_stock: bool,
     wait_replicas: u32,
+    /// Longest time that one question takes, also of many that belong together.
+    patience: Duration,
     warnings: Vec<String>,
 }
 
@@ -68,6 +71,7 @@ impl RedisStore {
             instance: instance.to_owned(),
             shared_with_stock: settings.shared_with_stock,
             wait_replicas: settings.wait_replicas,
+            patience: settings.timeouts.operation,
             warnings,
         };
         store.take_over()?;
@@ -75,7 +79,8 @@ impl RedisStore {
     }
 
     /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index, a token.
-    fn grant_once(&self, grant: &Grant<'_>, proposed: u64, call: &Call) -> Result<Granted> {
+    /// `None`: an attempt whose answer was lost was refused.
+    fn grant_once(&self, grant: &Grant<'_>, proposed: u64, call: &Call) -> Result<Option<Granted>> {
         let lock = keys::lock_key(grant.key);
         let side = keys::side_key(&lock);
         let indexed = self.indexed(grant.key);
@@ -92,8 +97,9 @@ impl RedisStore {
             self.grant_confirmed(&keys, &args, call)?
         };
         match reply {
-            Reply::Done(outcome) => Ok(Granted::Yes { token: reply::token(&outcome)? }),
-            Reply::Held(value) => Ok(Granted::Held { value }),
+            Reply::Done(outcome) => Ok(Some(Granted::Yes { token: reply::token(&outcome)? })),
+            Reply::Held(value) => Ok(Some(Granted::Held { value })),
+            Reply::None => Ok(None),
             other => Err(unexpected(&other)),
         }
     }
@@ -103,7 +109,14 @@ impl RedisStore {
         if let (LockKey::Project(member), false) = (grant.key, self.redis.link.is_single()) {
             self.stamp(&[member], call)?;
         }
-        self.grant_once(grant, token, call)
+        match self.grant_once(grant, token, call)? {
+            Some(granted) => Ok(granted),
+            // It was refused, for good, and the answer was lost. Whoever held the lock may have left since.
+            None => {
+                let again = Call::new(call.request.derived("again"), call.deadline);
+                self.grant_once(grant, token, &again)?.ok_or_else(|| unexpected(&Reply::None))
+            }
+        }
     }
 
     /// A grant that counts only if enough replicas have it in time. Otherwise it is taken back.
@@ -172,7 +185,7 @@ impl RedisStore {
 }
 
 /// How long taking a grant back may go on after the caller's deadline.
-const TAKE_BACK_TIME: std::time::Duration = std::time::Duration::from_millis(500);
+const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
 
 impl Store for RedisStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {

@@ -43,7 +43,7 @@ impl Shared for RedisStore {
 
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote> {
         let Some(lock) = key.lock() else {
-            return Ok(Remote { value: self.pull_status(key.name(), call)?, token: 0 });
+            return Ok(Remote { value: self.pull_status(key.name(), call)?, ..Remote::default() });
         };
         let lock = keys::lock_key(lock);
         let side = keys::side_key(&lock);
@@ -55,8 +55,10 @@ impl Shared for RedisStore {
             Value::BulkString(bytes) => bytes,
             _ => Vec::new(),
         });
-        let token = parts.next().and_then(|token| String::from_utf8(token).ok()?.parse().ok()).unwrap_or(0);
-        Ok(Remote { value: parts.next(), token })
+        let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+        let (token, holder) = (text().parse().unwrap_or(0), text());
+        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
+        Ok(Remote { value: parts.next(), token, holder })
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
@@ -99,7 +101,7 @@ impl Shared for RedisStore {
         ];
         match self.redis.change(&scripts::PUT, &keys, &args, call)? {
             Reply::Done(outcome) => Ok(Put::Done { token: reply::token(&outcome)? }),
-            Reply::Conflict(_) => Ok(Put::Changed),
+            Reply::Conflict(_) | Reply::None => Ok(Put::Changed),
             other => Err(unexpected(&other)),
         }
     }

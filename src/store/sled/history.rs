@@ -7,8 +7,8 @@ use sled::IVec;
 
 use super::operations::{index_prefix, remove_lock};
 use super::record::{
-    self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, Header, LINK_KEY, PROJECT_PREFIX, PULL_RELEASE_PREFIX, Reader, beside,
-    is_named, key_of, length_bytes, name_of,
+    self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, HOST_LACKS_PREFIX, Header, LINK_KEY, PROJECT_PREFIX,
+    PULL_RELEASE_PREFIX, Reader, beside, is_named, key_of, length_bytes, name_of,
 };
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
@@ -111,6 +111,7 @@ pub(super) fn decided(tx: &mut Transaction<'_>, key: &EntryKey, old: Option<(Hea
     if !tx.follows_redis()? {
         return Ok(());
     }
+    host_lacks(tx, key)?;
     let mut history = read(tx, key)?;
     if let Some((header, value)) = old {
         history.supersede(&Held { value: value.to_vec(), token: header.token });
@@ -166,6 +167,28 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 _ => Ok(()),
             }
         }
+        Change::FollowHost => {
+            tx.put(HOST_KEY.to_vec(), Vec::new())?;
+            tx.forget_link();
+            Ok(())
+        }
+        Change::Import(key, value) => {
+            let mut history = read(tx, key)?;
+            if let Some(old) = replace(tx, key, value.as_ref())? {
+                history.supersede(&old);
+            }
+            history.admit(value.as_ref());
+            history.state = State::Decided;
+            write(tx, key, history)?;
+            tx.remove_entry(&host_key(key))
+        }
+        Change::Followed(key, value) => {
+            // It may have changed since.
+            if current(tx, key)?.map(|held| held.value) == *value {
+                tx.remove_entry(&host_key(key))?;
+            }
+            Ok(())
+        }
         Change::Link(link) => follow(tx, link),
         Change::Forget(before) => forget(tx, *before),
     }
@@ -201,7 +224,35 @@ fn replace(tx: &mut Transaction<'_>, key: &EntryKey, new: Option<&Held>) -> Resu
             tx.put(record::index_key(&prefix, header.token), tree_key)?;
         }
     }
+    if old.as_ref().map(|(_, value)| value) != new.map(|held| &held.value) {
+        host_lacks(tx, key)?;
+    }
     Ok(old.map(|(header, value)| Held { value, token: header.token }))
+}
+
+fn host_key(key: &EntryKey) -> Vec<u8> {
+    beside(HOST_LACKS_PREFIX, &key_of(key))
+}
+
+/// Writes down that the host store does not have the entry's value yet.
+fn host_lacks(tx: &mut Transaction<'_>, key: &EntryKey) -> Result<()> {
+    if !tx.has_host()? || tx.raw(&host_key(key))?.is_some() {
+        return Ok(());
+    }
+    tx.put_entry(&host_key(key), tx.new_status(), &if is_named(key) { Vec::new() } else { encode_key(key)? })
+}
+
+/// Keys of which the host store does not have the value yet.
+pub(super) fn all_host_lacks(tx: &Transaction<'_>, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>> {
+    let mut lacking = Vec::new();
+    for tree_key in tx.scan(HOST_LACKS_PREFIX)?.into_keys().take(most) {
+        let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
+        let key = name_of(&tree_key[HOST_LACKS_PREFIX.len()..]).or_else(|| serde_json::from_slice(&bytes).ok());
+        let key = key.ok_or_else(|| not_in_format("a mark for the host store"))?;
+        let value = current(tx, &key)?.map(|held| held.value);
+        lacking.push((key, value));
+    }
+    Ok(lacking)
 }
 
 fn read(tx: &Transaction<'_>, key: &EntryKey) -> Result<History> {

@@ -225,4 +225,8 @@ impl Mirror for Imitation {
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
         self.view(history::pull_releases)
     }
+
+    fn host_lacks(&self, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>> {
+        self.view(|tx| history::all_host_lacks(tx, most))
+    }
 }

@@ -54,16 +54,24 @@ impl Mirror for SledStore {
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
         self.view(history::pull_releases)
     }
+
+    fn host_lacks(&self, most: usize) -> Result<Vec<(EntryKey, Option<Vec<u8>>)>> {
+        self.view(|tx| history::all_host_lacks(tx, most))
+    }
 }
 
 /// About how many bytes a change holds.
 fn size(change: &Change) -> usize {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) => key.name().len() + held.as_ref().map_or(0, |held| held.value.len()),
+        Change::Intend(key, held) | Change::Set(key, held) | Change::Import(key, held) => {
+            key.name().len() + held.as_ref().map_or(0, |held| held.value.len())
+        }
         Change::Conflict(key, held) => key.name().len() + held.value.len(),
         Change::Decide(key) | Change::Confirm(key, _) | Change::EndConflict(key) => key.name().len(),
         Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
         Change::Link(link) => link.instance.len(),
-        Change::Forget(_) => 0,
+        // What it is compared with is stored already.
+        Change::Followed(key, _) => key.name().len(),
+        Change::FollowHost | Change::Forget(_) => 0,
     }
 }

@@ -94,7 +94,12 @@ impl SledStore {
         SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))
     }
 
-    /// The same, with a hook for tests.
+    /// Whether a store was created in this folder.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join("format.json").is_file() || dir.join("sled").exists()
+    }
+
+    /// The same as [`SledStore::open`], with a hook for tests.
     pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
         let Opened { folder, db, meta, log, journal } = opening::open(dir)?;
         let tree = Arc::new(Tree::new(db));

@@ -11,6 +11,8 @@
 //! | `P` length of repo, repo, pull number, token | the key of the project lock that this pull holds |
 //! | `H` an entry's key | what hybrid mode remembers of the entry (`history.rs`) |
 //! | `K` an entry's key | a conflict about the entry (`history.rs`) |
+//! | `F` an entry's key | the host store does not have the entry's value yet (`history.rs`) |
+//! | `B` | there is a host store (`history.rs`) |
 //! | `Q` length of repo, repo, pull number | a release by pull that Redis has to learn of (`history.rs`) |
 //! | `R` | what hybrid mode remembers of its Redis (`history.rs`) |
 //! | `M` | the meta record (`meta.rs`), and perhaps the last group's writes (`group.rs`) |
@@ -60,6 +62,10 @@ pub(super) const LINK_KEY: &[u8] = b"R";
 pub(super) const HISTORY_PREFIX: &[u8] = b"H";
 /// What the keys of all conflicts begin with.
 pub(super) const CONFLICT_PREFIX: &[u8] = b"K";
+/// The key that says that there is a host store.
+pub(super) const HOST_KEY: &[u8] = b"B";
+/// What the keys of all marks begin with that the host store is behind.
+pub(super) const HOST_LACKS_PREFIX: &[u8] = b"F";
 /// What the keys of all releases by pull begin with.
 pub(super) const PULL_RELEASE_PREFIX: &[u8] = b"Q";
 /// What the keys of all entries begin with: locks, commands' locks, pull statuses.

@@ -19,6 +19,7 @@ pub(super) struct Transaction<'a> {
     meta: Meta,
     changes: u64,
     follows_redis: Option<bool>,
+    has_host: Option<bool>,
 }
 
 /// Where a group finds what is stored: the tree, or in tests a map.
@@ -42,7 +43,7 @@ impl Entries for sled::Db {
 impl<'a> Transaction<'a> {
     /// An empty group over the tree that `meta` describes.
     pub(super) fn new(db: &'a dyn Entries, meta: Meta, now_micros: u64) -> Transaction<'a> {
-        Transaction { db, now_micros, staged: BTreeMap::new(), meta, changes: 0, follows_redis: None }
+        Transaction { db, now_micros, staged: BTreeMap::new(), meta, changes: 0, follows_redis: None, has_host: None }
     }
 
     /// How many tree entries were put or removed so far.
@@ -74,9 +75,18 @@ impl<'a> Transaction<'a> {
         Ok(self.follows_redis.unwrap_or_default())
     }
 
-    /// The store has begun to follow Redis.
+    /// Whether a host store follows this one: where it is behind is then written down for it.
+    pub(super) fn has_host(&mut self) -> Result<bool> {
+        if self.has_host.is_none() {
+            self.has_host = Some(self.raw(record::HOST_KEY)?.is_some());
+        }
+        Ok(self.has_host.unwrap_or_default())
+    }
+
+    /// The store has begun to follow Redis, or to be followed.
     pub(super) fn forget_link(&mut self) {
         self.follows_redis = None;
+        self.has_host = None;
     }
 
     /// A header without a token.

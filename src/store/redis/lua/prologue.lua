@@ -24,13 +24,11 @@ end
 -- Whatever this request did before is its answer. A retry that finds nothing did nothing, if what is
 -- remembered reaches back to before it was first sent; otherwise it may have been forgotten.
 --
--- That a retry was refused is remembered, too ('N'): its first attempt may still come, and its caller has left by then.
+-- That a retry was refused is remembered, too ('N'): attempts before it may still come, when its caller has left.
 local outcome = 'r:' .. ARGV[1]
 local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token')
 if side[1] == 'N' then
-    if ARGV[3] == '0' then
-        return {'NONE'}
-    end
+    return {'NONE'}
 elseif side[1] then
     -- A write, though it changes nothing: WAIT on this connection is about what this connection wrote.
     redis.call('HSET', KEYS[2], 'q', side[2])

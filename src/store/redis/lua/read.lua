@@ -1,8 +1,6 @@
 -- KEYS[1] a lock   KEYS[2] its side hash
--- Returns {'DONE', last fencing token or '0', value}; without a value there is no lock.
+-- Returns {'DONE', last fencing token or '0', who took it last: instance and request id, or '', value}; without a value there is
+-- no lock.
 local value = redis.call('GET', KEYS[1])
-local token = redis.call('HGET', KEYS[2], 'token') or '0'
-if value then
-    return {'DONE', token, value}
-end
-return {'DONE', token}
+local side = redis.call('HMGET', KEYS[2], 'token', 'holder')
+return {'DONE', side[1] or '0', side[2] or '', value or nil}

@@ -1,0 +1,110 @@
+//! A host store (Atlantis's own BoltDB file) kept as a copy of the local store, so that strict mode, or a stock Atlantis, finds
+//! every lock there after a rollback.
+//!
+//! The host store is a copy, never a source, while hybrid mode runs: what it lacks is marked in the same group as the change itself,
+//! so a crash loses no mark, and the marks bound what is still to be copied to one entry for each key. At the start it is the
+//! other way round: whatever differs without a mark was changed there, in strict mode, and counts as decided here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Core;
+use crate::error::Result;
+use crate::store::Store as _;
+use crate::store::host::{HostStore, HostWrite};
+use crate::store::mirror::{Change, EntryKey, Held, Mirror};
+
+/// Entries that one transaction of the host store takes.
+const BATCH: usize = 500;
+/// Longest time for the local store to take what the host store has, or the other way round.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The host store, and what it follows.
+#[derive(Debug)]
+pub(super) struct Follower {
+    host: Arc<HostStore>,
+}
+
+impl Follower {
+    pub(super) fn new(host: Arc<HostStore>) -> Follower {
+        Follower { host }
+    }
+
+    /// The start: takes over what was changed in the host store.
+    pub(super) fn import(&self, core: &Core) -> Result<()> {
+        let deadline = core.clock.now() + PATIENCE;
+        core.submit(vec![Change::FollowHost], deadline)?.wait(deadline)?;
+        let theirs: BTreeMap<EntryKey, Option<Vec<u8>>> = self.host.dump()?.into_iter().map(|e| (e.key, e.value)).collect();
+        let ours = core.local.everything()?;
+        let ours: BTreeMap<EntryKey, Vec<u8>> =
+            ours.into_iter().filter_map(|(key, local)| Some((key, local.value?.value))).collect();
+        let ahead: BTreeSet<EntryKey> = core.local.host_lacks(usize::MAX)?.into_iter().map(|(key, _)| key).collect();
+        let keys: BTreeSet<&EntryKey> = theirs.keys().chain(ours.keys()).collect();
+        let mut changes = Vec::new();
+        for key in keys {
+            let value = match theirs.get(key) {
+                // Not UTF-8: nobody's lock. It stays where it is.
+                Some(None) => continue,
+                Some(Some(value)) => Some(value),
+                None => None,
+            };
+            // Where both changed, a lock that was taken there stays; a lock that was taken here is copied.
+            let is_ahead = ahead.contains(key) && (value.is_none() || ours.get(key) == value);
+            if value != ours.get(key) && !is_ahead {
+                let token = if key.lock().is_some() { core.next_token() } else { 0 };
+                changes.push(Change::Import(key.clone(), value.map(|value| Held { value: value.clone(), token })));
+            }
+        }
+        core.submit(changes, deadline)?.wait(deadline)
+    }
+
+    /// Copies what the host store lacks; tells whether anything is left.
+    pub(super) fn copy(&self, local: &Arc<dyn Mirror>, core: &Core) -> Result<bool> {
+        let lacking = local.host_lacks(BATCH)?;
+        if lacking.is_empty() {
+            return Ok(false);
+        }
+        let writes: Vec<HostWrite<'_>> = lacking.iter().map(|(key, value)| HostWrite { key, value: value.as_deref() }).collect();
+        self.host.apply(&writes)?;
+        let more = lacking.len() == BATCH;
+        let changes = lacking.into_iter().map(|(key, value)| Change::Followed(key, value)).collect();
+        let deadline = core.clock.now() + PATIENCE;
+        core.submit(changes, deadline)?.wait(deadline)?;
+        Ok(more)
+    }
+
+    /// Strict mode begins: the host store is given what it lacked when hybrid mode ended.
+    pub(super) fn catch_up(&self, local: &dyn Mirror) -> Result<()> {
+        let lacking = local.host_lacks(usize::MAX)?;
+        for batch in lacking.chunks(BATCH) {
+            let writes: Vec<HostWrite<'_>> =
+                batch.iter().map(|(key, value)| HostWrite { key, value: value.as_deref() }).collect();
+            self.host.apply(&writes)?;
+            let changes = batch.iter().map(|(key, value)| Change::Followed(key.clone(), value.clone())).collect();
+            let deadline = std::time::Instant::now() + PATIENCE;
+            local.submit(changes, deadline)?.wait(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// The end: copies everything.
+    pub(super) fn finish(&self, core: &Core) -> Result<()> {
+        while self.copy(&core.local, core)? {}
+        Ok(())
+    }
+
+    /// Whether the host store answers.
+    pub(super) fn ping(&self, core: &Core) -> Result<()> {
+        self.host.ping(&core.step())
+    }
+}
+
+impl Core {
+    /// Copies to the host store what it lacks. A host store that does not work says so when it is asked for its health.
+    pub(super) fn follow_on(&self) {
+        if let Some(follower) = &self.follower {
+            while matches!(follower.copy(&self.local, self), Ok(true)) {}
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Hybrid mode against real faults: whatever happens to Redis, callers get answers in time, and afterwards both stores have what
+//! callers were told. `make test-faults` runs the slow ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod hybrid_support;
+mod redis_support;
+mod sled_support;
+
+use std::time::{Duration, Instant};
+
+use atlock::config::{self, Durability, Instances, Mode};
+use atlock::error::Code;
+use atlock::service::Service;
+use hybrid_support::line::Line;
+use hybrid_support::network::Network;
+use hybrid_support::{
+    Caller, Locks, Scenario, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many, try_open, wait_until,
+    wait_until_recovered,
+};
+use redis_support::{Cluster, Server, certificates, free_port, path, settings};
+use sled_support::SmallDisk;
+
+/// Writes every change to its disk before it answers.
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
+/// The breaker's `max_open` with jitter, and some probes.
+const AFTER_A_LONG_FAULT: Duration = Duration::from_secs(15);
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn scenario<'a>(fault: &'a str, folder: &tempfile::TempDir, server: &Server) -> Scenario<'a> {
+    Scenario::new(fault, folder.path(), settings(&server.address()))
+}
+
+fn run(server: &Server, command: &[&str]) {
+    redis::cmd(command[0]).arg(&command[1..]).query::<()>(&mut server.raw()).unwrap();
+}
+
+#[test]
+fn a_hung_redis() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    scenario("hung", &folder, &server).run(&mut server, |server, _| server.pause(), |server| server.resume());
+}
+
+#[test]
+fn a_redis_that_loses_everything() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    scenario("killed, back empty", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
+}
+
+/// Nobody may have called while it was away.
+#[test]
+fn a_redis_that_loses_everything_within_a_moment() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    scenario("empty at once", &folder, &server).run(&mut server, |server, _| server.restart(), |_| ());
+}
+
+#[test]
+fn a_redis_that_is_flushed() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    scenario("flushed", &folder, &server).run(&mut server, |server, _| run(server, &["FLUSHALL"]), |_| ());
+}
+
+#[test]
+fn a_redis_that_comes_back_with_its_data() {
+    let (folder, mut server) = (folder(), Server::start(DURABLE));
+    scenario("killed, back with data", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
+}
+
+/// Locks released since the snapshot stay released, and those granted since stay.
+#[test]
+fn a_redis_that_comes_back_with_an_older_snapshot() {
+    for at_once in [false, true] {
+        let (folder, mut server) = (folder(), Server::start(&[]));
+        let fault = if at_once { "older snapshot at once" } else { "killed, back with an older snapshot" };
+        scenario(fault, &folder, &server).run(
+            &mut server,
+            |server, caller| {
+                caller.take("taken anew", 1).unwrap();
+                run(server, &["SAVE"]);
+                let (snapshot, aside) = (server.folder.path().join("dump.rdb"), server.folder.path().join("aside"));
+                std::fs::rename(&snapshot, &aside).unwrap();
+                assert!(caller.release("before15").unwrap() && caller.release("taken anew").unwrap());
+                assert!(caller.take("after the snapshot", 1).unwrap() && caller.take("taken anew", 2).unwrap());
+                server.kill();
+                std::fs::rename(&aside, &snapshot).unwrap();
+                if at_once {
+                    server.restart();
+                }
+            },
+            |server| {
+                if !at_once {
+                    server.restart();
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_full_redis() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    scenario("full", &folder, &server).run(
+        &mut server,
+        |server, _| run(server, &["CONFIG", "SET", "maxmemory", "1"]),
+        |server| run(server, &["CONFIG", "SET", "maxmemory", "0"]),
+    );
+}
+
+#[test]
+fn a_master_that_becomes_a_replica() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    let nobody = free_port().to_string();
+    scenario("read-only replica", &folder, &server).run(
+        &mut server,
+        |server, _| run(server, &["REPLICAOF", "127.0.0.1", &nobody]),
+        |server| run(server, &["REPLICAOF", "NO", "ONE"]),
+    );
+}
+
+/// It takes over that master's data: none.
+#[test]
+fn a_master_that_becomes_a_replica_of_an_empty_one() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    let empty = Server::start(&["--repl-diskless-sync-delay", "0"]);
+    scenario("replica of an empty master", &folder, &server).run(
+        &mut server,
+        |server, _| {
+            run(server, &["REPLICAOF", "127.0.0.1", &empty.port.to_string()]);
+            wait_until("the replica is empty", Duration::from_secs(5), || {
+                redis::cmd("DBSIZE").query::<u64>(&mut server.raw()).unwrap() == 0
+            });
+        },
+        |server| run(server, &["REPLICAOF", "NO", "ONE"]),
+    );
+}
+
+#[test]
+fn a_slow_network() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let mut line = Line::to(&server.address());
+    let mut scenario = scenario("latency over slow_call", &folder, &server);
+    scenario.config.locking.enhanced.redis.address = line.address.clone();
+    let latency = scenario.config.locking.enhanced.breaker.slow_call + Duration::from_millis(50);
+    scenario.run(&mut line, |line, _| line.slow_down(latency), |line| line.slow_down(Duration::ZERO));
+}
+
+/// Some answers are lost, others come: nobody may be told anything that is not so.
+#[test]
+fn a_network_that_breaks_connections() {
+    for (one_in, fault) in [(1, "every connection reset"), (3, "one in three reset"), (10, "one in ten reset")] {
+        let (folder, server) = (folder(), Server::start(&[]));
+        let mut line = Line::to(&server.address());
+        let mut scenario = scenario(fault, &folder, &server);
+        scenario.config.locking.enhanced.redis.address = line.address.clone();
+        // A few resets are what retries are for.
+        scenario.falls_back = one_in == 1;
+        scenario.lasts = Duration::from_secs(3);
+        scenario.run(&mut line, |line, _| line.reset_one_in(one_in), |line| line.reset_one_in(0));
+    }
+}
+
+/// A full disk of the local store, and callers at it; then room again, and a new start. Redis may be down as well.
+fn full_disk(fault: &str, durability: Durability, allowed: &[Code], redis_too: bool) {
+    let (folder, mut server) = (folder(), Server::start(DURABLE));
+    let disk = SmallDisk::mount(&folder.path().join("disk"), "16m");
+    let mut config = hybrid(&disk.0.join("store"), settings(&server.address()));
+    config.locking.enhanced.durability = durability;
+    let service = open(&config);
+    let mut caller = Caller::new(&service, allowed);
+    for nth in 0..20 {
+        caller.take(&format!("before{nth}"), nth).unwrap();
+    }
+    if redis_too {
+        server.kill();
+    }
+    let ballast = disk.0.join("ballast");
+    // It ends with an error: the disk is full then.
+    std::io::copy(&mut std::io::repeat(1), &mut std::fs::File::create(&ballast).unwrap()).unwrap_err();
+    let mut refused = 0;
+    for nth in 0..2000 {
+        refused += u32::from(caller.take(&format!("full{nth}"), nth).is_err());
+        if nth % 10 == 0 {
+            refused += u32::from(caller.release(&format!("full{}", nth / 2)).is_err());
+        }
+    }
+    let raced = race(&service, allowed, "raced");
+    caller.told.merge(raced);
+    let status = service.status();
+    wait_until("the health tells of the disk", Duration::from_secs(2), || !service.health().legacy.unwrap().healthy);
+    assert_eq!(refused > 0, !allowed.is_empty(), "the disk is full: {:?}", caller.told.errors);
+    let told = caller.told;
+    eprintln!("{fault}: longest wait {:.0?}, errors {:?}, warnings {:?}", told.longest, told.errors, status.warnings);
+    assert!(told.longest < Duration::from_secs(2));
+    if !redis_too {
+        // Nothing half done: what was refused is not there either.
+        told.assert_is("Redis with a full disk", &in_redis(&server.address()));
+    }
+    // It says that the local store lacks something.
+    let _ = service.close();
+    drop(service);
+    std::fs::remove_file(ballast).unwrap();
+    if redis_too {
+        server.restart();
+    }
+    if durability == Durability::Async {
+        // The local store lacks what Redis alone granted, and knows that it does.
+        server.kill();
+        let service = open(&config);
+        let mut caller = Caller::new(&service, &[Code::Degraded]);
+        assert_eq!(caller.take("full1999", 1).unwrap_err().code(), Code::Degraded, "{:?}", service.status());
+        server.restart();
+        wait_until_recovered(&service);
+        service.close().unwrap();
+    }
+    let service = open(&config);
+    assert!(!service.status().fallback_active, "{:?}", service.status());
+    told.assert_is("the service", &listed(&service));
+    told.assert_is("Redis", &in_redis(&server.address()));
+    service.close().unwrap();
+    told.assert_is("the local store", &on_disk(&disk.0.join("store")));
+}
+
+#[test]
+fn a_full_disk_refuses_clearly() {
+    full_disk("full disk, sync", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], false);
+}
+
+#[test]
+fn redis_goes_on_without_the_local_store_where_nothing_waits_for_that() {
+    full_disk("full disk, async", Durability::Async, &[], false);
+}
+
+#[test]
+fn both_stores_down_refuse_clearly() {
+    full_disk("both down", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], true);
+}
+
+/// Starts without a Redis that can be used: degraded, for a reason that the status names, and with `legacy_fallback: false` not at
+/// all. With `heal`, Redis decides once that was done.
+fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Option<&mut dyn FnMut() -> Locks>) {
+    let folder = folder();
+    let mut config = hybrid(folder.path(), redis);
+    let mut native = config.clone();
+    native.locking.enhanced.compatibility_mode = Mode::Native;
+    let refused = try_open(&native).map(drop).expect_err("native mode cannot do without");
+    config.locking.enhanced.legacy_fallback = false;
+    let error = try_open(&config).map(drop).expect_err("legacy_fallback is false");
+    assert_eq!(error.code(), refused.code(), "{fault}: {error}");
+
+    config.locking.enhanced.legacy_fallback = true;
+    let started = Instant::now();
+    let service = open(&config);
+    let took = started.elapsed();
+    assert!(took < config.locking.enhanced.redis.timeouts.connect + Duration::from_secs(2), "{fault}: the start took {took:?}");
+    let status = service.status();
+    let report = status.hybrid.clone().unwrap();
+    let cause = report.cause.unwrap();
+    for word in words {
+        assert!(cause.contains(word), "{fault}: {word:?} is missing: {cause}");
+    }
+    assert!(status.fallback_active && report.armed, "{fault}: {status:?}");
+    assert!(status.warnings.iter().any(|warning| warning.contains(&cause)), "{fault}: {status:?}");
+    wait_until("both stores were looked at", Duration::from_secs(2), || service.health().overall == "degraded");
+    let mut caller = Caller::new(&service, &[]);
+    for nth in 0..10 {
+        assert!(caller.take(&format!("degraded{nth}"), nth).unwrap());
+    }
+    assert!(caller.release("degraded0").unwrap());
+    let mut recovery = None;
+    if let Some(heal) = heal {
+        let healed = Instant::now();
+        let in_redis = heal();
+        assert_eq!(in_redis, Locks::new(), "{fault}");
+        wait_until_recovered(&service);
+        recovery = Some(healed.elapsed());
+        caller.told.assert_is("Redis", &heal());
+    }
+    eprintln!("{fault}: start in {took:.0?}, longest wait {:.0?}, recovery {recovery:.0?}: {cause}", caller.told.longest);
+    caller.told.assert_is("the service", &listed(&service));
+    let told = caller.told;
+    service.close().unwrap();
+    told.assert_is("the local store", &on_disk(folder.path()));
+}
+
+#[test]
+fn a_start_without_redis() {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut server = None;
+    let mut heal = || {
+        server.get_or_insert_with(|| Server::start_at(port, &[]));
+        in_redis(&address)
+    };
+    start_degraded("started before Redis", settings(&address), &[&address, "check that it runs"], Some(&mut heal));
+}
+
+#[test]
+fn a_start_at_a_wrong_port() {
+    let not_redis = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = not_redis.local_addr().unwrap().to_string();
+    start_degraded("started at a port that never answers", settings(&address), &[&address], None);
+}
+
+#[test]
+fn a_start_with_a_wrong_password() {
+    let server = Server::start(&["--requirepass", "right"]);
+    let client = redis::Client::open(format!("redis://:right@{}", server.address())).unwrap();
+    let mut raw = client.get_connection().unwrap();
+    let mut heal = || {
+        redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("wrong").query::<()>(&mut raw).unwrap();
+        locks_of(&mut raw)
+    };
+    let wrong = config::Redis { password: "wrong".to_owned(), ..settings(&server.address()) };
+    start_degraded("started with a wrong password", wrong, &["password"], Some(&mut heal));
+}
+
+#[test]
+fn a_start_with_tls_at_a_plain_port() {
+    let certificates_folder = folder();
+    certificates(certificates_folder.path());
+    let server = Server::start(&[]);
+    let tls = config::Tls { enabled: true, ca_file: path(certificates_folder.path(), "ca.pem"), ..config::Tls::default() };
+    start_degraded("started with TLS at a plain port", config::Redis { tls, ..settings(&server.address()) }, &["TLS"], None);
+}
+
+/// Two servers on one Redis: while that is away, neither may grant what the other may hold.
+fn two_servers(fault: &str, instances: Instances, why: &str) {
+    let (folders, mut server) = ([folder(), folder()], Server::start(DURABLE));
+    let services = folders.each_ref().map(|folder| {
+        let mut config = hybrid(folder.path(), settings(&server.address()));
+        config.locking.enhanced.instances = instances;
+        open(&config)
+    });
+    let unarmed = |service: &Service| service.status().hybrid.unwrap().unarmed_because;
+    let noticed = wait_until("both are unarmed", Duration::from_secs(5), || services.iter().all(|s| unarmed(s).is_some()));
+    for service in &services {
+        let because = unarmed(service).unwrap();
+        assert!(because.contains(why), "{because}");
+        assert!(service.status().warnings.iter().any(|warning| warning.contains(&because)));
+    }
+    let mut callers = services.each_ref().map(|service| Caller::new(service, &[Code::Degraded]));
+    for (nth, caller) in callers.iter_mut().enumerate() {
+        for lock in 0..10 {
+            assert!(caller.take(&format!("of{nth}-{lock}"), lock).unwrap());
+        }
+    }
+    server.kill();
+    let killed = Instant::now();
+    let away = |service: &Service| service.status().fallback_active;
+    wait_until("both know that Redis is away", Duration::from_secs(2), || services.iter().all(away));
+    for (nth, caller) in callers.iter_mut().enumerate() {
+        let error = caller.take("wanted by both", 1).unwrap_err();
+        assert_eq!(error.code(), Code::Degraded);
+        assert!(error.message().contains(why), "{error}");
+        caller.read(&format!("of{nth}-0")).unwrap();
+        assert!(caller.release(&format!("of{nth}-0")).unwrap());
+        assert_eq!(caller.service.health().overall, "unhealthy");
+        assert!(listed(caller.service).contains_key(&format!("of{nth}-1")));
+    }
+    let answered = killed.elapsed();
+    server.restart();
+    let healed = Instant::now();
+    let mut told = Told::default();
+    for caller in callers {
+        wait_until_recovered(caller.service);
+        told.merge(caller.told);
+    }
+    let recovery = healed.elapsed();
+    eprintln!(
+        "{fault}: unarmed after {noticed:.0?}, all answers within {answered:.0?}, longest wait {:.0?}, errors {:?}, recovery {recovery:.0?}",
+        told.longest, told.errors
+    );
+    assert!(told.longest < Duration::from_secs(2));
+    for service in &services {
+        told.assert_is("a service", &listed(service));
+    }
+    told.assert_is("Redis", &in_redis(&server.address()));
+}
+
+#[test]
+fn two_servers_that_each_believe_to_be_alone() {
+    two_servers("two servers, single", Instances::Single, "another server uses the same Redis");
+}
+
+#[test]
+fn two_servers_that_know_of_each_other() {
+    two_servers("two servers, many", Instances::Many, "instances is many");
+}
+
+#[test]
+fn a_thousand_callers_of_a_hung_redis() {
+    const CALLERS: usize = 1000;
+    const AT_ONCE: usize = 20;
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let mut first = Caller::new(&service, &[]);
+    server.pause();
+    first.take("first", 1).unwrap();
+    let waits: Vec<Duration> = std::thread::scope(|scope| {
+        let service = &service;
+        let call = move |thread: usize| {
+            let mut caller = Caller::new(service, &[]);
+            for nth in 0..CALLERS / AT_ONCE {
+                assert!(caller.take(&format!("lock{thread}-{nth}"), 1).unwrap());
+            }
+            caller.told.longest
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|thread| scope.spawn(move || call(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    server.resume();
+    wait_until_recovered(&service);
+    let longest = *waits.iter().max().unwrap();
+    eprintln!("hung, {CALLERS} callers: the first waited {:.0?}, the others {longest:.1?} at most", first.told.longest);
+    assert!(longest < Duration::from_millis(50), "{longest:?}");
+    assert!(first.told.longest < Duration::from_secs(2));
+    assert_eq!(in_redis(&server.address()).len(), CALLERS + 1);
+}
+
+/// A replica takes over, with every lock that it was sent; those that it was not are put back.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn a_cluster_that_loses_a_master() {
+    let (folder, mut cluster) = (folder(), Cluster::start(1));
+    // The first nodes given are the masters; the first of them dies.
+    let addresses: Vec<String> = cluster.nodes[1..].iter().map(Server::address).collect();
+    let mut scenario = Scenario::new("cluster master killed", folder.path(), cluster.settings());
+    scenario.redis = Box::new(|| addresses.iter().filter(|address| is_master(address)).flat_map(|a| in_redis(a)).collect());
+    scenario.config.locking.enhanced.redis.shared_with_stock = false;
+    scenario.recovers_within = AFTER_A_LONG_FAULT;
+    scenario.run(
+        &mut cluster,
+        |cluster, _| cluster.nodes[0].kill(),
+        |cluster| {
+            wait_until("the cluster works", Duration::from_secs(30), || works(&cluster.nodes[1]));
+        },
+    );
+}
+
+fn is_master(address: &str) -> bool {
+    let mut raw = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
+    redis::cmd("ROLE").query::<Vec<redis::Value>>(&mut raw).unwrap()[0] == redis::Value::BulkString(b"master".to_vec())
+}
+
+/// Whether this node sees a cluster without a gap.
+fn works(node: &Server) -> bool {
+    redis::cmd("CLUSTER").arg("INFO").query::<String>(&mut node.raw()).unwrap().contains("cluster_state:ok")
+}
+
+#[test]
+#[ignore = "slow: make test-faults"]
+fn a_network_link_that_is_down() {
+    let folder = folder();
+    let mut network = Network::start();
+    let mut scenario = Scenario::new("link down", folder.path(), settings(&network.address()));
+    scenario.lasts = Duration::from_secs(4);
+    scenario.recovers_within = AFTER_A_LONG_FAULT;
+    scenario.run(&mut network, |network, _| network.set("down"), |network| network.set("up"));
+}
+
+#[test]
+#[ignore = "slow: make test-faults"]
+fn the_recovery_of_ten_thousand_locks() {
+    const LOCKS: usize = 10_000;
+    const CALLERS: usize = 16;
+    let (folder, port) = (folder(), free_port());
+    let service = open(&hybrid(folder.path(), settings(&format!("127.0.0.1:{port}"))));
+    take_many(&service, LOCKS, CALLERS);
+    let server = Server::start_at(port, &[]);
+    let up = Instant::now();
+    wait_until("Redis decides again", Duration::from_secs(20), || !service.status().fallback_active);
+    let took = up.elapsed();
+    eprintln!("{LOCKS} locks: recovery {took:.1?}: {:?}", service.status().hybrid.unwrap().last_recovery.unwrap());
+    assert_eq!(in_redis(&server.address()).len(), LOCKS);
+    assert_eq!(listed(&service).len(), LOCKS);
+}
