@@ -1,6 +1,8 @@
 //! The command line on the embedded store: what an operator types, sees, and gets as exit status.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod redis_support;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -149,4 +151,26 @@ fn mistakes_are_named() {
     std::fs::write(folder.path().join("locking.yaml"), "locking:\n  backnd: sled\n").unwrap();
     let (text, _) = error(&["list"]);
     assert!(text.contains("locking.yaml:2:3: unknown key \"backnd\"; did you mean \"backend\"?"), "{text}");
+}
+
+/// Beside a running server in hybrid mode, which has the local store open, Redis is asked.
+#[test]
+fn beside_a_server_in_hybrid_mode_it_asks_redis() {
+    let (folder, redis) = (tempfile::tempdir().unwrap(), redis_support::Server::start(&[]));
+    let settings = format!(
+        "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, redis: {{address: '{}'}}}}}}\n",
+        folder.path().join("locks"),
+        redis.address()
+    );
+    std::fs::write(folder.path().join("locking.yaml"), &settings).unwrap();
+    let server = Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap();
+    server.try_lock(&lock("a", 1)).unwrap();
+    let output = atlock(folder.path(), &["list"]);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("acme/infra/a/default/"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the server has the local store open"));
+    assert_eq!(told(folder.path(), &["unlock", "acme/infra/a/default/"]).1, 0);
+    assert_eq!(server.get_lock(br#"{"Key":"acme/infra/a/default/"}"#).unwrap(), None);
+    assert!(matches!(server.try_lock(&lock("a", 2)).unwrap(), atlock::store::Granted::Yes { .. }));
+    server.close().unwrap();
+    assert_eq!(told(folder.path(), &["list"]).1, 0);
 }

@@ -6,6 +6,7 @@ mod hybrid_support;
 mod redis_support;
 mod sled_support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use atlock::config::{self, Durability, Instances, Mode};
@@ -14,8 +15,8 @@ use atlock::service::Service;
 use hybrid_support::line::Line;
 use hybrid_support::network::Network;
 use hybrid_support::{
-    Caller, Locks, Scenario, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many, try_open, wait_until,
-    wait_until_recovered,
+    Caller, Locks, Scenario, StopOnDrop, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many, try_open,
+    wait_until, wait_until_recovered,
 };
 use redis_support::{Cluster, Server, certificates, free_port, path, settings};
 use sled_support::SmallDisk;
@@ -54,13 +55,15 @@ fn a_redis_that_loses_everything() {
 #[test]
 fn a_redis_that_loses_everything_within_a_moment() {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    scenario("empty at once", &folder, &server).run(&mut server, |server, _| server.restart(), |_| ());
+    let scenario = Scenario { reads_may_miss: true, ..scenario("empty at once", &folder, &server) };
+    scenario.run(&mut server, |server, _| server.restart(), |_| ());
 }
 
 #[test]
 fn a_redis_that_is_flushed() {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    scenario("flushed", &folder, &server).run(&mut server, |server, _| run(server, &["FLUSHALL"]), |_| ());
+    let scenario = Scenario { reads_may_miss: true, ..scenario("flushed", &folder, &server) };
+    scenario.run(&mut server, |server, _| run(server, &["FLUSHALL"]), |_| ());
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn a_redis_that_comes_back_with_an_older_snapshot() {
     for at_once in [false, true] {
         let (folder, mut server) = (folder(), Server::start(&[]));
         let fault = if at_once { "older snapshot at once" } else { "killed, back with an older snapshot" };
-        scenario(fault, &folder, &server).run(
+        Scenario { reads_may_miss: at_once, ..scenario(fault, &folder, &server) }.run(
             &mut server,
             |server, caller| {
                 caller.take("taken anew", 1).unwrap();
@@ -125,7 +128,8 @@ fn a_master_that_becomes_a_replica() {
 fn a_master_that_becomes_a_replica_of_an_empty_one() {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let empty = Server::start(&["--repl-diskless-sync-delay", "0"]);
-    scenario("replica of an empty master", &folder, &server).run(
+    let scenario = Scenario { reads_may_miss: true, ..scenario("replica of an empty master", &folder, &server) };
+    scenario.run(
         &mut server,
         |server, _| {
             run(server, &["REPLICAOF", "127.0.0.1", &empty.port.to_string()]);
@@ -415,65 +419,161 @@ fn a_thousand_callers_of_a_hung_redis() {
     wait_until_recovered(&service);
     let longest = *waits.iter().max().unwrap();
     eprintln!("hung, {CALLERS} callers: the first waited {:.0?}, the others {longest:.1?} at most", first.told.longest);
-    assert!(longest < Duration::from_millis(50), "{longest:?}");
+    // Whoever waited for Redis would have waited for all of its timeout.
+    assert!(longest < Duration::from_millis(500), "{longest:?}");
     assert!(first.told.longest < Duration::from_secs(2));
     assert_eq!(in_redis(&server.address()).len(), CALLERS + 1);
 }
 
-/// A replica takes over, with every lock that it was sent; those that it was not are put back.
+/// What Redis lost is still held: a read says so, too, though nobody noticed yet.
 #[test]
-#[ignore = "slow: make test-faults"]
-fn a_cluster_that_loses_a_master() {
-    let (folder, mut cluster) = (folder(), Cluster::start(1));
-    // The first nodes given are the masters; the first of them dies.
-    let addresses: Vec<String> = cluster.nodes[1..].iter().map(Server::address).collect();
-    let mut scenario = Scenario::new("cluster master killed", folder.path(), cluster.settings());
-    scenario.redis = Box::new(|| addresses.iter().filter(|address| is_master(address)).flat_map(|a| in_redis(a)).collect());
-    scenario.config.locking.enhanced.redis.shared_with_stock = false;
-    scenario.recovers_within = AFTER_A_LONG_FAULT;
-    scenario.run(
-        &mut cluster,
-        |cluster, _| cluster.nodes[0].kill(),
-        |cluster| {
-            wait_until("the cluster works", Duration::from_secs(30), || works(&cluster.nodes[1]));
-        },
-    );
+fn a_lock_that_redis_lost_is_read() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let mut caller = Caller::new(&service, &[]);
+    for nth in 0..20 {
+        caller.take(&format!("lock{nth}"), nth).unwrap();
+    }
+    run(&server, &["FLUSHALL"]);
+    caller.read("lock0").unwrap();
+    assert_eq!(listed(&service).len(), 20);
 }
 
-fn is_master(address: &str) -> bool {
-    let mut raw = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
-    redis::cmd("ROLE").query::<Vec<redis::Value>>(&mut raw).unwrap()[0] == redis::Value::BulkString(b"master".to_vec())
-}
-
-/// Whether this node sees a cluster without a gap.
-fn works(node: &Server) -> bool {
-    redis::cmd("CLUSTER").arg("INFO").query::<String>(&mut node.raw()).unwrap().contains("cluster_state:ok")
-}
-
+/// Such a read is wrong for a moment only, and no lock is granted twice meanwhile.
 #[test]
-#[ignore = "slow: make test-faults"]
-fn a_network_link_that_is_down() {
-    let folder = folder();
-    let mut network = Network::start();
-    let mut scenario = Scenario::new("link down", folder.path(), settings(&network.address()));
-    scenario.lasts = Duration::from_secs(4);
-    scenario.recovers_within = AFTER_A_LONG_FAULT;
-    scenario.run(&mut network, |network, _| network.set("down"), |network| network.set("up"));
+fn a_lock_that_redis_lost_is_read_again_soon() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let mut caller = Caller { reads_may_miss: true, ..Caller::new(&service, &[]) };
+    for nth in 0..20 {
+        caller.take(&format!("lock{nth}"), nth).unwrap();
+    }
+    run(&server, &["FLUSHALL"]);
+    let noticed = wait_until("the loss is noticed by itself", Duration::from_secs(4), || listed(&service).len() == 20);
+    wait_until_recovered(&service);
+    let recovery = service.status().hybrid.unwrap().last_recovery.unwrap();
+    eprintln!("flushed, nobody calls: noticed after {noticed:.0?}, {recovery:?}");
+    assert_eq!(recovery.restored, 20);
+    caller.told.assert_is("Redis", &in_redis(&server.address()));
+    // By a caller, at once.
+    run(&server, &["FLUSHALL"]);
+    assert!(!caller.take("lock0", 100).unwrap());
+    caller.reads_may_miss = false;
+    caller.read("lock1").unwrap();
+    wait_until_recovered(&service);
+    caller.told.assert_is("Redis", &in_redis(&server.address()));
 }
 
+/// A pull may take a lock twice, with the same bytes: that is no sign that Redis went back.
 #[test]
-#[ignore = "slow: make test-faults"]
-fn the_recovery_of_ten_thousand_locks() {
-    const LOCKS: usize = 10_000;
-    const CALLERS: usize = 16;
-    let (folder, port) = (folder(), free_port());
-    let service = open(&hybrid(folder.path(), settings(&format!("127.0.0.1:{port}"))));
-    take_many(&service, LOCKS, CALLERS);
-    let server = Server::start_at(port, &[]);
-    let up = Instant::now();
-    wait_until("Redis decides again", Duration::from_secs(20), || !service.status().fallback_active);
-    let took = up.elapsed();
-    eprintln!("{LOCKS} locks: recovery {took:.1?}: {:?}", service.status().hybrid.unwrap().last_recovery.unwrap());
-    assert_eq!(in_redis(&server.address()).len(), LOCKS);
-    assert_eq!(listed(&service).len(), LOCKS);
+fn the_same_lock_again_is_no_loss() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let mut caller = Caller::new(&service, &[]);
+    for round in 0..3 {
+        assert!(caller.take("again", 1).unwrap() && !caller.take("again", 1).unwrap());
+        caller.read("again").unwrap();
+        assert!(caller.release("again").unwrap());
+        let status = service.status();
+        assert!(!status.fallback_active, "round {round}: {status:?}");
+    }
+}
+
+/// Callers who never pause, all at a few locks: recovery ends all the same, and nobody waits for it.
+#[test]
+fn a_recovery_under_load() {
+    const LOCKS: usize = 8;
+    const ROUNDS: usize = 5;
+    let (folder, mut server) = (folder(), Server::start(DURABLE));
+    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let (mut recoveries, stop) = (Vec::new(), AtomicBool::new(false));
+    let longest = std::thread::scope(|scope| {
+        let stopper = StopOnDrop(&stop);
+        let (service, stop) = (&service, &stop);
+        let work = move |nth: usize| {
+            let (mut caller, path, mut num) = (Caller::new(service, &[]), format!("busy{nth}"), 0);
+            while !stop.load(Ordering::SeqCst) {
+                num += 1;
+                caller.take(&path, num).unwrap();
+                caller.release(&path).unwrap();
+            }
+            caller.told.longest
+        };
+        let threads: Vec<_> = (0..LOCKS).map(|nth| scope.spawn(move || work(nth))).collect();
+        for _ in 0..ROUNDS {
+            server.kill();
+            wait_until("the local store decides", Duration::from_secs(5), || service.status().fallback_active);
+            server.restart();
+            recoveries.push(wait_until_recovered(service));
+        }
+        drop(stopper);
+        threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap()
+    });
+    eprintln!("load: {ROUNDS} recoveries in {recoveries:.0?}, longest wait {longest:.0?}");
+    // The breaker's first time is over by then, and one more.
+    assert!(recoveries.iter().all(|took| *took < Duration::from_secs(3)), "{recoveries:?}");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+}
+
+/// Those that take long: `make test-faults`.
+mod slow {
+    use super::*;
+
+    /// A replica takes over, with every lock that it was sent; those that it was not are put back.
+    #[test]
+    #[ignore = "slow: make test-faults"]
+    fn a_cluster_that_loses_a_master() {
+        let (folder, mut cluster) = (folder(), Cluster::start(1));
+        // The first nodes given are the masters; the first of them dies.
+        let addresses: Vec<String> = cluster.nodes[1..].iter().map(Server::address).collect();
+        let mut scenario = Scenario::new("cluster master killed", folder.path(), cluster.settings());
+        scenario.redis = Box::new(|| addresses.iter().filter(|address| is_master(address)).flat_map(|a| in_redis(a)).collect());
+        scenario.config.locking.enhanced.redis.shared_with_stock = false;
+        scenario.recovers_within = AFTER_A_LONG_FAULT;
+        scenario.run(
+            &mut cluster,
+            |cluster, _| cluster.nodes[0].kill(),
+            |cluster| {
+                wait_until("the cluster works", Duration::from_secs(30), || works(&cluster.nodes[1]));
+            },
+        );
+    }
+
+    fn is_master(address: &str) -> bool {
+        let mut raw = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
+        redis::cmd("ROLE").query::<Vec<redis::Value>>(&mut raw).unwrap()[0] == redis::Value::BulkString(b"master".to_vec())
+    }
+
+    /// Whether this node sees a cluster without a gap.
+    fn works(node: &Server) -> bool {
+        redis::cmd("CLUSTER").arg("INFO").query::<String>(&mut node.raw()).unwrap().contains("cluster_state:ok")
+    }
+
+    #[test]
+    #[ignore = "slow: make test-faults"]
+    fn a_network_link_that_is_down() {
+        let folder = folder();
+        let mut network = Network::start();
+        let mut scenario = Scenario::new("link down", folder.path(), settings(&network.address()));
+        scenario.lasts = Duration::from_secs(4);
+        scenario.recovers_within = AFTER_A_LONG_FAULT;
+        scenario.run(&mut network, |network, _| network.set("down"), |network| network.set("up"));
+    }
+
+    #[test]
+    #[ignore = "slow: make test-faults"]
+    fn the_recovery_of_ten_thousand_locks() {
+        const LOCKS: usize = 10_000;
+        const CALLERS: usize = 16;
+        let (folder, port) = (folder(), free_port());
+        let service = open(&hybrid(folder.path(), settings(&format!("127.0.0.1:{port}"))));
+        take_many(&service, LOCKS, CALLERS);
+        let server = Server::start_at(port, &[]);
+        let up = Instant::now();
+        wait_until("Redis decides again", Duration::from_secs(20), || !service.status().fallback_active);
+        let took = up.elapsed();
+        eprintln!("{LOCKS} locks: recovery {took:.1?}: {:?}", service.status().hybrid.unwrap().last_recovery.unwrap());
+        assert_eq!(in_redis(&server.address()).len(), LOCKS);
+        assert_eq!(listed(&service).len(), LOCKS);
+    }
 }

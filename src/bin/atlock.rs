@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use atlock::clock::SystemClock;
-use atlock::config::Config;
-use atlock::error::{Error, Result};
+use atlock::config::{Backend, Config, Mode};
+use atlock::error::{Code, Error, Result};
 use atlock::hybrid::report::{ConflictReport, Report};
 use atlock::model::ProjectLock;
 use atlock::service::Service;
@@ -100,10 +100,29 @@ fn run(cli: &Cli) -> Result<Outcome> {
         // Looking leaves no trace, and must not begin the server's audit trail as another user.
         config.locking.audit.file = None;
     }
-    let service = Service::open(&config, None, Arc::new(SystemClock))?;
+    let service = open(config)?;
     let outcome = command(&service, cli)?;
     service.close()?;
     Ok(outcome)
+}
+
+/// Opens what the settings name; beside a server in hybrid mode, which has the local store open, Redis alone.
+fn open(mut config: Config) -> Result<Service> {
+    let open = |config: &Config| Service::open(config, None, Arc::new(SystemClock));
+    if config.mode() != Mode::Hybrid {
+        return open(&config);
+    }
+    // What the command line does does not depend on it, and the BoltDB file is the server's.
+    config.locking.backend = Backend::Sled;
+    match open(&config) {
+        Err(e) if e.code() == Code::StoreBusy => {
+            eprintln!("atlock: the server has the local store open: this is what Redis says");
+            config.locking.enhanced.compatibility_mode = Mode::Native;
+            config.locking.data_dir = None;
+            open(&config)
+        }
+        result => result,
+    }
 }
 
 fn command(service: &Service, cli: &Cli) -> Result<Outcome> {

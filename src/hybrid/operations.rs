@@ -154,6 +154,18 @@ impl HybridStore {
         Ok(None)
     }
 
+    /// Whether Redis has lost a lock in whose place it shows this; nobody has the key's turn.
+    fn is_lost(&self, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
+        if self.core.known(key)?.value.is_none_or(|held| Some(&*held.value) == shown) {
+            return Ok(false);
+        }
+        let _turn = self.core.turns.take(std::slice::from_ref(key), call.deadline)?;
+        let local = self.core.known(key)?;
+        self.still_held(key, &local, call)?;
+        // Then the local store answers.
+        Ok(self.core.in_fallback())
+    }
+
     /// Redis holds a lock that nobody here took.
     fn took_other(&self, key: &EntryKey, remote: &Remote) {
         let held = remote.value.clone().map(|value| Held { value, token: remote.token });
@@ -324,15 +336,18 @@ impl HybridStore {
         telling: Option<Telling<'_>>,
         call: &Call,
     ) -> Result<Option<Vec<u8>>> {
-        let is_old = match &intended {
-            Some(local) => self.is_old(local, &value),
-            None => self.is_old(&self.core.known(key)?, &value),
-        };
+        let held = intended.as_ref().and_then(|local| local.value.as_ref());
+        let (mut token, mut is_old) = (0, false);
+        if held.is_none_or(|held| held.value != value) {
+            let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
+            token = self.last_token(key, call);
+            is_old = self.is_old(&before, &value, token);
+        }
         let written = match telling {
             Some(telling) => telling.wait(call.deadline),
             None if is_old => Ok(()),
             None => {
-                let changes = self.learn_release(key, &value, call).into();
+                let changes = learn_release(key, &value, token).into();
                 self.core.tell(changes, call.deadline).and_then(|telling| telling.wait(call.deadline))
             }
         };
@@ -372,7 +387,8 @@ impl HybridStore {
             Ok(local) => local,
             Err(error) => return Asked::Failed(error),
         };
-        Asked::Answer(if remote.value.as_ref().is_some_and(|value| *value != held.value && self.is_old(&local, value)) {
+        let came_back = |value: &Vec<u8>| *value != held.value && self.is_old(&local, value, remote.token);
+        Asked::Answer(if remote.value.as_ref().is_some_and(came_back) {
             Gone::Lost
         } else if remote.value.is_some() {
             self.took_other(key, &remote);
@@ -422,11 +438,15 @@ impl HybridStore {
         for value in found.values() {
             let Ok(lock) = ProjectLock::parse(value) else { continue };
             let key = EntryKey::Project(lock.fields().key());
-            match known.iter().find(|(known, _)| *known == key) {
-                Some((_, held)) if held.value == value => {}
-                _ if self.is_old(&self.core.known(&key)?, value) => continue,
-                Some(_) => {}
-                None => changes.extend(self.learn_release(&key, value, call)),
+            let expected = known.iter().find(|(known, _)| *known == key);
+            if expected.is_none_or(|(_, held)| held.value != value) {
+                let token = self.last_token(&key, call);
+                if self.is_old(&self.core.known(&key)?, value, token) {
+                    continue;
+                }
+                if expected.is_none() {
+                    changes.extend(learn_release(&key, value, token));
+                }
             }
             released.push(value);
         }
@@ -447,24 +467,28 @@ impl HybridStore {
         Ok(Asked::Answer(released))
     }
 
-    /// Whether a lock that Redis had was given up long ago: Redis has lost data.
-    fn is_old(&self, local: &Local, value: &[u8]) -> bool {
-        let is_old = local.superseded.iter().any(|old| old.is(value, old.token));
+    /// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
+    fn is_old(&self, local: &Local, value: &[u8], token: u64) -> bool {
+        let is_old = is_superseded(local, value, token);
         if is_old {
             self.core.went_back("a lock that was released is there again");
         }
         is_old
     }
 
-    /// The local store did not know a lock that Redis has released: it must learn what it is not to bring back.
-    fn learn_release(&self, key: &EntryKey, value: &[u8], call: &Call) -> [Change; 2] {
-        let token = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+    /// The fencing token of the lock that Redis has just released; 0 if it cannot be asked.
+    fn last_token(&self, key: &EntryKey, call: &Call) -> u64 {
+        match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
             Asked::Answer(remote) => remote.token,
             _ => 0,
-        };
-        let held = Held { value: value.to_vec(), token };
-        [Change::Set(key.clone(), Some(held)), Change::Intend(key.clone(), None)]
+        }
     }
+}
+
+/// The local store did not know a lock that Redis has released: it must learn what it is not to bring back.
+fn learn_release(key: &EntryKey, value: &[u8], token: u64) -> [Change; 2] {
+    let held = Held { value: value.to_vec(), token };
+    [Change::Set(key.clone(), Some(held)), Change::Intend(key.clone(), None)]
 }
 
 fn may_have_happened(error: Error) -> Error {
@@ -538,7 +562,14 @@ impl Store for HybridStore {
     }
 
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.read(call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))
+        loop {
+            let value = self.read(call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))?;
+            // What Redis said just before it was found to have lost data is asked again, here.
+            let is_final = call.answered_by() == Some(AnsweredBy::Fallback);
+            if is_final || !(self.core.in_fallback() || self.is_lost(&EntryKey::from(key), value.as_deref(), call)?) {
+                return Ok(value);
+            }
+        }
     }
 
     fn list(&self, call: &Call) -> Result<Listing> {

@@ -30,19 +30,21 @@ impl Core {
     pub(super) fn recover(&self, redis: &Arc<dyn Shared>) -> Result<Recovery> {
         let started = self.clock.now();
         let mut done = Recovery { at: self.clock.unix_micros(), ..Recovery::default() };
-        self.announce(&**redis)?;
+        self.announce(&**redis, &self.step())?;
         for _ in 0..MOST_PASSES {
             if self.pass(&**redis, &mut done)? == 0 {
                 break;
             }
         }
         self.release_pulls(&**redis)?;
+        // From here on nobody has decided who waits for the gate, and what was sent to Redis before is over: no turns are needed,
+        // and whoever has one may be waiting for us.
         let gate = self.gate.write();
         self.release_pulls(&**redis)?;
         // What was decided since the last look.
         let touched: BTreeSet<EntryKey> = self.touched.lock().drain().collect();
         for key in &touched {
-            self.settle_key(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
+            self.settle_held(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
         }
         self.agree()?;
         *self.shared.write() = Some(Arc::clone(redis));
@@ -110,7 +112,6 @@ impl Core {
                 if !is_meant {
                     continue;
                 }
-                let _turn = self.turns.take(std::slice::from_ref(key), self.clock.now() + self.patience)?;
                 let remote = redis.remote(key, &self.step())?;
                 if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
                     // If it has changed, it is another lock.
@@ -214,9 +215,9 @@ impl Core {
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
-    pub(super) fn announce(&self, redis: &dyn Shared) -> Result<()> {
+    pub(super) fn announce(&self, redis: &dyn Shared, call: &Call) -> Result<()> {
         let instance = self.condition.lock().link.instance.clone();
-        let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, &self.step())?;
+        let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, call)?;
         if let Some(other) = others.first() {
             self.seen_other(format!("instance {other} announced itself"), Some(super::watch::LEASE));
         }

@@ -515,7 +515,8 @@ impl Sim {
         match &key {
             EntryKey::Status(name) => self.swap(&instance, who, &key, name),
             _ => match self.below(10) {
-                0..=4 => self.grant(&instance, who, &key),
+                0..=3 => self.grant(&instance, who, &key),
+                4 => self.get(&instance, who, &key),
                 5 if !nested && matches!(key, EntryKey::Project(_)) => self.release_by_pull(&instance, who),
                 _ => self.release(&instance, who, &key),
             },
@@ -543,6 +544,22 @@ impl Sim {
                 model.maybe.entry(key.clone()).or_default().remove(&value);
                 model.never.insert(value);
             }
+        }
+    }
+
+    /// What one server says of a lock is what it told its callers; of others' changes it may know nothing while Redis is away.
+    fn get(self: &Arc<Self>, instance: &Instance, who: usize, key: &EntryKey) {
+        let before = self.model.lock().certain.get(key).cloned();
+        let answer = instance.store.get(key.lock().expect("is a lock"), &self.call());
+        self.say(|| format!("{who}: get {key} → {}", show(&answer)));
+        let model = self.model.lock();
+        let is_alone = self.disks.lock().len() == 1 && self.depth.load(Ordering::SeqCst) == 0;
+        let is_complete = self.plan.durability == Durability::Sync;
+        if let (Ok(found), Some(holder), true) = (answer, before, is_alone && is_complete)
+            && model.certain.get(key) == Some(&holder)
+            && !model.perhaps_gone.contains(&holder)
+        {
+            assert_eq!(found.map(|value| text(&value)), Some(text(&holder)), "who holds the {key}");
         }
     }
 

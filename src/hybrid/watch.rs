@@ -18,8 +18,6 @@ use crate::store::shared::Shared;
 /// How long an instance counts as there after it announced itself, unless it said that it leaves: long, because one that was cut
 /// off from Redis may still be there.
 pub(super) const LEASE: Duration = Duration::from_secs(600);
-/// Time between two announcements.
-const ANNOUNCE: Duration = Duration::from_secs(2);
 /// Longest time for reading all of Redis.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 /// Time between two looks.
@@ -33,14 +31,13 @@ const REMEMBERED_MICROS: u64 = 24 * 3600 * 1_000_000;
 #[derive(Debug)]
 pub(super) struct Due {
     probe: Instant,
-    announce: Instant,
     compare: Instant,
     forget: Instant,
 }
 
 impl Due {
     pub(super) fn from(now: Instant) -> Due {
-        Due { probe: now, announce: now, compare: now, forget: now }
+        Due { probe: now, compare: now, forget: now }
     }
 }
 
@@ -65,10 +62,6 @@ impl Core {
         if self.in_fallback() {
             return self.try_to_recover(now);
         }
-        if now >= due.announce {
-            due.announce = now + ANNOUNCE;
-            self.announce_now();
-        }
         if now >= due.compare && !self.in_fallback() {
             due.compare = now + self.settings.health.compare;
             if self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock {
@@ -92,20 +85,6 @@ impl Core {
         }
     }
 
-    fn announce_now(&self) {
-        let Some(redis) = self.shared.read().clone() else { return };
-        let started = self.clock.now();
-        let announced = self.announce(&*redis);
-        self.record(&announced, started);
-        let mut condition = self.condition.lock();
-        if condition.lost {
-            drop(condition);
-            self.went_back("it does not know this server any more");
-        } else if announced.is_ok() && !self.in_fallback() {
-            condition.link.agreed_at = self.clock.unix_micros();
-        }
-    }
-
     fn probe_local(&self) {
         let (answer, took) = self.timed(|| {
             self.local.ping(&self.step())?;
@@ -117,19 +96,28 @@ impl Core {
     /// Two failures in a row are no accident.
     fn probe_redis(&self) {
         let Some(redis) = self.shared.read().clone() else { return };
-        if self.probe(&*redis).is_ok() {
-            return;
+        let probed = self.probe(&*redis).or_else(|_| self.probe(&*redis));
+        let mut condition = self.condition.lock();
+        let lost = condition.lost;
+        match probed {
+            Ok(()) if !lost && !self.in_fallback() => condition.link.agreed_at = self.clock.unix_micros(),
+            Ok(()) => {}
+            Err(error) => {
+                drop(condition);
+                return self.open(error);
+            }
         }
-        if let Err(error) = self.probe(&*redis) {
-            self.open(error);
+        drop(condition);
+        if lost {
+            self.went_back("it does not know this server any more");
         }
     }
 
-    /// Whether Redis answers and takes writes, in the time that a probe has.
+    /// Whether Redis answers and takes writes, in the time that a probe has; and whether it still knows this server, and others.
     fn probe(&self, redis: &dyn Shared) -> Result<()> {
         let step = self.step();
         let probe = Call::new(step.request, self.clock.now() + self.settings.health.timeout);
-        let (answer, took) = self.timed(|| redis.ping(&probe));
+        let (answer, took) = self.timed(|| self.announce(redis, &probe));
         self.condition.lock().remote_health = StoreHealth::of(&answer, took);
         answer
     }

@@ -127,6 +127,8 @@ pub struct Told {
     holders: BTreeMap<String, BTreeSet<Option<i64>>>,
     pub longest: Duration,
     pub errors: BTreeMap<&'static str, u32>,
+    /// How many reads did not see a lock that is held.
+    pub missed: u32,
 }
 
 impl Told {
@@ -147,6 +149,7 @@ impl Told {
     /// Adds what callers of other locks were told.
     pub fn merge(&mut self, other: Told) {
         self.longest = self.longest.max(other.longest);
+        self.missed += other.missed;
         for (code, times) in other.errors {
             *self.errors.entry(code).or_default() += times;
         }
@@ -170,12 +173,13 @@ impl Told {
 pub struct Caller<'a> {
     pub service: &'a Service,
     pub allowed: &'a [Code],
+    pub reads_may_miss: bool,
     pub told: Told,
 }
 
 impl<'a> Caller<'a> {
     pub fn new(service: &'a Service, allowed: &'a [Code]) -> Caller<'a> {
-        Caller { service, allowed, told: Told::default() }
+        Caller { service, allowed, reads_may_miss: false, told: Told::default() }
     }
 
     fn timed<T>(&mut self, what: &str, path: &str, answer: impl FnOnce(&Service) -> Result<T>) -> Result<T> {
@@ -224,6 +228,10 @@ impl<'a> Caller<'a> {
     pub fn read(&mut self, path: &str) -> Result<()> {
         let value = self.timed("read", path, |service| service.get_lock(&target(path)))?;
         let holder = value.map(|value| named(&value).1);
+        if holder.is_none() && self.reads_may_miss && !self.told.holders(path).contains(&None) {
+            self.told.missed += 1;
+            return Ok(());
+        }
         self.told.learnt("read", path, holder, holder);
         Ok(())
     }
@@ -323,6 +331,8 @@ pub struct Scenario<'a> {
     pub redis: Box<dyn Fn() -> Locks + Sync + 'a>,
     /// Codes of errors that callers may get.
     pub allowed: &'a [Code],
+    /// Whether a read may see nothing of a lock that Redis lost, until it is known that Redis lost something.
+    pub reads_may_miss: bool,
     /// Whether the local store must come to decide while it is broken.
     pub falls_back: bool,
     /// How long it is broken, at least.
@@ -345,6 +355,7 @@ impl<'a> Scenario<'a> {
             config,
             redis,
             allowed: &[],
+            reads_may_miss: false,
             falls_back: true,
             lasts: Duration::from_millis(1200),
             bound,
@@ -365,13 +376,12 @@ impl<'a> Scenario<'a> {
         }
         let (stop, fell_back, recoveries) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(Vec::new()));
         let (to_fallback, recovery) = std::thread::scope(|scope| {
-            // Whatever fails here, the others end.
             let stopper = StopOnDrop(&stop);
             let workers: Vec<_> = (0..WORKERS)
                 .map(|name| {
                     let (service, stop) = (&service, &stop);
                     scope.spawn(move || {
-                        let mut caller = Caller::new(service, self.allowed);
+                        let mut caller = Caller { reads_may_miss: self.reads_may_miss, ..Caller::new(service, self.allowed) };
                         caller.work(name, stop);
                         caller.told
                     })
@@ -427,10 +437,12 @@ impl<'a> Scenario<'a> {
         let Caller { told, .. } = first;
         let status = service.status();
         eprintln!(
-            "{}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, recovery {recovery:.0?}: {}",
+            "{}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, {} reads that missed a lock, \
+             recovery {recovery:.0?}: {}",
             self.fault,
             told.longest,
             told.errors,
+            told.missed,
             // The first is that of the start.
             recoveries.into_inner().unwrap().iter().skip(1).map(described).collect::<Vec<_>>().join("; "),
         );
@@ -449,7 +461,8 @@ fn described(recovery: &Recovery) -> String {
     format!("{duration_ms} ms, {pushed} pushed, {restored} restored, {adopted} adopted, {conflicts} conflicts")
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Stops threads however their owner ends.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
