@@ -16,6 +16,9 @@ var legacies = map[string]func(t *testing.T) (atlock.Locking, []atlock.Option){
 	"sled": func(t *testing.T) (atlock.Locking, []atlock.Option) {
 		return atlock.Locking{Backend: "sled", DataDir: TempDir(t)}, nil
 	},
+	"boltdb": func(t *testing.T) (atlock.Locking, []atlock.Option) {
+		return atlock.Locking{Backend: "boltdb", DataDir: TempDir(t)}, []atlock.Option{atlock.WithBoltDB(TempDir(t))}
+	},
 }
 
 // One Atlantis alone gets what hybrid mode promises whatever Redis does, so it has none of stock's defects. Its folder is open in

@@ -6,6 +6,6 @@
 // because the store said so or because the process died, may take effect at any time after its begin. So may none that failed
 // otherwise: it counts as not made.
 //
-// ATLOCK_LINEARIZABILITY_SECONDS is the length of each run (default 20), ATLOCK_LINEARIZABILITY_SEED repeats the random choices
+// ATLOCK_LINEARIZABILITY_SECONDS is the length of each run (default 15), ATLOCK_LINEARIZABILITY_SEED repeats the random choices
 // of an earlier one.
 package linearizability

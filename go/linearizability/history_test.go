@@ -120,7 +120,8 @@ func result(operations []operation) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(lockModel, history, checkLimit)
 }
 
-// story tells of the shortest beginning of a history that has no order: the operations that ended last, and those still open.
+// story tells of the shortest beginning of a history that has no order: the operations that ended last, those still open, and
+// those about the pull of the wrong answer.
 func story(operations []operation) string {
 	const most = 40
 	ends := make([]int64, len(operations))
@@ -144,10 +145,17 @@ func story(operations []operation) string {
 	for _, o := range shortest[open:] {
 		fmt.Fprintf(&text, "  %v\n", o)
 	}
-	for _, o := range shortest[max(0, open-most):open] {
-		fmt.Fprintf(&text, "  %v\n", o)
+	recent := max(0, open-most)
+	for i, o := range shortest[:open] {
+		if i >= recent || o.isAbout(shortest[open-1].answer.Pull) {
+			fmt.Fprintf(&text, "  %v\n", o)
+		}
 	}
 	return text.String()
+}
+
+func (o operation) isAbout(pull int) bool {
+	return pull != 0 && (o.answer.Pull == pull || o.request.Pull == pull)
 }
 
 // until is the history as it was known at a moment.

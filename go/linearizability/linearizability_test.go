@@ -8,8 +8,13 @@ import (
 )
 
 // legacies are the local stores of hybrid mode, each in a fresh folder.
-var legacies = map[string]func(t *testing.T) atlock.Locking{
-	"sled": func(t *testing.T) atlock.Locking { return atlock.Locking{Backend: "sled", DataDir: t.TempDir()} },
+var legacies = map[string]func(t *testing.T) settings{
+	"sled": func(t *testing.T) settings {
+		return settings{Config: atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir()}}}
+	},
+	"boltdb": func(t *testing.T) settings {
+		return settings{Config: atlock.Config{Locking: atlock.Locking{Backend: "boltdb", DataDir: t.TempDir()}}, BoltDB: t.TempDir()}
+	},
 }
 
 var (
@@ -54,21 +59,26 @@ func TestHybrid(t *testing.T) {
 func TestHybridMany(t *testing.T) {
 	many := atlock.Enhanced{Instances: "many"}
 	for name, legacy := range legacies {
-		t.Run(name, func(t *testing.T) {
-			r := newRun(t, keeps, 4, hybrid(legacy(t), many), hybrid(legacy(t), many))
-			r.looks, r.late = false, true
-			r.execute()
-		})
+		for variant, other := range map[string]settings{"both hybrid": hybrid(legacy(t), many), "beside native": native} {
+			t.Run(name+", "+variant, func(t *testing.T) {
+				r := newRun(t, keeps, 4, hybrid(legacy(t), many), other)
+				r.looks, r.late = false, true
+				r.execute()
+			})
+		}
 	}
 }
 
 func TestNative(t *testing.T) {
-	native := atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "native"}}}
 	newRun(t, keeps, 4, native, native).execute()
 }
 
-func hybrid(locking atlock.Locking, enhanced atlock.Enhanced) atlock.Config {
-	locking.Enhanced = enhanced
-	locking.Enhanced.Enabled, locking.Enhanced.CompatibilityMode = true, "hybrid"
-	return atlock.Config{Locking: locking}
+var native = settings{Config: atlock.Config{Locking: atlock.Locking{
+	Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "native"},
+}}}
+
+func hybrid(legacy settings, enhanced atlock.Enhanced) settings {
+	enhanced.Enabled, enhanced.CompatibilityMode = true, "hybrid"
+	legacy.Locking.Enhanced = enhanced
+	return legacy
 }

@@ -20,7 +20,7 @@ import (
 const (
 	secondsVariable = "ATLOCK_LINEARIZABILITY_SECONDS"
 	seedVariable    = "ATLOCK_LINEARIZABILITY_SEED"
-	defaultSeconds  = 20
+	defaultSeconds  = 15
 
 	// A server is killed after a time between these.
 	shortestLife = time.Second
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 // run is what one test does.
 type run struct {
 	*testing.T
-	// configs are the servers' settings; the run adds the Redis.
-	configs []atlock.Config
+	// servers are their settings; the run adds the Redis.
+	servers []settings
 	clients int
 	looks   bool
 	// late: what a local store releases in Redis's place is released in Redis when that is back, if it is still there then.
@@ -62,7 +62,7 @@ type run struct {
 	processes int
 }
 
-func newRun(t *testing.T, redis redistest.Options, clients int, configs ...atlock.Config) *run {
+func newRun(t *testing.T, redis redistest.Options, clients int, servers ...settings) *run {
 	length, seed := uint64(defaultSeconds), uint64(time.Now().UnixNano())
 	for variable, number := range map[string]*uint64{secondsVariable: &length, seedVariable: &seed} {
 		if text := os.Getenv(variable); text != "" {
@@ -73,7 +73,7 @@ func newRun(t *testing.T, redis redistest.Options, clients int, configs ...atloc
 		}
 	}
 	t.Logf("%s=%d %s=%d", secondsVariable, length, seedVariable, seed)
-	r := &run{T: t, configs: configs, clients: clients, looks: true, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{}}
+	r := &run{T: t, servers: servers, clients: clients, looks: true, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{}}
 	r.redis = redistest.Start(t, redis)
 	r.begin = now()
 	r.end = r.begin + int64(length)*int64(time.Second)
@@ -84,24 +84,24 @@ func newRun(t *testing.T, redis redistest.Options, clients int, configs ...atloc
 func (r *run) execute() {
 	r.Helper()
 	unrest := r.redis.Disturb(r, rand.New(rand.NewPCG(r.seed, 1)))
-	errs := make([]error, len(r.configs))
-	var servers sync.WaitGroup
-	for i, config := range r.configs {
-		config.Locking.Enhanced.Redis = atlock.Redis{Address: r.redis.Addr}
+	errs := make([]error, len(r.servers))
+	var running sync.WaitGroup
+	for i, settings := range r.servers {
+		settings.Locking.Enhanced.Redis = atlock.Redis{Address: r.redis.Addr}
 		random := rand.New(rand.NewPCG(r.seed, uint64(2+i)))
-		servers.Go(func() { errs[i] = r.server(config, random) })
+		running.Go(func() { errs[i] = r.server(settings, random) })
 	}
 	time.Sleep(time.Duration(r.end - now()))
 	kills := unrest.Stop()
-	servers.Wait()
+	running.Wait()
 	r.calm()
 	if err := errors.Join(errs...); err != nil {
 		r.Fatal(err)
 	}
 	r.lookAtAll()
 	r.Logf("%d operations; Redis was killed %d times, servers %d times; %d answers while the local store stood in; by outcome: %v",
-		len(r.history), kills, r.processes-len(r.configs), r.fallback, r.outcomes())
-	if kills == 0 || r.processes == len(r.configs) {
+		len(r.history), kills, r.processes-len(r.servers), r.fallback, r.outcomes())
+	if kills == 0 || r.processes == len(r.servers) {
 		r.Error("nobody was killed: this has tested nothing")
 	}
 	if err := check(r.history); err != nil {
@@ -128,20 +128,20 @@ func (r *run) outcomes() map[string]int {
 }
 
 // server runs one server until the end, in one process after another.
-func (r *run) server(config atlock.Config, random *rand.Rand) error {
+func (r *run) server(settings settings, random *rand.Rand) error {
 	for {
 		life := shortestLife + time.Duration(random.Int64N(int64(longestLife-shortestLife)))
-		if killed, err := r.process(config, life); err != nil || !killed {
+		if killed, err := r.process(settings, life); err != nil || !killed {
 			return err
 		}
 	}
 }
 
 // process runs one server process, and kills it after some time, unless the end is near.
-func (r *run) process(config atlock.Config, life time.Duration) (killed bool, err error) {
+func (r *run) process(settings settings, life time.Duration) (killed bool, err error) {
 	r.mu.Lock()
 	r.processes++
-	role := role{Config: config, Process: r.processes, Clients: r.clients, Looks: r.looks, Seed: r.seed, Begin: r.begin, End: r.end}
+	role := role{Settings: settings, Process: r.processes, Clients: r.clients, Looks: r.looks, Seed: r.seed, Begin: r.begin, End: r.end}
 	r.mu.Unlock()
 	text, err := json.Marshal(role)
 	if err != nil {

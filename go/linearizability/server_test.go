@@ -21,7 +21,7 @@ const roleVariable = "ATLOCK_LINEARIZABILITY_ROLE"
 
 // role is what one process does: it opens its store and works on it, from several goroutines, until the end.
 type role struct {
-	Config atlock.Config
+	Settings settings
 	// Process is a number that no other process of the run has, not even one with the same store.
 	Process int
 	// Clients are its goroutines.
@@ -30,6 +30,19 @@ type role struct {
 	Seed    uint64
 	// Begin and End are those of the run.
 	Begin, End int64
+}
+
+// settings open a store; BoltDB is the folder of Atlantis's own file, empty where there is none.
+type settings struct {
+	atlock.Config
+	BoltDB string
+}
+
+func (s settings) open() (*atlock.Database, error) {
+	if s.BoltDB == "" {
+		return atlock.Open(s.Config)
+	}
+	return atlock.Open(s.Config, atlock.WithBoltDB(s.BoltDB))
 }
 
 const (
@@ -92,7 +105,7 @@ func serve(text string, in io.Reader, out io.Writer) error {
 // open tries again while only Redis is away; nil: until the end.
 func (r role) open() (*atlock.Database, error) {
 	for now() < r.End {
-		database, err := atlock.Open(r.Config)
+		database, err := r.Settings.open()
 		if err == nil || !isAway(err) {
 			return database, err
 		}
