@@ -259,8 +259,12 @@ impl Core {
     ) -> Asked<T> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let shared = self.shared.read().clone();
-            let Some(shared) = shared.filter(|_| !self.in_fallback()) else { return Asked::Away };
+            if self.in_fallback() {
+                return Asked::Away;
+            }
+            let Some(shared) = self.shared.read().clone() else {
+                return Asked::Failed(Error::new(Code::Closed, "the locking layer is closed"));
+            };
             let started = self.clock.now();
             let mut attempt = Call::new(call.request.clone(), call.deadline.min(started + self.patience));
             attempt.lost_since = *lost;

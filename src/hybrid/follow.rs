@@ -60,23 +60,26 @@ impl Follower {
         core.submit(changes, deadline)?.wait(deadline)
     }
 
-    /// Copies what the host store lacks; tells whether anything is left.
+    /// Copies what the host store lacks; tells whether anything is left that can be copied.
     pub(super) fn copy(&self, core: &Core) -> Result<bool> {
-        let lacking = core.local.host_lacks(BATCH)?;
-        let more = lacking.len() == BATCH;
         let deadline = core.clock.now() + PATIENCE;
-        if !lacking.is_empty() {
-            core.submit(self.write(lacking)?, deadline)?.wait(deadline)?;
+        let written = self.write(core.local.host_lacks(BATCH)?)?;
+        let more = !written.is_empty();
+        if more {
+            core.submit(written, deadline)?.wait(deadline)?;
         }
         Ok(more)
     }
 
     /// Writes entries to the host store; what is to be told of that.
-    fn write(&self, lacking: Vec<HostLacks>) -> Result<Vec<Change>> {
-        // It takes no bytes that are not UTF-8; they are nobody's lock.
-        let fits = |value: &Option<Vec<u8>>| value.as_ref().is_none_or(|value| std::str::from_utf8(value).is_ok());
-        let writes = lacking.iter().filter(|mark| fits(&mark.value));
-        let writes: Vec<HostWrite<'_>> = writes.map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
+    fn write(&self, mut lacking: Vec<HostLacks>) -> Result<Vec<Change>> {
+        // It takes no bytes that are not UTF-8. They are nobody's lock, and stay marked.
+        lacking.retain(|mark| mark.value.as_ref().is_none_or(|value| std::str::from_utf8(value).is_ok()));
+        if lacking.is_empty() {
+            return Ok(Vec::new());
+        }
+        let writes: Vec<HostWrite<'_>> =
+            lacking.iter().map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
         self.host.apply(&writes)?;
         Ok(lacking.into_iter().map(|mark| Change::Followed(mark.key, mark.value)).collect())
     }
@@ -84,12 +87,12 @@ impl Follower {
     /// Strict mode begins: the host store is given what it lacked when hybrid mode ended.
     pub(super) fn catch_up(&self, local: &dyn Mirror) -> Result<()> {
         loop {
-            let lacking = local.host_lacks(BATCH)?;
-            if lacking.is_empty() {
+            let written = self.write(local.host_lacks(BATCH)?)?;
+            if written.is_empty() {
                 return Ok(());
             }
             let deadline = std::time::Instant::now() + PATIENCE;
-            local.submit(self.write(lacking)?, deadline)?.wait(deadline)?;
+            local.submit(written, deadline)?.wait(deadline)?;
         }
     }
 

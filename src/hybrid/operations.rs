@@ -366,7 +366,7 @@ impl HybridStore {
         let (mut token, mut is_old) = (0, false);
         if held.is_none_or(|held| held.value != value) {
             let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
-            token = self.last_token(key, call);
+            token = self.last_token(key, &value, &before, call);
             is_old = self.is_old(&before, &value, token);
         }
         let written = match telling {
@@ -467,8 +467,9 @@ impl HybridStore {
             let key = EntryKey::Project(lock.fields().key());
             let expected = known.iter().find(|(known, _)| *known == key);
             if expected.is_none_or(|(_, held)| held.value != value) {
-                let token = self.last_token(&key, call);
-                if self.is_old(&self.core.known(&key)?, value, token) {
+                let local = self.core.known(&key)?;
+                let token = self.last_token(&key, value, &local, call);
+                if self.is_old(&local, value, token) {
                     continue;
                 }
                 if expected.is_none() {
@@ -503,11 +504,12 @@ impl HybridStore {
         is_old
     }
 
-    /// The fencing token of the lock that Redis has just released; 0 if it cannot be asked.
-    fn last_token(&self, key: &EntryKey, call: &Call) -> u64 {
+    /// The fencing token of the lock that Redis has just released. If that cannot be asked any more, and the local store knew a
+    /// lock of these bytes, it was that one.
+    fn last_token(&self, key: &EntryKey, value: &[u8], local: &Local, call: &Call) -> u64 {
         match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
             Asked::Answer(remote) => remote.token,
-            _ => 0,
+            _ => local.superseded.iter().rev().find(|old| old.is(value, old.token)).map_or(0, |old| old.token),
         }
     }
 }
