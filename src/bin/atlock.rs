@@ -267,7 +267,7 @@ mod tests {
             unarmed_because: Some("instances is many".to_owned()),
             journal_length: 3,
             conflicts: vec![conflict, command],
-            last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1 }),
+            last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1, taken: 0 }),
             enhanced: StoreHealth::default(),
             legacy: StoreHealth::default(),
         };
