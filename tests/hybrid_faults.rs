@@ -18,7 +18,7 @@ use hybrid_support::{
     Caller, Locks, Scenario, StopOnDrop, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many, try_open,
     wait_until, wait_until_recovered,
 };
-use redis_support::{Cluster, Server, certificates, free_port, path, settings};
+use redis_support::{Cluster, Server, certificates, fields, free_port, path, settings};
 use sled_support::SmallDisk;
 
 /// Writes every change to its disk before it answers.
@@ -535,6 +535,56 @@ fn a_server_that_just_started_is_healthy() {
     let service = open(&hybrid(folder.path(), settings(&server.address())));
     let health = service.health();
     assert_eq!(health.overall, "healthy", "{health:?}");
+}
+
+/// A stock server takes a lock that this one held before, and grants again while Redis is out of its reach: both are kept, and
+/// that is told.
+#[test]
+fn a_lock_of_a_stock_server_is_not_overwritten() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let line = Line::to(&server.address());
+    let service = open(&hybrid(folder.path(), settings(&line.address)));
+    let mut caller = Caller::new(&service, &[]);
+    assert!(caller.take("a", 1).unwrap() && caller.release("a").unwrap());
+    line.reset_one_in(1);
+    wait_until("the local store decides", Duration::from_secs(5), || service.status().fallback_active);
+    assert!(caller.take("a", 2).unwrap());
+    let stock =
+        br#"{"Project":{"RepoFullName":"acme/infra","Path":"a","ProjectName":""},"Pull":{"Num":77},"Workspace":"default"}"#;
+    let key = format!("pr/{}", fields("a").key());
+    redis::cmd("SET").arg(&key).arg(&stock[..]).exec(&mut server.raw()).unwrap();
+    line.reset_one_in(0);
+    wait_until_recovered(&service);
+    let held: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut server.raw()).unwrap();
+    assert_eq!(String::from_utf8_lossy(&held), String::from_utf8_lossy(stock));
+    let report = service.status().hybrid.unwrap();
+    assert_eq!(report.conflicts.iter().map(|c| (c.local_pull, c.redis_pull)).collect::<Vec<_>>(), [(Some(2), Some(77))]);
+    assert!(!report.armed, "{report:?}");
+}
+
+/// What was decided without Redis is counted until Redis knows it, after a restart, too; and who fails closed is not armed.
+#[test]
+fn the_status_tells_what_redis_does_not_know() {
+    let (folder, mut server) = (folder(), Server::start(&[]));
+    let mut config = hybrid(folder.path(), settings(&server.address()));
+    server.kill();
+    let service = open(&config);
+    let mut caller = Caller::new(&service, &[]);
+    assert!(caller.take("a", 1).unwrap() && caller.take("b", 1).unwrap());
+    assert_eq!(service.status().hybrid.unwrap().journal_length, 2);
+    service.close().unwrap();
+    let service = open(&config);
+    assert_eq!(service.status().hybrid.unwrap().journal_length, 2);
+    server.restart();
+    wait_until_recovered(&service);
+    assert_eq!(service.status().hybrid.unwrap().journal_length, 0);
+    service.close().unwrap();
+    config.locking.enhanced.legacy_fallback = false;
+    let service = open(&config);
+    server.kill();
+    wait_until("Redis is not asked", Duration::from_secs(5), || service.status().fallback_active);
+    assert!(!service.status().hybrid.unwrap().armed);
+    assert_eq!(service.health().overall, "unhealthy");
 }
 
 /// Those that take long: `make test-faults`.

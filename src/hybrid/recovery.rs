@@ -196,6 +196,7 @@ impl Core {
             Action::Conflict => {
                 let (Some(local), Some(remote)) = (local.value.clone(), theirs()) else { return Ok(false) };
                 done.conflicts += 1;
+                done.taken += 1;
                 self.events.conflict(key, &local, &remote);
                 self.later(Change::Conflict(key.clone(), remote.clone()));
                 self.conflicts.lock().push(Conflict { key: key.clone(), local, remote, at: self.clock.unix_micros() });

@@ -5,7 +5,7 @@
 //! operation, or this one's on another key. A crash is a panic that unwinds the operation; the next process finds what was
 //! durable. The local store is the real one's logic over a map (`store::sled::imitation`).
 //!
-//! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual few thousand.
+//! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual: each seed is a few schedules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
