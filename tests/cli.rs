@@ -99,7 +99,8 @@ fn status_of_hybrid_mode_without_redis() {
     let (time, cause) = since.split_once(": ").expect(since);
     assert!(time.len() == "2026-11-24T08:17:00.123Z".len() && cause.contains("127.0.0.1:1"), "{text}");
     assert_eq!(lines[4], "armed     yes");
-    assert!(lines[5].starts_with("warning   Redis is not asked: "), "{text}");
+    assert_eq!(lines[5], "journal   2 keys that Redis does not know of yet");
+    assert!(lines[6].starts_with("warning   Redis is not asked: "), "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["fallback_active"], &json["status"]["conflicts"]), (&true.into(), &serde_json::json!([])));

@@ -22,6 +22,9 @@ use crate::error::{Code, Error, Result};
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
 
+/// Free space below which an operator is warned, bytes. Opening needs room for a second copy of the data, too.
+const LITTLE_SPACE: u64 = 64 << 20;
+
 #[derive(Serialize, Deserialize)]
 struct FormatFile {
     format: u64,
@@ -123,6 +126,16 @@ impl Folder {
     pub(super) fn not_writable(&self, error: &io::Error) -> Error {
         not_writable(&self.dir, error)
     }
+}
+
+/// A text for an operator if the disk is nearly full: a store that cannot write refuses everything.
+pub(super) fn little_space(dir: &Path) -> Option<String> {
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    (free < LITTLE_SPACE).then(|| {
+        let (dir, free, little) = (dir.display(), free >> 20, LITTLE_SPACE >> 20);
+        format!("the disk of {dir} has {free} MiB left: the store refuses everything once it is full; keep {little} MiB free")
+    })
 }
 
 fn busy(dir: &Path, file: &mut File) -> Error {

@@ -192,7 +192,8 @@ impl Store for SledStore {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.tree.health().check().err().map(|failure| failure.message().to_owned()).into_iter().collect()
+        let failure = self.tree.health().check().err().map(|failure| failure.message().to_owned());
+        failure.into_iter().chain(folder::little_space(&self.dir)).collect()
     }
 
     /// Writes what waits, stops the thread, closes sled, and then lets others open the folder. Idempotent.
