@@ -28,7 +28,7 @@ fn lock(path: &str, num: i64, user: &str) -> Vec<u8> {
 
 fn open(server: &Server, folder: &Path) -> Service {
     let settings = format!(
-        "locking: {{data_dir: {:?}, audit: {{file: {:?}}}, enhanced: {{enabled: true, compatibility_mode: hybrid, \
+        "locking: {{backend: sled, data_dir: {:?}, audit: {{file: {:?}}}, enhanced: {{enabled: true, compatibility_mode: hybrid, \
          redis: {{address: '{}', password: {PASSWORD}, timeouts: {{connect: 200ms, operation: 200ms}}}}}}}}",
         folder.join("locks"),
         folder.join("audit"),
