@@ -62,7 +62,7 @@ test-asan: ## the C programs under sanitizers, with the Rust code instrumented t
 
 .PHONY: test-go
 test-go: lib ## the Go tests, under the race detector
-	cd go && $(GO) test -race ./...
+	cd go && $(GO) test -race -timeout 30m ./...
 
 .PHONY: test-install
 test-install: lib ## install into a temporary prefix, and build a C program by pkg-config alone
