@@ -40,7 +40,7 @@ impl Follower {
         let ours: BTreeMap<EntryKey, Vec<u8>> =
             ours.into_iter().filter_map(|(key, local)| Some((key, local.value?.value))).collect();
         let ahead = core.local.host_lacks(usize::MAX)?;
-        let ahead: BTreeMap<EntryKey, Option<[u8; 32]>> = ahead.into_iter().map(|mark| (mark.key, mark.base)).collect();
+        let ahead: BTreeMap<EntryKey, Vec<Option<[u8; 32]>>> = ahead.into_iter().map(|mark| (mark.key, mark.there)).collect();
         let keys: BTreeSet<&EntryKey> = theirs.keys().chain(ours.keys()).collect();
         let mut changes = Vec::new();
         for key in keys {
@@ -50,8 +50,9 @@ impl Follower {
                 Some(Some(value)) => Some(value),
                 None => None,
             };
-            // It still has what was last copied; or both changed, and a lock that was taken here is copied where none is there.
-            let is_behind = ahead.get(key).is_some_and(|base| *base == value.map(|value| digest(value)) || value.is_none());
+            // It still has what was copied; or both changed, and a lock that was taken here is copied where none is there.
+            let there = value.map(|value| digest(value));
+            let is_behind = ahead.get(key).is_some_and(|copied| copied.contains(&there) || there.is_none());
             if value != ours.get(key) && !is_behind {
                 let token = if key.lock().is_some() { core.next_token() } else { 0 };
                 changes.push(Change::Import(key.clone(), value.map(|value| Held { value: value.clone(), token })));
@@ -63,37 +64,36 @@ impl Follower {
     /// Copies what the host store lacks; tells whether anything is left that can be copied.
     pub(super) fn copy(&self, core: &Core) -> Result<bool> {
         let deadline = core.clock.now() + PATIENCE;
-        let written = self.write(core.local.host_lacks(BATCH)?)?;
-        let more = !written.is_empty();
-        if more {
-            core.submit(written, deadline)?.wait(deadline)?;
-        }
-        Ok(more)
+        self.write(core.local.host_lacks(BATCH)?, |changes| core.submit(changes, deadline)?.wait(deadline))
     }
 
-    /// Writes entries to the host store; what is to be told of that.
-    fn write(&self, mut lacking: Vec<HostLacks>) -> Result<Vec<Change>> {
+    /// Writes entries to the host store, which `tell` writes down before and after: a crash in between leaves nobody in doubt about
+    /// what the host store may have. Tells whether there was anything to write.
+    fn write(&self, mut lacking: Vec<HostLacks>, tell: impl Fn(Vec<Change>) -> Result<()>) -> Result<bool> {
         // It takes no bytes that are not UTF-8. They are nobody's lock, and stay marked.
         lacking.retain(|mark| mark.value.as_ref().is_none_or(|value| std::str::from_utf8(value).is_ok()));
         if lacking.is_empty() {
-            return Ok(Vec::new());
+            return Ok(false);
         }
+        let told = |change: fn(EntryKey, Option<[u8; 32]>) -> Change| {
+            lacking.iter().map(|mark| change(mark.key.clone(), mark.value.as_deref().map(digest))).collect()
+        };
+        tell(told(Change::Following))?;
         let writes: Vec<HostWrite<'_>> =
             lacking.iter().map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
         self.host.apply(&writes)?;
-        Ok(lacking.into_iter().map(|mark| Change::Followed(mark.key, mark.value)).collect())
+        tell(told(Change::Followed))?;
+        Ok(true)
     }
 
     /// Strict mode begins: the host store is given what it lacked when hybrid mode ended.
     pub(super) fn catch_up(&self, local: &dyn Mirror) -> Result<()> {
-        loop {
-            let written = self.write(local.host_lacks(BATCH)?)?;
-            if written.is_empty() {
-                return Ok(());
-            }
+        let tell = |changes| {
             let deadline = std::time::Instant::now() + PATIENCE;
-            local.submit(written, deadline)?.wait(deadline)?;
-        }
+            local.submit(changes, deadline)?.wait(deadline)
+        };
+        while self.write(local.host_lacks(BATCH)?, tell)? {}
+        Ok(())
     }
 
     /// The end: copies everything.

@@ -175,8 +175,9 @@ pub struct HostLacks {
     pub key: EntryKey,
     /// The value that it should have.
     pub value: Option<Vec<u8>>,
-    /// The [`digest`] of the value that was last copied there; `None` for none.
-    pub base: Option<[u8; 32]>,
+    /// What the host store may have: the [`digest`] of the value that was last copied there, and of the one that is being
+    /// copied; `None` for none.
+    pub there: Vec<Option<[u8; 32]>>,
 }
 
 /// A release by pull that Redis has to learn of.
@@ -214,8 +215,10 @@ pub enum Change {
     FollowHost,
     /// The host store was changed in strict mode, by itself: this is the value now, decided there.
     Import(EntryKey, Option<Held>),
-    /// The host store has this value now.
-    Followed(EntryKey, Option<Vec<u8>>),
+    /// The host store is about to get the value with this digest; `None` for none.
+    Following(EntryKey, Option<[u8; 32]>),
+    /// The host store has the value with this digest now.
+    Followed(EntryKey, Option<[u8; 32]>),
     /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`State::Decided`].
     Link(Link),
     /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest

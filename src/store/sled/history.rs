@@ -179,12 +179,22 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
             write(tx, key, history)?;
             tx.remove_entry(&host_key(key))
         }
-        Change::Followed(key, value) => {
-            // It may have changed since.
-            if current(tx, key)?.map(|held| held.value) == *value {
-                tx.remove_entry(&host_key(key))?;
+        Change::Following(key, value) => match read_mark(tx, key)? {
+            Some(mut there) => {
+                // It may be tried again and again.
+                there.retain(|known| known != value);
+                there.push(*value);
+                write_mark(tx, key, &there)
             }
-            Ok(())
+            None => Ok(()),
+        },
+        Change::Followed(key, value) => {
+            if current(tx, key)?.map(|held| digest(&held.value)) == *value {
+                tx.remove_entry(&host_key(key))
+            } else {
+                // It has changed since.
+                write_mark(tx, key, &[*value])
+            }
         }
         Change::Link(link) => follow(tx, link),
         Change::Forget(before) => forget(tx, *before),
@@ -237,14 +247,41 @@ fn host_lacks(tx: &mut Transaction<'_>, key: &EntryKey, base: Option<&[u8]>) -> 
     if !tx.has_host()? || tx.raw(&host_key(key))?.is_some() {
         return Ok(());
     }
-    let mut mark = match base {
-        Some(value) => [&[1][..], &digest(value)].concat(),
-        None => vec![0],
-    };
+    write_mark(tx, key, &[base.map(digest)])
+}
+
+/// A mark says what the host store may have: how many, then each.
+fn write_mark(tx: &mut Transaction<'_>, key: &EntryKey, there: &[Option<[u8; 32]>]) -> Result<()> {
+    let mut mark = length_bytes(there.len()).to_vec();
+    for value in there {
+        mark.push(u8::from(value.is_some()));
+        mark.extend_from_slice(value.as_ref().map_or(&[], |digest| &digest[..]));
+    }
     if !is_named(key) {
         mark.extend_from_slice(&encode_key(key)?);
     }
     tx.put_entry(&host_key(key), tx.new_status(), &mark)
+}
+
+fn decode_mark(tree_key: &[u8], bytes: &[u8]) -> Result<(EntryKey, Vec<Option<[u8; 32]>>)> {
+    let mark = (|| {
+        let mut reader = Reader(bytes);
+        let mut there = Vec::new();
+        for _ in 0..u32::from_be_bytes(reader.take()?) {
+            there.push(if reader.take()? == [0] { None } else { Some(reader.take()?) });
+        }
+        let key = name_of(tree_key).or_else(|| serde_json::from_slice(reader.0).ok())?;
+        Some((key, there))
+    })();
+    mark.ok_or_else(|| not_in_format("a mark for the host store"))
+}
+
+fn read_mark(tx: &Transaction<'_>, key: &EntryKey) -> Result<Option<Vec<Option<[u8; 32]>>>> {
+    let tree_key = key_of(key);
+    match tx.entry(&host_key(key))? {
+        Some((_, bytes)) => decode_mark(&tree_key, &bytes).map(|(_, there)| Some(there)),
+        None => Ok(None),
+    }
 }
 
 /// The first time, the host store has nothing of what is here.
@@ -270,19 +307,9 @@ pub(super) fn all_host_lacks(tx: &Transaction<'_>, most: usize) -> Result<Vec<Ho
     let mut lacking = Vec::new();
     for tree_key in tx.scan(HOST_LACKS_PREFIX)?.into_keys().take(most) {
         let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
-        let mark = (|| {
-            let mut reader = Reader(&bytes);
-            let base = match reader.take()? {
-                [0] => None,
-                [1] => Some(reader.take()?),
-                _ => return None,
-            };
-            let key = name_of(&tree_key[HOST_LACKS_PREFIX.len()..]).or_else(|| serde_json::from_slice(reader.0).ok())?;
-            Some((key, base))
-        })();
-        let (key, base) = mark.ok_or_else(|| not_in_format("a mark for the host store"))?;
+        let (key, there) = decode_mark(&tree_key[HOST_LACKS_PREFIX.len()..], &bytes)?;
         let value = current(tx, &key)?.map(|held| held.value);
-        lacking.push(HostLacks { key, value, base });
+        lacking.push(HostLacks { key, value, there });
     }
     Ok(lacking)
 }

@@ -71,7 +71,7 @@ fn size(change: &Change) -> usize {
         Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
         Change::Link(link) => link.instance.len(),
         // What it is compared with is stored already.
-        Change::Followed(key, _) => key.name().len(),
+        Change::Following(key, _) | Change::Followed(key, _) => key.name().len(),
         Change::FollowHost | Change::Forget(_) => 0,
     }
 }
