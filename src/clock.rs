@@ -19,6 +19,10 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
+    /// A number from 0 to 1, so that several servers do not do the same at the same moments.
+    fn jitter(&self) -> f64 {
+        getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+    }
 }
 
 /// The machine's clock.

@@ -132,7 +132,7 @@ impl Core {
     fn try_to_recover(&self, now: Instant) {
         const MARGIN: Duration = Duration::from_millis(50);
         let barrier = self.condition.lock().opened_at + self.patience + MARGIN;
-        if now < barrier || !self.breaker.lock().may_probe(now, jitter()) {
+        if now < barrier || !self.breaker.lock().may_probe(now, self.clock.jitter()) {
             return;
         }
         let reached = self.reach();
@@ -167,11 +167,6 @@ impl Core {
         self.probe(&*redis)?;
         Ok(redis)
     }
-}
-
-/// A number from 0 to 1.
-fn jitter() -> f64 {
-    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
 /// A thread that does something every now and then.
