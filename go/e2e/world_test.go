@@ -26,9 +26,6 @@ const answerLimit = 90 * time.Second
 // webhookSecret signs the webhooks, so that a server that takes unsigned ones would not be noticed, but a wrong signature would.
 const webhookSecret = "the-webhooks-secret"
 
-// projects are the folders with Terraform code of every repository.
-var projects = []string{"app", "database", "network"}
-
 // world is a Git host and an Atlantis server that belong together, of one test.
 type world struct {
 	host   *githost.Host
@@ -164,11 +161,7 @@ func (w *world) restart(t *testing.T) {
 // repository makes a repository with the usual projects, for one test alone.
 func (w *world) repository(t *testing.T, name string) *repository {
 	t.Helper()
-	files := map[string]string{"README.md": "Infrastructure for a test.\n"}
-	for _, project := range projects {
-		files[project+"/main.tf"] = "resource \"null_resource\" \"example\" {}\n"
-	}
-	if err := w.host.CreateRepository(t.Context(), name, files); err != nil {
+	if err := w.host.CreateRepository(t.Context(), name, githost.ExampleFiles()); err != nil {
 		t.Fatal(err)
 	}
 	return &repository{world: w, name: name}
