@@ -5,7 +5,6 @@ package e2e
 import (
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/atlock/atlock/go/internal/githost"
@@ -142,33 +141,39 @@ func closeWithoutMergeKeepsTheLocks(t *testing.T, _ mode, r *repository) {
 	r.wantHolders(t, map[string]int{"network": first})
 }
 
-// oneOfManyGetsTheLock opens pull requests at once that want one lock.
+// oneOfManyGetsTheLock plans in several pull requests at once that want one lock.
 func oneOfManyGetsTheLock(t *testing.T, mode mode, r *repository) {
 	const takers = 5
-	comments := make([]string, takers)
-	var group sync.WaitGroup
-	for i := range takers {
-		group.Go(func() {
-			_, comments[i] = r.open(t, "network")
-		})
+	var numbers []int
+	for range takers {
+		numbers = append(numbers, r.openQuietly(t))
 	}
-	group.Wait()
-	if t.Failed() {
-		t.FailNow()
+	var questions []sent
+	for _, number := range numbers {
+		questions = append(questions, r.send(t, number, "atlantis plan -d network"))
 	}
-	granted := 0
-	for _, comment := range comments {
-		if strings.Contains(comment, planned) {
-			granted++
+	granted := map[int]bool{}
+	refusals := map[int]string{}
+	for _, question := range questions {
+		answer := r.answer(t, question)
+		if strings.Contains(answer, planned) {
+			granted[question.number] = true
+		} else {
+			refusals[question.number] = answer
 		}
 	}
-	if granted != 1 && !mode.grantsTwice || granted == 0 {
-		t.Fatalf("%d of %d pull requests were granted the one lock:\n%s", granted, takers, strings.Join(comments, "\n"))
+	if len(granted) == 0 || (len(granted) > 1 && !mode.grantsTwice) {
+		t.Fatalf("%d pull requests wanted one lock, and these were granted it: %v", takers, granted)
 	}
-	held := r.holders(t)
-	for _, comment := range comments {
-		if granted == 1 && !strings.Contains(comment, planned) {
-			wantText(t, comment, refusedBy(held["network"]))
+	holder := r.holders(t)["network"]
+	if !granted[holder] {
+		t.Fatalf("the lock's holder is #%d, but granted it was to %v", holder, granted)
+	}
+	for number, refusal := range refusals {
+		if !mode.grantsTwice {
+			wantText(t, refusal, refusedBy(holder))
+		} else if !strings.Contains(refusal, "currently locked by an unapplied plan") {
+			t.Fatalf("#%d was neither granted nor refused the lock: %s", number, refusal)
 		}
 	}
 }

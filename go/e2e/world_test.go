@@ -217,21 +217,41 @@ func (r *repository) change(changed []string) map[string]string {
 	return files
 }
 
-// command comments on the pull request as bob, and returns Atlantis's answer. Told to wait and try again, it does.
+// command comments on the pull request as bob, and returns Atlantis's answer.
 func (r *repository) command(t *testing.T, number int, text string) string {
 	t.Helper()
+	return r.answer(t, r.send(t, number, text))
+}
+
+// sent is a comment that Atlantis should answer.
+type sent struct {
+	number int
+	text   string
+	id     int64
+}
+
+// send comments on the pull request as bob. Atlantis works on it when send returns.
+func (r *repository) send(t *testing.T, number int, text string) sent {
+	t.Helper()
+	comment, err := r.host.Comment(t.Context(), r.name, number, "bob", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sent{number: number, text: text, id: comment.ID}
+}
+
+// answer returns Atlantis's answer. Told to wait and try again, it does.
+func (r *repository) answer(t *testing.T, question sent) string {
+	t.Helper()
 	for deadline := time.Now().Add(answerLimit); ; time.Sleep(50 * time.Millisecond) {
-		comment, err := r.host.Comment(t.Context(), r.name, number, "bob", text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer := r.commentAfter(t, number, comment.ID)
+		answer := r.commentAfter(t, question.number, question.id)
 		if !strings.Contains(answer, busy) {
 			return answer
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("#%d of %s was busy for %v: %s", number, r.name, answerLimit, answer)
+			t.Fatalf("#%d of %s was busy for %v: %s", question.number, r.name, answerLimit, answer)
 		}
+		question = r.send(t, question.number, question.text)
 	}
 }
 

@@ -84,7 +84,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	if s.process != nil {
 		return errors.New("the server is still running; stop it first")
 	}
-	if err := portFree(s.options.Port); err != nil {
+	if err := PortFree(s.options.Port); err != nil {
 		return err
 	}
 	cmd, err := s.command()
@@ -104,8 +104,8 @@ func (s *Server) Restart(ctx context.Context) error {
 // Change changes how the next Restart starts the server.
 func (s *Server) Change(how func(*Options)) { how(&s.options) }
 
-// portFree fails when the port is in use, which the server itself would tell of only in its log.
-func portFree(port int) error {
+// PortFree fails when the port is in use, which the server itself would tell of only in its log.
+func PortFree(port int) error {
 	listener, err := net.Listen("tcp", ":"+strconv.Itoa(port)) // as Atlantis does
 	if err != nil {
 		return fmt.Errorf("port %d: %w: %w", port, ErrPortTaken, err)
