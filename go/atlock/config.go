@@ -101,7 +101,21 @@ type RedisTimeouts struct {
 //
 // Errors are [ErrInvalidConfig], with the file, line and key, or the variable, in their text.
 func LoadConfig(path string) (Config, error) {
-	settings, err := capi.LoadConfig(path)
+	return decodeConfig(capi.LoadConfig(path))
+}
+
+// LoadConfigOver is [LoadConfig] for a program that has settings of its own: what is set in defaults holds where neither the
+// file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or cluster_mode takes the
+// place of all of these and of db; a password or password_file takes the place of either.
+func LoadConfigOver(defaults Config, path string) (Config, error) {
+	text, err := json.Marshal(defaults)
+	if err != nil {
+		return Config{}, err
+	}
+	return decodeConfig(capi.LoadConfigOver(text, path))
+}
+
+func decodeConfig(settings capi.Buffer, err error) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
