@@ -11,6 +11,19 @@ import (
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
+// Values of `locking.enhanced.compatibility_mode`.
+const (
+	ModeStrict = "strict"
+	ModeHybrid = "hybrid"
+	ModeNative = "native"
+)
+
+// Values of `locking.backend`.
+const (
+	BackendBoltDB = "boltdb"
+	BackendSled   = "sled"
+)
+
 // Config is the settings file's content. Fields left at zero get their defaults in [Open].
 type Config struct {
 	Locking Locking `json:"locking"`
@@ -129,18 +142,18 @@ func decodeConfig(settings capi.Buffer, err error) (Config, error) {
 
 // strictOnBoltDB tells whether Atlantis's own store answers alone.
 func (c Config) strictOnBoltDB() bool {
-	return c.mode() == "strict" && c.legacyIsBoltDB()
+	return c.Mode() == ModeStrict && c.legacyIsBoltDB()
 }
 
 // onBoltDB tells whether the library itself reads and writes Atlantis's BoltDB file: beside Redis in hybrid mode; before Redis
 // takes its locks over, in native mode with a folder for what has to be remembered.
 func (c Config) onBoltDB() bool {
-	beside := c.mode() == "hybrid" || (c.mode() == "native" && c.Locking.DataDir != "")
+	beside := c.Mode() == ModeHybrid || (c.Mode() == ModeNative && c.Locking.DataDir != "")
 	return beside && c.legacyIsBoltDB()
 }
 
-// hasLocalStore tells whether hybrid or native mode left a store in the folder.
-func (c Config) hasLocalStore() bool {
+// HasLocalStore tells whether there is a store in `data_dir`: of the sled backend, or left by hybrid or native mode.
+func (c Config) HasLocalStore() bool {
 	if c.Locking.DataDir == "" {
 		return false
 	}
@@ -148,16 +161,17 @@ func (c Config) hasLocalStore() bool {
 	return err == nil
 }
 
-func (c Config) mode() string {
+// Mode tells which store answers: the mode that is asked for, or strict while `enhanced` is not enabled.
+func (c Config) Mode() string {
 	enhanced := c.Locking.Enhanced
 	if !enhanced.Enabled || enhanced.CompatibilityMode == "" {
-		return "strict"
+		return ModeStrict
 	}
 	return enhanced.CompatibilityMode
 }
 
 func (c Config) legacyIsBoltDB() bool {
-	return c.Locking.Backend == "" || c.Locking.Backend == "boltdb"
+	return c.Locking.Backend == "" || c.Locking.Backend == BackendBoltDB
 }
 
 // Duration is a time.Duration that reads and writes texts such as "500ms" or "1s 500ms".
