@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atlock/atlock/go/internal/atlantis"
+	"github.com/atlock/atlock/go/internal/freeport"
 	"github.com/atlock/atlock/go/internal/githost"
 	"github.com/atlock/atlock/go/internal/redistest"
 )
@@ -80,20 +80,16 @@ func (w *world) start(t *testing.T, mode mode) {
 	options.Binary = mode.binary(t)
 	options.Args = mode.arguments(t, w)
 
-	for attempt := 1; ; attempt++ {
-		options.Port = freePort(t)
-		server, err := atlantis.Start(t.Context(), options)
-		if errors.Is(err, atlantis.ErrPortTaken) && attempt < 5 {
-			continue
-		}
-		if err != nil {
-			t.Fatalf("start the server in mode %s: %v", mode.name, err)
-		}
-		w.server = server
-		break
+	var err error
+	if options.Port, err = freeport.Take(); err != nil {
+		t.Fatal(err)
 	}
-	w.host.SetAtlantis(w.server.URL())
-	server := w.server
+	server, err := atlantis.Start(t.Context(), options)
+	if err != nil {
+		t.Fatalf("start the server in mode %s: %v", mode.name, err)
+	}
+	w.server = server
+	w.host.SetAtlantis(server.URL())
 	t.Cleanup(func() {
 		server.Kill()
 		if t.Failed() {
@@ -129,17 +125,6 @@ func outputPath(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(folder, name)
-}
-
-// freePort asks the kernel for a port that nobody uses at this moment.
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // stop ends the server in good order.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/atlock/atlock/go/internal/child"
+	"github.com/atlock/atlock/go/internal/freeport"
 )
 
 const (
@@ -33,14 +35,11 @@ func startRedis(ctx context.Context, folder string) (*redisServer, error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Take()
 	if err != nil {
 		return nil, err
 	}
-	r := &redisServer{address: listener.Addr().String(), folder: folder}
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
+	r := &redisServer{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), folder: folder}
 	return r, r.start(ctx)
 }
 

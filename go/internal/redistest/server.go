@@ -27,6 +27,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/atlock/atlock/go/internal/child"
+	"github.com/atlock/atlock/go/internal/freeport"
 )
 
 const (
@@ -259,15 +260,14 @@ func (s *Server) clientOptions() *redis.Options {
 	}
 }
 
-// freePort asks the kernel for a port that nobody uses at this moment.
+// freePort finds a port that stays free while the server is stopped.
 func freePort(t testing.TB) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	port, err := freeport.Take()
 	if err != nil {
 		t.Fatalf("find a free port: %v", err)
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func requireExecutable(t testing.TB, name string) {
