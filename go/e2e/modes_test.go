@@ -19,6 +19,7 @@ type mode struct {
 	grantsTwice bool
 	// settings returns flags and, for --locking-config, a file's content; empty without one.
 	settings func(w *world) (flags []string, file string)
+	env      map[string]string
 }
 
 var (
@@ -58,6 +59,14 @@ func enhanced(backend, compatibility string) func(*world) ([]string, string) {
     compatibility_mode: %s
     redis: {address: %q}
 `, backend, w.lockFolder(), compatibility, w.redis.Addr)
+	}
+}
+
+// enhancedByFlags leaves Redis's address, the legacy store and its folder to Atlantis's own flags.
+func enhancedByFlags(compatibility string) func(*world) ([]string, string) {
+	return func(w *world) ([]string, string) {
+		flags, _ := stockRedisFlags(w)
+		return flags, fmt.Sprintf("locking: {enhanced: {compatibility_mode: %s}}\n", compatibility)
 	}
 }
 

@@ -79,6 +79,7 @@ func (w *world) start(t *testing.T, mode mode) {
 	}
 	options.Binary = mode.binary(t)
 	options.Args = mode.arguments(t, w)
+	options.Env = mode.env
 
 	var err error
 	if options.Port, err = freeport.Take(); err != nil {
