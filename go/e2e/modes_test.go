@@ -7,7 +7,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/atlock/atlock/go/internal/atlantis"
 )
 
 // mode is a way to run a server.
@@ -20,6 +23,8 @@ type mode struct {
 	// settings returns flags and, for --locking-config, a file's content; empty without one.
 	settings func(w *world) (flags []string, file string)
 	env      map[string]string
+	// answers is the mode that a linked server must say it is in.
+	answers string
 }
 
 var (
@@ -27,13 +32,13 @@ var (
 	stockRedis = mode{name: "stock-redis", stock: true, redis: true, grantsTwice: true, settings: stockRedisFlags}
 	unset      = mode{name: "linked-unset", settings: noSettings}
 	unsetRedis = mode{name: "linked-unset-redis", redis: true, grantsTwice: true, settings: stockRedisFlags}
-	strictBolt = mode{name: "strict-boltdb", settings: file("locking: {backend: boltdb}\n")}
-	strictSled = mode{name: "strict-sled", settings: func(w *world) ([]string, string) {
+	strictBolt = mode{name: "strict-boltdb", answers: "strict", settings: file("locking: {backend: boltdb}\n")}
+	strictSled = mode{name: "strict-sled", answers: "strict", settings: func(w *world) ([]string, string) {
 		return nil, fmt.Sprintf("locking: {backend: sled, data_dir: %q}\n", w.lockFolder())
 	}}
-	hybridBolt = mode{name: "hybrid-boltdb", redis: true, settings: enhanced("boltdb", "hybrid")}
-	hybridSled = mode{name: "hybrid-sled", redis: true, settings: enhanced("sled", "hybrid")}
-	native     = mode{name: "native", redis: true, settings: enhanced("boltdb", "native")}
+	hybridBolt = mode{name: "hybrid-boltdb", answers: "hybrid", redis: true, settings: enhanced("boltdb", "hybrid")}
+	hybridSled = mode{name: "hybrid-sled", answers: "hybrid", redis: true, settings: enhanced("sled", "hybrid")}
+	native     = mode{name: "native", answers: "native", redis: true, settings: enhanced("boltdb", "native")}
 )
 
 // allModes are those in which every scenario runs; the stock ones are the reference.
@@ -56,6 +61,7 @@ func enhanced(backend, compatibility string) func(*world) ([]string, string) {
   backend: %s
   data_dir: %q
   enhanced:
+    enabled: true
     compatibility_mode: %s
     redis: {address: %q}
 `, backend, w.lockFolder(), compatibility, w.redis.Addr)
@@ -66,8 +72,32 @@ func enhanced(backend, compatibility string) func(*world) ([]string, string) {
 func enhancedByFlags(compatibility string) func(*world) ([]string, string) {
 	return func(w *world) ([]string, string) {
 		flags, _ := stockRedisFlags(w)
-		return flags, fmt.Sprintf("locking: {enhanced: {compatibility_mode: %s}}\n", compatibility)
+		return flags, fmt.Sprintf("locking: {enhanced: {enabled: true, compatibility_mode: %s}}\n", compatibility)
 	}
+}
+
+// wantMode fails unless the server says that it is in the mode: a setting that is wrong must not turn a test of hybrid mode into
+// one of strict mode.
+func (m mode) wantMode(t *testing.T, server *atlantis.Server) {
+	t.Helper()
+	content, err := os.ReadFile(server.LogFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, said, _ := cutLast(string(content), "Utilizing ")
+	said, _, _ = strings.Cut(said, `"`)
+	if m.answers != "" && !strings.HasSuffix(said, ", mode "+m.answers) || m.answers == "" && strings.HasPrefix(said, "atlock") {
+		t.Fatalf("the server should be in mode %q, but says: Utilizing %s", m.answers, said)
+	}
+}
+
+// cutLast cuts a text around the last occurrence.
+func cutLast(text, separator string) (before, after string, found bool) {
+	at := strings.LastIndex(text, separator)
+	if at < 0 {
+		return text, "", false
+	}
+	return text[:at], text[at+len(separator):], true
 }
 
 // lockFolder is the embedded store's folder, the same in every mode.

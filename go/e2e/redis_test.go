@@ -28,33 +28,27 @@ func TestRedisComesAndGoes(t *testing.T) {
 			const workers = 3
 			var rounds [workers]atomic.Int64
 			over := make(chan struct{})
-			var once sync.Once
-			end := func() { once.Do(func() { close(over) }) }
-			t.Cleanup(end)
-
-			t.Run("load", func(t *testing.T) {
-				for i := range workers {
+			end := sync.OnceFunc(func() { close(over) })
+			var group sync.WaitGroup
+			defer group.Wait()
+			defer end()
+			for i := range workers {
+				group.Go(func() {
 					t.Run(fmt.Sprint("repository ", i), func(t *testing.T) {
-						t.Parallel()
 						defer end() // one that fails ends all
 						contend(t, w.repository(t, fmt.Sprintf("acme/infra-%d", i)), &rounds[i], over)
 					})
-				}
-				t.Run("redis", func(t *testing.T) {
-					t.Parallel()
-					defer end()
-					comeAndGo(t, w, over, func() int64 {
-						least := rounds[0].Load()
-						for i := range rounds {
-							least = min(least, rounds[i].Load())
-						}
-						return least
-					})
 				})
-			})
-			if t.Failed() {
-				return
 			}
+			comeAndGo(t, w, over, func() int64 {
+				least := rounds[0].Load()
+				for i := range rounds {
+					least = min(least, rounds[i].Load())
+				}
+				return least
+			})
+			end()
+			group.Wait()
 			wantRedisToKnow(t, w)
 			t.Logf("rounds of the repositories: %d %d %d", rounds[0].Load(), rounds[1].Load(), rounds[2].Load())
 		})
@@ -104,7 +98,7 @@ func comeAndGo(t *testing.T, w *world, over <-chan struct{}, rounds func() int64
 		for target := rounds() + 2; rounds() < target; time.Sleep(10 * time.Millisecond) {
 			select {
 			case <-over:
-				t.Fatal("a repository's test ended before")
+				t.Fatal("a repository's test failed")
 			default:
 			}
 		}

@@ -10,18 +10,21 @@ import (
 	"github.com/atlock/atlock/go/internal/redistest"
 )
 
-// nativeSled is native mode beside an embedded store, and the next two take Redis's address from Atlantis's own flags.
+// The modes between which a server goes have the same folder, the same legacy store and the same Redis, as the README asks for.
 var (
-	nativeSled  = mode{name: "native-sled", redis: true, settings: enhanced("sled", "native")}
-	hybridFlags = mode{name: "hybrid-by-flags", redis: true, settings: enhancedByFlags("hybrid")}
-	nativeFlags = mode{name: "native-by-flags", redis: true, settings: enhancedByFlags("native")}
+	toStrictBolt = mode{name: "strict-boltdb", answers: "strict", settings: enhanced("boltdb", "strict")}
+	toStrictSled = mode{name: "strict-sled", answers: "strict", settings: enhanced("sled", "strict")}
+	nativeSled   = mode{name: "native-sled", answers: "native", settings: enhanced("sled", "native")}
+	// These take Redis's address from Atlantis's own flags.
+	hybridFlags = mode{name: "hybrid-by-flags", answers: "hybrid", settings: enhancedByFlags("hybrid")}
+	nativeFlags = mode{name: "native-by-flags", answers: "native", settings: enhancedByFlags("native")}
 )
 
 // TestSwitchingModes starts a server in one mode after the other, on the same data folder and Redis, with locks open all the way.
 func TestSwitchingModes(t *testing.T) {
 	for name, modes := range map[string][]mode{
-		"boltdb": {stockBolt, unset, strictBolt, hybridBolt, native, strictBolt, stockBolt},
-		"sled":   {strictSled, hybridSled, nativeSled, strictSled, nativeSled, hybridSled, strictSled},
+		"boltdb": {stockBolt, unset, toStrictBolt, hybridBolt, native, toStrictBolt, stockBolt},
+		"sled":   {toStrictSled, hybridSled, nativeSled, toStrictSled, nativeSled, hybridSled, toStrictSled},
 		"redis":  {stockRedis, unsetRedis, hybridFlags, nativeFlags, stockRedis, hybridFlags, stockRedis},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +88,7 @@ func TestEmergencyRollback(t *testing.T) {
 	before := w.lockNames(t)
 
 	rollback := hybridBolt
-	rollback.name = "rollback"
+	rollback.name, rollback.answers = "rollback", "strict"
 	rollback.env = map[string]string{"ATLANTIS_ENHANCED_LOCKING_ENABLED": "false"}
 	for _, mode := range []mode{rollback, stockBolt} {
 		w.stop(t)

@@ -90,6 +90,7 @@ func (w *world) start(t *testing.T, mode mode) {
 		t.Fatalf("start the server in mode %s: %v", mode.name, err)
 	}
 	w.server = server
+	mode.wantMode(t, server)
 	w.host.SetAtlantis(server.URL())
 	t.Cleanup(func() {
 		server.Kill()

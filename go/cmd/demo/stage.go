@@ -53,7 +53,7 @@ func (s *stage) start(ctx context.Context, folder string) (err error) {
 			return err
 		}
 		fmt.Printf("Redis is at          %s, process %d\n", s.redis.address, s.redis.pid())
-		settings += fmt.Sprintf("  enhanced:\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.address)
+		settings += fmt.Sprintf("  enhanced:\n    enabled: true\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.address)
 	}
 	settingsFile := filepath.Join(folder, "locking.yaml")
 	if err := os.WriteFile(settingsFile, []byte(settings), 0o600); err != nil {
