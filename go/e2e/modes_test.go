@@ -23,16 +23,18 @@ type mode struct {
 	// settings returns flags and, for --locking-config, a file's content; empty without one.
 	settings func(w *world) (flags []string, file string)
 	env      map[string]string
+	// boltDirectly marks those in which Atlantis's own BoltDB code answers.
+	boltDirectly bool
 	// answers is the mode that a linked server must say it is in.
 	answers string
 }
 
 var (
-	stockBolt  = mode{name: "stock", stock: true, settings: noSettings}
+	stockBolt  = mode{name: "stock", stock: true, boltDirectly: true, settings: noSettings}
 	stockRedis = mode{name: "stock-redis", stock: true, redis: true, grantsTwice: true, settings: stockRedisFlags}
-	unset      = mode{name: "linked-unset", settings: noSettings}
+	unset      = mode{name: "linked-unset", boltDirectly: true, settings: noSettings}
 	unsetRedis = mode{name: "linked-unset-redis", redis: true, grantsTwice: true, settings: stockRedisFlags}
-	strictBolt = mode{name: "strict-boltdb", answers: "strict", settings: file("locking: {backend: boltdb}\n")}
+	strictBolt = mode{name: "strict-boltdb", boltDirectly: true, answers: "strict", settings: file("locking: {backend: boltdb}\n")}
 	strictSled = mode{name: "strict-sled", answers: "strict", settings: func(w *world) ([]string, string) {
 		return nil, fmt.Sprintf("locking: {backend: sled, data_dir: %q}\n", w.lockFolder())
 	}}

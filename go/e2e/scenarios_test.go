@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -208,8 +210,12 @@ func restartKeepsTheLocks(t *testing.T, r *repository) {
 
 // crashInAPlanKeepsTheLock kills the server while terraform runs: the lock was granted, so it stays, with the same holder.
 func crashInAPlanKeepsTheLock(t *testing.T, r *repository) {
+	busyFile := filepath.Join(t.TempDir(), "busy") // terraform, which outlives its server, ends when this is removed
+	if err := os.WriteFile(busyFile, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	pull, err := r.host.OpenPull(t.Context(), r.name, "ann", "a slow change", map[string]string{
-		"network/slow.tf": "# plan takes 600 seconds\n",
+		"network/slow.tf": "# plan takes as long as there is " + busyFile + "\n",
 	})
 	if err != nil {
 		t.Fatal(err)

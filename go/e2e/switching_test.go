@@ -12,7 +12,7 @@ import (
 
 // The modes between which a server goes have the same folder, the same legacy store and the same Redis, as the README asks for.
 var (
-	toStrictBolt = mode{name: "strict-boltdb", answers: "strict", settings: enhanced("boltdb", "strict")}
+	toStrictBolt = mode{name: "strict-boltdb", boltDirectly: true, answers: "strict", settings: enhanced("boltdb", "strict")}
 	toStrictSled = mode{name: "strict-sled", answers: "strict", settings: enhanced("sled", "strict")}
 	nativeSled   = mode{name: "native-sled", answers: "native", settings: enhanced("sled", "native")}
 	// These take Redis's address from Atlantis's own flags.
@@ -88,7 +88,7 @@ func TestEmergencyRollback(t *testing.T) {
 	before := w.lockNames(t)
 
 	rollback := hybridBolt
-	rollback.name, rollback.answers = "rollback", "strict"
+	rollback.name, rollback.answers, rollback.boltDirectly = "rollback", "strict", true
 	rollback.env = map[string]string{"ATLANTIS_ENHANCED_LOCKING_ENABLED": "false"}
 	for _, mode := range []mode{rollback, stockBolt} {
 		w.stop(t)

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/atlock/atlock/go/internal/atlantis"
 	"github.com/atlock/atlock/go/internal/freeport"
 	"github.com/atlock/atlock/go/internal/githost"
@@ -32,6 +34,8 @@ type world struct {
 	server *atlantis.Server
 	redis  *redistest.Server
 	folder string
+	// boltDirectly tells that Atlantis's own BoltDB code answers.
+	boltDirectly bool
 }
 
 // newWorld starts a Git host, a Redis if the mode needs one, and a server in that mode.
@@ -63,19 +67,39 @@ func newHost(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	return &world{host: host, folder: folder}
+	w := &world{host: host, folder: folder}
+	w.makeRoom(t)
+	return w
 }
+
+// makeRoom makes Atlantis's BoltDB file larger than a test lets it grow. Stock's List reads the file's memory map after its
+// transaction (docs/defects.md): when a writer makes the map grow in that moment, the whole server dies of a fault. These tests
+// list a lot, and are not about that defect; in a file with room the map stays where it is.
+func (w *world) makeRoom(t *testing.T) {
+	t.Helper()
+	const size = 64 << 20 // sparse
+	data := filepath.Join(w.serverFolder(), "data")
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(data, "atlantis.db")
+	database, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(database.Close(), os.Truncate(path, size)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serverFolder is what atlantis.Options calls Folder.
+func (w *world) serverFolder() string { return filepath.Join(w.folder, "atlantis") }
 
 // start starts the server in the mode, on the folder that every server of this world has.
 func (w *world) start(t *testing.T, mode mode) {
 	t.Helper()
 	options := atlantis.Options{
-		Folder: filepath.Join(w.folder, "atlantis"), GitHost: w.host.URL(), WebhookSecret: webhookSecret,
-	}
-	if w.server == nil {
-		if err := os.MkdirAll(options.Folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		Folder: w.serverFolder(), GitHost: w.host.URL(), WebhookSecret: webhookSecret,
 	}
 	options.Binary = mode.binary(t)
 	options.Args = mode.arguments(t, w)
@@ -90,6 +114,7 @@ func (w *world) start(t *testing.T, mode mode) {
 		t.Fatalf("start the server in mode %s: %v", mode.name, err)
 	}
 	w.server = server
+	w.boltDirectly = mode.boltDirectly
 	mode.wantMode(t, server)
 	w.host.SetAtlantis(server.URL())
 	t.Cleanup(func() {
@@ -313,11 +338,16 @@ func (r *repository) eventuallyHolders(t *testing.T, want map[string]int) {
 // locks lists all locks of the server.
 func (w *world) locks(t *testing.T) []atlantis.Lock {
 	t.Helper()
-	locks, err := w.server.Locks(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(answerLimit); ; {
+		locks, err := w.server.Locks(t.Context())
+		switch {
+		case err == nil:
+			return locks
+		// The same defect of stock's BoltDB: a value that is overwritten while it is decoded. Asking again is all one can do.
+		case !w.boltDirectly || !strings.Contains(err.Error(), "failed to deserialize lock") || time.Now().After(deadline):
+			t.Fatal(err)
+		}
 	}
-	return locks
 }
 
 // lockNames lists the names of all locks of the server with their holders, in one text.

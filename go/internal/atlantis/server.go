@@ -63,6 +63,7 @@ type Options struct {
 type Server struct {
 	options Options
 	process *child.Process
+	started bool // it ran before
 	log     *os.File
 	client  *http.Client
 }
@@ -84,13 +85,14 @@ func (s *Server) Restart(ctx context.Context) error {
 	if s.process != nil {
 		return errors.New("the server is still running; stop it first")
 	}
-	if err := PortFree(s.options.Port); err != nil {
+	if err := s.waitPortFree(ctx); err != nil {
 		return err
 	}
 	cmd, err := s.command()
 	if err != nil {
 		return err
 	}
+	s.started = true
 	if s.process, err = child.Start(cmd); err != nil {
 		return errors.Join(err, s.log.Close())
 	}
@@ -103,6 +105,22 @@ func (s *Server) Restart(ctx context.Context) error {
 
 // Change changes how the next Restart starts the server.
 func (s *Server) Change(how func(*Options)) { how(&s.options) }
+
+// waitPortFree fails when the port is in use. After a kill it may be, for a moment, by our own server: a program that this was
+// just about to start has a copy of its files until it runs.
+func (s *Server) waitPortFree(ctx context.Context) error {
+	for deadline := time.Now().Add(startLimit); ; {
+		err := PortFree(s.options.Port)
+		if err == nil || !s.started || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pollEvery):
+		}
+	}
+}
 
 // PortFree fails when the port is in use, which the server itself would tell of only in its log.
 func PortFree(port int) error {

@@ -1,15 +1,10 @@
 #!/bin/sh
 # A stand-in for terraform: it answers what Atlantis asks of it, and touches nothing but its own plan file. A plan takes as
-# many seconds as the first line "# plan takes N seconds" of a .tf file in the folder says.
+# long as there is the file that a line "# plan takes as long as there is FILE" of a .tf file in the folder names.
 set -eu
 
 command=${1:-}
 out=
-for argument in "$@"; do
-    case $argument in
-        version | init | validate | plan | apply | show | workspace) command=$argument ;;
-    esac
-done
 previous=
 for argument in "$@"; do
     case $previous in -out | --out) out=$argument ;; esac
@@ -28,8 +23,8 @@ case $command in
         echo "Terraform has been successfully initialized!"
         ;;
     plan)
-        seconds=$(sed -n 's/^# plan takes \([0-9][0-9.]*\) seconds$/\1/p' ./*.tf 2>/dev/null | head -n 1)
-        [ -z "$seconds" ] || sleep "$seconds"
+        busy=$(sed -n 's/^# plan takes as long as there is //p' ./*.tf 2> /dev/null | head -n 1)
+        while [ -n "$busy" ] && [ -e "$busy" ]; do sleep 0.1; done
         [ -z "$out" ] || echo "a plan of the stand-in for terraform" > "$out"
         echo "Terraform will perform the following actions:"
         echo
