@@ -46,14 +46,10 @@ func NewServer(userConfig UserConfig, config Config) (*Server, error) {
 }
 `
 
-const added = `	switch dbtype := userConfig.LockingDBType; dbtype {
-	case atlockhook.DBType:
-		database, err = atlockhook.Open()
-		if err != nil {
-			return nil, err
-		}
-	case "redis":
-`
+const (
+	imported = `; import atlockhook "github.com/atlock/atlock/go/hook"`
+	added    = " case atlockhook.DBType: database, err = atlockhook.Open(); if err != nil { return nil, err }"
+)
 
 func TestEditServer(t *testing.T) {
 	edited, err := editServer("server", map[string][]byte{"server.go": []byte(shape), "other.go": []byte("package server\n")})
@@ -61,8 +57,8 @@ func TestEditServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(edited["server.go"])
-	want := strings.Replace(shape, "\tswitch dbtype := userConfig.LockingDBType; dbtype {\n\tcase \"redis\":\n", added, 1)
-	want = strings.Replace(want, "redis\"\n)\n", "redis\"\n)\n\nimport atlockhook \"github.com/atlock/atlock/go/hook\"\n", 1)
+	want := strings.Replace(shape, "redis\"\n)", "redis\"\n)"+imported, 1)
+	want = strings.Replace(want, "LockingDBType; dbtype {", "LockingDBType; dbtype {"+added, 1)
 	if text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
@@ -86,10 +82,8 @@ func TestEditServerLearnsTheNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"\t\tstore, failure = atlockhook.Open()\n", "\t\tif failure != nil {\n\t\t\treturn nil, failure\n"} {
-		if !strings.Contains(string(edited["start.go"]), want) {
-			t.Errorf("%q is missing in\n%s", want, edited["start.go"])
-		}
+	if want := strings.NewReplacer("database", "store", "err", "failure").Replace(added); !strings.Contains(string(edited["start.go"]), want) {
+		t.Errorf("%q is missing in\n%s", want, edited["start.go"])
 	}
 }
 
