@@ -33,7 +33,11 @@ func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.S
 				"may lack locks, stop, and start once with the settings and ATLANTIS_ENHANCED_LOCKING_ENABLED=false",
 				left.Locking.DataDir, storeName(user))
 		}
-		return server.NewServer(user, config)
+		stock, err := server.NewServer(user, config)
+		if err != nil {
+			return nil, err
+		}
+		return trimmed{stock}, nil
 	}
 	if !hook.Linked() {
 		return nil, errors.New("there are locking settings, but this program was built with an Atlantis that does not know " +

@@ -19,6 +19,7 @@ type linked struct {
 
 // Start serves until the process is told to stop, and then closes the database.
 func (l *linked) Start() error {
+	trim()
 	err := l.server.Start()
 	closeErr := l.database.Close()
 	if closeErr != nil {

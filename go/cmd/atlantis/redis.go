@@ -21,13 +21,6 @@ const (
 
 // openStockRedis opens Atlantis's own Redis code, after Redis got what hybrid mode decided while it was away.
 func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.Logger) (*atlock.Database, error) {
-	if config.HasLocalStore() {
-		if err := settle(config, user, logger); err != nil {
-			return nil, fmt.Errorf("strict mode on Redis must not begin before Redis has what hybrid mode decided without it: %w. "+
-				"Bring Redis back, or move %s away if its changes may be lost", err, config.Locking.DataDir)
-		}
-		config.Locking.DataDir = "" // nothing is left in it that Redis lacks
-	}
 	legacy, err := redis.NewWithConfig(redis.Config{
 		Hostname:           user.RedisHost,
 		Port:               user.RedisPort,
@@ -40,6 +33,14 @@ func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.L
 	})
 	if err != nil {
 		return nil, err
+	}
+	if config.HasLocalStore() {
+		if err := settle(config, user, logger); err != nil {
+			err = fmt.Errorf("strict mode on Redis must not begin before Redis has what hybrid mode decided without it: %w. "+
+				"If those changes may be lost, move %s away", err, config.Locking.DataDir)
+			return nil, errors.Join(err, legacy.Close())
+		}
+		config.Locking.DataDir = "" // nothing is left in it that Redis lacks
 	}
 	database, err := atlock.Open(config, atlock.WithLegacy(legacy), atlock.WithLogger(logger))
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"go/ast"
-	"go/format"
 	"go/parser"
 	"go/token"
 	"path/filepath"
@@ -69,16 +68,15 @@ func editServer(dir string, sources map[string][]byte) (map[string][]byte, error
 	if err := s.checkNames(file); err != nil {
 		return nil, err
 	}
-	added := fmt.Sprintf("\n\tcase %[1]s.DBType:\n\t\t%[2]s, %[3]s = %[1]s.Open()\n\t\tif %[3]s != nil {\n\t\t\treturn nil, %[3]s\n\t\t}",
-		hookName, opened.database, opened.err)
-	imported := fmt.Sprintf("\n\nimport %s %q", hookName, hookPath)
+	// On the lines that are there, so that line numbers in logs stay the release's.
+	added := fmt.Sprintf(" case %[1]s.DBType: %[2]s, %[3]s = %[1]s.Open(); if %[3]s != nil { return nil, %[3]s }", hookName, opened.database, opened.err)
+	imported := fmt.Sprintf("; import %s %q", hookName, hookPath)
 	// From the end, so that the first place stays where it is.
 	text := slices.Clone(sources[name])
 	text = slices.Insert(text, s.offset(choice.Body.Lbrace)+1, []byte(added)...)
 	text = slices.Insert(text, s.offset(lastImport(file).End()), []byte(imported)...)
-	text, err = format.Source(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s, edited: %w", s.path(name), err)
+	if _, err := parser.ParseFile(token.NewFileSet(), s.path(name), text, parser.SkipObjectResolution); err != nil {
+		return nil, fmt.Errorf("edited: %w", err)
 	}
 	return map[string][]byte{name: text, linkFile: []byte(linkSource(file.Name.Name))}, nil
 }

@@ -58,7 +58,7 @@ func link(version, output string) error {
 	if err != nil {
 		return err
 	}
-	if err := compile(host, release, modfile, output); err != nil {
+	if err := compile(host, release, modfile, filepath.Join(folder, "linked"), output); err != nil {
 		return err
 	}
 	fmt.Printf("built %s: Atlantis %s with atlock\n", output, version)
