@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // The chart's measures, in units of its viewBox.
 const (
 	chartWidth, plotHeight = 1120.0, 170.0
-	chartLeft, chartRight  = 64.0, 1112.0
+	chartLeft, chartRight  = 2.0, 1040.0
 	stripTop, stripHeight  = plotHeight + 12, 10.0
 	stripStep              = 16.0
 	// column is the width in which the slowest of several samples stands for all of them.
@@ -21,6 +22,9 @@ const (
 
 // The scale is logarithmic: a healthy store answers in a fraction of a millisecond, and one that hangs after hundreds.
 const leastMillis, mostMillis = 0.01, 1000.0
+
+// spans are the lengths of the time axis: the shortest that has all samples.
+var spans = []time.Duration{5 * time.Minute, 15 * time.Minute, sampleCount * sampleEvery}
 
 // chart is both stores' latency over time as paths, with the times in which they did not answer, and those in which the local store
 // decided, each as rectangles.
@@ -53,10 +57,12 @@ type tick struct {
 type span struct{ X, Width float64 }
 
 // newChart draws the samples, the oldest first, up to now.
-func newChart(now time.Time, samples []sample, fallbacks []atlock.Fallback) chart {
-	length := 15 * time.Minute
-	if len(samples) > 0 && now.Sub(samples[0].at) > length {
-		length = sampleCount * sampleEvery
+func newChart(now time.Time, mode string, samples []sample, fallbacks []atlock.Fallback) chart {
+	length := spans[len(spans)-1]
+	for _, span := range slices.Backward(spans) {
+		if len(samples) == 0 || now.Sub(samples[0].at) <= span {
+			length = span
+		}
 	}
 	start := now.Add(-length)
 	place := func(at time.Time) float64 {
@@ -87,7 +93,7 @@ func newChart(now time.Time, samples []sample, fallbacks []atlock.Fallback) char
 		of          func(sample) measured
 	}{
 		{"Redis", "enhanced", func(s sample) measured { return s.enhanced }},
-		{"Local store", "legacy", func(s sample) measured { return s.legacy }},
+		{localName(mode), "legacy", func(s sample) measured { return s.legacy }},
 	} {
 		line := drawLine(samples, place, store.of)
 		if len(line.Up)+len(line.Down) == 0 {
@@ -143,12 +149,12 @@ func drawLine(samples []sample, place func(time.Time) float64, of func(sample) m
 }
 
 // extend lets the last span go on, if the new one begins where it ends.
-func extend(spans []span, from, until float64) []span {
-	if last := len(spans) - 1; last >= 0 && from-(spans[last].X+spans[last].Width) < 0.01 {
-		spans[last].Width = until - spans[last].X
-		return spans
+func extend(drawn []span, from, until float64) []span {
+	if last := len(drawn) - 1; last >= 0 && from-(drawn[last].X+drawn[last].Width) < 0.01 {
+		drawn[last].Width = until - drawn[last].X
+		return drawn
 	}
-	return append(spans, span{X: from, Width: until - from})
+	return append(drawn, span{X: from, Width: until - from})
 }
 
 // heightOf is where a latency stands.
@@ -161,5 +167,8 @@ func millisText(millis float64) string {
 	if millis >= 1000 {
 		return fmt.Sprintf("%g s", millis/1000)
 	}
-	return fmt.Sprintf("%.3g ms", millis)
+	if millis >= 10 {
+		return fmt.Sprintf("%.0f ms", millis)
+	}
+	return fmt.Sprintf("%.2g ms", millis)
 }

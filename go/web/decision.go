@@ -43,7 +43,7 @@ func decision(status atlock.Status, health atlock.Health) state {
 func hybridDecision(status atlock.Status, health atlock.Health) state {
 	now := state{Since: status.Since.Time()}
 	if status.FallbackActive {
-		now.Because = append(now.Because, "Redis is not asked: "+status.Cause)
+		now.Because = append(now.Because, "Because: "+status.Cause)
 		if status.Armed {
 			now.Level, now.Headline = warn, "The local store decides"
 		} else {
@@ -61,6 +61,11 @@ func hybridDecision(status atlock.Status, health atlock.Health) state {
 		} else {
 			now.Level = warn
 			now.Because = append(now.Because, "If Redis fails, no lock is granted: "+status.UnarmedBecause)
+		}
+		if last := len(status.Fallbacks) - 1; last >= 0 && status.Fallbacks[last].Recovery != nil {
+			before := status.Fallbacks[last]
+			length := before.Until.Time().Sub(before.Since.Time())
+			now.Because = append(now.Because, fmt.Sprintf("Before, the local store decided for %s. Recovery: %s.", short(length), recoveryText(*before.Recovery)))
 		}
 	}
 	if fault := faultOf(health.Legacy); fault != "" {

@@ -28,6 +28,7 @@ type pageData struct {
 	Facts     []fact
 	Stores    []storeView
 	Chart     chart
+	Warnings  []string
 	Fallbacks []fallbackView // the newest first
 	Locks     lockTable
 }
@@ -72,7 +73,8 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		State:     decision(status, health),
 		Facts:     facts(status, health),
 		Stores:    stores(status.Mode, health),
-		Chart:     newChart(now, p.history.samples(), status.Fallbacks),
+		Chart:     newChart(now, status.Mode, p.history.samples(), status.Fallbacks),
+		Warnings:  warnings(status),
 		Fallbacks: fallbacks(now, status.Fallbacks),
 		Locks:     newLockTable(p.database, status.Mode, r.URL.Query()),
 	}
@@ -85,6 +87,20 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(html.Bytes()) // it fails if the client has left
 }
 
+// warnings are those that the page's head does not tell already.
+func warnings(status atlock.Status) []string {
+	return slices.DeleteFunc(slices.Clone(status.Warnings), func(warning string) bool {
+		for _, told := range []string{status.Cause, status.UnarmedBecause} {
+			if told != "" && strings.HasSuffix(warning, told) {
+				return true
+			}
+		}
+		return slices.ContainsFunc(status.Conflicts, func(c atlock.Conflict) bool {
+			return strings.Contains(warning, fmt.Sprintf("%q was granted twice", c.Key))
+		})
+	})
+}
+
 // facts are the figures in the order in which they matter.
 func facts(status atlock.Status, health atlock.Health) []fact {
 	figures := []fact{{"mode", status.Mode, ""}}
@@ -94,8 +110,8 @@ func facts(status atlock.Status, health atlock.Health) []fact {
 		add("local store armed", pick(status.Armed, "yes", "no"), pick(status.Armed, "", warn))
 		add("journal", counted(status.JournalLength, "key", "keys"), pick(status.JournalLength == 0, "", warn))
 		add("conflicts", fmt.Sprint(len(status.Conflicts)), pick(len(status.Conflicts) == 0, "", bad))
-		add("answered by Redis", fmt.Sprint(status.EnhancedOps), "")
-		add("answered in its place", fmt.Sprint(status.FallbackOps), "")
+		add("Redis answered", fmt.Sprint(status.EnhancedOps), "")
+		add("local answered", fmt.Sprint(status.FallbackOps), "")
 	} else {
 		add("breaker", "none", "")
 		add("operations", fmt.Sprint(status.LegacyOps+status.EnhancedOps), "")
@@ -119,14 +135,17 @@ func stores(mode string, health atlock.Health) (views []storeView) {
 		}
 		view := storeView{Name: name, Class: class, Level: good, Text: "answers in " + millisText(store.ResponseTimeMS)}
 		if !store.Healthy {
-			view.Level, view.Text = bad, faultOf(store)
+			view.Level, view.Text = bad, "does not answer" // the state has the reason
 		}
 		views = append(views, view)
 	}
 	add("Redis", "enhanced", health.Enhanced)
-	add(pick(mode == "strict", "Lock store", "Local store"), "legacy", health.Legacy)
+	add(localName(mode), "legacy", health.Legacy)
 	return views
 }
+
+// localName is what the store is called that is not Redis; in strict mode it may be any of Atlantis's.
+func localName(mode string) string { return pick(mode == "strict", "Lock store", "Local store") }
 
 func fallbacks(now time.Time, all []atlock.Fallback) []fallbackView {
 	views := make([]fallbackView, 0, len(all))
@@ -167,7 +186,7 @@ func recoveryText(done atlock.Recovery) string {
 	if len(parts) == 0 {
 		parts = []string{"nothing had changed"}
 	}
-	return fmt.Sprintf("%s; %d ms", strings.Join(parts, ", "), done.DurationMS)
+	return fmt.Sprintf("%s, in %d ms", strings.Join(parts, ", "), done.DurationMS)
 }
 
 func moment(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") }

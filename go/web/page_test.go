@@ -36,7 +36,7 @@ func TestThePageOfHybridMode(t *testing.T) {
 	take(t, database, "acme/infra", "during", 8)
 	waitUntil(t, "the fallback", func() bool { return strings.Contains(page(), "The local store decides") })
 	text = page()
-	for _, wanted := range []string{`class="state warn"`, "Redis is not asked: ", redis.Addr, "so far", "local only", "1 key", "during"} {
+	for _, wanted := range []string{`class="state warn"`, "Because: ", redis.Addr, "so far", "local only", "1 key", "during"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("without Redis: no %q", wanted)
 		}
@@ -52,7 +52,7 @@ func TestThePageOfHybridMode(t *testing.T) {
 	redis.Restart(t)
 	waitUntil(t, "the recovery", func() bool { return strings.Contains(page(), "pushed to Redis") })
 	text = page()
-	for _, wanted := range []string{`class="state good"`, "Redis decides", "1 pushed to Redis, 1 restored in Redis; "} {
+	for _, wanted := range []string{`class="state good"`, "Redis decides", "1 pushed to Redis, 1 restored in Redis, in "} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("with Redis again: no %q", wanted)
 		}
