@@ -41,7 +41,10 @@ func decision(status atlock.Status, health atlock.Health) state {
 }
 
 func hybridDecision(status atlock.Status, health atlock.Health) state {
-	now := state{Since: status.Since.Time()}
+	var now state
+	if status.Since != 0 {
+		now.Since = status.Since.Time()
+	}
 	if status.FallbackActive {
 		now.Because = append(now.Because, "Because: "+status.Cause)
 		if status.Armed {

@@ -9,7 +9,7 @@ import (
 // insertionPoint is in the head of Atlantis's own page; the link stands behind it. A release whose page lacks it has no link.
 const insertionPoint = `<p class="title-heading">atlantis</p>`
 
-// searched is how many bytes of Atlantis's page are held back at most until the insertion point is found: it comes after 1.6 KB.
+// searched is about how many bytes of Atlantis's page are held back until the insertion point is found: it comes after 1.6 KB.
 const searched = 16 << 10
 
 var linkTemplate = template.Must(template.New("link").Parse(
