@@ -27,6 +27,7 @@ func TestScenarios(t *testing.T) {
 		{"close", closeWithoutMergeKeepsTheLocks},
 		{"race", oneOfManyGetsTheLock},
 		{"discard", discardOnThePage},
+		{"endpoints", endpointsTellTheMode},
 	}
 	alone := []struct {
 		name string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -15,12 +16,14 @@ type linked struct {
 	server   *server.Server
 	database *atlock.Database
 	logger   logging.SimpleLogging
+	stop     context.CancelFunc // ends what the routes began
 }
 
 // Start serves until the process is told to stop, and then closes the database.
 func (l *linked) Start() error {
 	trim()
 	err := l.server.Start()
+	l.stop()
 	closeErr := l.database.Close()
 	if closeErr != nil {
 		closeErr = fmt.Errorf("closing the locking database: %w", closeErr)
