@@ -41,10 +41,10 @@ func TestLockingPage(t *testing.T) {
 	w.redis.Kill()
 	_, comment = platform.open(t, "network")
 	wantText(t, comment, planned)
-	w.look(t, tab, "fallback", "The local store decides", "Because: Redis at", "acme/platform")
+	w.look(t, tab, "fallback", "The local store decides", "Because: Redis at", "Redis does not answer", "acme/platform")
 
 	w.redis.Restart(t)
-	w.look(t, tab, "recovered", "Redis decides", "Before, the local store decided for", "Recovery:")
+	w.look(t, tab, "recovered", "Redis decides", "Redis answers in", "Before, the local store decided for", "Recovery:")
 	wantRedisToKnow(t, w)
 
 	// A lock's row leads to where it is discarded.
