@@ -34,8 +34,6 @@ use crate::store::shared::Shared;
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// How long another instance counts as there after it was noticed by its locks.
-const OTHERS_STAY: Duration = Duration::from_secs(600);
 /// Most lists of changes on their way to the local store's disk for which nobody waits.
 const MOST_UNAPPLIED: usize = 256;
 
@@ -355,8 +353,8 @@ impl Core {
     }
 
     /// Somebody else changes locks in this Redis.
-    pub(super) fn seen_other(&self, who: String, stays: Option<Duration>) {
-        let until = self.clock.now() + stays.unwrap_or(OTHERS_STAY);
+    pub(super) fn seen_other(&self, who: String) {
+        let until = self.clock.now() + super::watch::LEASE;
         self.condition.lock().others = Some((who, until));
         self.remember();
     }
@@ -364,16 +362,11 @@ impl Core {
     /// Writes down whether the local store is armed, if that has changed.
     pub(super) fn remember(&self) {
         let reason = self.not_alone_or_incomplete();
-        let mut condition = self.condition.lock();
         let (armed, because) = (reason.is_none(), reason.unwrap_or_default());
-        if (condition.link.armed, &condition.link.unarmed_because) != (armed, &because) {
-            condition.link.armed = armed;
-            condition.link.unarmed_because = because;
-            let link = condition.link.clone();
-            drop(condition);
-            let deadline = self.clock.now() + self.patience;
+        let link = self.condition.lock().link.clone();
+        if (link.armed, &link.unarmed_because) != (armed, &because) {
             // On disk before anything rests on it; a disk that does not take this takes no lock either.
-            let _ = self.submit(vec![Change::Link(link)], deadline).and_then(|ticket| ticket.wait(deadline));
+            let _ = self.write_link(|link| link.arm(because), self.clock.now() + self.patience);
         }
     }
 
@@ -413,6 +406,21 @@ impl Core {
     /// Tells the local store something, in order, after all that was to be told later.
     pub(super) fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
         self.submit_with(&mut self.told.lock(), changes, deadline)
+    }
+
+    /// Tells the local store something and waits until it is on disk.
+    pub(super) fn write(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
+        self.submit(changes, deadline)?.wait(deadline)
+    }
+
+    /// Changes what is remembered of Redis, on disk.
+    pub(super) fn write_link(&self, change: impl FnOnce(&mut Link), deadline: Instant) -> Result<()> {
+        let link = {
+            let mut condition = self.condition.lock();
+            change(&mut condition.link);
+            condition.link.clone()
+        };
+        self.write(vec![Change::Link(link)], deadline)
     }
 
     fn submit_with(&self, told: &mut Told, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
@@ -477,12 +485,7 @@ impl Core {
     pub(super) fn all_told(&self) -> Result<()> {
         let deadline = self.clock.now() + self.patience;
         self.settle(deadline)?;
-        let link = {
-            let mut condition = self.condition.lock();
-            condition.link.trailing = false;
-            condition.link.clone()
-        };
-        self.submit(vec![Change::Link(link)], deadline)?.wait(deadline)
+        self.write_link(|link| link.trailing = false, deadline)
     }
 
     /// The local store lacks something that it was told.
@@ -498,7 +501,7 @@ impl Core {
 
     /// What was intended did not happen. It is forgotten on disk before the caller is told so: a crash must not carry it on.
     pub(super) fn undo(&self, key: &EntryKey, before: Option<Held>, deadline: Instant) -> Result<()> {
-        self.submit(vec![Change::Set(key.clone(), before)], deadline)?.wait(deadline)
+        self.write(vec![Change::Set(key.clone(), before)], deadline)
     }
 
     /// Redis made what was intended.

@@ -17,7 +17,7 @@ use crate::clock::Call;
 use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Held, Local, State};
+use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, State};
 use crate::store::shared::{Announced, Put, Remote, Shared};
 
 /// Most looks at all keys.
@@ -38,7 +38,7 @@ impl Core {
         }
         // At the start they may be from before.
         if done.taken > 0 && self.in_fallback() {
-            self.seen_other("it took locks in Redis meanwhile".to_owned(), None);
+            self.seen_other("it took locks in Redis meanwhile".to_owned());
         }
         self.release_pulls(&**redis)?;
         // From here on nobody has decided who waits for the gate, and what was sent to Redis before is over: no turns are needed,
@@ -63,10 +63,17 @@ impl Core {
     }
 
     /// The start: what was asked for before a crash cannot be executed any more once `patience` has passed since.
-    pub(super) fn begin(&self) -> Result<()> {
+    pub(super) fn begin(&self, everything: Vec<(EntryKey, Local)>) -> Result<()> {
+        let mut last = 0;
+        for (key, known) in everything {
+            if known.state == State::Pending {
+                last = last.max(known.at);
+            }
+            if known.state == State::Decided || (known.state == State::Pending && known.value.is_some()) {
+                self.journal.lock().insert(key);
+            }
+        }
         let redis = self.connect()?;
-        let asked: Vec<_> = self.local.everything()?.into_iter().filter(|(_, local)| local.state == State::Pending).collect();
-        let last = asked.iter().map(|(_, local)| local.at).max().unwrap_or(0);
         let patience = u64::try_from(self.patience.as_micros()).unwrap_or(u64::MAX);
         let wait = last.saturating_add(patience).saturating_sub(self.clock.unix_micros()).min(patience);
         self.clock.sleep(std::time::Duration::from_micros(wait));
@@ -79,7 +86,7 @@ impl Core {
         let mut done = Recovery::default();
         self.pass(&*redis, &mut done)?;
         if done.taken > 0 {
-            self.seen_other("it took locks in Redis".to_owned(), None);
+            self.seen_other("it took locks in Redis".to_owned());
         }
         if done.restored > 0 || done.conflicts > 0 {
             self.condition.lock().last_recovery = Some(Recovery { at: self.clock.unix_micros(), ..done });
@@ -108,6 +115,8 @@ impl Core {
 
     /// Releases by pull that were made while Redis was away, of locks that the local store did not know.
     fn release_pulls(&self, redis: &dyn Shared) -> Result<()> {
+        // Those that are done are not to be looked for once more.
+        self.settle(self.clock.now() + self.patience)?;
         let releases = self.local.pull_releases()?;
         if releases.is_empty() {
             return Ok(());
@@ -211,18 +220,14 @@ impl Core {
             let mut condition = self.condition.lock();
             condition.lost = false;
             condition.incomplete = None;
-            condition.link.handed_over = false;
-            condition.link.agreed_at = self.clock.unix_micros();
         }
-        let (reason, link) = (self.not_alone_or_incomplete(), {
-            let mut condition = self.condition.lock();
-            condition.link.unarmed_because = String::new();
-            condition.link.clone()
-        });
-        let link = crate::store::mirror::Link { armed: reason.is_none(), unarmed_because: reason.unwrap_or_default(), ..link };
-        self.condition.lock().link = link.clone();
-        let deadline = self.clock.now() + self.patience;
-        self.submit(vec![Change::Link(link)], deadline)?.wait(deadline)
+        let (reason, now) = (self.not_alone_or_incomplete(), self.clock.unix_micros());
+        let agreed = |link: &mut Link| {
+            link.handed_over = false;
+            link.agreed_at = now;
+            link.arm(reason.unwrap_or_default());
+        };
+        self.write_link(agreed, self.clock.now() + self.patience)
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
@@ -230,7 +235,7 @@ impl Core {
         let instance = self.condition.lock().link.instance.clone();
         let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, call)?;
         if let Some(other) = others.first() {
-            self.seen_other(format!("instance {other} announced itself"), Some(super::watch::LEASE));
+            self.seen_other(format!("instance {other} announced itself"));
         }
         {
             let mut condition = self.condition.lock();

@@ -155,6 +155,14 @@ pub struct Link {
     pub agreed_at: u64,
 }
 
+impl Link {
+    /// The local store may grant, unless there is a reason why not.
+    pub fn arm(&mut self, unarmed_because: String) {
+        self.armed = unarmed_because.is_empty();
+        self.unarmed_because = unarmed_because;
+    }
+}
+
 /// Two locks of one key: Redis's, which holds, and one that was granted here while Redis was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
