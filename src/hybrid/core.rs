@@ -29,7 +29,7 @@ use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::{Code, Error, Result};
 use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket};
-use crate::store::shared::Shared;
+use crate::store::shared::{Remote, Shared};
 
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -127,7 +127,9 @@ impl Told {
 /// What a change makes the value of a key.
 fn value_of(change: &Change) -> Option<(&EntryKey, Option<&Held>)> {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) | Change::Import(key, held) => Some((key, held.as_ref())),
+        Change::Intend(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) | Change::Import(key, held) => {
+            Some((key, held.as_ref()))
+        }
         Change::Conflict(key, held) => Some((key, Some(held))),
         _ => None,
     }
@@ -494,9 +496,9 @@ impl Core {
     }
 
     /// The local store takes what Redis has at a key.
-    pub(super) fn adopt(&self, key: &EntryKey, held: Option<Held>) {
+    pub(super) fn adopt(&self, key: &EntryKey, remote: &Remote) {
         self.unsure.lock().remove(key);
-        self.later(Change::Set(key.clone(), held));
+        self.later(Change::Adopt(key.clone(), remote.held(), remote.token));
     }
 
     /// What was intended did not happen. It is forgotten on disk before the caller is told so: a crash must not carry it on.

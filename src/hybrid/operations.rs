@@ -159,7 +159,7 @@ impl HybridStore {
                 self.core.went_back("a lock that it had confirmed is gone");
             }
             // Somebody else released it.
-            None => self.core.adopt(key, None),
+            None => self.core.adopt(key, &remote),
             Some(value) if *value == held.value => return Ok(remote.value),
             Some(value) if self.is_old(local, value, remote.token) => {}
             Some(_) => {
@@ -184,8 +184,7 @@ impl HybridStore {
 
     /// Redis holds a lock that nobody here took.
     fn took_other(&self, key: &EntryKey, remote: &Remote) {
-        let held = remote.value.clone().map(|value| Held { value, token: remote.token });
-        self.core.adopt(key, held);
+        self.core.adopt(key, remote);
         self.core.seen_other(format!("it took the {key}"));
     }
 
@@ -213,13 +212,13 @@ impl HybridStore {
                     Some(theirs) if self.is_old(&asking.local, theirs, remote.token) => return Asked::Away,
                     Some(_) => self.took_other(asking.key, &remote),
                     // Released in between.
-                    None => self.core.adopt(asking.key, None),
+                    None => self.core.adopt(asking.key, &remote),
                 }
             }
             // That somebody holds it was said all the same, and the local store must not decide otherwise.
             Asked::Failed(_) | Asked::Away => {
                 // Without its token it cannot be written down.
-                self.core.adopt(asking.key, None);
+                self.core.adopt(asking.key, &Remote::default());
                 if !asking.local.superseded.iter().any(|old| old.is(&value, old.token)) {
                     self.core.seen_other(format!("it took the {}", asking.key));
                 }
@@ -291,10 +290,9 @@ impl HybridStore {
             if !self.core.in_fallback() && intended.is_none() {
                 self.make_sure(key, call)?;
                 let local = self.core.known(key)?;
-                // What cannot be read is not released; Redis will say so.
-                if let Some(held) = &local.value
-                    && admits(&held.value).unwrap_or(false)
-                {
+                // What cannot be read is not released; Redis will say so. If nothing is known, that is intended all the same: after
+                // a crash, the start waits until the release cannot meet a later holder any more.
+                if local.value.as_ref().is_none_or(|held| admits(&held.value).unwrap_or(false)) {
                     telling = Some(self.core.tell(vec![Change::Intend(key.clone(), None)], call.deadline)?);
                     intended = Some(local);
                 }
@@ -328,7 +326,9 @@ impl HybridStore {
             let gate = gate.map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
             let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
-            if let Some(before) = intended {
+            if let Some(before) = intended
+                && before.value.is_some()
+            {
                 if let (Some(_), Some(why)) = (lost, self.core.unarmed()) {
                     // Whose lock it was, if it was released, Redis alone knows.
                     return Err(self.give_up(key, Some(&before), true, self.core.degraded(&why), call));
@@ -363,20 +363,17 @@ impl HybridStore {
         call: &Call,
     ) -> Result<Option<Vec<u8>>> {
         let held = intended.as_ref().and_then(|local| local.value.as_ref());
-        let (mut token, mut is_old) = (0, false);
+        let mut is_old = false;
+        let mut written = telling.map_or(Ok(()), |telling| telling.wait(call.deadline));
         if held.is_none_or(|held| held.value != value) {
             let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
-            token = self.last_token(key, &value, &before, call);
+            let token = self.last_token(key, &value, &before, call);
             is_old = self.is_old(&before, &value, token);
-        }
-        let written = match telling {
-            Some(telling) => telling.wait(call.deadline),
-            None if is_old => Ok(()),
-            None => {
+            if !is_old {
                 let changes = learn_release(key, &value, token).into();
-                self.core.tell(changes, call.deadline).and_then(|telling| telling.wait(call.deadline))
+                written = written.and_then(|()| self.core.tell(changes, call.deadline)?.wait(call.deadline));
             }
-        };
+        }
         written.map_err(|e| {
             let text = format!("Redis released the {key}, but the local store could not write that down: {e}");
             Error::new(Code::OutcomeUnknown, text)
@@ -424,7 +421,7 @@ impl HybridStore {
             self.core.went_back("a lock that it had confirmed is gone");
             Gone::Lost
         } else {
-            self.core.adopt(key, None);
+            self.core.adopt(key, &remote);
             Gone::Released
         })
     }
@@ -705,7 +702,7 @@ impl Store for HybridStore {
                             self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline)?.wait(call.deadline)?;
                         }
                         (Swap::Conflict(current), telling) => {
-                            self.core.adopt(&name, current.as_deref().map(held));
+                            self.core.adopt(&name, &Remote { value: current.clone(), ..Remote::default() });
                             if telling.is_some() {
                                 // The intent is on disk: a crash must not carry it on once the caller was told.
                                 self.core.settle(call.deadline)?;

@@ -17,7 +17,7 @@ use crate::clock::Call;
 use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, State};
+use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, State};
 use crate::store::shared::{Announced, Put, Remote, Shared};
 
 /// Most looks at all keys.
@@ -131,9 +131,14 @@ impl Core {
                 }
                 let remote = redis.remote(key, &self.step())?;
                 if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
-                    // If it has changed, it is another lock.
-                    redis.put(key, Some(value), None, &self.step())?;
-                    self.adopt(key, None);
+                    if redis.put(key, Some(value), None, &self.step())? == Put::Changed {
+                        // It is another lock.
+                        self.touched.lock().insert(key.clone());
+                        continue;
+                    }
+                    // The local store may not have known it: it must not come back either.
+                    self.adopt(key, &remote);
+                    self.adopt(key, &Remote { value: None, ..remote });
                 }
             }
             self.later(Change::ReleasedPull(release));
@@ -177,7 +182,6 @@ impl Core {
         action: Action,
         done: &mut Recovery,
     ) -> Result<bool> {
-        let theirs = || remote.value.clone().map(|value| Held { value, token: remote.token });
         match action {
             Action::Nothing => {
                 let token = if local.value.is_some() { remote.token } else { 0 };
@@ -189,7 +193,7 @@ impl Core {
                 done.adopted += 1;
                 let mine = self.condition.lock().link.instance == remote.holder;
                 done.taken += u64::from(remote.value.is_some() && key.lock().is_some() && !mine);
-                self.adopt(key, theirs());
+                self.adopt(key, remote);
             }
             Action::Push | Action::Restore => {
                 let Put::Done { token } = redis.put(key, remote.value.as_deref(), local.value.as_ref(), &self.step())? else {
@@ -203,7 +207,7 @@ impl Core {
                 self.confirm(key, token);
             }
             Action::Conflict => {
-                let (Some(local), Some(remote)) = (local.value.clone(), theirs()) else { return Ok(false) };
+                let (Some(local), Some(remote)) = (local.value.clone(), remote.held()) else { return Ok(false) };
                 done.conflicts += 1;
                 done.taken += 1;
                 self.events.conflict(key, &local, &remote);

@@ -209,8 +209,11 @@ pub enum Change {
     Decide(EntryKey),
     /// What was intended is so, by Redis; it gave this token.
     Confirm(EntryKey, u64),
-    /// This is the value, by Redis.
+    /// This is the value.
     Set(EntryKey, Option<Held>),
+    /// This is the value, by Redis, where the last fencing token given for the key is this. What was here with a token up to
+    /// that was released: it is superseded. Of anything else it is not known: Redis may have lost it.
+    Adopt(EntryKey, Option<Held>, u64),
     /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
     Conflict(EntryKey, Held),
     /// A conflict is over.
