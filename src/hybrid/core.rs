@@ -63,8 +63,8 @@ pub(super) struct Core {
     /// Keys that were decided here since both stores last agreed.
     pub journal: Mutex<HashSet<EntryKey>>,
     pub conflicts: Mutex<Vec<Conflict>>,
-    /// Keys of which nobody knows what Redis made of the last change: the local store calls others pending only until it has
-    /// been told.
+    /// Keys of which nobody knows what Redis made of the last change, of this process or, at the start, of the one before: the
+    /// local store calls others pending only until it has been told.
     pub unsure: Mutex<HashSet<EntryKey>>,
     told: Mutex<Told>,
     last_token: AtomicU64,
@@ -115,6 +115,11 @@ impl Told {
         if let Some((key, held)) = value_of(change) {
             self.values.insert(key.clone(), (self.number + u64::from(!self.later.is_empty()), held.cloned()));
         }
+    }
+
+    /// The local store has made this list, and all before it.
+    fn made(&mut self, list: u64) {
+        self.values.retain(|_, (number, _)| *number > list);
     }
 
     fn strike(&mut self, keys: &[EntryKey]) {
@@ -405,14 +410,15 @@ impl Core {
         told.overlay(&change);
     }
 
-    /// Tells the local store something, in order, after all that was to be told later.
-    pub(super) fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
-        self.submit_with(&mut self.told.lock(), changes, deadline)
-    }
-
-    /// Tells the local store something and waits until it is on disk.
+    /// Tells the local store something, after all that was to be told later, and waits until it is on disk.
     pub(super) fn write(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
-        self.submit(changes, deadline)?.wait(deadline)
+        let (ticket, number) = {
+            let mut told = self.told.lock();
+            (self.submit_with(&mut told, changes, deadline)?, told.number)
+        };
+        ticket.wait(deadline)?;
+        self.told.lock().made(number);
+        Ok(())
     }
 
     /// Changes what is remembered of Redis, on disk.
@@ -479,7 +485,7 @@ impl Core {
         for ticket in waiting {
             ticket.wait(deadline).inspect_err(|error| self.fell_behind(error))?;
         }
-        self.told.lock().values.retain(|_, (number, _)| *number > last);
+        self.told.lock().made(last);
         Ok(())
     }
 
@@ -514,6 +520,9 @@ impl Core {
 
     /// Whether a lock was asked for and it is not known what became of that.
     pub(super) fn in_doubt(&self, key: &EntryKey) -> Result<bool> {
+        if !self.unsure.lock().contains(key) {
+            return Ok(false);
+        }
         let known = self.known(key)?;
         Ok(known.state == Known::Pending && known.value.is_some())
     }

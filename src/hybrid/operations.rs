@@ -109,7 +109,7 @@ impl HybridStore {
 
     /// Makes what was intended the local store's decision.
     fn decide(&self, key: &EntryKey, call: &Call) -> Result<()> {
-        self.core.write(vec![Change::Decide(key.clone())], call.deadline)?;
+        self.core.write(vec![Change::Decide(key.clone())], call.deadline).inspect_err(|_| self.unsure(key))?;
         self.core.unsure.lock().remove(key);
         self.touched(key);
         Ok(())

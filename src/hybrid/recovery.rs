@@ -22,6 +22,9 @@ use crate::store::shared::{Announced, Put, Remote, Shared};
 
 /// Most looks at all keys.
 const MOST_PASSES: u32 = 5;
+/// How many keys are settled together: the local store's disk is waited for once for all of them, and callers of any of them
+/// wait for the last.
+const BATCH: usize = 64;
 /// How often a key may change in Redis while it is being settled.
 const MOST_TRIES: u32 = 5;
 
@@ -47,9 +50,11 @@ impl Core {
         self.release_pulls(&**redis)?;
         // What was decided since the last look.
         let touched: BTreeSet<EntryKey> = self.touched.lock().drain().collect();
-        for key in &touched {
-            self.settle_held(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
-        }
+        let mut settle_touched = || -> Result<()> {
+            self.settle(self.clock.now() + self.patience)?;
+            touched.iter().try_for_each(|key| self.settle_told(&**redis, key, &mut done).map(drop))
+        };
+        settle_touched().inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
         self.agree()?;
         self.journal.lock().clear();
         *self.shared.write() = Some(Arc::clone(redis));
@@ -68,6 +73,9 @@ impl Core {
         for (key, known) in everything {
             if known.state == State::Pending {
                 last = last.max(known.at);
+                if known.value.is_some() {
+                    self.unsure.lock().insert(key.clone());
+                }
             }
             if known.state == State::Decided || (known.state == State::Pending && known.value.is_some()) {
                 self.journal.lock().insert(key);
@@ -101,14 +109,24 @@ impl Core {
         let remote: BTreeMap<EntryKey, Vec<u8>> = redis.snapshot(&self.long_step())?.into_iter().collect();
         let local: BTreeMap<EntryKey, Local> = self.local.everything()?.into_iter().collect();
         let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
-        let mut settled = 0;
-        for key in keys {
-            let (ours, theirs) = (local.get(key), remote.get(key));
+        let differ = |key: &&EntryKey| {
+            let (ours, theirs) = (local.get(*key), remote.get(*key));
             let agreed = ours.and_then(|local| local.value.as_ref()).map(|held| &held.value) == theirs;
-            if agreed && ours.is_none_or(is_done) {
-                continue;
+            !agreed || !ours.is_none_or(is_done)
+        };
+        let keys: Vec<EntryKey> = keys.into_iter().filter(differ).cloned().collect();
+        drop((remote, local));
+        let mut settled = 0;
+        for batch in keys.chunks(BATCH) {
+            // One after the other: with many callers there may be no moment in which all are free. Nobody else waits for a turn
+            // while having one.
+            let deadline = self.clock.now() + self.patience;
+            let turn = |key| self.turns.take(std::slice::from_ref(key), deadline);
+            let _turns = batch.iter().map(turn).collect::<Result<Vec<_>>>()?;
+            self.settle(self.clock.now() + self.patience)?;
+            for key in batch {
+                settled += u32::from(self.settle_told(redis, key, done)?);
             }
-            settled += u32::from(self.settle_key(redis, key, done)?);
         }
         Ok(settled)
     }
@@ -146,16 +164,14 @@ impl Core {
         Ok(())
     }
 
-    /// Settles one key; tells whether there was anything to do.
-    fn settle_key(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
-        let deadline = self.clock.now() + self.patience;
-        let _turn = self.turns.take(std::slice::from_ref(key), deadline)?;
-        self.settle_held(redis, key, done)
-    }
-
-    /// The same, by whoever has the key's turn.
+    /// Settles one key, by whoever has its turn; tells whether there was anything to do.
     pub(super) fn settle_held(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         self.settle(self.clock.now() + self.patience)?;
+        self.settle_told(redis, key, done)
+    }
+
+    /// The same, where the local store has made all that it was told of the key.
+    fn settle_told(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
             let remote = redis.remote(key, &self.step())?.seen_by(&local);
