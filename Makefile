@@ -9,6 +9,8 @@ CARGO   ?= cargo
 GO      ?= go
 CC      ?= cc
 PREFIX  ?= /usr/local
+# The release that `make atlantis` links with; another one goes to build/atlantis-VERSION/atlantis.
+ATLANTIS_VERSION ?= v0.47.1
 DESTDIR ?=
 
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
@@ -25,6 +27,10 @@ help: ## show this list
 lib: ## build the release: libatlock.so, libatlock.a and the command line, and tell Go which archive it links
 	$(CARGO) build --release --locked
 	@scripts/go-archive $(RELEASE)/libatlock.a
+
+.PHONY: atlantis
+atlantis: lib ## build the real Atlantis with atlock linked in: build/atlantis (ATLANTIS_VERSION=v0.47.1)
+	@cd go && $(GO) run ./cmd/link -version $(ATLANTIS_VERSION)
 
 .PHONY: run
 run: lib ## a demonstration: C takes a lock, then Atlantis's own Go code meets it (folder: build/demo)

@@ -495,6 +495,21 @@ int32_t atlock_load_config(const uint8_t *path,
                            struct atlock_buffer *error);
 
 /*
+ `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
+ where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or
+ cluster_mode takes the place of all of these and of db; a password or password_file takes the place of either.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_load_config_over(const uint8_t *defaults,
+                                size_t defaults_len,
+                                const uint8_t *path,
+                                size_t path_len,
+                                struct atlock_buffer *out,
+                                struct atlock_buffer *error);
+
+/*
  Opens the stores that a configuration names and writes the handle to `out`.
 
  `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the legacy store for

@@ -11,6 +11,19 @@ import (
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
+// Values of `locking.enhanced.compatibility_mode`.
+const (
+	ModeStrict = "strict"
+	ModeHybrid = "hybrid"
+	ModeNative = "native"
+)
+
+// Values of `locking.backend`.
+const (
+	BackendBoltDB = "boltdb"
+	BackendSled   = "sled"
+)
+
 // Config is the settings file's content. Fields left at zero get their defaults in [Open].
 type Config struct {
 	Locking Locking `json:"locking"`
@@ -101,7 +114,21 @@ type RedisTimeouts struct {
 //
 // Errors are [ErrInvalidConfig], with the file, line and key, or the variable, in their text.
 func LoadConfig(path string) (Config, error) {
-	settings, err := capi.LoadConfig(path)
+	return decodeConfig(capi.LoadConfig(path))
+}
+
+// LoadConfigOver is [LoadConfig] for a program that has settings of its own: what is set in defaults holds where neither the
+// file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or cluster_mode takes the
+// place of all of these and of db; a password or password_file takes the place of either.
+func LoadConfigOver(defaults Config, path string) (Config, error) {
+	text, err := json.Marshal(defaults)
+	if err != nil {
+		return Config{}, err
+	}
+	return decodeConfig(capi.LoadConfigOver(text, path))
+}
+
+func decodeConfig(settings capi.Buffer, err error) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
@@ -115,18 +142,18 @@ func LoadConfig(path string) (Config, error) {
 
 // strictOnBoltDB tells whether Atlantis's own store answers alone.
 func (c Config) strictOnBoltDB() bool {
-	return c.mode() == "strict" && c.legacyIsBoltDB()
+	return c.Mode() == ModeStrict && c.legacyIsBoltDB()
 }
 
 // onBoltDB tells whether the library itself reads and writes Atlantis's BoltDB file: beside Redis in hybrid mode; before Redis
 // takes its locks over, in native mode with a folder for what has to be remembered.
 func (c Config) onBoltDB() bool {
-	beside := c.mode() == "hybrid" || (c.mode() == "native" && c.Locking.DataDir != "")
+	beside := c.Mode() == ModeHybrid || (c.Mode() == ModeNative && c.Locking.DataDir != "")
 	return beside && c.legacyIsBoltDB()
 }
 
-// hasLocalStore tells whether hybrid or native mode left a store in the folder.
-func (c Config) hasLocalStore() bool {
+// HasLocalStore tells whether there is a store in `data_dir`: of the sled backend, or left by hybrid or native mode.
+func (c Config) HasLocalStore() bool {
 	if c.Locking.DataDir == "" {
 		return false
 	}
@@ -134,16 +161,17 @@ func (c Config) hasLocalStore() bool {
 	return err == nil
 }
 
-func (c Config) mode() string {
+// Mode tells which store answers: the mode that is asked for, or strict while `enhanced` is not enabled.
+func (c Config) Mode() string {
 	enhanced := c.Locking.Enhanced
 	if !enhanced.Enabled || enhanced.CompatibilityMode == "" {
-		return "strict"
+		return ModeStrict
 	}
 	return enhanced.CompatibilityMode
 }
 
 func (c Config) legacyIsBoltDB() bool {
-	return c.Locking.Backend == "" || c.Locking.Backend == "boltdb"
+	return c.Locking.Backend == "" || c.Locking.Backend == BackendBoltDB
 }
 
 // Duration is a time.Duration that reads and writes texts such as "500ms" or "1s 500ms".

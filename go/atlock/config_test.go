@@ -69,6 +69,27 @@ func TestLoadConfigWithoutFile(t *testing.T) {
 	}
 }
 
+func TestLoadConfigOver(t *testing.T) {
+	path := writeConfig(t, "locking: {enhanced: {enabled: true, compatibility_mode: hybrid, redis: {password_file: secret}}}")
+	defaults := atlock.Config{Locking: atlock.Locking{DataDir: "/data/atlock", Enhanced: atlock.Enhanced{
+		Redis: atlock.Redis{Address: "flag:1", Password: "hunter2", DB: 3}}}}
+	config, err := atlock.LoadConfigOver(defaults, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := config.Locking.Enhanced.Redis
+	if config.Locking.DataDir != "/data/atlock" || redis.Address != "flag:1" || redis.DB != 3 || redis.PasswordFile != "secret" || redis.Password != "" {
+		t.Errorf("got %+v", config)
+	}
+	t.Setenv("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESS", "variable:1")
+	if config, err = atlock.LoadConfigOver(defaults, path); err != nil {
+		t.Fatal(err)
+	}
+	if redis = config.Locking.Enhanced.Redis; redis.Address != "variable:1" || redis.DB != 0 {
+		t.Errorf("a server in the environment: got %+v", redis)
+	}
+}
+
 func TestLoadConfigNamesTheMistake(t *testing.T) {
 	path := writeConfig(t, "locking:\n  enhanced:\n    enabeld: true\n")
 	_, err := atlock.LoadConfig(path)

@@ -82,7 +82,7 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	}
 	switch {
 	case config.strictOnBoltDB() && o.legacy != nil:
-		if config.hasLocalStore() {
+		if config.HasLocalStore() {
 			return nil, &Error{Code: capi.InvalidConfig, Message: "hybrid or native mode was in use with locking.data_dir " + config.Locking.DataDir +
 				", and what it holds must go into the BoltDB file first: pass WithBoltDB with the file's folder instead of WithLegacy"}
 		}
@@ -124,7 +124,7 @@ func openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database
 
 // bringBack gives the BoltDB file what hybrid or native mode had not yet written there, before Atlantis's own code opens it.
 func (c Config) bringBack(settings []byte, dir string, logger *slog.Logger) error {
-	if !c.hasLocalStore() {
+	if !c.HasLocalStore() {
 		return nil
 	}
 	// Opening it is all that is needed.

@@ -31,6 +31,32 @@ pub unsafe extern "C" fn atlock_load_config(path: *const u8, path_len: usize, ou
     unsafe { guard(error, body) }
 }
 
+/// `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
+/// where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or
+/// cluster_mode takes the place of all of these and of db; a password or password_file takes the place of either.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_load_config_over(
+    defaults: *const u8,
+    defaults_len: usize,
+    path: *const u8,
+    path_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let out = unsafe { Out::new("out", out)? };
+        // SAFETY: as required of the caller.
+        let (defaults, path) = unsafe { (text("defaults", defaults, defaults_len)?, text("path", path, path_len)?) };
+        out.write_json(&Config::load_over(defaults, (!path.is_empty()).then(|| Path::new(path)))?)
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
 /// Opens the stores that a configuration names and writes the handle to `out`.
 ///
 /// `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the legacy store for

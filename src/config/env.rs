@@ -89,6 +89,14 @@ pub(super) fn apply(config: &mut Config, variables: impl Iterator<Item = (OsStri
     Ok(())
 }
 
+/// The variable of a setting, given the keys that lead to it.
+pub(super) fn variable(keys: &[&str]) -> String {
+    match keys {
+        ["locking", "enhanced", rest @ ..] => format!("{GUARDED_PREFIX}{}", rest.join("_").to_uppercase()),
+        keys => format!("ATLANTIS_{}", keys.join("_").to_uppercase()),
+    }
+}
+
 fn breaker(config: &mut Config) -> &mut Breaker {
     &mut config.locking.enhanced.breaker
 }
@@ -169,17 +177,9 @@ mod tests {
     #[test]
     fn every_setting_has_its_variable() {
         let mut leaves = Vec::new();
-        collect("", &serde_json::to_value(Config::default()).expect("serialises"), &mut leaves);
-        let known: Vec<String> = leaves
-            .iter()
-            .map(|path| {
-                let path = path.trim_start_matches("locking_");
-                match path.strip_prefix("enhanced_") {
-                    Some(rest) => format!("ATLANTIS_ENHANCED_LOCKING_{}", rest.to_uppercase()),
-                    None => format!("ATLANTIS_LOCKING_{}", path.to_uppercase()),
-                }
-            })
-            .collect();
+        collect(&[], &serde_json::to_value(Config::default()).expect("serialises"), &mut leaves);
+        let known: Vec<String> =
+            leaves.iter().map(|keys| variable(&keys.iter().map(String::as_str).collect::<Vec<_>>())).collect();
         let mut listed: Vec<&str> = VARIABLES.iter().map(|(name, _)| *name).collect();
         let mut wanted: Vec<&str> = known.iter().map(String::as_str).collect();
         listed.sort_unstable();
@@ -187,15 +187,14 @@ mod tests {
         assert_eq!(listed, wanted);
     }
 
-    fn collect(prefix: &str, value: &serde_json::Value, leaves: &mut Vec<String>) {
+    fn collect(keys: &[String], value: &serde_json::Value, leaves: &mut Vec<Vec<String>>) {
         match value {
             serde_json::Value::Object(fields) => {
                 for (name, field) in fields {
-                    let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}_{name}") };
-                    collect(&path, field, leaves);
+                    collect(&[keys, std::slice::from_ref(name)].concat(), field, leaves);
                 }
             }
-            _ => leaves.push(prefix.to_owned()),
+            _ => leaves.push(keys.to_vec()),
         }
     }
 }

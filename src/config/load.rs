@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_saphyr::Error as YamlError;
 
 use super::{Config, env};
@@ -19,14 +20,14 @@ impl Config {
     /// Errors: `InvalidConfig`, naming the file and line, or the environment variable.
     pub fn load(path: &Path) -> Result<Config> {
         let name = path.display().to_string();
-        let wrong =
-            |e: std::io::Error| Error::new(Code::InvalidConfig, format!("cannot read the locking configuration {name}: {e}"));
-        let size = std::fs::metadata(path).map_err(wrong)?.len();
-        if size > MAX_FILE_BYTES {
-            return Err(Error::new(Code::InvalidConfig, format!("{name} has {size} bytes; at most {MAX_FILE_BYTES} are read")));
-        }
-        let text = std::fs::read_to_string(path).map_err(wrong)?;
-        Config::parse(&text, &name)?.with_environment()
+        Config::parse(&text_of(path, &name)?, &name)?.with_environment()
+    }
+
+    /// The settings of a file and which keys it has, neither checked nor overridden.
+    pub(super) fn read(path: &Path) -> Result<(Config, serde_json::Value)> {
+        let name = path.display().to_string();
+        let text = text_of(path, &name)?;
+        Ok((parsed(&text, &name)?, parsed(&text, &name)?))
     }
 
     /// The settings when there is no file: strict on Atlantis's own store, unless the environment says otherwise.
@@ -36,20 +37,32 @@ impl Config {
 
     /// The settings of a text, YAML or JSON, checked; `name` stands for it in errors. The environment is not read.
     pub fn parse(text: &str, name: &str) -> Result<Config> {
-        let config = if text.trim().is_empty() {
-            Config::default()
-        } else {
-            serde_saphyr::from_str(text).map_err(|e| Error::new(Code::InvalidConfig, describe(&e, name)))?
-        };
+        let config: Config = parsed(text, name)?;
         config.check().map_err(|e| e.context(name))?;
         Ok(config)
     }
 
-    fn with_environment(mut self) -> Result<Config> {
+    pub(super) fn with_environment(mut self) -> Result<Config> {
         env::apply(&mut self, std::env::vars_os())?;
         self.check()?;
         Ok(self)
     }
+}
+
+fn text_of(path: &Path, name: &str) -> Result<String> {
+    let wrong = |e: std::io::Error| Error::new(Code::InvalidConfig, format!("cannot read the locking configuration {name}: {e}"));
+    let size = std::fs::metadata(path).map_err(wrong)?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(Error::new(Code::InvalidConfig, format!("{name} has {size} bytes; at most {MAX_FILE_BYTES} are read")));
+    }
+    std::fs::read_to_string(path).map_err(wrong)
+}
+
+fn parsed<T: Default + DeserializeOwned>(text: &str, name: &str) -> Result<T> {
+    if text.trim().is_empty() {
+        return Ok(T::default());
+    }
+    serde_saphyr::from_str(text).map_err(|e| Error::new(Code::InvalidConfig, describe(&e, name)))
 }
 
 /// The error in one line, without the piece of the file that the parser would show: it may hold a password.

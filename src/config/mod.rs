@@ -1,7 +1,8 @@
-//! The settings: what may be set, and what it means when it is not. `load` reads them, `env` overrides them, `check`
-//! refuses what cannot work.
+//! The settings: what may be set, and what it means when it is not. `load` reads them, `defaults` puts the program's own
+//! under them, `env` overrides them, `check` refuses what cannot work.
 
 mod check;
+mod defaults;
 mod env;
 mod load;
 

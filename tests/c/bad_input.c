@@ -52,6 +52,7 @@ static void null_handle(void) {
 
 static void null_output(void) {
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_load_config(NOTHING, NULL, error));
+    REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_load_config_over(TEXT("{}"), NOTHING, NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_open(TEXT("{}"), NULL, NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_status(handle, NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_health(handle, NULL, error));
@@ -75,6 +76,8 @@ static void null_output(void) {
 /* Each input of each function, with a pointer and length that cannot be. */
 #define EACH_INPUT(status, part, INPUT)                                                                                   \
     REFUSED(status, part, atlock_load_config(INPUT, OUT, error));                                                         \
+    REFUSED(status, part, atlock_load_config_over(INPUT, NOTHING, OUT, error));                                           \
+    REFUSED(status, part, atlock_load_config_over(TEXT("{}"), INPUT, OUT, error));                                        \
     REFUSED(status, part, atlock_open(INPUT, NULL, &outputs.handle, error));                                              \
     REFUSED(status, part, atlock_unlock_by_pull(handle, INPUT, 1, OUT, SPANS, error));                                    \
     REFUSED(status, part, atlock_lock_command(handle, INPUT, TEXT("{}"), OUT, error));                                    \

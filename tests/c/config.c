@@ -29,6 +29,27 @@ static void file_then_environment(void) {
     CHECK(unsetenv("ATLANTIS_LOCKING_DATA_DIR") == 0);
 }
 
+static void file_over_the_programs_defaults(void) {
+    static const char defaults[] = "{\"locking\":{\"data_dir\":\"default\",\"timeout\":\"7s\"}}";
+    write_file("over.yaml", "locking:\n  timeout: 3s\n");
+    atlock_buffer config;
+    SUCCEEDS(atlock_load_config_over(TEXT(defaults), TEXT("over.yaml"), &config, error));
+    CHECK(contains(&config, "\"data_dir\":\"default\""));
+    CHECK(contains(&config, "\"timeout\":\"3s\""));
+    atlock_buffer_free(&config);
+
+    CHECK(setenv("ATLANTIS_LOCKING_DATA_DIR", "from-environment", 1) == 0);
+    SUCCEEDS(atlock_load_config_over(TEXT(defaults), NULL, 0, &config, error));
+    CHECK(contains(&config, "\"data_dir\":\"from-environment\""));
+    CHECK(contains(&config, "\"timeout\":\"7s\""));
+    atlock_buffer_free(&config);
+    CHECK(unsetenv("ATLANTIS_LOCKING_DATA_DIR") == 0);
+
+    atlock_buffer out = poisoned_buffer();
+    FAILS(ATLOCK_INVALID_CONFIG, "the program's default settings", atlock_load_config_over(TEXT("{\"x\":1}"), NULL, 0, &out, error));
+    CHECK(is_poisoned(&out, sizeof out));
+}
+
 static void no_file_is_strict_on_the_host_store(void) {
     atlock_buffer config;
     SUCCEEDS(atlock_load_config(NULL, 0, &config, error));
@@ -56,6 +77,7 @@ static void mistakes_name_their_place(void) {
 
 int main(void) {
     file_then_environment();
+    file_over_the_programs_defaults();
     no_file_is_strict_on_the_host_store();
     mistakes_name_their_place();
     return finish("config");

@@ -33,6 +33,15 @@ func LoadConfig(path string) (Buffer, error) {
 	return out, check(status)
 }
 
+// LoadConfigOver is LoadConfig over a program's own settings, as JSON.
+func LoadConfigOver(defaults []byte, path string) (Buffer, error) {
+	var out Buffer
+	status := func(failure *C.atlock_buffer) C.int32_t {
+		return C.atlock_load_config_over(data(defaults), C.size_t(len(defaults)), text(path), C.size_t(len(path)), &out.buffer, failure)
+	}
+	return out, check(status)
+}
+
 // Open opens the stores that the settings, as JSON, name.
 func Open(config []byte) (*Handle, error) {
 	return open(nil, func(h *Handle, failure *C.atlock_buffer) C.int32_t {

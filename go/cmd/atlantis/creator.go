@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/runatlantis/atlantis/cmd"
+	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/runatlantis/atlantis/server/logging"
+	"github.com/spf13/viper"
+
+	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/hook"
+)
+
+// creator makes stock Atlantis's server, or one with atlock's database.
+type creator struct {
+	viper  *viper.Viper
+	logger logging.SimpleLogging
+}
+
+func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.ServerStarter, error) {
+	settings, err := loadSettings(c.viper.GetString(configFlag), user, os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	if settings == nil {
+		if left := defaults(user); left.HasLocalStore() {
+			c.logger.Warn("%s was left by atlock, and there are no locking settings: stock Atlantis begins with %s alone. If that "+
+				"may lack locks, stop, and start once with the settings and ATLANTIS_ENHANCED_LOCKING_ENABLED=false",
+				left.Locking.DataDir, storeName(user))
+		}
+		stock, err := server.NewServer(user, config)
+		if err != nil {
+			return nil, err
+		}
+		return trimmed{stock}, nil
+	}
+	if !hook.Linked() {
+		return nil, errors.New("there are locking settings, but this program was built with an Atlantis that does not know " +
+			"atlock: build it with make atlantis")
+	}
+	return newLinked(*settings, user, config, c.logger)
+}
+
+// storeName is where stock Atlantis keeps its locks.
+func storeName(user server.UserConfig) string {
+	if user.LockingDBType == dbTypeRedis {
+		return "Redis"
+	}
+	return filepath.Join(user.DataDir, "atlantis.db")
+}
+
+// newLinked makes a server over atlock's database, which Atlantis opens through package hook.
+func newLinked(settings atlock.Config, user server.UserConfig, config server.Config, logger logging.SimpleLogging) (*linked, error) {
+	var database *atlock.Database
+	hook.OpenWith(func() (db.Database, error) {
+		opened, err := openDatabase(settings, user, slog.New(newLogHandler(logger)))
+		if err != nil {
+			return nil, err
+		}
+		database = opened
+		return closedLater{opened}, nil
+	})
+	asked := user
+	asked.LockingDBType = hook.DBType
+	atlantis, err := server.NewServer(asked, config)
+	switch {
+	case err != nil && database != nil:
+		return nil, errors.Join(err, database.Close())
+	case err != nil:
+		return nil, err
+	}
+	status, err := database.Status()
+	if err != nil {
+		return nil, errors.Join(err, database.Close())
+	}
+	logger.Info("Utilizing atlock %s, mode %s", status.Version, status.Mode)
+	for _, warning := range status.Warnings {
+		logger.Warn("locking: %s", warning)
+	}
+	routes(atlantis, database, user)
+	return &linked{server: atlantis, database: database, logger: logger}, nil
+}

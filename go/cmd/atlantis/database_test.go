@@ -1,0 +1,272 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/core/boltdb"
+	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/runatlantis/atlantis/server/core/redis"
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/redistest"
+)
+
+const sledFile = "locking: {backend: sled}\n"
+
+func lock(name string) models.ProjectLock {
+	return models.ProjectLock{Project: models.NewProject("acme/infra", name, ""), Workspace: "default", Pull: models.PullRequest{Num: 1}}
+}
+
+func take(t *testing.T, database db.Database, name string) {
+	t.Helper()
+	if acquired, _, err := database.TryLock(lock(name)); err != nil || !acquired {
+		t.Fatalf("taking %s: %t, %v", name, acquired, err)
+	}
+}
+
+func held(t *testing.T, database db.Database) []string {
+	t.Helper()
+	locks, err := database.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, held := range locks {
+		names = append(names, held.Project.Path)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func wantHeld(t *testing.T, database db.Database, want ...string) {
+	t.Helper()
+	if got := held(t, database); !slices.Equal(got, want) {
+		t.Fatalf("held are %v, want %v", got, want)
+	}
+}
+
+func closed(t *testing.T, database db.Database) {
+	t.Helper()
+	if err := database.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open does what a start does: settings from a text, or none but the rollback, and the database that they ask for.
+func open(t *testing.T, user server.UserConfig, text string, environment ...string) (*atlock.Database, error) {
+	t.Helper()
+	file := ""
+	if text != "" {
+		file = writeFile(t, filepath.Join(t.TempDir(), "x.yaml"), text)
+	}
+	for _, variable := range environment {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+		defer os.Unsetenv(name)
+	}
+	settings, err := loadSettings(file, user, environment)
+	if err != nil || settings == nil {
+		t.Fatalf("settings %+v, %v", settings, err)
+	}
+	return openDatabase(*settings, user, slog.New(slog.DiscardHandler))
+}
+
+func mustOpen(t *testing.T, user server.UserConfig, mode, text string, environment ...string) *atlock.Database {
+	t.Helper()
+	database, err := open(t, user, text, environment...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := database.Status()
+	if err != nil || status.Mode != mode {
+		t.Fatalf("mode %s, %v; want %s", status.Mode, err, mode)
+	}
+	return database
+}
+
+func withRedis(t *testing.T, dbType string) (server.UserConfig, *redistest.Server) {
+	t.Helper()
+	running := redistest.Start(t, redistest.Options{})
+	host, port, err := net.SplitHostPort(running.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	configured := user(t)
+	configured.LockingDBType, configured.RedisHost = dbType, host
+	configured.RedisPort, err = strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return configured, running
+}
+
+const rollback = "ATLANTIS_ENHANCED_LOCKING_ENABLED=false"
+
+func inMode(mode string) string {
+	return "locking: {enhanced: {enabled: true, compatibility_mode: " + mode + "}}\n"
+}
+
+// Stock, every mode, and stock again, on the same BoltDB file and Redis, with locks open all the way.
+func TestTheWayThroughTheModes(t *testing.T) {
+	user, _ := withRedis(t, "boltdb")
+	stock := func() db.Database {
+		t.Helper()
+		opened, err := boltdb.New(user.DataDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened
+	}
+	database := stock()
+	take(t, database, "a")
+	closed(t, database)
+	var want = []string{"a"}
+	for _, step := range []struct{ mode, file, variable string }{
+		{"strict", "locking: {}\n", ""}, {"hybrid", inMode("hybrid"), ""}, {"native", inMode("native"), ""},
+		{"strict", inMode("native"), rollback}, {"hybrid", inMode("hybrid"), ""}, {"strict", inMode("hybrid"), rollback},
+	} {
+		var environment []string
+		if step.variable != "" {
+			environment = []string{step.variable}
+		}
+		database := mustOpen(t, user, step.mode, step.file, environment...)
+		wantHeld(t, database, want...)
+		name := string(rune('a' + len(want)))
+		take(t, database, name)
+		want = append(want, name)
+		closed(t, database)
+	}
+	database = stock()
+	wantHeld(t, database, want...)
+	closed(t, database)
+}
+
+// The same for a server whose own store is Redis.
+func TestTheWayThroughTheModesOnRedis(t *testing.T) {
+	user, _ := withRedis(t, "redis")
+	// From before Redis; nobody reads it, and nobody gets its lock.
+	old, err := boltdb.New(user.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, old, "old")
+	closed(t, old)
+	stock := func() db.Database {
+		t.Helper()
+		opened, err := redis.NewWithConfig(redis.Config{Hostname: user.RedisHost, Port: user.RedisPort})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened
+	}
+	database := stock()
+	take(t, database, "a")
+	closed(t, database)
+	var want = []string{"a"}
+	for _, step := range []struct{ mode, file, variable string }{
+		{"strict", "locking: {}\n", ""}, {"hybrid", inMode("hybrid"), ""}, {"native", inMode("native"), ""},
+		{"strict", inMode("native"), rollback}, {"hybrid", inMode("hybrid"), ""}, {"strict", inMode("hybrid"), rollback},
+	} {
+		var environment []string
+		if step.variable != "" {
+			environment = []string{step.variable}
+		}
+		database := mustOpen(t, user, step.mode, step.file, environment...)
+		wantHeld(t, database, want...)
+		name := string(rune('a' + len(want)))
+		take(t, database, name)
+		want = append(want, name)
+		closed(t, database)
+	}
+	database = stock()
+	wantHeld(t, database, want...)
+	// What stock releases stays released, though hybrid mode left a copy of it.
+	if _, err := database.Unlock(lock("b").Project, "default"); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, database)
+	want = slices.DeleteFunc(want, func(name string) bool { return name == "b" })
+	rolledBack := mustOpen(t, user, "strict", inMode("hybrid"), rollback)
+	wantHeld(t, rolledBack, want...)
+	closed(t, rolledBack)
+}
+
+// What hybrid mode decided without Redis is in Redis before stock's Redis code answers.
+func TestRollbackToRedisTakesTheJournalAlong(t *testing.T) {
+	user, running := withRedis(t, "redis")
+	closed(t, mustOpen(t, user, "hybrid", inMode("hybrid")))
+	running.Kill()
+	database := mustOpen(t, user, "hybrid", inMode("hybrid"))
+	take(t, database, "without-redis")
+	closed(t, database)
+
+	if _, err := open(t, user, inMode("hybrid"), rollback); err == nil || !strings.Contains(err.Error(), "failed to connect to redis") {
+		t.Errorf("without Redis: got %v", err)
+	}
+	running.Restart(t)
+	rolledBack := mustOpen(t, user, "strict", inMode("hybrid"), rollback)
+	wantHeld(t, rolledBack, "without-redis")
+	closed(t, rolledBack)
+}
+
+func TestRollbackToAnotherRedisIsRefused(t *testing.T) {
+	user, _ := withRedis(t, "redis")
+	elsewhere := strings.Replace(inMode("hybrid"), "hybrid", "hybrid, redis: {db: 1}", 1)
+	closed(t, mustOpen(t, user, "hybrid", elsewhere))
+	if _, err := open(t, user, elsewhere, rollback); err == nil || !strings.Contains(err.Error(), "is not the Redis of --redis-host") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheEmbeddedStoreDoesNotForgetStocksLocks(t *testing.T) {
+	user := user(t)
+	stock, err := boltdb.New(user.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, stock, "a")
+	closed(t, stock)
+	if _, err := open(t, user, sledFile); err == nil || !strings.Contains(err.Error(), "has locks (1), which locking.backend: sled would not know") {
+		t.Fatalf("got %v", err)
+	}
+	if stock, err = boltdb.New(user.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stock.Unlock(lock("a").Project, "default"); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, stock)
+	database := mustOpen(t, user, "strict", sledFile)
+	take(t, database, "b")
+	closed(t, database)
+
+	// The embedded store has begun: stock's file is no concern of it any more.
+	if stock, err = boltdb.New(user.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	take(t, stock, "c")
+	closed(t, stock)
+	database = mustOpen(t, user, "strict", sledFile)
+	wantHeld(t, database, "b")
+	closed(t, database)
+}
+
+func TestClosedLater(t *testing.T) {
+	database := mustOpen(t, user(t), "strict", sledFile)
+	inAtlantis := closedLater{database}
+	closed(t, inAtlantis)
+	take(t, inAtlantis, "late")
+	closed(t, database)
+	if _, err := inAtlantis.List(); err == nil {
+		t.Error("it is still open")
+	}
+}

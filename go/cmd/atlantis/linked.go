@@ -1,0 +1,37 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/logging"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// linked is Atlantis's server with atlock's database.
+type linked struct {
+	server   *server.Server
+	database *atlock.Database
+	logger   logging.SimpleLogging
+}
+
+// Start serves until the process is told to stop, and then closes the database.
+func (l *linked) Start() error {
+	trim()
+	err := l.server.Start()
+	closeErr := l.database.Close()
+	if closeErr != nil {
+		closeErr = fmt.Errorf("closing the locking database: %w", closeErr)
+		l.logger.Err("%s", closeErr)
+	}
+	return errors.Join(err, closeErr)
+}
+
+// closedLater is the database in Atlantis's hands. Atlantis closes its database before it stops to serve, so that late requests
+// would reach a closed one, and waits one second for that; linked closes it once nobody is served any more.
+type closedLater struct{ *atlock.Database }
+
+// Close does nothing.
+func (closedLater) Close() error { return nil }

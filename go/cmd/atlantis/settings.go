@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/runatlantis/atlantis/server"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+const (
+	configFile = "locking.yaml" // in Atlantis's data folder
+	dataFolder = "atlock"       // there, too: the default of locking.data_dir
+
+	dbTypeBoltDB = "boltdb"
+	dbTypeRedis  = "redis"
+
+	enhancedPrefix = "ATLANTIS_ENHANCED_LOCKING_"
+)
+
+// variables override settings outside of the block `enhanced`. Atlantis has variables of its own with the same prefix.
+var variables = []string{
+	"ATLANTIS_LOCKING_BACKEND", "ATLANTIS_LOCKING_DATA_DIR", "ATLANTIS_LOCKING_TIMEOUT",
+	"ATLANTIS_LOCKING_AUDIT_FILE", "ATLANTIS_LOCKING_AUDIT_MAX_BYTES", "ATLANTIS_LOCKING_AUDIT_KEEP",
+}
+
+// loadSettings reads atlock's settings: from a file, if one is named or is in the data folder, and from the environment. Nil
+// without an error means that there are none, and that locking is stock Atlantis's.
+func loadSettings(file string, user server.UserConfig, environment []string) (*atlock.Config, error) {
+	if file == "" {
+		inDataDir := filepath.Join(user.DataDir, configFile)
+		switch _, err := os.Stat(inDataDir); {
+		case !errors.Is(err, fs.ErrNotExist):
+			file = inDataDir // if it cannot be read, reading it says so
+		case !slices.ContainsFunc(environment, isSetting):
+			return nil, nil
+		}
+	}
+	config, err := atlock.LoadConfigOver(defaults(user), file)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(config, user); err != nil {
+		return nil, err
+	}
+	if user.LockingDBType == dbTypeRedis && config.Mode() != atlock.ModeStrict {
+		// The local store beside Redis is the embedded one: a BoltDB file that lies there is from before Redis, and its
+		// locks are old.
+		config.Locking.Backend = atlock.BackendSled
+	}
+	return &config, nil
+}
+
+func isSetting(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return strings.HasPrefix(name, enhancedPrefix) || slices.Contains(variables, name)
+}
+
+// defaults are what Atlantis's own flags say.
+func defaults(user server.UserConfig) atlock.Config {
+	redis := atlock.Redis{
+		Username: user.RedisUsername,
+		Password: atlock.Secret(user.RedisPassword),
+		DB:       user.RedisDB,
+		TLS:      atlock.TLS{Enabled: user.RedisTLSEnabled},
+	}
+	if nodes := clusterAddresses(user); len(nodes) > 0 {
+		redis.ClusterMode, redis.Addresses = true, nodes
+	} else {
+		host := user.RedisHost
+		if host == "" {
+			host = "127.0.0.1"
+		}
+		redis.Address = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(user.RedisPort))
+	}
+	return atlock.Config{Locking: atlock.Locking{
+		DataDir:  filepath.Join(user.DataDir, dataFolder),
+		Enhanced: atlock.Enhanced{Redis: redis},
+	}}
+}
+
+func clusterAddresses(user server.UserConfig) []string {
+	var nodes []string
+	for node := range strings.SplitSeq(user.RedisClusterAddresses, ",") {
+		if node = strings.TrimSpace(node); node != "" {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// check refuses flags of Atlantis that atlock would have to ignore.
+func check(config atlock.Config, user server.UserConfig) error {
+	if user.LockingDBType != dbTypeBoltDB && user.LockingDBType != dbTypeRedis {
+		return fmt.Errorf("--locking-db-type is %q: with locking settings it must be %s or %s, the store of stock Atlantis",
+			user.LockingDBType, dbTypeBoltDB, dbTypeRedis)
+	}
+	tls := config.Locking.Enhanced.Redis.TLS
+	if config.Mode() != atlock.ModeStrict && user.RedisInsecureSkipVerify && tls.Enabled && tls.CAFile == "" {
+		return errors.New("--redis-insecure-skip-verify is set, but atlock always checks the certificate of Redis: name the " +
+			"certificate authority to trust in locking.enhanced.redis.tls.ca_file, or remove the flag if the system trusts it")
+	}
+	return nil
+}
