@@ -688,6 +688,21 @@ int32_t atlock_list(const struct atlock *handle,
                     struct atlock_buffer *error);
 
 /*
+ Tells how locks stand, for operators: `keys` is a JSON array of lock keys (`"repo/path/workspace/project"`), and `out` receives
+ an array with `{"token":…,"store":…}` for each: the holder's fencing token, absent for a lock that a stock server took, and which
+ store has the lock: `legacy`, `enhanced` (Redis), `both`, or `pending` (asked of Redis, whose answer is not known yet). `null`
+ where it is not known: there is no such lock, or its store keeps nothing beside values.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_standings(const struct atlock *handle,
+                         const uint8_t *keys,
+                         size_t keys_len,
+                         struct atlock_buffer *out,
+                         struct atlock_buffer *error);
+
+/*
  Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
  released locks, and `spans` their places, as in `atlock_list`.
 

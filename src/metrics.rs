@@ -52,9 +52,11 @@ pub enum Operation {
     Discard,
     /// `ping`
     Ping,
+    /// `standings`
+    Standings,
 }
 
-const OPERATIONS: [(Operation, &str); 12] = [
+const OPERATIONS: [(Operation, &str); 13] = [
     (Operation::TryLock, "try_lock"),
     (Operation::Unlock, "unlock"),
     (Operation::List, "list"),
@@ -67,6 +69,7 @@ const OPERATIONS: [(Operation, &str); 12] = [
     (Operation::SwapPullStatus, "swap_pull_status"),
     (Operation::Discard, "discard"),
     (Operation::Ping, "ping"),
+    (Operation::Standings, "standings"),
 ];
 
 impl Operation {
@@ -217,6 +220,14 @@ impl StoreMetrics {
         let others: u64 = self.0.iter().map(|metrics| metrics.ok.get() + metrics.refused.as_ref().map_or(0, Counter::get)).sum();
         (errors + others, errors)
     }
+}
+
+/// A family of its own, as OpenMetrics text: how many warnings the status has now.
+pub fn warnings(count: usize) -> String {
+    format!(
+        "# HELP atlock_warnings Conditions that endanger a promise; the status tells them.\n\
+         # TYPE atlock_warnings gauge\natlock_warnings {count}\n"
+    )
 }
 
 /// The stores that may answer in this mode.

@@ -3,6 +3,7 @@
 //!
 //! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::model`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -17,10 +18,10 @@ use crate::error::{Code, Error, Result};
 use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
 use crate::key::{Fields, Target};
-use crate::metrics::{Ending, Metrics, Operation, Snapshot};
+use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
 use crate::model::{ProjectLock, PullRef, parse_json};
 use crate::store::host::HostStore;
-use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Standing, Store, Swap};
 
 /// The largest lock, in bytes of JSON.
 pub const MAX_LOCK_BYTES: usize = 1 << 20;
@@ -201,6 +202,16 @@ impl Service {
         self.run(Operation::List, |store, call| store.list(call))
     }
 
+    /// How the locks at these keys stand, for an operator; `keys` is a JSON array of texts. `None` where it is not known: there is
+    /// no such lock, or its store keeps nothing beside values. Hybrid mode tells what the local store knows.
+    pub fn standings(&self, keys: &[u8]) -> Result<Vec<Option<Standing>>> {
+        self.run(Operation::Standings, |store, call| {
+            limit("a list of keys", keys.len(), MAX_LOCK_BYTES)?;
+            let keys: Vec<Cow<'_, str>> = parse_json(keys)?;
+            keys.iter().map(|key| store.standing(LockKey::Project(key), call)).collect()
+        })
+    }
+
     /// Releases every lock that pull `num` of exactly this repository holds, and returns them.
     pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
         self.run(Operation::UnlockByPull, |store, call| {
@@ -275,8 +286,7 @@ impl Service {
 
     /// Mode, counters, warnings. Asks no store.
     pub fn status(&self) -> Status {
-        let mut warnings = self.router.store().warnings();
-        warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
+        let warnings = self.warnings();
         let hybrid = self.router.report();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -297,7 +307,14 @@ impl Service {
     ///
     /// [`metrics::CONTENT_TYPE`]: crate::metrics::CONTENT_TYPE
     pub fn metrics(&self) -> String {
-        self.metrics.text() + &self.router.metrics() + "# EOF\n"
+        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + "# EOF\n"
+    }
+
+    /// Conditions that endanger a promise.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.router.store().warnings();
+        warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
+        warnings
     }
 
     /// Whether the stores answer. In hybrid mode it is what the last probe of each saw; in the others it asks the store.

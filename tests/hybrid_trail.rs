@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
+use atlock::hybrid::report::Fallbacks;
 use atlock::service::Service;
 use redis_support::Server;
 use serde_json::Value;
@@ -46,6 +47,11 @@ fn wait_for_fallback(service: &Service, active: bool) {
     }
 }
 
+/// What the status tells of the times in which the local store decided.
+fn fallbacks(service: &Service) -> Value {
+    serde_json::to_value(service.status()).unwrap()["fallbacks"].clone()
+}
+
 fn trail(folder: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("audit")).unwrap();
     assert!(!text.contains(TOKEN) && !text.contains(PASSWORD), "{text}");
@@ -80,11 +86,16 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
     assert_eq!(metric(&service, r#"atlock_store_healthy{store="enhanced"}"#), 1.0);
     assert_eq!(service.health().overall, "healthy");
 
+    assert_eq!(service.status().hybrid.unwrap().fallbacks, Fallbacks::default());
+
     server.kill();
     wait_for_fallback(&service, true);
     service.try_lock(&lock("b", 2, "bob")).unwrap();
     let told = trail(folder.path());
     assert_eq!(kinds(&told)[3..], ["fallback", "grant"]);
+    let begun = fallbacks(&service);
+    assert_eq!(begun.as_array().unwrap().len(), 1);
+    assert!(begun[0]["until"].is_null() && begun[0]["cause"].as_str().unwrap().contains(&server.address()), "{begun}");
     let fallback = last(&told, "fallback");
     assert_eq!((&fallback["code"], &fallback["instance"]), (&"unreachable".into(), &service.status().instance.into()));
     assert!(fallback["detail"].as_str().unwrap().contains(&server.address()), "{fallback}");
@@ -112,6 +123,10 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
     assert_eq!(kinds(&told)[5..], ["recovery"]);
     let did = last(&told, "recovery")["detail"].as_str().unwrap().to_owned();
     assert!(did.starts_with("1 pushed to Redis, 1 restored there, 0 adopted from it, 0 in conflict; "), "{did}");
+    let ended = fallbacks(&service);
+    assert_eq!((&ended[0]["since"], &ended[0]["cause"]), (&begun[0]["since"], &begun[0]["cause"]));
+    assert!(ended[0]["until"].as_u64() > ended[0]["since"].as_u64(), "{ended}");
+    assert_eq!((&ended[0]["recovery"]["pushed"], &ended[0]["recovery"]["restored"]), (&1.into(), &1.into()));
     for (series, value) in [
         (r#"atlock_circuit_state{state="closed"}"#, 1.0),
         (r#"atlock_circuit_transitions_total{to="closed"}"#, 1.0),

@@ -148,6 +148,18 @@ func (c *core) Health() (Health, error) {
 	return health, err
 }
 
+// Standings tells how the locks at these keys stand, one for each, for a person who looks at them. It is cheap, and in native mode
+// a question to Redis for each: ask for those that are shown.
+func (c *core) Standings(keys []string) ([]Standing, error) {
+	named, err := json.Marshal(keys)
+	if err != nil {
+		return nil, fmt.Errorf("serializing the keys: %w", err)
+	}
+	standings := make([]Standing, 0, len(keys))
+	err = c.call(func() (capi.Buffer, error) { return c.handle.Standings(named) }, &standings)
+	return standings, err
+}
+
 // Metrics reads counters and latencies as a text for Prometheus. It waits for no call under way.
 func (c *core) Metrics() (string, error) {
 	buffer, err := c.handle.Metrics()

@@ -26,6 +26,7 @@ type database interface {
 	Status() (Status, error)
 	Health() (Health, error)
 	Metrics() (string, error)
+	Standings(keys []string) ([]Standing, error)
 }
 
 // Backend is the interface of Atlantis's locking package in v0.36 and older.

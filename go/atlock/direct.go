@@ -143,9 +143,18 @@ func (d *direct) Health() (Health, error) {
 	return health, nil
 }
 
+// Standings knows no tokens: stock has none.
+func (d *direct) Standings(keys []string) ([]Standing, error) {
+	standings := make([]Standing, len(keys))
+	for i := range standings {
+		standings[i].Store = "legacy"
+	}
+	return standings, nil
+}
+
 // Metrics has no latencies: stock's code is called at its own speed.
 func (d *direct) Metrics() (string, error) {
-	return d.counters.text(), nil
+	return d.counters.text(len(d.warnings)), nil
 }
 
 func counted[T any](d *direct, op operation, call func() (T, error)) (answer T, err error) {

@@ -64,7 +64,7 @@ func (c *counters) total(result result) (total uint64) {
 }
 
 // text is in the library's format. Errors have the code of a store that is not the library's own.
-func (c *counters) text() string {
+func (c *counters) text(warnings int) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# HELP atlock_info Always 1; the labels tell the library's version and mode.\n# TYPE atlock_info gauge\n"+
 		"atlock_info{version=%q,mode=\"strict\"} 1\n", capi.Version())
@@ -77,6 +77,8 @@ func (c *counters) text() string {
 		}
 	}
 	fmt.Fprintf(&text, "# HELP atlock_errors Operations that ended with an error, by its code.\n# TYPE atlock_errors counter\n"+
-		"atlock_errors_total{store=\"legacy\",code=\"host_store\"} %d\n# EOF\n", c.total(failed))
+		"atlock_errors_total{store=\"legacy\",code=\"host_store\"} %d\n", c.total(failed))
+	fmt.Fprintf(&text, "# HELP atlock_warnings Conditions that endanger a promise; the status tells them.\n# TYPE atlock_warnings gauge\n"+
+		"atlock_warnings %d\n# EOF\n", warnings)
 	return text.String()
 }

@@ -23,6 +23,7 @@ type Status struct {
 	JournalLength  int        `json:"journal_length,omitempty"`  // keys that Redis does not know of yet
 	Conflicts      []Conflict `json:"conflicts,omitempty"`       // locks that both stores granted
 	LastRecovery   *Recovery  `json:"last_recovery,omitempty"`   // the last time that both stores were brought together
+	Fallbacks      []Fallback `json:"fallbacks,omitempty"`       // the last times in which the local store decided, the newest last
 
 	Warnings []string `json:"warnings"` // conditions that endanger a promise
 }
@@ -43,6 +44,21 @@ type Recovery struct {
 	Restored   uint64    `json:"restored"` // lost by Redis, and now back there
 	Adopted    uint64    `json:"adopted"`  // taken from Redis
 	Conflicts  uint64    `json:"conflicts"`
+}
+
+// Fallback is a time, since the start, in which the local store decided.
+type Fallback struct {
+	Since    UnixMicro `json:"since"`
+	Until    UnixMicro `json:"until,omitempty"` // zero: it goes on
+	Cause    string    `json:"cause"`
+	Recovery *Recovery `json:"recovery,omitempty"` // what was done at its end
+}
+
+// Standing is what is known of a lock beside its value. It is zero where nothing is: there is no such lock, or the store keeps
+// nothing of this.
+type Standing struct {
+	Token uint64 `json:"token,omitempty"` // the holder's fencing token; 0 for a lock that a stock server took
+	Store string `json:"store,omitempty"` // legacy, enhanced (Redis), both, or pending: asked of Redis, and its answer is not known
 }
 
 // UnixMicro is a time as the library writes it: microseconds since 1970.

@@ -122,6 +122,30 @@ pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, s
     unsafe { guard(error, body) }
 }
 
+/// Tells how locks stand, for operators: `keys` is a JSON array of lock keys (`"repo/path/workspace/project"`), and `out` receives
+/// an array with `{"token":…,"store":…}` for each: the holder's fencing token, absent for a lock that a stock server took, and which
+/// store has the lock: `legacy`, `enhanced` (Redis), `both`, or `pending` (asked of Redis, whose answer is not known yet). `null`
+/// where it is not known: there is no such lock, or its store keeps nothing beside values.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_standings(
+    handle: *const Service,
+    keys: *const u8,
+    keys_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    let body = || {
+        // SAFETY: as required of the caller.
+        let (service, out, keys) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("keys", keys, keys_len)?) };
+        out.write_json(&service.standings(keys)?)
+    };
+    // SAFETY: as required of the caller.
+    unsafe { guard(error, body) }
+}
+
 /// Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
 /// released locks, and `spans` their places, as in `atlock_list`.
 ///

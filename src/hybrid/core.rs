@@ -23,7 +23,7 @@ use super::breaker::{Breaker, Outcome, State};
 use super::counters::Counters;
 use super::events::Events;
 use super::follow::Follower;
-use super::report::{Recovery, StoreHealth};
+use super::report::{Fallbacks, Recovery, StoreHealth};
 use super::turns::Turns;
 use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
@@ -93,6 +93,7 @@ pub(super) struct Condition {
     /// Whether Redis has lost data since the two last agreed.
     pub lost: bool,
     pub last_recovery: Option<Recovery>,
+    pub fallbacks: Fallbacks,
     pub remote_health: StoreHealth,
     pub local_health: StoreHealth,
 }
@@ -174,6 +175,7 @@ impl Core {
                 others: None,
                 lost: false,
                 last_recovery: None,
+                fallbacks: Fallbacks::default(),
                 remote_health: StoreHealth::default(),
                 local_health: StoreHealth::default(),
             }),
@@ -230,6 +232,8 @@ impl Core {
         if !self.fallback.swap(true, Ordering::SeqCst) {
             condition.since = self.clock.unix_micros();
             condition.opened_at = now;
+            let since = condition.since;
+            condition.fallbacks.begin(since, &cause);
             self.events.fallback(&cause);
         }
         condition.cause = Some(cause);

@@ -15,9 +15,9 @@ use super::resolve::{is_superseded, was_lost};
 use crate::clock::{AnsweredBy, Call};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, EntryKey, Held, Local, PullRelease};
+use crate::store::mirror::{Change, EntryKey, Held, Local, PullRelease, State};
 use crate::store::shared::{Put, Remote, Shared};
-use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::store::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 
 /// Both stores as one. Safe from any thread.
 pub struct HybridStore {
@@ -734,6 +734,17 @@ impl Store for HybridStore {
                 }
             };
         }
+    }
+
+    fn standing(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Standing>> {
+        call.answered(AnsweredBy::Legacy);
+        let known = self.core.known(&EntryKey::from(key))?;
+        let place = match known.state {
+            State::Settled => Place::Both,
+            State::Pending => Place::Pending,
+            State::Decided => Place::Legacy,
+        };
+        Ok(known.value.map(|held| Standing::new(held.token, place)))
     }
 
     fn ping(&self, call: &Call) -> Result<()> {

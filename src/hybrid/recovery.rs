@@ -62,7 +62,12 @@ impl Core {
         self.closed();
         drop(gate);
         done.duration_ms = u64::try_from(self.clock.now().saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX);
-        self.condition.lock().last_recovery = Some(done.clone());
+        {
+            let mut condition = self.condition.lock();
+            condition.last_recovery = Some(done.clone());
+            let until = condition.since;
+            condition.fallbacks.end(until, &done);
+        }
         self.recovered(&done);
         Ok(done)
     }

@@ -1,11 +1,12 @@
 //! What an operator sees of hybrid mode.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ProjectLock;
 
 /// How a store answered last.
@@ -50,6 +51,46 @@ impl std::fmt::Display for Recovery {
     }
 }
 
+/// A time in which the local store decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fallback {
+    /// When it began, microseconds since 1970.
+    pub since: u64,
+    /// When it ended; absent if it has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Why it began.
+    pub cause: String,
+    /// What bringing the stores together did at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+}
+
+/// How many of them are remembered: the newest.
+const MOST_FALLBACKS: usize = 50;
+
+/// The times in which the local store decided since the start, the newest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Fallbacks(VecDeque<Fallback>);
+
+impl Fallbacks {
+    /// One begins.
+    pub(super) fn begin(&mut self, since: u64, cause: &Error) {
+        if self.0.len() == MOST_FALLBACKS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Fallback { since, until: None, cause: cause.message().to_owned(), recovery: None });
+    }
+
+    /// It ended.
+    pub(super) fn end(&mut self, until: u64, recovery: &Recovery) {
+        if let Some(last) = self.0.back_mut().filter(|last| last.until.is_none()) {
+            last.until = Some(until);
+            last.recovery = Some(recovery.clone());
+        }
+    }
+}
+
 /// A conflict, without the values: they hold clone URLs with tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConflictReport {
@@ -90,6 +131,8 @@ pub struct Report {
     /// The last time that both stores were brought together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<Recovery>,
+    /// When the local store decided, and why.
+    pub fallbacks: Fallbacks,
     /// Redis.
     #[serde(skip)]
     pub enhanced: StoreHealth,
@@ -123,6 +166,7 @@ pub(super) fn report(core: &Core) -> Report {
         journal_length: core.journal.lock().len(),
         conflicts,
         last_recovery: condition.last_recovery.clone(),
+        fallbacks: condition.fallbacks.clone(),
         enhanced: condition.remote_health.clone(),
         legacy: condition.local_health.clone(),
     }

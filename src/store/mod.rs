@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::clock::Call;
 use crate::error::{Code, Error, Result};
 use crate::key::{Fields, Target};
@@ -140,6 +142,37 @@ pub enum Swap {
     Conflict(Option<Vec<u8>>),
 }
 
+/// What an operator sees of a lock beside its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// The holder's fencing token; `None` for a lock that a stock server took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<u64>,
+    /// Which store has the lock.
+    pub store: Place,
+}
+
+/// Which store has a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The local store alone; in hybrid mode, Redis does not know of it yet.
+    Legacy,
+    /// Redis alone.
+    Enhanced,
+    /// Redis, and the local store follows.
+    Both,
+    /// The local store knows that it was asked of Redis, and waits to hear what became of that.
+    Pending,
+}
+
+impl Standing {
+    /// Of this token; 0 is none.
+    pub fn new(token: u64, store: Place) -> Standing {
+        Standing { token: (token != 0).then_some(token), store }
+    }
+}
+
 /// A store of locks, command locks and pull statuses. Safe from any thread.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Takes a lock if it is free. Never waits for the holder.
@@ -165,6 +198,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// All project locks, in the order of their keys where the store knows it.
     fn list(&self, call: &Call) -> Result<Listing>;
+
+    /// How a lock stands; `None` if it is not known here: there is no such lock, or the store keeps none of this.
+    fn standing(&self, _key: LockKey<'_>, _call: &Call) -> Result<Option<Standing>> {
+        Ok(None)
+    }
 
     /// Releases every project lock of exactly this pull and returns them.
     ///

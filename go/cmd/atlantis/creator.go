@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -82,6 +83,7 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 	for _, warning := range status.Warnings {
 		logger.Warn("locking: %s", warning)
 	}
-	routes(atlantis, database, user)
-	return &linked{server: atlantis, database: database, logger: logger}, nil
+	serving, stop := context.WithCancel(context.Background())
+	routes(serving, atlantis, database)
+	return &linked{server: atlantis, database: database, logger: logger, stop: stop}, nil
 }

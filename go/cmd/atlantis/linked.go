@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -15,12 +16,15 @@ type linked struct {
 	server   *server.Server
 	database *atlock.Database
 	logger   logging.SimpleLogging
+	// stop ends what runs beside the server.
+	stop context.CancelFunc
 }
 
 // Start serves until the process is told to stop, and then closes the database.
 func (l *linked) Start() error {
 	trim()
 	err := l.server.Start()
+	l.stop()
 	closeErr := l.database.Close()
 	if closeErr != nil {
 		closeErr = fmt.Errorf("closing the locking database: %w", closeErr)

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
+
 	"github.com/runatlantis/atlantis/server"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/web"
 )
 
-// routes adds atlock's own pages and endpoints to those of Atlantis. It runs before Atlantis registers its own.
-//
-// SEAM: web.Register of package go/web is called here when that branch is merged.
-func routes(_ *server.Server, _ *atlock.Database, _ server.UserConfig) {}
+// routes adds atlock's page and endpoints to those of Atlantis. It runs before Atlantis registers its own.
+func routes(ctx context.Context, atlantis *server.Server, database *atlock.Database) {
+	web.Register(ctx, atlantis.Router, database, web.Options{
+		BasePath:        atlantis.AtlantisURL.Path,
+		AtlantisVersion: atlantis.AtlantisVersion,
+	})
+}

@@ -104,6 +104,13 @@ func (h *Handle) List() (Listing, error) {
 	})
 }
 
+// Standings tells how the locks at these keys, a JSON array, stand.
+func (h *Handle) Standings(keys []byte) (Buffer, error) {
+	return h.output(func(out, failure *C.atlock_buffer) C.int32_t {
+		return C.atlock_standings(h.handle, data(keys), C.size_t(len(keys)), out, failure)
+	})
+}
+
 // UnlockByPull releases all locks of a pull.
 func (h *Handle) UnlockByPull(repo string, pullNum int) (Listing, error) {
 	return h.listing(func(out *C.atlock_buffer, spans *C.atlock_spans, failure *C.atlock_buffer) C.int32_t {

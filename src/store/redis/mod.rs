@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use self::reply::Reply;
 use self::retry::Retrying;
-use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use super::mirror::EntryKey;
+use super::shared::Shared as _;
+use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 use crate::clock::Call;
 use crate::config;
 use crate::error::{Code, Error, Result};
@@ -188,6 +190,11 @@ impl RedisStore {
 const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
 
 impl Store for RedisStore {
+    fn standing(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Standing>> {
+        let remote = self.remote(&EntryKey::from(key), call)?;
+        Ok(remote.value.map(|_| Standing::new(remote.token, Place::Enhanced)))
+    }
+
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
         self.grant_proposed(grant, 0, call)
     }

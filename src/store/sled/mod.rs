@@ -34,7 +34,7 @@ use self::owned::{OwnedExpected, OwnedRelease};
 use self::record::{PROJECT_PREFIX, Stored};
 use self::tree::{Tree, failed, read_entry, read_value};
 use super::mirror::EntryKey;
-use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 use crate::clock::{Call, Clock};
 use crate::error::Result;
 use crate::model::{ProjectLock, PullRef};
@@ -146,6 +146,10 @@ impl Store for SledStore {
 
     fn has_checked_values(&self) -> bool {
         true
+    }
+
+    fn standing(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Standing>> {
+        Ok(self.token(key)?.map(|token| Standing::new(token, Place::Legacy)))
     }
 
     fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {

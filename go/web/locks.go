@@ -1,0 +1,167 @@
+package web
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// rowsPerPage bounds what is rendered, and in native mode what is asked of Redis.
+const rowsPerPage = 50
+
+// lockRow is a lock, as far as it is ever shown.
+type lockRow struct {
+	key       string
+	Repo      string
+	PullNum   int
+	PullURL   string
+	Path      string
+	Workspace string
+	Project   string
+	Holder    string
+	Taken     time.Time
+	Token     uint64
+	Store     string
+}
+
+// newRow takes from a lock what is shown; everything else, clone URLs above all, stays behind.
+func newRow(lock *models.ProjectLock) lockRow {
+	holder := lock.User.Username
+	if holder == "" {
+		holder = lock.Pull.Author
+	}
+	return lockRow{
+		key:       models.GenerateLockKey(lock.Project, lock.Workspace),
+		Repo:      lock.Project.RepoFullName,
+		PullNum:   lock.Pull.Num,
+		PullURL:   lock.Pull.URL,
+		Path:      lock.Project.Path,
+		Workspace: lock.Workspace,
+		Project:   lock.Project.ProjectName,
+		Holder:    holder,
+		Taken:     lock.Time,
+	}
+}
+
+// LockPath is Atlantis's own page of the lock, below the base path. It decodes the id twice.
+func (r lockRow) LockPath() string {
+	return "/lock?id=" + url.QueryEscape(url.QueryEscape(r.key))
+}
+
+// matches tells whether all words are in what is shown.
+func (r lockRow) matches(words []string) bool {
+	if len(words) == 0 {
+		return true
+	}
+	text := strings.ToLower(fmt.Sprintf("%s #%d %s %s %s %s", r.Repo, r.PullNum, r.Path, r.Workspace, r.Project, r.Holder))
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			return false
+		}
+	}
+	return true
+}
+
+// lockTable is one page of the locks that match a filter, the newest first.
+type lockTable struct {
+	Rows                []lockRow
+	Filter              string
+	All, Matching       int
+	First, Last         int    // of those matching, from 1
+	Previous, Following string // queries; empty at the ends
+	Error               string
+}
+
+// newLockTable reads the locks; filter and page come from the query.
+func newLockTable(database Database, mode string, query url.Values) lockTable {
+	table := lockTable{Filter: query.Get("filter")}
+	locks, err := database.List()
+	if err != nil {
+		table.Error = withoutCredentials(err.Error())
+		return table
+	}
+	table.All = len(locks)
+	words := strings.Fields(strings.ToLower(table.Filter))
+	rows := make([]lockRow, 0, len(locks))
+	for i := range locks {
+		if row := newRow(&locks[i]); row.matches(words) {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortFunc(rows, func(a, b lockRow) int {
+		if order := b.Taken.Compare(a.Taken); order != 0 {
+			return order
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	table.cut(rows, query.Get("page"))
+	table.stand(database, mode)
+	return table
+}
+
+// cut keeps one page of the rows.
+func (t *lockTable) cut(rows []lockRow, page string) {
+	t.Matching = len(rows)
+	pages := max(1, (len(rows)+rowsPerPage-1)/rowsPerPage)
+	number, err := strconv.Atoi(page)
+	if err != nil {
+		number = 1
+	}
+	number = min(max(number, 1), pages)
+	first := (number - 1) * rowsPerPage
+	t.Rows = slices.Clone(rows[first:min(first+rowsPerPage, len(rows))])
+	t.First, t.Last = min(first+1, len(rows)), first+len(t.Rows)
+	if number > 1 {
+		t.Previous = t.query(number - 1)
+	}
+	if number < pages {
+		t.Following = t.query(number + 1)
+	}
+}
+
+func (t *lockTable) query(page int) string {
+	values := url.Values{"page": {strconv.Itoa(page)}}
+	if t.Filter != "" {
+		values.Set("filter", t.Filter)
+	}
+	return "?" + values.Encode()
+}
+
+// stand adds token and store to the rows. Where that cannot be known, the rest is shown all the same.
+func (t *lockTable) stand(database Database, mode string) {
+	keys := make([]string, len(t.Rows))
+	for i := range t.Rows {
+		keys[i] = t.Rows[i].key
+		t.Rows[i].PullURL = webAddress(t.Rows[i].PullURL)
+	}
+	standings, err := database.Standings(keys)
+	if err != nil || len(standings) != len(keys) {
+		standings = make([]atlock.Standing, len(keys))
+	}
+	for i, standing := range standings {
+		t.Rows[i].Token, t.Rows[i].Store = standing.Token, placeText(mode, standing.Store)
+	}
+}
+
+// placeText tells which store has a lock. In hybrid mode, one that the local store does not know was taken by another server.
+func placeText(mode, store string) string {
+	switch {
+	case store == "both":
+		return "Redis, local"
+	case store == "pending":
+		return "being settled"
+	case store == "enhanced", store == "" && mode != "strict":
+		return "Redis"
+	case mode == "hybrid":
+		return "local only"
+	default:
+		return "local"
+	}
+}

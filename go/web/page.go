@@ -1,0 +1,210 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// page is the page /locking. It is made on the server; its script only fetches it again.
+type page struct {
+	database Database
+	history  *history
+	options  Options
+}
+
+// pageData is all that the template sees.
+type pageData struct {
+	Options
+	Now       time.Time
+	Status    atlock.Status
+	State     state
+	Facts     []fact
+	Stores    []storeView
+	Chart     chart
+	Warnings  []string
+	Fallbacks []fallbackView // the newest first
+	Locks     lockTable
+}
+
+// fact is one figure with its name.
+type fact struct{ Name, Value, Level string }
+
+// storeView is a store as its last probe saw it.
+type storeView struct {
+	Name, Class, Level, Text string
+}
+
+// fallbackView is a time in which the local store decided.
+type fallbackView struct {
+	Since      time.Time
+	Length     string
+	Cause      string
+	Recovery   string
+	Level      string
+	IsUnderWay bool
+}
+
+var pageTemplate = template.Must(template.New("locking.html").Funcs(template.FuncMap{
+	"moment": moment,
+	"ago":    func(now, at time.Time) string { return short(now.Sub(at)) },
+	"micro":  atlock.UnixMicro.Time,
+	"join":   strings.Join,
+}).ParseFS(assets, "assets/locking.html"))
+
+func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, err := p.database.Status()
+	if err != nil {
+		http.Error(w, "The locking layer does not answer: "+withoutCredentials(err.Error()), http.StatusServiceUnavailable)
+		return
+	}
+	status = cleanStatus(status)
+	health, now := p.history.health(), time.Now()
+	data := pageData{
+		Options:   p.options,
+		Now:       now,
+		Status:    status,
+		State:     decision(status, health),
+		Facts:     facts(status, health),
+		Stores:    stores(status.Mode, health),
+		Chart:     newChart(now, status.Mode, p.history.samples(), status.Fallbacks),
+		Warnings:  warnings(status),
+		Fallbacks: fallbacks(now, status.Fallbacks),
+		Locks:     newLockTable(p.database, status.Mode, r.URL.Query()),
+	}
+	var html bytes.Buffer
+	if err := pageTemplate.Execute(&html, data); err != nil {
+		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(html.Bytes()) // it fails if the client has left
+}
+
+// warnings are those that the page's head does not tell already.
+func warnings(status atlock.Status) []string {
+	return slices.DeleteFunc(slices.Clone(status.Warnings), func(warning string) bool {
+		for _, told := range []string{status.Cause, status.UnarmedBecause} {
+			if told != "" && strings.HasSuffix(warning, told) {
+				return true
+			}
+		}
+		return slices.ContainsFunc(status.Conflicts, func(c atlock.Conflict) bool {
+			return strings.Contains(warning, fmt.Sprintf("%q was granted twice", c.Key))
+		})
+	})
+}
+
+// facts are the figures in the order in which they matter.
+func facts(status atlock.Status, health atlock.Health) []fact {
+	figures := []fact{{"mode", status.Mode, ""}}
+	add := func(name, value, level string) { figures = append(figures, fact{name, value, level}) }
+	if status.Mode == "hybrid" {
+		add("breaker", status.CircuitState, pick(status.CircuitState == "closed", "", warn))
+		add("local store armed", pick(status.Armed, "yes", "no"), pick(status.Armed, "", warn))
+		add("journal", counted(status.JournalLength, "key", "keys"), pick(status.JournalLength == 0, "", warn))
+		add("conflicts", fmt.Sprint(len(status.Conflicts)), pick(len(status.Conflicts) == 0, "", bad))
+		add("Redis answered", fmt.Sprint(status.EnhancedOps), "")
+		add("local answered", fmt.Sprint(status.FallbackOps), "")
+	} else {
+		add("breaker", "none", "")
+		add("operations", fmt.Sprint(status.LegacyOps+status.EnhancedOps), "")
+	}
+	add("errors", fmt.Sprint(status.Errors), "")
+	return figures
+}
+
+func pick(condition bool, yes, no string) string {
+	if condition {
+		return yes
+	}
+	return no
+}
+
+// stores tells each store's health.
+func stores(mode string, health atlock.Health) (views []storeView) {
+	add := func(name, class string, store *atlock.StoreHealth) {
+		if store == nil {
+			return
+		}
+		view := storeView{Name: name, Class: class, Level: good, Text: "answers in " + millisText(store.ResponseTimeMS)}
+		if !store.Healthy {
+			view.Level, view.Text = bad, "does not answer" // the state has the reason
+		}
+		views = append(views, view)
+	}
+	add("Redis", "enhanced", health.Enhanced)
+	add(localName(mode), "legacy", health.Legacy)
+	return views
+}
+
+// localName is what the store is called that is not Redis; in strict mode it may be any of Atlantis's.
+func localName(mode string) string { return pick(mode == "strict", "Lock store", "Local store") }
+
+func fallbacks(now time.Time, all []atlock.Fallback) []fallbackView {
+	views := make([]fallbackView, 0, len(all))
+	for _, fallback := range slices.Backward(all) {
+		view := fallbackView{Since: fallback.Since.Time(), Cause: fallback.Cause}
+		if view.IsUnderWay = fallback.Until == 0; view.IsUnderWay {
+			view.Length, view.Level = short(now.Sub(view.Since)), warn
+		} else {
+			view.Length = short(fallback.Until.Time().Sub(view.Since))
+		}
+		if done := fallback.Recovery; done != nil {
+			view.Recovery = recoveryText(*done)
+			if done.Conflicts > 0 {
+				view.Level = bad
+			}
+		}
+		views = append(views, view)
+	}
+	return views
+}
+
+// recoveryText tells what bringing the stores together did.
+func recoveryText(done atlock.Recovery) string {
+	var parts []string
+	for _, part := range []struct {
+		count uint64
+		text  string
+	}{
+		{done.Conflicts, "in conflict"},
+		{done.Pushed, "pushed to Redis"},
+		{done.Restored, "restored in Redis"},
+		{done.Adopted, "adopted from Redis"},
+	} {
+		if part.count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.count, part.text))
+		}
+	}
+	if len(parts) == 0 {
+		parts = []string{"nothing had changed"}
+	}
+	return fmt.Sprintf("%s, in %d ms", strings.Join(parts, ", "), done.DurationMS)
+}
+
+func moment(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// short is a duration in its largest one or two units.
+func short(length time.Duration) string {
+	switch {
+	case length < time.Second:
+		return fmt.Sprintf("%d ms", max(length, 0).Milliseconds())
+	case length < 10*time.Second:
+		return fmt.Sprintf("%.1f s", length.Seconds())
+	case length < time.Minute:
+		return fmt.Sprintf("%d s", int(length.Seconds()))
+	case length < time.Hour:
+		return fmt.Sprintf("%d min", int(length.Minutes()))
+	case length < 24*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(length.Hours()), int(length.Minutes())%60)
+	default:
+		return fmt.Sprintf("%d d %d h", int(length.Hours())/24, int(length.Hours())%24)
+	}
+}

@@ -1,0 +1,97 @@
+//! How locks stand, as an operator sees it: token and store, in each mode.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod redis_support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atlock::clock::SystemClock;
+use atlock::config::Config;
+use atlock::error::Code;
+use atlock::service::Service;
+use atlock::store::{Granted, Place, Standing};
+use redis_support::Server;
+
+fn open(mode: &str, server: &Server, folder: &Path) -> Service {
+    let settings = format!(
+        "locking: {{backend: sled, data_dir: {folder:?}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
+         redis: {{address: '{}', timeouts: {{connect: 200ms, operation: 200ms}}}}}}}}",
+        server.address()
+    );
+    Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()
+}
+
+/// Takes a lock and tells its fencing token.
+fn take(service: &Service, path: &str) -> u64 {
+    let lock = format!(r#"{{"Project":{{"RepoFullName":"acme/infra","Path":"{path}"}},"Workspace":"w","Pull":{{"Num":1}}}}"#);
+    match service.try_lock(lock.as_bytes()).unwrap() {
+        Granted::Yes { token } => token,
+        held => panic!("{held:?}"),
+    }
+}
+
+/// Waits until the locks at `a` and `b` stand like this, and the one at `c`, which nobody holds, not at all.
+fn wait_for(service: &Service, wanted: [Option<Standing>; 2]) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    let [a, b] = wanted;
+    let wanted = vec![a, b, None];
+    loop {
+        let standings = service.standings(br#"["acme/infra/a/w/","acme/infra/b/w/","acme/infra/c/w/"]"#).unwrap();
+        if standings == wanted {
+            return;
+        }
+        assert!(Instant::now() < give_up, "{standings:?}, not {wanted:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is(token: u64, store: Place) -> Option<Standing> {
+    Some(Standing { token: Some(token), store })
+}
+
+#[test]
+fn strict_mode_knows_its_own_tokens() {
+    let (server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
+    let service = open("strict", &server, folder.path());
+    let a = take(&service, "a");
+    wait_for(&service, [is(a, Place::Legacy), None]);
+}
+
+#[test]
+fn native_mode_asks_redis_and_knows_no_token_of_a_stock_server() {
+    let (server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
+    let service = open("native", &server, folder.path());
+    let a = take(&service, "a");
+    let mut stock = redis::Client::open(format!("redis://{}", server.address())).unwrap().get_connection().unwrap();
+    let lock = r#"{"Project":{"RepoFullName":"acme/infra","Path":"b"},"Workspace":"w","Pull":{"Num":2}}"#;
+    redis::cmd("SET").arg("pr/acme/infra/b/w/").arg(lock).query::<()>(&mut stock).unwrap();
+    wait_for(&service, [is(a, Place::Enhanced), Some(Standing { token: None, store: Place::Enhanced })]);
+}
+
+#[test]
+fn hybrid_mode_tells_what_redis_does_not_know_yet() {
+    let (mut server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
+    let service = open("hybrid", &server, folder.path());
+    let a = take(&service, "a");
+    wait_for(&service, [is(a, Place::Both), None]);
+    server.kill();
+    let b = take(&service, "b");
+    wait_for(&service, [is(a, Place::Both), is(b, Place::Legacy)]);
+    server.restart();
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while service.status().fallback_active {
+        assert!(Instant::now() < give_up, "{:?}", service.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    wait_for(&service, [is(a, Place::Both), is(b, Place::Both)]);
+}
+
+#[test]
+fn what_is_no_list_of_keys_is_refused() {
+    let (server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
+    let service = open("strict", &server, folder.path());
+    assert_eq!(service.standings(b"[1]").unwrap_err().code(), Code::InvalidJson);
+    assert_eq!(service.standings(&vec![b' '; 2 << 20]).unwrap_err().code(), Code::TooLarge);
+}
