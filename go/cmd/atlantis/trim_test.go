@@ -15,7 +15,7 @@ func TestParseMapping(t *testing.T) {
 		unchangeable bool
 	}{
 		"00400000-01afa000 r-xp 00000000 fe:00 10127792                           /usr/bin/atlantis":  {0x400000, 0x1afa000, true},
-		"7f018be15000-7f018bf6b000 r--p 00026000 fe:00 326269                     /usr/lib/libc.so.6": {0x7f018be15000, 0x7f018bf6b000, true},
+		"7f018be15000-7f018bf6b000 r--p 00026000 fe:00 326269                     /usr/lib/libc.so.6": {0x7f018be15000, 0x7f018bf6b000, false},
 		"033e8000-03561000 rw-p 02fe8000 fe:00 10127792                           /usr/bin/atlantis":  {0x33e8000, 0x3561000, false},
 		"7f0000000000-7f0000001000 r--s 00000000 fe:00 1                          /data/atlantis.db":  {0x7f0000000000, 0x7f0000001000, false},
 		"7f0000000000-7f0000001000 r--p 00000000 00:00 0 ":                                            {0x7f0000000000, 0x7f0000001000, false},
