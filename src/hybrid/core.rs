@@ -29,13 +29,11 @@ use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::{Code, Error, Result};
 use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket};
-use crate::store::shared::Shared;
+use crate::store::shared::{Remote, Shared};
 
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// How long another instance counts as there after it was noticed by its locks.
-const OTHERS_STAY: Duration = Duration::from_secs(600);
 /// Most lists of changes on their way to the local store's disk for which nobody waits.
 const MOST_UNAPPLIED: usize = 256;
 
@@ -65,8 +63,8 @@ pub(super) struct Core {
     /// Keys that were decided here since both stores last agreed.
     pub journal: Mutex<HashSet<EntryKey>>,
     pub conflicts: Mutex<Vec<Conflict>>,
-    /// Keys of which nobody knows what Redis made of the last change: the local store calls others pending only until it has
-    /// been told.
+    /// Keys of which nobody knows what Redis made of the last change, of this process or, at the start, of the one before: the
+    /// local store calls others pending only until it has been told.
     pub unsure: Mutex<HashSet<EntryKey>>,
     told: Mutex<Told>,
     last_token: AtomicU64,
@@ -120,6 +118,11 @@ impl Told {
         }
     }
 
+    /// The local store has made this list, and all before it.
+    fn made(&mut self, list: u64) {
+        self.values.retain(|_, (number, _)| *number > list);
+    }
+
     fn strike(&mut self, keys: &[EntryKey]) {
         for key in keys {
             self.values.remove(key);
@@ -130,7 +133,9 @@ impl Told {
 /// What a change makes the value of a key.
 fn value_of(change: &Change) -> Option<(&EntryKey, Option<&Held>)> {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) | Change::Import(key, held) => Some((key, held.as_ref())),
+        Change::Intend(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) | Change::Import(key, held) => {
+            Some((key, held.as_ref()))
+        }
         Change::Conflict(key, held) => Some((key, Some(held))),
         _ => None,
     }
@@ -359,8 +364,8 @@ impl Core {
     }
 
     /// Somebody else changes locks in this Redis.
-    pub(super) fn seen_other(&self, who: String, stays: Option<Duration>) {
-        let until = self.clock.now() + stays.unwrap_or(OTHERS_STAY);
+    pub(super) fn seen_other(&self, who: String) {
+        let until = self.clock.now() + super::watch::LEASE;
         self.condition.lock().others = Some((who, until));
         self.remember();
     }
@@ -368,16 +373,11 @@ impl Core {
     /// Writes down whether the local store is armed, if that has changed.
     pub(super) fn remember(&self) {
         let reason = self.not_alone_or_incomplete();
-        let mut condition = self.condition.lock();
         let (armed, because) = (reason.is_none(), reason.unwrap_or_default());
-        if (condition.link.armed, &condition.link.unarmed_because) != (armed, &because) {
-            condition.link.armed = armed;
-            condition.link.unarmed_because = because;
-            let link = condition.link.clone();
-            drop(condition);
-            let deadline = self.clock.now() + self.patience;
+        let link = self.condition.lock().link.clone();
+        if (link.armed, &link.unarmed_because) != (armed, &because) {
             // On disk before anything rests on it; a disk that does not take this takes no lock either.
-            let _ = self.submit(vec![Change::Link(link)], deadline).and_then(|ticket| ticket.wait(deadline));
+            let _ = self.write_link(|link| link.arm(because), self.clock.now() + self.patience);
         }
     }
 
@@ -414,9 +414,25 @@ impl Core {
         told.overlay(&change);
     }
 
-    /// Tells the local store something, in order, after all that was to be told later.
-    pub(super) fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
-        self.submit_with(&mut self.told.lock(), changes, deadline)
+    /// Tells the local store something, after all that was to be told later, and waits until it is on disk.
+    pub(super) fn write(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
+        let (ticket, number) = {
+            let mut told = self.told.lock();
+            (self.submit_with(&mut told, changes, deadline)?, told.number)
+        };
+        ticket.wait(deadline)?;
+        self.told.lock().made(number);
+        Ok(())
+    }
+
+    /// Changes what is remembered of Redis, on disk.
+    pub(super) fn write_link(&self, change: impl FnOnce(&mut Link), deadline: Instant) -> Result<()> {
+        let link = {
+            let mut condition = self.condition.lock();
+            change(&mut condition.link);
+            condition.link.clone()
+        };
+        self.write(vec![Change::Link(link)], deadline)
     }
 
     fn submit_with(&self, told: &mut Told, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
@@ -473,7 +489,7 @@ impl Core {
         for ticket in waiting {
             ticket.wait(deadline).inspect_err(|error| self.fell_behind(error))?;
         }
-        self.told.lock().values.retain(|_, (number, _)| *number > last);
+        self.told.lock().made(last);
         Ok(())
     }
 
@@ -481,12 +497,7 @@ impl Core {
     pub(super) fn all_told(&self) -> Result<()> {
         let deadline = self.clock.now() + self.patience;
         self.settle(deadline)?;
-        let link = {
-            let mut condition = self.condition.lock();
-            condition.link.trailing = false;
-            condition.link.clone()
-        };
-        self.submit(vec![Change::Link(link)], deadline)?.wait(deadline)
+        self.write_link(|link| link.trailing = false, deadline)
     }
 
     /// The local store lacks something that it was told.
@@ -495,14 +506,14 @@ impl Core {
     }
 
     /// The local store takes what Redis has at a key.
-    pub(super) fn adopt(&self, key: &EntryKey, held: Option<Held>) {
+    pub(super) fn adopt(&self, key: &EntryKey, remote: &Remote) {
         self.unsure.lock().remove(key);
-        self.later(Change::Set(key.clone(), held));
+        self.later(Change::Adopt(key.clone(), remote.held(), remote.token));
     }
 
     /// What was intended did not happen. It is forgotten on disk before the caller is told so: a crash must not carry it on.
     pub(super) fn undo(&self, key: &EntryKey, before: Option<Held>, deadline: Instant) -> Result<()> {
-        self.submit(vec![Change::Set(key.clone(), before)], deadline)?.wait(deadline)
+        self.write(vec![Change::Set(key.clone(), before)], deadline)
     }
 
     /// Redis made what was intended.
@@ -513,6 +524,9 @@ impl Core {
 
     /// Whether a lock was asked for and it is not known what became of that.
     pub(super) fn in_doubt(&self, key: &EntryKey) -> Result<bool> {
+        if !self.unsure.lock().contains(key) {
+            return Ok(false);
+        }
         let known = self.known(key)?;
         Ok(known.state == Known::Pending && known.value.is_some())
     }

@@ -34,7 +34,7 @@ impl Follower {
     /// The start: takes over what was changed in the host store.
     pub(super) fn import(&self, core: &Core) -> Result<()> {
         let deadline = core.clock.now() + PATIENCE;
-        core.submit(vec![Change::FollowHost], deadline)?.wait(deadline)?;
+        core.write(vec![Change::FollowHost], deadline)?;
         let theirs: BTreeMap<EntryKey, Option<Vec<u8>>> = self.host.dump()?.into_iter().map(|e| (e.key, e.value)).collect();
         let ours = core.local.everything()?;
         let ours: BTreeMap<EntryKey, Vec<u8>> =
@@ -58,13 +58,13 @@ impl Follower {
                 changes.push(Change::Import(key.clone(), value.map(|value| Held { value: value.clone(), token })));
             }
         }
-        core.submit(changes, deadline)?.wait(deadline)
+        core.write(changes, deadline)
     }
 
     /// Copies what the host store lacks; tells whether anything is left that can be copied.
     pub(super) fn copy(&self, core: &Core) -> Result<bool> {
         let deadline = core.clock.now() + PATIENCE;
-        self.write(core.local.host_lacks(BATCH)?, |changes| core.submit(changes, deadline)?.wait(deadline))
+        self.write(core.local.host_lacks(BATCH)?, |changes| core.write(changes, deadline))
     }
 
     /// Writes entries to the host store, which `tell` writes down before and after: a crash in between leaves nobody in doubt about

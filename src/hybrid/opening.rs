@@ -11,7 +11,7 @@ use crate::config::{Backend, Config, Durability, Enhanced};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::store::host::HostStore;
-use crate::store::mirror::{Change, Link, Local, Mirror, State};
+use crate::store::mirror::{Change, Link, Mirror};
 use crate::store::redis::RedisStore;
 use crate::store::shared::Shared;
 use crate::store::sled::SledStore;
@@ -54,22 +54,19 @@ pub(super) fn start(
         None
     };
     if let (Some(missing), true) = (missing, link.armed) {
-        link.armed = false;
-        link.unarmed_because = format!("{missing}; it is brought up to date when Redis can be asked");
+        link.arm(format!("{missing}; it is brought up to date when Redis can be asked"));
     }
     link.trailing = settings.durability == Durability::Async;
     let conflicts = local.conflicts()?;
     let core = Arc::new(Core::new(settings, process, local, follower, connect, link.clone(), conflicts));
     // The first time, everything that is there is written down.
     let deadline = core.clock.now() + LONG;
-    core.submit(vec![Change::Link(link)], deadline)?.wait(deadline)?;
+    core.write(vec![Change::Link(link)], deadline)?;
     if let Some(follower) = &core.follower {
         follower.import(&core)?;
     }
-    let is_open = |known: &Local| known.state == State::Decided || (known.state == State::Pending && known.value.is_some());
-    let open = core.local.everything()?.into_iter().filter(|(_, known)| is_open(known)).map(|(key, _)| key);
-    core.journal.lock().extend(open);
-    match core.begin() {
+    let everything = core.local.everything()?;
+    match core.begin(everything) {
         Ok(()) => Ok(core),
         Err(error) if fallback => {
             core.open(error);
@@ -90,13 +87,7 @@ fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) ->
         config.locking.backend = Backend::Sled;
     }
     let core = both(&config, host.map(Arc::new), process)?;
-    let link = {
-        let mut condition = core.condition.lock();
-        condition.link.handed_over = true;
-        condition.link.clone()
-    };
-    let deadline = core.clock.now() + LONG;
-    let written = core.submit(vec![Change::Link(link)], deadline).and_then(|ticket| ticket.wait(deadline));
+    let written = core.write_link(|link| link.handed_over = true, core.clock.now() + LONG);
     written.and(HybridStore::new(core).close())
 }
 

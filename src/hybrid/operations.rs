@@ -78,6 +78,11 @@ impl HybridStore {
         }
     }
 
+    /// What Redis has at a key.
+    fn look(&self, key: &EntryKey, call: &Call) -> Asked<Remote> {
+        self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt))
+    }
+
     fn touched(&self, key: &EntryKey) {
         self.core.touched.lock().insert(key.clone());
         self.core.journal.lock().insert(key.clone());
@@ -104,7 +109,7 @@ impl HybridStore {
 
     /// Makes what was intended the local store's decision.
     fn decide(&self, key: &EntryKey, call: &Call) -> Result<()> {
-        self.core.submit(vec![Change::Decide(key.clone())], call.deadline)?.wait(call.deadline)?;
+        self.core.write(vec![Change::Decide(key.clone())], call.deadline).inspect_err(|_| self.unsure(key))?;
         self.core.unsure.lock().remove(key);
         self.touched(key);
         Ok(())
@@ -136,7 +141,7 @@ impl HybridStore {
         }
         // Of those that were released after all, Redis will say so.
         let back = known.into_iter().map(|(key, held)| Change::Set(key, Some(held))).collect();
-        let undone = self.core.submit(back, call.deadline).and_then(|ticket| ticket.wait(call.deadline));
+        let undone = self.core.write(back, call.deadline);
         undone.err().map_or(error, may_have_happened)
     }
 
@@ -144,7 +149,7 @@ impl HybridStore {
     /// of Redis or, if that has lost data, here.
     fn still_held(&self, key: &EntryKey, local: &Local, call: &Call) -> Result<Option<Vec<u8>>> {
         let Some(held) = &local.value else { return Ok(None) };
-        let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+        let remote = match self.look(key, call) {
             Asked::Answer(remote) => remote.seen_by(local),
             Asked::Failed(error) => return Err(error),
             Asked::Away => return Ok(None),
@@ -154,11 +159,9 @@ impl HybridStore {
                 self.core.went_back("a lock that it had confirmed is gone");
             }
             // Somebody else released it.
-            None => self.core.adopt(key, None),
+            None => self.core.adopt(key, &remote),
             Some(value) if *value == held.value => return Ok(remote.value),
-            Some(value) if is_superseded(local, value, remote.token) => {
-                self.core.went_back("a lock that was released is there again");
-            }
+            Some(value) if self.is_old(local, value, remote.token) => {}
             Some(_) => {
                 self.took_other(key, &remote);
                 return Ok(remote.value);
@@ -181,9 +184,8 @@ impl HybridStore {
 
     /// Redis holds a lock that nobody here took.
     fn took_other(&self, key: &EntryKey, remote: &Remote) {
-        let held = remote.value.clone().map(|value| Held { value, token: remote.token });
-        self.core.adopt(key, held);
-        self.core.seen_other(format!("it took the {key}"), None);
+        self.core.adopt(key, remote);
+        self.core.seen_other(format!("it took the {key}"));
     }
 
     /// Asks Redis for a lock that the local store believes to be free. What a caller is told is on the local store's disk.
@@ -203,25 +205,22 @@ impl HybridStore {
 
     /// Redis says that somebody holds the lock that the local store believed to be free.
     fn refused(&self, asking: &Asking<'_>, value: Vec<u8>, call: &Call) -> Asked<Granted> {
-        let remote = self
-            .core
-            .ask(call, &mut None, |redis, attempt| redis.remote(asking.key, attempt).map(|remote| remote.seen_by(&asking.local)));
-        match remote {
-            Asked::Answer(remote) => match &remote.value {
-                Some(theirs) if is_superseded(&asking.local, theirs, remote.token) => {
-                    self.core.went_back("a lock that was released is there again");
-                    return Asked::Away;
+        match self.look(asking.key, call) {
+            Asked::Answer(remote) => {
+                let remote = remote.seen_by(&asking.local);
+                match &remote.value {
+                    Some(theirs) if self.is_old(&asking.local, theirs, remote.token) => return Asked::Away,
+                    Some(_) => self.took_other(asking.key, &remote),
+                    // Released in between.
+                    None => self.core.adopt(asking.key, &remote),
                 }
-                Some(_) => self.took_other(asking.key, &remote),
-                // Released in between.
-                None => self.core.adopt(asking.key, None),
-            },
+            }
             // That somebody holds it was said all the same, and the local store must not decide otherwise.
             Asked::Failed(_) | Asked::Away => {
                 // Without its token it cannot be written down.
-                self.core.adopt(asking.key, None);
+                self.core.adopt(asking.key, &Remote::default());
                 if !asking.local.superseded.iter().any(|old| old.is(&value, old.token)) {
-                    self.core.seen_other(format!("it took the {}", asking.key), None);
+                    self.core.seen_other(format!("it took the {}", asking.key));
                 }
             }
         }
@@ -291,10 +290,9 @@ impl HybridStore {
             if !self.core.in_fallback() && intended.is_none() {
                 self.make_sure(key, call)?;
                 let local = self.core.known(key)?;
-                // What cannot be read is not released; Redis will say so.
-                if let Some(held) = &local.value
-                    && admits(&held.value).unwrap_or(false)
-                {
+                // What cannot be read is not released; Redis will say so. If nothing is known, that is intended all the same: after
+                // a crash, the start waits until the release cannot meet a later holder any more.
+                if local.value.as_ref().is_none_or(|held| admits(&held.value).unwrap_or(false)) {
                     telling = Some(self.core.tell(vec![Change::Intend(key.clone(), None)], call.deadline)?);
                     intended = Some(local);
                 }
@@ -328,7 +326,9 @@ impl HybridStore {
             let gate = gate.map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
             let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
-            if let Some(before) = intended {
+            if let Some(before) = intended
+                && before.value.is_some()
+            {
                 if let (Some(_), Some(why)) = (lost, self.core.unarmed()) {
                     // Whose lock it was, if it was released, Redis alone knows.
                     return Err(self.give_up(key, Some(&before), true, self.core.degraded(&why), call));
@@ -363,20 +363,17 @@ impl HybridStore {
         call: &Call,
     ) -> Result<Option<Vec<u8>>> {
         let held = intended.as_ref().and_then(|local| local.value.as_ref());
-        let (mut token, mut is_old) = (0, false);
+        let mut is_old = false;
+        let mut written = telling.map_or(Ok(()), |telling| telling.wait(call.deadline));
         if held.is_none_or(|held| held.value != value) {
             let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
-            token = self.last_token(key, &value, &before, call);
+            let token = self.last_token(key, &value, &before, call);
             is_old = self.is_old(&before, &value, token);
-        }
-        let written = match telling {
-            Some(telling) => telling.wait(call.deadline),
-            None if is_old => Ok(()),
-            None => {
+            if !is_old {
                 let changes = learn_release(key, &value, token).into();
-                self.core.tell(changes, call.deadline).and_then(|telling| telling.wait(call.deadline))
+                written = written.and_then(|()| self.core.tell(changes, call.deadline)?.wait(call.deadline));
             }
-        };
+        }
         written.map_err(|e| {
             let text = format!("Redis released the {key}, but the local store could not write that down: {e}");
             Error::new(Code::OutcomeUnknown, text)
@@ -404,7 +401,7 @@ impl HybridStore {
 
     /// Whether Redis does not have a lock any more that the local store knew.
     fn is_gone(&self, key: &EntryKey, held: &Held, call: &Call) -> Asked<Gone> {
-        let remote = match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+        let remote = match self.look(key, call) {
             Asked::Answer(remote) => remote,
             Asked::Failed(error) => return Asked::Failed(error),
             Asked::Away => return Asked::Away,
@@ -424,7 +421,7 @@ impl HybridStore {
             self.core.went_back("a lock that it had confirmed is gone");
             Gone::Lost
         } else {
-            self.core.adopt(key, None);
+            self.core.adopt(key, &remote);
             Gone::Released
         })
     }
@@ -452,7 +449,7 @@ impl HybridStore {
             }
         }
         if !changes.is_empty() {
-            self.core.submit(changes, call.deadline)?.wait(call.deadline)?;
+            self.core.write(changes, call.deadline)?;
         }
         Ok(released)
     }
@@ -507,7 +504,7 @@ impl HybridStore {
     /// The fencing token of the lock that Redis has just released. If that cannot be asked any more, and the local store knew a
     /// lock of these bytes, it was that one.
     fn last_token(&self, key: &EntryKey, value: &[u8], local: &Local, call: &Call) -> u64 {
-        match self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt)) {
+        match self.look(key, call) {
             Asked::Answer(remote) => remote.token,
             _ => local.superseded.iter().rev().find(|old| old.is(value, old.token)).map_or(0, |old| old.token),
         }
@@ -650,14 +647,14 @@ impl Store for HybridStore {
             if self.core.unarmed().is_some() {
                 // Redis may have more of them.
                 let release = PullRelease { repo: pull.repo.to_owned(), num: pull.num, up_to: self.core.next_token() };
-                self.core.submit(vec![Change::ReleaseLater(release)], call.deadline)?.wait(call.deadline)?;
+                self.core.write(vec![Change::ReleaseLater(release)], call.deadline)?;
             }
             if telling.is_none() {
                 break self.release_all_here(&keys, pull, call)?;
             }
             let mut released = Listing::default();
             let decisions: Vec<_> = known.iter().map(|(key, _)| Change::Decide(key.clone())).collect();
-            self.core.submit(decisions, call.deadline)?.wait(call.deadline)?;
+            self.core.write(decisions, call.deadline)?;
             for (key, held) in &known {
                 self.touched(key);
                 released.push(&held.value);
@@ -694,9 +691,8 @@ impl Store for HybridStore {
                 }
             }
             match self.core.ask(call, &mut lost, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt)) {
-                Asked::Answer(answer) => {
+                Asked::Answer(swapped) => {
                     call.answered(AnsweredBy::Enhanced);
-                    let swapped = answer;
                     match (&swapped, telling) {
                         (Swap::Done, Some(telling)) => {
                             telling.wait(call.deadline)?;
@@ -706,7 +702,7 @@ impl Store for HybridStore {
                             self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline)?.wait(call.deadline)?;
                         }
                         (Swap::Conflict(current), telling) => {
-                            self.core.adopt(&name, current.as_deref().map(held));
+                            self.core.adopt(&name, &Remote { value: current.clone(), ..Remote::default() });
                             if telling.is_some() {
                                 // The intent is on disk: a crash must not carry it on once the caller was told.
                                 self.core.settle(call.deadline)?;

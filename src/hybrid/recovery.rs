@@ -17,11 +17,14 @@ use crate::clock::Call;
 use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Held, Local, State};
+use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, State};
 use crate::store::shared::{Announced, Put, Remote, Shared};
 
 /// Most looks at all keys.
 const MOST_PASSES: u32 = 5;
+/// How many keys are settled together: the local store's disk is waited for once for all of them, and callers of any of them
+/// wait for the last.
+const BATCH: usize = 64;
 /// How often a key may change in Redis while it is being settled.
 const MOST_TRIES: u32 = 5;
 
@@ -38,7 +41,7 @@ impl Core {
         }
         // At the start they may be from before.
         if done.taken > 0 && self.in_fallback() {
-            self.seen_other("it took locks in Redis meanwhile".to_owned(), None);
+            self.seen_other("it took locks in Redis meanwhile".to_owned());
         }
         self.release_pulls(&**redis)?;
         // From here on nobody has decided who waits for the gate, and what was sent to Redis before is over: no turns are needed,
@@ -47,9 +50,11 @@ impl Core {
         self.release_pulls(&**redis)?;
         // What was decided since the last look.
         let touched: BTreeSet<EntryKey> = self.touched.lock().drain().collect();
-        for key in &touched {
-            self.settle_held(&**redis, key, &mut done).inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
-        }
+        let mut settle_touched = || -> Result<()> {
+            self.settle(self.clock.now() + self.patience)?;
+            touched.iter().try_for_each(|key| self.settle_told(&**redis, key, &mut done).map(drop))
+        };
+        settle_touched().inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
         self.agree()?;
         self.journal.lock().clear();
         *self.shared.write() = Some(Arc::clone(redis));
@@ -68,10 +73,20 @@ impl Core {
     }
 
     /// The start: what was asked for before a crash cannot be executed any more once `patience` has passed since.
-    pub(super) fn begin(&self) -> Result<()> {
+    pub(super) fn begin(&self, everything: Vec<(EntryKey, Local)>) -> Result<()> {
+        let mut last = 0;
+        for (key, known) in everything {
+            if known.state == State::Pending {
+                last = last.max(known.at);
+                if known.value.is_some() {
+                    self.unsure.lock().insert(key.clone());
+                }
+            }
+            if known.state == State::Decided || (known.state == State::Pending && known.value.is_some()) {
+                self.journal.lock().insert(key);
+            }
+        }
         let redis = self.connect()?;
-        let asked: Vec<_> = self.local.everything()?.into_iter().filter(|(_, local)| local.state == State::Pending).collect();
-        let last = asked.iter().map(|(_, local)| local.at).max().unwrap_or(0);
         let patience = u64::try_from(self.patience.as_micros()).unwrap_or(u64::MAX);
         let wait = last.saturating_add(patience).saturating_sub(self.clock.unix_micros()).min(patience);
         self.clock.sleep(std::time::Duration::from_micros(wait));
@@ -84,7 +99,7 @@ impl Core {
         let mut done = Recovery::default();
         self.pass(&*redis, &mut done)?;
         if done.taken > 0 {
-            self.seen_other("it took locks in Redis".to_owned(), None);
+            self.seen_other("it took locks in Redis".to_owned());
         }
         if done.restored > 0 || done.conflicts > 0 {
             self.condition.lock().last_recovery = Some(Recovery { at: self.clock.unix_micros(), ..done });
@@ -99,20 +114,32 @@ impl Core {
         let remote: BTreeMap<EntryKey, Vec<u8>> = redis.snapshot(&self.long_step())?.into_iter().collect();
         let local: BTreeMap<EntryKey, Local> = self.local.everything()?.into_iter().collect();
         let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
-        let mut settled = 0;
-        for key in keys {
-            let (ours, theirs) = (local.get(key), remote.get(key));
+        let differ = |key: &&EntryKey| {
+            let (ours, theirs) = (local.get(*key), remote.get(*key));
             let agreed = ours.and_then(|local| local.value.as_ref()).map(|held| &held.value) == theirs;
-            if agreed && ours.is_none_or(is_done) {
-                continue;
+            !agreed || !ours.is_none_or(is_done)
+        };
+        let keys: Vec<EntryKey> = keys.into_iter().filter(differ).cloned().collect();
+        drop((remote, local));
+        let mut settled = 0;
+        for batch in keys.chunks(BATCH) {
+            // One after the other: with many callers there may be no moment in which all are free. Nobody else waits for a turn
+            // while having one.
+            let deadline = self.clock.now() + self.patience;
+            let turn = |key| self.turns.take(std::slice::from_ref(key), deadline);
+            let _turns = batch.iter().map(turn).collect::<Result<Vec<_>>>()?;
+            self.settle(self.clock.now() + self.patience)?;
+            for key in batch {
+                settled += u32::from(self.settle_told(redis, key, done)?);
             }
-            settled += u32::from(self.settle_key(redis, key, done)?);
         }
         Ok(settled)
     }
 
     /// Releases by pull that were made while Redis was away, of locks that the local store did not know.
     fn release_pulls(&self, redis: &dyn Shared) -> Result<()> {
+        // Those that are done are not to be looked for once more.
+        self.settle(self.clock.now() + self.patience)?;
         let releases = self.local.pull_releases()?;
         if releases.is_empty() {
             return Ok(());
@@ -127,9 +154,14 @@ impl Core {
                 }
                 let remote = redis.remote(key, &self.step())?;
                 if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
-                    // If it has changed, it is another lock.
-                    redis.put(key, Some(value), None, &self.step())?;
-                    self.adopt(key, None);
+                    if redis.put(key, Some(value), None, &self.step())? == Put::Changed {
+                        // It is another lock.
+                        self.touched.lock().insert(key.clone());
+                        continue;
+                    }
+                    // The local store may not have known it: it must not come back either.
+                    self.adopt(key, &remote);
+                    self.adopt(key, &Remote { value: None, ..remote });
                 }
             }
             self.later(Change::ReleasedPull(release));
@@ -137,16 +169,14 @@ impl Core {
         Ok(())
     }
 
-    /// Settles one key; tells whether there was anything to do.
-    fn settle_key(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
-        let deadline = self.clock.now() + self.patience;
-        let _turn = self.turns.take(std::slice::from_ref(key), deadline)?;
-        self.settle_held(redis, key, done)
-    }
-
-    /// The same, by whoever has the key's turn.
+    /// Settles one key, by whoever has its turn; tells whether there was anything to do.
     pub(super) fn settle_held(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         self.settle(self.clock.now() + self.patience)?;
+        self.settle_told(redis, key, done)
+    }
+
+    /// The same, where the local store has made all that it was told of the key.
+    fn settle_told(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
             let remote = redis.remote(key, &self.step())?.seen_by(&local);
@@ -173,7 +203,6 @@ impl Core {
         action: Action,
         done: &mut Recovery,
     ) -> Result<bool> {
-        let theirs = || remote.value.clone().map(|value| Held { value, token: remote.token });
         match action {
             Action::Nothing => {
                 let token = if local.value.is_some() { remote.token } else { 0 };
@@ -185,7 +214,7 @@ impl Core {
                 done.adopted += 1;
                 let mine = self.condition.lock().link.instance == remote.holder;
                 done.taken += u64::from(remote.value.is_some() && key.lock().is_some() && !mine);
-                self.adopt(key, theirs());
+                self.adopt(key, remote);
             }
             Action::Push | Action::Restore => {
                 let Put::Done { token } = redis.put(key, remote.value.as_deref(), local.value.as_ref(), &self.step())? else {
@@ -199,7 +228,7 @@ impl Core {
                 self.confirm(key, token);
             }
             Action::Conflict => {
-                let (Some(local), Some(remote)) = (local.value.clone(), theirs()) else { return Ok(false) };
+                let (Some(local), Some(remote)) = (local.value.clone(), remote.held()) else { return Ok(false) };
                 done.conflicts += 1;
                 done.taken += 1;
                 self.events.conflict(key, &local, &remote);
@@ -216,18 +245,14 @@ impl Core {
             let mut condition = self.condition.lock();
             condition.lost = false;
             condition.incomplete = None;
-            condition.link.handed_over = false;
-            condition.link.agreed_at = self.clock.unix_micros();
         }
-        let (reason, link) = (self.not_alone_or_incomplete(), {
-            let mut condition = self.condition.lock();
-            condition.link.unarmed_because = String::new();
-            condition.link.clone()
-        });
-        let link = crate::store::mirror::Link { armed: reason.is_none(), unarmed_because: reason.unwrap_or_default(), ..link };
-        self.condition.lock().link = link.clone();
-        let deadline = self.clock.now() + self.patience;
-        self.submit(vec![Change::Link(link)], deadline)?.wait(deadline)
+        let (reason, now) = (self.not_alone_or_incomplete(), self.clock.unix_micros());
+        let agreed = |link: &mut Link| {
+            link.handed_over = false;
+            link.agreed_at = now;
+            link.arm(reason.unwrap_or_default());
+        };
+        self.write_link(agreed, self.clock.now() + self.patience)
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
@@ -235,7 +260,7 @@ impl Core {
         let instance = self.condition.lock().link.instance.clone();
         let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, call)?;
         if let Some(other) = others.first() {
-            self.seen_other(format!("instance {other} announced itself"), Some(super::watch::LEASE));
+            self.seen_other(format!("instance {other} announced itself"));
         }
         {
             let mut condition = self.condition.lock();

@@ -619,9 +619,11 @@ impl Sim {
             Ok(listing) => {
                 model.perhaps_gone.extend(held.iter().cloned());
                 model.going.extend(held);
-                // What is being asked for meanwhile may come before it.
-                let asked: Vec<_> = keys.iter().filter_map(|key| model.maybe.get(key)).flatten().cloned().collect();
-                model.perhaps_gone.extend(asked);
+                // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
+                let asked = keys.iter().filter_map(|key| model.maybe.get(key)).flatten();
+                let taken = keys.iter().filter_map(|key| model.certain.get(key)).filter(|value| pull_of(value) == Some(num));
+                let meanwhile: Vec<_> = asked.chain(taken).cloned().collect();
+                model.perhaps_gone.extend(meanwhile);
                 for value in listing.values() {
                     let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
                     model.released(&key, value);

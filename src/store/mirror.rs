@@ -155,6 +155,14 @@ pub struct Link {
     pub agreed_at: u64,
 }
 
+impl Link {
+    /// The local store may grant, unless there is a reason why not.
+    pub fn arm(&mut self, unarmed_because: String) {
+        self.armed = unarmed_because.is_empty();
+        self.unarmed_because = unarmed_because;
+    }
+}
+
 /// Two locks of one key: Redis's, which holds, and one that was granted here while Redis was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
@@ -201,8 +209,11 @@ pub enum Change {
     Decide(EntryKey),
     /// What was intended is so, by Redis; it gave this token.
     Confirm(EntryKey, u64),
-    /// This is the value, by Redis.
+    /// This is the value.
     Set(EntryKey, Option<Held>),
+    /// This is the value, by Redis, where the last fencing token given for the key is this. What was here with a token up to
+    /// that was released: it is superseded. Of anything else it is not known: Redis may have lost it.
+    Adopt(EntryKey, Option<Held>, u64),
     /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
     Conflict(EntryKey, Held),
     /// A conflict is over.

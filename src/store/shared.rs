@@ -21,6 +21,11 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// The value with its token.
+    pub fn held(&self) -> Option<Held> {
+        self.value.clone().map(|value| Held { value, token: self.token })
+    }
+
     /// The same, seen by who knows this of the key: a token that belonged to another value says nothing of the value that is
     /// there. A stock server took it, which leaves the token as it was.
     pub fn seen_by(self, local: &Local) -> Remote {

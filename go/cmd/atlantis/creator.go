@@ -83,7 +83,7 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 	for _, warning := range status.Warnings {
 		logger.Warn("locking: %s", warning)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	routes(ctx, atlantis, database)
+	serving, stop := context.WithCancel(context.Background())
+	routes(serving, atlantis, database)
 	return &linked{server: atlantis, database: database, logger: logger, stop: stop}, nil
 }

@@ -16,7 +16,8 @@ type linked struct {
 	server   *server.Server
 	database *atlock.Database
 	logger   logging.SimpleLogging
-	stop     context.CancelFunc // ends what the routes began
+	// stop ends what runs beside the server.
+	stop context.CancelFunc
 }
 
 // Start serves until the process is told to stop, and then closes the database.

@@ -36,7 +36,7 @@ struct FormatFile {
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
@@ -61,7 +61,7 @@ impl Folder {
         }
         let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         write_pid.map_err(|e| not_writable(dir, &e))?;
-        Ok(Folder { dir: dir.to_owned(), _lock: file })
+        Ok(Folder { dir: dir.to_owned(), lock: file })
     }
 
     /// The folder's path.
@@ -128,6 +128,13 @@ impl Folder {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started has it open until its exec.
+        let _ = self.lock.unlock();
+    }
+}
+
 /// A text for an operator if the disk is nearly full: a store that cannot write refuses everything.
 pub(super) fn little_space(dir: &Path) -> Option<String> {
     let disk = rustix::fs::statvfs(dir).ok()?;
@@ -187,4 +194,20 @@ pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
 /// The folder's parts are private to this user, whatever the process's umask.
 pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As by a child process between its fork and its exec.
+    #[test]
+    fn a_closed_folder_is_free_although_its_file_is_still_open_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::lock(dir.path()).unwrap();
+        let _inherited = folder.lock.try_clone().unwrap();
+        assert_eq!(Folder::lock(dir.path()).unwrap_err().code(), Code::StoreBusy);
+        drop(folder);
+        Folder::lock(dir.path()).unwrap();
+    }
 }

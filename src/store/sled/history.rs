@@ -148,13 +148,14 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
             let history = read(tx, key)?;
             write(tx, key, History { state: State::Settled, ..history })
         }
-        Change::Set(key, to) => set(tx, key, to.as_ref()),
+        Change::Set(key, to) => set(tx, key, to.as_ref(), 0),
+        Change::Adopt(key, to, last_token) => set(tx, key, to.as_ref(), *last_token),
         Change::Conflict(key, remote) => {
             if let Some(local) = current(tx, key)? {
                 let conflict = Conflict { key: key.clone(), local, remote: remote.clone(), at: tx.now_micros() };
                 tx.put_entry(&beside(CONFLICT_PREFIX, &key_of(key)), tx.new_status(), &encode_conflict(&conflict)?)?;
             }
-            set(tx, key, Some(remote))
+            set(tx, key, Some(remote), 0)
         }
         Change::EndConflict(key) => tx.remove_entry(&beside(CONFLICT_PREFIX, &key_of(key))),
         Change::ReleaseLater(release) => {
@@ -201,9 +202,14 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
     }
 }
 
-fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>) -> Result<()> {
-    replace(tx, key, to)?;
+/// The value of a key; of what was there, what has a token up to `released` is superseded.
+fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, released: u64) -> Result<()> {
+    let old = replace(tx, key, to)?;
     let mut history = read(tx, key)?;
+    // A token of 0 tells nothing: a stock server took the lock, or it is a pull status.
+    if let Some(old) = old.filter(|old| old.token != 0 && old.token <= released) {
+        history.supersede(&old);
+    }
     history.admit(to);
     write(tx, key, History { state: State::Settled, ..history })
 }
@@ -477,4 +483,44 @@ fn decode_conflict(bytes: &[u8]) -> Option<Conflict> {
     };
     let (local, remote) = (held()?, held()?);
     Some(Conflict { key: serde_json::from_slice(reader.0).ok()?, local, remote, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::hybrid::resolve::{Action, resolve};
+    use crate::store::mirror::Mirror as _;
+    use crate::store::shared::Remote;
+    use crate::store::sled::imitation::Imitation;
+
+    /// A release that a crash kept from being written down: what Redis says later tells that it was one.
+    #[test]
+    fn what_redis_has_released_is_superseded_by_what_is_adopted() {
+        let key = EntryKey::Project("a/b/c/default/".to_owned());
+        let held = |value: &str, token| Held { value: value.as_bytes().to_vec(), token };
+        for (token, last_token, then) in [
+            (10, 10, Action::Push),
+            (10, 20, Action::Push),
+            // Redis may have lost it.
+            (10, 9, Action::Adopt),
+            (10, 0, Action::Adopt),
+            // A stock server took it, of which Redis remembers nothing.
+            (0, 20, Action::Adopt),
+        ] {
+            for now in [None, Some(held("B", 20))] {
+                let store = Imitation::new(Arc::new(SystemClock), Box::new(|| {}));
+                let changes =
+                    vec![Change::Set(key.clone(), Some(held("A", token))), Change::Adopt(key.clone(), now.clone(), last_token)];
+                store.submit(changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();
+                let known = store.local(&key).unwrap();
+                assert_eq!(known.value, now);
+                let came_back = Remote { value: Some(b"A".to_vec()), token, holder: String::new() };
+                assert_eq!(resolve(&key, &known, &came_back, None, true, false), then, "{token} {last_token} {now:?}");
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@ use super::operations;
 use super::record::{self, LINK_KEY, PROJECT_PREFIX, Stored, key_of};
 use super::transaction::{Entries, Transaction};
 use crate::clock::{Call, Clock};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{Change, Conflict, EntryKey, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
@@ -41,7 +41,6 @@ struct State {
     visible: Map,
     meta: Meta,
     made: usize,
-    broken: bool,
 }
 
 impl Entries for Map {
@@ -97,9 +96,6 @@ impl Imitation {
     fn make<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<(T, usize)> {
         (self.hook)();
         let mut state = self.state.lock();
-        if state.broken {
-            return Err(Error::new(Code::StoreFailed, "broken on purpose"));
-        }
         let visible = state.visible.clone();
         let mut tx = Transaction::new(&visible, state.meta, self.clock.unix_micros());
         let answer = f(&mut tx)?;
