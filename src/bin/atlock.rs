@@ -249,7 +249,7 @@ fn line(value: &[u8], key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use atlock::hybrid::report::{Recovery, StoreHealth};
+    use atlock::hybrid::report::{Fallbacks, Recovery, StoreHealth};
 
     use super::*;
 
@@ -268,6 +268,7 @@ mod tests {
             journal_length: 3,
             conflicts: vec![conflict, command],
             last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1, taken: 0 }),
+            fallbacks: Fallbacks::default(),
             enhanced: StoreHealth::default(),
             legacy: StoreHealth::default(),
         };
