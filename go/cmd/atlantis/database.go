@@ -70,7 +70,7 @@ func refuseForgottenLocks(dataDir string) error {
 	}
 	file, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
-		return fmt.Errorf("looking for locks in %s: %w", path, err)
+		return fmt.Errorf("looking for locks in %s: %w (a possible cause is another Atlantis that runs on it)", path, err)
 	}
 	defer file.Close()
 	locks := 0
