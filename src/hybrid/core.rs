@@ -11,7 +11,7 @@
 //! **What the local store is told.** Before a change is sent, that it is intended; once Redis answered, lazily, what became of it.
 //! A crash in between leaves an intent, which is carried on (`resolve`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -28,14 +28,15 @@ use super::turns::Turns;
 use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::{Code, Error, Result};
+use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket};
 use crate::store::shared::{Remote, Shared};
 
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// Most lists of changes on their way to the local store's disk for which nobody waits.
-const MOST_UNAPPLIED: usize = 256;
+/// Most changes that wait until it suits.
+const MOST_LATER: usize = 256;
 
 /// Connects to Redis, under this server's name.
 pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn Shared>> + Send + Sync>;
@@ -103,10 +104,8 @@ pub(super) struct Condition {
 /// What is on its way to the local store.
 #[derive(Default)]
 struct Told {
-    /// Changes that nobody waits for: they go along with the next.
+    /// Changes that nobody waits for: they go along with the next, or at the next look at the stores.
     later: Vec<Change>,
-    /// Those that were handed over and not waited for.
-    unapplied: VecDeque<Ticket>,
     /// What the local store will have at a key, once it has made all that it was told; and which list of changes says so.
     values: HashMap<EntryKey, (u64, Option<Held>)>,
     /// The list that was handed over last.
@@ -114,9 +113,15 @@ struct Told {
 }
 
 impl Told {
-    fn overlay(&mut self, change: &Change) {
+    fn later(&mut self, change: Change) {
+        self.overlay_in(self.number + 1, &change);
+        self.later.push(change);
+    }
+
+    /// `list` is the one with which the change is handed over.
+    fn overlay_in(&mut self, list: u64, change: &Change) {
         if let Some((key, held)) = value_of(change) {
-            self.values.insert(key.clone(), (self.number + u64::from(!self.later.is_empty()), held.cloned()));
+            self.values.insert(key.clone(), (list, held.cloned()));
         }
     }
 
@@ -399,6 +404,17 @@ impl Core {
         Ok(known)
     }
 
+    /// The keys of the project locks that this pull holds in the local store, or is about to hold there, in order.
+    pub(super) fn held_by(&self, pull: PullRef<'_>) -> Result<Vec<EntryKey>> {
+        // What is told is looked at first: it is in the local store once it is not here any more.
+        let is_meant = |(key, (_, held)): &(&EntryKey, &(u64, Option<Held>))| {
+            matches!(key, EntryKey::Project(_)) && held.as_ref().is_some_and(|held| is_of(&held.value, pull))
+        };
+        let told = self.told.lock().values.iter().filter(is_meant).map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
+        let held = self.or_nothing(self.local.held_by(pull.repo, pull.num))?;
+        Ok(told.into_iter().chain(held).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
     /// What the local store answers; with `durability: async`, Redis goes on without it when it does not.
     pub(super) fn or_nothing<T: Default>(&self, answer: Result<T>) -> Result<T> {
         match answer {
@@ -412,9 +428,7 @@ impl Core {
 
     /// Tells the local store something, whenever it suits.
     pub(super) fn later(&self, change: Change) {
-        let mut told = self.told.lock();
-        told.later.push(change.clone());
-        told.overlay(&change);
+        self.told.lock().later(change);
     }
 
     /// Tells the local store something, after all that was to be told later, and waits until it is on disk.
@@ -440,38 +454,31 @@ impl Core {
 
     fn submit_with(&self, told: &mut Told, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
         let later = std::mem::take(&mut told.later);
-        if !later.is_empty() {
-            // On its own: if its caller withdraws a change, these stay.
-            drop(self.local.submit(later, deadline)?);
-        }
         told.number += 1;
-        changes.iter().for_each(|change| told.overlay(change));
-        self.local.submit(changes, deadline)
+        changes.iter().for_each(|change| told.overlay_in(told.number, change));
+        let is_alone = later.is_empty();
+        self.local.submit(later, changes, deadline).inspect_err(|error| {
+            if !is_alone {
+                self.fell_behind(error);
+            }
+        })
     }
 
     /// Tells the local store what a caller's acknowledgement rests on. It waits for the disk, or with `durability: async` never;
     /// an error comes only where that counts.
     pub(super) fn tell(&self, changes: Vec<Change>, deadline: Instant) -> Result<Telling<'_>> {
-        let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
         let mut told = self.told.lock();
-        let answer = self.submit_with(&mut told, changes, deadline);
         if self.settings.durability == Durability::Sync {
-            return answer.inspect_err(|_| told.strike(&keys)).map(|ticket| Telling { core: self, keys, ticket: Some(ticket) });
+            let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
+            let ticket = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys))?;
+            return Ok(Telling { core: self, keys, ticket: Some(ticket) });
         }
-        match answer {
-            Ok(ticket) => {
-                told.unapplied.push_back(ticket);
-                let full = told.unapplied.len() >= MOST_UNAPPLIED;
-                drop(told);
-                if full {
-                    self.settle(deadline)?;
-                }
-            }
-            Err(error) => {
-                told.strike(&keys);
-                drop(told);
-                self.fell_behind(&error);
-            }
+        changes.into_iter().for_each(|change| told.later(change));
+        let is_full = told.later.len() >= MOST_LATER;
+        drop(told);
+        if is_full {
+            // Redis goes on without a local store that does not work; its health tells.
+            let _ = self.settle(deadline);
         }
         Ok(Telling { core: self, keys: Vec::new(), ticket: None })
     }
@@ -479,21 +486,20 @@ impl Core {
     /// Waits until the local store has everything that it was told. Its state of a key is up to date then, if the key is the
     /// caller's.
     pub(super) fn settle(&self, deadline: Instant) -> Result<()> {
-        let (waiting, last) = {
-            let mut told = self.told.lock();
-            if told.later.is_empty() && told.values.is_empty() && told.unapplied.is_empty() {
-                return Ok(());
-            }
-            // It is made after all the others.
-            let ticket = self.submit_with(&mut told, Vec::new(), deadline)?;
-            told.unapplied.push_back(ticket);
-            (std::mem::take(&mut told.unapplied), told.number)
-        };
-        for ticket in waiting {
-            ticket.wait(deadline).inspect_err(|error| self.fell_behind(error))?;
+        let mut told = self.told.lock();
+        if told.later.is_empty() && told.values.is_empty() {
+            return Ok(());
         }
-        self.told.lock().made(last);
-        Ok(())
+        // It is made after all the others.
+        let ticket = self.submit_with(&mut told, Vec::new(), deadline);
+        let last = told.number;
+        drop(told);
+        let answer = ticket.and_then(|ticket| ticket.wait(deadline)).inspect_err(|error| self.fell_behind(error));
+        // What is late may still be made.
+        if !answer.as_ref().is_err_and(|error| matches!(error.code(), Code::Timeout | Code::OutcomeUnknown)) {
+            self.told.lock().made(last);
+        }
+        answer
     }
 
     /// The end: the local store has everything.
@@ -550,6 +556,11 @@ impl Telling<'_> {
         let Some(ticket) = self.ticket else { return Ok(()) };
         ticket.wait(deadline).inspect_err(|_| self.core.told.lock().strike(&self.keys))
     }
+}
+
+/// Whether this pull holds the lock with this value.
+pub(super) fn is_of(value: &[u8], pull: PullRef<'_>) -> bool {
+    ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull)
 }
 
 /// Whether an error says that Redis cannot be used, rather than something of this one question.

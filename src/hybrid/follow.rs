@@ -90,7 +90,7 @@ impl Follower {
     pub(super) fn catch_up(&self, local: &dyn Mirror) -> Result<()> {
         let tell = |changes| {
             let deadline = std::time::Instant::now() + PATIENCE;
-            local.submit(changes, deadline)?.wait(deadline)
+            local.submit(Vec::new(), changes, deadline)?.wait(deadline)
         };
         while self.write(local.host_lacks(BATCH)?, tell)? {}
         Ok(())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::core::{Asked, Core, Telling};
+use super::core::{Asked, Core, Telling, is_of};
 use super::report::Recovery;
 use super::resolve::{is_superseded, was_lost};
 use crate::clock::{AnsweredBy, Call};
@@ -524,10 +524,6 @@ fn may_have_happened(error: Error) -> Error {
     Error::new(Code::OutcomeUnknown, format!("it was asked of Redis, and may have been made: {error}"))
 }
 
-fn is_of(value: &[u8], pull: PullRef<'_>) -> bool {
-    ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull)
-}
-
 impl Store for HybridStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
         let key = EntryKey::from(grant.key);
@@ -606,7 +602,7 @@ impl Store for HybridStore {
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let keys = self.core.or_nothing(self.core.local.held_by(pull.repo, pull.num))?;
+        let keys = self.core.held_by(pull)?;
         let _turn = self.core.turns.take(&keys, call.deadline)?;
         let mut known: Vec<(EntryKey, Held)> = Vec::new();
         let (mut telling, mut lost) = (None, None);

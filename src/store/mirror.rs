@@ -263,8 +263,9 @@ pub trait Mirror: Store {
     /// The keys of the project locks that this pull holds, in order.
     fn held_by(&self, repo: &str, num: i64) -> Result<Vec<EntryKey>>;
 
-    /// Hands changes over, in order; they are durable once the ticket has been waited for, and made if it is dropped.
-    fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket>;
+    /// Hands changes over, in order; they are durable once the ticket has been waited for, and made if it is dropped. Those of
+    /// `first` are made, too, if the ticket is given up at its deadline before the others were begun.
+    fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket>;
 
     /// Everything that is known: all entries, and all keys whose state is not settled or of which a value is remembered.
     fn everything(&self) -> Result<Vec<(EntryKey, Local)>>;

@@ -61,20 +61,29 @@ impl Committer {
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        self.submit(bytes, call.deadline, change)?.wait(call.deadline)
+        self.submit_after(None::<(usize, F)>, bytes, call.deadline, change)?.wait(call.deadline)
     }
 
-    /// Queues `change` and returns where its answer will come; it is made also if nobody waits for that.
+    /// Queues `change` and returns where its answer will come; it is made also if nobody waits for that. `first` is made before
+    /// it, in the same group, and its answer is nobody's.
     ///
     /// Errors: `Timeout` if the queue was full until the deadline; `Closed`.
-    pub(super) fn submit<T, F>(&self, bytes: usize, deadline: Instant, change: F) -> Result<Arc<Slot<T>>>
+    pub(super) fn submit_after<S, G, T, F>(
+        &self,
+        first: Option<(usize, G)>,
+        bytes: usize,
+        deadline: Instant,
+        change: F,
+    ) -> Result<Arc<Slot<T>>>
     where
+        S: Send + 'static,
+        G: FnOnce(&mut Transaction<'_>) -> Result<S> + Send + 'static,
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), answered: Condvar::new() });
-        let job = Job { change: Some(change), answer: None, slot: Arc::clone(&slot) };
-        self.queue.push(Waiting { bytes, job: Box::new(job) }, deadline)?;
+        let first = first.map(|(bytes, change)| Waiting::new(bytes, change).0);
+        let (waiting, slot) = Waiting::new(bytes, change);
+        self.queue.push(first.into_iter().chain([waiting]).collect(), deadline)?;
         Ok(slot)
     }
 
@@ -110,6 +119,18 @@ struct Waiting {
     job: Box<dyn Change>,
 }
 
+impl Waiting {
+    fn new<T, F>(bytes: usize, change: F) -> (Waiting, Arc<Slot<T>>)
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), answered: Condvar::new() });
+        let job = Job { change: Some(change), answer: None, slot: Arc::clone(&slot) };
+        (Waiting { bytes, job: Box::new(job) }, slot)
+    }
+}
+
 impl QueueState {
     fn has_room_for(&self, bytes: usize) -> bool {
         self.waiting.is_empty() || (self.waiting.len() < QUEUE_CHANGES && self.bytes + bytes <= QUEUE_BYTES)
@@ -117,18 +138,20 @@ impl QueueState {
 }
 
 impl Queue {
-    fn push(&self, waiting: Waiting, deadline: Instant) -> Result<()> {
+    /// At once: the thread is not woken for a part.
+    fn push(&self, waiting: Vec<Waiting>, deadline: Instant) -> Result<()> {
+        let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
         let mut state = self.state.lock();
-        while !state.closed && !state.has_room_for(waiting.bytes) {
-            if self.emptied.wait_until(&mut state, deadline).timed_out() && !state.has_room_for(waiting.bytes) {
+        while !state.closed && !state.has_room_for(bytes) {
+            if self.emptied.wait_until(&mut state, deadline).timed_out() && !state.has_room_for(bytes) {
                 return Err(Error::new(Code::Timeout, "the store's queue stayed full until the deadline; nothing was changed"));
             }
         }
         if state.closed {
             return Err(closed());
         }
-        state.bytes += waiting.bytes;
-        state.waiting.push_back(waiting);
+        state.bytes += bytes;
+        state.waiting.extend(waiting);
         drop(state);
         self.filled.notify_one();
         Ok(())

@@ -515,7 +515,7 @@ mod tests {
                 let store = Imitation::new(Arc::new(SystemClock), Box::new(|| {}));
                 let changes =
                     vec![Change::Set(key.clone(), Some(held("A", token))), Change::Adopt(key.clone(), now.clone(), last_token)];
-                store.submit(changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();
+                store.submit(Vec::new(), changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();
                 let known = store.local(&key).unwrap();
                 assert_eq!(known.value, now);
                 let came_back = Remote { value: Some(b"A".to_vec()), token, holder: String::new() };

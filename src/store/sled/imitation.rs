@@ -196,7 +196,8 @@ impl Mirror for Imitation {
         self.view(|tx| history::held_by(tx, PullRef { repo, num }))
     }
 
-    fn submit(&self, changes: Vec<Change>, _deadline: Instant) -> Result<Ticket> {
+    fn submit(&self, first: Vec<Change>, changes: Vec<Change>, _deadline: Instant) -> Result<Ticket> {
+        self.make(|tx| first.iter().try_for_each(|change| history::apply(tx, change)))?;
         let ((), made) = self.make(|tx| changes.iter().try_for_each(|change| history::apply(tx, change)))?;
         let state = Arc::clone(&self.state);
         Ok(Ticket::new(move |_| {

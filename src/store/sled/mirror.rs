@@ -28,14 +28,16 @@ impl Mirror for SledStore {
         self.view(|tx| history::held_by(tx, PullRef { repo, num }))
     }
 
-    fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
-        let mut bytes = 0;
-        for change in &changes {
-            // A group must not fail half-way.
-            check_length("a value", size(change), VALUE_LIMIT)?;
-            bytes += size(change);
-        }
-        let slot = self.committer.submit(bytes, deadline, move |tx| changes.iter().try_for_each(|c| history::apply(tx, c)))?;
+    fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+        // A group must not fail half-way.
+        first.iter().chain(&changes).try_for_each(|change| check_length("a value", size(change), VALUE_LIMIT))?;
+        let bytes = |changes: &[Change]| changes.iter().map(size).sum();
+        let make = |changes: Vec<Change>| {
+            move |tx: &mut Transaction<'_>| changes.iter().try_for_each(|change| history::apply(tx, change))
+        };
+        let (first_bytes, bytes) = (bytes(&first), bytes(&changes));
+        let first = (!first.is_empty()).then(|| (first_bytes, make(first)));
+        let slot = self.committer.submit_after(first, bytes, deadline, make(changes))?;
         Ok(Ticket::new(move |deadline| slot.wait(deadline)))
     }
 
