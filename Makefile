@@ -32,15 +32,25 @@ lib: ## build the release: libatlock.so, libatlock.a and the command line, and t
 atlantis: lib ## build the real Atlantis with atlock linked in: build/atlantis (ATLANTIS_VERSION=v0.47.1)
 	@cd go && $(GO) run ./cmd/link -version $(ATLANTIS_VERSION)
 
+# The demonstration's: PORT, MODE=embedded or hybrid, and ONCE=1 to go through everything once and end.
+PORT ?= 4141
+MODE ?= embedded
+ONCE ?=
+
 .PHONY: run
-run: lib ## a demonstration: C takes a lock, then Atlantis's own Go code meets it (folder: build/demo)
-	@rm -rf build/demo && mkdir -p build/demo
+run: atlantis ## a real Atlantis with atlock and a local Git host, at http://127.0.0.1:4141 (PORT= MODE=hybrid ONCE=1)
+	@cd go && $(GO) build -o ../build/atlantis-demo ./cmd/demo
+	@exec build/atlantis-demo -port=$(PORT) -mode=$(MODE) $(if $(ONCE),-once)
+
+.PHONY: run-c
+run-c: lib ## a C program takes a lock, then Atlantis's own Go code meets it (folder: build/demo-c)
+	@rm -rf build/demo-c && mkdir -p build/demo-c
 	@ln -sfn "$(abspath $(RELEASE))/libatlock.so" build/$(SONAME)
 	@$(CC) -std=c11 -Wall -Wextra -Werror -pedantic -O2 -Iinclude examples/c/take_lock.c \
 	    build/$(SONAME) -Wl,-rpath,'$$ORIGIN' -o build/take_lock
-	@echo "The locks are in build/demo."
-	@build/take_lock build/demo | sed 's/^/C:   /'
-	@cd go && $(GO) run ./cmd/demo ../build/demo
+	@echo "The locks are in build/demo-c."
+	@build/take_lock build/demo-c | sed 's/^/C:   /'
+	@cd go && $(GO) run ./cmd/demo-c ../build/demo-c
 
 .PHONY: test
 test: prepare lib test-rust test-go test-install ## install what is missing, build, and run all tests
@@ -70,6 +80,14 @@ test-asan: ## the C programs under sanitizers, with the Rust code instrumented t
 test-go: lib ## the Go tests, under the race detector
 	cd go && $(GO) test -race -timeout 30m ./...
 
+.PHONY: atlantis-stock
+atlantis-stock: ## build the unmodified Atlantis that the linked one is compared with: build/atlantis-stock
+	@cd go && $(GO) build -o ../build/atlantis-stock github.com/runatlantis/atlantis
+
+.PHONY: test-e2e
+test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode
+	cd go && $(GO) test -tags e2e -count=1 -timeout 15m ./e2e
+
 .PHONY: test-install
 test-install: lib ## install into a temporary prefix, and build a C program by pkg-config alone
 	@scripts/test-install
@@ -80,7 +98,7 @@ lint: lib ## formatting, lints, docs, and that header and exported symbols are a
 	$(CARGO) clippy --locked --all-targets --features test-panic -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@unformatted=$$(gofmt -l go); if [[ -n $$unformatted ]]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
-	cd go && $(GO) vet ./...
+	cd go && $(GO) vet ./... && $(GO) vet -tags e2e ./e2e
 	$(CARGO) test --locked --test header --test symbols
 
 .PHONY: header

@@ -18,7 +18,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +25,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/atlock/atlock/go/internal/child"
+	"github.com/atlock/atlock/go/internal/freeport"
 )
 
 const (
@@ -156,7 +158,7 @@ func (s *Server) signal(t testing.TB, signal syscall.Signal) {
 	if s.process == nil {
 		t.Fatalf("signal %v: redis-server is not running", signal)
 	}
-	if err := s.process.signal(signal); err != nil {
+	if err := s.process.Signal(signal); err != nil {
 		t.Fatalf("signal %v: %v", signal, err)
 	}
 }
@@ -165,7 +167,7 @@ func (s *Server) stop(signal syscall.Signal) {
 	if s.process == nil {
 		return
 	}
-	s.process.stop(signal)
+	s.process.Stop(signal)
 	s.process = nil
 }
 
@@ -196,7 +198,7 @@ func (s *Server) launch() error {
 		return err
 	}
 	if err := s.waitReady(p); err != nil {
-		p.stop(syscall.SIGKILL)
+		p.Stop(syscall.SIGKILL)
 		return fmt.Errorf("%w; its output: %s", err, p.output())
 	}
 	s.process = p
@@ -239,7 +241,7 @@ func (s *Server) waitReady(p *process) error {
 		if err == nil || (errors.As(err, &answered) && !strings.HasPrefix(err.Error(), "LOADING")) {
 			return nil
 		}
-		if p.exited() {
+		if p.Exited() {
 			return fmt.Errorf("redis-server ended at once: %w", err)
 		}
 		if time.Now().After(deadline) {
@@ -258,15 +260,14 @@ func (s *Server) clientOptions() *redis.Options {
 	}
 }
 
-// freePort asks the kernel for a port that nobody uses at this moment.
+// freePort finds a port that stays free while the server is stopped.
 func freePort(t testing.TB) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	port, err := freeport.Take()
 	if err != nil {
 		t.Fatalf("find a free port: %v", err)
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func requireExecutable(t testing.TB, name string) {
@@ -276,53 +277,19 @@ func requireExecutable(t testing.TB, name string) {
 	}
 }
 
-// process is a child that dies with us.
+// process is a child with its output kept.
 type process struct {
-	cmd  *exec.Cmd
-	out  bytes.Buffer
-	done chan struct{}
+	*child.Process
+	out bytes.Buffer
 }
 
-// startProcess starts a child and waits for its end in the background.
-//
-// The kernel sends the parent-death signal when the *thread* that started the
-// child ends, so that thread is kept for as long as the child lives.
 func startProcess(name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(p.done)
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = p.cmd.Wait() // how it ended is of no interest: we end it by a signal
-		}
-	}()
-	return p, <-started
-}
-
-func (p *process) signal(signal syscall.Signal) error { return p.cmd.Process.Signal(signal) }
-
-func (p *process) exited() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// stop signals the process and waits for its end. A paused process is resumed
-// first, since it would not act on SIGTERM.
-func (p *process) stop(signal syscall.Signal) {
-	_ = p.signal(signal) // fails only when it has already ended
-	_ = p.signal(syscall.SIGCONT)
-	<-p.done
+	p := &process{}
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = &p.out, &p.out
+	var err error
+	p.Process, err = child.Start(cmd)
+	return p, err
 }
 
 // output returns what the process printed. It may be called only after its end.
