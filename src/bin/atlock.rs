@@ -109,6 +109,13 @@ fn run(cli: &Cli) -> Result<Outcome> {
 /// Opens what the settings name; beside a server in hybrid mode, which has the local store open, Redis alone.
 fn open(mut config: Config) -> Result<Service> {
     let open = |config: &Config| Service::open(config, None, Arc::new(SystemClock));
+    if config.mode() == Mode::Strict && config.locking.backend == Backend::Boltdb {
+        return Err(Error::new(
+            Code::Unsupported,
+            "in strict mode on Atlantis's own store (locking.backend: boltdb) only the server can look at the locks: see its page, \
+             or GET /api/locks",
+        ));
+    }
     if config.mode() != Mode::Hybrid {
         return open(&config);
     }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,11 +128,31 @@ func (s *stage) directDisk(t *testing.T, how string) {
 		if !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
+		s.untilTheDiskIsMissed(t)
 	case "free":
 		s.must(t, os.Remove(filler))
 	default:
 		t.Fatalf("no stage direction disk %q", how)
 	}
+}
+
+// untilTheDiskIsMissed takes and releases the global apply lock until the store, which has some room in files that it made
+// before, has none left.
+func (s *stage) untilTheDiskIsMissed(t *testing.T) {
+	t.Helper()
+	for give := time.Now().Add(answerLimit); time.Now().Before(give); {
+		for _, how := range [][2]string{{http.MethodPost, "/apply/lock"}, {http.MethodDelete, "/apply/unlock"}} {
+			request, err := http.NewRequestWithContext(t.Context(), how[0], "http://"+s.address()+how[1], http.NoBody)
+			s.must(t, err)
+			answer, err := http.DefaultClient.Do(request)
+			s.must(t, err)
+			_ = answer.Body.Close()
+			if answer.StatusCode >= http.StatusInternalServerError {
+				return
+			}
+		}
+	}
+	t.Fatal("the store goes on without its disk")
 }
 
 // openPull opens a pull request that changes the project.

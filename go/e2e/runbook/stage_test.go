@@ -43,8 +43,8 @@ const (
 //	                      embedded store a disk of its own that can be filled
 //	start                 what systemctl start atlantis does, and waits until the server answers
 //	kill                  the server dies
-//	redis kill|start|forget|pause|resume|password TEXT|args …
-//	                      forget: it starts without its data; args: it starts again with these settings
+//	redis kill|start|forget|pause|resume|set NAME VALUE
+//	                      forget: it starts again without its data; set: a setting, by CONFIG SET
 //	pull PROJECT: TEXT    somebody opens a pull request that changes this project, and Atlantis's comment has this text
 //	comment N BODY: TEXT  somebody comments on the pull request, and Atlantis's answer has this text
 //	disk full|free        the small disk
@@ -74,11 +74,12 @@ func newStage(t *testing.T, root string) *stage {
 func (s *stage) reset(t *testing.T, how []string) {
 	t.Helper()
 	s.end(t)
-	s.folder = t.TempDir()
+	var err error
+	s.folder, err = os.MkdirTemp("", "runbook")
+	s.must(t, err)
 	for _, name := range []string{"lib", "etc", "log", "bin", "shims", "systemd", "home", "tmp", "backup"} {
 		s.must(t, os.Mkdir(s.path(name), 0o755))
 	}
-	var err error
 	s.port, err = freeport.Take()
 	s.must(t, err)
 	s.redis = redistest.Start(t, redistest.Options{AppendOnly: true, Password: redisPassword})
@@ -89,6 +90,7 @@ func (s *stage) reset(t *testing.T, how []string) {
 	s.must(t, err)
 	s.must(t, s.host.CreateRepository(t.Context(), repository, githost.ExampleFiles()))
 	s.names = [][2]string{
+		{"/tmp", s.path("tmp")}, // first: the others are in the machine's /tmp
 		{"/var/lib/atlantis", s.path("lib")}, {"/var/log/atlantis", s.path("log")}, {"/var/backups", s.path("backup")},
 		{"/etc/systemd/system", s.path("systemd")}, {"/etc/atlantis", s.path("etc")}, {"/usr/local/bin", s.path("bin")},
 		{"127.0.0.1:4141", s.address()}, {"redis.example.com:6379", s.redis.Addr},
@@ -140,15 +142,23 @@ func (s *stage) end(t *testing.T) {
 		}
 	}
 	s.stopServer(syscall.SIGKILL)
-	s.redis.Kill()
-	if err := s.host.Close(); err != nil {
-		t.Error(err)
+	if s.redis != nil {
+		s.redis.Kill()
+	}
+	if s.host != nil {
+		if err := s.host.Close(); err != nil {
+			t.Error(err)
+		}
+		s.host = nil
 	}
 	if s.mounted {
 		s.mounted = false
 		if out, err := exec.Command("umount", s.path("lib/atlock")).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, out)
 		}
+	}
+	if err := os.RemoveAll(s.folder); err != nil {
+		t.Error(err)
 	}
 	s.folder = ""
 }
@@ -221,7 +231,10 @@ func (s *stage) sources(t *testing.T) {
 	t.Helper()
 	s.must(t, os.MkdirAll(s.path("src/build"), 0o755))
 	s.must(t, os.MkdirAll(s.path("src/target/release"), 0o755))
-	s.must(t, os.Symlink(filepath.Join(s.root, "deploy"), s.path("src/deploy")))
+	s.must(t, os.CopyFS(s.path("src/deploy"), os.DirFS(filepath.Join(s.root, "deploy"))))
+	for _, name := range []string{"systemd/atlantis.env", "systemd/atlantis.service", "systemd/locking.yaml"} {
+		s.edit(t, s.path("src/deploy/"+name), s.here)
+	}
 	s.must(t, os.Symlink(s.built(t, "ATLOCK_E2E_SERVER", "atlantis"), s.path("src/build/atlantis")))
 	s.must(t, os.Symlink(s.built(t, "ATLOCK_E2E_STOCK", "atlantis-stock"), s.path("src/build/atlantis-stock")))
 	s.must(t, os.Symlink(s.commandLine(t), s.path("src/target/release/atlock")))
