@@ -276,6 +276,7 @@ mod tests {
             conflicts: vec![conflict, command],
             last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1, taken: 0 }),
             fallbacks: Fallbacks::default(),
+            needs_local: true,
             enhanced: StoreHealth::default(),
             legacy: StoreHealth::default(),
         };

@@ -5,6 +5,7 @@ package runbook
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 )
@@ -82,6 +85,9 @@ func (s *stage) direct(t *testing.T, text string) {
 		n, err := strconv.Atoi(number)
 		s.must(t, err)
 		s.commentOn(t, n, body, want)
+	case "elsewhere":
+		project, number, _ := strings.Cut(rest, " ")
+		s.takeElsewhere(t, project, number)
 	case "disk":
 		s.directDisk(t, rest)
 	default:
@@ -111,6 +117,23 @@ func (s *stage) directRedis(t *testing.T, text string) {
 	default:
 		t.Fatalf("no stage direction redis %q", text)
 	}
+}
+
+// takeElsewhere takes a lock as a stock server on the same Redis does: it writes stock's key alone, like that of project network.
+func (s *stage) takeElsewhere(t *testing.T, project, number string) {
+	t.Helper()
+	client := s.redis.Client(t)
+	key := func(project string) string { return "pr/" + repository + "/" + project + "/default/" }
+	text, err := client.Get(t.Context(), key("network")).Result()
+	s.must(t, err)
+	var lock models.ProjectLock
+	s.must(t, json.Unmarshal([]byte(text), &lock))
+	lock.Project.Path, lock.User.Username = project, "eve"
+	lock.Pull.Num, err = strconv.Atoi(number)
+	s.must(t, err)
+	written, err := json.Marshal(lock)
+	s.must(t, err)
+	s.must(t, client.Set(t.Context(), key(project), written, 0).Err())
 }
 
 func (s *stage) directDisk(t *testing.T, how string) {

@@ -47,6 +47,7 @@ const (
 //	                      forget: it starts again without its data; set: a setting, by CONFIG SET
 //	pull PROJECT: TEXT    somebody opens a pull request that changes this project, and Atlantis's comment has this text
 //	comment N BODY: TEXT  somebody comments on the pull request, and Atlantis's answer has this text
+//	elsewhere PROJECT N   a stock server on the same Redis takes the lock for its pull request N
 //	disk full|free        the small disk
 //	until                 the next command is repeated until it prints what is shown
 //	fails                 the next command fails
