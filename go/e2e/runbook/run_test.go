@@ -85,6 +85,10 @@ func (s *stage) direct(t *testing.T, text string) {
 		n, err := strconv.Atoi(number)
 		s.must(t, err)
 		s.commentOn(t, n, body, want)
+	case "damage":
+		s.damage(t)
+	case "unreadable":
+		s.must(t, s.redis.Client(t).Set(t.Context(), "pr/"+repository+"/"+rest+"/default/", "no lock", 0).Err())
 	case "elsewhere":
 		project, number, _ := strings.Cut(rest, " ")
 		s.takeElsewhere(t, project, number)
@@ -117,6 +121,15 @@ func (s *stage) directRedis(t *testing.T, text string) {
 	default:
 		t.Fatalf("no stage direction redis %q", text)
 	}
+}
+
+// damage takes a file of the embedded store away from a server that is stopped for it and started again.
+func (s *stage) damage(t *testing.T) {
+	t.Helper()
+	s.openPull(t, "network", "Plan: 1 to add")
+	s.stopServer(syscall.SIGTERM)
+	s.must(t, os.Remove(s.path("lib/atlock/journal")))
+	s.must(t, s.startServer())
 }
 
 // takeElsewhere takes a lock as a stock server on the same Redis does: it writes stock's key alone, like that of project network.

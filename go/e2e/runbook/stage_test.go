@@ -48,6 +48,8 @@ const (
 //	pull PROJECT: TEXT    somebody opens a pull request that changes this project, and Atlantis's comment has this text
 //	comment N BODY: TEXT  somebody comments on the pull request, and Atlantis's answer has this text
 //	elsewhere PROJECT N   a stock server on the same Redis takes the lock for its pull request N
+//	unreadable PROJECT    the project's key in Redis holds no lock
+//	damage                somebody plans, and then the embedded store's folder lacks a file and the server is started
 //	disk full|free        the small disk
 //	until                 the next command is repeated until it prints what is shown
 //	fails                 the next command fails
