@@ -13,6 +13,7 @@ PREFIX  ?= /usr/local
 ATLANTIS_VERSION ?= v0.47.1
 DESTDIR ?=
 
+LINKED  := $(if $(filter v0.47.1,$(ATLANTIS_VERSION)),build/atlantis,build/atlantis-$(ATLANTIS_VERSION)/atlantis)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
@@ -40,7 +41,7 @@ ONCE ?=
 .PHONY: run
 run: atlantis ## a real Atlantis with atlock and a local Git host, at http://127.0.0.1:4141 (PORT= MODE=hybrid ONCE=1)
 	@cd go && $(GO) build -o ../build/atlantis-demo ./cmd/demo
-	@exec build/atlantis-demo -port=$(PORT) -mode=$(MODE) $(if $(ONCE),-once)
+	@exec build/atlantis-demo -server=$(LINKED) -port=$(PORT) -mode=$(MODE) $(if $(ONCE),-once)
 
 .PHONY: run-c
 run-c: lib ## a C program takes a lock, then Atlantis's own Go code meets it (folder: build/demo-c)
@@ -85,8 +86,8 @@ atlantis-stock: ## build the unmodified Atlantis that the linked one is compared
 	@cd go && $(GO) build -o ../build/atlantis-stock github.com/runatlantis/atlantis
 
 .PHONY: test-e2e
-test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode
-	cd go && $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/...
+test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode (ATLANTIS_VERSION=v0.47.1)
+	cd go && ATLOCK_E2E_SERVER=$(abspath $(LINKED)) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/...
 
 .PHONY: test-install
 test-install: lib ## install into a temporary prefix, and build a C program by pkg-config alone

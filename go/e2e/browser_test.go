@@ -81,7 +81,17 @@ func discardOnThePage(t *testing.T, _ mode, r *repository) {
 	if !strings.Contains(heading, r.name+"/network/default") {
 		t.Fatalf("the page of the lock is headed %q", heading)
 	}
-	err = chromedp.Do(tab,
+	discard(t, tab)
+	wantText(t, r.commentAfter(t, first, lastComment(before)), "**discarded** via the Atlantis UI")
+	r.wantHolders(t, map[string]int{"database": first})
+	wantText(t, r.command(t, second, "atlantis plan"), planned)
+	r.wantHolders(t, map[string]int{"database": first, "network": second})
+}
+
+// discard presses the button on a lock's page, and says yes.
+func discard(t *testing.T, tab context.Context) {
+	t.Helper()
+	err := chromedp.Do(tab,
 		chromedp.Click(chromedp.ID("discardPlanUnlock")),
 		chromedp.WaitVisible(chromedp.ID("discardYes")),
 		standStill(),
@@ -91,8 +101,4 @@ func discardOnThePage(t *testing.T, _ mode, r *repository) {
 	if err != nil {
 		t.Fatalf("discard the lock on its page: %v", err)
 	}
-	wantText(t, r.commentAfter(t, first, lastComment(before)), "**discarded** via the Atlantis UI")
-	r.wantHolders(t, map[string]int{"database": first})
-	wantText(t, r.command(t, second, "atlantis plan"), planned)
-	r.wantHolders(t, map[string]int{"database": first, "network": second})
 }

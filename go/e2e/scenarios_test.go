@@ -27,6 +27,7 @@ func TestScenarios(t *testing.T) {
 		{"close", closeWithoutMergeKeepsTheLocks},
 		{"race", oneOfManyGetsTheLock},
 		{"discard", discardOnThePage},
+		{"endpoints", endpointsTellTheMode},
 	}
 	alone := []struct {
 		name string
@@ -183,14 +184,25 @@ func oneOfManyGetsTheLock(t *testing.T, mode mode, r *repository) {
 // globalApplyLock disables applying for everyone, as the page's button does, and enables it again.
 func globalApplyLock(t *testing.T, r *repository) {
 	number, _ := r.open(t, "network")
-	if code, body, err := r.server.Do(t.Context(), http.MethodPost, "/apply/lock", nil); err != nil || code != http.StatusOK {
-		t.Fatalf("POST /apply/lock: %d %s %v", code, body, err)
-	}
+	r.disableApply(t)
 	wantText(t, r.command(t, number, "atlantis apply"), disabled)
-	if code, body, err := r.server.Do(t.Context(), http.MethodDelete, "/apply/unlock", nil); err != nil || code != http.StatusOK {
-		t.Fatalf("DELETE /apply/unlock: %d %s %v", code, body, err)
-	}
+	r.stop(t)
+	r.restart(t)
+	wantText(t, r.command(t, number, "atlantis apply"), disabled)
+	r.enableApply(t)
 	wantText(t, r.command(t, number, "atlantis apply"), applied)
+}
+
+func (w *world) disableApply(t *testing.T) { w.wantOK(t, http.MethodPost, "/apply/lock") }
+
+func (w *world) enableApply(t *testing.T) { w.wantOK(t, http.MethodDelete, "/apply/unlock") }
+
+// wantOK sends a request to the server, and fails unless it says that all is well.
+func (w *world) wantOK(t *testing.T, method, path string) {
+	t.Helper()
+	if code, body, err := w.server.Do(t.Context(), method, path, nil); err != nil || code != http.StatusOK {
+		t.Fatalf("%s %s: %d %s %v", method, path, code, body, err)
+	}
 }
 
 func restartKeepsTheLocks(t *testing.T, r *repository) {

@@ -36,8 +36,8 @@ func TestSwitchingModes(t *testing.T) {
 	}
 }
 
-// goThrough starts the server in each mode. In each, the locks are those of the mode before; each one refuses others, and names
-// its holder; a plan of the mode before can be applied; and a further lock is taken.
+// goThrough starts the server in each mode. In each, the locks are those of the mode before, and the global apply lock is among
+// them; each one refuses others, and names its holder; a plan of the mode before can be applied; and a further lock is taken.
 func (w *world) goThrough(t *testing.T, modes []mode) {
 	t.Helper()
 	r := w.repository(t, "acme/infra")
@@ -60,6 +60,8 @@ func (w *world) goThrough(t *testing.T, modes []mode) {
 		} else {
 			_, refusal := r.open(t, "app", "database")
 			wantText(t, refusal, refusedBy(held["app"]), refusedBy(held["database"]))
+			wantText(t, r.command(t, last, "atlantis apply"), disabled)
+			r.enableApply(t)
 			wantText(t, r.command(t, last, "atlantis apply"), applied)
 			wantText(t, r.command(t, last, "atlantis unlock"), unlocked)
 		}
@@ -67,6 +69,7 @@ func (w *world) goThrough(t *testing.T, modes []mode) {
 		wantText(t, comment, planned)
 		held["database"], held["network"], last = number, number, number
 		r.wantHolders(t, held)
+		r.disableApply(t)
 		before = w.lockNames(t)
 		t.Logf("%s: %s", where, strings.ReplaceAll(before, "\n", "; "))
 	}

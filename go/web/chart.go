@@ -49,8 +49,9 @@ type line struct {
 
 // tick is a place with a text.
 type tick struct {
-	At   float64
-	Text string
+	At     float64
+	Text   string
+	Anchor string // which end of the text stands there
 }
 
 // span is a part of the time axis.
@@ -73,9 +74,10 @@ func newChart(now time.Time, mode string, samples []sample, fallbacks []atlock.F
 	for millis := leastMillis; millis <= mostMillis; millis *= 10 {
 		drawn.Grid = append(drawn.Grid, tick{At: heightOf(millis), Text: millisText(millis)})
 	}
-	for part := range 4 {
-		at := start.Add(length * time.Duration(part) / 3)
-		drawn.Ticks = append(drawn.Ticks, tick{At: place(at), Text: at.UTC().Format("15:04")})
+	// Each length is a multiple of five minutes.
+	for fifths, anchor := range []string{"start", "middle", "middle", "middle", "middle", "end"} {
+		at := start.Add(length * time.Duration(fifths) / 5)
+		drawn.Ticks = append(drawn.Ticks, tick{At: place(at), Text: at.UTC().Format("15:04"), Anchor: anchor})
 	}
 	for _, fallback := range fallbacks {
 		until := now

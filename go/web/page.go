@@ -203,8 +203,15 @@ func short(length time.Duration) string {
 	case length < time.Hour:
 		return fmt.Sprintf("%d min", int(length.Minutes()))
 	case length < 24*time.Hour:
-		return fmt.Sprintf("%d h %d min", int(length.Hours()), int(length.Minutes())%60)
+		return twoUnits(int(length.Hours()), "h", int(length.Minutes())%60, "min")
 	default:
-		return fmt.Sprintf("%d d %d h", int(length.Hours())/24, int(length.Hours())%24)
+		return twoUnits(int(length.Hours())/24, "d", int(length.Hours())%24, "h")
 	}
+}
+
+func twoUnits(large int, largeUnit string, small int, smallUnit string) string {
+	if small == 0 {
+		return fmt.Sprintf("%d %s", large, largeUnit)
+	}
+	return fmt.Sprintf("%d %s %d %s", large, largeUnit, small, smallUnit)
 }

@@ -285,7 +285,7 @@ func TestTexts(t *testing.T) {
 	}
 	for length, wanted := range map[time.Duration]string{
 		-time.Second: "0 ms", 1500 * time.Millisecond: "1.5 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min",
-		26 * time.Hour: "1 d 2 h", 3*time.Hour + 5*time.Minute: "3 h 5 min",
+		26 * time.Hour: "1 d 2 h", 48 * time.Hour: "2 d", 3*time.Hour + 5*time.Minute: "3 h 5 min",
 	} {
 		if got := web.Short(length); got != wanted {
 			t.Errorf("%v is %q", length, got)

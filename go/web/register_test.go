@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -122,6 +123,11 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 				if !strings.Contains(text, wanted) {
 					t.Errorf("the page does not have %q", wanted)
 				}
+			}
+			// Atlantis's own store has no fencing tokens.
+			token, stock := regexp.MustCompile(`class="token">\d{16}<`), strings.Contains(name, "boltdb") || strings.Contains(name, "passed in")
+			if token.MatchString(text) == stock || strings.Contains(text, `class="token">none<`) != stock {
+				t.Errorf("the token is missing, or none is: %s", text)
 			}
 			for _, asset := range []string{"style.css", "script.js"} {
 				must(t, served, web.PagePath+"/"+asset)

@@ -88,6 +88,8 @@ pub(super) struct Condition {
     pub link: Link,
     /// Why the local store lacks some of Redis's locks; `None` if it has them all.
     pub incomplete: Option<String>,
+    /// How often the local store did not make what it was told.
+    pub fell_behind: u64,
     /// Who else was noticed, and until when that counts.
     pub others: Option<(String, Instant)>,
     /// Whether Redis has lost data since the two last agreed.
@@ -172,6 +174,7 @@ impl Core {
                 since: clock.unix_micros(),
                 link,
                 incomplete,
+                fell_behind: 0,
                 others: None,
                 lost: false,
                 last_recovery: None,
@@ -501,8 +504,10 @@ impl Core {
     }
 
     /// The local store lacks something that it was told.
-    fn fell_behind(&self, error: &Error) {
-        self.condition.lock().incomplete = Some(format!("the local store does not work: {error}"));
+    pub(super) fn fell_behind(&self, error: &Error) {
+        let mut condition = self.condition.lock();
+        condition.fell_behind += 1;
+        condition.incomplete = Some(format!("the local store does not work: {error}"));
     }
 
     /// The local store takes what Redis has at a key.

@@ -93,11 +93,20 @@ impl Core {
         self.recover(&redis).map(drop)
     }
 
-    /// Looks at all keys while Redis decides: others may have changed it.
+    /// Looks at all keys while Redis decides: others may have changed it, or the local store may not have made what it was told.
     pub(super) fn compare(&self) -> Result<()> {
         let Some(redis) = self.shared.read().clone() else { return Ok(()) };
         let mut done = Recovery::default();
+        let before = self.condition.lock().fell_behind;
         self.pass(&*redis, &mut done)?;
+        self.settle(self.clock.now() + self.patience)?;
+        {
+            let mut condition = self.condition.lock();
+            if condition.fell_behind == before && !self.in_fallback() {
+                condition.incomplete = None;
+            }
+        }
+        self.remember();
         if done.taken > 0 {
             self.seen_other("it took locks in Redis".to_owned());
         }

@@ -203,3 +203,27 @@ pub(super) fn warnings(core: &Core) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn only_the_newest_fallbacks_are_remembered_and_each_ends_once() {
+        let mut fallbacks = Fallbacks::default();
+        let did = |pushed| Recovery { pushed, ..Recovery::default() };
+        // The start: nothing to end.
+        fallbacks.end(1, &did(1));
+        assert_eq!(fallbacks, Fallbacks::default());
+        for since in 0..MOST_FALLBACKS as u64 + 5 {
+            fallbacks.begin(since * 10, &Error::new(Code::Unreachable, "gone"));
+            fallbacks.end(since * 10 + 5, &did(since));
+            fallbacks.end(since * 10 + 6, &did(99));
+        }
+        let all = Vec::from(fallbacks.0);
+        assert_eq!(all.len(), MOST_FALLBACKS);
+        assert_eq!(all[0], Fallback { since: 50, until: Some(55), cause: "gone".to_owned(), recovery: Some(did(5)) });
+        assert_eq!(all[MOST_FALLBACKS - 1].until, Some((MOST_FALLBACKS as u64 + 4) * 10 + 5));
+    }
+}

@@ -1087,7 +1087,8 @@ impl Shared for Client {
 }
 
 /// Runs one schedule and gives its log; a violation is a panic, after that was printed.
-fn run(plan: Plan, instances: usize) -> Vec<String> {
+/// Redis and the disks of this many instances, before anything happens.
+fn simulation(plan: Plan, instances: usize) -> Arc<Sim> {
     let clock = SimClock { base: Instant::now(), micros: AtomicU64::new(0), random: Mutex::new(Random(!plan.seed)) };
     let clock = Arc::new(clock);
     let sim = Arc::new(Sim {
@@ -1113,11 +1114,16 @@ fn run(plan: Plan, instances: usize) -> Vec<String> {
         let disk = Imitation::new(clock.clone() as Arc<dyn Clock>, sim.hook(me));
         sim.disks.lock().push(Arc::new(disk));
     }
+    sim
+}
+
+fn run(plan: Plan, instances: usize) -> Vec<String> {
+    let sim = simulation(plan, instances);
     let run = || {
         // They learn of each other before anything else happens.
         sim.depth.store(1, Ordering::SeqCst);
         (0..instances).for_each(|me| sim.begin(me));
-        clock.advance(Duration::from_secs(3));
+        sim.clock.advance(Duration::from_secs(3));
         (0..instances).for_each(|me| sim.tick(me));
         sim.depth.store(0, Ordering::SeqCst);
         (0..STEPS).for_each(|_| sim.step());
@@ -1169,6 +1175,27 @@ fn a_seed_repeats_its_schedules() {
     for (plan, instances) in (0..50).flat_map(plans) {
         assert_eq!(run(plan, instances), run(plan, instances), "{plan:?}");
     }
+}
+
+/// A disk that was too slow once does not leave the server unarmed until Redis fails.
+#[test]
+fn a_local_store_that_fell_behind_is_brought_up_to_date() {
+    let (plan, _) = plans(1)[0];
+    let sim = simulation(plan, 1);
+    sim.depth.store(1, Ordering::SeqCst);
+    sim.begin(0);
+    sim.tick(0);
+    let instance = sim.instances.read()[0].clone().expect("lives");
+    assert_eq!(instance.core.unarmed(), None);
+    let key = EntryKey::Command("apply".to_owned());
+    sim.data.lock().entries.insert(key.clone(), b"lock".to_vec());
+    instance.core.fell_behind(&Error::new(Code::Timeout, "slow"));
+    assert!(instance.core.unarmed().is_some());
+    sim.clock.advance(instance.core.settings.health.compare);
+    sim.tick(0);
+    assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(b"lock".to_vec()));
+    let left = instance.core.condition.lock().incomplete.clone();
+    assert_eq!(left, None);
 }
 
 /// The simulation would notice.

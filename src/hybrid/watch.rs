@@ -64,7 +64,8 @@ impl Core {
         }
         if now >= due.compare && !self.in_fallback() {
             due.compare = now + self.settings.health.compare;
-            if self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock {
+            let others_change_it = self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock;
+            if others_change_it || self.condition.lock().incomplete.is_some() {
                 let started = self.clock.now();
                 let compared = self.compare();
                 if compared.is_err() {

@@ -34,17 +34,22 @@ func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.S
 				"may lack locks, stop, and start once with the settings and ATLANTIS_ENHANCED_LOCKING_ENABLED=false",
 				left.Locking.DataDir, storeName(user))
 		}
-		stock, err := server.NewServer(user, config)
-		if err != nil {
-			return nil, err
-		}
-		return trimmed{stock}, nil
+		return newStock(user, config)
 	}
 	if !hook.Linked() {
 		return nil, errors.New("there are locking settings, but this program was built with an Atlantis that does not know " +
 			"atlock: build it with make atlantis")
 	}
 	return newLinked(*settings, user, config, c.logger)
+}
+
+// newStock makes stock Atlantis's server. On an error the interface is nil, too.
+func newStock(user server.UserConfig, config server.Config) (cmd.ServerStarter, error) {
+	stock, err := server.NewServer(user, config)
+	if err != nil {
+		return nil, err
+	}
+	return stock, nil
 }
 
 // storeName is where stock Atlantis keeps its locks.

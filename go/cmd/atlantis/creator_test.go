@@ -34,7 +34,7 @@ func TestCreatorWithoutSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, isStock := made.(trimmed); !isStock {
+	if _, isStock := made.(*server.Server); !isStock {
 		t.Errorf("got a %T", made)
 	}
 	if history := creator.logger.GetHistory(); history != "" {

@@ -95,7 +95,7 @@ func mustOpen(t *testing.T, user server.UserConfig, mode, text string, environme
 
 func withRedis(t *testing.T, dbType string) (server.UserConfig, *redistest.Server) {
 	t.Helper()
-	running := redistest.Start(t, redistest.Options{})
+	running := redistest.Start(t, redistest.Options{AppendOnly: true})
 	host, port, err := net.SplitHostPort(running.Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -216,6 +216,30 @@ func TestRollbackToRedisTakesTheJournalAlong(t *testing.T) {
 	rolledBack := mustOpen(t, user, "strict", inMode("hybrid"), rollback)
 	wantHeld(t, rolledBack, "without-redis")
 	closed(t, rolledBack)
+}
+
+// A local store that is new knows nothing of the locks that stock has in Redis.
+func TestHybridsFirstStartOverStocksRedisNeedsIt(t *testing.T) {
+	user, running := withRedis(t, "redis")
+	stock, err := redis.NewWithConfig(redis.Config{Hostname: user.RedisHost, Port: user.RedisPort})
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, stock, "a")
+	closed(t, stock)
+	running.Kill()
+	for range 2 {
+		if _, err := open(t, user, inMode("hybrid")); err == nil || !strings.Contains(err.Error(), "hybrid mode's first start") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	running.Restart(t)
+	closed(t, mustOpen(t, user, "hybrid", inMode("hybrid")))
+	running.Kill()
+	database := mustOpen(t, user, "hybrid", inMode("hybrid"))
+	wantHeld(t, database, "a")
+	take(t, database, "b")
+	closed(t, database)
 }
 
 func TestRollbackToAnotherRedisIsRefused(t *testing.T) {

@@ -22,7 +22,6 @@ type linked struct {
 
 // Start serves until the process is told to stop, and then closes the database.
 func (l *linked) Start() error {
-	trim()
 	err := l.server.Start()
 	l.stop()
 	closeErr := l.database.Close()

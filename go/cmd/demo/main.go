@@ -58,12 +58,20 @@ func main() {
 func explain(err error, o options) error {
 	switch {
 	case errors.Is(err, atlantis.ErrPortTaken):
-		return fmt.Errorf("%w\nstop that program, or choose another port: make run PORT=%d", err, o.port+100)
+		return fmt.Errorf("%w\nstop that program, or choose another port: make run PORT=%d", err, otherPort(o.port))
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%w\nis the server built? make atlantis", err)
 	default:
 		return err
 	}
+}
+
+// otherPort suggests one; the Git host takes the next after it.
+func otherPort(port int) int {
+	if port += 100; port < 65535 {
+		return port
+	}
+	return 4141
 }
 
 func run(ctx context.Context, o options) (err error) {

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
-	"golang.org/x/sys/unix"
 )
 
 // writeModfile writes the go.mod and go.sum that the server is built with (go build -modfile) and returns the first one's path:
@@ -71,15 +70,14 @@ func joinSums(paths ...string) ([]byte, error) {
 	return []byte(strings.Join(slices.Compact(lines), "")), nil
 }
 
-// compile builds the server as the release's own build does, except that it needs cgo. It writes built, which the go command
-// finds up to date the next time, and copies it to output, whole or not at all.
-func compile(host host, release release, modfile, built, output string) error {
+// compile builds the server as the release's own build does, except that it needs cgo.
+func compile(host host, release release, modfile, output string) error {
 	archive := filepath.Join(host.root, "target", "release", "libatlock.a")
 	if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is missing: run make lib", archive)
 	}
 	arguments := []string{"build", "-modfile=" + modfile, "-mod=mod", "-trimpath", "-buildvcs=false",
-		"-ldflags=" + linkerFlags(release), "-o", built, "./cmd/atlantis"}
+		"-ldflags=" + linkerFlags(release), "-o", output, "./cmd/atlantis"}
 	build := exec.Command("go", arguments...)
 	build.Dir = host.dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
@@ -87,39 +85,7 @@ func compile(host host, release release, modfile, built, output string) error {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("go %s: %w", strings.Join(arguments, " "), err)
 	}
-	return install(built, output)
-}
-
-// install copies the server, unless it is there.
-func install(built, output string) error {
-	text, err := os.ReadFile(built)
-	if err != nil {
-		return err
-	}
-	if present, err := os.ReadFile(output); err == nil && bytes.Equal(present, text) {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
-		return err
-	}
-	next := output + ".new"
-	if err := writeUncached(next, text); err != nil {
-		return err
-	}
-	return os.Rename(next, output)
-}
-
-// writeUncached writes a program, to the disk alone. Written at once, it would lie in the page cache in large pieces, of which a
-// process has all in memory when it touches some: 20 MB for an idle server, until the file is read from the disk one day.
-func writeUncached(path string, text []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync())
-	unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED) //nolint:errcheck // a hint
-	return errors.Join(err, file.Close())
+	return nil
 }
 
 // linkerFlags set what `atlantis version` prints: the release's own version, commit and time.

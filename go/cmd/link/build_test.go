@@ -94,33 +94,8 @@ func TestLinkerFlags(t *testing.T) {
 }
 
 func TestCompileWantsTheArchive(t *testing.T) {
-	err := compile(hostFor(t), release{}, "link.mod", "linked", "atlantis")
+	err := compile(hostFor(t), release{}, "link.mod", "atlantis")
 	if err == nil || !strings.Contains(err.Error(), "libatlock.a is missing: run make lib") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestInstall(t *testing.T) {
-	built, output := filepath.Join(t.TempDir(), "linked"), filepath.Join(t.TempDir(), "bin", "atlantis")
-	for _, text := range []string{"first", "second", "second"} {
-		if err := os.WriteFile(built, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := install(built, output); err != nil {
-			t.Fatal(err)
-		}
-		info, err := os.Stat(output)
-		if err != nil || info.Mode().Perm()&0o111 == 0 {
-			t.Errorf("got %v, %v", info, err)
-		}
-		if got, err := os.ReadFile(output); err != nil || string(got) != text {
-			t.Errorf("got %q, %v; want %q", got, err, text)
-		}
-	}
-	if entries, err := os.ReadDir(filepath.Dir(output)); err != nil || len(entries) != 1 {
-		t.Errorf("left %v, %v", entries, err)
-	}
-	if err := install(filepath.Join(t.TempDir(), "none"), output); err == nil {
-		t.Error("no error")
 	}
 }

@@ -108,6 +108,7 @@ func TestEditServerRefusesAnotherShape(t *testing.T) {
 		"something in between": {call, call + "\n\t\tcount++", "found another form"},
 		"a wrapped return":     {"case \"boltdb\":", "case \"boltdb\":\n\t\tdatabase, err = boltdb.New(\"\")\n\t\tif err != nil {\n\t\t\tpanic(err)\n\t\t}", "found another form"},
 		"another type":         {"var database db.Database", "var database locking.Backend", "server/server.go:14:6: expected in NewServer the declaration \"var database db.Database\", found another type"},
+		"another interface":    {"var database db.Database", "var database db.Store", "found another type"},
 		"another db package":   {"server/core/db\"", "server/db\"", "found another type"},
 		"declared elsewhere":   {"\tvar database db.Database\n", "", "expected in NewServer the declaration \"var database db.Database\", found none"},
 		"our name taken":       {"var err error", "var err, atlockhook error", "expected nothing named atlockhook, found one"},

@@ -46,6 +46,11 @@ func link(version, output string) error {
 			output = filepath.Join(folder, "atlantis")
 		}
 	}
+	// The go command runs in another folder.
+	output, err = filepath.Abs(output)
+	if err != nil {
+		return err
+	}
 	release, err := download(version)
 	if err != nil {
 		return err
@@ -58,7 +63,7 @@ func link(version, output string) error {
 	if err != nil {
 		return err
 	}
-	if err := compile(host, release, modfile, filepath.Join(folder, "linked"), output); err != nil {
+	if err := compile(host, release, modfile, output); err != nil {
 		return err
 	}
 	fmt.Printf("built %s: Atlantis %s with atlock\n", output, version)

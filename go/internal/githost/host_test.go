@@ -144,6 +144,31 @@ func TestWebhooksAreGiteas(t *testing.T) {
 	}
 }
 
+func TestCloseIsNoMerge(t *testing.T) {
+	host, received, client := start(t)
+	open(t, host, map[string]string{"network/a.tf": "a\n"})
+	received.take()
+	if closed, err := host.ClosePull(t.Context(), fullName, 1); err != nil || closed.State != Closed {
+		t.Fatalf("%+v, %v", closed, err)
+	}
+	var payload struct {
+		PullRequest *gitea.PullRequest `json:"pull_request"`
+	}
+	deliveries := received.take()
+	if len(deliveries) != 1 || json.Unmarshal(deliveries[0].body, &payload) != nil {
+		t.Fatalf("webhooks: %+v", deliveries)
+	}
+	asked, _, err := client.GetPullRequest("acme", "infra", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []*gitea.PullRequest{payload.PullRequest, asked} {
+		if got.State != gitea.StateClosed || got.HasMerged || got.Mergeable {
+			t.Errorf("a closed pull request: %+v", got)
+		}
+	}
+}
+
 func TestWebhookThatIsNotTaken(t *testing.T) {
 	host, _, _ := start(t)
 	refusing := httptest.NewServer(http.NotFoundHandler())
