@@ -40,6 +40,7 @@ pub struct Service {
     instance: String,
     audit: Option<Arc<AuditLog>>,
     enhanced_enabled: bool,
+    mode_warning: Option<String>,
     closed: AtomicBool,
 }
 
@@ -119,7 +120,8 @@ impl Service {
         if let Some(audit) = &audit {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
-        Ok(Service { router, calls, metrics, instance, audit, enhanced_enabled, closed: AtomicBool::new(false) })
+        let mode_warning = config.mode_warning();
+        Ok(Service { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed: AtomicBool::new(false) })
     }
 
     /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
@@ -313,6 +315,7 @@ impl Service {
     /// Conditions that endanger a promise.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.router.store().warnings();
+        warnings.extend(self.mode_warning.clone());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings
     }

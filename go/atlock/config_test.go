@@ -282,6 +282,24 @@ func TestAuditOfAtlantisOwnStore(t *testing.T) {
 	}
 }
 
+// A mode that was set and not enabled may have been forgotten.
+func TestModeThatIsNotEnabled(t *testing.T) {
+	for _, backend := range []string{"boltdb", "sled"} {
+		config := atlock.Config{Locking: atlock.Locking{
+			Backend: backend, DataDir: t.TempDir(), Enhanced: atlock.Enhanced{CompatibilityMode: "hybrid"},
+		}}
+		database, err := atlock.Open(config, atlock.WithBoltDB(t.TempDir()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer database.Close()
+		status, err := database.Status()
+		if err != nil || len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "enabled is false: strict mode answers") {
+			t.Errorf("%s: warnings %q, %v", backend, status.Warnings, err)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	for _, d := range []time.Duration{0, time.Nanosecond, 1500 * time.Millisecond, 30 * time.Second} {
 		text, err := json.Marshal(atlock.Duration(d))

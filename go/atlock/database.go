@@ -141,10 +141,16 @@ func (d *Database) Backend() Backend { return d }
 
 // directWarnings tells what the settings ask for that Atlantis's own store, called directly, does not do.
 func directWarnings(config Config, logger *slog.Logger) []string {
-	if config.Locking.Audit.File == "" {
-		return nil
+	var warnings []string
+	if config.Locking.Audit.File != "" {
+		warnings = append(warnings, "locking.audit is not written in strict mode on Atlantis's own store, which is called directly")
 	}
-	warning := "locking.audit is not written in strict mode on Atlantis's own store, which is called directly"
-	logger.Warn(warning)
-	return []string{warning}
+	if asked := config.Locking.Enhanced.CompatibilityMode; asked != "" && asked != config.Mode() {
+		warnings = append(warnings,
+			"locking.enhanced.compatibility_mode is "+asked+", but locking.enhanced.enabled is false: strict mode answers")
+	}
+	for _, warning := range warnings {
+		logger.Warn(warning)
+	}
+	return warnings
 }

@@ -65,7 +65,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status = cleanStatus(status)
-	health, now := p.history.health(), time.Now()
+	health, now := p.health(status.Mode), time.Now()
 	data := pageData{
 		Options:   p.options,
 		Now:       now,
@@ -85,6 +85,16 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(html.Bytes()) // it fails if the client has left
+}
+
+// health is the newest that is known: in hybrid mode asking is free, in the others it would ask the store.
+func (p *page) health(mode string) atlock.Health {
+	if mode == atlock.ModeHybrid {
+		if health, err := p.database.Health(); err == nil {
+			return cleanHealth(health)
+		}
+	}
+	return p.history.health()
 }
 
 // warnings are those that the page's head does not tell already.

@@ -41,6 +41,14 @@ impl Config {
     pub fn mode(&self) -> Mode {
         if self.locking.enhanced.enabled { self.locking.enhanced.compatibility_mode } else { Mode::Strict }
     }
+
+    /// A text for an operator if another mode is set than the one that answers: it may have been forgotten to enable it.
+    pub fn mode_warning(&self) -> Option<String> {
+        let asked = self.locking.enhanced.compatibility_mode;
+        (asked != self.mode()).then(|| {
+            format!("locking.enhanced.compatibility_mode is {asked}, but locking.enhanced.enabled is false: strict mode answers")
+        })
+    }
 }
 
 impl Default for Locking {
