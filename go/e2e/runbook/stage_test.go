@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,10 +61,12 @@ type stage struct {
 	port    int
 	redis   *redistest.Server
 	host    *githost.Host
-	process *child.Process
 	until   bool
 	fails   bool
 	mounted bool
+
+	mu      sync.Mutex // guards process, which a document's command changes, too
+	process *child.Process
 }
 
 func newStage(t *testing.T, root string) *stage {
@@ -327,7 +330,7 @@ func (s *stage) unitCommand(program, arguments string) (string, error) {
 		s.stopServer(syscall.SIGTERM)
 		return "", s.startServer()
 	case "systemctl is-active atlantis":
-		if s.process == nil || s.process.Exited() {
+		if !s.running() {
 			return "", errors.New("inactive")
 		}
 		return "active\n", nil
@@ -339,6 +342,8 @@ func (s *stage) unitCommand(program, arguments string) (string, error) {
 
 // startServer runs ExecStart of the unit with the variables of EnvironmentFile.
 func (s *stage) startServer() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.process != nil && !s.process.Exited() {
 		return nil
 	}
@@ -378,7 +383,15 @@ func (s *stage) startServer() error {
 	return err
 }
 
+func (s *stage) running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process != nil && !s.process.Exited()
+}
+
 func (s *stage) stopServer(signal syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.process == nil {
 		return
 	}
@@ -400,7 +413,7 @@ func (s *stage) serving(t *testing.T) {
 			_ = answer.Body.Close()
 			return
 		}
-		if time.Now().After(give) || s.process == nil || s.process.Exited() {
+		if time.Now().After(give) || !s.running() {
 			t.Fatalf("the server does not answer: %v", err)
 		}
 	}
