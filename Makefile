@@ -87,7 +87,7 @@ atlantis-stock: ## build the unmodified Atlantis that the linked one is compared
 
 .PHONY: test-e2e
 test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode (ATLANTIS_VERSION=v0.47.1)
-	cd go && ATLOCK_E2E_SERVER=$(abspath $(LINKED)) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e
+	cd go && ATLOCK_E2E_SERVER=$(abspath $(LINKED)) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/...
 
 .PHONY: test-install
 test-install: lib ## install into a temporary prefix, and build a C program by pkg-config alone
@@ -99,7 +99,7 @@ lint: lib ## formatting, lints, docs, and that header and exported symbols are a
 	$(CARGO) clippy --locked --all-targets --features test-panic -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@unformatted=$$(gofmt -l go); if [[ -n $$unformatted ]]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
-	cd go && $(GO) vet ./... && $(GO) vet -tags e2e ./e2e
+	cd go && $(GO) vet ./... && $(GO) vet -tags e2e ./e2e/...
 	$(CARGO) test --locked --test header --test symbols
 
 .PHONY: header

@@ -323,10 +323,12 @@ impl Service {
     /// Whether the stores answer. In hybrid mode it is what the last probe of each saw; in the others it asks the store.
     pub fn health(&self) -> Health {
         if let Some(report) = self.router.report() {
-            let overall = match (report.fallback_active, report.armed, report.enhanced.healthy, report.legacy.healthy) {
-                (false, _, true, true) => "healthy",
-                (false, ..) | (true, true, _, true) => "degraded",
-                (true, ..) => "unhealthy",
+            let (redis, local) = (report.enhanced.healthy, report.legacy.healthy);
+            let grants = if report.fallback_active { report.armed && local } else { local || !report.needs_local };
+            let overall = match (grants, report.fallback_active) {
+                (false, _) => "unhealthy",
+                (true, false) if redis && local => "healthy",
+                (true, _) => "degraded",
             };
             let (enhanced, legacy) = (Some(report.enhanced), Some(report.legacy));
             return Health { overall, enhanced, legacy, circuit_state: report.circuit_state };

@@ -12,7 +12,7 @@ use atlock::store::{Granted, Store};
 use redis_support::{Cluster, Server, call, certificates, fields, free_port, get, grant, open, path, release, settings, take};
 
 const PASSWORD: &str = "hunter2-very-secret";
-/// The rights that a user needs, as README.md gives them.
+/// The rights that a user needs, as docs/03-configuration.md gives them (tests/docs.rs).
 const NEEDED: &str = "~pr/* ~global/* ~{*}:atlock* ~atlock:* ~*::* +ping +select +info +time +eval +evalsha +script|load \
     +get +mget +set +del +type +scan +hset +hget +hmget +hgetall +hdel +pttl +persist +pexpire +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
 
@@ -87,7 +87,7 @@ fn passwords_and_rights() {
     let server = Server::start(&["--aclfile", acl.to_str().unwrap()]);
     let address = server.address();
 
-    let store = open(&with_password(&address, "atlock", PASSWORD)).expect("the rights in README.md are enough");
+    let store = open(&with_password(&address, "atlock", PASSWORD)).expect("the documented rights are enough");
     take(&store, fields("a"), 1);
     assert!(matches!(grant(&store, fields("a"), 2).unwrap(), Granted::Held { .. }));
     assert_eq!(store.list(&call()).unwrap().len(), 1);

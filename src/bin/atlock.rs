@@ -109,6 +109,13 @@ fn run(cli: &Cli) -> Result<Outcome> {
 /// Opens what the settings name; beside a server in hybrid mode, which has the local store open, Redis alone.
 fn open(mut config: Config) -> Result<Service> {
     let open = |config: &Config| Service::open(config, None, Arc::new(SystemClock));
+    if config.mode() == Mode::Strict && config.locking.backend == Backend::Boltdb {
+        return Err(Error::new(
+            Code::Unsupported,
+            "in strict mode on Atlantis's own store (locking.backend: boltdb) only the server can look at the locks: see its page, \
+             or GET /api/locks",
+        ));
+    }
     if config.mode() != Mode::Hybrid {
         return open(&config);
     }
@@ -269,6 +276,7 @@ mod tests {
             conflicts: vec![conflict, command],
             last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1, taken: 0 }),
             fallbacks: Fallbacks::default(),
+            needs_local: true,
             enhanced: StoreHealth::default(),
             legacy: StoreHealth::default(),
         };

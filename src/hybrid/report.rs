@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::core::Core;
+use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::model::ProjectLock;
 
@@ -133,6 +134,9 @@ pub struct Report {
     pub last_recovery: Option<Recovery>,
     /// When the local store decided, and why.
     pub fallbacks: Fallbacks,
+    /// Whether a change waits for the local store's disk while Redis decides: without that disk, none is made.
+    #[serde(skip)]
+    pub needs_local: bool,
     /// Redis.
     #[serde(skip)]
     pub enhanced: StoreHealth,
@@ -167,6 +171,7 @@ pub(super) fn report(core: &Core) -> Report {
         conflicts,
         last_recovery: condition.last_recovery.clone(),
         fallbacks: condition.fallbacks.clone(),
+        needs_local: core.settings.durability == Durability::Sync,
         enhanced: condition.remote_health.clone(),
         legacy: condition.local_health.clone(),
     }

@@ -82,7 +82,7 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
     }
 }
 
-const DENIED: &str = "its ACL denies the user something that is needed: allow it, see README.md";
+const DENIED: &str = "its ACL denies the user something that is needed: allow it, see docs/03-configuration.md";
 const WRONG_PASSWORD: &str = "it refused the user name or password: check username, password and password_file";
 
 fn explain_code(code: Option<&str>, text: &str) -> Option<(Code, &'static str)> {

@@ -155,7 +155,12 @@ fn busy(dir: &Path, file: &mut File) -> Error {
 }
 
 fn not_writable(dir: &Path, error: &io::Error) -> Error {
-    let text = format!("the store's folder {} cannot be written: {error}. Give this user a writable folder there", dir.display());
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let remedy = match error.kind() {
+        StorageFull | QuotaExceeded => "Make room on its disk; opening needs as much as the store has",
+        _ => "Give this user a writable folder there",
+    };
+    let text = format!("the store's folder {} cannot be written: {error}. {remedy}", dir.display());
     Error::new(Code::StoreNotWritable, text)
 }
 
@@ -199,6 +204,13 @@ pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_folder_of_another_user_have_remedies_of_their_own() {
+        let text = |kind: io::ErrorKind| not_writable(Path::new("/x"), &kind.into()).message().to_owned();
+        assert!(text(io::ErrorKind::StorageFull).ends_with("Make room on its disk; opening needs as much as the store has"));
+        assert!(text(io::ErrorKind::PermissionDenied).ends_with("Give this user a writable folder there"));
+    }
 
     /// As by a child process between its fork and its exec.
     #[test]
