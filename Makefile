@@ -67,7 +67,7 @@ test-rust: ## the Rust tests and, with them, the C programs
 .PHONY: test-faults
 test-faults: ## hybrid mode against slow faults: fail-over, a link that is down (as root), kill -9 many times
 	$(CARGO) test --locked --test hybrid_faults slow:: -- --ignored --nocapture
-	ATLOCK_HYBRID_KILL_ROUNDS=60 $(CARGO) test --locked --test hybrid_kill nothing_acknowledged -- --nocapture
+	ATLOCK_HYBRID_KILL_ROUNDS=30 $(CARGO) test --locked --test hybrid_kill nothing_acknowledged -- --nocapture
 
 .PHONY: test-c
 test-c: ## the C programs alone: against archive and shared library, and under sanitizers

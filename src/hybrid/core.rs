@@ -506,7 +506,11 @@ impl Core {
     pub(super) fn all_told(&self) -> Result<()> {
         let deadline = self.clock.now() + self.patience;
         self.settle(deadline)?;
-        self.write_link(|link| link.trailing = false, deadline)
+        let closed = |link: &mut Link| {
+            link.trailing = false;
+            link.open = false;
+        };
+        self.write_link(closed, deadline)
     }
 
     /// The local store lacks something that it was told.

@@ -57,6 +57,7 @@ pub(super) fn start(
         link.arm(format!("{missing}; it is brought up to date when Redis can be asked"));
     }
     link.trailing = settings.durability == Durability::Async;
+    let was_closed = !std::mem::replace(&mut link.open, true);
     let conflicts = local.conflicts()?;
     let core = Arc::new(Core::new(settings, process, local, follower, connect, link.clone(), conflicts));
     // The first time, everything that is there is written down.
@@ -66,7 +67,7 @@ pub(super) fn start(
         follower.import(&core)?;
     }
     let everything = core.local.everything()?;
-    match core.begin(everything) {
+    match core.begin(everything, was_closed) {
         Ok(()) => Ok(core),
         Err(error) if fallback => {
             core.open(error);

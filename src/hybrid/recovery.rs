@@ -72,8 +72,9 @@ impl Core {
         Ok(done)
     }
 
-    /// The start: what was asked for before a crash cannot be executed any more once `patience` has passed since.
-    pub(super) fn begin(&self, everything: Vec<(EntryKey, Local)>) -> Result<()> {
+    /// The start: what was asked for before cannot be executed any more once `patience` has passed since. After a crash nobody
+    /// knows when and what that was: an intent may not have reached the disk.
+    pub(super) fn begin(&self, everything: Vec<(EntryKey, Local)>, was_closed: bool) -> Result<()> {
         let mut last = 0;
         for (key, known) in everything {
             if known.state == State::Pending {
@@ -88,7 +89,8 @@ impl Core {
         }
         let redis = self.connect()?;
         let patience = u64::try_from(self.patience.as_micros()).unwrap_or(u64::MAX);
-        let wait = last.saturating_add(patience).saturating_sub(self.clock.unix_micros()).min(patience);
+        let since_last = last.saturating_add(patience).saturating_sub(self.clock.unix_micros()).min(patience);
+        let wait = if was_closed { since_last } else { patience };
         self.clock.sleep(std::time::Duration::from_micros(wait));
         self.recover(&redis).map(drop)
     }

@@ -146,6 +146,9 @@ pub struct Link {
     pub unarmed_because: String,
     /// Whether native mode was in use since: Redis alone knows the locks.
     pub handed_over: bool,
+    /// Whether a process uses the store, or one ended without closing it.
+    #[serde(default)]
+    pub open: bool,
     /// Whether a crash now may leave the local store without locks that Redis granted: with `durability: async`.
     pub trailing: bool,
     /// When this server last announced itself, microseconds since 1970 by Redis's clock; 0 for never. A Redis that does not know
