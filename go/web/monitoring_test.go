@@ -104,10 +104,10 @@ func TestTheDashboardIsImportable(t *testing.T) {
 	}
 }
 
-// The rules are valid, and fire when they should: by promtool, of Prometheus, where that is installed.
+// The rules are valid, and fire when they should: by promtool, of Prometheus.
 func TestAlertRules(t *testing.T) {
 	if _, err := exec.LookPath("promtool"); err != nil {
-		t.Skip("promtool is not on PATH (Debian: apt-get install prometheus)")
+		t.Fatal("promtool is not on PATH; scripts/prepare installs it (Debian: apt-get install prometheus)")
 	}
 	for _, arguments := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		command := exec.CommandContext(t.Context(), "promtool", arguments...)
@@ -121,7 +121,7 @@ func TestAlertRules(t *testing.T) {
 // What is served is what Prometheus itself reads, without a complaint of its linter.
 func TestPromtoolReadsTheMetrics(t *testing.T) {
 	if _, err := exec.LookPath("promtool"); err != nil {
-		t.Skip("promtool is not on PATH (Debian: apt-get install prometheus)")
+		t.Fatal("promtool is not on PATH; scripts/prepare installs it (Debian: apt-get install prometheus)")
 	}
 	text := must(t, serveAtlantis(t, openHybrid(t, redistest.Start(t, redistest.Options{}).Addr)), web.MetricsPath)
 	command := exec.CommandContext(t.Context(), "promtool", "check", "metrics")

@@ -47,7 +47,7 @@ func TestTheDocumentsAreAll(t *testing.T) {
 }
 
 // notRun are the commands that need what a test does not have: an image registry, a cluster, or Prometheus's programs (package web
-// runs promtool where it is there).
+// runs promtool).
 var notRun = []string{
 	"podman build -f deploy/Containerfile -t registry.example.com/atlantis-atlock:v0.47.1 .",
 	"helm upgrade --install atlantis runatlantis/atlantis -f deploy/helm/values.yaml",
