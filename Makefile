@@ -110,6 +110,10 @@ header: ## write include/atlock.h anew from src/capi
 bench: lib prepare ## measure side by side with stock Atlantis; writes bench/report.{json,md,svg}
 	cd go && $(GO) run ./cmd/bench
 
+.PHONY: bench-server
+bench-server: atlantis atlantis-stock ## measure whole servers beside the unmodified one: start, memory, pages; writes bench/server.md
+	cd go && $(GO) run ./cmd/bench-server
+
 $(RELEASE)/libatlock.a:
 	@$(MAKE) lib
 

@@ -2,7 +2,7 @@
 // start takes, what memory the idle server has, and how long the page of locks takes. In the folder go of the repository, after
 // make atlantis and make atlantis-stock:
 //
-//	go run ./cmd/bench-server        # about 3 minutes; writes ../bench/server.md
+//	go run ./cmd/bench-server        # make bench-server; about 2 minutes; writes ../bench/server.md
 //
 // The servers take turns in each round, so that whatever else the machine does hits all of them alike. Both programs are copied
 // first, and read from the disk as after a boot: a file that was just written lies in the page cache in large pieces, of which a
