@@ -83,7 +83,7 @@ test-go: lib ## the Go tests, under the race detector
 
 .PHONY: atlantis-stock
 atlantis-stock: ## build the unmodified Atlantis that the linked one is compared with: build/atlantis-stock
-	@cd go && $(GO) build -o ../build/atlantis-stock github.com/runatlantis/atlantis
+	@cd go && $(GO) build -trimpath -o ../build/atlantis-stock github.com/runatlantis/atlantis
 
 .PHONY: test-e2e
 test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode (ATLANTIS_VERSION=v0.47.1)
@@ -99,7 +99,7 @@ lint: lib ## formatting, lints, docs, and that header and exported symbols are a
 	$(CARGO) clippy --locked --all-targets --features test-panic -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@unformatted=$$(gofmt -l go); if [[ -n $$unformatted ]]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
-	cd go && $(GO) vet ./... && $(GO) vet -tags e2e ./e2e/...
+	cd go && $(GO) vet -trimpath ./... && $(GO) vet -trimpath -tags e2e ./e2e/...
 	$(CARGO) test --locked --test header --test symbols
 
 .PHONY: header
