@@ -35,8 +35,6 @@ use crate::store::shared::{Remote, Shared};
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// Most changes that wait until it suits.
-const MOST_LATER: usize = 256;
 
 /// Connects to Redis, under this server's name.
 pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn Shared>> + Send + Sync>;
@@ -468,17 +466,15 @@ impl Core {
     /// an error comes only where that counts.
     pub(super) fn tell(&self, changes: Vec<Change>, deadline: Instant) -> Result<Telling<'_>> {
         let mut told = self.told.lock();
-        if self.settings.durability == Durability::Sync {
-            let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
-            let ticket = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys))?;
-            return Ok(Telling { core: self, keys, ticket: Some(ticket) });
-        }
-        changes.into_iter().for_each(|change| told.later(change));
-        let is_full = told.later.len() >= MOST_LATER;
+        let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
+        let submitted = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys));
         drop(told);
-        if is_full {
-            // Redis goes on without a local store that does not work; its health tells.
-            let _ = self.settle(deadline);
+        if self.settings.durability == Durability::Sync {
+            return Ok(Telling { core: self, keys, ticket: Some(submitted?) });
+        }
+        if let Err(error) = submitted {
+            // Redis goes on without it.
+            self.fell_behind(&error);
         }
         Ok(Telling { core: self, keys: Vec::new(), ticket: None })
     }
