@@ -395,16 +395,18 @@ impl Core {
 
     /// What the local store has, or is about to have, at a key.
     pub(super) fn known(&self, key: &EntryKey) -> Result<Local> {
-        let mut known = self.or_nothing(self.local.local(key))?;
-        if let Some((_, value)) = self.told.lock().values.get(key) {
-            known.value = value.clone();
-        }
-        Ok(known)
+        // What is told is looked at first: it is in the local store once it is not here any more.
+        let told = self.told.lock().values.get(key).map(|(_, value)| value.clone());
+        let known = self.or_nothing(self.local.local(key))?;
+        Ok(match told {
+            Some(value) => Local { value, ..known },
+            None => known,
+        })
     }
 
     /// The keys of the project locks that this pull holds in the local store, or is about to hold there, in order.
     pub(super) fn held_by(&self, pull: PullRef<'_>) -> Result<Vec<EntryKey>> {
-        // What is told is looked at first: it is in the local store once it is not here any more.
+        // As in `known`.
         let is_meant = |(key, (_, held)): &(&EntryKey, &(u64, Option<Held>))| {
             matches!(key, EntryKey::Project(_)) && held.as_ref().is_some_and(|held| is_of(&held.value, pull))
         };

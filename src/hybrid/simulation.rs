@@ -24,7 +24,7 @@ use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{EntryKey, Held, Mirror};
+use crate::store::mirror::{Change, EntryKey, Held, Mirror};
 use crate::store::shared::{Announced, Put, Remote, Shared};
 use crate::store::sled::imitation::Imitation;
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
@@ -1196,6 +1196,33 @@ fn a_local_store_that_fell_behind_is_brought_up_to_date() {
     assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(b"lock".to_vec()));
     let left = instance.core.condition.lock().incomplete.clone();
     assert_eq!(left, None);
+}
+
+/// What was told counts while the local store makes it, too, and by real threads: whoever asks meets every moment of that.
+#[test]
+fn what_was_told_is_known_while_it_is_being_made() {
+    let (plan, _) = plans(1)[0];
+    let sim = simulation(Plan { durability: Durability::Async, ..plan }, 1);
+    sim.depth.store(1, Ordering::SeqCst);
+    sim.begin(0);
+    let core = Arc::clone(&sim.instances.read()[0].as_ref().expect("lives").core);
+    let key = EntryKey::Command("apply".to_owned());
+    let deadline = core.clock.now() + PATIENCE;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                core.settle(deadline).expect("settles");
+            }
+        });
+        let stale = (1..5000).find(|token| {
+            let held = Held { value: token.to_string().into_bytes(), token: *token };
+            core.later(Change::Set(key.clone(), Some(held.clone())));
+            (0..5).any(|_| core.known(&key).expect("is read").value.as_ref() != Some(&held))
+        });
+        is_over.store(true, Ordering::SeqCst);
+        assert_eq!(stale, None);
+    });
 }
 
 /// The simulation would notice.
