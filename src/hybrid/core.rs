@@ -123,9 +123,14 @@ impl Told {
         }
     }
 
-    /// The local store has made this list, and all before it.
+    /// This list, and all before it, is not on its way any more.
     fn made(&mut self, list: u64) {
         self.values.retain(|_, (number, _)| *number > list);
+    }
+
+    /// Nothing is on its way.
+    fn is_over(&self) -> bool {
+        self.later.is_empty() && self.values.is_empty()
     }
 
     fn strike(&mut self, keys: &[EntryKey]) {
@@ -410,9 +415,9 @@ impl Core {
         let is_meant = |(key, (_, held)): &(&EntryKey, &(u64, Option<Held>))| {
             matches!(key, EntryKey::Project(_)) && held.as_ref().is_some_and(|held| is_of(&held.value, pull))
         };
-        let told = self.told.lock().values.iter().filter(is_meant).map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
-        let held = self.or_nothing(self.local.held_by(pull.repo, pull.num))?;
-        Ok(told.into_iter().chain(held).collect::<BTreeSet<_>>().into_iter().collect())
+        let mut keys: BTreeSet<_> = self.told.lock().values.iter().filter(is_meant).map(|(key, _)| key.clone()).collect();
+        keys.extend(self.or_nothing(self.local.held_by(pull.repo, pull.num))?);
+        Ok(keys.into_iter().collect())
     }
 
     /// What the local store answers; with `durability: async`, Redis goes on without it when it does not.
@@ -437,9 +442,12 @@ impl Core {
             let mut told = self.told.lock();
             (self.submit_with(&mut told, changes, deadline)?, told.number)
         };
-        ticket.wait(deadline)?;
-        self.told.lock().made(number);
-        Ok(())
+        let answer = ticket.wait(deadline);
+        // What is late may still be made; after any other answer nothing of it, or before it, is on its way.
+        if !answer.as_ref().is_err_and(|error| matches!(error.code(), Code::Timeout | Code::OutcomeUnknown)) {
+            self.told.lock().made(number);
+        }
+        answer
     }
 
     /// Changes what is remembered of Redis, on disk.
@@ -467,8 +475,8 @@ impl Core {
     /// Tells the local store what a caller's acknowledgement rests on. It waits for the disk, or with `durability: async` never;
     /// an error comes only where that counts.
     pub(super) fn tell(&self, changes: Vec<Change>, deadline: Instant) -> Result<Telling<'_>> {
-        let mut told = self.told.lock();
         let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
+        let mut told = self.told.lock();
         let submitted = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys));
         drop(told);
         if self.settings.durability == Durability::Sync {
@@ -484,20 +492,11 @@ impl Core {
     /// Waits until the local store has everything that it was told. Its state of a key is up to date then, if the key is the
     /// caller's.
     pub(super) fn settle(&self, deadline: Instant) -> Result<()> {
-        let mut told = self.told.lock();
-        if told.later.is_empty() && told.values.is_empty() {
+        if self.told.lock().is_over() {
             return Ok(());
         }
         // It is made after all the others.
-        let ticket = self.submit_with(&mut told, Vec::new(), deadline);
-        let last = told.number;
-        drop(told);
-        let answer = ticket.and_then(|ticket| ticket.wait(deadline)).inspect_err(|error| self.fell_behind(error));
-        // What is late may still be made.
-        if !answer.as_ref().is_err_and(|error| matches!(error.code(), Code::Timeout | Code::OutcomeUnknown)) {
-            self.told.lock().made(last);
-        }
-        answer
+        self.write(Vec::new(), deadline).inspect_err(|error| self.fell_behind(error))
     }
 
     /// The end: the local store has everything.

@@ -10,13 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::core::Core;
+use super::core::{Core, is_of};
 use super::report::Recovery;
 use super::resolve::{Action, resolve};
 use crate::clock::Call;
 use crate::config::Durability;
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
+use crate::model::PullRef;
 use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, State};
 use crate::store::shared::{Announced, Put, Remote, Shared};
 
@@ -159,7 +159,7 @@ impl Core {
         for release in releases {
             let pull = PullRef { repo: &release.repo, num: release.num };
             for (key, value) in &held {
-                let is_meant = matches!(key, EntryKey::Project(_)) && ProjectLock::parse(value).is_ok_and(|l| l.pull() == pull);
+                let is_meant = matches!(key, EntryKey::Project(_)) && is_of(value, pull);
                 if !is_meant {
                     continue;
                 }
