@@ -115,21 +115,14 @@ func inMode(mode string) string {
 	return "locking: {enhanced: {enabled: true, compatibility_mode: " + mode + "}}\n"
 }
 
-// Stock, every mode, and stock again, on the same BoltDB file and Redis, with locks open all the way.
-func TestTheWayThroughTheModes(t *testing.T) {
-	user, _ := withRedis(t, "boltdb")
-	stock := func() db.Database {
-		t.Helper()
-		opened, err := boltdb.New(user.DataDir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return opened
-	}
+// throughTheModes goes from stock through every mode and back; each step finds all locks and takes one more. It returns stock's
+// database, open, and what is held.
+func throughTheModes(t *testing.T, user server.UserConfig, stock func() db.Database) (db.Database, []string) {
+	t.Helper()
 	database := stock()
 	take(t, database, "a")
 	closed(t, database)
-	var want = []string{"a"}
+	want := []string{"a"}
 	for _, step := range []struct{ mode, file, variable string }{
 		{"strict", "locking: {}\n", ""}, {"hybrid", inMode("hybrid"), ""}, {"native", inMode("native"), ""},
 		{"strict", inMode("native"), rollback}, {"hybrid", inMode("hybrid"), ""}, {"strict", inMode("hybrid"), rollback},
@@ -147,6 +140,21 @@ func TestTheWayThroughTheModes(t *testing.T) {
 	}
 	database = stock()
 	wantHeld(t, database, want...)
+	return database, want
+}
+
+// Stock, every mode, and stock again, on the same BoltDB file and Redis, with locks open all the way.
+func TestTheWayThroughTheModes(t *testing.T) {
+	user, _ := withRedis(t, "boltdb")
+	stock := func() db.Database {
+		t.Helper()
+		opened, err := boltdb.New(user.DataDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened
+	}
+	database, _ := throughTheModes(t, user, stock)
 	closed(t, database)
 }
 
@@ -168,27 +176,7 @@ func TestTheWayThroughTheModesOnRedis(t *testing.T) {
 		}
 		return opened
 	}
-	database := stock()
-	take(t, database, "a")
-	closed(t, database)
-	var want = []string{"a"}
-	for _, step := range []struct{ mode, file, variable string }{
-		{"strict", "locking: {}\n", ""}, {"hybrid", inMode("hybrid"), ""}, {"native", inMode("native"), ""},
-		{"strict", inMode("native"), rollback}, {"hybrid", inMode("hybrid"), ""}, {"strict", inMode("hybrid"), rollback},
-	} {
-		var environment []string
-		if step.variable != "" {
-			environment = []string{step.variable}
-		}
-		database := mustOpen(t, user, step.mode, step.file, environment...)
-		wantHeld(t, database, want...)
-		name := string(rune('a' + len(want)))
-		take(t, database, name)
-		want = append(want, name)
-		closed(t, database)
-	}
-	database = stock()
-	wantHeld(t, database, want...)
+	database, want := throughTheModes(t, user, stock)
 	// What stock releases stays released, though hybrid mode left a copy of it.
 	if _, err := database.Unlock(lock("b").Project, "default"); err != nil {
 		t.Fatal(err)

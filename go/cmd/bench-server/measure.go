@@ -86,7 +86,7 @@ func (r *result) run(ctx context.Context, o options, place *place, fill func(db.
 		return err
 	}
 	if r.file != "" {
-		text := strings.ReplaceAll(r.file, "%s", place.address)
+		text := strings.ReplaceAll(r.file, "%s", place.redis.Address)
 		if err := os.WriteFile(filepath.Join(data, "locking.yaml"), []byte(text), 0o600); err != nil {
 			return err
 		}

@@ -98,3 +98,17 @@ func commit(ctx context.Context) string {
 	}
 	return strings.TrimSpace(string(output))
 }
+
+// redisVersion is the installed server's, such as "7.0.15".
+func redisVersion(ctx context.Context) (string, error) {
+	output, err := exec.CommandContext(ctx, "redis-server", "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("redis-server is needed, and not on PATH or broken: %w", err)
+	}
+	for field := range strings.FieldsSeq(string(output)) {
+		if version, found := strings.CutPrefix(field, "v="); found {
+			return version, nil
+		}
+	}
+	return "", fmt.Errorf("no version in %q", output)
+}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/privateredis"
 )
 
 // freshKeys is how many keys are free and taken in turn. They come round again, as the projects of a repository do.
@@ -19,7 +21,7 @@ type session struct {
 	subject  subject
 	size     int
 	database db.Database
-	server   *redisServer // nil for a subject without Redis
+	server   *privateredis.Server // nil for a subject without Redis
 	random   *rand.Rand
 	version  int // of the next lock: no value is ever written twice
 }
@@ -46,11 +48,11 @@ func (s *session) newPlace(ctx context.Context, work string) (place, error) {
 	if err != nil || !s.subject.usesRedis {
 		return place{Folder: folder}, err
 	}
-	s.server, err = startRedis(ctx, folder)
+	s.server, err = privateredis.Start(ctx, folder)
 	if err != nil {
 		return place{}, err
 	}
-	return place{Folder: folder, Redis: s.server.address}, nil
+	return place{Folder: folder, Redis: s.server.Address}, nil
 }
 
 func (s *session) close() error {
@@ -59,7 +61,7 @@ func (s *session) close() error {
 		err = s.database.Close()
 	}
 	if s.server != nil {
-		s.server.stop()
+		s.server.Stop()
 	}
 	return err
 }

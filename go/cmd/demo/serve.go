@@ -33,7 +33,7 @@ Without Redis:
   type k and Enter to kill Redis, r and Enter to bring it back; or, from another terminal:
   kill -9 %d
   %s
-`, s.redis.pid(), s.redis.shell())
+`, s.redis.PID(), shell(s.redis.Command()))
 	}
 	fmt.Println("\nCtrl-C stops everything.")
 }
@@ -80,14 +80,14 @@ func readLines(lines chan<- string) {
 func (s *stage) obey(ctx context.Context, line string) {
 	switch line {
 	case "k":
-		s.redis.kill()
+		s.redis.Kill()
 		fmt.Println("Redis is killed. Comment `atlantis plan` on a pull request: the embedded store decides.")
 	case "r":
-		if err := s.redis.start(ctx); err != nil {
+		if err := s.redis.Restart(ctx); err != nil {
 			fmt.Println(err)
 			return
 		}
-		fmt.Printf("Redis is back, process %d.\n", s.redis.pid())
+		fmt.Printf("Redis is back, process %d.\n", s.redis.PID())
 	case "":
 	default:
 		fmt.Println("k kills Redis, r brings it back, Ctrl-C stops everything.")

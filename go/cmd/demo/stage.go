@@ -12,6 +12,7 @@ import (
 
 	"github.com/atlock/atlock/go/internal/atlantis"
 	"github.com/atlock/atlock/go/internal/githost"
+	"github.com/atlock/atlock/go/internal/privateredis"
 )
 
 const repo = "acme/infra"
@@ -20,7 +21,7 @@ const repo = "acme/infra"
 type stage struct {
 	options options
 	host    *githost.Host
-	redis   *redisServer
+	redis   *privateredis.Server
 	server  *atlantis.Server
 }
 
@@ -49,11 +50,11 @@ func (s *stage) start(ctx context.Context, folder string) (err error) {
 
 	settings := fmt.Sprintf("locking:\n  backend: sled\n  data_dir: %q\n", filepath.Join(folder, "locks"))
 	if s.options.mode == modeHybrid {
-		if s.redis, err = startRedis(ctx, filepath.Join(folder, "redis")); err != nil {
+		if s.redis, err = privateredis.Start(ctx, filepath.Join(folder, "redis"), "--appendonly", "yes"); err != nil {
 			return err
 		}
-		fmt.Printf("Redis is at          %s, process %d\n", s.redis.address, s.redis.pid())
-		settings += fmt.Sprintf("  enhanced:\n    enabled: true\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.address)
+		fmt.Printf("Redis is at          %s, process %d\n", s.redis.Address, s.redis.PID())
+		settings += fmt.Sprintf("  enhanced:\n    enabled: true\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.Address)
 	}
 	settingsFile := filepath.Join(folder, "locking.yaml")
 	if err := os.WriteFile(settingsFile, []byte(settings), 0o600); err != nil {
@@ -91,7 +92,7 @@ func (s *stage) stop() (err error) {
 		err = s.server.Stop()
 	}
 	if s.redis != nil {
-		s.redis.stop()
+		s.redis.Stop()
 	}
 	if s.host != nil {
 		err = errors.Join(err, s.host.Close())

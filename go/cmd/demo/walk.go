@@ -61,7 +61,7 @@ func (s *stage) walkOn(ctx context.Context) error {
 
 // walkWithoutRedis shows that locking goes on without Redis, and that Redis gets to know afterwards.
 func (s *stage) walkWithoutRedis(ctx context.Context) error {
-	s.redis.kill()
+	s.redis.Kill()
 	step("Redis is killed.")
 	if err := s.comment(ctx, 1, "ann", "atlantis plan -d app", planned); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *stage) walkWithoutRedis(ctx context.Context) error {
 	if err := s.comment(ctx, 2, "bob", "atlantis plan -d app", "currently locked by an unapplied plan from pull #1"); err != nil {
 		return err
 	}
-	if err := s.redis.start(ctx); err != nil {
+	if err := s.redis.Restart(ctx); err != nil {
 		return err
 	}
 	step("Redis is back.")
