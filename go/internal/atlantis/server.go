@@ -23,6 +23,7 @@ import (
 
 	"github.com/atlock/atlock/go/internal/child"
 	"github.com/atlock/atlock/go/internal/faketerraform"
+	"github.com/atlock/atlock/go/internal/freeport"
 )
 
 const (
@@ -124,11 +125,10 @@ func (s *Server) waitPortFree(ctx context.Context) error {
 
 // PortFree fails when the port is in use, which the server itself would tell of only in its log.
 func PortFree(port int) error {
-	listener, err := net.Listen("tcp", ":"+strconv.Itoa(port)) // as Atlantis does
-	if err != nil {
+	if err := freeport.Check(port); err != nil {
 		return fmt.Errorf("port %d: %w: %w", port, ErrPortTaken, err)
 	}
-	return listener.Close()
+	return nil
 }
 
 func (s *Server) command() (*exec.Cmd, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 const (
@@ -32,7 +33,7 @@ func Take() (int, error) {
 	defer mu.Unlock()
 	for range attempts {
 		port := lowest + rand.IntN(highest()-lowest+1) // #nosec G404 -- nothing secret
-		if taken[port] || !free(port) {
+		if taken[port] || Check(port) != nil {
 			continue
 		}
 		taken[port] = true
@@ -41,12 +42,25 @@ func Take() (int, error) {
 	return 0, errors.New("there is no free port below those of outgoing connections; stop some servers")
 }
 
-func free(port int) bool {
+// Check fails when somebody listens on the port, on any address.
+func Check(port int) error {
+	// A program that this process is about to start has a copy of our listener until it runs, which would keep the port taken for
+	// a moment after Check. So none is started meanwhile.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	listener, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 	if err != nil {
-		return false
+		return err
 	}
-	return listener.Close() == nil
+	return listener.Close()
+}
+
+// The first time that it deals with a process, package os forks without that lock, to see what the kernel can do (checkPidfd). So
+// that is done before any Check.
+func init() {
+	if process, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = process.Release()
+	}
 }
 
 // highest is the highest port below those of outgoing connections.
