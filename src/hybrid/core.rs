@@ -35,6 +35,8 @@ use crate::store::shared::{Remote, Shared};
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Most changes that wait until it suits.
+const MOST_LATER: usize = 256;
 
 /// Connects to Redis, under this server's name.
 pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn Shared>> + Send + Sync>;
@@ -472,19 +474,21 @@ impl Core {
         })
     }
 
-    /// Tells the local store what a caller's acknowledgement rests on. It waits for the disk, or with `durability: async` never;
-    /// an error comes only where that counts.
+    /// Tells the local store what a caller's acknowledgement rests on: it can be waited for. With `durability: async` it rests on
+    /// Redis alone, and the local store is told later.
     pub(super) fn tell(&self, changes: Vec<Change>, deadline: Instant) -> Result<Telling<'_>> {
-        let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
         let mut told = self.told.lock();
-        let submitted = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys));
-        drop(told);
         if self.settings.durability == Durability::Sync {
-            return Ok(Telling { core: self, keys, ticket: Some(submitted?) });
+            let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
+            let ticket = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys))?;
+            return Ok(Telling { core: self, keys, ticket: Some(ticket) });
         }
-        if let Err(error) = submitted {
-            // Redis goes on without it.
-            self.fell_behind(&error);
+        changes.into_iter().for_each(|change| told.later(change));
+        let is_full = told.later.len() >= MOST_LATER;
+        drop(told);
+        if is_full {
+            // Redis goes on without a local store that does not work; its health tells.
+            let _ = self.settle(deadline);
         }
         Ok(Telling { core: self, keys: Vec::new(), ticket: None })
     }
