@@ -145,7 +145,7 @@ impl Told {
 /// What a change makes the value of a key.
 fn value_of(change: &Change) -> Option<(&EntryKey, Option<&Held>)> {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) | Change::Import(key, held) => {
+        Change::Intend(key, held) | Change::SetHere(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) => {
             Some((key, held.as_ref()))
         }
         Change::Conflict(key, held) => Some((key, Some(held))),

@@ -55,7 +55,9 @@ impl Follower {
             let is_behind = ahead.get(key).is_some_and(|copied| copied.contains(&there) || there.is_none());
             if value != ours.get(key) && !is_behind {
                 let token = if key.lock().is_some() { core.next_token() } else { 0 };
-                changes.push(Change::Import(key.clone(), value.map(|value| Held { value: value.clone(), token })));
+                // It was changed in strict mode, by itself.
+                changes.push(Change::SetHere(key.clone(), value.map(|value| Held { value: value.clone(), token })));
+                changes.push(Change::Followed(key.clone(), there));
             }
         }
         core.write(changes, deadline)

@@ -443,8 +443,7 @@ impl HybridStore {
             let local = self.core.known(key)?;
             if let Some(held) = local.value.filter(|held| is_of(&held.value, pull)) {
                 released.push(&held.value);
-                changes.push(Change::Intend(key.clone(), None));
-                changes.push(Change::Decide(key.clone()));
+                changes.push(Change::SetHere(key.clone(), None));
                 self.touched(key);
             }
         }

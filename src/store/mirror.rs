@@ -210,6 +210,8 @@ pub enum Change {
     Intend(EntryKey, Option<Held>),
     /// What was intended is so, decided here.
     Decide(EntryKey),
+    /// This is the value, decided here; what is there is superseded.
+    SetHere(EntryKey, Option<Held>),
     /// What was intended is so, by Redis; it gave this token.
     Confirm(EntryKey, u64),
     /// This is the value.
@@ -227,8 +229,6 @@ pub enum Change {
     ReleasedPull(PullRelease),
     /// The host store is there, and from now on it is written down where it is behind. The first time, it is behind with nothing.
     FollowHost,
-    /// The host store was changed in strict mode, by itself: this is the value now, decided there.
-    Import(EntryKey, Option<Held>),
     /// The host store is about to get the value with this digest; `None` for none.
     Following(EntryKey, Option<[u8; 32]>),
     /// The host store has the value with this digest now.

@@ -126,15 +126,8 @@ pub(super) fn decided(tx: &mut Transaction<'_>, key: &EntryKey, old: Option<(Hea
 /// Makes one change.
 pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
     match change {
-        Change::Intend(key, new) => {
-            let mut history = read(tx, key)?;
-            if let Some(old) = replace(tx, key, new.as_ref())? {
-                history.supersede(&old);
-            }
-            history.admit(new.as_ref());
-            history.state = State::Pending;
-            write(tx, key, history)
-        }
+        Change::Intend(key, new) => supersede(tx, key, new.as_ref(), State::Pending),
+        Change::SetHere(key, new) => supersede(tx, key, new.as_ref(), State::Decided),
         Change::Decide(key) => {
             let history = read(tx, key)?;
             write(tx, key, History { state: State::Decided, ..history })
@@ -170,16 +163,6 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
             }
         }
         Change::FollowHost => follow_host(tx),
-        Change::Import(key, value) => {
-            let mut history = read(tx, key)?;
-            if let Some(old) = replace(tx, key, value.as_ref())? {
-                history.supersede(&old);
-            }
-            history.admit(value.as_ref());
-            history.state = State::Decided;
-            write(tx, key, history)?;
-            tx.remove_entry(&host_key(key))
-        }
         Change::Following(key, value) => match read_mark(tx, key)? {
             Some(mut there) => {
                 // It may be tried again and again.
@@ -200,6 +183,16 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
         Change::Link(link) => follow(tx, link),
         Change::Forget(before) => forget(tx, *before),
     }
+}
+
+/// The value of a key; what was there must not come back.
+fn supersede(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, state: State) -> Result<()> {
+    let mut history = read(tx, key)?;
+    if let Some(old) = replace(tx, key, to)? {
+        history.supersede(&old);
+    }
+    history.admit(to);
+    write(tx, key, History { state, ..history })
 }
 
 /// The value of a key; of what was there, what has a token up to `released` is superseded.

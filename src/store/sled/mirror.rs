@@ -65,7 +65,7 @@ impl Mirror for SledStore {
 /// About how many bytes a change holds.
 fn size(change: &Change) -> usize {
     match change {
-        Change::Intend(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) | Change::Import(key, held) => {
+        Change::Intend(key, held) | Change::SetHere(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) => {
             key.name().len() + held.as_ref().map_or(0, |held| held.value.len())
         }
         Change::Conflict(key, held) => key.name().len() + held.value.len(),
