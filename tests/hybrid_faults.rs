@@ -322,6 +322,29 @@ fn a_start_with_a_wrong_password() {
 }
 
 #[test]
+fn a_password_that_changes() {
+    let (folder, server) = (folder(), Server::start(&["--requirepass", "old"]));
+    let file = folder.path().join("password");
+    std::fs::write(&file, "old\n").unwrap();
+    let redis = config::Redis { password_file: Some(file.clone()), ..settings(&server.address()) };
+    let service = open(&hybrid(&folder.path().join("data"), redis));
+    let mut caller = Caller::new(&service, &[]);
+    assert!(caller.take("before", 1).unwrap());
+    let mut raw = redis::Client::open(format!("redis://:old@{}", server.address())).unwrap().get_connection().unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", "new"]).query::<()>(&mut raw).unwrap();
+    // A connection outlives its password.
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).query::<i64>(&mut raw).unwrap();
+    wait_until("the new password is missed", Duration::from_secs(4), || service.status().fallback_active);
+    assert!(caller.take("meanwhile", 2).unwrap());
+    let cause = service.status().hybrid.unwrap().cause.unwrap();
+    assert!(cause.contains("password_file"), "{cause}");
+    std::fs::write(&file, "new\n").unwrap();
+    wait_until_recovered(&service);
+    assert!(caller.take("after", 3).unwrap());
+    caller.told.assert_is("Redis", &locks_of(&mut raw));
+}
+
+#[test]
 fn a_start_with_tls_at_a_plain_port() {
     let certificates_folder = folder();
     certificates(certificates_folder.path());

@@ -135,6 +135,11 @@ func (s *stage) directRedis(t *testing.T, text string) {
 	case "set":
 		name, value, _ := strings.Cut(rest, " ")
 		s.must(t, s.redis.Client(t).ConfigSet(t.Context(), name, value).Err())
+	case "password":
+		client := s.redis.Client(t)
+		s.must(t, client.ConfigSet(t.Context(), "requirepass", rest).Err())
+		// Who is logged in would stay so.
+		s.must(t, client.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal").Err())
 	default:
 		t.Fatalf("no stage direction redis %q", text)
 	}

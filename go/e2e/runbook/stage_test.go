@@ -44,8 +44,9 @@ const (
 //	                      embedded store a disk of its own that can be filled
 //	start                 what systemctl start atlantis does, and waits until the server answers
 //	kill                  the server dies
-//	redis kill|start|forget|pause|resume|set NAME VALUE
-//	                      forget: it starts again without its data; set: a setting, by CONFIG SET
+//	redis kill|start|forget|pause|resume|set NAME VALUE|password VALUE
+//	                      forget: it starts again without its data; set: a setting, by CONFIG SET; password: everybody
+//	                      has to log in with this one
 //	pull PROJECT: TEXT    somebody opens a pull request that changes this project, and Atlantis's comment has this text
 //	comment N BODY: TEXT  somebody comments on the pull request, and Atlantis's answer has this text
 //	elsewhere PROJECT N   a stock server on the same Redis takes the lock for its pull request N
