@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::group::Group;
 use super::journal::Journal;
+use super::memory;
 use super::meta::Meta;
 use super::transaction::Transaction;
 use super::tree::{Tree, closed};
@@ -32,6 +33,8 @@ use crate::error::{Code, Error, Result};
 const QUEUE_CHANGES: usize = 512;
 /// Most bytes of values that wait; one change may go over it.
 const QUEUE_BYTES: usize = 32 << 20;
+/// How long nothing has come to be written when memory is given back.
+const IDLE: Duration = Duration::from_millis(100);
 /// How long closing waits for the group that is being written.
 const CLOSE_WAIT: Duration = Duration::from_secs(30);
 
@@ -157,9 +160,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Everything that waits; empty when closed.
-    fn take(&self) -> Vec<Box<dyn Change>> {
+    /// Everything that waits; empty when closed. `idle` is called if nothing comes for a while.
+    fn take(&self, idle: impl FnOnce()) -> Vec<Box<dyn Change>> {
         let mut state = self.state.lock();
+        if state.waiting.is_empty() && !state.closed && self.filled.wait_for(&mut state, IDLE).timed_out() {
+            MutexGuard::unlocked(&mut state, idle);
+        }
         while state.waiting.is_empty() && !state.closed {
             self.filled.wait(&mut state);
         }
@@ -196,7 +202,7 @@ impl Queue {
 
 fn run(queue: &Queue, mut writer: Writer) {
     loop {
-        let group = queue.take();
+        let group = queue.take(memory::give_back);
         if group.is_empty() {
             break;
         }
@@ -382,5 +388,30 @@ impl<T> Slot<T> {
                 Err(Error::new(Code::Timeout, "the deadline passed before the change was begun; nothing was changed"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_stays_empty_is_idle_once() {
+        let queue = Queue::default();
+        let (idle, is_idle) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| queue.take(|| idle.send(()).expect("is awaited")).len());
+            is_idle.recv_timeout(Duration::from_secs(10)).expect("it is idle");
+            let (waiting, _slot) = Waiting::new(0, |_: &mut Transaction<'_>| Ok(()));
+            queue.push(vec![waiting], Instant::now() + Duration::from_secs(10)).expect("has room");
+            assert_eq!(taken.join().expect("ends"), 1);
+        });
+        let (waiting, _slot) = Waiting::new(0, |_: &mut Transaction<'_>| Ok(()));
+        queue.push(vec![waiting], Instant::now()).expect("has room");
+        assert_eq!(queue.take(|| panic!("it is not idle")).len(), 1);
+        drop(idle);
+        assert!(is_idle.try_recv().is_err(), "it was idle once");
     }
 }

@@ -47,6 +47,7 @@ mod history;
 #[cfg(test)]
 pub(crate) mod imitation;
 mod journal;
+mod memory;
 mod meta;
 mod mirror;
 mod opening;
