@@ -115,7 +115,7 @@ impl HybridStore {
         Ok(())
     }
 
-    /// An operation on Redis failed. What was intended did not happen, or nobody knows.
+    /// An operation on Redis failed. What was intended, if `before` is what was there before, did not happen; or nobody knows.
     fn give_up(&self, key: &EntryKey, before: Option<&Local>, unknown: bool, error: Error, call: &Call) -> Error {
         match before {
             Some(before) if !unknown => match self.core.undo(key, before.value.clone(), call.deadline) {
@@ -125,11 +125,11 @@ impl HybridStore {
                     Error::new(Code::OutcomeUnknown, format!("it may still be carried out: {error}; and {e}"))
                 }
             },
-            Some(_) => {
+            None if !unknown => error,
+            _ => {
                 self.unsure(key);
                 may_have_happened(error)
             }
-            None => error,
         }
     }
 
@@ -344,12 +344,10 @@ impl HybridStore {
             if let Some(value) = self.end_conflict(key, &admits) {
                 return Ok(Some(value));
             }
-            // Redis may have one that the local store does not know of.
-            return match self.core.unarmed() {
-                _ if lost.is_some() => Err(may_have_happened(self.core.degraded("no such lock is known here"))),
-                Some(why) => Err(self.core.degraded(&format!("no such lock is known here; {why}"))),
-                None => Ok(None),
-            };
+            // Redis may have one that the local store does not know of, or may have had it until this try, whose answer was lost.
+            let Some(why) = self.core.unarmed() else { return Ok(None) };
+            let error = self.core.degraded(&format!("no such lock is known here; {why}"));
+            return Err(if lost.is_some() { may_have_happened(error) } else { error });
         }
     }
 
