@@ -6,6 +6,9 @@
 // because the store said so or because the process died, may take effect at any time after its begin. So may none that failed
 // otherwise: it counts as not made.
 //
+// A local store that is not armed shows what was, while Redis is away: what is looked up there is no answer, and what is released
+// there may be released at any time until the end, if by then no other has done so.
+//
 // ATLOCK_LINEARIZABILITY_SECONDS is the length of each run (default 15), ATLOCK_LINEARIZABILITY_SEED repeats the random choices
 // of an earlier one.
 package linearizability

@@ -44,9 +44,6 @@ type run struct {
 	// servers are their settings; the run adds the Redis.
 	servers []settings
 	clients int
-	looks   bool
-	// late: what a local store releases in Redis's place is released in Redis when that is back, if it is still there then.
-	late bool
 
 	random *rand.Rand
 	seed   uint64
@@ -59,6 +56,7 @@ type run struct {
 	history   []operation
 	errors    map[string]int
 	fallback  int
+	unarmed   int
 	processes int
 }
 
@@ -73,7 +71,7 @@ func newRun(t *testing.T, redis redistest.Options, clients int, servers ...setti
 		}
 	}
 	t.Logf("%s=%d %s=%d", secondsVariable, length, seedVariable, seed)
-	r := &run{T: t, servers: servers, clients: clients, looks: true, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{}}
+	r := &run{T: t, servers: servers, clients: clients, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{}}
 	r.redis = redistest.Start(t, redis)
 	r.begin = now()
 	r.end = r.begin + int64(length)*int64(time.Second)
@@ -99,8 +97,8 @@ func (r *run) execute() {
 		r.Fatal(err)
 	}
 	r.lookAtAll()
-	r.Logf("%d operations; Redis was killed %d times, servers %d times; %d answers while the local store stood in; by outcome: %v",
-		len(r.history), kills, r.processes-len(r.servers), r.fallback, r.outcomes())
+	r.Logf("%d operations; Redis was killed %d times, servers %d times; %d answers while the local store stood in, %d of them unarmed; by outcome: %v",
+		len(r.history), kills, r.processes-len(r.servers), r.fallback, r.unarmed, r.outcomes())
 	if kills == 0 || r.processes == len(r.servers) {
 		r.Error("nobody was killed: this has tested nothing")
 	}
@@ -141,7 +139,7 @@ func (r *run) server(settings settings, random *rand.Rand) error {
 func (r *run) process(settings settings, life time.Duration) (killed bool, err error) {
 	r.mu.Lock()
 	r.processes++
-	role := role{Settings: settings, Process: r.processes, Clients: r.clients, Looks: r.looks, Seed: r.seed, Begin: r.begin, End: r.end}
+	role := role{Settings: settings, Process: r.processes, Clients: r.clients, Seed: r.seed, Begin: r.begin, End: r.end}
 	r.mu.Unlock()
 	text, err := json.Marshal(role)
 	if err != nil {
@@ -183,7 +181,7 @@ func (r *run) read(role role, output io.Reader) error {
 	open := map[name]operation{}
 	var history []operation
 	failed := map[string]int{}
-	fallback := 0
+	fallback, unarmed := 0, 0
 	notes := json.NewDecoder(output)
 	for {
 		var n note
@@ -197,6 +195,7 @@ func (r *run) read(role role, output io.Reader) error {
 		case n.Request != nil:
 			open[name] = operation{client: role.Process*100 + n.Client, request: *n.Request, answer: never, begin: n.At, end: stillOpen}
 			continue
+		case n.Unarmed && open[name].request.Kind == look: // it shows what was
 		case n.Answer != nil:
 			history = append(history, r.ended(open[name], n))
 		default:
@@ -204,6 +203,9 @@ func (r *run) read(role role, output io.Reader) error {
 		}
 		if n.Fallback {
 			fallback++
+		}
+		if n.Unarmed {
+			unarmed++
 		}
 		delete(open, name)
 	}
@@ -214,6 +216,7 @@ func (r *run) read(role role, output io.Reader) error {
 	defer r.mu.Unlock()
 	r.history = append(r.history, history...)
 	r.fallback += fallback
+	r.unarmed += unarmed
 	for name, count := range failed {
 		r.errors[name] += count
 	}
@@ -226,7 +229,8 @@ func (r *run) ended(o operation, n note) operation {
 	isRelease := o.request.Kind == release || o.request.Kind == releaseOwned
 	switch {
 	case o.answer.Unknown:
-	case r.late && n.Fallback && isRelease && o.answer.Pull != 0:
+	case n.Unarmed && isRelease && o.answer.Pull != 0:
+		// It is released in Redis when that is back, if it is still there then.
 		o.request = request{Kind: releaseOwned, Key: o.request.Key, Pull: o.answer.Pull}
 		o.answer, o.end = never, untilCalm
 	default:

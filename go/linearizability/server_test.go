@@ -26,7 +26,6 @@ type role struct {
 	Process int
 	// Clients are its goroutines.
 	Clients int
-	Looks   bool
 	Seed    uint64
 	// Begin and End are those of the run.
 	Begin, End int64
@@ -66,6 +65,8 @@ type note struct {
 	Error          string   `json:",omitempty"`
 	// Fallback: the local store answered in Redis's place, or it answered another operation meanwhile.
 	Fallback bool `json:",omitempty"`
+	// Unarmed: it did so without being allowed to decide, so that what it showed is what was.
+	Unarmed bool `json:",omitempty"`
 }
 
 // now is the time of a clock that all processes share and nobody sets.
@@ -167,12 +168,8 @@ func (c *client) work() error {
 // next chooses an operation.
 func (c *client) next(at int64) request {
 	key := fmt.Sprintf("%03d/%d", (at-c.role.Begin)/int64(epoch), c.random.IntN(keys))
-	choices := 8
-	if c.role.Looks {
-		choices = 10
-	}
 	c.made++
-	switch choice := c.random.IntN(choices); {
+	switch choice := c.random.IntN(10); {
 	case choice < 4:
 		return request{Kind: take, Key: key, Pull: (c.role.Process*100+c.number)*1_000_000 + c.made}
 	case choice < 5:
@@ -198,6 +195,7 @@ func (c *client) operate(request request) error {
 		return err
 	}
 	ended.Fallback = after.FallbackOps > before.FallbackOps
+	ended.Unarmed = ended.Fallback && !(before.Armed && after.Armed)
 	switch {
 	case errors.Is(failure, atlock.ErrOutcomeUnknown):
 		ended.Answer = &never
