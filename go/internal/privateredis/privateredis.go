@@ -38,6 +38,11 @@ type Server struct {
 
 // Start starts a server whose files are in the folder, with further arguments, and returns once it answers.
 func Start(ctx context.Context, folder string, arguments ...string) (*Server, error) {
+	// The server changes into it before it opens its log.
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
 	}
