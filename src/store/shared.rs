@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::mirror::{EntryKey, Held, Local, Superseded};
+use super::mirror::{EntryKey, Held, Local};
 use super::{Grant, Granted, Store};
 use crate::clock::Call;
 use crate::error::Result;
@@ -30,9 +30,9 @@ impl Remote {
     /// there. A stock server took it, which leaves the token as it was.
     pub fn seen_by(self, local: &Local) -> Remote {
         let Some(value) = &self.value else { return self };
-        let known = local.value.iter().map(|held| Superseded::of(held, false)).chain(local.superseded.iter().copied());
-        let mut with_this_token = known.filter(|known| known.token == self.token).peekable();
-        if with_this_token.peek().is_none() || with_this_token.any(|known| known.is(value, self.token)) {
+        let mut tokens = local.value.iter().map(|held| held.token).chain(local.superseded.iter().map(|old| old.token));
+        let is_held = local.value.as_ref().is_some_and(|held| held.token == self.token && held.value == *value);
+        if is_held || tokens.all(|token| token != self.token) || local.superseded.iter().any(|old| old.is(value, self.token)) {
             return self;
         }
         Remote { value: self.value, ..Remote::default() }
