@@ -193,10 +193,10 @@ impl Core {
             let remote = redis.remote(key, &self.step())?.seen_by(&local);
             let (lost, me) = {
                 let condition = self.condition.lock();
-                (condition.lost, condition.link.instance.clone())
+                let is_complete = self.settings.durability == Durability::Sync || condition.incomplete.is_none();
+                (condition.lost, is_complete.then(|| condition.link.instance.clone()))
             };
-            let me = (self.settings.durability == Durability::Sync).then_some(&*me);
-            let action = resolve(key, &local, &remote, me, self.recently(), lost);
+            let action = resolve(key, &local, &remote, me.as_deref(), self.recently(), lost);
             if self.act(redis, key, &local, &remote, action, done)? {
                 return Ok(action != Action::Nothing);
             }

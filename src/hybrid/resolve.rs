@@ -7,11 +7,12 @@
 //!
 //! Invariants:
 //! - A lock in Redis is replaced only by the holder that is known to have come after it, and removed only if it is known to
-//!   have been released: by its bytes and its fencing token. Everything else stays (P1: when in doubt, the lock stays).
+//!   have been released: by its bytes and its fencing token, or by its bytes and that this server took it. Everything else stays
+//!   (P1: when in doubt, the lock stays).
 //! - A lock that was granted here, or a release that was acknowledged here, is never dropped without a [`Action::Conflict`].
 //! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
 
-use crate::store::mirror::{EntryKey, Held, Local, State};
+use crate::store::mirror::{EntryKey, Held, Local, State, digest};
 use crate::store::shared::Remote;
 
 /// What to do with one key.
@@ -45,6 +46,8 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, me: Option<&str>,
         return Action::Push;
     }
     match (local.state, ours, theirs) {
+        // Released here before Redis granted it, to this server and with a later token, because the question was long on its way.
+        (State::Decided, None, Some(value)) if me == Some(&*remote.holder) && was_here(local, value) => Action::Push,
         // Released here; whoever holds it now took it since.
         (State::Decided | State::Pending, None, _) => Action::Adopt,
         (State::Decided, Some(_), None) => Action::Push,
@@ -61,6 +64,12 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, me: Option<&str>,
         (State::Settled, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => Action::Conflict,
         (State::Settled, _, _) => Action::Adopt,
     }
+}
+
+/// Whether a lock of these bytes was at the key before, with whatever token.
+fn was_here(local: &Local, value: &[u8]) -> bool {
+    let value = digest(value);
+    local.superseded.iter().any(|old| old.digest == value)
 }
 
 /// Whether this value was at the key before the one that the local store has: it is old, whatever Redis says.
@@ -141,6 +150,20 @@ mod tests {
             let known = local(value.cloned(), state, before);
             assert_eq!(resolve(&key, &known, &remote(theirs, token), Some("me"), true, false), expected, "row {row}");
         }
+    }
+
+    /// A grant that was long on its way is made with a later token than the one wished for, if others held the lock meanwhile.
+    #[test]
+    fn a_grant_that_came_after_its_release() {
+        let key = EntryKey::Project("k".to_owned());
+        let released = |state| local(None, state, &[held("A", 10)]);
+        let by = |holder: &str, value| Remote { holder: holder.to_owned(), ..remote(Some(value), 30) };
+        let resolved = |local, remote, me| resolve(&key, &local, &remote, me, true, false);
+        assert_eq!(resolved(released(State::Decided), by("me", "A"), Some("me")), Action::Push);
+        assert_eq!(resolved(released(State::Decided), by("other", "A"), Some("me")), Action::Adopt);
+        assert_eq!(resolved(released(State::Decided), by("me", "B"), Some("me")), Action::Adopt);
+        assert_eq!(resolved(released(State::Decided), by("me", "A"), None), Action::Adopt, "it may have been taken again");
+        assert_eq!(resolved(released(State::Settled), by("me", "A"), Some("me")), Action::Adopt);
     }
 
     #[test]
