@@ -116,12 +116,12 @@ pub(super) fn explain_connect(error: &RedisError, server: &str, tls: bool) -> Er
         return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
     }
     // A refused connection counts as dropped, too; a cluster's client tells it in its text alone.
-    let dropped = error.is_connection_dropped() && !lower.contains("refused");
+    let dropped = error.is_connection_dropped() && !lower.contains("refused") && !is_late(error);
     if dropped && tls {
         let what = "it broke the TLS handshake off: does this port speak TLS, and does it want a client certificate?";
         return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
     }
-    if error.is_timeout() && tls {
+    if is_late(error) && tls {
         let what = "it did not answer in time: check that it runs, and that this port speaks TLS";
         return Error::new(Code::Unreachable, format!("Redis at {server}: {what} ({text})"));
     }
@@ -134,8 +134,13 @@ pub(super) fn explain_connect(error: &RedisError, server: &str, tls: bool) -> Er
 
 fn unreachable(server: &str, error: &RedisError) -> Error {
     let text = describe(error);
-    let what = if error.is_timeout() { "it did not answer in time" } else { "it cannot be reached" };
+    let what = if is_late(error) { "it did not answer in time" } else { "it cannot be reached" };
     Error::new(Code::Unreachable, format!("Redis at {server}: {what}: check that it runs and the address ({text})"))
+}
+
+/// Whether there was no answer in time. A cluster's client tells it in its text alone.
+fn is_late(error: &RedisError) -> bool {
+    error.is_timeout() || describe(error).contains("timed out")
 }
 
 /// The server will soon serve again.
