@@ -195,11 +195,11 @@ func (r *run) read(role role, output io.Reader) error {
 		case n.Request != nil:
 			open[name] = operation{client: role.Process*100 + n.Client, request: *n.Request, answer: never, begin: n.At, end: stillOpen}
 			continue
-		case n.Unarmed && open[name].request.Kind == look: // it shows what was
-		case n.Answer != nil:
-			history = append(history, r.ended(open[name], n))
-		default:
+		case n.Answer == nil:
 			failed[n.Error]++
+		case n.Unarmed && open[name].request.Kind == look: // it shows what was
+		default:
+			history = append(history, r.ended(open[name], n))
 		}
 		if n.Fallback {
 			fallback++

@@ -1,7 +1,6 @@
 package privateredis
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,7 +11,7 @@ import (
 // A server finds its files also in a folder that is named from here, keeps its address, and has its log where its error says.
 func TestServerInARelativeFolder(t *testing.T) {
 	t.Chdir(t.TempDir())
-	server, err := Start(context.Background(), filepath.Join("some", "redis"), "--appendonly", "yes", "--appendfsync", "always")
+	server, err := Start(t.Context(), filepath.Join("some", "redis"), "--appendonly", "yes", "--appendfsync", "always")
 	if err != nil {
 		t.Fatal(err)
 	}
