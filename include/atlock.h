@@ -311,7 +311,7 @@ typedef struct atlock_span {
  */
 typedef struct atlock_spans {
     /*
-     The first span; null when `len` is 0 and nothing was allocated.
+     The first span; null when there is none.
      */
     struct atlock_span *data;
     /*

@@ -1,4 +1,7 @@
 //! Bytes and spans that the library hands out. The caller frees each with its one function.
+//!
+//! A pointer in them is null or points to allocated memory, never to the placeholder (an address of a few bytes) that an empty `Vec`
+//! has: Go looks at every pointer on a stack that it moves, and aborts the process on one that is none.
 
 use crate::store::Span;
 
@@ -17,7 +20,10 @@ pub struct Buffer {
 impl Buffer {
     pub(crate) const EMPTY: Buffer = Buffer { data: std::ptr::null_mut(), len: 0, capacity: 0 };
 
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Buffer {
+    pub(crate) fn from_bytes(mut bytes: Vec<u8>) -> Buffer {
+        if bytes.capacity() == 0 {
+            bytes.reserve(1); // not null: an empty text is something
+        }
         let mut bytes = std::mem::ManuallyDrop::new(bytes);
         Buffer { data: bytes.as_mut_ptr(), len: bytes.len(), capacity: bytes.capacity() }
     }
@@ -37,7 +43,7 @@ impl Buffer {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Spans {
-    /// The first span; null when `len` is 0 and nothing was allocated.
+    /// The first span; null when there is none.
     pub data: *mut Span,
     /// How many spans.
     pub len: usize,
@@ -46,7 +52,12 @@ pub struct Spans {
 }
 
 impl Spans {
+    const EMPTY: Spans = Spans { data: std::ptr::null_mut(), len: 0, capacity: 0 };
+
     pub(crate) fn from_vec(spans: Vec<Span>) -> Spans {
+        if spans.is_empty() {
+            return Spans::EMPTY;
+        }
         let mut spans = std::mem::ManuallyDrop::new(spans);
         Spans { data: spans.as_mut_ptr(), len: spans.len(), capacity: spans.capacity() }
     }
@@ -88,10 +99,34 @@ pub unsafe extern "C" fn atlock_buffer_assign(buffer: *mut Buffer, data: *const 
 pub unsafe extern "C" fn atlock_spans_free(spans: *mut Spans) {
     // SAFETY: as required of the caller.
     if let Some(spans) = unsafe { spans.as_mut() } {
-        let Spans { data, len, capacity } = std::mem::replace(spans, Spans { data: std::ptr::null_mut(), len: 0, capacity: 0 });
+        let Spans { data, len, capacity } = std::mem::replace(spans, Spans::EMPTY);
         if !data.is_null() {
             // SAFETY: spans that are not null come from `from_vec`.
             drop(unsafe { Vec::from_raw_parts(data, len, capacity) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_text_is_not_null_and_points_to_memory() {
+        for empty in [Vec::new(), Vec::with_capacity(8)] {
+            let mut buffer = Buffer::from_bytes(empty);
+            assert!(!buffer.data.is_null() && buffer.capacity > 0, "{buffer:?}");
+            assert_eq!(buffer.len, 0);
+            assert!(buffer.take().is_empty());
+            assert!(buffer.data.is_null());
+        }
+    }
+
+    #[test]
+    fn no_spans_are_null() {
+        for empty in [Vec::new(), Vec::with_capacity(8)] {
+            let spans = Spans::from_vec(empty);
+            assert!(spans.data.is_null() && spans.len == 0 && spans.capacity == 0, "{spans:?}");
         }
     }
 }
