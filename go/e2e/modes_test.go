@@ -18,8 +18,8 @@ type mode struct {
 	name  string
 	stock bool // the unmodified program of Atlantis
 	redis bool // it needs a Redis
-	// grantsTwice marks stock's Redis backend, which looks and takes in two steps: docs/defects.md.
-	grantsTwice bool
+	// redisDirectly marks those in which Atlantis's own Redis code answers, which looks and takes in two steps: docs/defects.md.
+	redisDirectly bool
 	// settings returns flags and, for --locking-config, a file's content; empty without one.
 	settings func(w *world) (flags []string, file string)
 	env      map[string]string
@@ -31,9 +31,9 @@ type mode struct {
 
 var (
 	stockBolt  = mode{name: "stock", stock: true, boltDirectly: true, settings: noSettings}
-	stockRedis = mode{name: "stock-redis", stock: true, redis: true, grantsTwice: true, settings: stockRedisFlags}
+	stockRedis = mode{name: "stock-redis", stock: true, redis: true, redisDirectly: true, settings: stockRedisFlags}
 	unset      = mode{name: "linked-unset", boltDirectly: true, settings: noSettings}
-	unsetRedis = mode{name: "linked-unset-redis", redis: true, grantsTwice: true, settings: stockRedisFlags}
+	unsetRedis = mode{name: "linked-unset-redis", redis: true, redisDirectly: true, settings: stockRedisFlags}
 	strictBolt = mode{name: "strict-boltdb", boltDirectly: true, answers: "strict", settings: file("locking: {backend: boltdb}\n")}
 	strictSled = mode{name: "strict-sled", answers: "strict", settings: func(w *world) ([]string, string) {
 		return nil, fmt.Sprintf("locking: {backend: sled, data_dir: %q}\n", w.lockFolder())

@@ -13,7 +13,8 @@ import (
 )
 
 // TestScenarios runs what teams do with pull requests, in every mode. Those of the first list run at once on one server, each
-// in a repository of its own; those of the second change the server for everyone.
+// in a repository of its own, unless stock's Redis code answers: its List and UnlockByPull fail when another lock is released
+// meanwhile (docs/defects.md). Those of the second change the server for everyone.
 func TestScenarios(t *testing.T) {
 	shared := []struct {
 		name string
@@ -44,7 +45,9 @@ func TestScenarios(t *testing.T) {
 			t.Run("shared", func(t *testing.T) {
 				for _, scenario := range shared {
 					t.Run(scenario.name, func(t *testing.T) {
-						t.Parallel()
+						if !mode.redisDirectly {
+							t.Parallel()
+						}
 						scenario.run(t, mode, w.repository(t, "acme/"+scenario.name))
 					})
 				}
@@ -165,7 +168,7 @@ func oneOfManyGetsTheLock(t *testing.T, mode mode, r *repository) {
 			refusals[question.number] = answer
 		}
 	}
-	if len(granted) == 0 || (len(granted) > 1 && !mode.grantsTwice) {
+	if len(granted) == 0 || (len(granted) > 1 && !mode.redisDirectly) {
 		t.Fatalf("%d pull requests wanted one lock, and these were granted it: %v", takers, granted)
 	}
 	holder := r.holders(t)["network"]
@@ -173,7 +176,7 @@ func oneOfManyGetsTheLock(t *testing.T, mode mode, r *repository) {
 		t.Fatalf("the lock's holder is #%d, but granted it was to %v", holder, granted)
 	}
 	for number, refusal := range refusals {
-		if !mode.grantsTwice {
+		if !mode.redisDirectly {
 			wantText(t, refusal, refusedBy(holder))
 		} else if !strings.Contains(refusal, "currently locked by an unapplied plan") {
 			t.Fatalf("#%d was neither granted nor refused the lock: %s", number, refusal)

@@ -210,14 +210,19 @@ func (r *repository) open(t *testing.T, changed ...string) (int, string) {
 	return pull.Number, r.commentAfter(t, pull.Number, 0)
 }
 
-// push pushes a commit that changes the projects, and returns Atlantis's comment on it.
+// push pushes a commit that changes the projects, and returns Atlantis's comment on it. If Atlantis was not quite done with the
+// commit before, it is asked to plan.
 func (r *repository) push(t *testing.T, number int, changed ...string) string {
 	t.Helper()
 	before, err := r.host.Push(t.Context(), r.name, number, r.change(changed))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.commentAfter(t, number, lastComment(before))
+	comment := r.commentAfter(t, number, lastComment(before))
+	if strings.Contains(comment, busy) {
+		return r.command(t, number, "atlantis plan")
+	}
+	return comment
 }
 
 // change is a file for each project that no other change has.
