@@ -135,6 +135,11 @@ impl Told {
         self.later.is_empty() && self.values.is_empty()
     }
 
+    /// The list that was to be handed over will not be made.
+    fn not_taken(&mut self) {
+        self.values.retain(|_, (list, _)| *list != self.number);
+    }
+
     fn strike(&mut self, keys: &[EntryKey]) {
         for key in keys {
             self.values.remove(key);
@@ -468,6 +473,7 @@ impl Core {
         changes.iter().for_each(|change| told.overlay_in(told.number, change));
         let is_alone = later.is_empty();
         self.local.submit(later, changes, deadline).inspect_err(|error| {
+            told.not_taken();
             if !is_alone {
                 self.fell_behind(error);
             }
@@ -480,7 +486,7 @@ impl Core {
         let mut told = self.told.lock();
         if self.settings.durability == Durability::Sync {
             let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
-            let ticket = self.submit_with(&mut told, changes, deadline).inspect_err(|_| told.strike(&keys))?;
+            let ticket = self.submit_with(&mut told, changes, deadline)?;
             return Ok(Telling { core: self, keys, ticket: Some(ticket) });
         }
         changes.into_iter().for_each(|change| told.later(change));

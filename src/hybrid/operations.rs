@@ -107,12 +107,35 @@ impl HybridStore {
         self.core.unsure.lock().insert(key.clone());
     }
 
-    /// Makes what was intended the local store's decision.
-    fn decide(&self, key: &EntryKey, call: &Call) -> Result<()> {
-        self.core.write(vec![Change::Decide(key.clone())], call.deadline).inspect_err(|_| self.unsure(key))?;
-        self.core.unsure.lock().remove(key);
-        self.touched(key);
-        Ok(())
+    /// Makes what was intended the local store's decision: that these locks, or statuses, are `to`.
+    ///
+    /// If that fails, recovery may still carry it on. With `durability: async` the local store may lack the intent, if its queue
+    /// was full when it was to be handed over.
+    fn decide<'a>(&self, keys: impl Iterator<Item = &'a EntryKey> + Clone, to: Option<&[u8]>, call: &Call) -> Result<()> {
+        let decided = self.all_intended(keys.clone(), to).and_then(|()| {
+            let decisions = keys.clone().map(|key| Change::Decide(key.clone())).collect();
+            self.core.write(decisions, call.deadline)
+        });
+        for key in keys {
+            match decided {
+                Ok(()) => {
+                    self.core.unsure.lock().remove(key);
+                    self.touched(key);
+                }
+                Err(_) => self.unsure(key),
+            }
+        }
+        decided.map_err(may_have_happened)
+    }
+
+    fn all_intended<'a>(&self, mut keys: impl Iterator<Item = &'a EntryKey>, to: Option<&[u8]>) -> Result<()> {
+        keys.try_for_each(|key| {
+            let known = self.core.local.local(key)?;
+            if known.state == State::Pending && known.value.as_ref().map(|held| &*held.value) == to {
+                return Ok(());
+            }
+            Err(self.core.degraded(&format!("it does not know what was intended at the {key}")))
+        })
     }
 
     /// An operation on Redis failed. What was intended, if `before` is what was there before, did not happen; or nobody knows.
@@ -259,7 +282,7 @@ impl HybridStore {
             return Err(self.give_up(key, before.as_ref(), unknown, self.core.degraded(&why), call));
         }
         if let Some(held) = intended {
-            self.decide(key, call)?;
+            self.decide([key].into_iter(), Some(&held.value), call)?;
             return Ok(Granted::Yes { token: held.token });
         }
         if self.core.in_doubt(key)? {
@@ -326,17 +349,15 @@ impl HybridStore {
             let gate = gate.map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
             let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
-            if let Some(before) = intended
-                && before.value.is_some()
-            {
+            if let Some(Local { value: Some(held), .. }) = &intended {
                 if let (Some(_), Some(why)) = (lost, self.core.unarmed()) {
                     // Whose lock it was, if it was released, Redis alone knows.
-                    return Err(self.give_up(key, Some(&before), true, self.core.degraded(&why), call));
+                    return Err(self.give_up(key, intended.as_ref(), true, self.core.degraded(&why), call));
                 }
-                self.decide(key, call)?;
-                return Ok(before.value.map(|held| held.value));
+                self.decide([key].into_iter(), None, call)?;
+                return Ok(Some(held.value.clone()));
             }
-            let released = here()?;
+            let released = here().map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
             if released.is_some() {
                 self.touched(key);
                 return Ok(released);
@@ -347,7 +368,7 @@ impl HybridStore {
             // Redis may have one that the local store does not know of, or may have had it until this try, whose answer was lost.
             let Some(why) = self.core.unarmed() else { return Ok(None) };
             let error = self.core.degraded(&format!("no such lock is known here; {why}"));
-            return Err(if lost.is_some() { may_have_happened(error) } else { error });
+            return Err(self.give_up(key, intended.as_ref(), lost.is_some(), error, call));
         }
     }
 
@@ -518,7 +539,7 @@ fn may_have_happened(error: Error) -> Error {
     if error.code() == Code::OutcomeUnknown {
         return error;
     }
-    Error::new(Code::OutcomeUnknown, format!("it was asked of Redis, and may have been made: {error}"))
+    Error::new(Code::OutcomeUnknown, format!("it was asked for, and may have been made: {error}"))
 }
 
 impl Store for HybridStore {
@@ -617,9 +638,9 @@ impl Store for HybridStore {
             match self.core.ask(call, &mut lost, |redis, attempt| redis.release_by_pull(pull, attempt)) {
                 Asked::Answer(found) => {
                     if let Some(telling) = telling.as_mut().and_then(Option::take) {
-                        Telling::wait(telling, call.deadline)?;
+                        Telling::wait(telling, call.deadline).map_err(may_have_happened)?;
                     }
-                    match self.released_all(&known, &found, lost.is_some(), call)? {
+                    match self.released_all(&known, &found, lost.is_some(), call).map_err(may_have_happened)? {
                         Asked::Answer(released) => {
                             call.answered(AnsweredBy::Enhanced);
                             break released;
@@ -640,18 +661,16 @@ impl Store for HybridStore {
             if self.core.unarmed().is_some() {
                 // Redis may have more of them.
                 let release = PullRelease { repo: pull.repo.to_owned(), num: pull.num, up_to: self.core.next_token() };
-                self.core.write(vec![Change::ReleaseLater(release)], call.deadline)?;
+                if let Err(error) = self.core.write(vec![Change::ReleaseLater(release)], call.deadline) {
+                    return Err(self.give_up_all(known, true, error, call));
+                }
             }
             if telling.is_none() {
                 break self.release_all_here(&keys, pull, call)?;
             }
             let mut released = Listing::default();
-            let decisions: Vec<_> = known.iter().map(|(key, _)| Change::Decide(key.clone())).collect();
-            self.core.write(decisions, call.deadline)?;
-            for (key, held) in &known {
-                self.touched(key);
-                released.push(&held.value);
-            }
+            self.decide(known.iter().map(|(key, _)| key), None, call)?;
+            known.iter().for_each(|(_, held)| released.push(&held.value));
             break released;
         };
         let set_aside: Vec<EntryKey> = self.core.conflicts.lock().iter().map(|c| c.key.clone()).collect();
@@ -688,17 +707,18 @@ impl Store for HybridStore {
                     call.answered(AnsweredBy::Enhanced);
                     match (&swapped, telling) {
                         (Swap::Done, Some(telling)) => {
-                            telling.wait(call.deadline)?;
+                            telling.wait(call.deadline).map_err(may_have_happened)?;
                             self.core.confirm(&name, 0);
                         }
                         (Swap::Done, None) => {
-                            self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline)?.wait(call.deadline)?;
+                            let told = self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline);
+                            told.and_then(|telling| telling.wait(call.deadline)).map_err(may_have_happened)?;
                         }
                         (Swap::Conflict(current), telling) => {
                             self.core.adopt(&name, &Remote { value: current.clone(), ..Remote::default() });
                             if telling.is_some() {
                                 // The intent is on disk: a crash must not carry it on once the caller was told.
-                                self.core.settle(call.deadline)?;
+                                self.core.settle(call.deadline).map_err(may_have_happened)?;
                             }
                         }
                     }
@@ -714,18 +734,20 @@ impl Store for HybridStore {
             let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
             if intended.is_some() {
-                self.decide(&name, call)?;
+                self.decide([&name].into_iter(), new, call)?;
                 return Ok(Swap::Done);
             }
-            let swapped = self.core.local.swap_pull_status(key, expected, new, call)?;
-            return match (&swapped, lost.and_then(|_| self.core.unarmed())) {
-                (Swap::Conflict(_), Some(why)) => Err(may_have_happened(self.core.degraded(&why))),
-                (Swap::Conflict(_), None) => Ok(swapped),
-                (Swap::Done, _) => {
-                    self.touched(&name);
-                    Ok(swapped)
+            let swapped = self.core.local.swap_pull_status(key, expected, new, call);
+            let swapped = swapped.map_err(|e| self.give_up(&name, None, lost.is_some(), e, call))?;
+            match &swapped {
+                // Redis may have had another one, which the local store did not know or which Redis had lost, and have made the change.
+                Swap::Conflict(_) if lost.is_some() => {
+                    return Err(may_have_happened(self.core.degraded("the local store has another pull status")));
                 }
-            };
+                Swap::Conflict(_) => {}
+                Swap::Done => self.touched(&name),
+            }
+            return Ok(swapped);
         }
     }
 

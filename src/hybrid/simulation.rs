@@ -26,7 +26,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{Change, EntryKey, Held, Mirror};
 use crate::store::shared::{Announced, Put, Remote, Shared};
-use crate::store::sled::imitation::Imitation;
+use crate::store::sled::imitation::{Disk, Imitation};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
 const STEPS: u32 = 80;
@@ -42,6 +42,8 @@ struct Plan {
     loses_data: bool,
     /// Whether the local store decides at all.
     fallback: bool,
+    /// The local store's disk is late, or fails until the next process starts.
+    bad_disk: bool,
     /// The local store grants on any failure, whoever else there is: the wrong fallback, which must be caught.
     broken: bool,
 }
@@ -351,6 +353,7 @@ struct Sim {
     depth: AtomicUsize,
     /// Whether an instance is looking at all keys.
     ticking: AtomicBool,
+    is_ending: AtomicBool,
     /// Counts down to a crash of this instance.
     fuse: Mutex<Option<(usize, u32)>>,
     number: AtomicU64,
@@ -671,13 +674,30 @@ impl Sim {
         }
     }
 
-    fn hook(self: &Arc<Self>, me: usize) -> Box<dyn Fn() + Send + Sync> {
+    fn hook(self: &Arc<Self>, me: usize) -> Box<dyn Fn() -> Disk + Send + Sync> {
         let sim = Arc::downgrade(self);
         Box::new(move || {
-            if let Some(sim) = sim.upgrade() {
-                sim.may_crash(me);
+            let Some(sim) = sim.upgrade() else { return Disk::Works };
+            sim.may_crash(me);
+            let disk = sim.disk();
+            if disk != Disk::Works {
+                sim.say(|| format!("  {me}: the disk {disk:?}"));
             }
+            disk
         })
+    }
+
+    fn disk(&self) -> Disk {
+        if !self.plan.bad_disk || self.is_ending.load(Ordering::SeqCst) || !self.chance(5) {
+            return Disk::Works;
+        }
+        match self.below(10) {
+            0 => Disk::IsFull,
+            1..=4 => Disk::IsLate,
+            5..=7 => Disk::ConfirmsLate,
+            8 => Disk::HasFailed,
+            _ => Disk::Fails,
+        }
     }
 
     /// A new process over what the disk has.
@@ -703,7 +723,7 @@ impl Sim {
             let core = match start(settings, local, None, Box::new(connect), &process) {
                 Ok(core) => core,
                 Err(e) => {
-                    assert!(!self.plan.fallback, "{e}");
+                    assert!(!self.plan.fallback || self.plan.bad_disk, "{e}");
                     return;
                 }
             };
@@ -787,6 +807,10 @@ impl Sim {
             }
             _ => self.snapshots.lock().push(self.data.lock().clone()),
         }
+        if self.disks.lock()[who].has_failed() && self.chance(20) {
+            self.say(|| format!("instance {who} is started anew"));
+            self.crash(who);
+        }
         if self.instances.read()[who].is_none() {
             self.begin(who);
         }
@@ -798,7 +822,10 @@ impl Sim {
         self.trouble.store(0, Ordering::SeqCst);
         *self.fuse.lock() = None;
         self.depth.store(1, Ordering::SeqCst);
+        self.is_ending.store(true, Ordering::SeqCst);
         let count = self.disks.lock().len();
+        let failed: Vec<usize> = (0..count).filter(|who| self.disks.lock()[*who].has_failed()).collect();
+        failed.into_iter().for_each(|who| self.crash(who));
         (0..count).filter(|who| self.instances.read()[*who].is_none()).for_each(|who| self.begin(who));
         for _ in 0..400 {
             self.unstick();
@@ -1106,6 +1133,7 @@ fn simulation(plan: Plan, instances: usize) -> Arc<Sim> {
         active: Mutex::default(),
         depth: AtomicUsize::new(0),
         ticking: AtomicBool::new(false),
+        is_ending: AtomicBool::new(false),
         fuse: Mutex::default(),
         number: AtomicU64::new(1),
         log: Mutex::default(),
@@ -1142,15 +1170,25 @@ fn run(plan: Plan, instances: usize) -> Vec<String> {
     std::mem::take(&mut *sim.log.lock())
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 4] {
+fn plans(seed: u64) -> [(Plan, usize); 6] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
-    let plan = Plan { seed, instances: Instances::Single, durability, loses_data: false, fallback: true, broken: false };
+    let plan = Plan {
+        seed,
+        instances: Instances::Single,
+        durability,
+        loses_data: false,
+        fallback: true,
+        bad_disk: false,
+        broken: false,
+    };
     [
         (Plan { loses_data: durability == Durability::Sync, ..plan }, 1),
         (Plan { instances: Instances::Many, ..plan }, 2),
         // Two servers that were each configured to be alone.
         (plan, 2),
         (Plan { fallback: false, loses_data: durability == Durability::Sync, ..plan }, 1),
+        (Plan { bad_disk: true, ..plan }, 1),
+        (Plan { bad_disk: true, instances: Instances::Many, ..plan }, 2),
     ]
 }
 

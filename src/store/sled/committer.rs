@@ -147,7 +147,10 @@ impl Queue {
         let mut state = self.state.lock();
         while !state.closed && !state.has_room_for(bytes) {
             if self.emptied.wait_until(&mut state, deadline).timed_out() && !state.has_room_for(bytes) {
-                return Err(Error::new(Code::Timeout, "the store's queue stayed full until the deadline; nothing was changed"));
+                return Err(Error::new(
+                    Code::Timeout,
+                    "the store's queue stayed full until the deadline: the store changed nothing",
+                ));
             }
         }
         if state.closed {
@@ -385,7 +388,7 @@ impl<T> Slot<T> {
                 "the disk had not confirmed the change by the deadline: it may or may not be stored",
             )),
             State::Waiting | State::Withdrawn => {
-                Err(Error::new(Code::Timeout, "the deadline passed before the change was begun; nothing was changed"))
+                Err(Error::new(Code::Timeout, "the deadline passed before the change was begun: the store changed nothing"))
             }
         }
     }

@@ -488,7 +488,7 @@ mod tests {
     use crate::hybrid::resolve::{Action, resolve};
     use crate::store::mirror::Mirror as _;
     use crate::store::shared::Remote;
-    use crate::store::sled::imitation::Imitation;
+    use crate::store::sled::imitation::{Disk, Imitation};
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.
     #[test]
@@ -505,7 +505,7 @@ mod tests {
             (0, 20, Action::Adopt),
         ] {
             for now in [None, Some(held("B", 20))] {
-                let store = Imitation::new(Arc::new(SystemClock), Box::new(|| {}));
+                let store = Imitation::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
                 let changes =
                     vec![Change::Set(key.clone(), Some(held("A", token))), Change::Adopt(key.clone(), now.clone(), last_token)];
                 store.submit(Vec::new(), changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();

@@ -1,7 +1,7 @@
 //! The embedded store without sled and without a disk, for simulations: the same groups over a map, and a crash that loses what
-//! nobody waited for.
+//! nobody waited for. Its disk may be late, or fail, in the ways of the real one (`committer.rs`, `health.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,15 +15,31 @@ use super::operations;
 use super::record::{self, LINK_KEY, PROJECT_PREFIX, Stored, key_of};
 use super::transaction::{Entries, Transaction};
 use crate::clock::{Call, Clock};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{Change, Conflict, EntryKey, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
 type Map = BTreeMap<Vec<u8>, IVec>;
 
+/// What becomes of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Works,
+    /// It is not taken: too many wait.
+    IsFull,
+    /// It is not begun before whoever waits for it gives up.
+    IsLate,
+    /// It is begun, and not made before whoever waits for it gives up.
+    ConfirmsLate,
+    /// It is not begun: the store has failed.
+    HasFailed,
+    /// It is begun, and may be stored: the store fails.
+    Fails,
+}
+
 /// Called before each group; it may crash the process, by a panic.
-pub(crate) type Hook = Box<dyn Fn() + Send + Sync>;
+pub(crate) type Hook = Box<dyn Fn() -> Disk + Send + Sync>;
 
 pub(crate) struct Imitation {
     state: Arc<Mutex<State>>,
@@ -41,6 +57,12 @@ struct State {
     visible: Map,
     meta: Meta,
     made: usize,
+    /// What was submitted to a late disk, each with its number: a reader does not see it yet.
+    queue: VecDeque<(usize, Vec<Change>)>,
+    queued: usize,
+    /// The last number that was begun: a crash may leave what was, and nobody can withdraw it.
+    begun: usize,
+    failed: bool,
 }
 
 impl Entries for Map {
@@ -64,6 +86,46 @@ fn apply(map: &mut Map, group: &Group) {
 }
 
 impl State {
+    fn check(&self) -> Result<()> {
+        if self.failed { Err(has_failed()) } else { Ok(()) }
+    }
+
+    fn make<T>(&mut self, now: u64, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        let visible = self.visible.clone();
+        let mut tx = Transaction::new(&visible, self.meta, now);
+        let answer = f(&mut tx)?;
+        if let Some(group) = tx.into_group() {
+            self.meta = group.meta;
+            apply(&mut self.visible, &group);
+            self.waiting.push(group);
+            self.made += 1;
+        }
+        Ok(answer)
+    }
+
+    fn make_changes(&mut self, now: u64, changes: &[Change]) -> Result<()> {
+        self.make(now, |tx| changes.iter().try_for_each(|change| history::apply(tx, change)))
+    }
+
+    /// The disk has caught up: what was queued is durable before it is seen.
+    fn make_queued(&mut self, now: u64) -> Result<()> {
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        while let Some((_, changes)) = self.queue.pop_front() {
+            self.make_changes(now, &changes)?;
+        }
+        self.make_durable(self.made);
+        Ok(())
+    }
+
+    /// The number of what was queued.
+    fn enqueue(&mut self, changes: Vec<Change>) -> usize {
+        self.queued += 1;
+        self.queue.push_back((self.queued, changes));
+        self.queued
+    }
+
     fn make_durable(&mut self, up_to: usize) {
         let first = self.made - self.waiting.len();
         let count = up_to.saturating_sub(first).min(self.waiting.len());
@@ -81,47 +143,88 @@ impl Imitation {
     /// What the next process finds: everything durable, and the first `luck` of the groups that were not yet.
     pub(crate) fn after_crash(&self, luck: usize, hook: Hook) -> Imitation {
         let mut state = self.state.lock().clone();
-        let survived = (state.made - state.waiting.len() + luck).min(state.made);
-        state.make_durable(survived);
+        let applied = state.waiting.len();
+        let durable = state.made - applied;
+        state.make_durable(durable + luck.min(applied));
         state.waiting.clear();
         state.visible = state.durable.clone();
+        state.queue.truncate(luck.saturating_sub(applied));
+        state.make_queued(self.clock.unix_micros()).expect("is made");
+        state.failed = false;
         Imitation { state: Arc::new(Mutex::new(state)), clock: Arc::clone(&self.clock), hook }
     }
 
-    /// How many groups are not durable yet.
+    /// How many groups are not durable yet, and may be after a crash.
     pub(crate) fn waiting(&self) -> usize {
-        self.state.lock().waiting.len()
+        let state = self.state.lock();
+        state.waiting.len() + state.queue.iter().filter(|(number, _)| *number <= state.begun).count()
     }
 
-    fn make<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<(T, usize)> {
-        (self.hook)();
+    /// Whether it answers nothing until the process starts again.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.lock().failed
+    }
+
+    /// Waits in vain.
+    fn pass(&self, deadline: Instant) {
+        self.clock.sleep(deadline.saturating_duration_since(self.clock.now()));
+    }
+
+    fn commit<T>(&self, call: &Call, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        let disk = (self.hook)();
+        let now = self.clock.unix_micros();
         let mut state = self.state.lock();
-        let visible = state.visible.clone();
-        let mut tx = Transaction::new(&visible, state.meta, self.clock.unix_micros());
-        let answer = f(&mut tx)?;
-        if let Some(group) = tx.into_group() {
-            state.meta = group.meta;
-            apply(&mut state.visible, &group);
-            state.waiting.push(group);
-            state.made += 1;
+        state.check()?;
+        state.failed = matches!(disk, Disk::HasFailed | Disk::Fails);
+        match disk {
+            Disk::HasFailed => return Err(has_failed()),
+            Disk::IsFull | Disk::IsLate => {
+                self.pass(call.deadline);
+                return Err(too_late());
+            }
+            Disk::Works | Disk::ConfirmsLate | Disk::Fails => {}
         }
-        Ok((answer, state.made))
-    }
-
-    fn commit<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
-        let (answer, made) = self.make(f)?;
-        self.state.lock().make_durable(made);
+        state.make_queued(now)?;
+        let answer = state.make(now, f)?;
+        let made = state.made;
+        match disk {
+            Disk::Fails => return Err(unknown()),
+            Disk::ConfirmsLate => {
+                self.pass(call.deadline);
+                state.make_durable(made);
+                return Err(unknown());
+            }
+            _ => state.make_durable(made),
+        }
         Ok(answer)
     }
 
     fn view<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let visible = self.state.lock().visible.clone();
+        let visible = self.visible()?;
         f(&Transaction::new(&visible, Meta::default(), 0))
+    }
+
+    fn visible(&self) -> Result<Map> {
+        let state = self.state.lock();
+        state.check()?;
+        Ok(state.visible.clone())
     }
 
     fn value(&self, tree_key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.view(|tx| Ok(tx.entry(tree_key)?.map(|(_, value)| value)))
     }
+}
+
+fn has_failed() -> Error {
+    Error::new(Code::StoreFailed, "the disk failed")
+}
+
+fn too_late() -> Error {
+    Error::new(Code::Timeout, "the disk is late; nothing was changed")
+}
+
+fn unknown() -> Error {
+    Error::new(Code::OutcomeUnknown, "the disk is late, or failed")
 }
 
 impl std::fmt::Debug for Imitation {
@@ -131,17 +234,17 @@ impl std::fmt::Debug for Imitation {
 }
 
 impl Store for Imitation {
-    fn grant(&self, grant: &Grant<'_>, _call: &Call) -> Result<Granted> {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
         let prefix = grant.pull.and_then(|_| operations::index_prefix(grant.value));
-        self.commit(|tx| operations::grant(tx, &EntryKey::from(grant.key), grant.value, prefix.as_deref()))
+        self.commit(call, |tx| operations::grant(tx, &EntryKey::from(grant.key), grant.value, prefix.as_deref()))
     }
 
-    fn release(&self, release: &Release<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
-        self.commit(|tx| operations::release(tx, release))
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.commit(call, |tx| operations::release(tx, release))
     }
 
-    fn discard(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
-        self.commit(|tx| operations::discard(tx, &EntryKey::from(key)))
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.commit(call, |tx| operations::discard(tx, &EntryKey::from(key)))
     }
 
     fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
@@ -150,7 +253,7 @@ impl Store for Imitation {
 
     fn list(&self, _call: &Call) -> Result<Listing> {
         let mut listing = Listing::default();
-        let visible = self.state.lock().visible.clone();
+        let visible = self.visible()?;
         for (key, bytes) in visible.range(PROJECT_PREFIX.to_vec()..).take_while(|(key, _)| key.starts_with(PROJECT_PREFIX)) {
             let value = Stored::decode(key, bytes.clone())?.value(key, |key| Entries::get(&visible, key))?;
             if ProjectLock::parse(&value).is_ok() {
@@ -160,16 +263,16 @@ impl Store for Imitation {
         Ok(listing)
     }
 
-    fn release_by_pull(&self, pull: PullRef<'_>, _call: &Call) -> Result<Listing> {
-        self.commit(|tx| operations::release_by_pull(tx, &record::pull_prefix(pull)))
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        self.commit(call, |tx| operations::release_by_pull(tx, &record::pull_prefix(pull)))
     }
 
     fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
         self.value(&key_of(&EntryKey::Status(key.to_owned())))
     }
 
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, _call: &Call) -> Result<Swap> {
-        self.commit(|tx| operations::swap_status(tx, &EntryKey::Status(key.to_owned()), expected, new))
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        self.commit(call, |tx| operations::swap_status(tx, &EntryKey::Status(key.to_owned()), expected, new))
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {
@@ -196,12 +299,51 @@ impl Mirror for Imitation {
         self.view(|tx| history::held_by(tx, PullRef { repo, num }))
     }
 
-    fn submit(&self, first: Vec<Change>, changes: Vec<Change>, _deadline: Instant) -> Result<Ticket> {
-        self.make(|tx| first.iter().try_for_each(|change| history::apply(tx, change)))?;
-        let ((), made) = self.make(|tx| changes.iter().try_for_each(|change| history::apply(tx, change)))?;
-        let state = Arc::clone(&self.state);
+    fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+        let disk = (self.hook)();
+        let now = self.clock.unix_micros();
+        let mut state = self.state.lock();
+        let had_failed = state.failed;
+        state.failed |= matches!(disk, Disk::HasFailed | Disk::Fails);
+        if had_failed || disk == Disk::HasFailed {
+            return Ok(Ticket::new(|_| Err(has_failed())));
+        }
+        let (all, clock) = (Arc::clone(&self.state), Arc::clone(&self.clock));
+        let pass = move |deadline: Instant| clock.sleep(deadline.saturating_duration_since(clock.now()));
+        match disk {
+            Disk::IsFull => {
+                pass(deadline);
+                return Err(too_late());
+            }
+            Disk::IsLate | Disk::ConfirmsLate => {
+                state.enqueue(first);
+                let number = state.enqueue(changes);
+                if disk == Disk::ConfirmsLate {
+                    state.begun = number;
+                }
+                return Ok(Ticket::new(move |deadline| {
+                    let mut state = all.lock();
+                    // Others may have waited for it.
+                    let Some(place) = state.queue.iter().position(|(queued, _)| *queued == number) else { return Ok(()) };
+                    pass(deadline);
+                    if number <= state.begun {
+                        return Err(unknown());
+                    }
+                    state.queue.remove(place);
+                    Err(too_late())
+                }));
+            }
+            Disk::Works | Disk::Fails | Disk::HasFailed => {}
+        }
+        state.make_queued(now)?;
+        state.make_changes(now, &first)?;
+        state.make_changes(now, &changes)?;
+        let made = state.made;
         Ok(Ticket::new(move |_| {
-            state.lock().make_durable(made);
+            if disk == Disk::Fails {
+                return Err(unknown());
+            }
+            all.lock().make_durable(made);
             Ok(())
         }))
     }
@@ -211,7 +353,7 @@ impl Mirror for Imitation {
     }
 
     fn link(&self) -> Result<Option<Link>> {
-        let visible = self.state.lock().visible.clone();
+        let visible = self.visible()?;
         history::link(Entries::get(&visible, LINK_KEY)?)
     }
 
