@@ -166,8 +166,10 @@ fn a_damaged_record_of_the_journal_is_refused_unless_it_is_the_last() {
     for (nth, at) in records.iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         copy_folder(killed.path(), folder.path());
-        let journal = OpenOptions::new().write(true).open(folder.path().join("journal")).unwrap();
-        journal.write_all_at(b"?", at + 100).unwrap();
+        let journal = OpenOptions::new().read(true).write(true).open(folder.path().join("journal")).unwrap();
+        let mut byte = [0];
+        journal.read_exact_at(&mut byte, at + 100).unwrap();
+        journal.write_all_at(&[!byte[0]], at + 100).unwrap();
         drop(journal);
         if nth + 1 < records.len() {
             let error = assert_damaged_and_unchanged(folder.path(), "a record in the middle");
