@@ -111,11 +111,9 @@ impl HybridStore {
     ///
     /// If that fails, recovery may still carry it on. With `durability: async` the local store may lack the intent, if its queue
     /// was full when it was to be handed over.
-    fn decide<'a>(&self, keys: impl Iterator<Item = &'a EntryKey> + Clone, to: Option<&[u8]>, call: &Call) -> Result<()> {
-        let decided = self.all_intended(keys.clone(), to).and_then(|()| {
-            let decisions = keys.clone().map(|key| Change::Decide(key.clone())).collect();
-            self.core.write(decisions, call.deadline)
-        });
+    fn decide(&self, keys: &[&EntryKey], to: Option<&[u8]>, call: &Call) -> Result<()> {
+        let decisions = keys.iter().map(|&key| Change::Decide(key.clone())).collect();
+        let decided = self.all_intended(keys, to).and_then(|()| self.core.write(decisions, call.deadline));
         for key in keys {
             match decided {
                 Ok(()) => {
@@ -128,8 +126,8 @@ impl HybridStore {
         decided.map_err(may_have_happened)
     }
 
-    fn all_intended<'a>(&self, mut keys: impl Iterator<Item = &'a EntryKey>, to: Option<&[u8]>) -> Result<()> {
-        keys.try_for_each(|key| {
+    fn all_intended(&self, keys: &[&EntryKey], to: Option<&[u8]>) -> Result<()> {
+        keys.iter().try_for_each(|key| {
             let known = self.core.local.local(key)?;
             if known.state == State::Pending && known.value.as_ref().map(|held| &*held.value) == to {
                 return Ok(());
@@ -282,7 +280,7 @@ impl HybridStore {
             return Err(self.give_up(key, before.as_ref(), unknown, self.core.degraded(&why), call));
         }
         if let Some(held) = intended {
-            self.decide([key].into_iter(), Some(&held.value), call)?;
+            self.decide(&[key], Some(&held.value), call)?;
             return Ok(Granted::Yes { token: held.token });
         }
         if self.core.in_doubt(key)? {
@@ -354,7 +352,7 @@ impl HybridStore {
                     // Whose lock it was, if it was released, Redis alone knows.
                     return Err(self.give_up(key, intended.as_ref(), true, self.core.degraded(&why), call));
                 }
-                self.decide([key].into_iter(), None, call)?;
+                self.decide(&[key], None, call)?;
                 return Ok(Some(held.value.clone()));
             }
             let released = here().map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
@@ -669,7 +667,7 @@ impl Store for HybridStore {
                 break self.release_all_here(&keys, pull, call)?;
             }
             let mut released = Listing::default();
-            self.decide(known.iter().map(|(key, _)| key), None, call)?;
+            self.decide(&known.iter().map(|(key, _)| key).collect::<Vec<_>>(), None, call)?;
             known.iter().for_each(|(_, held)| released.push(&held.value));
             break released;
         };
@@ -705,23 +703,19 @@ impl Store for HybridStore {
             match self.core.ask(call, &mut lost, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt)) {
                 Asked::Answer(swapped) => {
                     call.answered(AnsweredBy::Enhanced);
-                    match (&swapped, telling) {
-                        (Swap::Done, Some(telling)) => {
-                            telling.wait(call.deadline).map_err(may_have_happened)?;
-                            self.core.confirm(&name, 0);
-                        }
+                    let written = match (&swapped, telling) {
+                        (Swap::Done, Some(telling)) => telling.wait(call.deadline).map(|()| self.core.confirm(&name, 0)),
                         (Swap::Done, None) => {
                             let told = self.core.tell(vec![Change::Set(name, new.map(held))], call.deadline);
-                            told.and_then(|telling| telling.wait(call.deadline)).map_err(may_have_happened)?;
+                            told.and_then(|telling| telling.wait(call.deadline))
                         }
                         (Swap::Conflict(current), telling) => {
                             self.core.adopt(&name, &Remote { value: current.clone(), ..Remote::default() });
-                            if telling.is_some() {
-                                // The intent is on disk: a crash must not carry it on once the caller was told.
-                                self.core.settle(call.deadline).map_err(may_have_happened)?;
-                            }
+                            // If the intent is on disk, a crash must not carry it on once the caller was told.
+                            telling.map_or(Ok(()), |_| self.core.settle(call.deadline))
                         }
-                    }
+                    };
+                    written.map_err(may_have_happened)?;
                     return Ok(swapped);
                 }
                 Asked::Failed(error) => {
@@ -734,7 +728,7 @@ impl Store for HybridStore {
             let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
             if intended.is_some() {
-                self.decide([&name].into_iter(), new, call)?;
+                self.decide(&[&name], new, call)?;
                 return Ok(Swap::Done);
             }
             let swapped = self.core.local.swap_pull_status(key, expected, new, call);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
 use super::group::Group;
@@ -86,10 +86,6 @@ fn apply(map: &mut Map, group: &Group) {
 }
 
 impl State {
-    fn check(&self) -> Result<()> {
-        if self.failed { Err(has_failed()) } else { Ok(()) }
-    }
-
     fn make<T>(&mut self, now: u64, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
         let visible = self.visible.clone();
         let mut tx = Transaction::new(&visible, self.meta, now);
@@ -165,21 +161,22 @@ impl Imitation {
         self.state.lock().failed
     }
 
-    /// Waits in vain.
-    fn pass(&self, deadline: Instant) {
-        self.clock.sleep(deadline.saturating_duration_since(self.clock.now()));
+    /// What the disk does with the next group.
+    fn begin(&self) -> (MutexGuard<'_, State>, Disk) {
+        let disk = (self.hook)();
+        let mut state = self.state.lock();
+        let disk = if state.failed { Disk::HasFailed } else { disk };
+        state.failed = matches!(disk, Disk::HasFailed | Disk::Fails);
+        (state, disk)
     }
 
     fn commit<T>(&self, call: &Call, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
-        let disk = (self.hook)();
+        let (mut state, disk) = self.begin();
         let now = self.clock.unix_micros();
-        let mut state = self.state.lock();
-        state.check()?;
-        state.failed = matches!(disk, Disk::HasFailed | Disk::Fails);
         match disk {
             Disk::HasFailed => return Err(has_failed()),
             Disk::IsFull | Disk::IsLate => {
-                self.pass(call.deadline);
+                pass(&*self.clock, call.deadline);
                 return Err(too_late());
             }
             Disk::Works | Disk::ConfirmsLate | Disk::Fails => {}
@@ -190,7 +187,7 @@ impl Imitation {
         match disk {
             Disk::Fails => return Err(unknown()),
             Disk::ConfirmsLate => {
-                self.pass(call.deadline);
+                pass(&*self.clock, call.deadline);
                 state.make_durable(made);
                 return Err(unknown());
             }
@@ -206,13 +203,17 @@ impl Imitation {
 
     fn visible(&self) -> Result<Map> {
         let state = self.state.lock();
-        state.check()?;
-        Ok(state.visible.clone())
+        if state.failed { Err(has_failed()) } else { Ok(state.visible.clone()) }
     }
 
     fn value(&self, tree_key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.view(|tx| Ok(tx.entry(tree_key)?.map(|(_, value)| value)))
     }
+}
+
+/// Waits in vain.
+fn pass(clock: &dyn Clock, deadline: Instant) {
+    clock.sleep(deadline.saturating_duration_since(clock.now()));
 }
 
 fn has_failed() -> Error {
@@ -300,19 +301,13 @@ impl Mirror for Imitation {
     }
 
     fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
-        let disk = (self.hook)();
+        let (mut state, disk) = self.begin();
         let now = self.clock.unix_micros();
-        let mut state = self.state.lock();
-        let had_failed = state.failed;
-        state.failed |= matches!(disk, Disk::HasFailed | Disk::Fails);
-        if had_failed || disk == Disk::HasFailed {
-            return Ok(Ticket::new(|_| Err(has_failed())));
-        }
         let (all, clock) = (Arc::clone(&self.state), Arc::clone(&self.clock));
-        let pass = move |deadline: Instant| clock.sleep(deadline.saturating_duration_since(clock.now()));
         match disk {
+            Disk::HasFailed => return Ok(Ticket::new(|_| Err(has_failed()))),
             Disk::IsFull => {
-                pass(deadline);
+                pass(&*clock, deadline);
                 return Err(too_late());
             }
             Disk::IsLate | Disk::ConfirmsLate => {
@@ -325,7 +320,7 @@ impl Mirror for Imitation {
                     let mut state = all.lock();
                     // Others may have waited for it.
                     let Some(place) = state.queue.iter().position(|(queued, _)| *queued == number) else { return Ok(()) };
-                    pass(deadline);
+                    pass(&*clock, deadline);
                     if number <= state.begun {
                         return Err(unknown());
                     }
@@ -333,7 +328,7 @@ impl Mirror for Imitation {
                     Err(too_late())
                 }));
             }
-            Disk::Works | Disk::Fails | Disk::HasFailed => {}
+            Disk::Works | Disk::Fails => {}
         }
         state.make_queued(now)?;
         state.make_changes(now, &first)?;
