@@ -314,7 +314,7 @@ impl Service {
 
     /// Conditions that endanger a promise.
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.router.store().warnings();
+        let mut warnings = self.router.warnings();
         warnings.extend(self.mode_warning.clone());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings

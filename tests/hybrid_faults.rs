@@ -255,6 +255,12 @@ fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Optio
     assert_eq!(error.code(), refused.code(), "{fault}: {error}");
 
     config.locking.enhanced.legacy_fallback = true;
+    let unseen = open(&hybrid(&folder.path().join("unseen"), config.locking.enhanced.redis.clone()));
+    let error = Caller::new(&unseen, &[Code::Degraded]).take("unseen", 1).expect_err("the local store has never seen this Redis");
+    assert!(error.message().contains("allow_unseen_redis"), "{fault}: {error}");
+    unseen.close().unwrap();
+
+    config.locking.enhanced.allow_unseen_redis = true;
     let started = Instant::now();
     let service = open(&config);
     let took = started.elapsed();
@@ -599,6 +605,7 @@ fn a_lock_of_a_stock_server_is_not_overwritten() {
 fn the_status_tells_what_redis_does_not_know() {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let mut config = hybrid(folder.path(), settings(&server.address()));
+    config.locking.enhanced.allow_unseen_redis = true;
     server.kill();
     let service = open(&config);
     let mut caller = Caller::new(&service, &[]);
@@ -670,7 +677,9 @@ mod slow {
         const LOCKS: usize = 10_000;
         const CALLERS: usize = 16;
         let (folder, port) = (folder(), free_port());
-        let service = open(&hybrid(folder.path(), settings(&format!("127.0.0.1:{port}"))));
+        let mut config = hybrid(folder.path(), settings(&format!("127.0.0.1:{port}")));
+        config.locking.enhanced.allow_unseen_redis = true;
+        let service = open(&config);
         take_many(&service, LOCKS, CALLERS);
         let server = Server::start_at(port, &[]);
         let up = Instant::now();

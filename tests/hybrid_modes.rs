@@ -17,8 +17,13 @@ use redis_support::Server;
 const STATUS: &str = "git.example.com::acme/infra::1";
 
 fn service(mode: &str, enabled: bool, folder: &Path, address: &str) -> Result<Service> {
+    service_with(mode, enabled, "durability: sync", folder, address)
+}
+
+/// The same with one more setting of `locking.enhanced`.
+fn service_with(mode: &str, enabled: bool, setting: &str, folder: &Path, address: &str) -> Result<Service> {
     let text = format!(
-        "locking:\n  backend: sled\n  data_dir: {}\n  enhanced:\n    enabled: {enabled}\n    compatibility_mode: {mode}\n    redis:\n      address: {address}\n",
+        "locking:\n  backend: sled\n  data_dir: {}\n  enhanced:\n    enabled: {enabled}\n    compatibility_mode: {mode}\n    {setting}\n    redis:\n      address: {address}\n",
         folder.display()
     );
     Service::open(&Config::parse(&text, "test").unwrap(), None, Arc::new(SystemClock))
@@ -114,13 +119,18 @@ fn strict_after_native_needs_redis_once() {
     assert_eq!(listed(&strict), values(&[("a", 1)]));
 }
 
-/// A new folder and no Redis: locks can be taken at once, and go to Redis when it comes.
+/// A new folder and no Redis: what that holds is not known. Who knows that it holds nothing may say so: locks can be taken at once, and
+/// go to Redis when it comes.
 #[test]
-fn a_fresh_start_without_redis_works() {
+fn a_fresh_start_without_redis_grants_where_that_is_allowed() {
     let (mut redis, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
     let address = redis.address();
     redis.kill();
     let hybrid = service("hybrid", true, folder.path(), &address).unwrap();
+    let error = hybrid.try_lock(&lock("a", 1)).expect_err("is refused");
+    assert!(error.code() == Code::Degraded && error.message().contains("has never seen the Redis at"), "{error}");
+    hybrid.close().unwrap();
+    let hybrid = service_with("hybrid", true, "allow_unseen_redis: true", folder.path(), &address).unwrap();
     take(&hybrid, "a", 1);
     let status = hybrid.status();
     assert!(status.fallback_active && status.hybrid.unwrap().armed);
@@ -133,4 +143,82 @@ fn a_fresh_start_without_redis_works() {
     let stored: Vec<u8> = redis::cmd("GET").arg("pr/acme/infra/a/default/").query(&mut redis.raw()).unwrap();
     assert_eq!(stored, lock("a", 1));
     take(&hybrid, "b", 1);
+}
+
+/// A folder that is new, beside a Redis that has locks and is away: whoever grants here grants what is held.
+#[test]
+fn a_new_folder_does_not_take_a_redis_that_is_away_for_an_empty_one() {
+    let (mut redis, folders) = (Server::start(&["--appendonly", "yes"]), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let address = redis.address();
+    let before = service("hybrid", true, folders[0].path(), &address).unwrap();
+    take(&before, "a", 1);
+    before.close().unwrap();
+    redis.kill();
+    let hybrid = service("hybrid", true, folders[1].path(), &address).unwrap();
+    assert_eq!(hybrid.try_lock(&lock("a", 2)).expect_err("is refused").code(), Code::Degraded);
+    hybrid.close().unwrap();
+    // The old one knows what Redis has; but not what another Redis has.
+    let hybrid = service("hybrid", true, folders[0].path(), &address).unwrap();
+    take(&hybrid, "b", 1);
+    hybrid.close().unwrap();
+    let elsewhere = address.replace("127.0.0.1", "localhost");
+    let hybrid = service("hybrid", true, folders[0].path(), &elsewhere).unwrap();
+    assert_eq!(hybrid.try_lock(&lock("c", 1)).expect_err("is refused").code(), Code::Degraded);
+    hybrid.close().unwrap();
+    redis.restart();
+    service("hybrid", true, folders[0].path(), &elsewhere).unwrap().close().unwrap();
+    redis.kill();
+    let hybrid = service("hybrid", true, folders[0].path(), &elsewhere).unwrap();
+    take(&hybrid, "c", 1);
+}
+
+/// With `durability: async` the local store may lack what was acknowledged before a crash: strict mode fetches it from Redis, or does
+/// not begin, or says that it was allowed to.
+#[test]
+fn strict_mode_does_not_begin_without_what_hybrid_mode_knew_that_it_lacked() {
+    let (mut redis, folder) = (Server::start(&["--appendonly", "yes"]), tempfile::tempdir().unwrap());
+    let (folder, address) = (folder.path(), redis.address());
+    let open = |enabled: bool, setting: &str| service_with("hybrid", enabled, setting, folder, &address);
+    let copy = tempfile::tempdir().unwrap();
+    let hybrid = open(true, "durability: async").unwrap();
+    take(&hybrid, "a", 1);
+    // What a crash leaves: the folder as it is while the server runs, without what was granted last.
+    std::thread::sleep(Duration::from_millis(200));
+    copy_folder(folder, copy.path());
+    take(&hybrid, "b", 1);
+    hybrid.close().unwrap();
+    let crashed = || {
+        std::fs::remove_dir_all(folder).unwrap();
+        copy_folder(copy.path(), folder);
+    };
+    crashed();
+    redis.kill();
+    let error = open(false, "durability: async").expect_err("is refused");
+    for words in ["was not closed", "durability async", "allow_incomplete_rollback"] {
+        assert!(error.message().contains(words), "{words:?} is missing: {error}");
+    }
+    let strict = open(false, "allow_incomplete_rollback: true").unwrap();
+    assert_eq!(listed(&strict), values(&[("a", 1)]));
+    let warnings = strict.status().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("locks that may be held")), "{warnings:?}");
+    strict.close().unwrap();
+    crashed();
+    redis.restart();
+    let strict = open(false, "durability: async").unwrap();
+    assert_eq!(listed(&strict), values(&[("a", 1), ("b", 1)]));
+    strict.close().unwrap();
+    redis.kill();
+    assert_eq!(listed(&open(false, "durability: async").unwrap()), values(&[("a", 1), ("b", 1)]), "nothing is lacking any more");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.unwrap(), to.to_owned());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }

@@ -34,6 +34,12 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_LEGACY_FALLBACK", |c, v| {
         set(&mut c.locking.enhanced.legacy_fallback, parsed(v, "true or false"))
     }),
+    ("ATLANTIS_ENHANCED_LOCKING_ALLOW_UNSEEN_REDIS", |c, v| {
+        set(&mut c.locking.enhanced.allow_unseen_redis, parsed(v, "true or false"))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_ALLOW_INCOMPLETE_ROLLBACK", |c, v| {
+        set(&mut c.locking.enhanced.allow_incomplete_rollback, parsed(v, "true or false"))
+    }),
     ("ATLANTIS_ENHANCED_LOCKING_INSTANCES", |c, v| set(&mut c.locking.enhanced.instances, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_DURABILITY", |c, v| set(&mut c.locking.enhanced.durability, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_BREAKER_CONSECUTIVE_FAILURES", |c, v| {

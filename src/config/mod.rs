@@ -104,6 +104,10 @@ pub struct Enhanced {
     pub compatibility_mode: Mode,
     /// Hybrid: whether the local store may decide while Redis cannot; `false` fails closed.
     pub legacy_fallback: bool,
+    /// Hybrid: whether the local store may decide before it has ever seen this Redis: who begins without one may know that it is empty.
+    pub allow_unseen_redis: bool,
+    /// Strict, after hybrid or native mode: whether it may begin with a local store that may lack locks.
+    pub allow_incomplete_rollback: bool,
     /// Hybrid: how many Atlantis servers use this Redis.
     pub instances: Instances,
     /// Hybrid: what an acknowledgement waits for.
@@ -210,6 +214,8 @@ impl Default for Enhanced {
             backend: EnhancedBackend::Redis,
             compatibility_mode: Mode::Strict,
             legacy_fallback: true,
+            allow_unseen_redis: false,
+            allow_incomplete_rollback: false,
             instances: Instances::default(),
             durability: Durability::default(),
             breaker: Breaker::default(),
@@ -301,6 +307,14 @@ impl Default for Redis {
             wait_replicas: 0,
             timeouts: RedisTimeouts::default(),
         }
+    }
+}
+
+impl Redis {
+    /// Which Redis it is, as far as its settings tell: where it is, and the database.
+    pub fn name(&self) -> String {
+        let place = if self.cluster_mode { self.addresses.join(", ") } else { self.address.clone() };
+        format!("{place}, database {}", self.db)
     }
 }
 

@@ -9,7 +9,12 @@
 //! server can have changed a key since Redis was last asked, so what this server knows is the truth.
 //!
 //! **What the local store is told.** Before a change is sent, that it is intended; once Redis answered, lazily, what became of it.
-//! A crash in between leaves an intent, which is carried on (`resolve`).
+//! A crash in between leaves an intent, which is carried on (`resolve`). It is told of a key only by whoever has the key's turn.
+//!
+//! **Whose time it is.** A call's time is divided: Redis is asked until its part is over, and the local store has a part of its own
+//! (`reserve`). So neither is blamed, or left out, for the time that the other took.
+//!
+//! **Whose clock it is.** Fencing tokens are times by Redis's clock, which all servers of one Redis share, as far as this one knows it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,11 +30,12 @@ use super::events::Events;
 use super::follow::Follower;
 use super::report::{Fallbacks, Recovery, StoreHealth};
 use super::turns::Turns;
+use super::watch::LEASE;
 use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket};
+use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket, VALUE_LIMIT};
 use crate::store::shared::{Remote, Shared};
 
 /// First pause between two tries of one call; it doubles.
@@ -47,6 +53,8 @@ pub(super) struct Core {
     process: String,
     /// Longest time that one question to Redis takes.
     pub patience: Duration,
+    /// The part of a call's time that is the local store's.
+    reserve: Duration,
     pub clock: Arc<dyn Clock>,
     pub local: Arc<dyn Mirror>,
     /// The host store, where there is one.
@@ -83,6 +91,8 @@ pub(super) struct Condition {
     pub cause: Option<Error>,
     /// When it was last asked, or refused.
     pub opened_at: Instant,
+    /// When it began to decide again.
+    pub closed_at: Instant,
     /// The same by the wall clock, microseconds since 1970.
     pub since: u64,
     /// What is remembered across restarts.
@@ -91,10 +101,20 @@ pub(super) struct Condition {
     pub incomplete: Option<String>,
     /// How often the local store did not make what it was told.
     pub fell_behind: u64,
-    /// Who else was noticed, and until when that counts.
+    /// Who else was noticed, and from when on Redis's word counts that nobody else is there. Time alone shows nothing: while Redis
+    /// is away, the other is neither.
     pub others: Option<(String, Instant)>,
-    /// Whether Redis has lost data since the two last agreed.
-    pub lost: bool,
+    /// The last moment of which Redis remembers that it had everything, by its own clock, as it was first asked since the two last
+    /// agreed; the largest number before it was asked, `None` while they agree.
+    pub remembers: Option<u64>,
+    /// The moment of which Redis is to remember that.
+    pub had_all_at: Option<u64>,
+    /// Whether an announcement may have been made whose answer is not known: one of this process, or of the one before.
+    pub announcing: bool,
+    /// When the last announcement was made.
+    pub announced_at: Instant,
+    /// Keys of entries in Redis that the local store cannot keep.
+    pub set_aside: BTreeSet<EntryKey>,
     pub last_recovery: Option<Recovery>,
     pub fallbacks: Fallbacks,
     pub remote_health: StoreHealth,
@@ -171,6 +191,7 @@ pub(super) enum Asked<T> {
 impl Core {
     pub(super) fn new(
         settings: Enhanced,
+        reserve: Duration,
         process: &Process<'_>,
         local: Arc<dyn Mirror>,
         follower: Option<Follower>,
@@ -179,19 +200,26 @@ impl Core {
         conflicts: Vec<Conflict>,
     ) -> Core {
         let clock = Arc::clone(&process.clock);
-        let incomplete = (!link.armed).then(|| link.unarmed_because.clone());
+        let incomplete = (!link.lacks.is_empty()).then(|| link.lacks.clone());
+        let others = link.not_alone.then(|| ("one that was there when this one was last up".to_owned(), clock.now() + LEASE));
         Core {
             patience: settings.redis.timeouts.operation,
+            reserve,
             breaker: Mutex::new(Breaker::new(&settings.breaker)),
             condition: Mutex::new(Condition {
                 cause: None,
                 opened_at: clock.now(),
+                closed_at: clock.now(),
                 since: clock.unix_micros(),
                 link,
                 incomplete,
                 fell_behind: 0,
-                others: None,
-                lost: false,
+                others,
+                remembers: Some(u64::MAX),
+                had_all_at: None,
+                announcing: true,
+                announced_at: clock.now(),
+                set_aside: BTreeSet::new(),
                 last_recovery: None,
                 fallbacks: Fallbacks::default(),
                 remote_health: StoreHealth::default(),
@@ -233,8 +261,10 @@ impl Core {
 
     /// Redis decides again. The caller holds the gate for writing.
     pub(super) fn closed(&self) {
-        self.condition.lock().cause = None;
-        self.condition.lock().since = self.clock.unix_micros();
+        let mut condition = self.condition.lock();
+        condition.cause = None;
+        condition.since = self.clock.unix_micros();
+        condition.closed_at = self.clock.now();
         self.fallback.store(false, Ordering::SeqCst);
     }
 
@@ -250,6 +280,7 @@ impl Core {
         if !self.fallback.swap(true, Ordering::SeqCst) {
             condition.since = self.clock.unix_micros();
             condition.opened_at = now;
+            condition.remembers.get_or_insert(u64::MAX);
             let since = condition.since;
             condition.fallbacks.begin(since, &cause);
             self.events.fallback(&cause);
@@ -259,8 +290,20 @@ impl Core {
 
     /// Redis has lost data: what the local store knows goes back, and decides until then.
     pub(super) fn went_back(&self, what: &str) {
-        self.condition.lock().lost = true;
+        self.note_lost();
         self.open(Error::new(Code::Unreachable, format!("Redis has lost data: {what}")));
+    }
+
+    /// Redis has lost data; that is remembered until the two agree, across a restart, too.
+    pub(super) fn note_lost(&self) {
+        let link = {
+            let mut condition = self.condition.lock();
+            if std::mem::replace(&mut condition.link.lost, true) {
+                return;
+            }
+            condition.link.clone()
+        };
+        self.later(Change::Link(link));
     }
 
     /// A call of an internal step, with Redis's usual patience.
@@ -269,9 +312,23 @@ impl Core {
         Call::new(RequestId::from_text(format!("{}s{number:x}", self.process)), self.clock.now() + self.patience)
     }
 
+    /// What Redis's clock shows, as far as is known.
+    pub(super) fn redis_micros(&self) -> u64 {
+        match &*self.shared.read() {
+            Some(redis) => redis.clock_micros(),
+            None => self.clock.unix_micros().saturating_add_signed(self.condition.lock().link.clock_ahead),
+        }
+    }
+
+    /// A fencing token, larger than those before, and than the key's last.
+    pub(super) fn next_token_of(&self, key: &Local) -> u64 {
+        self.last_token.fetch_max(key.last_token(), Ordering::Relaxed);
+        self.next_token()
+    }
+
     /// A fencing token, larger than those before.
     pub(super) fn next_token(&self) -> u64 {
-        let now = self.clock.unix_micros();
+        let now = self.redis_micros();
         let next = |last: u64| Some((last + 1).max(now));
         self.last_token.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| (last + 1).max(now))
     }
@@ -282,8 +339,25 @@ impl Core {
         &self,
         call: &Call,
         lost: &mut Option<Instant>,
+        question: impl FnMut(&dyn Shared, &Call) -> Result<T>,
+    ) -> Asked<T> {
+        self.ask_for(call, Some(self.patience), lost, question)
+    }
+
+    /// The same of a question whose answer grows with what is in Redis: each page of it has the patience of a question.
+    pub(super) fn ask_long<T>(&self, call: &Call, question: impl FnMut(&dyn Shared, &Call) -> Result<T>) -> Asked<T> {
+        self.ask_for(call, None, &mut None, question)
+    }
+
+    fn ask_for<T>(
+        &self,
+        call: &Call,
+        patience: Option<Duration>,
+        lost: &mut Option<Instant>,
         mut question: impl FnMut(&dyn Shared, &Call) -> Result<T>,
     ) -> Asked<T> {
+        // The rest of its time is the local store's.
+        let until = call.deadline.checked_sub(self.reserve).unwrap_or(call.deadline);
         let mut pause = FIRST_PAUSE;
         loop {
             if self.in_fallback() {
@@ -293,10 +367,10 @@ impl Core {
                 return Asked::Failed(Error::new(Code::Closed, "the locking layer is closed"));
             };
             let started = self.clock.now();
-            let mut attempt = Call::new(call.request.clone(), call.deadline.min(started + self.patience));
+            let mut attempt = Call::new(call.request.clone(), patience.map_or(until, |patience| until.min(started + patience)));
             attempt.lost_since = *lost;
             let answer = question(&*shared, &attempt);
-            self.record(&answer, started);
+            self.record(&answer, started, patience.is_none());
             let error = match answer {
                 Ok(answer) => return Asked::Answer(answer),
                 Err(error) => error,
@@ -308,7 +382,7 @@ impl Core {
                 return Asked::Failed(error);
             }
             if !self.in_fallback() {
-                if self.clock.now() + pause >= call.deadline {
+                if self.clock.now() + pause >= until {
                     return Asked::Failed(error);
                 }
                 self.clock.sleep(pause);
@@ -317,15 +391,25 @@ impl Core {
         }
     }
 
-    /// Tells the breaker how a question ended.
-    pub(super) fn record<T>(&self, answer: &Result<T>, started: Instant) {
+    /// Tells the breaker how a question ended; a `long` one may take long.
+    pub(super) fn record<T>(&self, answer: &Result<T>, started: Instant, long: bool) {
         let now = self.clock.now();
         let took = now.saturating_duration_since(started);
         let outcome = match answer {
-            Err(error) if is_of_redis(error) && took >= self.patience => Outcome::Hung,
+            Err(error) if is_of_redis(error) && took >= self.patience && (!long || error.code() == Code::Timeout) => {
+                Outcome::Hung
+            }
             Err(error) if is_of_redis(error) => Outcome::Failure,
+            // A Redis that is slow decides better than a local store that cannot.
+            _ if took > self.settings.breaker.slow_call && (long || !self.decides_when_away()) => {
+                Outcome::Success(Duration::ZERO)
+            }
             _ => Outcome::Success(took),
         };
+        if started < self.condition.lock().closed_at {
+            // It began before Redis was away, and says nothing of it now.
+            return;
+        }
         if self.breaker.lock().record(outcome, now) == Some(State::Open) {
             let slow = || Error::new(Code::Timeout, format!("Redis answers too slowly: {} ms", took.as_millis()));
             self.opened(answer.as_ref().err().cloned().unwrap_or_else(slow), now);
@@ -336,7 +420,10 @@ impl Core {
     ///
     /// `None`: Redis decides again. An error: with `legacy_fallback: false` nobody does.
     pub(super) fn here(&self, call: &Call) -> Result<Option<RwLockReadGuard<'_, ()>>> {
-        let gate = self.gate.read();
+        let Some(gate) = self.gate.try_read_until(call.deadline) else {
+            let text = "the stores were being brought together until the deadline; nothing was changed: try again";
+            return Err(Error::new(Code::Timeout, text));
+        };
         if !self.in_fallback() {
             return Ok(None);
         }
@@ -345,6 +432,11 @@ impl Core {
         }
         self.settle(call.deadline)?;
         Ok(Some(gate))
+    }
+
+    /// Whether the local store would grant if Redis were away: it works, it is armed.
+    pub(super) fn decides_when_away(&self) -> bool {
+        self.unarmed().is_none() && self.local.ping(&self.step()).is_ok()
     }
 
     /// The error of what must not be done now.
@@ -373,30 +465,54 @@ impl Core {
             return Some("instances is many: another server may hold the lock".to_owned());
         }
         let condition = self.condition.lock();
-        if let Some((who, until)) = &condition.others
-            && *until > self.clock.now()
-        {
+        if let Some((who, _)) = &condition.others {
             return Some(format!("another server uses the same Redis: {who}"));
         }
-        condition.incomplete.clone()
+        let unseen = || condition.link.unseen(&self.settings.redis.name()).filter(|_| !self.settings.allow_unseen_redis);
+        let lacks = condition.incomplete.clone().or_else(unseen);
+        lacks.map(|lacks| format!("{lacks}; it is brought up to date when Redis can be asked"))
     }
 
     /// Somebody else changes locks in this Redis.
     pub(super) fn seen_other(&self, who: String) {
-        let until = self.clock.now() + super::watch::LEASE;
+        let until = self.clock.now() + LEASE;
         self.condition.lock().others = Some((who, until));
         self.remember();
     }
 
-    /// Writes down whether the local store is armed, if that has changed.
+    /// Writes down whether the local store is alone and complete, if that has changed.
     pub(super) fn remember(&self) {
-        let reason = self.not_alone_or_incomplete();
-        let (armed, because) = (reason.is_none(), reason.unwrap_or_default());
-        let link = self.condition.lock().link.clone();
-        if (link.armed, &link.unarmed_because) != (armed, &because) {
-            // On disk before anything rests on it; a disk that does not take this takes no lock either.
-            let _ = self.write_link(|link| link.arm(because), self.clock.now() + self.patience);
-        }
+        let (not_alone, lacks) = {
+            let condition = self.condition.lock();
+            let (not_alone, lacks) = (condition.others.is_some(), condition.incomplete.clone().unwrap_or_default());
+            if (condition.link.not_alone, &condition.link.lacks) == (not_alone, &lacks) {
+                return;
+            }
+            (not_alone, lacks)
+        };
+        let changed = |link: &mut Link| {
+            link.not_alone = not_alone;
+            link.lacks = lacks;
+        };
+        // On disk before anything rests on it; a disk that does not take this takes no lock either.
+        let _ = self.write_link(changed, self.clock.now() + self.patience);
+    }
+
+    /// Whether the local store is known to have everything that this server ever acknowledged.
+    pub(super) fn has_all(&self) -> bool {
+        self.settings.durability == Durability::Sync || self.condition.lock().incomplete.is_none()
+    }
+
+    /// Whether Redis may have lost the local store's lock: that it has lost data is known, or nothing shows that it had the lock
+    /// since that was granted. A local store that may lack the lock's release shows neither.
+    pub(super) fn may_be_lost(&self, local: &Local) -> bool {
+        let has_all = self.has_all();
+        let condition = self.condition.lock();
+        // The token is the time of the question; its answer took no longer than that.
+        let granted_by =
+            local.value.as_ref().filter(|held| held.token != 0).map(|held| held.token.saturating_add(micros(self.patience)));
+        condition.link.lost
+            || (has_all && condition.remembers.zip(granted_by).is_some_and(|(had_all, granted)| had_all < granted))
     }
 
     /// Whether the two agreed less than an hour ago, by a margin: see [`super::resolve`].
@@ -505,17 +621,24 @@ impl Core {
         if self.told.lock().is_over() {
             return Ok(());
         }
-        // It is made after all the others.
-        self.write(Vec::new(), deadline).inspect_err(|error| self.fell_behind(error))
+        // It is made after all the others. What is only late will still be made.
+        let is_late = |error: &Error| matches!(error.code(), Code::Timeout | Code::OutcomeUnknown);
+        self.write(Vec::new(), deadline).inspect_err(|error| {
+            if !is_late(error) {
+                self.fell_behind(error)
+            }
+        })
     }
 
     /// The end: the local store has everything.
     pub(super) fn all_told(&self) -> Result<()> {
         let deadline = self.clock.now() + self.patience;
         self.settle(deadline)?;
+        let lacks = self.condition.lock().incomplete.clone().unwrap_or_default();
         let closed = |link: &mut Link| {
             link.trailing = false;
             link.open = false;
+            link.lacks = lacks;
         };
         self.write_link(closed, deadline)
     }
@@ -527,9 +650,13 @@ impl Core {
         condition.incomplete = Some(format!("the local store does not work: {error}"));
     }
 
-    /// The local store takes what Redis has at a key.
+    /// The local store takes what Redis has at a key; of what it cannot keep, only that something is there.
     pub(super) fn adopt(&self, key: &EntryKey, remote: &Remote) {
         self.unsure.lock().remove(key);
+        if remote.value.as_ref().is_some_and(|value| value.len() > VALUE_LIMIT) {
+            self.condition.lock().set_aside.insert(key.clone());
+            return;
+        }
         self.later(Change::Adopt(key.clone(), remote.held(), remote.token));
     }
 
@@ -544,6 +671,11 @@ impl Core {
         self.later(Change::Confirm(key.clone(), token));
     }
 
+    /// Whether the key's last fencing token in Redis was given to this server.
+    pub(super) fn is_mine(&self, remote: &Remote) -> bool {
+        self.condition.lock().link.instance == remote.holder
+    }
+
     /// Whether a lock was asked for and it is not known what became of that.
     pub(super) fn in_doubt(&self, key: &EntryKey) -> Result<bool> {
         if !self.unsure.lock().contains(key) {
@@ -552,6 +684,11 @@ impl Core {
         let known = self.known(key)?;
         Ok(known.state == Known::Pending && known.value.is_some())
     }
+}
+
+/// In microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What was told to the local store; with `durability: sync` it can be waited for.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `core` | what the parts of hybrid mode share: who decides now, what the local store is told |
 //! | `operations` | every operation, asked of Redis or decided here |
+//! | `release_by_pull` | the one that touches many locks |
 //! | `resolve` | what to do where the two stores differ: a pure function |
 //! | `recovery` | does it, for all keys |
 //! | `follow` | keeps a host store as a copy |
@@ -35,6 +36,7 @@ mod follow;
 mod opening;
 mod operations;
 mod recovery;
+mod release_by_pull;
 pub mod report;
 pub mod resolve;
 #[cfg(test)]
@@ -59,6 +61,8 @@ pub struct Router {
     mode: Mode,
     store: Opened,
     timeout: Duration,
+    /// What strict mode may lack, though it was allowed to begin.
+    warning: Option<String>,
 }
 
 #[derive(Debug)]
@@ -81,15 +85,20 @@ impl Router {
     pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
         let mode = config.mode();
         let redis = &config.locking.enhanced.redis;
+        let mut warning = None;
         let (store, timeout) = match mode {
-            Mode::Strict => (Opened::One(opening::legacy(config, host, process)?), config.locking.timeout),
+            Mode::Strict => {
+                let (store, lacks) = opening::legacy(config, host, process)?;
+                warning = lacks;
+                (Opened::One(store), config.locking.timeout)
+            }
             Mode::Native => (Opened::One(Box::new(opening::native(config, host, process)?)), redis.timeouts.operation),
             Mode::Hybrid => {
                 let timeout = redis.timeouts.operation + config.locking.timeout;
                 (Opened::Both(Hybrid::open(config, host, process)?), timeout)
             }
         };
-        Ok(Router { mode, store, timeout })
+        Ok(Router { mode, store, timeout, warning })
     }
 
     /// The mode.
@@ -103,6 +112,11 @@ impl Router {
             Opened::One(store) => &**store,
             Opened::Both(hybrid) => &hybrid.store,
         }
+    }
+
+    /// Conditions that endanger a promise.
+    pub fn warnings(&self) -> Vec<String> {
+        self.store().warnings().into_iter().chain(self.warning.clone()).collect()
     }
 
     /// The stores' own metrics: whole families of OpenMetrics text, without the end line.

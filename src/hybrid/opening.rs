@@ -1,6 +1,8 @@
 //! Opening what a mode needs, also after another mode was in use: what is held goes along.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Process;
 use super::core::{Connect, Core};
@@ -29,37 +31,29 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
     let local: Arc<dyn Mirror> = Arc::new(SledStore::open(folder, Arc::clone(&process.clock))?);
     let settings = config.locking.enhanced.redis.clone();
     let connect = move |name: &str| RedisStore::open(&settings, name).map(|redis| Arc::new(redis) as Arc<dyn Shared>);
-    start(config.locking.enhanced.clone(), local, follower, Box::new(connect), process)
+    start(config.locking.enhanced.clone(), config.locking.timeout, local, follower, Box::new(connect), process)
 }
 
-/// Brings the stores together, or begins without Redis.
+/// Brings the stores together, or begins without Redis. `reserve` is the local store's part of each call's time.
+///
+/// Invariant: unknown is not empty. A local store that may lack locks of this Redis is not armed until it was brought up to date:
+/// one that has never seen this Redis, or was not closed, or fell behind, or after native mode.
 pub(super) fn start(
     settings: Enhanced,
+    reserve: Duration,
     local: Arc<dyn Mirror>,
     follower: Option<Follower>,
     connect: Connect,
     process: &Process<'_>,
 ) -> Result<Arc<Core>> {
     let fallback = settings.legacy_fallback;
-    let mut link = match local.link()? {
-        Some(link) => link,
-        // A new folder, or one of strict mode, lacks nothing.
-        None => Link { instance: process.instance.to_owned(), armed: true, ..Link::default() },
-    };
-    let missing = if link.handed_over {
-        Some("native mode was in use since, and Redis alone knows its locks")
-    } else if link.trailing {
-        Some("the server was not closed, and with durability async the local store may lack its last locks")
-    } else {
-        None
-    };
-    if let (Some(missing), true) = (missing, link.armed) {
-        link.arm(format!("{missing}; it is brought up to date when Redis can be asked"));
-    }
+    let new = || Link { instance: process.instance.to_owned(), ..Link::default() };
+    let mut link = local.link()?.unwrap_or_else(new);
+    link.lacks = link.may_lack().unwrap_or_default();
     link.trailing = settings.durability == Durability::Async;
     let was_closed = !std::mem::replace(&mut link.open, true);
     let conflicts = local.conflicts()?;
-    let core = Arc::new(Core::new(settings, process, local, follower, connect, link.clone(), conflicts));
+    let core = Arc::new(Core::new(settings, reserve, process, local, follower, connect, link.clone(), conflicts));
     // The first time, everything that is there is written down.
     let deadline = core.clock.now() + LONG;
     core.write(vec![Change::Link(link)], deadline)?;
@@ -92,19 +86,33 @@ fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) ->
     written.and(HybridStore::new(core).close())
 }
 
-/// Strict mode begins where hybrid or native mode was in use before: the legacy store is given what it lacks.
+/// Why strict mode may lack locks, after hybrid or native mode.
+fn lacking(link: &Link) -> Option<String> {
+    let never =
+        || link.redis.is_empty().then(|| "hybrid mode was in use and never reached its Redis, which may hold locks".to_owned());
+    link.may_lack().or_else(never)
+}
+
+/// Strict mode begins: if hybrid or native mode left a local store that may lack locks, these are fetched from Redis. Without it, this
+/// is an error; or, where that is allowed, the answer is a warning.
 ///
-/// After hybrid mode that needs no Redis. After native mode Redis alone knows the locks: without it, this is an error.
-fn take_back(config: &Config, host: Option<Arc<HostStore>>, process: &Process<'_>) -> Result<()> {
-    let mut config = config.clone();
-    config.locking.enhanced.legacy_fallback = false;
-    let core = both(&config, host, process).map_err(|e| {
-        e.context(
-            "native mode was in use last, so that Redis has the locks, and strict mode needs it once to fetch them \
-             (locking.enhanced.redis); if its locks may be lost, move locking.data_dir away",
-        )
-    })?;
-    HybridStore::new(core).close()
+/// Invariant: strict mode begins with every lock that was acknowledged in another mode, or says which it may lack.
+fn take_back(config: &Config, host: Option<Arc<HostStore>>, link: Option<Link>, process: &Process<'_>) -> Result<Option<String>> {
+    let Some(missing) = link.as_ref().and_then(lacking) else { return Ok(None) };
+    let mut hybrid = config.clone();
+    hybrid.locking.enhanced.legacy_fallback = false;
+    match both(&hybrid, host, process).and_then(|core| HybridStore::new(core).close()) {
+        Ok(()) => Ok(None),
+        Err(error) if config.locking.enhanced.allow_incomplete_rollback => Ok(Some(format!(
+            "strict mode began without locks that may be held: {missing}, and Redis could not be asked for them ({error}); \
+             locking.enhanced.allow_incomplete_rollback is true"
+        ))),
+        Err(error) => Err(error.context(format!(
+            "strict mode would not know all locks: {missing}; it needs Redis once to fetch them (locking.enhanced.redis). To \
+             begin without them all the same, set locking.enhanced.allow_incomplete_rollback: true; a lock among them can then \
+             be granted again"
+        ))),
+    }
 }
 
 /// Opens native mode's store, and brings it what another mode left in the legacy store.
@@ -115,33 +123,38 @@ pub(super) fn native(config: &Config, host: Option<HostStore>, process: &Process
     RedisStore::open(&config.locking.enhanced.redis, process.instance)
 }
 
-/// Opens strict mode's store, after hybrid or native mode with everything in it that was held there.
-pub(super) fn legacy(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Box<dyn Store>> {
-    let folder = config.locking.data_dir.as_deref();
-    match (config.locking.backend, host, folder) {
+/// Opens strict mode's store, after hybrid or native mode with everything in it that was held there; and what it may lack, if that
+/// is allowed.
+pub(super) fn legacy(
+    config: &Config,
+    host: Option<HostStore>,
+    process: &Process<'_>,
+) -> Result<(Box<dyn Store>, Option<String>)> {
+    let open = |folder: &Path| SledStore::open(folder, Arc::clone(&process.clock));
+    match (config.locking.backend, host, config.locking.data_dir.as_deref()) {
         (Backend::Boltdb, Some(host), Some(folder)) if SledStore::is_in(folder) => {
-            let local = SledStore::open(folder, Arc::clone(&process.clock))?;
             let host = Arc::new(host);
-            if local.link()?.is_some_and(|link| link.handed_over) {
-                local.close()?;
-                take_back(config, Some(Arc::clone(&host)), process)?;
-            } else {
-                Follower::new(Arc::clone(&host)).catch_up(&local)?;
-                local.close()?;
-            }
+            let local = open(folder)?;
+            let link = local.link()?;
+            local.close()?;
+            let warning = take_back(config, Some(Arc::clone(&host)), link, process)?;
+            let local = open(folder)?;
+            Follower::new(Arc::clone(&host)).catch_up(&local)?;
+            local.close()?;
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
-            Ok(Box::new(host))
+            Ok((Box::new(host), warning))
         }
-        (Backend::Boltdb, Some(host), _) => Ok(Box::new(host)),
+        (Backend::Boltdb, Some(host), _) => Ok((Box::new(host), None)),
         (Backend::Boltdb, None, _) => Err(no_host()),
         (Backend::Sled, _, Some(folder)) => {
-            let local = SledStore::open(folder, Arc::clone(&process.clock))?;
-            if !local.link()?.is_some_and(|link| link.handed_over) {
-                return Ok(Box::new(local));
+            let local = open(folder)?;
+            let link = local.link()?;
+            if link.as_ref().and_then(lacking).is_none() {
+                return Ok((Box::new(local), None));
             }
             local.close()?;
-            take_back(config, None, process)?;
-            Ok(Box::new(SledStore::open(folder, Arc::clone(&process.clock))?))
+            let warning = take_back(config, None, link, process)?;
+            Ok((Box::new(open(folder)?), warning))
         }
         (Backend::Sled, _, None) => Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing")),
     }

@@ -9,25 +9,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::core::{Asked, Core, Telling, is_of};
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::core::{Asked, Core, Telling};
 use super::report::Recovery;
-use super::resolve::{is_superseded, was_lost};
+use super::resolve::{is_over, was_lost};
 use crate::clock::{AnsweredBy, Call};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, EntryKey, Held, Local, PullRelease, State};
-use crate::store::shared::{Put, Remote, Shared};
+use crate::model::PullRef;
+use crate::store::mirror::{Change, EntryKey, Held, Local, Mirror, State};
+use crate::store::shared::{Presence, Put, Remote, Shared};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 
 /// Both stores as one. Safe from any thread.
 pub struct HybridStore {
     core: Arc<Core>,
     closed: AtomicBool,
+    /// Held for reading by each operation, so that what they tell the local store is told when it is closed.
+    under_way: RwLock<()>,
 }
 
 /// Whether a lock that the local store knew is in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gone {
+pub(super) enum Gone {
     /// It, or another, is there; or nobody knows.
     No,
     /// It was released.
@@ -48,11 +52,20 @@ struct Asking<'a> {
 
 impl HybridStore {
     pub(super) fn new(core: Arc<Core>) -> HybridStore {
-        HybridStore { core, closed: AtomicBool::new(false) }
+        HybridStore { core, closed: AtomicBool::new(false), under_way: RwLock::default() }
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// An operation begins: the store is not closed before it ends.
+    fn begin(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let under_way = self.under_way.read_recursive();
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Closed, "the locking layer is closed"));
+        }
+        Ok(under_way)
     }
 
     /// Reads from Redis, or here.
@@ -60,10 +73,16 @@ impl HybridStore {
         &self,
         call: &Call,
         mut from_redis: impl FnMut(&dyn Shared, &Call) -> Result<T>,
-        here: impl Fn(&dyn crate::store::mirror::Mirror) -> Result<T>,
+        here: impl Fn(&dyn Mirror) -> Result<T>,
     ) -> Result<T> {
+        self.read_with(|| self.core.ask(call, &mut None, &mut from_redis), here, call)
+    }
+
+    /// The same, asked by `ask`.
+    fn read_with<T>(&self, mut ask: impl FnMut() -> Asked<T>, here: impl Fn(&dyn Mirror) -> Result<T>, call: &Call) -> Result<T> {
+        let _under_way = self.begin()?;
         loop {
-            match self.core.ask(call, &mut None, &mut from_redis) {
+            match ask() {
                 Asked::Answer(answer) => {
                     call.answered(AnsweredBy::Enhanced);
                     return Ok(answer);
@@ -83,13 +102,13 @@ impl HybridStore {
         self.core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt))
     }
 
-    fn touched(&self, key: &EntryKey) {
+    pub(super) fn touched(&self, key: &EntryKey) {
         self.core.touched.lock().insert(key.clone());
         self.core.journal.lock().insert(key.clone());
     }
 
     /// Finds out what Redis made of the last change of a key, if nobody knows that, and carries it on.
-    fn make_sure(&self, key: &EntryKey, call: &Call) -> Result<()> {
+    pub(super) fn make_sure(&self, key: &EntryKey, call: &Call) -> Result<()> {
         if !self.core.unsure.lock().contains(key) {
             return Ok(());
         }
@@ -103,7 +122,7 @@ impl HybridStore {
         }
     }
 
-    fn unsure(&self, key: &EntryKey) {
+    pub(super) fn unsure(&self, key: &EntryKey) {
         self.core.unsure.lock().insert(key.clone());
     }
 
@@ -111,7 +130,7 @@ impl HybridStore {
     ///
     /// If that fails, recovery may still carry it on. With `durability: async` the local store may lack the intent, if its queue
     /// was full when it was to be handed over.
-    fn decide(&self, keys: &[&EntryKey], to: Option<&[u8]>, call: &Call) -> Result<()> {
+    pub(super) fn decide(&self, keys: &[&EntryKey], to: Option<&[u8]>, call: &Call) -> Result<()> {
         let decisions = keys.iter().map(|&key| Change::Decide(key.clone())).collect();
         let decided = self.all_intended(keys, to).and_then(|()| self.core.write(decisions, call.deadline));
         for key in keys {
@@ -154,18 +173,6 @@ impl HybridStore {
         }
     }
 
-    /// The same of all locks of a pull.
-    fn give_up_all(&self, known: Vec<(EntryKey, Held)>, unknown: bool, error: Error, call: &Call) -> Error {
-        if unknown {
-            known.iter().for_each(|(key, _)| self.unsure(key));
-            return may_have_happened(error);
-        }
-        // Of those that were released after all, Redis will say so.
-        let back = known.into_iter().map(|(key, held)| Change::Set(key, Some(held))).collect();
-        let undone = self.core.write(back, call.deadline);
-        undone.err().map_or(error, may_have_happened)
-    }
-
     /// Whether Redis still has the lock that the local store believes to be held: its value then. `None`: it may be asked for,
     /// of Redis or, if that has lost data, here.
     fn still_held(&self, key: &EntryKey, local: &Local, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -182,7 +189,7 @@ impl HybridStore {
             // Somebody else released it.
             None => self.core.adopt(key, &remote),
             Some(value) if *value == held.value => return Ok(remote.value),
-            Some(value) if self.is_old(local, value, remote.token) => {}
+            Some(_) if self.is_old(local, &remote) => {}
             Some(_) => {
                 self.took_other(key, &remote);
                 return Ok(remote.value);
@@ -230,7 +237,7 @@ impl HybridStore {
             Asked::Answer(remote) => {
                 let remote = remote.seen_by(&asking.local);
                 match &remote.value {
-                    Some(theirs) if self.is_old(&asking.local, theirs, remote.token) => return Asked::Away,
+                    Some(_) if self.is_old(&asking.local, &remote) => return Asked::Away,
                     Some(_) => self.took_other(asking.key, &remote),
                     // Released in between.
                     None => self.core.adopt(asking.key, &remote),
@@ -288,11 +295,16 @@ impl HybridStore {
                 .core
                 .degraded("the lock was asked for before a crash, and Redis alone knows whether it was granted"));
         }
-        let granted = self.core.local.grant(grant, call)?;
-        if let Granted::Yes { .. } = granted {
-            self.touched(key);
+        let known = self.core.known(key)?;
+        let token = self.core.next_token_of(&known);
+        if let Some(held) = known.value {
+            return Ok(Granted::Held { value: held.value });
         }
-        Ok(granted)
+        // The token is by Redis's clock, as those of other servers are: the local store's own would be by this machine's.
+        let held = Held { value: grant.value.to_vec(), token };
+        self.core.write(vec![Change::SetHere(key.clone(), Some(held))], call.deadline)?;
+        self.touched(key);
+        Ok(Granted::Yes { token })
     }
 
     /// One lock is released: by `admits` if it is the one meant, by `ask` in Redis, by `here` in the local store.
@@ -304,6 +316,7 @@ impl HybridStore {
         mut ask: impl FnMut(&dyn Shared, &Call) -> Result<Option<Vec<u8>>>,
         here: impl Fn() -> Result<Option<Vec<u8>>>,
     ) -> Result<Option<Vec<u8>>> {
+        let _under_way = self.begin()?;
         let _turn = self.core.turns.take(std::slice::from_ref(key), call.deadline)?;
         let mut intended: Option<Local> = None;
         let (mut telling, mut lost) = (None, None);
@@ -384,10 +397,10 @@ impl HybridStore {
         let mut written = telling.map_or(Ok(()), |telling| telling.wait(call.deadline));
         if held.is_none_or(|held| held.value != value) {
             let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
-            let token = self.last_token(key, &value, &before, call);
-            is_old = self.is_old(&before, &value, token);
+            let was = self.as_released(key, &value, &before, call);
+            is_old = self.is_old(&before, &was);
             if !is_old {
-                let changes = learn_release(key, &value, token).into();
+                let changes = learn_release(key, was).into();
                 written = written.and_then(|()| self.core.tell(changes, call.deadline)?.wait(call.deadline));
             }
         }
@@ -417,7 +430,7 @@ impl HybridStore {
     }
 
     /// Whether Redis does not have a lock any more that the local store knew.
-    fn is_gone(&self, key: &EntryKey, held: &Held, call: &Call) -> Asked<Gone> {
+    pub(super) fn is_gone(&self, key: &EntryKey, held: &Held, call: &Call) -> Asked<Gone> {
         let remote = match self.look(key, call) {
             Asked::Answer(remote) => remote,
             Asked::Failed(error) => return Asked::Failed(error),
@@ -428,8 +441,8 @@ impl HybridStore {
             Err(error) => return Asked::Failed(error),
         };
         let remote = remote.seen_by(&local);
-        let came_back = |value: &Vec<u8>| *value != held.value && self.is_old(&local, value, remote.token);
-        Asked::Answer(if remote.value.as_ref().is_some_and(came_back) {
+        let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
+        Asked::Answer(if is_other && self.is_old(&local, &remote) {
             Gone::Lost
         } else if remote.value.is_some() {
             self.took_other(key, &remote);
@@ -444,7 +457,7 @@ impl HybridStore {
     }
 
     /// The one whose lock was set aside in a conflict gives it up.
-    fn end_conflict(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Vec<u8>> {
+    pub(super) fn end_conflict(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Vec<u8>> {
         let mut conflicts = self.core.conflicts.lock();
         let place = conflicts.iter().position(|c| c.key == *key && admits(&c.local.value).unwrap_or(false))?;
         let ended = conflicts.remove(place);
@@ -452,88 +465,36 @@ impl HybridStore {
         Some(ended.local.value)
     }
 
-    /// All locks of a pull, given up here.
-    fn release_all_here(&self, keys: &[EntryKey], pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let mut released = Listing::default();
-        let mut changes = Vec::new();
-        for key in keys {
-            let local = self.core.known(key)?;
-            if let Some(held) = local.value.filter(|held| is_of(&held.value, pull)) {
-                released.push(&held.value);
-                changes.push(Change::SetHere(key.clone(), None));
-                self.touched(key);
-            }
-        }
-        if !changes.is_empty() {
-            self.core.write(changes, call.deadline)?;
-        }
-        Ok(released)
-    }
-
-    /// Redis has released all locks of a pull: more than the local store knew of, or fewer. `repeated`: an earlier try's answer was
-    /// lost, so that what is gone was released by that.
-    fn released_all(&self, known: &[(EntryKey, Held)], found: &Listing, repeated: bool, call: &Call) -> Result<Asked<Listing>> {
-        let mut released = Listing::default();
-        let mut changes = Vec::new();
-        for value in found.values() {
-            let Ok(lock) = ProjectLock::parse(value) else { continue };
-            let key = EntryKey::Project(lock.fields().key());
-            let expected = known.iter().find(|(known, _)| *known == key);
-            if expected.is_none_or(|(_, held)| held.value != value) {
-                let local = self.core.known(&key)?;
-                let token = self.last_token(&key, value, &local, call);
-                if self.is_old(&local, value, token) {
-                    continue;
-                }
-                if expected.is_none() {
-                    changes.extend(learn_release(&key, value, token));
-                }
-            }
-            released.push(value);
-        }
-        if !changes.is_empty() {
-            self.core.tell(changes, call.deadline)?.wait(call.deadline)?;
-        }
-        for (key, held) in known {
-            if !found.values().any(|value| value == held.value) {
-                match self.is_gone(key, held, call) {
-                    Asked::Answer(Gone::Lost) => released.push(&held.value),
-                    Asked::Answer(Gone::Released) if repeated => released.push(&held.value),
-                    Asked::Answer(Gone::Released | Gone::No) => {}
-                    Asked::Failed(error) => return Ok(Asked::Failed(may_have_happened(error))),
-                    Asked::Away => return Ok(Asked::Away),
-                }
-            }
-        }
-        Ok(Asked::Answer(released))
-    }
-
     /// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
-    fn is_old(&self, local: &Local, value: &[u8], token: u64) -> bool {
-        let is_old = is_superseded(local, value, token);
+    pub(super) fn is_old(&self, local: &Local, remote: &Remote) -> bool {
+        let is_old = is_over(local, remote, self.core.is_mine(remote));
         if is_old {
             self.core.went_back("a lock that was released is there again");
         }
         is_old
     }
 
-    /// The fencing token of the lock that Redis has just released. If that cannot be asked any more, and the local store knew a
-    /// lock of these bytes, it was that one.
-    fn last_token(&self, key: &EntryKey, value: &[u8], local: &Local, call: &Call) -> u64 {
-        match self.look(key, call) {
-            Asked::Answer(remote) => remote.token,
-            _ => local.superseded.iter().rev().find(|old| old.is(value, old.token)).map_or(0, |old| old.token),
-        }
+    /// The lock that Redis has just released, as it was there, for whoever has the key's turn. If Redis cannot be asked for its token
+    /// any more, or somebody else holds the key by now, and the local store knew a lock of these bytes, it was that one.
+    pub(super) fn as_released(&self, key: &EntryKey, value: &[u8], local: &Local, call: &Call) -> Remote {
+        let (token, holder) = match self.look(key, call) {
+            // Somebody else's token is not that of the lock that was released.
+            Asked::Answer(Remote { value: None, token, holder }) => (token, holder),
+            _ => {
+                let known = local.superseded.iter().rev().find(|old| old.is(value, old.token));
+                (known.map_or(0, |old| old.token), String::new())
+            }
+        };
+        Remote { value: Some(value.to_vec()), token, holder }
     }
 }
 
 /// The local store did not know a lock that Redis has released: it must learn what it is not to bring back.
-fn learn_release(key: &EntryKey, value: &[u8], token: u64) -> [Change; 2] {
-    let held = Held { value: value.to_vec(), token };
-    [Change::Set(key.clone(), Some(held)), Change::Intend(key.clone(), None)]
+pub(super) fn learn_release(key: &EntryKey, was: Remote) -> [Change; 2] {
+    [Change::Set(key.clone(), was.held()), Change::Intend(key.clone(), None)]
 }
 
-fn may_have_happened(error: Error) -> Error {
+pub(super) fn may_have_happened(error: Error) -> Error {
     if error.code() == Code::OutcomeUnknown {
         return error;
     }
@@ -542,6 +503,7 @@ fn may_have_happened(error: Error) -> Error {
 
 impl Store for HybridStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        let _under_way = self.begin()?;
         let key = EntryKey::from(grant.key);
         let _turn = self.core.turns.take(std::slice::from_ref(&key), call.deadline)?;
         let mut asking = Asking { key: &key, local: Local::default(), telling: None, lost: None };
@@ -554,11 +516,13 @@ impl Store for HybridStore {
                     call.answered(AnsweredBy::Enhanced);
                     return Ok(Granted::Held { value });
                 }
+                // That somebody released it may be known only now: what is undone later must not bring it back.
+                asking.local = self.core.known(&key)?;
             }
             // It may have opened just now.
             if !self.core.in_fallback() {
                 if intended.is_none() {
-                    let held = Held { value: grant.value.to_vec(), token: self.core.next_token() };
+                    let held = Held { value: grant.value.to_vec(), token: self.core.next_token_of(&asking.local) };
                     asking.telling = Some(self.core.tell(vec![Change::Intend(key.clone(), Some(held.clone()))], call.deadline)?);
                     intended = Some(held);
                 }
@@ -614,70 +578,12 @@ impl Store for HybridStore {
     }
 
     fn list(&self, call: &Call) -> Result<Listing> {
-        self.read(call, |redis, attempt| redis.list(attempt), |local| local.list(call))
+        self.read_with(|| self.core.ask_long(call, |redis, attempt| redis.list(attempt)), |local| local.list(call), call)
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let keys = self.core.held_by(pull)?;
-        let _turn = self.core.turns.take(&keys, call.deadline)?;
-        let mut known: Vec<(EntryKey, Held)> = Vec::new();
-        let (mut telling, mut lost) = (None, None);
-        let mut released = loop {
-            if !self.core.in_fallback() && telling.is_none() {
-                for key in &keys {
-                    self.make_sure(key, call)?;
-                    if let Some(held) = self.core.known(key)?.value.filter(|held| is_of(&held.value, pull)) {
-                        known.push((key.clone(), held));
-                    }
-                }
-                let intents = known.iter().map(|(key, _)| Change::Intend(key.clone(), None)).collect();
-                telling = Some(Some(self.core.tell(intents, call.deadline)?));
-            }
-            match self.core.ask(call, &mut lost, |redis, attempt| redis.release_by_pull(pull, attempt)) {
-                Asked::Answer(found) => {
-                    if let Some(telling) = telling.as_mut().and_then(Option::take) {
-                        Telling::wait(telling, call.deadline).map_err(may_have_happened)?;
-                    }
-                    match self.released_all(&known, &found, lost.is_some(), call).map_err(may_have_happened)? {
-                        Asked::Answer(released) => {
-                            call.answered(AnsweredBy::Enhanced);
-                            break released;
-                        }
-                        Asked::Failed(error) => return Err(error),
-                        Asked::Away => {}
-                    }
-                }
-                Asked::Failed(error) => return Err(self.give_up_all(known, lost.is_some(), error, call)),
-                Asked::Away => {}
-            }
-            let _gate = match self.core.here(call) {
-                Ok(Some(gate)) => gate,
-                Ok(None) => continue,
-                Err(error) => return Err(self.give_up_all(known, lost.is_some(), error, call)),
-            };
-            call.answered(AnsweredBy::Fallback);
-            if self.core.unarmed().is_some() {
-                // Redis may have more of them.
-                let release = PullRelease { repo: pull.repo.to_owned(), num: pull.num, up_to: self.core.next_token() };
-                if let Err(error) = self.core.write(vec![Change::ReleaseLater(release)], call.deadline) {
-                    return Err(self.give_up_all(known, true, error, call));
-                }
-            }
-            if telling.is_none() {
-                break self.release_all_here(&keys, pull, call)?;
-            }
-            let mut released = Listing::default();
-            self.decide(&known.iter().map(|(key, _)| key).collect::<Vec<_>>(), None, call)?;
-            known.iter().for_each(|(_, held)| released.push(&held.value));
-            break released;
-        };
-        let set_aside: Vec<EntryKey> = self.core.conflicts.lock().iter().map(|c| c.key.clone()).collect();
-        for key in set_aside {
-            if let Some(value) = self.end_conflict(&key, |value| Ok(is_of(value, pull))) {
-                released.push(&value);
-            }
-        }
-        Ok(released)
+        let _under_way = self.begin()?;
+        self.release_all_of(pull, call)
     }
 
     fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -686,6 +592,7 @@ impl Store for HybridStore {
 
     fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
         let name = EntryKey::Status(key.to_owned());
+        let _under_way = self.begin()?;
         let held = |value: &[u8]| Held { value: value.to_vec(), token: 0 };
         let _turn = self.core.turns.take(std::slice::from_ref(&name), call.deadline)?;
         let mut intended: Option<Local> = None;
@@ -768,13 +675,15 @@ impl Store for HybridStore {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        // Each call under way has a deadline; one that takes longer is as one that a crash cut short.
+        let _none_under_way = self.under_way.try_write_for(2 * self.core.patience);
         // What is still to be told goes with the close of the local store.
         let told = self.core.all_told();
         if let Some(shared) = self.core.shared.write().take() {
             let instance = self.core.condition.lock().link.instance.clone();
             if !self.core.in_fallback() {
                 // A courtesy: the lease ends by itself.
-                let _ = shared.announce(&instance, super::watch::LEASE, false, &self.core.step());
+                let _ = shared.announce(&instance, super::watch::LEASE, Presence::Leaves, &self.core.step());
             }
             shared.close()?;
         }

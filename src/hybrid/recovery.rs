@@ -9,22 +9,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::{Core, is_of};
 use super::report::Recovery;
-use super::resolve::{Action, resolve};
+use super::resolve::{Action, Evidence, resolve};
+use super::watch::LEASE;
 use crate::clock::Call;
-use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::model::PullRef;
 use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, State};
-use crate::store::shared::{Announced, Put, Remote, Shared};
+use crate::store::shared::{Announced, Presence, Put, Remote, Shared};
 
 /// Most looks at all keys.
 const MOST_PASSES: u32 = 5;
 /// How many keys are settled together: the local store's disk is waited for once for all of them, and callers of any of them
 /// wait for the last.
 const BATCH: usize = 64;
+/// Longest time between two announcements after which the silence of others still says something: in a longer one they may have
+/// been cut off from Redis as well.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 /// How often a key may change in Redis while it is being settled.
 const MOST_TRIES: u32 = 5;
 
@@ -34,6 +38,7 @@ impl Core {
         let started = self.clock.now();
         let mut done = Recovery { at: self.clock.unix_micros(), ..Recovery::default() };
         self.announce(&**redis, &self.step())?;
+        let announced = self.condition.lock().link.announced;
         for _ in 0..MOST_PASSES {
             if self.pass(&**redis, &mut done)? == 0 {
                 break;
@@ -43,11 +48,11 @@ impl Core {
         if done.taken > 0 && self.in_fallback() {
             self.seen_other("it took locks in Redis meanwhile".to_owned());
         }
-        self.release_pulls(&**redis)?;
+        self.release_pulls(&**redis, true)?;
         // From here on nobody has decided who waits for the gate, and what was sent to Redis before is over: no turns are needed,
         // and whoever has one may be waiting for us.
         let gate = self.gate.write();
-        self.release_pulls(&**redis)?;
+        self.release_pulls(&**redis, false)?;
         // What was decided since the last look.
         let touched: BTreeSet<EntryKey> = self.touched.lock().drain().collect();
         let mut settle_touched = || -> Result<()> {
@@ -55,7 +60,7 @@ impl Core {
             touched.iter().try_for_each(|key| self.settle_told(&**redis, key, &mut done).map(drop))
         };
         settle_touched().inspect_err(|_| self.touched.lock().extend(touched.iter().cloned()))?;
-        self.agree()?;
+        self.agree(announced)?;
         self.journal.lock().clear();
         *self.shared.write() = Some(Arc::clone(redis));
         self.breaker.lock().close(self.clock.now());
@@ -99,16 +104,22 @@ impl Core {
     pub(super) fn compare(&self) -> Result<()> {
         let Some(redis) = self.shared.read().clone() else { return Ok(()) };
         let mut done = Recovery::default();
-        let before = self.condition.lock().fell_behind;
+        let (before, announced) = {
+            let condition = self.condition.lock();
+            (condition.fell_behind, condition.link.announced)
+        };
         self.pass(&*redis, &mut done)?;
         self.settle(self.clock.now() + self.patience)?;
         {
             let mut condition = self.condition.lock();
             if condition.fell_behind == before && !self.in_fallback() {
                 condition.incomplete = None;
+                condition.had_all_at = Some(announced).filter(|_| !condition.link.lost);
             }
         }
         self.remember();
+        // What was announced since the last time is on disk now, at the latest.
+        self.write_link(|_| (), self.clock.now() + self.patience)?;
         if done.taken > 0 {
             self.seen_other("it took locks in Redis".to_owned());
         }
@@ -147,8 +158,9 @@ impl Core {
         Ok(settled)
     }
 
-    /// Releases by pull that were made while Redis was away, of locks that the local store did not know.
-    fn release_pulls(&self, redis: &dyn Shared) -> Result<()> {
+    /// Releases by pull that were made while Redis was away, of locks that the local store did not know. `others_decide`: while
+    /// nobody can decide here, nobody needs a key's turn.
+    fn release_pulls(&self, redis: &dyn Shared, others_decide: bool) -> Result<()> {
         // Those that are done are not to be looked for once more.
         self.settle(self.clock.now() + self.patience)?;
         let releases = self.local.pull_releases()?;
@@ -163,6 +175,8 @@ impl Core {
                 if !is_meant {
                     continue;
                 }
+                let deadline = self.clock.now() + self.patience;
+                let _turn = others_decide.then(|| self.turns.take(std::slice::from_ref(key), deadline)).transpose()?;
                 let remote = redis.remote(key, &self.step())?;
                 if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
                     if redis.put(key, Some(value), None, &self.step())? == Put::Changed {
@@ -191,12 +205,13 @@ impl Core {
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
             let remote = redis.remote(key, &self.step())?.seen_by(&local);
-            let (lost, me) = {
-                let condition = self.condition.lock();
-                let is_complete = self.settings.durability == Durability::Sync || condition.incomplete.is_none();
-                (condition.lost, is_complete.then(|| condition.link.instance.clone()))
+            let evidence = Evidence {
+                is_mine: self.is_mine(&remote),
+                has_all: self.has_all(),
+                recently: self.recently(),
+                lost: self.may_be_lost(&local),
             };
-            let action = resolve(key, &local, &remote, me.as_deref(), self.recently(), lost);
+            let action = resolve(key, &local, &remote, evidence);
             if self.act(redis, key, &local, &remote, action, done)? {
                 return Ok(action != Action::Nothing);
             }
@@ -223,8 +238,7 @@ impl Core {
             }
             Action::Adopt => {
                 done.adopted += 1;
-                let mine = self.condition.lock().link.instance == remote.holder;
-                done.taken += u64::from(remote.value.is_some() && key.lock().is_some() && !mine);
+                done.taken += u64::from(remote.value.is_some() && key.lock().is_some() && !self.is_mine(remote));
                 self.adopt(key, remote);
             }
             Action::Push | Action::Restore => {
@@ -250,33 +264,63 @@ impl Core {
         Ok(true)
     }
 
-    /// The two agree, and the local store has that on its disk.
-    fn agree(&self) -> Result<()> {
+    /// The two agree since this server `announced` itself, and the local store has that on its disk.
+    fn agree(&self, announced: u64) -> Result<()> {
         {
             let mut condition = self.condition.lock();
-            condition.lost = false;
             condition.incomplete = None;
+            condition.remembers = None;
+            condition.had_all_at = Some(announced);
         }
-        let (reason, now) = (self.not_alone_or_incomplete(), self.clock.unix_micros());
+        let (not_alone, now) = (self.condition.lock().others.is_some(), self.clock.unix_micros());
         let agreed = |link: &mut Link| {
             link.handed_over = false;
+            link.lost = false;
             link.agreed_at = now;
-            link.arm(reason.unwrap_or_default());
+            link.redis = self.settings.redis.name();
+            link.not_alone = not_alone;
+            link.lacks = String::new();
         };
         self.write_link(agreed, self.clock.now() + self.patience)
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
     pub(super) fn announce(&self, redis: &dyn Shared, call: &Call) -> Result<()> {
-        let instance = self.condition.lock().link.instance.clone();
-        let Announced { before, now, others } = redis.announce(&instance, super::watch::LEASE, true, call)?;
+        let (instance, presence, is_unsure) = {
+            let mut condition = self.condition.lock();
+            // Once: said again, it might be said to a Redis that has lost data in between.
+            let presence = condition.had_all_at.take().map_or(Presence::Here, Presence::Agreed);
+            (condition.link.instance.clone(), presence, std::mem::replace(&mut condition.announcing, true))
+        };
+        let Announced { before, agreed, now, others } = redis.announce(&instance, LEASE, presence, call)?;
+        let (has_lost, is_copied) = {
+            let mut condition = self.condition.lock();
+            let last = std::mem::replace(&mut condition.link.announced, now);
+            let here = i64::try_from(self.clock.unix_micros()).unwrap_or(i64::MAX);
+            condition.link.clock_ahead = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(here);
+            condition.announcing = false;
+            let now = self.clock.now();
+            if now.saturating_duration_since(std::mem::replace(&mut condition.announced_at, now)) > LONGEST_SILENCE
+                && let Some((_, until)) = &mut condition.others
+            {
+                *until = now + LEASE;
+            }
+            condition.others.take_if(|(_, until)| others.is_empty() && *until <= now);
+            condition.remembers = condition.remembers.map(|remembered| remembered.min(agreed));
+            (before < last, before > last && !is_unsure)
+        };
         if let Some(other) = others.first() {
             self.seen_other(format!("instance {other} announced itself"));
         }
-        {
-            let mut condition = self.condition.lock();
-            condition.lost |= before < condition.link.announced;
-            condition.link.announced = now;
+        if is_copied {
+            self.seen_other(
+                "another server announces itself by the name of this one: its data_dir is a copy of this one's".to_owned(),
+            );
+        }
+        if has_lost {
+            self.note_lost();
+            // On disk before anything rests on what Redis has now.
+            self.settle(self.clock.now() + self.patience)?;
         }
         self.remember();
         Ok(())

@@ -7,8 +7,8 @@
 //!
 //! Invariants:
 //! - A lock in Redis is replaced only by the holder that is known to have come after it, and removed only if it is known to
-//!   have been released: by its bytes and its fencing token, or by its bytes and that this server took it. Everything else stays
-//!   (P1: when in doubt, the lock stays).
+//!   have been released: by its bytes and its fencing token, by its bytes and that this server took it, or because this server
+//!   took it before another that the key has had since. Everything else stays (P1: when in doubt, the lock stays).
 //! - A lock that was granted here, or a release that was acknowledged here, is never dropped without a [`Action::Conflict`].
 //! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
 
@@ -30,24 +30,35 @@ pub enum Action {
     Conflict,
 }
 
+/// What is known beside what the two stores have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// This server was given the key's last fencing token.
+    pub is_mine: bool,
+    /// The local store is known to have everything that this server ever acknowledged: a lock of its own in Redis that the local
+    /// store does not know was never acknowledged, since a crash came first.
+    pub has_all: bool,
+    /// The two agreed less than an hour ago: Redis remembers the fencing token of a released lock for that long, so that a key of
+    /// which it knows nothing at all was lost, not released.
+    pub recently: bool,
+    /// Redis has lost data since the two agreed, whatever it was; or nothing shows that it ever had the local store's lock.
+    pub lost: bool,
+}
+
 /// What to do where the two differ, or the local store does not know how Redis took its change.
-///
-/// `recently` says that the two agreed less than an hour ago: Redis remembers the fencing token of a released lock for that
-/// long, so that a key of which it knows nothing at all was lost, not released. `lost` says that Redis has lost data since,
-/// whatever it was. `me` is this server's name in Redis, if the local store is known to have everything that this server ever
-/// acknowledged: a lock of its own there that the local store does not know was never acknowledged, since a crash came first.
-pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, me: Option<&str>, recently: bool, lost: bool) -> Action {
+pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, evidence: Evidence) -> Action {
+    let Evidence { is_mine, has_all, recently, lost } = evidence;
     let theirs = remote.value.as_deref();
     let ours = local.value.as_ref();
     if theirs == ours.map(|held| held.value.as_slice()) {
         return Action::Nothing;
     }
-    if theirs.is_some_and(|value| is_superseded(local, value, remote.token)) {
+    if is_over(local, remote, is_mine) {
         return Action::Push;
     }
     match (local.state, ours, theirs) {
         // Released here before Redis granted it, to this server and with a later token, because the question was long on its way.
-        (State::Decided, None, Some(value)) if me == Some(&*remote.holder) && was_here(local, value) => Action::Push,
+        (State::Decided, None, Some(value)) if is_mine && has_all && was_here(local, value) => Action::Push,
         // Released here; whoever holds it now took it since.
         (State::Decided | State::Pending, None, _) => Action::Adopt,
         (State::Decided, Some(_), None) => Action::Push,
@@ -57,7 +68,7 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, me: Option<&str>,
         // A pull status is for show: Redis's counts. A lock that was asked for without an answer was never acknowledged.
         (State::Pending, Some(_), Some(_)) => Action::Adopt,
         (State::Decided, Some(_), Some(_)) if key.lock().is_none() => Action::Adopt,
-        (State::Decided, Some(_), Some(_)) if me == Some(&*remote.holder) => Action::Push,
+        (State::Decided, Some(_), Some(_)) if is_mine && has_all => Action::Push,
         (State::Decided, Some(_), Some(_)) => Action::Conflict,
         (State::Settled, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
         // Redis went back behind our holder, and another came: both were granted.
@@ -72,10 +83,14 @@ fn was_here(local: &Local, value: &[u8]) -> bool {
     local.superseded.iter().any(|old| old.digest == value)
 }
 
-/// Whether this value was at the key before the one that the local store has: it is old, whatever Redis says.
-pub fn is_superseded(local: &Local, value: &[u8], token: u64) -> bool {
+/// Whether what Redis has was at the key before what the local store has, or had last: it is old, whatever Redis says.
+pub fn is_over(local: &Local, remote: &Remote, is_mine: bool) -> bool {
+    let Some(value) = &remote.value else { return false };
     // Of a lock that a stock server took, no token is known, to either.
-    local.superseded.iter().any(|old| old.is(value, token))
+    let is_remembered = local.superseded.iter().any(|old| old.is(value, remote.token));
+    // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
+    // that the key has had since is over.
+    is_remembered || (is_mine && remote.token != 0 && remote.token < local.last_token())
 }
 
 /// Whether Redis lost a lock that it had confirmed, rather than that somebody released it: whoever does leaves the key's token
@@ -94,6 +109,10 @@ pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lo
 mod tests {
     use super::*;
     use crate::store::mirror::Superseded;
+
+    /// Redis's last token was given to another server.
+    const OF_ANOTHER: Evidence = Evidence { is_mine: false, has_all: true, recently: true, lost: false };
+    const MINE: Evidence = Evidence { is_mine: true, ..OF_ANOTHER };
 
     fn held(value: &str, token: u64) -> Held {
         Held { value: value.as_bytes().to_vec(), token }
@@ -148,7 +167,7 @@ mod tests {
         ] {
             let key = EntryKey::Project("k".to_owned());
             let known = local(value.cloned(), state, before);
-            assert_eq!(resolve(&key, &known, &remote(theirs, token), Some("me"), true, false), expected, "row {row}");
+            assert_eq!(resolve(&key, &known, &remote(theirs, token), OF_ANOTHER), expected, "row {row}");
         }
     }
 
@@ -157,42 +176,58 @@ mod tests {
     fn a_grant_that_came_after_its_release() {
         let key = EntryKey::Project("k".to_owned());
         let released = |state| local(None, state, &[held("A", 10)]);
-        let by = |holder: &str, value| Remote { holder: holder.to_owned(), ..remote(Some(value), 30) };
-        let resolved = |local, remote, me| resolve(&key, &local, &remote, me, true, false);
-        assert_eq!(resolved(released(State::Decided), by("me", "A"), Some("me")), Action::Push);
-        assert_eq!(resolved(released(State::Decided), by("other", "A"), Some("me")), Action::Adopt);
-        assert_eq!(resolved(released(State::Decided), by("me", "B"), Some("me")), Action::Adopt);
-        assert_eq!(resolved(released(State::Decided), by("me", "A"), None), Action::Adopt, "it may have been taken again");
-        assert_eq!(resolved(released(State::Settled), by("me", "A"), Some("me")), Action::Adopt);
+        let resolved = |local, value, evidence| resolve(&key, &local, &remote(Some(value), 30), evidence);
+        assert_eq!(resolved(released(State::Decided), "A", MINE), Action::Push);
+        assert_eq!(resolved(released(State::Decided), "A", OF_ANOTHER), Action::Adopt);
+        assert_eq!(resolved(released(State::Decided), "B", MINE), Action::Adopt);
+        let lacks_some = Evidence { has_all: false, ..MINE };
+        assert_eq!(resolved(released(State::Decided), "A", lacks_some), Action::Adopt, "it may have been taken again");
+        assert_eq!(resolved(released(State::Settled), "A", MINE), Action::Adopt);
+    }
+
+    /// However often a key changed hands since: what is remembered of it is bounded, its tokens are in order.
+    #[test]
+    fn what_this_server_gave_before_another_token_is_over() {
+        let key = EntryKey::Project("k".to_owned());
+        let resolved = |local: &Local, token, evidence| resolve(&key, local, &remote(Some("forgotten"), token), evidence);
+        let lacks_some = Evidence { has_all: false, ..MINE };
+        for state in [State::Decided, State::Settled, State::Pending] {
+            let released = local(None, state, &[held("B", 20)]);
+            assert_eq!(resolved(&released, 10, MINE), Action::Push, "{state:?}");
+            assert_eq!(resolved(&released, 10, lacks_some), Action::Push, "{state:?}");
+            assert_eq!(resolved(&released, 10, OF_ANOTHER), Action::Adopt, "{state:?}: another's clock may be behind");
+            assert_eq!(resolved(&released, 0, MINE), Action::Adopt, "{state:?}: no token, no order");
+            assert_eq!(resolved(&released, 21, MINE), Action::Adopt, "{state:?}");
+        }
+        let taken = |state| local(Some(held("C", 30)), state, &[]);
+        assert_eq!(resolved(&taken(State::Decided), 10, OF_ANOTHER), Action::Conflict);
+        assert_eq!(resolved(&taken(State::Decided), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(State::Settled), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(State::Pending), 10, MINE), Action::Adopt, "what was asked for has no holder yet");
     }
 
     #[test]
     fn what_is_lost_is_told_from_what_was_released() {
         let key = EntryKey::Command("apply".to_owned());
         let settled = local(Some(held("A", 10)), State::Settled, &[]);
-        assert_eq!(
-            resolve(&key, &settled, &remote(None, 0), Some("me"), false, false),
-            Action::Adopt,
-            "an hour passed: it may be forgotten"
-        );
-        assert_eq!(resolve(&key, &settled, &remote(None, 0), Some("me"), false, true), Action::Restore);
-        assert_eq!(
-            resolve(&key, &settled, &remote(None, 10), Some("me"), true, true),
-            Action::Adopt,
-            "the token is there: it was released"
-        );
-        assert_eq!(resolve(&key, &settled, &remote(Some("B"), 5), Some("me"), true, true), Action::Conflict);
+        let resolved =
+            |local: &Local, remote, recently, lost| resolve(&key, local, &remote, Evidence { recently, lost, ..OF_ANOTHER });
+        assert_eq!(resolved(&settled, remote(None, 0), false, false), Action::Adopt, "an hour passed: it may be forgotten");
+        assert_eq!(resolved(&settled, remote(None, 0), false, true), Action::Restore);
+        assert_eq!(resolved(&settled, remote(None, 10), true, true), Action::Adopt, "the token is there: it was released");
+        assert_eq!(resolved(&settled, remote(Some("B"), 5), true, true), Action::Conflict);
         let stock = local(Some(held("A", 0)), State::Settled, &[]);
-        assert_eq!(resolve(&key, &stock, &remote(None, 0), Some("me"), true, false), Action::Adopt);
-        assert_eq!(resolve(&key, &stock, &remote(None, 0), Some("me"), true, true), Action::Restore);
+        assert_eq!(resolved(&stock, remote(None, 0), true, false), Action::Adopt);
+        assert_eq!(resolved(&stock, remote(None, 0), true, true), Action::Restore);
     }
 
     #[test]
     fn a_pull_status_is_never_a_conflict() {
         let key = EntryKey::Status("h::a/b::1".to_owned());
         let decided = local(Some(held("new", 0)), State::Decided, &[held("old", 0)]);
-        assert_eq!(resolve(&key, &decided, &remote(Some("old"), 0), Some("me"), true, false), Action::Push);
-        assert_eq!(resolve(&key, &decided, &remote(Some("other"), 0), Some("me"), true, false), Action::Adopt);
-        assert_eq!(resolve(&key, &decided, &remote(None, 0), Some("me"), true, false), Action::Push);
+        let resolved = |value| resolve(&key, &decided, &remote(value, 0), OF_ANOTHER);
+        assert_eq!(resolved(Some("old")), Action::Push);
+        assert_eq!(resolved(Some("other")), Action::Adopt);
+        assert_eq!(resolved(None), Action::Push);
     }
 }

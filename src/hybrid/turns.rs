@@ -40,6 +40,14 @@ impl Turns {
     }
 }
 
+#[cfg(test)]
+impl Turns {
+    /// Whether somebody has this key's turn.
+    pub(super) fn is_taken(&self, key: &EntryKey) -> bool {
+        self.taken.lock().contains(key)
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut taken = self.turns.taken.lock();

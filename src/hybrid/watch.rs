@@ -24,6 +24,8 @@ pub(super) const LONG: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(25);
 /// Time between two rounds of forgetting what was released.
 const FORGET: Duration = Duration::from_secs(3600);
+/// How many times as long it is between two comparisons where nobody else changes what is in Redis.
+const ALONE: u32 = 10;
 /// How long a release is remembered, so that an old snapshot of Redis does not bring the lock back; microseconds.
 const REMEMBERED_MICROS: u64 = 24 * 3600 * 1_000_000;
 
@@ -65,12 +67,14 @@ impl Core {
         if now >= due.compare && !self.in_fallback() {
             due.compare = now + self.settings.health.compare;
             let others_change_it = self.settings.instances == Instances::Many || self.settings.redis.shared_with_stock;
-            if others_change_it || self.condition.lock().incomplete.is_some() {
-                let started = self.clock.now();
-                let compared = self.compare();
-                if compared.is_err() {
-                    self.record(&compared, started);
-                }
+            if !others_change_it && self.condition.lock().incomplete.is_none() {
+                // Only Redis itself can lose something, of which a probe sees the most.
+                due.compare += self.settings.health.compare * (ALONE - 1);
+            }
+            let started = self.clock.now();
+            let compared = self.compare();
+            if compared.is_err() {
+                self.record(&compared, started, true);
             }
         }
     }
@@ -97,20 +101,20 @@ impl Core {
     /// Two failures in a row are no accident.
     fn probe_redis(&self) {
         let Some(redis) = self.shared.read().clone() else { return };
-        let probed = self.probe(&*redis).or_else(|_| self.probe(&*redis));
-        let mut condition = self.condition.lock();
-        let lost = condition.lost;
-        match probed {
-            Ok(()) if !lost && !self.in_fallback() => condition.link.agreed_at = self.clock.unix_micros(),
-            Ok(()) => {}
-            Err(error) => {
-                drop(condition);
-                return self.open(error);
+        if let Err(error) = self.probe(&*redis).or_else(|_| self.probe(&*redis)) {
+            // A Redis that is slow decides better than a local store that cannot. Whoever waits for one that hangs opens the breaker.
+            let is_slow = matches!(error.code(), Code::Timeout | Code::OutcomeUnknown);
+            if !is_slow || self.decides_when_away() {
+                self.open(error);
             }
+            return;
         }
-        drop(condition);
-        if lost {
+        let mut condition = self.condition.lock();
+        if condition.link.lost {
+            drop(condition);
             self.went_back("it does not know this server any more");
+        } else if !self.in_fallback() {
+            condition.link.agreed_at = self.clock.unix_micros();
         }
     }
 

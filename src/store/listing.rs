@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::error::Result;
+
 /// An entry that is not a lock's JSON, or not at the key that its fields give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
@@ -17,6 +19,7 @@ pub struct Listing {
     json: Vec<u8>,
     spans: Vec<Span>,
     unreadable: Vec<Unreadable>,
+    incomplete: Option<String>,
 }
 
 /// Where one lock lies in a list's JSON: bytes `start` to `end`.
@@ -33,7 +36,7 @@ const HEAD: &[u8] = br#"{"locks":["#;
 
 impl Default for Listing {
     fn default() -> Listing {
-        Listing { json: HEAD.to_vec(), spans: Vec::new(), unreadable: Vec::new() }
+        Listing { json: HEAD.to_vec(), spans: Vec::new(), unreadable: Vec::new(), incomplete: None }
     }
 }
 
@@ -51,6 +54,29 @@ impl Listing {
     /// Adds an entry that cannot be read.
     pub fn push_unreadable(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         self.unreadable.push(Unreadable { key: key.into(), reason: reason.into() });
+    }
+
+    /// Says that there may be more locks, and why.
+    pub fn set_incomplete(&mut self, reason: impl Into<String>) {
+        self.incomplete = Some(reason.into());
+    }
+
+    /// Why there may be more locks; `None` if these are all.
+    pub fn incomplete(&self) -> Option<&str> {
+        self.incomplete.as_deref()
+    }
+
+    /// What was released until an error, which is told beside it: a release that was made is always told. The error itself, if
+    /// nothing was released.
+    pub fn or_incomplete(mut self, ended: Result<()>) -> Result<Listing> {
+        match ended {
+            Ok(()) => Ok(self),
+            Err(error) if self.is_empty() => Err(error),
+            Err(error) => {
+                self.set_incomplete(error.message());
+                Ok(self)
+            }
+        }
     }
 
     /// Makes room for `count` more values of about `bytes` each.
@@ -81,10 +107,14 @@ impl Listing {
 
     /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and where each lock lies in it.
     pub fn into_json(self) -> (Vec<u8>, Vec<Span>) {
-        let Listing { mut json, spans, unreadable } = self;
+        let Listing { mut json, spans, unreadable, incomplete } = self;
         json.extend_from_slice(br#"],"unreadable":"#);
         // Strings serialise without an error.
         json.extend_from_slice(&serde_json::to_vec(&unreadable).unwrap_or_else(|_| b"[]".to_vec()));
+        if let Some(reason) = incomplete {
+            json.extend_from_slice(br#","incomplete":"#);
+            json.extend_from_slice(&serde_json::to_vec(&reason).unwrap_or_else(|_| b"\"\"".to_vec()));
+        }
         json.push(b'}');
         (json, spans)
     }

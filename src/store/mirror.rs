@@ -130,20 +130,36 @@ pub struct Local {
     pub at: u64,
 }
 
+impl Local {
+    /// The largest fencing token that a holder of the key is known to have had; 0 for none. What is only asked for has no holder
+    /// yet. What is forgotten of [`Local::superseded`] is always older than what is kept.
+    pub fn last_token(&self) -> u64 {
+        let held = self.value.as_ref().filter(|_| self.state != State::Pending);
+        self.superseded.iter().map(|old| old.token).chain(held.map(|held| held.token)).max().unwrap_or(0)
+    }
+}
+
+/// The largest value that a local store keeps, bytes.
+pub const VALUE_LIMIT: usize = 16 << 20;
+
 /// How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
 /// A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
 pub const MOST_SUPERSEDED: usize = 32;
 
 /// What the store remembers of its Redis, across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Link {
     /// This server's name among the instances that use the Redis: it stays when the process restarts.
     pub instance: String,
-    /// Whether the local store might grant when Redis was last seen.
-    pub armed: bool,
-    /// Why not.
-    pub unarmed_because: String,
+    /// Whether another server was noticed, and not missed for long enough since.
+    #[serde(default)]
+    pub not_alone: bool,
+    /// Which locks the store may lack, and why; empty if it has all that Redis had when the two last agreed, and since.
+    #[serde(default)]
+    pub lacks: String,
+    /// The Redis that the store has seen: its address and database; empty for none.
+    #[serde(default)]
+    pub redis: String,
     /// Whether native mode was in use since: Redis alone knows the locks.
     pub handed_over: bool,
     /// Whether a process uses the store, or one ended without closing it.
@@ -152,17 +168,39 @@ pub struct Link {
     /// Whether a crash now may leave the local store without locks that Redis granted: with `durability: async`.
     pub trailing: bool,
     /// When this server last announced itself, microseconds since 1970 by Redis's clock; 0 for never. A Redis that does not know
-    /// it has lost data since.
+    /// it has lost data since. On disk it is as old as the last comparison.
     pub announced: u64,
+    /// Whether Redis was found to have lost data, and the two do not agree yet.
+    #[serde(default)]
+    pub lost: bool,
+    /// By how much Redis's clock was ahead of this machine's when it was last asked, microseconds.
+    #[serde(default)]
+    pub clock_ahead: i64,
     /// When the local store and Redis were last known to agree, microseconds since 1970 by this machine's clock; 0 for never.
     pub agreed_at: u64,
 }
 
 impl Link {
-    /// The local store may grant, unless there is a reason why not.
-    pub fn arm(&mut self, unarmed_because: String) {
-        self.armed = unarmed_because.is_empty();
-        self.unarmed_because = unarmed_because;
+    /// Why a store may lack locks of the Redis of this name: the two were never brought together.
+    pub fn unseen(&self, redis: &str) -> Option<String> {
+        (self.redis != redis).then(|| {
+            format!(
+                "this data folder has never seen the Redis at {redis}, which may hold locks (if it holds none, set \
+                 locking.enhanced.allow_unseen_redis: true)"
+            )
+        })
+    }
+
+    /// Why a store that is not in use may lack locks; `None` if it has them all.
+    pub fn may_lack(&self) -> Option<String> {
+        if self.handed_over {
+            return Some("native mode was in use last, and Redis alone knows its locks".to_owned());
+        }
+        if self.open && self.trailing {
+            let why = "the server was not closed, and with durability async the local store may lack its last locks";
+            return Some(why.to_owned());
+        }
+        (!self.lacks.is_empty()).then(|| self.lacks.clone())
     }
 }
 

@@ -7,6 +7,7 @@ use super::mirror::{EntryKey, Held, Local};
 use super::{Grant, Granted, Store};
 use crate::clock::Call;
 use crate::error::Result;
+use crate::model::PullRef;
 
 /// What the shared store has at a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,8 +66,39 @@ pub trait Shared: Store {
     /// Puts or removes the entry at this key if its value is `seen`: compare and set, atomically. Errors as in [`Store::grant`].
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put>;
 
-    /// Says that this instance uses the store (or no longer, if it does not `stay`).
-    fn announce(&self, instance: &str, lease: Duration, stay: bool, call: &Call) -> Result<Announced>;
+    /// The keys of the project locks that this pull may hold, as far as `reach` goes: at least those that it does hold.
+    fn held_by(&self, pull: PullRef<'_>, reach: Reach, call: &Call) -> Result<Vec<EntryKey>>;
+
+    /// Releases those of these project locks that this pull holds, and no other: what was released, in any order, and whether all
+    /// of the keys were gone through. Errors as in [`Store::release`].
+    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Vec<u8>)>, Result<()>);
+
+    /// Says that this instance uses the store, or how.
+    fn announce(&self, instance: &str, lease: Duration, presence: Presence, call: &Call) -> Result<Announced>;
+
+    /// What the store's clock shows now, microseconds since 1970, as far as is known without asking; rather early than late.
+    fn clock_micros(&self) -> u64;
+}
+
+/// How far a search for a pull's locks goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Locks that an instance of this library took: an index names them.
+    Index,
+    /// All others: the store is looked through, if anybody else may use it.
+    Scan,
+}
+
+/// What an instance says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Here,
+    /// It is there, and everything that it acknowledged until this moment of the store's clock, microseconds, was in the store. It
+    /// announced itself at that moment; a store that does not remember that has lost data, and does not believe it.
+    Agreed(u64),
+    /// It leaves.
+    Leaves,
 }
 
 /// The answer to [`Shared::announce`]. Times are microseconds by the store's clock.
@@ -74,6 +106,9 @@ pub trait Shared: Store {
 pub struct Announced {
     /// When this instance announced itself before; 0 if the store knows nothing of it: never, or what it knew is lost.
     pub before: u64,
+    /// The last moment of which it said that everything was in the store; 0 as above. What the store knew until then it has not
+    /// lost: it would have lost this, too.
+    pub agreed: u64,
     /// Now.
     pub now: u64,
     /// The other instances that announced themselves within the lease.

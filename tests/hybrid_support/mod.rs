@@ -59,6 +59,8 @@ pub fn listed(service: &Service) -> Locks {
 pub fn on_disk(folder: &Path) -> Locks {
     let mut strict = hybrid(folder, config::Redis::default());
     strict.locking.enhanced.enabled = false;
+    // Also after a crash, and beside other servers.
+    strict.locking.enhanced.allow_incomplete_rollback = true;
     listed(&open(&strict))
 }
 

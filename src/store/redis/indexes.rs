@@ -64,28 +64,42 @@ impl RedisStore {
         self.redis.read(call.deadline, |_| self.redis.eval(&scripts::INDEX_TRIM, &[LOCKS_INDEX], &args, call.deadline)).map(drop)
     }
 
-    /// The keys of locks that this pull may hold: at least all that it does hold.
-    pub(super) fn candidates(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
-        if self.redis.link.is_single() && !self.shared_with_stock {
-            let mut command = redis::cmd("SMEMBERS");
-            command.arg(pull_index(pull.repo, pull.num));
-            let mut members = self.redis.read(call.deadline, |link| {
-                Vec::<String>::from_redis_value(link.query_long(&command, call.deadline)?).map_err(|e| Failure::Refused(e.into()))
-            })?;
-            members.sort_unstable();
-            return Ok(members);
+    /// The keys of locks that were taken here and that this pull may hold: at least all that it does hold.
+    pub(super) fn held_in_index(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
+        if !self.redis.link.is_single() {
+            return Ok(held_by(pull, self.read_index(call)?));
         }
-        let found = if self.shared_with_stock { self.scan(&repo_pattern(pull.repo), call)? } else { self.read_index(call)? };
-        let held_by_pull = |held: &Found| match held {
-            Found::Value(value) => ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull),
-            Found::Other(_) => false,
-        };
-        Ok(found.into_iter().filter(|(_, held)| held_by_pull(held)).filter_map(|(key, _)| String::from_utf8(key).ok()).collect())
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(pull_index(pull.repo, pull.num));
+        let mut members = self.redis.read(call.deadline, |link| {
+            Vec::<String>::from_redis_value(link.query_long(&command, call.deadline)?).map_err(|e| Failure::Refused(e.into()))
+        })?;
+        members.sort_unstable();
+        Ok(members)
     }
 
-    /// Releases these locks where the guard admits it, and returns the released values.
-    pub(super) fn release_all(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Result<Vec<Vec<u8>>> {
+    /// The keys of locks that this pull holds, whoever took them; none if nobody else takes any.
+    pub(super) fn held_by_scan(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
+        if !self.shared_with_stock {
+            return Ok(Vec::new());
+        }
+        Ok(held_by(pull, self.scan(&repo_pattern(pull.repo), call)?))
+    }
+
+    /// Releases these locks where the guard admits it: those that were released, and how it ended.
+    pub(super) fn release_all(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> (Vec<(String, Vec<u8>)>, Result<()>) {
         let mut released = Vec::new();
+        let ended = self.release_each(members, guard, call, |member, value| released.push((member.to_owned(), value)));
+        (released, ended)
+    }
+
+    fn release_each(
+        &self,
+        members: &[String],
+        guard: &Guard<'_>,
+        call: &Call,
+        mut released: impl FnMut(&str, Vec<u8>),
+    ) -> Result<()> {
         for batch in members.chunks(BATCH) {
             let sent = Instant::now();
             let at_once = if self.redis.link.is_single() { self.release_at_once(batch, guard, call) } else { Vec::new() };
@@ -99,11 +113,15 @@ impl RedisStore {
                 match reply {
                     // Not a lock of this pull, whatever it is.
                     Reply::Unreadable(_) => {}
-                    reply => released.extend(read_release(LockKey::Project(member), reply)?),
+                    reply => {
+                        if let Some(value) = read_release(LockKey::Project(member), reply)? {
+                            released(member, value);
+                        }
+                    }
                 }
             }
         }
-        Ok(released)
+        Ok(())
     }
 
     /// One attempt for all, in one round trip.
@@ -135,4 +153,13 @@ impl RedisStore {
             self.redis.eval(&scripts::RELEASE, &keys, &args, call.deadline)
         })
     }
+}
+
+/// The keys of what this pull holds among these locks.
+fn held_by(pull: PullRef<'_>, found: FoundLocks) -> Vec<String> {
+    let held_by_pull = |held: &Found| match held {
+        Found::Value(value) => ProjectLock::parse(value).is_ok_and(|lock| lock.pull() == pull),
+        Found::Other(_) => false,
+    };
+    found.into_iter().filter(|(_, held)| held_by_pull(held)).filter_map(|(key, _)| String::from_utf8(key).ok()).collect()
 }

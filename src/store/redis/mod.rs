@@ -16,6 +16,7 @@
 //! Faults survived: a lost reply, a hanging or restarted server, a fail-over, a stock Atlantis on the same server. What they
 //! cost is one operation's timeout, or an error that says what is and is not known.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -222,14 +223,25 @@ impl Store for RedisStore {
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let candidates = self.candidates(pull, call)?;
         let num = pull.num.to_string();
         let guard = Guard::repo(pull.repo, &num);
-        let mut released = Listing::default();
-        for value in self.release_all(&candidates, &guard, call)? {
-            released.push(&value);
-        }
-        Ok(released)
+        let mut released = BTreeMap::new();
+        let mut release = |mut members: Vec<String>| {
+            // Once is enough: whoever takes one of them again does so after this call began.
+            members.retain(|member| !released.contains_key(member));
+            let (made, ended) = self.release_all(&members, &guard, call);
+            released.extend(made);
+            ended
+        };
+        // What is named is released first: looking through all of Redis takes as long as others fill it.
+        let ended = self
+            .held_in_index(pull, call)
+            .and_then(&mut release)
+            .and_then(|()| self.held_by_scan(pull, call))
+            .and_then(&mut release);
+        let mut listing = Listing::default();
+        released.values().for_each(|value| listing.push(value));
+        listing.or_incomplete(ended)
     }
 
     fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {

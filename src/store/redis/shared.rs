@@ -1,6 +1,6 @@
 //! Redis as a store that a local one follows (`store::shared`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue as _, Value};
 
@@ -8,12 +8,12 @@ use super::errors::Failure;
 use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
 use super::listing::Found;
 use super::reply::{self, Reply};
-use super::{RedisStore, scripts, unexpected};
+use super::{Guard, RedisStore, scripts, unexpected};
 use crate::clock::Call;
 use crate::error::Result;
-use crate::model::{ProjectLock, parse_json};
+use crate::model::{ProjectLock, PullRef, parse_json};
 use crate::store::mirror::{EntryKey, Held};
-use crate::store::shared::{Announced, Put, Remote, Shared};
+use crate::store::shared::{Announced, Presence, Put, Reach, Remote, Shared};
 use crate::store::{Expected, Grant, Granted, LockKey, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
@@ -106,18 +106,44 @@ impl Shared for RedisStore {
         }
     }
 
-    fn announce(&self, instance: &str, lease: Duration, stay: bool, call: &Call) -> Result<Announced> {
+    fn held_by(&self, pull: PullRef<'_>, reach: Reach, call: &Call) -> Result<Vec<EntryKey>> {
+        let keys = match reach {
+            Reach::Index => self.held_in_index(pull, call)?,
+            Reach::Scan => self.held_by_scan(pull, call)?,
+        };
+        Ok(keys.into_iter().map(EntryKey::Project).collect())
+    }
+
+    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Vec<u8>)>, Result<()>) {
+        let members: Vec<String> = keys.iter().map(|key| key.name().to_owned()).collect();
+        let num = pull.num.to_string();
+        let (released, ended) = self.release_all(&members, &Guard::repo(pull.repo, &num), call);
+        (released.into_iter().map(|(member, value)| (EntryKey::Project(member), value)).collect(), ended)
+    }
+
+    fn announce(&self, instance: &str, lease: Duration, presence: Presence, call: &Call) -> Result<Announced> {
         let lease = lease.as_micros().to_string();
-        let args = [instance.as_bytes(), lease.as_bytes(), if stay { &b"1"[..] } else { b"0" }];
+        let stay: &[u8] = if presence == Presence::Leaves { b"0" } else { b"1" };
+        let agreed = match presence {
+            Presence::Agreed(moment) => moment.to_string(),
+            Presence::Here | Presence::Leaves => "0".to_owned(),
+        };
+        let args = [instance.as_bytes(), lease.as_bytes(), stay, agreed.as_bytes()];
         match self.redis.change(&scripts::ANNOUNCE, &[INSTANCES], &args, call)? {
             Reply::Done(text) => {
                 let text = String::from_utf8_lossy(&text);
                 let mut words = text.split(' ');
                 let mut time = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-                Ok(Announced { before: time(), now: time(), others: words.map(str::to_owned).collect() })
+                let (before, agreed, now) = (time(), time(), time());
+                self.redis.link.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), Instant::now());
+                Ok(Announced { before, agreed, now, others: words.map(str::to_owned).collect() })
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn clock_micros(&self) -> u64 {
+        u64::try_from(self.redis.link.clock().at(Instant::now())).unwrap_or(0)
     }
 }
 

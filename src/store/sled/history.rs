@@ -485,7 +485,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::hybrid::resolve::{Action, resolve};
+    use crate::hybrid::resolve::{Action, Evidence, resolve};
     use crate::store::mirror::Mirror as _;
     use crate::store::shared::Remote;
     use crate::store::sled::imitation::{Disk, Imitation};
@@ -512,7 +512,8 @@ mod tests {
                 let known = store.local(&key).unwrap();
                 assert_eq!(known.value, now);
                 let came_back = Remote { value: Some(b"A".to_vec()), token, holder: String::new() };
-                assert_eq!(resolve(&key, &known, &came_back, None, true, false), then, "{token} {last_token} {now:?}");
+                let evidence = Evidence { recently: true, ..Evidence::default() };
+                assert_eq!(resolve(&key, &known, &came_back, evidence), then, "{token} {last_token} {now:?}");
             }
         }
     }

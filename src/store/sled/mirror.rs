@@ -30,7 +30,7 @@ impl Mirror for SledStore {
 
     fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
         // A group must not fail half-way.
-        first.iter().chain(&changes).try_for_each(|change| check_length("a value", size(change), VALUE_LIMIT))?;
+        first.iter().chain(&changes).try_for_each(|change| check_length("a value", value_bytes(change), VALUE_LIMIT))?;
         let bytes = |changes: &[Change]| changes.iter().map(size).sum();
         let make = |changes: Vec<Change>| {
             move |tx: &mut Transaction<'_>| changes.iter().try_for_each(|change| history::apply(tx, change))
@@ -62,13 +62,25 @@ impl Mirror for SledStore {
     }
 }
 
+/// How long the value is that a change stores.
+fn value_bytes(change: &Change) -> usize {
+    match change {
+        Change::Intend(_, held) | Change::SetHere(_, held) | Change::Set(_, held) | Change::Adopt(_, held, _) => {
+            held.as_ref().map_or(0, |held| held.value.len())
+        }
+        Change::Conflict(_, held) => held.value.len(),
+        _ => 0,
+    }
+}
+
 /// About how many bytes a change holds.
 fn size(change: &Change) -> usize {
     match change {
-        Change::Intend(key, held) | Change::SetHere(key, held) | Change::Set(key, held) | Change::Adopt(key, held, _) => {
-            key.name().len() + held.as_ref().map_or(0, |held| held.value.len())
-        }
-        Change::Conflict(key, held) => key.name().len() + held.value.len(),
+        Change::Intend(key, _)
+        | Change::SetHere(key, _)
+        | Change::Set(key, _)
+        | Change::Adopt(key, _, _)
+        | Change::Conflict(key, _) => key.name().len() + value_bytes(change),
         Change::Decide(key) | Change::Confirm(key, _) | Change::EndConflict(key) => key.name().len(),
         Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
         Change::Link(link) => link.instance.len(),
