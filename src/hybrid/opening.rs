@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Process;
 use super::core::{Connect, Core};
-use super::follow::Follower;
+use super::follow::{self, Follower};
 use super::operations::HybridStore;
 use super::watch::LONG;
-use crate::config::{Backend, Config, Durability, Enhanced};
+use crate::config::{Backend, Config, Durability, Enhanced, Mode};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::store::host::HostStore;
@@ -22,7 +22,7 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
         return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
     };
     let follower = match (config.locking.backend, host) {
-        (Backend::Boltdb, Some(host)) => Some(Follower::new(host)),
+        (Backend::Boltdb, Some(host)) => Some(Follower::new(host, config.mode() != Mode::Hybrid)),
         (Backend::Boltdb, None) => return Err(no_host()),
         (Backend::Sled, _) => None,
     };
@@ -41,7 +41,9 @@ pub(super) fn start(
     process: &Process<'_>,
 ) -> Result<Arc<Core>> {
     let fallback = settings.legacy_fallback;
-    let mut link = match local.link()? {
+    let known = local.link()?;
+    let is_first = known.is_none();
+    let mut link = match known {
         Some(link) => link,
         // A new folder, or one of strict mode, lacks nothing.
         None => Link { instance: process.instance.to_owned(), armed: true, ..Link::default() },
@@ -64,7 +66,7 @@ pub(super) fn start(
     let deadline = core.clock.now() + LONG;
     core.write(vec![Change::Link(link)], deadline)?;
     if let Some(follower) = &core.follower {
-        follower.import(&core)?;
+        follower.start(&core, is_first).inspect_err(|_| stop(&core))?;
     }
     let everything = core.local.everything()?;
     match core.begin(everything, was_closed) {
@@ -74,10 +76,17 @@ pub(super) fn start(
             Ok(core)
         }
         Err(error) => {
-            core.local.close()?;
+            stop(&core);
             Err(error)
         }
     }
+}
+
+/// Opening has failed: nothing stays open.
+fn stop(core: &Core) {
+    // Why it has failed is what counts.
+    let _ = core.follower.as_ref().map_or(Ok(()), Follower::finish);
+    let _ = core.local.close();
 }
 
 /// Native mode begins: what the local store has goes to Redis, which alone knows the locks from then on.
@@ -126,7 +135,7 @@ pub(super) fn legacy(config: &Config, host: Option<HostStore>, process: &Process
                 local.close()?;
                 take_back(config, Some(Arc::clone(&host)), process)?;
             } else {
-                Follower::new(Arc::clone(&host)).catch_up(&local)?;
+                follow::catch_up(&host, &local, &*process.clock)?;
                 local.close()?;
             }
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
