@@ -148,7 +148,10 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
                 let is_new = ours.is_none() && !is_old && there.is_some_and(|there| !known.is_superseded(key, there));
                 if is_new {
                     findings.take(key, None, value, token());
-                } else if !(is_same && !known.lacking.contains_key(key)) && !(is_unreadable && ours.is_none()) {
+                    continue;
+                }
+                let is_nobodys = is_unreadable && ours.is_none();
+                if !is_nobodys && (!is_same || known.lacking.contains_key(key)) {
                     findings.has(key, value);
                 }
             }

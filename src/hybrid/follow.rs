@@ -39,7 +39,9 @@ const SLOW: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(25);
 /// Shortest and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// The same for entries that were refused.
+/// Time between two looks while entries are set aside: each reads them.
+const ASIDE_TICK: Duration = Duration::from_millis(250);
+/// Shortest and longest pause before entries that were refused are tried again.
 const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// Changes that the start tells the local store at once.
 const GROUP: usize = 1000;
@@ -281,7 +283,7 @@ impl Follower {
             let mut seen = self.seen.lock();
             // The local store's failure is told by its own health.
             if copied.is_ok() || of_host.is_some() {
-                seen.failure = of_host;
+                seen.failure = of_host.or_else(|| pace.aside.failure());
             }
             seen.report.refused = pace.aside.len();
             seen.refused = pace.aside.texts();
@@ -290,7 +292,8 @@ impl Follower {
             Ok(()) => Duration::ZERO,
             Err(_) => (pace.pause * 2).clamp(PAUSES.0, PAUSES.1),
         };
-        pace.next = core.clock.now() + pace.pause;
+        let least = if pace.aside.is_empty() { Duration::ZERO } else { ASIDE_TICK };
+        pace.next = core.clock.now() + pace.pause.max(least);
         copied
     }
 
@@ -308,11 +311,10 @@ impl Follower {
             pace.is_marked = true;
         }
         if pace.aside.len() > 0 && now >= pace.retry {
-            pace.retry_pause = (pace.retry_pause * 2).min(REFUSED_PAUSES.1);
+            let longest = if pace.aside.failure().is_some() { PAUSES.1 } else { REFUSED_PAUSES.1 };
+            pace.retry_pause = (pace.retry_pause * 2).min(longest);
             pace.retry = now + pace.retry_pause;
-            let mut again = Aside::default();
-            copier.copy(&mut again)?;
-            pace.aside = again;
+            copier.copy_all(&mut pace.aside)?;
         }
         let before = pace.aside.len();
         copier.copy(&mut pace.aside)?;
