@@ -55,7 +55,7 @@ struct Refused {
 
 impl Aside {
     /// How many the host store refused.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn refused(&self) -> usize {
         self.entries.values().filter(|refused| refused.text.is_some()).count()
     }
 
@@ -73,8 +73,8 @@ impl Aside {
     /// For a person.
     pub(super) fn texts(&self) -> Vec<String> {
         let mut texts: Vec<String> = self.entries.values().filter_map(|refused| refused.text.clone()).take(MOST_NAMED).collect();
-        if self.len() > texts.len() {
-            texts.push(format!("the host store refuses {} entries more", self.len() - texts.len()));
+        if self.refused() > texts.len() {
+            texts.push(format!("the host store refuses {} entries more", self.refused() - texts.len()));
         }
         texts
     }
@@ -250,7 +250,7 @@ mod tests {
         host.copy(&local, &mut aside, takes, true).unwrap();
         let wanted = [key("a"), key("b")].into();
         assert_eq!(*host.has.lock(), wanted);
-        assert_eq!((aside.len(), aside.texts().len()), (BATCH + 10, MOST_NAMED + 1));
+        assert_eq!((aside.refused(), aside.texts().len()), (BATCH + 10, MOST_NAMED + 1));
         assert_eq!(aside.failure(), None);
     }
 
@@ -266,7 +266,7 @@ mod tests {
         assert!(aside.failure().is_some());
         local.submit(Vec::new(), vec![set("c", b"x")], Instant::now()).unwrap().wait(Instant::now()).unwrap();
         host.copy(&local, &mut aside, |tried| *tried == key("c"), true).unwrap();
-        assert_eq!((aside.failure(), aside.len()), (None, 2));
+        assert_eq!((aside.failure(), aside.refused()), (None, 2));
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         let local = local(vec![set("a", b"x"), set("b", b"x")]);
         let (host, mut aside) = (Host::default(), Aside::default());
         host.copy(&local, &mut aside, |tried| *tried != key("a"), true).unwrap();
-        assert_eq!((aside.len(), host.has.lock().len()), (1, 1));
+        assert_eq!((aside.refused(), host.has.lock().len()), (1, 1));
         host.copy(&local, &mut aside, |_| true, true).unwrap();
         assert_eq!(host.has.lock().len(), 1);
         local.submit(Vec::new(), vec![set("a", b"y")], Instant::now()).unwrap().wait(Instant::now()).unwrap();
@@ -292,7 +292,7 @@ mod tests {
             let error = host.copy(&local, &mut aside, |_| true, false).expect_err("it takes nothing");
             assert_eq!(error.code(), Code::HostStore);
             assert_eq!(local.host_copy().unwrap(), Some(HostCopy { seq: 0, applying: true }));
-            assert_eq!(aside.len(), 0);
+            assert_eq!(aside.refused(), 0);
         }
         host.copy(&local, &mut aside, |_| true, true).unwrap();
         assert_eq!(local.host_copy().unwrap(), Some(HostCopy { seq: 1, applying: false }));

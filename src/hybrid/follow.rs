@@ -285,7 +285,7 @@ impl Follower {
             if copied.is_ok() || of_host.is_some() {
                 seen.failure = of_host.or_else(|| pace.aside.failure());
             }
-            seen.report.refused = pace.aside.len();
+            seen.report.refused = pace.aside.refused();
             seen.refused = pace.aside.texts();
         }
         pace.pause = match copied {
@@ -310,15 +310,15 @@ impl Follower {
             copier.write(&[])?;
             pace.is_marked = true;
         }
-        if pace.aside.len() > 0 && now >= pace.retry {
+        if pace.aside.refused() > 0 && now >= pace.retry {
             let longest = if pace.aside.failure().is_some() { PAUSES.1 } else { REFUSED_PAUSES.1 };
             pace.retry_pause = (pace.retry_pause * 2).min(longest);
             pace.retry = now + pace.retry_pause;
             copier.copy_all(&mut pace.aside)?;
         }
-        let before = pace.aside.len();
+        let before = pace.aside.refused();
         copier.copy(&mut pace.aside)?;
-        if pace.aside.len() > before {
+        if pace.aside.refused() > before {
             pace.retry_pause = REFUSED_PAUSES.0;
             pace.retry = now + pace.retry_pause;
         }
