@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -130,7 +131,11 @@ func file(t testing.TB, locks int) string {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(db.Update(put("globalLocks", 0, 1)), db.Update(put("pulls", 0, locks/10)), db.Close()); err != nil {
+	inline := func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte("small"))
+		return errors.Join(err, b.Put([]byte("key"), []byte("value")))
+	}
+	if err := errors.Join(db.Update(put("globalLocks", 0, 1)), db.Update(put("pulls", 0, locks/10)), db.Update(inline), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -166,6 +171,93 @@ func TestWhatIsNoFileOfBolt(t *testing.T) {
 	}
 	if err := Check(bytes.NewReader(nil), 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// image is a file in memory, with what its newest meta page says.
+type image struct {
+	bytes []byte
+	meta  meta
+}
+
+func (i image) page(id uint64) []byte { return i.bytes[id*i.meta.pageSize : (id+1)*i.meta.pageSize] }
+
+// setMeta changes a field of the newest meta page, and its checksum.
+func (i image) setMeta(offset int, value uint64) {
+	m := i.page(i.meta.txid % 2)[headerSize:]
+	order.PutUint64(m[offset:], value)
+	sum := fnv.New64a()
+	sum.Write(m[:metaSize-8])
+	order.PutUint64(m[56:], sum.Sum64())
+}
+
+// branch is the root page of the bucket with the locks; element is the i-th of it.
+func (i image) branch(t *testing.T) []byte {
+	root := i.page(i.meta.root)
+	at := bytes.Index(root, []byte("runLocks"))
+	page := i.page(order.Uint64(root[at+len("runLocks"):]))
+	if order.Uint16(page[8:]) != branchFlag {
+		t.Fatal("the bucket is small")
+	}
+	return page
+}
+
+func TestEachKindOfDamageIsRefused(t *testing.T) {
+	whole, err := os.ReadFile(file(t, 300))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		want   string
+		damage func(t *testing.T, i image)
+	}{
+		{"it was cut short", func(_ *testing.T, i image) { i.setMeta(40, uint64(len(i.bytes))) }},
+		{"is not among its", func(_ *testing.T, i image) { i.setMeta(16, i.meta.pages) }},
+		{"is not among its", func(_ *testing.T, i image) { i.setMeta(16, 1) }},
+		{"is not among its", func(_ *testing.T, i image) { i.setMeta(32, i.meta.pages+1) }},
+		{"no valid meta page", func(_ *testing.T, i image) { i.page(0)[headerSize+40]++; i.page(1)[headerSize+40]++ }},
+		{"is not the freelist", func(_ *testing.T, i image) { i.page(i.meta.freelist)[8] = leafFlag }},
+		{"more than there is room for", func(_ *testing.T, i image) { order.PutUint16(i.page(i.meta.freelist)[10:], 0xFFFE) }},
+		{"used twice, or used and free", func(_ *testing.T, i image) { order.PutUint64(i.page(i.meta.freelist)[headerSize:], i.meta.root) }},
+		{"used twice, or used and free", func(_ *testing.T, i image) {
+			ids := i.page(i.meta.freelist)[headerSize:]
+			copy(ids[8:16], ids[:8])
+		}},
+		{"are not among its", func(_ *testing.T, i image) { order.PutUint64(i.page(i.meta.freelist)[headerSize:], 1) }},
+		{"says that it is page", func(_ *testing.T, i image) { i.page(i.meta.root)[0]++ }},
+		{"are not among its", func(_ *testing.T, i image) { i.page(i.meta.root)[15] = 1 }},
+		{"neither a branch nor a leaf", func(_ *testing.T, i image) { i.page(i.meta.root)[8] = freelistFlag }},
+		{"has flags", func(_ *testing.T, i image) { i.page(i.meta.root)[headerSize] = 0 }},
+		{"has no elements", func(t *testing.T, i image) { order.PutUint16(i.branch(t)[10:], 0) }},
+		{"is not inside of it", func(t *testing.T, i image) { order.PutUint16(i.branch(t)[10:], 0xFFFF) }},
+		{"is not inside of it", func(t *testing.T, i image) { order.PutUint32(i.branch(t)[headerSize+4:], 1<<20) }},
+		{"is not inside of it", func(t *testing.T, i image) { order.PutUint32(i.branch(t)[headerSize:], 0) }},
+		{"out of order", func(t *testing.T, i image) { // a branch's key is not its child's
+			page := i.branch(t)
+			page[bytes.Index(page, []byte("acme"))]--
+		}},
+		{"out of order", func(t *testing.T, i image) { // an empty key
+			order.PutUint32(i.branch(t)[headerSize+4:], 0)
+		}},
+		{"whose page has flags", func(_ *testing.T, i image) {
+			page := i.page(i.meta.root)
+			page[bytes.Index(page, []byte("small"))+len("small")+bucketSize+8] = branchFlag
+		}},
+		{"is no bucket", func(_ *testing.T, i image) { // in a bucket that is in its element
+			page := i.page(i.meta.root)
+			page[bytes.Index(page, []byte("small"))+len("small")+bucketSize+headerSize] = bucketFlag
+		}},
+	} {
+		meta, err := newestMeta(bytes.NewReader(whole), int64(len(whole)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := image{bytes.Clone(whole), meta}
+		c.damage(t, damaged)
+		err = Check(bytes.NewReader(damaged.bytes), int64(len(whole)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v", c.want, err)
+		}
 	}
 }
 
