@@ -167,22 +167,15 @@ impl Follower {
     fn tell_of(&self, core: &Core, belief: &Belief, findings: &Findings) {
         let mut seen = self.seen.lock();
         seen.report.followed = true;
-        match belief {
-            Belief::Changed => {
-                for (key, held) in &findings.released {
-                    core.events.before_start(Kind::Release, key, held);
-                }
-                for (key, held) in &findings.taken {
-                    core.events.before_start(Kind::Grant, key, held);
-                }
-                seen.report.released_before = findings.released.len();
-                seen.report.taken_before = findings.taken.len();
-            }
-            Belief::Doubted { why, .. } => {
-                seen.report.not_believed = Some((*why).to_owned());
-                seen.report.taken_before = findings.taken.len();
-            }
-            Belief::First | Belief::Copy => {}
+        if let Belief::Doubted { why, .. } = belief {
+            seen.report.not_believed = Some((*why).to_owned());
+        }
+        // At the first start all locks are from before.
+        if *belief != Belief::First {
+            seen.report.released_before = findings.released.len();
+            seen.report.taken_before = findings.taken.len();
+            findings.released.iter().for_each(|(key, held)| core.events.before_start(Kind::Release, key, held));
+            findings.taken.iter().for_each(|(key, held)| core.events.before_start(Kind::Grant, key, held));
         }
     }
 
