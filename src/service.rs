@@ -324,13 +324,18 @@ impl Service {
     pub fn health(&self) -> Health {
         if let Some(report) = self.router.report() {
             let (redis, local) = (report.enhanced.healthy, report.legacy.healthy);
+            let copy = report.host_store.and_then(|host| host.error);
             let grants = if report.fallback_active { report.armed && local } else { local || !report.needs_local };
             let overall = match (grants, report.fallback_active) {
                 (false, _) => "unhealthy",
-                (true, false) if redis && local => "healthy",
+                (true, false) if redis && local && copy.is_none() => "healthy",
                 (true, _) => "degraded",
             };
-            let (enhanced, legacy) = (Some(report.enhanced), Some(report.legacy));
+            let legacy = match copy {
+                Some(error) if local => StoreHealth { healthy: false, error: Some(error), ..report.legacy },
+                _ => report.legacy,
+            };
+            let (enhanced, legacy) = (Some(report.enhanced), Some(legacy));
             return Health { overall, enhanced, legacy, circuit_state: report.circuit_state };
         }
         let start = Instant::now();

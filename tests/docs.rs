@@ -180,7 +180,7 @@ fn joined(source: &str) -> String {
 #[test]
 fn the_texts_to_look_for_are_those_that_the_code_writes() {
     let mut code = String::new();
-    for folder in ["src", "go/cmd", "go/atlock"] {
+    for folder in ["src", "go/cmd", "go/atlock", "go/internal/bolthost"] {
         sources(&root().join(folder), &mut code);
     }
     let code = joined(&code);

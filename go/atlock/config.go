@@ -52,12 +52,15 @@ type Enhanced struct {
 	CompatibilityMode string `json:"compatibility_mode,omitempty"` // strict (the default), hybrid or native
 
 	// Hybrid only.
-	LegacyFallback   *bool   `json:"legacy_fallback,omitempty"`    // nil: true; false fails closed while Redis is away
-	AllowUnseenRedis bool    `json:"allow_unseen_redis,omitempty"` // true: a Redis that this data folder has never seen holds no lock
-	Instances        string  `json:"instances,omitempty"`          // single (the default) or many Atlantis servers on this Redis
-	Durability       string  `json:"durability,omitempty"`         // sync (the default) or async
-	Breaker          Breaker `json:"breaker,omitzero"`
-	Probes           Probes  `json:"health,omitzero"`
+	LegacyFallback   *bool  `json:"legacy_fallback,omitempty"`    // nil: true; false fails closed while Redis is away
+	AllowUnseenRedis bool   `json:"allow_unseen_redis,omitempty"` // true: a Redis that this data folder has never seen holds no lock
+	Instances        string `json:"instances,omitempty"`          // single (the default) or many Atlantis servers on this Redis
+	Durability       string `json:"durability,omitempty"`         // sync (the default) or async
+	// Whether the start moves a damaged BoltDB file aside and fills a new one with what is known without it.
+	ReplaceDamagedCopy bool `json:"replace_damaged_copy,omitempty"`
+
+	Breaker Breaker `json:"breaker,omitzero"`
+	Probes  Probes  `json:"health,omitzero"`
 
 	// Strict, after hybrid or native mode: true begins also where locks may be lacking.
 	AllowIncompleteRollback bool `json:"allow_incomplete_rollback,omitempty"`

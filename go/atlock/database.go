@@ -2,7 +2,10 @@ package atlock
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/runatlantis/atlantis/server/core/boltdb"
 	"github.com/runatlantis/atlantis/server/core/db"
@@ -87,21 +90,25 @@ func Open(config Config, opts ...Option) (*Database, error) {
 			return nil, &Error{Code: capi.InvalidConfig, Message: "hybrid or native mode was in use with locking.data_dir " + config.Locking.DataDir +
 				", and what it holds must go into the BoltDB file first: pass WithBoltDB with the file's folder instead of WithLegacy"}
 		}
-		return &Database{newDirect(o.legacy, directWarnings(config, o.logger))}, nil
+		return &Database{newDirect(o.legacy, directWarnings(config, nil, o.logger))}, nil
 	case config.strictOnBoltDB() && o.boltDB != nil:
-		if err := config.bringBack(settings, *o.boltDB, o.logger); err != nil {
+		brought, err := config.bringBack(settings, *o.boltDB, o.logger)
+		if err != nil {
+			return nil, err
+		}
+		if err := bolthost.Check(*o.boltDB); err != nil {
 			return nil, err
 		}
 		legacy, err := boltdb.New(*o.boltDB)
 		if err != nil {
 			return nil, err
 		}
-		return &Database{newDirect(legacy, directWarnings(config, o.logger))}, nil
+		return &Database{newDirect(legacy, directWarnings(config, brought, o.logger))}, nil
 	case config.onBoltDB() && o.legacy != nil:
 		return nil, &Error{Code: capi.InvalidConfig, Message: config.Locking.Enhanced.CompatibilityMode +
 			" mode reads and writes the BoltDB file itself: pass WithBoltDB with its folder instead of WithLegacy"}
 	case config.onBoltDB() && o.boltDB != nil:
-		return openOverBoltDB(settings, *o.boltDB, o.logger)
+		return config.openOverBoltDB(settings, *o.boltDB, o.logger)
 	}
 	handle, err := capi.Open(settings)
 	if err != nil {
@@ -111,8 +118,8 @@ func Open(config Config, opts ...Option) (*Database, error) {
 }
 
 // openOverBoltDB opens the library with a BoltDB file as its legacy store.
-func openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database, error) {
-	host, err := bolthost.Open(dir)
+func (c Config) openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database, error) {
+	host, err := c.openHost(dir, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -123,31 +130,70 @@ func openOverBoltDB(settings []byte, dir string, logger *slog.Logger) (*Database
 	return &Database{newCore(handle, logger)}, nil
 }
 
-// bringBack gives the BoltDB file what hybrid or native mode had not yet written there, before Atlantis's own code opens it.
-func (c Config) bringBack(settings []byte, dir string, logger *slog.Logger) error {
+// openHost opens the BoltDB file. Hybrid mode begins also where that fails, since the file is a copy: the library hears of the
+// failure when it reads the file, and says so, or refuses to begin where the file was never read. A file that another process has
+// open is an error all the same: that process may be another server on this folder.
+func (c Config) openHost(dir string, logger *slog.Logger) (capi.Host, error) {
+	host, err := bolthost.Open(dir)
+	if err == nil {
+		return host, nil
+	}
+	if c.Mode() != ModeHybrid || errors.Is(err, bolthost.ErrBusy) {
+		return nil, err
+	}
+	if !errors.Is(err, bolthost.ErrDamaged) {
+		return failedHost{err}, nil
+	}
+	if !c.Locking.Enhanced.ReplaceDamagedCopy || !c.HasLocalStore() {
+		return failedHost{fmt.Errorf("%w (with locking.enhanced.replace_damaged_copy: true the next start moves it aside and fills a new one)", err)}, nil
+	}
+	aside, moveErr := bolthost.MoveAside(dir)
+	if moveErr != nil {
+		return failedHost{errors.Join(err, moveErr)}, nil
+	}
+	logger.Warn("a damaged BoltDB file was moved aside, and a new one is filled", "moved_to", aside, "error", err)
+	if host, err = bolthost.Open(dir); err != nil {
+		return failedHost{err}, nil
+	}
+	return host, nil
+}
+
+// failedHost stands for a file that could not be opened.
+type failedHost struct{ err error }
+
+func (f failedHost) Call(uint32, []byte) ([]byte, error) { return nil, f.err }
+func (f failedHost) Close() error                        { return nil }
+
+// bringBack gives the BoltDB file what hybrid or native mode had not yet written there, before Atlantis's own code opens it. It
+// returns what the library warns of.
+func (c Config) bringBack(settings []byte, dir string, logger *slog.Logger) ([]string, error) {
 	if !c.HasLocalStore() {
-		return nil
+		return nil, nil
 	}
 	// Opening it is all that is needed.
-	database, err := openOverBoltDB(settings, dir, logger)
+	database, err := c.openOverBoltDB(settings, dir, logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return database.Close()
+	status, err := database.Status()
+	return status.Warnings, errors.Join(err, database.Close())
 }
 
 // Backend returns the five methods that older Atlantis releases call.
 func (d *Database) Backend() Backend { return d }
 
-// directWarnings tells what the settings ask for that Atlantis's own store, called directly, does not do.
-func directWarnings(config Config, logger *slog.Logger) []string {
-	var warnings []string
+// directWarnings tells what the settings ask for that Atlantis's own store, called directly, does not do, and what was warned of
+// before it was opened.
+func directWarnings(config Config, before []string, logger *slog.Logger) []string {
+	warnings := slices.Clone(before)
 	if config.Locking.Audit.File != "" {
 		warnings = append(warnings, "locking.audit is not written in strict mode on Atlantis's own store, which is called directly")
 	}
 	if asked := config.Locking.Enhanced.CompatibilityMode; asked != "" && asked != config.Mode() {
-		warnings = append(warnings,
-			"locking.enhanced.compatibility_mode is "+asked+", but locking.enhanced.enabled is false: strict mode answers")
+		const text = "locking.enhanced.compatibility_mode is %s, but locking.enhanced.enabled is false: strict mode answers"
+		if warning := fmt.Sprintf(text, asked); !slices.Contains(warnings, warning) {
+			warnings = append(warnings, warning)
+		}
 	}
 	for _, warning := range warnings {
 		logger.Warn(warning)

@@ -24,6 +24,7 @@ type Status struct {
 	Conflicts      []Conflict `json:"conflicts,omitempty"`       // locks that both stores granted
 	LastRecovery   *Recovery  `json:"last_recovery,omitempty"`   // the last time that both stores were brought together
 	Fallbacks      []Fallback `json:"fallbacks,omitempty"`       // the last times in which the local store decided, the newest last
+	HostStore      *HostStore `json:"host_store,omitempty"`      // the BoltDB file, kept as a copy
 
 	Warnings []string `json:"warnings"` // conditions that endanger a promise
 }
@@ -52,6 +53,16 @@ type Fallback struct {
 	Until    UnixMicro `json:"until,omitempty"` // zero: it goes on
 	Cause    string    `json:"cause"`
 	Recovery *Recovery `json:"recovery,omitempty"` // what was done at its end
+}
+
+// HostStore is how the BoltDB file stands that hybrid mode keeps as a copy.
+type HostStore struct {
+	Followed       bool   `json:"followed"`               // whether it is kept up to date
+	Error          string `json:"error,omitempty"`        // why it is not, or why it does not take what it lacks
+	NotBelieved    string `json:"not_believed,omitempty"` // why its content was replaced at the start
+	Refused        int    `json:"refused"`                // entries that it refuses, and lacks
+	ReleasedBefore int    `json:"released_before"`        // locks released there before the start, in strict mode or by a stock server
+	TakenBefore    int    `json:"taken_before"`           // locks taken there before the start
 }
 
 // Standing is what is known of a lock beside its value. It is zero where nothing is: there is no such lock, or the store keeps

@@ -279,6 +279,7 @@ mod tests {
             needs_local: true,
             enhanced: StoreHealth::default(),
             legacy: StoreHealth::default(),
+            host_store: None,
         };
         let lines = [
             "breaker   open since 2026-11-24T08:17:00.123Z: refused",

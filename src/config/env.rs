@@ -42,6 +42,9 @@ const VARIABLES: &[(&str, Setter)] = &[
     }),
     ("ATLANTIS_ENHANCED_LOCKING_INSTANCES", |c, v| set(&mut c.locking.enhanced.instances, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_DURABILITY", |c, v| set(&mut c.locking.enhanced.durability, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_REPLACE_DAMAGED_COPY", |c, v| {
+        set(&mut c.locking.enhanced.replace_damaged_copy, parsed(v, "true or false"))
+    }),
     ("ATLANTIS_ENHANCED_LOCKING_BREAKER_CONSECUTIVE_FAILURES", |c, v| {
         set(&mut breaker(c).consecutive_failures, parsed(v, "a number"))
     }),

@@ -112,6 +112,8 @@ pub struct Enhanced {
     pub instances: Instances,
     /// Hybrid: what an acknowledgement waits for.
     pub durability: Durability,
+    /// Hybrid in Go: whether the start moves a damaged BoltDB file aside and fills a new one. The library itself does nothing with it.
+    pub replace_damaged_copy: bool,
     /// Hybrid: when Redis counts as failed.
     pub breaker: Breaker,
     /// Hybrid: how both stores are watched.
@@ -218,6 +220,7 @@ impl Default for Enhanced {
             allow_incomplete_rollback: false,
             instances: Instances::default(),
             durability: Durability::default(),
+            replace_damaged_copy: false,
             breaker: Breaker::default(),
             health: Health::default(),
             redis: Redis::default(),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::core::Core;
 use super::report::Recovery;
 use crate::audit::{AuditLog, Event, Holder, Kind};
+use crate::clock::AnsweredBy;
 use crate::error::Error;
 use crate::store::mirror::{EntryKey, Held};
 
@@ -39,6 +40,17 @@ impl Events {
             let event = Event { holder: theirs.as_ref(), ..event(Kind::Conflict) };
             let event = key.lock().map_or(event, |key| event.about(key));
             ours.as_ref().map_or(event, |holder| event.of(holder))
+        });
+    }
+
+    /// The start found in the host store that this lock was released, or taken, while hybrid mode was not in use.
+    pub fn before_start(&self, kind: Kind, key: &EntryKey, held: &Held) {
+        let holder = Holder::of(&held.value);
+        self.record(|event| {
+            let detail = Some("in strict mode or by a stock server, before this start");
+            let event = Event { store: Some(AnsweredBy::Legacy), detail, ..event(kind) };
+            let event = key.lock().map_or(event, |key| event.about(key));
+            holder.as_ref().map_or(event, |holder| event.of(holder))
         });
     }
 

@@ -1,120 +1,387 @@
 //! A host store (Atlantis's own BoltDB file) kept as a copy of the local store, so that strict mode, or a stock Atlantis, finds
 //! every lock there after a rollback.
 //!
-//! The host store is a copy, never a source, while hybrid mode runs: what it lacks is marked in the same group as the change itself,
-//! so a crash loses no mark, and the marks bound what is still to be copied to one entry for each key. At the start it is the
-//! other way round: whatever differs without a mark was changed there, in strict mode, and counts as decided here.
+//! Invariants:
+//! - The host store is a copy, never a source, while hybrid mode runs: what it lacks is marked in the same group as the change itself,
+//!   so a crash loses no mark, and the marks bound what is still to be copied to one entry for each key. At the start it is the other
+//!   way round: what somebody else changed there counts as decided here (`belief`).
+//! - One thread calls the host store, and nobody waits for it without a bound: a host store that hangs keeps no caller, no probe, no
+//!   recovery and no health from answering. Others read what the thread left.
+//! - A host store that cannot be read at the start is not written to either: what was changed there is still to be found by the next
+//!   start. Only the first start, when nothing but the host store knows the locks, does without no host store.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
+
+use super::belief::{self, Belief, Findings, Known};
+use super::copying::{Aside, Copier};
 use super::core::Core;
-use crate::error::Result;
+use super::report::HostStoreReport;
+use crate::audit::Kind;
+use crate::clock::Clock;
+use crate::error::{Code, Error, Result};
 use crate::store::Store as _;
-use crate::store::host::{HostStore, HostWrite};
-use crate::store::mirror::{Change, EntryKey, Held, HostLacks, Mirror, digest};
+use crate::store::host::{HostDump, HostStore};
+use crate::store::mirror::{Change, Mirror};
 
-/// Entries that one transaction of the host store takes.
-const BATCH: usize = 500;
-/// Longest time for the local store to take what the host store has, or the other way round.
+/// Longest time for the local store to take what the host store has, or what is being copied.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time that the start waits for the host store's content.
+const START: Duration = Duration::from_secs(10);
+/// Longest time that the end waits for the host store.
+const END: Duration = Duration::from_secs(5);
+/// A call that takes longer is not answered.
+const SLOW: Duration = Duration::from_secs(3);
+/// Time between two looks.
+const TICK: Duration = Duration::from_millis(25);
+/// Shortest and longest pause after a failure.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Time between two looks while entries are set aside: each reads them.
+const ASIDE_TICK: Duration = Duration::from_millis(250);
+/// Shortest and longest pause before entries that were refused are tried again.
+const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// Changes that the start tells the local store at once.
+const GROUP: usize = 1000;
 
-/// The host store, and what it follows.
-#[derive(Debug)]
+/// The host store, and the thread that calls it.
 pub(super) struct Follower {
     host: Arc<HostStore>,
+    /// Whether it must work for the mode to begin.
+    is_required: bool,
+    orders: Mutex<Orders>,
+    changed: Condvar,
+    seen: Mutex<Seen>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Order {
+    /// Nothing yet.
+    #[default]
+    Wait,
+    /// Keep the host store up to date.
+    Follow,
+    /// Do so once more, and end.
+    Finish,
+    /// End.
+    End,
+}
+
+#[derive(Default)]
+struct Orders {
+    order: Order,
+    /// What the thread was to read.
+    dump: Option<Result<HostDump>>,
+    /// How the thread ended.
+    ended: Option<Result<()>>,
+}
+
+/// What the thread leaves for others to read.
+#[derive(Default)]
+struct Seen {
+    /// Since when it is in a call.
+    calling: Option<Instant>,
+    /// What the last call answered, if it failed.
+    failure: Option<Error>,
+    report: HostStoreReport,
+    refused: Vec<String>,
+}
+
+/// When what is tried again.
+struct Pace {
+    next: Instant,
+    pause: Duration,
+    ping: Instant,
+    retry: Instant,
+    retry_pause: Duration,
+    aside: Aside,
+    /// Whether the host store bears a mark of this process.
+    is_marked: bool,
 }
 
 impl Follower {
-    pub(super) fn new(host: Arc<HostStore>) -> Follower {
-        Follower { host }
+    pub(super) fn new(host: Arc<HostStore>, is_required: bool) -> Follower {
+        Follower {
+            host,
+            is_required,
+            orders: Mutex::default(),
+            changed: Condvar::new(),
+            seen: Mutex::default(),
+            thread: Mutex::default(),
+        }
     }
 
-    /// The start: takes over what was changed in the host store.
-    pub(super) fn import(&self, core: &Core) -> Result<()> {
+    /// The start: takes over what was changed in the host store, and begins to follow. `is_first`: the local store never followed Redis.
+    pub(super) fn start(&self, core: &Arc<Core>, is_first: bool) -> Result<()> {
+        let for_thread = Arc::clone(core);
+        let thread = std::thread::Builder::new().name("atlock-follow".to_owned()).spawn(move || {
+            if let Some(follower) = &for_thread.follower {
+                follower.run(&for_thread);
+            }
+        });
+        let thread =
+            thread.map_err(|e| Error::new(Code::Internal, format!("the thread atlock-follow cannot be started: {e}")))?;
+        *self.thread.lock() = Some(thread);
+        let followed = self.import(core, is_first);
+        self.give(if matches!(followed, Ok(true)) { Order::Follow } else { Order::End });
+        followed.map(drop)
+    }
+
+    /// Tells whether the host store can be followed.
+    fn import(&self, core: &Core, is_first: bool) -> Result<bool> {
+        let before = core.local.host_copy()?;
+        let dump = match self.dump() {
+            Ok(dump) => dump,
+            // What is in it is known here, but for what strict mode changed since.
+            Err(error) if before.is_some() && !self.is_required => {
+                self.seen.lock().report.error = Some(format!(
+                    "the host store is not followed, because it could not be read at the start; locks that strict mode took or released \
+                     there since are not known. {error}"
+                ));
+                return Ok(false);
+            }
+            Err(error) => {
+                let why = if before.is_none() { "it may have locks that are not known yet" } else { "its locks are needed" };
+                return Err(error.context(format!("the host store cannot be read, and {why}")));
+            }
+        };
         let deadline = core.clock.now() + PATIENCE;
         core.write(vec![Change::FollowHost], deadline)?;
-        let theirs: BTreeMap<EntryKey, Option<Vec<u8>>> = self.host.dump()?.into_iter().map(|e| (e.key, e.value)).collect();
-        let ours = core.local.everything()?;
-        let ours: BTreeMap<EntryKey, Vec<u8>> =
-            ours.into_iter().filter_map(|(key, local)| Some((key, local.value?.value))).collect();
-        let ahead = core.local.host_lacks(usize::MAX)?;
-        let ahead: BTreeMap<EntryKey, Vec<Option<[u8; 32]>>> = ahead.into_iter().map(|mark| (mark.key, mark.there)).collect();
-        let keys: BTreeSet<&EntryKey> = theirs.keys().chain(ours.keys()).collect();
-        let mut changes = Vec::new();
-        for key in keys {
-            let value = match theirs.get(key) {
-                // Not UTF-8: nobody's lock. It stays where it is.
-                Some(None) => continue,
-                Some(Some(value)) => Some(value),
-                None => None,
-            };
-            // It still has what was copied; or both changed, and a lock that was taken here is copied where none is there.
-            let there = value.map(|value| digest(value));
-            let is_behind = ahead.get(key).is_some_and(|copied| copied.contains(&there) || there.is_none());
-            if value != ours.get(key) && !is_behind {
-                let token = if key.lock().is_some() { core.next_token() } else { 0 };
-                // It was changed in strict mode, by itself.
-                changes.push(Change::SetHere(key.clone(), value.map(|value| Held { value: value.clone(), token })));
-                changes.push(Change::Followed(key.clone(), there));
-            }
-        }
-        core.write(changes, deadline)
-    }
-
-    /// Copies what the host store lacks; tells whether anything is left that can be copied.
-    pub(super) fn copy(&self, core: &Core) -> Result<bool> {
-        let deadline = core.clock.now() + PATIENCE;
-        self.write(core.local.host_lacks(BATCH)?, |changes| core.write(changes, deadline))
-    }
-
-    /// Writes entries to the host store, which `tell` writes down before and after: a crash in between leaves nobody in doubt about
-    /// what the host store may have. Tells whether there was anything to write.
-    fn write(&self, mut lacking: Vec<HostLacks>, tell: impl Fn(Vec<Change>) -> Result<()>) -> Result<bool> {
-        // It takes no bytes that are not UTF-8. They are nobody's lock, and stay marked.
-        lacking.retain(|mark| mark.value.as_ref().is_none_or(|value| std::str::from_utf8(value).is_ok()));
-        if lacking.is_empty() {
-            return Ok(false);
-        }
-        let told = |change: fn(EntryKey, Option<[u8; 32]>) -> Change| {
-            lacking.iter().map(|mark| change(mark.key.clone(), mark.value.as_deref().map(digest))).collect()
+        let instance = core.condition.lock().link.instance.clone();
+        let belief = match core.local.host_copy()?.unwrap_or_default() {
+            _ if is_first && before.is_none() => Belief::First,
+            copy => belief::judge(dump.mark.as_ref(), copy, &instance),
         };
-        tell(told(Change::Following))?;
-        let writes: Vec<HostWrite<'_>> =
-            lacking.iter().map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
-        self.host.apply(&writes)?;
-        tell(told(Change::Followed))?;
+        let findings = belief::compare(&belief, &dump, &Known::of(&*core.local)?, || core.next_token());
+        for changes in findings.changes.chunks(GROUP) {
+            core.write(changes.to_vec(), deadline)?;
+        }
+        self.tell_of(core, &belief, &findings);
         Ok(true)
     }
 
-    /// Strict mode begins: the host store is given what it lacked when hybrid mode ended.
-    pub(super) fn catch_up(&self, local: &dyn Mirror) -> Result<()> {
-        let tell = |changes| {
-            let deadline = std::time::Instant::now() + PATIENCE;
-            local.submit(Vec::new(), changes, deadline)?.wait(deadline)
+    fn tell_of(&self, core: &Core, belief: &Belief, findings: &Findings) {
+        let mut seen = self.seen.lock();
+        seen.report.followed = true;
+        if let Belief::Doubted { why, .. } = belief {
+            seen.report.not_believed = Some((*why).to_owned());
+        }
+        // At the first start all locks are from before.
+        if *belief != Belief::First {
+            seen.report.released_before = findings.released.len();
+            seen.report.taken_before = findings.taken.len();
+            findings.released.iter().for_each(|(key, held)| core.events.before_start(Kind::Release, key, held));
+            findings.taken.iter().for_each(|(key, held)| core.events.before_start(Kind::Grant, key, held));
+        }
+    }
+
+    /// What the host store has.
+    fn dump(&self) -> Result<HostDump> {
+        let give_up = Instant::now() + START;
+        let mut orders = self.orders.lock();
+        while orders.dump.is_none() {
+            if self.changed.wait_until(&mut orders, give_up).timed_out() {
+                return Err(Error::new(Code::Timeout, format!("the host store did not answer within {START:?}")));
+            }
+        }
+        orders.dump.take().unwrap_or_else(|| Err(Error::new(Code::Internal, "the host store was not read")))
+    }
+
+    fn give(&self, order: Order) {
+        self.orders.lock().order = order;
+        self.changed.notify_all();
+    }
+
+    /// The end: everything is copied, unless the host store cannot be followed, and the thread has ended.
+    ///
+    /// Errors: those of the host store; `Timeout` if it does not answer. The thread is left behind then.
+    pub(super) fn finish(&self) -> Result<()> {
+        let Some(thread) = self.thread.lock().take() else { return Ok(()) };
+        let give_up = Instant::now() + END;
+        let mut orders = self.orders.lock();
+        orders.order = if orders.order == Order::Follow { Order::Finish } else { Order::End };
+        self.changed.notify_all();
+        while orders.ended.is_none() {
+            if self.changed.wait_until(&mut orders, give_up).timed_out() {
+                let text = format!(
+                    "the host store did not take what it lacks within {END:?}, and is left behind: it is in use until it answers or the \
+                     process ends; the next start gives it the rest"
+                );
+                return Err(Error::new(Code::Timeout, text));
+            }
+        }
+        let ended = orders.ended.take().unwrap_or(Ok(()));
+        drop(orders);
+        // It does nothing more; it catches its panics.
+        let _ = thread.join();
+        ended
+    }
+
+    /// The thread.
+    fn run(&self, core: &Core) {
+        let dump = self.call(core, HostStore::dump);
+        self.orders.lock().dump = Some(dump);
+        self.changed.notify_all();
+        let now = core.clock.now();
+        let mut pace = Pace {
+            next: now,
+            pause: Duration::ZERO,
+            ping: now,
+            retry: now,
+            retry_pause: REFUSED_PAUSES.0,
+            aside: Aside::default(),
+            is_marked: false,
         };
-        while self.write(local.host_lacks(BATCH)?, tell)? {}
+        let ended = loop {
+            let order = {
+                let mut orders = self.orders.lock();
+                match orders.order {
+                    Order::Wait => self.changed.wait(&mut orders),
+                    Order::Follow => drop(self.changed.wait_for(&mut orders, TICK)),
+                    _ => {}
+                }
+                orders.order
+            };
+            match order {
+                Order::Wait => {}
+                Order::End => break Ok(()),
+                // A panic must not end the thread: the next look may go well.
+                Order::Follow | Order::Finish => {
+                    let is_last = order == Order::Finish;
+                    let look = || self.look(core, &mut pace, is_last);
+                    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
+                    if is_last {
+                        break looked.unwrap_or_else(|_| Err(Error::new(Code::Internal, "copying to the host store panicked")));
+                    }
+                }
+            }
+        };
+        self.orders.lock().ended = Some(ended);
+        self.changed.notify_all();
+    }
+
+    /// One look: copies what is lacking.
+    fn look(&self, core: &Core, pace: &mut Pace, is_last: bool) -> Result<()> {
+        let now = core.clock.now();
+        if now < pace.next && !is_last {
+            return Ok(());
+        }
+        let copied = self.copy(core, pace, now);
+        let of_host = copied.as_ref().err().filter(|error| error.code() == Code::HostStore).cloned();
+        {
+            let mut seen = self.seen.lock();
+            // The local store's failure is told by its own health.
+            if copied.is_ok() || of_host.is_some() {
+                seen.failure = of_host.or_else(|| pace.aside.failure());
+            }
+            seen.report.refused = pace.aside.refused();
+            seen.refused = pace.aside.texts();
+        }
+        pace.pause = match copied {
+            Ok(()) => Duration::ZERO,
+            Err(_) => (pace.pause * 2).clamp(PAUSES.0, PAUSES.1),
+        };
+        let least = if pace.aside.is_empty() { Duration::ZERO } else { ASIDE_TICK };
+        pace.next = core.clock.now() + pace.pause.max(least);
+        copied
+    }
+
+    fn copy(&self, core: &Core, pace: &mut Pace, now: Instant) -> Result<()> {
+        let instance = core.condition.lock().link.instance.clone();
+        let copier = Copier {
+            local: &*core.local,
+            apply: &|writes, mark| self.call(core, |host| host.apply(writes, mark)),
+            tell: &|changes| core.write(changes, core.clock.now() + PATIENCE),
+            instance: Some(&instance),
+        };
+        if !pace.is_marked {
+            // What was found at the start is not found again.
+            copier.write(&[])?;
+            pace.is_marked = true;
+        }
+        if pace.aside.refused() > 0 && now >= pace.retry {
+            let longest = if pace.aside.failure().is_some() { PAUSES.1 } else { REFUSED_PAUSES.1 };
+            pace.retry_pause = (pace.retry_pause * 2).min(longest);
+            pace.retry = now + pace.retry_pause;
+            copier.copy_all(&mut pace.aside)?;
+        }
+        let before = pace.aside.refused();
+        copier.copy(&mut pace.aside)?;
+        if pace.aside.refused() > before {
+            pace.retry_pause = REFUSED_PAUSES.0;
+            pace.retry = now + pace.retry_pause;
+        }
+        if now >= pace.ping {
+            pace.ping = now + core.settings.health.interval;
+            self.call(core, |host| host.ping(&core.step()))?;
+        }
         Ok(())
     }
 
-    /// The end: copies everything.
-    pub(super) fn finish(&self, core: &Core) -> Result<()> {
-        while self.copy(core)? {}
-        Ok(())
+    /// Calls the host store.
+    fn call<T>(&self, core: &Core, f: impl FnOnce(&HostStore) -> Result<T>) -> Result<T> {
+        self.seen.lock().calling = Some(core.clock.now());
+        let answer = f(&self.host);
+        self.seen.lock().calling = None;
+        answer
     }
 
-    /// Whether the host store answers.
-    pub(super) fn ping(&self, core: &Core) -> Result<()> {
-        self.host.ping(&core.step())
+    /// How it stands; asks nobody.
+    pub(super) fn report(&self, now: Instant) -> HostStoreReport {
+        let seen = self.seen.lock();
+        let called = seen.calling.map(|since| now.saturating_duration_since(since)).filter(|time| *time > SLOW);
+        let hangs = called.map(|time| format!("the host store has not answered for {} s", time.as_secs()));
+        let fails = || seen.failure.as_ref().map(|error| format!("the host store does not take what it lacks: {error}"));
+        HostStoreReport { error: seen.report.error.clone().or(hangs).or_else(fails), ..seen.report.clone() }
+    }
+
+    /// What an operator should know.
+    pub(super) fn warnings(&self, now: Instant) -> Vec<String> {
+        let report = self.report(now);
+        let doubt = report.not_believed.as_deref().map(not_believed);
+        let refused = self.seen.lock().refused.clone();
+        report.error.into_iter().chain(doubt).chain(refused).collect()
     }
 }
 
-impl Core {
-    /// Copies to the host store what it lacks. A host store that does not work says so when it is asked for its health.
-    pub(super) fn follow_on(&self) {
-        if let Some(follower) = &self.follower {
-            while matches!(follower.copy(self), Ok(true)) {}
-        }
+fn not_believed(why: &str) -> String {
+    format!(
+        "the content of the host store (Atlantis's BoltDB file) was not believed at the start, but replaced: {why}; no lock was released \
+         because it was missing there, so a lock that strict mode released may have to be released again"
+    )
+}
+
+/// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
+pub(super) fn catch_up(host: &HostStore, local: &dyn Mirror, clock: &dyn Clock) -> Result<()> {
+    let tell = |changes| {
+        let deadline = clock.now() + PATIENCE;
+        local.submit(Vec::new(), changes, deadline)?.wait(deadline)
+    };
+    let (Some(copy), Some(link)) = (local.host_copy()?, local.link()?) else { return Ok(()) };
+    let dump = host.dump()?;
+    let belief = belief::judge(dump.mark.as_ref(), copy, &link.instance);
+    let is_doubted = matches!(belief, Belief::Doubted { .. });
+    if let Belief::Doubted { why, .. } = &belief {
+        let findings = belief::compare(&belief, &dump, &Known::of(local)?, || clock.unix_micros());
+        findings.changes.chunks(GROUP).try_for_each(|changes| tell(changes.to_vec()))?;
+        host.warn(not_believed(why));
     }
+    let copier = Copier {
+        local,
+        apply: &|writes, mark| host.apply(writes, mark),
+        tell: &tell,
+        // What strict mode changed before, or stock, is found by the next start of hybrid mode.
+        instance: is_doubted.then_some(&*link.instance),
+    };
+    if is_doubted {
+        copier.write(&[])?;
+    }
+    let mut aside = Aside::default();
+    copier.copy(&mut aside)?;
+    aside.texts().into_iter().for_each(|text| host.warn(text));
+    Ok(())
 }

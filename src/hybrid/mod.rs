@@ -7,7 +7,9 @@
 //! | `release_by_pull` | the one that touches many locks |
 //! | `resolve` | what to do where the two stores differ: a pure function |
 //! | `recovery` | does it, for all keys |
-//! | `follow` | keeps a host store as a copy |
+//! | `follow` | keeps a host store as a copy: the one thread that calls it |
+//! | `belief` | what the start makes of a host store's content: pure functions |
+//! | `copying` | writes to it what it lacks |
 //! | `breaker` | when Redis counts as failed: a pure state machine |
 //! | `watch` | looks at both stores and starts recovery |
 //! | `report`, `counters`, `events` | what an operator sees: status, metrics, audit trail |
@@ -28,7 +30,9 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::store::host::HostStore;
 
+mod belief;
 pub mod breaker;
+mod copying;
 mod core;
 mod counters;
 mod events;
@@ -153,12 +157,11 @@ impl Hybrid {
     fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Hybrid> {
         let core = opening::both(config, host.map(Arc::new), process)?;
         core.first_look();
-        let mut threads = vec![Watch::stores(Arc::clone(&core))?];
-        if core.follower.is_some() {
-            let for_thread = Arc::clone(&core);
-            threads.push(Watch::start("atlock-follow", move || for_thread.follow_on())?);
+        let store = HybridStore::new(Arc::clone(&core));
+        match Watch::stores(core) {
+            Ok(watch) => Ok(Hybrid { store, threads: Mutex::new(vec![watch]) }),
+            Err(error) => store.close().and(Err(error)),
         }
-        Ok(Hybrid { store: HybridStore::new(core), threads: Mutex::new(threads) })
     }
 
     fn metrics(&self) -> String {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::Process;
 use super::core::{Connect, Core};
-use super::follow::Follower;
+use super::follow::{self, Follower};
 use super::operations::HybridStore;
 use super::watch::LONG;
-use crate::config::{Backend, Config, Durability, Enhanced};
+use crate::config::{Backend, Config, Durability, Enhanced, Mode};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::store::host::HostStore;
@@ -24,7 +24,7 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
         return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
     };
     let follower = match (config.locking.backend, host) {
-        (Backend::Boltdb, Some(host)) => Some(Follower::new(host)),
+        (Backend::Boltdb, Some(host)) => Some(Follower::new(host, config.mode() != Mode::Hybrid)),
         (Backend::Boltdb, None) => return Err(no_host()),
         (Backend::Sled, _) => None,
     };
@@ -47,8 +47,10 @@ pub(super) fn start(
     process: &Process<'_>,
 ) -> Result<Arc<Core>> {
     let fallback = settings.legacy_fallback;
+    let known = local.link()?;
+    let is_first = known.is_none();
     let new = || Link { instance: process.instance.to_owned(), ..Link::default() };
-    let mut link = local.link()?.unwrap_or_else(new);
+    let mut link = known.unwrap_or_else(new);
     link.lacks = link.may_lack().unwrap_or_default();
     link.trailing = settings.durability == Durability::Async;
     let was_closed = !std::mem::replace(&mut link.open, true);
@@ -58,7 +60,7 @@ pub(super) fn start(
     let deadline = core.clock.now() + LONG;
     core.write(vec![Change::Link(link)], deadline)?;
     if let Some(follower) = &core.follower {
-        follower.import(&core)?;
+        follower.start(&core, is_first).inspect_err(|_| stop(&core))?;
     }
     let everything = core.local.everything()?;
     match core.begin(everything, was_closed) {
@@ -68,10 +70,17 @@ pub(super) fn start(
             Ok(core)
         }
         Err(error) => {
-            core.local.close()?;
+            stop(&core);
             Err(error)
         }
     }
+}
+
+/// Opening has failed: nothing stays open.
+fn stop(core: &Core) {
+    // Why it has failed is what counts.
+    let _ = core.follower.as_ref().map_or(Ok(()), Follower::finish);
+    let _ = core.local.close();
 }
 
 /// Native mode begins: what the local store has goes to Redis, which alone knows the locks from then on.
@@ -139,7 +148,7 @@ pub(super) fn legacy(
             local.close()?;
             let warning = take_back(config, Some(Arc::clone(&host)), link, process)?;
             let local = open(folder)?;
-            Follower::new(Arc::clone(&host)).catch_up(&local)?;
+            follow::catch_up(&host, &local, &*process.clock)?;
             local.close()?;
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
             Ok((Box::new(host), warning))

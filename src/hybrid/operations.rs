@@ -687,7 +687,7 @@ impl Store for HybridStore {
             }
             shared.close()?;
         }
-        let followed = self.core.follower.as_ref().map_or(Ok(()), |follower| follower.finish(&self.core));
+        let followed = self.core.follower.as_ref().map_or(Ok(()), super::follow::Follower::finish);
         self.core.local.close().and(told).and(followed)
     }
 }

@@ -143,6 +143,28 @@ pub struct Report {
     /// The local store.
     #[serde(skip)]
     pub legacy: StoreHealth,
+    /// The host store; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_store: Option<HostStoreReport>,
+}
+
+/// How the host store stands, which is kept as a copy of the local store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HostStoreReport {
+    /// Whether it is kept up to date. If not, it is as it was before this start.
+    pub followed: bool,
+    /// Why it is not followed, or what it answered last instead of taking what it lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why its content was not believed at the start, but replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_believed: Option<String>,
+    /// Entries that it refuses: it lacks them.
+    pub refused: usize,
+    /// Locks that were released there before the start, in strict mode or by a stock server.
+    pub released_before: usize,
+    /// Locks that were taken there before the start.
+    pub taken_before: usize,
 }
 
 impl StoreHealth {
@@ -174,6 +196,7 @@ pub(super) fn report(core: &Core) -> Report {
         needs_local: core.settings.durability == Durability::Sync,
         enhanced: condition.remote_health.clone(),
         legacy: condition.local_health.clone(),
+        host_store: core.follower.as_ref().map(|follower| follower.report(core.clock.now())),
     }
 }
 
@@ -192,6 +215,9 @@ pub(super) fn warnings(core: &Core) -> Vec<String> {
     let report = report(core);
     let mut warnings = core.shared.read().as_ref().map(|redis| redis.warnings()).unwrap_or_default();
     warnings.extend(core.local.warnings());
+    if let Some(follower) = &core.follower {
+        warnings.extend(follower.warnings(core.clock.now()));
+    }
     if let Some(cause) = report.cause {
         warnings.push(format!("Redis is not asked: {cause}"));
     }

@@ -14,8 +14,8 @@
 //! | 7 pull_status | `{"key":R}` | `V` or `null` |
 //! | 8 swap_pull_status | `{"key":R,"expected":{"any":true} or {"value":V or null},"new":V or null}` | `{"swapped":true}` or `{"swapped":false,"value":V or null}` |
 //! | 9 ping | `{}` | anything |
-//! | 10 dump | `{}` | `[{"key":E,"value":T} or {"key":E,"unreadable":true},…]` |
-//! | 11 apply | `{"writes":[{"key":E,"value":T or null},…]}` | anything |
+//! | 10 dump | `{}` | `[{"key":E,"value":T} or {"key":E,"unreadable":true} or {"mark":M,"written_since":bool},…]` |
+//! | 11 apply | `{"writes":[{"key":E,"value":T or null},…]}`, perhaps with `"mark":M` | anything |
 //!
 //! K is `{"project":"repo/path/workspace/project"}` or `{"command":"apply"}`; F is `{"repo":…,"path":…,"workspace":…,"project":…}`;
 //! V is the stored JSON, verbatim. The host store keeps the invariants of [`crate::store`]; they cannot be checked from here.
@@ -23,6 +23,10 @@
 //! The last two read and write entries as they are, so that the store can mirror another one. What is stored may be no JSON, so
 //! a value crosses as T, a JSON string of its text; E is K or `{"status":"host::repo::num"}`. A host store that is no mirror
 //! need not have them.
+//!
+//! M is a text that the host store keeps with the writes beside which it came, all or none, and gives back: by it the library knows
+//! the content again that it wrote. `written_since` tells whether anything else was written after it. A host store without marks
+//! leaves them out; then nothing that it lacks ever counts as released.
 
 use std::ffi::c_void;
 
@@ -93,6 +97,7 @@ pub struct HostStoreCallbacks {
 pub struct HostStore {
     callbacks: HostStoreCallbacks,
     closed: Mutex<bool>,
+    warnings: Mutex<Vec<String>>,
 }
 
 // SAFETY: the callbacks' contract is that both may be called from any thread, `call` from several at once.
@@ -109,6 +114,24 @@ pub struct HostEntry {
     pub key: EntryKey,
     /// Its bytes, which may be no JSON; `None` if they are not even UTF-8.
     pub value: Option<Vec<u8>>,
+}
+
+/// What [`HostStore::dump`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostDump {
+    /// Every entry.
+    pub entries: Vec<HostEntry>,
+    /// The mark of the last [`HostStore::apply`] that had one; `None` if there never was one.
+    pub mark: Option<HostMark>,
+}
+
+/// A mark, as a host store gives it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostMark {
+    /// Its text.
+    pub text: String,
+    /// Whether anything was written since, by whomever.
+    pub written_since: bool,
 }
 
 /// A change for [`HostStore::apply`].
@@ -205,15 +228,19 @@ struct SwapOut<'a> {
 
 #[derive(Deserialize)]
 struct EntryOut {
-    key: EntryKey,
+    key: Option<EntryKey>,
     value: Option<String>,
     #[serde(default)]
     unreadable: bool,
+    mark: Option<String>,
+    written_since: Option<bool>,
 }
 
 #[derive(Serialize)]
 struct ApplyIn<'a> {
     writes: Vec<WriteJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -236,7 +263,7 @@ impl HostStore {
     ///
     /// Errors: `Unsupported` for another version of the struct, `InvalidArgument` for a null `call`.
     pub fn new(callbacks: HostStoreCallbacks) -> Result<HostStore> {
-        let store = HostStore { callbacks, closed: Mutex::new(false) };
+        let store = HostStore { callbacks, closed: Mutex::new(false), warnings: Mutex::default() };
         if callbacks.abi_version != HOST_STORE_ABI_VERSION {
             let found = callbacks.abi_version;
             return Err(Error::new(
@@ -250,28 +277,44 @@ impl HostStore {
         Ok(store)
     }
 
-    /// Every entry: project locks, command locks and pull statuses.
+    /// Every entry, project locks, command locks and pull statuses, and the mark.
     ///
     /// Errors: `HostStore` also if the host store has no such operation.
-    pub fn dump(&self) -> Result<Vec<HostEntry>> {
+    pub fn dump(&self) -> Result<HostDump> {
         let output = self.call(OP_DUMP, &serde_json::json!({}))?;
-        let entries = read::<Vec<EntryOut>>(OP_DUMP, &output)?.into_iter().map(|entry| match (entry.value, entry.unreadable) {
-            (Some(value), false) => Ok(HostEntry { key: entry.key, value: Some(value.into_bytes()) }),
-            (None, true) => Ok(HostEntry { key: entry.key, value: None }),
-            _ => Err(Error::new(
-                Code::Protocol,
-                format!("the host store's answer to op {OP_DUMP}: {:?} has not exactly one of value and unreadable", entry.key),
-            )),
-        });
-        entries.collect()
+        let mut dump = HostDump::default();
+        for found in read::<Vec<EntryOut>>(OP_DUMP, &output)? {
+            let mark = found.mark.zip(found.written_since);
+            match (found.key, found.value, found.unreadable, mark) {
+                (Some(key), Some(value), false, None) => dump.entries.push(HostEntry { key, value: Some(value.into_bytes()) }),
+                (Some(key), None, true, None) => dump.entries.push(HostEntry { key, value: None }),
+                (None, None, false, Some((text, written_since))) if dump.mark.is_none() => {
+                    dump.mark = Some(HostMark { text, written_since });
+                }
+                (key, ..) => {
+                    let text = format!(
+                        "the host store's answer to op {OP_DUMP}: an element ({key:?}) is neither a key with exactly one of value and \
+                         unreadable, nor the one mark"
+                    );
+                    return Err(Error::new(Code::Protocol, text));
+                }
+            }
+        }
+        Ok(dump)
     }
 
-    /// Sets and deletes entries in this order, whatever was there: all of them durably, or on an error of code `HostStore` none.
+    /// Sets and deletes entries in this order, whatever was there: all of them durably, or on an error of code `HostStore` none. With
+    /// a mark, that is stored in the same step, in place of the one before.
     ///
     /// Errors: `InvalidArgument` for a value that is not UTF-8; `HostStore` also if the host store has no such operation.
-    pub fn apply(&self, writes: &[HostWrite<'_>]) -> Result<()> {
+    pub fn apply(&self, writes: &[HostWrite<'_>], mark: Option<&str>) -> Result<()> {
         let writes = writes.iter().map(WriteJson::new).collect::<Result<_>>()?;
-        self.call(OP_APPLY, &ApplyIn { writes }).map(drop)
+        self.call(OP_APPLY, &ApplyIn { writes, mark }).map(drop)
+    }
+
+    /// Says something to the operator, until the store is opened again.
+    pub fn warn(&self, text: String) {
+        self.warnings.lock().push(text);
     }
 
     #[allow(unsafe_code)]
@@ -384,7 +427,7 @@ impl Store for HostStore {
     }
 
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        self.warnings.lock().clone()
     }
 
     fn close(&self) -> Result<()> {
@@ -404,6 +447,7 @@ mod tests {
     #[derive(Default)]
     struct Fake {
         entries: Mutex<BTreeMap<String, serde_json::Value>>,
+        mark: Mutex<Option<serde_json::Value>>,
         /// When set, the answer to every call.
         answer: Mutex<Option<&'static str>>,
     }
@@ -417,7 +461,8 @@ mod tests {
             match op {
                 OP_DUMP => {
                     let entry = |(key, value): (&String, &serde_json::Value)| format!(r#"{{"key":{key},"value":{value}}}"#);
-                    Ok(format!("[{}]", entries.iter().map(entry).collect::<Vec<_>>().join(",")))
+                    let mark = self.mark.lock().as_ref().map(|mark| format!(r#"{{"mark":{mark},"written_since":true}}"#));
+                    Ok(format!("[{}]", entries.iter().map(entry).chain(mark).collect::<Vec<_>>().join(",")))
                 }
                 OP_APPLY => {
                     let input: serde_json::Value = serde_json::from_slice(input).map_err(|e| e.to_string())?;
@@ -426,6 +471,9 @@ mod tests {
                             serde_json::Value::Null => entries.remove(&write["key"].to_string()),
                             value => entries.insert(write["key"].to_string(), value.clone()),
                         };
+                    }
+                    if !input["mark"].is_null() {
+                        *self.mark.lock() = Some(input["mark"].clone());
                     }
                     Ok(String::new())
                 }
@@ -470,14 +518,18 @@ mod tests {
         let values: [&[u8]; 3] = [b" {\"a\":\t1.50}\n", b"not JSON \"\\ \x00 \xf0\x9f\x94\x92", b""];
         let writes: Vec<_> =
             [&project, &command, &status].into_iter().zip(values).map(|(key, v)| HostWrite { key, value: Some(v) }).collect();
-        store.apply(&writes).expect("applies");
-        let mut found = store.dump().expect("dumps");
+        store.apply(&writes, None).expect("applies");
+        assert_eq!(store.dump().expect("dumps").mark, None);
+        let mut found = store.dump().expect("dumps").entries;
         found.sort_by(|a, b| a.key.cmp(&b.key));
         let wanted = writes.iter().map(|w| HostEntry { key: w.key.clone(), value: w.value.map(<[u8]>::to_vec) });
         assert_eq!(found, wanted.collect::<Vec<_>>());
 
-        store.apply(&[HostWrite { key: &project, value: None }, HostWrite { key: &status, value: None }]).expect("applies");
-        assert_eq!(store.dump().expect("dumps"), [HostEntry { key: command, value: Some(values[1].to_vec()) }]);
+        let writes = [HostWrite { key: &project, value: None }, HostWrite { key: &status, value: None }];
+        store.apply(&writes, Some("a \"mark\"")).expect("applies");
+        let mark = Some(HostMark { text: "a \"mark\"".to_owned(), written_since: true });
+        let entries = vec![HostEntry { key: command, value: Some(values[1].to_vec()) }];
+        assert_eq!(store.dump().expect("dumps"), HostDump { entries, mark });
     }
 
     #[test]
@@ -486,8 +538,8 @@ mod tests {
         *fake.answer.get_mut() = Some(r#"[{"key":{"status":"h::r::1"},"unreadable":true}]"#);
         let store = store(&mut fake);
         let key = EntryKey::Status("h::r::1".to_owned());
-        assert_eq!(store.dump().expect("dumps"), [HostEntry { key: key.clone(), value: None }]);
-        let refused = store.apply(&[HostWrite { key: &key, value: Some(b"\xff") }]).expect_err("is refused");
+        assert_eq!(store.dump().expect("dumps").entries, [HostEntry { key: key.clone(), value: None }]);
+        let refused = store.apply(&[HostWrite { key: &key, value: Some(b"\xff") }], None).expect_err("is refused");
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
 
@@ -502,6 +554,10 @@ mod tests {
             r#"[{"key":{"project":"k"},"value":{}}]"#,
             r#"[{"key":{"project":"k"},"value":"","unreadable":true}]"#,
             r#"[{"key":{"other":"k"},"value":""}]"#,
+            r#"[{"value":""}]"#,
+            r#"[{"mark":"m"}]"#,
+            r#"[{"mark":"m","written_since":true},{"mark":"m","written_since":true}]"#,
+            r#"[{"mark":"m","written_since":true,"key":{"project":"k"},"value":""}]"#,
         ] {
             *fake.answer.get_mut() = Some(answer);
             assert_eq!(store(&mut fake).dump().expect_err(answer).code(), Code::Protocol, "{answer}");
@@ -511,6 +567,6 @@ mod tests {
         assert_eq!(store.call(OP_GET, &()).expect_err("is not here").code(), Code::HostStore);
         store.close().expect("closes");
         assert_eq!(store.dump().expect_err("is closed").code(), Code::Closed);
-        assert_eq!(store.apply(&[]).expect_err("is closed").code(), Code::Closed);
+        assert_eq!(store.apply(&[], None).expect_err("is closed").code(), Code::Closed);
     }
 }

@@ -217,6 +217,16 @@ pub struct Conflict {
     pub at: u64,
 }
 
+/// What is remembered of the host store's content: which mark it should bear ([`crate::store::host::HostStore::apply`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostCopy {
+    /// The number in the mark that it was last known to bear; 0 for none.
+    pub seq: u64,
+    /// Whether it may bear the next one: a change with that mark was begun.
+    pub applying: bool,
+}
+
 /// A key of which the host store does not have the value yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLacks {
@@ -271,6 +281,8 @@ pub enum Change {
     Following(EntryKey, Option<[u8; 32]>),
     /// The host store has the value with this digest now.
     Followed(EntryKey, Option<[u8; 32]>),
+    /// What is remembered of the mark that the host store bears. It was made known by [`Change::FollowHost`] before.
+    HostCopy(HostCopy),
     /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`State::Decided`].
     Link(Link),
     /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest
@@ -322,4 +334,7 @@ pub trait Mirror: Store {
 
     /// Keys of which the host store does not have the value yet, at most so many, in no order.
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>>;
+
+    /// What is remembered of the host store's content; `None` if there never was a host store.
+    fn host_copy(&self) -> Result<Option<HostCopy>>;
 }

@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/bolthost"
 )
 
 // openDatabase opens what the settings ask for. Strict mode on Atlantis's own store is Atlantis's own code, on the store that
@@ -68,9 +69,12 @@ func refuseForgottenLocks(dataDir string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	file, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+	file, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second, OpenFile: bolthost.OpenWhole})
 	if err != nil {
-		return fmt.Errorf("looking for locks in %s: %w (a possible cause is another Atlantis that runs on it)", path, err)
+		if errors.Is(err, bolt.ErrTimeout) {
+			err = bolthost.ErrBusy
+		}
+		return fmt.Errorf("looking for locks in %s: %w", path, err)
 	}
 	defer file.Close()
 	locks := 0

@@ -86,14 +86,24 @@ func (k key) in(tx *bolt.Tx) (entry, error) {
 func (k key) String() string {
 	switch {
 	case k.Project != nil:
-		return fmt.Sprintf("lock %q", *k.Project)
+		return "lock " + shown(*k.Project)
 	case k.Command != nil:
-		return fmt.Sprintf("command lock %q", *k.Command)
+		return "command lock " + shown(*k.Command)
 	case k.Status != nil:
-		return fmt.Sprintf("pull status %q", *k.Status)
+		return "pull status " + shown(*k.Status)
 	default:
 		return "no key"
 	}
+}
+
+// shown is a key for a person: others choose what stands in it.
+func shown(key string) string {
+	const most = 80
+	quoted := []rune(fmt.Sprintf("%q", key[:min(len(key), most)]))
+	if len(key) <= most && len(quoted) <= most {
+		return string(quoted)
+	}
+	return string(quoted[:min(len(quoted), most)]) + "…"
 }
 
 // get is nil if there is nothing.

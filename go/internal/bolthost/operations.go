@@ -205,8 +205,21 @@ type dumped struct {
 	Unreadable bool    `json:"unreadable,omitempty"`
 }
 
+// dumpedMark tells of the mark that the last apply left.
+type dumpedMark struct {
+	Mark         string `json:"mark"`
+	WrittenSince bool   `json:"written_since"`
+}
+
+// storedMark is a mark in the file, with the transaction that stored it. Every transaction that writes, stock's too, has the number
+// after the one before, so the file's newest one tells whether it was the last.
+type storedMark struct {
+	Mark string `json:"mark"`
+	TxID int    `json:"txid"`
+}
+
 func dump(tx *bolt.Tx, _ nothing) ([]byte, error) {
-	found := []dumped{}
+	found := []any{}
 	for _, bucket := range []struct {
 		name string
 		key  func(stored string) key
@@ -231,6 +244,13 @@ func dump(tx *bolt.Tx, _ nothing) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if bucket := tx.Bucket([]byte(markBucket)); bucket != nil {
+		var stored storedMark
+		// One that cannot be read is none.
+		if err := json.Unmarshal(bucket.Get([]byte(markKey)), &stored); err == nil {
+			found = append(found, dumpedMark{stored.Mark, stored.TxID != tx.ID()})
+		}
+	}
 	return json.Marshal(found)
 }
 
@@ -248,6 +268,7 @@ type applyIn struct {
 		Key   key     `json:"key"`
 		Value *string `json:"value"`
 	} `json:"writes"`
+	Mark *string `json:"mark"`
 }
 
 func apply(tx *bolt.Tx, in applyIn) ([]byte, error) {
@@ -265,7 +286,22 @@ func apply(tx *bolt.Tx, in applyIn) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", write.Key, err)
 		}
 	}
-	return []byte("{}"), nil
+	if in.Mark == nil {
+		return []byte("{}"), nil
+	}
+	return []byte("{}"), putMark(tx, *in.Mark)
+}
+
+func putMark(tx *bolt.Tx, mark string) error {
+	stored, err := json.Marshal(storedMark{mark, tx.ID()})
+	if err != nil {
+		return err
+	}
+	bucket, err := tx.CreateBucketIfNotExists([]byte(markBucket))
+	if err != nil {
+		return fmt.Errorf("the mark: %w", err)
+	}
+	return bucket.Put([]byte(markKey), stored)
 }
 
 // eachValue visits the values of a bucket in the order of their keys.

@@ -5,6 +5,8 @@
 //   - Each operation is one transaction: all of it is on disk when it returns, or none of it.
 //   - A lock is granted only where nothing is stored, and released only if [release.admits] its value: in doubt, it stays.
 //   - A value comes back byte for byte as it was given, but for white space around it in answers.
+//   - A damaged file is an error, [ErrDamaged]: it is checked before bbolt maps it, under the lock that keeps others from writing to it.
+//   - Opening writes nothing where there is nothing to prepare: whether anybody wrote since the mark is still to be told.
 package bolthost
 
 import (
@@ -12,9 +14,12 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/atlock/atlock/go/internal/boltcheck"
 )
 
 // The names and the wait are those of Atlantis v0.47.1, server/core/boltdb/boltdb.go.
@@ -26,6 +31,18 @@ const (
 	commandSuffix  = "/lock"
 	openTimeout    = time.Second
 )
+
+// markBucket is ours: stock looks at its own buckets only.
+const (
+	markBucket = "atlock"
+	markKey    = "mark"
+)
+
+// ErrDamaged is of a file that is not whole, and not opened.
+var ErrDamaged = errors.New("the file is damaged")
+
+// ErrBusy is of a file that another process has open.
+var ErrBusy = errors.New("starting BoltDB: timeout (a possible cause is another Atlantis instance already running)")
 
 // Store is an open BoltDB file. Its methods may be called from any goroutine at once.
 type Store struct {
@@ -40,17 +57,100 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("creating data dir: %w", err)
 	}
-	db, err := bolt.Open(path.Join(dir, fileName), 0o600, &bolt.Options{Timeout: openTimeout})
+	db, err := bolt.Open(path.Join(dir, fileName), 0o600, &bolt.Options{Timeout: openTimeout, OpenFile: OpenWhole})
 	if errors.Is(err, bolt.ErrTimeout) {
-		return nil, errors.New("starting BoltDB: timeout (a possible cause is another Atlantis instance already running)")
+		return nil, ErrBusy
 	}
 	if err != nil {
 		return nil, fmt.Errorf("starting BoltDB: %w", err)
 	}
-	if err := db.Update(prepare); err != nil {
+	isPrepared := false
+	err = db.View(func(tx *bolt.Tx) error {
+		isPrepared = prepared(tx)
+		return nil
+	})
+	if err == nil && !isPrepared {
+		err = db.Update(prepare)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("starting BoltDB: %w", errors.Join(err, db.Close()))
 	}
 	return &Store{db: db}, nil
+}
+
+// Check tells whether the file in a folder is whole, or not there, before somebody else's code opens it. Who opens it in between and
+// writes to it leaves it whole, too. It holds the lock meanwhile, and waits for it as Open does.
+func Check(dir string) error {
+	file, err := OpenWhole(path.Join(dir, fileName), os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case errors.Is(err, bolt.ErrTimeout):
+		return ErrBusy
+	case err != nil:
+		return fmt.Errorf("starting BoltDB: %w", err)
+	}
+	return file.Close()
+}
+
+// MoveAside gives the file in a folder a name that tells when it was found damaged, and returns that.
+func MoveAside(dir string) (string, error) {
+	from := path.Join(dir, fileName)
+	to := fmt.Sprintf("%s.damaged-%d", from, time.Now().Unix())
+	if _, err := os.Lstat(to); err == nil {
+		return "", fmt.Errorf("moving the damaged file aside: %s is there already", to)
+	}
+	if err := os.Rename(from, to); err != nil {
+		return "", fmt.Errorf("moving the damaged file aside: %w", err)
+	}
+	return to, nil
+}
+
+// OpenWhole opens a file for bbolt, as its option OpenFile, and refuses it if it is not whole. It locks the file for it; bbolt locks it
+// once more (flock(2) counts by open file).
+func OpenWhole(name string, flag int, mode os.FileMode) (*os.File, error) {
+	file, err := os.OpenFile(name, flag, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	info, err := file.Stat()
+	if err == nil {
+		if err = boltcheck.Check(file, info.Size()); err != nil {
+			err = fmt.Errorf("%w: %s: %w; put a backup in its place, or move it away to begin without its locks", ErrDamaged, name, err)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// lockFile waits as bbolt does.
+func lockFile(file *os.File) error {
+	const pause = 50 * time.Millisecond
+	for deadline := time.Now().Add(openTimeout - pause); ; time.Sleep(pause) {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return bolt.ErrTimeout
+		}
+	}
+}
+
+// prepared tells whether prepare has nothing to do.
+func prepared(tx *bolt.Tx) bool {
+	for _, name := range []string{locksBucket, pullsBucket, commandsBucket} {
+		if tx.Bucket([]byte(name)) == nil {
+			return false
+		}
+	}
+	moves, err := oldKeys(tx.Bucket([]byte(locksBucket)))
+	return err == nil && len(moves) == 0
 }
 
 func prepare(tx *bolt.Tx) error {
@@ -69,20 +169,12 @@ func prepare(tx *bolt.Tx) error {
 // the project: stock looks at the key alone, and so misses those with a slash in the path, and deletes present keys with a line
 // break. Where the present key is taken, both stay.
 func moveOldKeys(bucket *bolt.Bucket) error {
-	type move struct{ from, to, value []byte }
-	var moves []move
-	err := bucket.ForEach(func(key, value []byte) error {
-		lock, err := readLock(value)
-		if err == nil && string(key) == lock.oldKey() {
-			moves = append(moves, move{clone(key), []byte(lock.key()), clone(value)})
-		}
-		return nil
-	})
+	moves, err := oldKeys(bucket)
 	if err != nil {
 		return err
 	}
 	for _, m := range moves {
-		if bucket.Get(m.to) != nil { // also by a move before this one: two old keys can have one present key
+		if bucket.Get(m.to) != nil { // a move before this one: two old keys can have one present key
 			continue
 		}
 		if err := errors.Join(bucket.Put(m.to, m.value), bucket.Delete(m.from)); err != nil {
@@ -90,6 +182,21 @@ func moveOldKeys(bucket *bolt.Bucket) error {
 		}
 	}
 	return nil
+}
+
+type move struct{ from, to, value []byte }
+
+// oldKeys are those to be moved.
+func oldKeys(bucket *bolt.Bucket) ([]move, error) {
+	var moves []move
+	err := bucket.ForEach(func(key, value []byte) error {
+		lock, err := readLock(value)
+		if err == nil && string(key) == lock.oldKey() && bucket.Get([]byte(lock.key())) == nil {
+			moves = append(moves, move{clone(key), []byte(lock.key()), clone(value)})
+		}
+		return nil
+	})
+	return moves, err
 }
 
 // Close waits for the transactions under way.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -454,5 +455,86 @@ func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 	refuses(t, store, capi.OpPing, "{}", "not open")
 	if answer, err := store.Call(capi.OpGet, bytes.Repeat([]byte("["), 1<<20)); err == nil {
 		t.Errorf("got %s", answer)
+	}
+}
+
+// A mark is in the file with the writes beside it, and tells whether anything was written since, by stock too.
+func TestAMarkTellsWhoWroteLast(t *testing.T) {
+	dir := t.TempDir()
+	store := opened(t, dir)
+	const entry = `{"key":{"project":"a"},"value":"1"}`
+	marked := func(mark string, since bool) string {
+		return fmt.Sprintf(`[%s,{"mark":%q,"written_since":%v}]`, entry, mark, since)
+	}
+	expect(t, store, capi.OpApply, `{"writes":[`+entry+`]}`, "{}")
+	expect(t, store, capi.OpDump, "{}", "["+entry+"]")
+	expect(t, store, capi.OpApply, `{"writes":[],"mark":"1 <me>"}`, "{}")
+	expect(t, store, capi.OpDump, "{}", strings.ReplaceAll(marked("1 <me>", false), "<me>", `\u003cme\u003e`))
+	// All or none.
+	refuses(t, store, capi.OpApply, `{"writes":[{"key":{"project":""},"value":"2"}],"mark":"2"}`, `lock ""`)
+	expect(t, store, capi.OpApply, `{"writes":[],"mark":"1 me"}`, "{}")
+	// Reading, and opening again, write nothing.
+	expect(t, store, capi.OpPing, "{}", "{}")
+	for range 2 {
+		closeStore(t, store)
+		store = opened(t, dir)
+	}
+	expect(t, store, capi.OpDump, "{}", marked("1 me", false))
+	// A write without a mark, and whatever stock's own start writes.
+	expect(t, store, capi.OpApply, `{"writes":[`+entry+`]}`, "{}")
+	expect(t, store, capi.OpDump, "{}", marked("1 me", true))
+	expect(t, store, capi.OpApply, `{"writes":[],"mark":"2 me"}`, "{}")
+	expect(t, store, capi.OpDump, "{}", marked("2 me", false))
+	closeStore(t, store)
+	stock, err := boltdb.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store = opened(t, dir)
+	expect(t, store, capi.OpDump, "{}", marked("2 me", true))
+}
+
+func TestADamagedFileIsNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	closeStore(t, opened(t, dir))
+	path := filepath.Join(dir, fileName)
+	if err := Check(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 8192); err != nil {
+		t.Fatal(err)
+	}
+	_, openErr := Open(dir)
+	for _, err := range []error{openErr, Check(dir)} {
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) {
+			t.Errorf("got %v", err)
+		}
+	}
+	aside, err := MoveAside(dir)
+	if err != nil || !strings.HasPrefix(aside, path+".damaged-") {
+		t.Fatal(aside, err)
+	}
+	if info, err := os.Stat(aside); err != nil || info.Size() != 8192 {
+		t.Error(err)
+	}
+	if err := Check(dir); err != nil {
+		t.Errorf("nothing is there: %v", err)
+	}
+	store := opened(t, dir)
+	if err := Check(dir); !errors.Is(err, ErrBusy) {
+		t.Errorf("while it is open: %v", err)
+	}
+	expect(t, store, capi.OpDump, "{}", "[]")
+}
+
+func TestLongKeysAreShortInErrors(t *testing.T) {
+	store := opened(t, t.TempDir())
+	input := fmt.Sprintf(`{"writes":[{"key":{"project":"%s"},"value":"1"}]}`, strings.Repeat("é", 40_000))
+	_, err := store.Call(capi.OpApply, []byte(input))
+	if err == nil || !strings.Contains(err.Error(), "key too large") || len(err.Error()) > 400 {
+		t.Errorf("got %.500v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/cgo"
 	"sync"
+	"time"
 	"unsafe"
 )
 
@@ -44,7 +45,7 @@ func OpenWithHost(config []byte, host Host) (*Handle, error) {
 }
 
 // guardedHost keeps a host store's panics from crossing C, and closes it once: when the Handle is closed, so that its files are
-// free then, or else when the library releases it.
+// free then, or else when the library releases it, after the last call.
 type guardedHost struct {
 	store  Host
 	open   sync.RWMutex // held for reading by each call
@@ -63,8 +64,17 @@ func (g *guardedHost) call(op uint32, input []byte) (output []byte, err error) {
 	return g.store.Call(op, input)
 }
 
+// errHostBusy is of a host store whose call does not end. It is closed by atlockGoHostRelease when it has.
+var errHostBusy = errors.New("the host store is still in a call, and stays open until that ends")
+
+const closePatience = 2 * time.Second
+
 func (g *guardedHost) close() (err error) {
-	g.open.Lock()
+	for deadline := time.Now().Add(closePatience); !g.open.TryLock(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return errHostBusy
+		}
+	}
 	defer g.open.Unlock()
 	if g.closed {
 		return nil

@@ -141,3 +141,33 @@ func TestHostStoreOfAForgottenHandleIsClosed(t *testing.T) {
 	}
 	t.Error("it is still open")
 }
+
+// A call that does not end keeps Close from nothing but closing the host store, which is done when the library lets go of it.
+func TestHostStoreThatHangsDoesNotHoldUpClose(t *testing.T) {
+	hangs, entered := make(chan struct{}), make(chan struct{})
+	host := &fakeHost{answer: func(uint32, string) (string, error) {
+		close(entered)
+		<-hangs
+		return `{"x":1}`, nil
+	}}
+	guarded := &guardedHost{store: host}
+	done := make(chan error)
+	go func() {
+		_, err := guarded.call(OpGet, nil)
+		done <- err
+	}()
+	<-entered
+	if err := guarded.close(); !errors.Is(err, errHostBusy) {
+		t.Errorf("got %v", err)
+	}
+	if closed := host.closed.Load(); closed != 0 {
+		t.Errorf("closed %d times during a call", closed)
+	}
+	close(hangs)
+	if err := errors.Join(<-done, guarded.close(), guarded.close()); err != nil {
+		t.Error(err)
+	}
+	if closed := host.closed.Load(); closed != 1 {
+		t.Errorf("closed %d times", closed)
+	}
+}

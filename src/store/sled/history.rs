@@ -14,8 +14,8 @@ use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
 use crate::store::mirror::{
-    Change, Conflict, EntryKey, Held, HostLacks, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State, Superseded,
-    digest,
+    Change, Conflict, EntryKey, Held, HostCopy, HostLacks, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State,
+    Superseded, digest,
 };
 
 const FORMAT: u8 = 1;
@@ -180,6 +180,11 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 write_mark(tx, key, &[*value])
             }
         }
+        Change::HostCopy(copy) => {
+            let bytes =
+                serde_json::to_vec(copy).map_err(|e| Error::new(Code::Internal, format!("the host store's mark: {e}")))?;
+            tx.put(HOST_KEY.to_vec(), bytes)
+        }
         Change::Link(link) => follow(tx, link),
         Change::Forget(before) => forget(tx, *before),
     }
@@ -299,6 +304,17 @@ fn follow_host(tx: &mut Transaction<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is remembered of the host store's content: nothing, where the store is from before there were marks.
+pub(super) fn host_copy(tx: &Transaction<'_>) -> Result<Option<HostCopy>> {
+    match tx.raw(HOST_KEY)? {
+        None => Ok(None),
+        Some(bytes) if bytes.is_empty() => Ok(Some(HostCopy::default())),
+        Some(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|_| not_in_format("what is remembered of the host store"))
+        }
+    }
 }
 
 /// Keys of which the host store does not have the value yet.

@@ -17,7 +17,7 @@ use super::transaction::{Entries, Transaction};
 use crate::clock::{Call, Clock};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
+use crate::store::mirror::{Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
 type Map = BTreeMap<Vec<u8>, IVec>;
@@ -362,5 +362,9 @@ impl Mirror for Imitation {
 
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
         self.view(|tx| history::all_host_lacks(tx, most))
+    }
+
+    fn host_copy(&self) -> Result<Option<HostCopy>> {
+        self.view(history::host_copy)
     }
 }

@@ -10,7 +10,7 @@ use super::transaction::Transaction;
 use super::tree::read_entry;
 use crate::error::Result;
 use crate::model::PullRef;
-use crate::store::mirror::{Change, Conflict, EntryKey, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
+use crate::store::mirror::{Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
 
 impl SledStore {
     /// Reads by what a group would see.
@@ -60,6 +60,10 @@ impl Mirror for SledStore {
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
         self.view(|tx| history::all_host_lacks(tx, most))
     }
+
+    fn host_copy(&self) -> Result<Option<HostCopy>> {
+        self.view(history::host_copy)
+    }
 }
 
 /// How long the value is that a change stores.
@@ -86,6 +90,6 @@ fn size(change: &Change) -> usize {
         Change::Link(link) => link.instance.len(),
         // What it is compared with is stored already.
         Change::Following(key, _) | Change::Followed(key, _) => key.name().len(),
-        Change::FollowHost | Change::Forget(_) => 0,
+        Change::FollowHost | Change::HostCopy(_) | Change::Forget(_) => 0,
     }
 }

@@ -12,7 +12,7 @@
 //! | `H` an entry's key | what hybrid mode remembers of the entry (`history.rs`) |
 //! | `K` an entry's key | a conflict about the entry (`history.rs`) |
 //! | `F` an entry's key | the host store does not have the entry's value yet (`history.rs`) |
-//! | `B` | there is a host store (`history.rs`) |
+//! | `B` | there is a host store, and which mark it should bear (`history.rs`) |
 //! | `Q` length of repo, repo, pull number | a release by pull that Redis has to learn of (`history.rs`) |
 //! | `R` | what hybrid mode remembers of its Redis (`history.rs`) |
 //! | `M` | the meta record (`meta.rs`), and perhaps the last group's writes (`group.rs`) |

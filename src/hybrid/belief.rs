@@ -1,0 +1,256 @@
+//! What the start makes of the host store's content: whether it is believed, and what follows for each key.
+//!
+//! Invariants:
+//! - A lock counts as released because the host store lacks it only where that is known to be the very content that this server wrote
+//!   last, and to have been changed by somebody else since (P1: when in doubt, the lock stays). A store that is new, empty, put
+//!   back from a backup, or another server's, proves nothing by what it lacks.
+//! - A lock in it that is unknown here is taken over, unless it is known to have been here and released.
+//!
+//! How it is known: each write carries a *mark*, this server's name and a number that grows by one, which the host store keeps in
+//! the same step; the local store writes down the number before (may be there) and after (is there). The host store tells whether
+//! anything was written after the mark.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Result;
+use crate::store::host::{HostDump, HostMark};
+use crate::store::mirror::{Change, EntryKey, Held, HostCopy, Local, Mirror, digest};
+
+/// Whether the host store's content is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Belief {
+    /// There was nothing but the host store before: all that is in it is so.
+    First,
+    /// It is what this server wrote last, and nothing was written since.
+    Copy,
+    /// The same, and somebody else wrote since: what differs was decided there.
+    Changed,
+    /// It is not known to be what this server wrote last.
+    Doubted {
+        /// Why.
+        why: &'static str,
+        /// Whether it is what this server wrote some time before that: an old backup.
+        is_old: bool,
+    },
+}
+
+/// The mark with this number.
+pub(super) fn mark(instance: &str, seq: u64) -> String {
+    format!("{seq} {instance}")
+}
+
+/// What is believed of a store that bears this mark; `copy` is what is remembered of it, and `instance` this server's name.
+pub(super) fn judge(mark: Option<&HostMark>, copy: HostCopy, instance: &str) -> Belief {
+    let doubted = |why, is_old| Belief::Doubted { why, is_old };
+    let Some(mark) = mark else {
+        return doubted(
+            "it bears no mark: it is new, or was written by another program or an older version of this library",
+            false,
+        );
+    };
+    let read = mark.text.split_once(' ').and_then(|(seq, name)| Some((seq.parse::<u64>().ok()?, name)));
+    match read {
+        Some((seq, name)) if name == instance => {
+            if seq == copy.seq || (copy.applying && seq == copy.seq + 1) {
+                return if mark.written_since { Belief::Changed } else { Belief::Copy };
+            }
+            if seq < copy.seq {
+                return doubted("it is older than what was last written to it: a backup was put back", !mark.written_since);
+            }
+            doubted("it is newer than the local store: an older copy of locking.data_dir was put back", false)
+        }
+        _ => doubted("it bears another server's mark, or one of this server before locking.data_dir was new", false),
+    }
+}
+
+/// What the local store knows.
+pub(super) struct Known {
+    all: BTreeMap<EntryKey, Local>,
+    /// Of which keys the host store lacks the value, and what it may have there.
+    lacking: BTreeMap<EntryKey, Vec<Option<[u8; 32]>>>,
+}
+
+impl Known {
+    pub(super) fn of(local: &dyn Mirror) -> Result<Known> {
+        let lacking = local.host_lacks(usize::MAX)?.into_iter().map(|mark| (mark.key, mark.there)).collect();
+        Ok(Known { all: local.everything()?.into_iter().collect(), lacking })
+    }
+
+    fn value(&self, key: &EntryKey) -> Option<&Held> {
+        self.all.get(key).and_then(|local| local.value.as_ref())
+    }
+
+    /// Whether the host store has what was copied there; or both changed, and a lock that was taken here is copied where none is
+    /// there.
+    fn is_behind(&self, key: &EntryKey, there: Option<[u8; 32]>) -> bool {
+        self.lacking.get(key).is_some_and(|copied| copied.contains(&there) || there.is_none())
+    }
+
+    /// Whether this value was here and was given up.
+    fn is_superseded(&self, key: &EntryKey, value: [u8; 32]) -> bool {
+        self.all.get(key).is_some_and(|local| local.superseded.iter().any(|old| old.digest == value))
+    }
+}
+
+/// What follows from the host store's content.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What the local store is told.
+    pub changes: Vec<Change>,
+    /// Locks that were released there.
+    pub released: Vec<(EntryKey, Held)>,
+    /// Locks that were taken there.
+    pub taken: Vec<(EntryKey, Held)>,
+}
+
+impl Findings {
+    /// The host store's value holds.
+    fn take(&mut self, key: &EntryKey, ours: Option<&Held>, theirs: Option<&Vec<u8>>, token: u64) {
+        let held = theirs.map(|value| Held { value: value.clone(), token });
+        if key.lock().is_some() {
+            self.released.extend(ours.map(|held| (key.clone(), held.clone())));
+            self.taken.extend(held.clone().map(|held| (key.clone(), held)));
+        }
+        self.changes.push(Change::SetHere(key.clone(), held));
+        self.has(key, theirs);
+    }
+
+    /// The host store has this value; if it is not the one here, that is to be copied.
+    fn has(&mut self, key: &EntryKey, theirs: Option<&Vec<u8>>) {
+        self.changes.push(Change::Followed(key.clone(), theirs.map(|value| digest(value))));
+    }
+}
+
+/// Compares both stores' content, key by key.
+pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_token: impl Fn() -> u64) -> Findings {
+    let mut findings = Findings::default();
+    if *belief == Belief::Copy {
+        return findings;
+    }
+    let theirs: BTreeMap<&EntryKey, Option<&Vec<u8>>> = dump.entries.iter().map(|e| (&e.key, e.value.as_ref())).collect();
+    let keys: BTreeSet<&EntryKey> = theirs.keys().copied().chain(known.all.keys()).collect();
+    for key in keys {
+        let ours = known.value(key);
+        // Not UTF-8: nobody's lock.
+        let is_unreadable = theirs.get(key).is_some_and(Option::is_none);
+        let value = theirs.get(key).copied().flatten();
+        let there = value.map(|value| digest(value));
+        let token = || if key.lock().is_some() { next_token() } else { 0 };
+        let is_same = !is_unreadable && value == ours.map(|held| &held.value);
+        match belief {
+            Belief::Copy => {}
+            Belief::First | Belief::Changed => {
+                if !is_same && !is_unreadable && !known.is_behind(key, there) {
+                    findings.take(key, ours, value, token());
+                }
+            }
+            Belief::Doubted { is_old, .. } => {
+                let is_new = ours.is_none() && !is_old && there.is_some_and(|there| !known.is_superseded(key, there));
+                if is_new {
+                    findings.take(key, None, value, token());
+                    continue;
+                }
+                let is_nobodys = is_unreadable && ours.is_none();
+                if !is_nobodys && (!is_same || known.lacking.contains_key(key)) {
+                    findings.has(key, value);
+                }
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::host::HostEntry;
+    use crate::store::mirror::{State, Superseded};
+
+    fn judged(text: Option<&str>, written_since: bool, copy: HostCopy) -> Belief {
+        let mark = text.map(|text| HostMark { text: text.to_owned(), written_since });
+        judge(mark.as_ref(), copy, "me a")
+    }
+
+    #[test]
+    fn only_the_last_content_is_believed() {
+        let (still, applying) = (HostCopy { seq: 5, applying: false }, HostCopy { seq: 5, applying: true });
+        assert_eq!(judged(Some(&mark("me a", 5)), false, still), Belief::Copy);
+        assert_eq!(judged(Some(&mark("me a", 5)), true, still), Belief::Changed);
+        // A crash while it was being written.
+        assert_eq!(judged(Some(&mark("me a", 5)), true, applying), Belief::Changed);
+        assert_eq!(judged(Some(&mark("me a", 6)), false, applying), Belief::Copy);
+        for (text, written_since, copy, is_old) in [
+            (None, false, still, false),
+            (Some("5 me"), false, still, false),
+            (Some("me a"), false, still, false),
+            (Some("5"), false, still, false),
+            (Some(""), false, still, false),
+            (Some("4 me a"), false, still, true),
+            (Some("4 me a"), true, still, false),
+            (Some("6 me a"), false, still, false),
+            (Some("7 me a"), false, applying, false),
+        ] {
+            let belief = judged(text, written_since, copy);
+            assert!(matches!(belief, Belief::Doubted { is_old: old, .. } if old == is_old), "{text:?} {copy:?}: {belief:?}");
+        }
+    }
+
+    /// What each belief makes of one key: what is here, what was here, what the host store lacks by the marks, what it has.
+    #[test]
+    fn each_belief_makes_of_a_key_what_it_may() {
+        let key = EntryKey::Project("a/b/c/default/".to_owned());
+        let (a, b) = ("A", "B");
+        let doubted = |is_old| Belief::Doubted { why: "", is_old };
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let hash = |text: &str| Some(digest(text.as_bytes()));
+        let taken = |value: Option<&str>| format!("take {value:?}");
+        let copied = "copy".to_owned();
+        let none = String::new();
+        for (belief, ours, was, lacking, theirs, wanted) in [
+            (Belief::Changed, Some(a), None, None, None, taken(None)),
+            (Belief::Changed, Some(a), None, None, Some(b), taken(Some(b))),
+            (Belief::Changed, None, None, None, Some(b), taken(Some(b))),
+            (Belief::Changed, Some(a), None, None, Some(a), none.clone()),
+            (Belief::Changed, Some(a), None, Some(None), None, none.clone()),
+            (Belief::Changed, None, None, Some(hash(b)), Some(b), none.clone()),
+            (Belief::Copy, Some(a), None, None, None, none.clone()),
+            (Belief::Copy, None, None, None, Some(b), none.clone()),
+            (Belief::First, None, None, None, Some(b), taken(Some(b))),
+            (Belief::First, Some(a), None, Some(None), None, none.clone()),
+            (doubted(false), Some(a), None, None, None, copied.clone()),
+            (doubted(false), Some(a), None, None, Some(b), copied.clone()),
+            (doubted(false), None, None, None, Some(b), taken(Some(b))),
+            (doubted(false), None, Some(b), None, Some(b), copied.clone()),
+            (doubted(true), None, None, None, Some(b), copied.clone()),
+            (doubted(false), Some(a), None, None, Some(a), none.clone()),
+            // A mark that is not true of this content goes.
+            (doubted(false), Some(a), None, Some(None), Some(a), copied.clone()),
+        ] {
+            let case = format!("{belief:?} {ours:?} {was:?} {lacking:?} {theirs:?}");
+            let local = Local {
+                value: ours.map(|text| Held { value: bytes(text), token: 1 }),
+                state: State::Settled,
+                superseded: was.iter().map(|text| Superseded::of(&Held { value: bytes(text), token: 9 }, false)).collect(),
+                at: 0,
+            };
+            let known = Known {
+                all: [(key.clone(), local)].into(),
+                lacking: lacking.map(|there| (key.clone(), vec![there])).into_iter().collect(),
+            };
+            let entries = theirs.map(|text| HostEntry { key: key.clone(), value: Some(bytes(text)) }).into_iter().collect();
+            let findings = compare(&belief, &HostDump { entries, mark: None }, &known, || 7);
+            let did = match &findings.changes[..] {
+                [] => String::new(),
+                [Change::Followed(_, there)] if *there == theirs.and_then(hash) => copied.clone(),
+                [Change::SetHere(_, held), Change::Followed(_, there)] if *there == theirs.and_then(hash) => {
+                    taken(held.as_ref().map(|held| std::str::from_utf8(&held.value).unwrap()))
+                }
+                other => format!("{other:?}"),
+            };
+            assert_eq!(did, wanted, "{case}");
+            let counts = (findings.released.len(), findings.taken.len());
+            let of_taken = |taken: bool| (usize::from(taken && ours.is_some()), usize::from(taken && theirs.is_some()));
+            assert_eq!(counts, of_taken(did.starts_with("take")), "{case}");
+        }
+    }
+}
