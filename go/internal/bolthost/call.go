@@ -11,7 +11,8 @@ import (
 )
 
 // Call does one operation of docs/host-store.md.
-func (s *Store) Call(op uint32, input []byte) ([]byte, error) {
+func (s *Store) Call(op uint32, input []byte) (output []byte, err error) {
+	defer s.ground.check(&err)
 	switch op {
 	case capi.OpGrant:
 		return call(s.db.Update, input, s.grant)

@@ -4,6 +4,7 @@
 // Invariants:
 //   - Each operation is one transaction: all of it is on disk when it returns, or none of it.
 //   - A lock is granted only where nothing is stored, and released only if [release.admits] its value: in doubt, it stays.
+//   - What is told as done is in the file at its path ([ground]).
 //   - A value comes back byte for byte as it was given, but for white space around it in answers.
 package bolthost
 
@@ -29,7 +30,8 @@ const (
 
 // Store is an open BoltDB file. Its methods may be called from any goroutine at once.
 type Store struct {
-	db *bolt.DB
+	db     *bolt.DB
+	ground ground
 	// lastToken is used in write transactions only, of which there is one at a time.
 	lastToken int64
 }
@@ -40,7 +42,8 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("creating data dir: %w", err)
 	}
-	db, err := bolt.Open(path.Join(dir, fileName), 0o600, &bolt.Options{Timeout: openTimeout})
+	var here ground
+	db, err := here.open(path.Join(dir, fileName))
 	if errors.Is(err, bolt.ErrTimeout) {
 		return nil, errors.New("starting BoltDB: timeout (a possible cause is another Atlantis instance already running)")
 	}
@@ -50,7 +53,7 @@ func Open(dir string) (*Store, error) {
 	if err := db.Update(prepare); err != nil {
 		return nil, fmt.Errorf("starting BoltDB: %w", errors.Join(err, db.Close()))
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db, ground: here}, nil
 }
 
 func prepare(tx *bolt.Tx) error {
