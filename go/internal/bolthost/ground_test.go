@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/hostop"
 )
 
 // A file that is not at its path any more is told of by every operation, until it is put back.
@@ -29,7 +29,7 @@ func TestAFileThatIsNotAtItsPathTakesNothing(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			store, file := opened(t, dir), filepath.Join(dir, fileName)
 			lock := quoted(t, sampleLock("acme/infra", ".", 1))
-			if _, err := store.Call(capi.OpGrant, []byte(`{"key":{"project":"before"},"value":`+lock+`}`)); err != nil {
+			if _, err := store.Call(hostop.Grant, []byte(`{"key":{"project":"before"},"value":`+lock+`}`)); err != nil {
 				t.Fatal(err)
 			}
 			if err := blow(dir, file); err != nil {
@@ -37,8 +37,8 @@ func TestAFileThatIsNotAtItsPathTakesNothing(t *testing.T) {
 			}
 			apply := `{"writes":[{"key":{"project":"a"},"value":"{}"}]}`
 			for op, input := range map[uint32]string{
-				capi.OpApply: apply, capi.OpPing: "{}", capi.OpDump: "{}", capi.OpList: "{}",
-				capi.OpGrant: `{"key":{"project":"b"},"value":` + lock + `}`,
+				hostop.Apply: apply, hostop.Ping: "{}", hostop.Dump: "{}", hostop.List: "{}",
+				hostop.Grant: `{"key":{"project":"b"},"value":` + lock + `}`,
 			} {
 				refuses(t, store, op, input, "BoltDB's file was", file, "stop the server")
 			}
@@ -47,8 +47,8 @@ func TestAFileThatIsNotAtItsPathTakesNothing(t *testing.T) {
 					if err := os.Rename(put+".kept", put); err != nil {
 						t.Fatal(err)
 					}
-					expect(t, store, capi.OpPing, "{}", "{}")
-					expect(t, store, capi.OpApply, apply, "{}")
+					expect(t, store, hostop.Ping, "{}", "{}")
+					expect(t, store, hostop.Apply, apply, "{}")
 				}
 			}
 		})
@@ -60,5 +60,5 @@ func TestTheWorkingDirectoryMayChange(t *testing.T) {
 	t.Chdir(t.TempDir())
 	store := opened(t, "data")
 	t.Chdir("/")
-	expect(t, store, capi.OpPing, "{}", "{}")
+	expect(t, store, hostop.Ping, "{}", "{}")
 }
