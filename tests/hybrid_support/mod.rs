@@ -7,7 +7,7 @@ pub mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
@@ -250,8 +250,8 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Takes, reads and releases locks of its own, until it is stopped.
-    fn work(&mut self, name: usize, stop: &AtomicBool) {
+    /// Takes, reads and releases locks of its own, until it is stopped, and counts what was answered.
+    fn work(&mut self, name: usize, answered: &AtomicUsize, stop: &AtomicBool) {
         let mut random = Random(name as u64);
         while !stop.load(Ordering::SeqCst) {
             let path = format!("own{name}-{}", random.below(OWN_LOCKS));
@@ -261,6 +261,7 @@ impl<'a> Caller<'a> {
                 _ if self.told.is_held(&path) && random.below(4) > 0 => self.release(&path).map(drop),
                 _ => self.take(&path, random.below(1000) as i64).map(drop),
             };
+            answered.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2 + random.below(6)));
         }
     }
@@ -383,20 +384,22 @@ impl<'a> Scenario<'a> {
         for nth in 0..5 {
             first.release(&format!("before{nth}")).unwrap();
         }
+        let answered: [AtomicUsize; WORKERS] = Default::default();
         let (stop, fell_back, recoveries) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(Vec::new()));
         let (to_fallback, recovery) = std::thread::scope(|scope| {
             let stopper = StopOnDrop(&stop);
             let workers: Vec<_> = (0..WORKERS)
                 .map(|name| {
+                    let answered = &answered[name];
                     let (service, stop) = (&service, &stop);
                     scope.spawn(move || {
                         let mut caller = Caller { reads_may_miss: self.reads_may_miss, ..Caller::new(service, self.allowed) };
-                        caller.work(name, stop);
+                        caller.work(name, answered, stop);
                         caller.told
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(100));
+            all_are_answered(&answered);
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let status = service.status();
@@ -433,7 +436,7 @@ impl<'a> Scenario<'a> {
                 wait_until_recovered_since(&service, broke_at, self.recovers_within);
             }
             let recovery = healed.elapsed();
-            std::thread::sleep(Duration::from_millis(200));
+            all_are_answered(&answered);
             drop(stopper);
             for worker in workers {
                 first.told.merge(worker.join().unwrap());
@@ -464,6 +467,14 @@ impl<'a> Scenario<'a> {
         close(service);
         told.assert_is("the local store", &on_disk(self.local, self.config.locking.data_dir.as_ref().unwrap()));
     }
+}
+
+/// Waits until each worker was answered several times more: what began before is over then, and something came since.
+fn all_are_answered(answered: &[AtomicUsize]) {
+    let before: Vec<usize> = answered.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+    wait_until("every caller is answered", Duration::from_secs(10), || {
+        answered.iter().zip(&before).all(|(count, before)| count.load(Ordering::SeqCst) >= before + 5)
+    });
 }
 
 fn described(recovery: &Recovery) -> String {
