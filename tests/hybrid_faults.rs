@@ -2,6 +2,7 @@
 //! callers were told. `make test-faults` runs the slow ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[macro_use]
 mod hybrid_support;
 mod redis_support;
 mod sled_support;
@@ -13,10 +14,11 @@ use atlock::config::{self, Durability, Instances, Mode};
 use atlock::error::Code;
 use atlock::service::Service;
 use hybrid_support::line::Line;
+use hybrid_support::local::Local;
 use hybrid_support::network::Network;
 use hybrid_support::{
-    Caller, Locks, Scenario, StopOnDrop, Told, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many, try_open,
-    wait_until, wait_until_recovered,
+    Caller, Locks, Scenario, StopOnDrop, Told, close, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many,
+    try_open, wait_until, wait_until_recovered,
 };
 use redis_support::{Cluster, Server, certificates, fields, free_port, path, settings};
 use sled_support::SmallDisk;
@@ -31,54 +33,48 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn scenario<'a>(fault: &'a str, folder: &tempfile::TempDir, server: &Server) -> Scenario<'a> {
-    Scenario::new(fault, folder.path(), settings(&server.address()))
+fn scenario<'a>(local: Local, fault: &'a str, folder: &tempfile::TempDir, server: &Server) -> Scenario<'a> {
+    Scenario::new(local, fault, folder.path(), settings(&server.address()))
 }
 
 fn run(server: &Server, command: &[&str]) {
     redis::cmd(command[0]).arg(&command[1..]).query::<()>(&mut server.raw()).unwrap();
 }
 
-#[test]
-fn a_hung_redis() {
+fn a_hung_redis(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    scenario("hung", &folder, &server).run(&mut server, |server, _| server.pause(), |server| server.resume());
+    scenario(local, "hung", &folder, &server).run(&mut server, |server, _| server.pause(), |server| server.resume());
 }
 
-#[test]
-fn a_redis_that_loses_everything() {
+fn a_redis_that_loses_everything(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    scenario("killed, back empty", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
+    scenario(local, "killed, back empty", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
 }
 
 /// Nobody may have called while it was away.
-#[test]
-fn a_redis_that_loses_everything_within_a_moment() {
+fn a_redis_that_loses_everything_within_a_moment(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    let scenario = Scenario { reads_may_miss: true, ..scenario("empty at once", &folder, &server) };
+    let scenario = Scenario { reads_may_miss: true, ..scenario(local, "empty at once", &folder, &server) };
     scenario.run(&mut server, |server, _| server.restart(), |_| ());
 }
 
-#[test]
-fn a_redis_that_is_flushed() {
+fn a_redis_that_is_flushed(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    let scenario = Scenario { reads_may_miss: true, ..scenario("flushed", &folder, &server) };
+    let scenario = Scenario { reads_may_miss: true, ..scenario(local, "flushed", &folder, &server) };
     scenario.run(&mut server, |server, _| run(server, &["FLUSHALL"]), |_| ());
 }
 
-#[test]
-fn a_redis_that_comes_back_with_its_data() {
+fn a_redis_that_comes_back_with_its_data(local: Local) {
     let (folder, mut server) = (folder(), Server::start(DURABLE));
-    scenario("killed, back with data", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
+    scenario(local, "killed, back with data", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
 }
 
 /// Locks released since the snapshot stay released, and those granted since stay.
-#[test]
-fn a_redis_that_comes_back_with_an_older_snapshot() {
+fn a_redis_that_comes_back_with_an_older_snapshot(local: Local) {
     for at_once in [false, true] {
         let (folder, mut server) = (folder(), Server::start(&[]));
         let fault = if at_once { "older snapshot at once" } else { "killed, back with an older snapshot" };
-        Scenario { reads_may_miss: at_once, ..scenario(fault, &folder, &server) }.run(
+        Scenario { reads_may_miss: at_once, ..scenario(local, fault, &folder, &server) }.run(
             &mut server,
             |server, caller| {
                 caller.take("taken anew", 1).unwrap();
@@ -102,21 +98,19 @@ fn a_redis_that_comes_back_with_an_older_snapshot() {
     }
 }
 
-#[test]
-fn a_full_redis() {
+fn a_full_redis(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    scenario("full", &folder, &server).run(
+    scenario(local, "full", &folder, &server).run(
         &mut server,
         |server, _| run(server, &["CONFIG", "SET", "maxmemory", "1"]),
         |server| run(server, &["CONFIG", "SET", "maxmemory", "0"]),
     );
 }
 
-#[test]
-fn a_master_that_becomes_a_replica() {
+fn a_master_that_becomes_a_replica(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let nobody = free_port().to_string();
-    scenario("read-only replica", &folder, &server).run(
+    scenario(local, "read-only replica", &folder, &server).run(
         &mut server,
         |server, _| run(server, &["REPLICAOF", "127.0.0.1", &nobody]),
         |server| run(server, &["REPLICAOF", "NO", "ONE"]),
@@ -124,11 +118,10 @@ fn a_master_that_becomes_a_replica() {
 }
 
 /// It takes over that master's data: none.
-#[test]
-fn a_master_that_becomes_a_replica_of_an_empty_one() {
+fn a_master_that_becomes_a_replica_of_an_empty_one(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let empty = Server::start(&["--repl-diskless-sync-delay", "0"]);
-    let scenario = Scenario { reads_may_miss: true, ..scenario("replica of an empty master", &folder, &server) };
+    let scenario = Scenario { reads_may_miss: true, ..scenario(local, "replica of an empty master", &folder, &server) };
     scenario.run(
         &mut server,
         |server, _| {
@@ -141,23 +134,21 @@ fn a_master_that_becomes_a_replica_of_an_empty_one() {
     );
 }
 
-#[test]
-fn a_slow_network() {
+fn a_slow_network(local: Local) {
     let (folder, server) = (folder(), Server::start(&[]));
     let mut line = Line::to(&server.address());
-    let mut scenario = scenario("latency over slow_call", &folder, &server);
+    let mut scenario = scenario(local, "latency over slow_call", &folder, &server);
     scenario.config.locking.enhanced.redis.address = line.address.clone();
     let latency = scenario.config.locking.enhanced.breaker.slow_call + Duration::from_millis(50);
     scenario.run(&mut line, |line, _| line.slow_down(latency), |line| line.slow_down(Duration::ZERO));
 }
 
 /// Some answers are lost, others come: nobody may be told anything that is not so.
-#[test]
-fn a_network_that_breaks_connections() {
+fn a_network_that_breaks_connections(local: Local) {
     for (one_in, fault) in [(1, "every connection reset"), (3, "one in three reset"), (10, "one in ten reset")] {
         let (folder, server) = (folder(), Server::start(&[]));
         let mut line = Line::to(&server.address());
-        let mut scenario = scenario(fault, &folder, &server);
+        let mut scenario = scenario(local, fault, &folder, &server);
         scenario.config.locking.enhanced.redis.address = line.address.clone();
         // A few resets are what retries are for.
         scenario.falls_back = one_in == 1;
@@ -167,12 +158,15 @@ fn a_network_that_breaks_connections() {
 }
 
 /// A full disk of the local store, and callers at it; then room again, and a new start. Redis may be down as well.
-fn full_disk(fault: &str, durability: Durability, allowed: &[Code], redis_too: bool) {
+fn full_disk(local: Local, fault: &str, durability: Durability, allowed: &[Code], redis_too: bool) {
     // With sync, the local store alone must have all that was acknowledged: Redis forgets.
     let (folder, mut server) = (folder(), Server::start(if durability == Durability::Async { DURABLE } else { &[] }));
     let disk = SmallDisk::mount(&folder.path().join("disk"), "16m");
-    let mut config = hybrid(&disk.0.join("store"), settings(&server.address()));
+    let mut config = hybrid(local, &disk.0.join("store"), settings(&server.address()));
     config.locking.enhanced.durability = durability;
+    // Only the disk is to be broken: a machine that is busy for a moment must not make Redis look so.
+    config.locking.enhanced.health.timeout = Duration::from_millis(900);
+    config.locking.enhanced.breaker.slow_call = Duration::from_millis(900);
     let service = open(&config);
     let mut caller = Caller::new(&service, allowed);
     for nth in 0..20 {
@@ -217,36 +211,33 @@ fn full_disk(fault: &str, durability: Durability, allowed: &[Code], redis_too: b
         assert_eq!(caller.take("full1999", 1).unwrap_err().code(), Code::Degraded, "{:?}", service.status());
         server.restart();
         wait_until_recovered(&service);
-        service.close().unwrap();
+        close(service);
     }
     let service = open(&config);
     assert!(!service.status().fallback_active, "{:?}", service.status());
     told.assert_is("the service", &listed(&service));
     told.assert_is("Redis", &in_redis(&server.address()));
-    service.close().unwrap();
-    told.assert_is("the local store", &on_disk(&disk.0.join("store")));
+    close(service);
+    told.assert_is("the local store", &on_disk(local, &disk.0.join("store")));
 }
 
-#[test]
-fn a_full_disk_refuses_clearly() {
-    full_disk("full disk, sync", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], false);
+fn a_full_disk_refuses_clearly(local: Local) {
+    full_disk(local, "full disk, sync", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], false);
 }
 
-#[test]
-fn redis_goes_on_without_the_local_store_where_nothing_waits_for_that() {
-    full_disk("full disk, async", Durability::Async, &[], false);
+fn redis_goes_on_without_the_local_store_where_nothing_waits_for_that(local: Local) {
+    full_disk(local, "full disk, async", Durability::Async, &[], false);
 }
 
-#[test]
-fn both_stores_down_refuse_clearly() {
-    full_disk("both down", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], true);
+fn both_stores_down_refuse_clearly(local: Local) {
+    full_disk(local, "both down", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], true);
 }
 
 /// Starts without a Redis that can be used: degraded, for a reason that the status names, and with `legacy_fallback: false` not at
 /// all. With `heal`, Redis decides once that was done.
 fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Option<&mut dyn FnMut() -> Locks>) {
     let folder = folder();
-    let mut config = hybrid(folder.path(), redis);
+    let mut config = hybrid(Local::Embedded, folder.path(), redis);
     let mut native = config.clone();
     native.locking.enhanced.compatibility_mode = Mode::Native;
     let refused = try_open(&native).map(drop).expect_err("native mode cannot do without");
@@ -255,7 +246,7 @@ fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Optio
     assert_eq!(error.code(), refused.code(), "{fault}: {error}");
 
     config.locking.enhanced.legacy_fallback = true;
-    let unseen = open(&hybrid(&folder.path().join("unseen"), config.locking.enhanced.redis.clone()));
+    let unseen = open(&hybrid(Local::Embedded, &folder.path().join("unseen"), config.locking.enhanced.redis.clone()));
     let error = Caller::new(&unseen, &[Code::Degraded]).take("unseen", 1).expect_err("the local store has never seen this Redis");
     assert!(error.message().contains("allow_unseen_redis"), "{fault}: {error}");
     unseen.close().unwrap();
@@ -291,8 +282,8 @@ fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Optio
     eprintln!("{fault}: start in {took:.0?}, longest wait {:.0?}, recovery {recovery:.0?}: {cause}", caller.told.longest);
     caller.told.assert_is("the service", &listed(&service));
     let told = caller.told;
-    service.close().unwrap();
-    told.assert_is("the local store", &on_disk(folder.path()));
+    close(service);
+    told.assert_is("the local store", &on_disk(Local::Embedded, folder.path()));
 }
 
 #[test]
@@ -333,7 +324,7 @@ fn a_password_that_changes() {
     let file = folder.path().join("password");
     std::fs::write(&file, "old\n").unwrap();
     let redis = config::Redis { password_file: Some(file.clone()), ..settings(&server.address()) };
-    let service = open(&hybrid(&folder.path().join("data"), redis));
+    let service = open(&hybrid(Local::Embedded, &folder.path().join("data"), redis));
     let mut caller = Caller::new(&service, &[]);
     assert!(caller.take("before", 1).unwrap());
     let mut raw = redis::Client::open(format!("redis://:old@{}", server.address())).unwrap().get_connection().unwrap();
@@ -360,10 +351,10 @@ fn a_start_with_tls_at_a_plain_port() {
 }
 
 /// Two servers on one Redis: while that is away, neither may grant what the other may hold.
-fn two_servers(fault: &str, instances: Instances, why: &str) {
+fn two_servers(local: Local, fault: &str, instances: Instances, why: &str) {
     let (folders, mut server) = ([folder(), folder()], Server::start(DURABLE));
     let services = folders.each_ref().map(|folder| {
-        let mut config = hybrid(folder.path(), settings(&server.address()));
+        let mut config = hybrid(local, folder.path(), settings(&server.address()));
         config.locking.enhanced.instances = instances;
         open(&config)
     });
@@ -413,20 +404,18 @@ fn two_servers(fault: &str, instances: Instances, why: &str) {
     told.assert_is("Redis", &in_redis(&server.address()));
 }
 
-#[test]
-fn two_servers_that_each_believe_to_be_alone() {
-    two_servers("two servers, single", Instances::Single, "another server uses the same Redis");
+fn two_servers_that_each_believe_to_be_alone(local: Local) {
+    two_servers(local, "two servers, single", Instances::Single, "another server uses the same Redis");
 }
 
-#[test]
-fn two_servers_that_know_of_each_other() {
-    two_servers("two servers, many", Instances::Many, "instances is many");
+fn two_servers_that_know_of_each_other(local: Local) {
+    two_servers(local, "two servers, many", Instances::Many, "instances is many");
 }
 
 #[test]
 fn a_thousand_callers_of_a_hung_redis() {
     let (folder, server) = (folder(), Server::start(&[]));
-    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let service = open(&hybrid(Local::Embedded, folder.path(), settings(&server.address())));
     let mut first = Caller::new(&service, &[]);
     server.pause();
     first.take("first", 1).unwrap();
@@ -434,7 +423,7 @@ fn a_thousand_callers_of_a_hung_redis() {
     server.resume();
     wait_until_recovered(&service);
     let other_folder = tempfile::tempdir().unwrap();
-    let mut strict = hybrid(other_folder.path(), config::Redis::default());
+    let mut strict = hybrid(Local::Embedded, other_folder.path(), config::Redis::default());
     strict.locking.enhanced.enabled = false;
     let in_strict = longest_of_a_thousand(&open(&strict));
     let waited = first.told.longest;
@@ -464,10 +453,9 @@ fn longest_of_a_thousand(service: &Service) -> Duration {
 }
 
 /// What Redis lost is still held: a read says so, too, though nobody noticed yet.
-#[test]
-fn a_lock_that_redis_lost_is_read() {
+fn a_lock_that_redis_lost_is_read(local: Local) {
     let (folder, server) = (folder(), Server::start(&[]));
-    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let service = open(&hybrid(local, folder.path(), settings(&server.address())));
     let mut caller = Caller::new(&service, &[]);
     for nth in 0..20 {
         caller.take(&format!("lock{nth}"), nth).unwrap();
@@ -478,10 +466,9 @@ fn a_lock_that_redis_lost_is_read() {
 }
 
 /// Such a read is wrong for a moment only, and no lock is granted twice meanwhile.
-#[test]
-fn a_lock_that_redis_lost_is_read_again_soon() {
+fn a_lock_that_redis_lost_is_read_again_soon(local: Local) {
     let (folder, server) = (folder(), Server::start(&[]));
-    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let service = open(&hybrid(local, folder.path(), settings(&server.address())));
     let mut caller = Caller { reads_may_miss: true, ..Caller::new(&service, &[]) };
     for nth in 0..20 {
         caller.take(&format!("lock{nth}"), nth).unwrap();
@@ -503,10 +490,9 @@ fn a_lock_that_redis_lost_is_read_again_soon() {
 }
 
 /// A pull may take a lock twice, with the same bytes: that is no sign that Redis went back.
-#[test]
-fn the_same_lock_again_is_no_loss() {
+fn the_same_lock_again_is_no_loss(local: Local) {
     let (folder, server) = (folder(), Server::start(&[]));
-    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let service = open(&hybrid(local, folder.path(), settings(&server.address())));
     let mut caller = Caller::new(&service, &[]);
     for round in 0..3 {
         assert!(caller.take("again", 1).unwrap() && !caller.take("again", 1).unwrap());
@@ -518,12 +504,11 @@ fn the_same_lock_again_is_no_loss() {
 }
 
 /// Callers who never pause, all at a few locks: recovery ends all the same, and nobody waits for it.
-#[test]
-fn a_recovery_under_load() {
+fn a_recovery_under_load(local: Local) {
     const LOCKS: usize = 8;
     const ROUNDS: usize = 5;
     let (folder, mut server) = (folder(), Server::start(DURABLE));
-    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let service = open(&hybrid(local, folder.path(), settings(&server.address())));
     let (mut recoveries, stop) = (Vec::new(), AtomicBool::new(false));
     let longest = std::thread::scope(|scope| {
         let stopper = StopOnDrop(&stop);
@@ -557,7 +542,7 @@ fn a_recovery_under_load() {
 #[test]
 fn what_may_have_happened_is_told_without_contradiction() {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    let mut config = hybrid(folder.path(), settings(&server.address()));
+    let mut config = hybrid(Local::Embedded, folder.path(), settings(&server.address()));
     config.locking.enhanced.instances = Instances::Many;
     let service = open(&config);
     let mut caller = Caller::new(&service, &[Code::OutcomeUnknown, Code::Degraded]);
@@ -570,18 +555,17 @@ fn what_may_have_happened_is_told_without_contradiction() {
 #[test]
 fn a_server_that_just_started_is_healthy() {
     let (folder, server) = (folder(), Server::start(&[]));
-    let service = open(&hybrid(folder.path(), settings(&server.address())));
+    let service = open(&hybrid(Local::Embedded, folder.path(), settings(&server.address())));
     let health = service.health();
     assert_eq!(health.overall, "healthy", "{health:?}");
 }
 
 /// A stock server takes a lock that this one held before, and grants again while Redis is out of its reach: both are kept, and
 /// that is told.
-#[test]
-fn a_lock_of_a_stock_server_is_not_overwritten() {
+fn a_lock_of_a_stock_server_is_not_overwritten(local: Local) {
     let (folder, server) = (folder(), Server::start(&[]));
     let line = Line::to(&server.address());
-    let service = open(&hybrid(folder.path(), settings(&line.address)));
+    let service = open(&hybrid(local, folder.path(), settings(&line.address)));
     let mut caller = Caller::new(&service, &[]);
     assert!(caller.take("a", 1).unwrap() && caller.release("a").unwrap());
     line.reset_one_in(1);
@@ -601,29 +585,102 @@ fn a_lock_of_a_stock_server_is_not_overwritten() {
 }
 
 /// What was decided without Redis is counted until Redis knows it, after a restart, too; and who fails closed is not armed.
-#[test]
-fn the_status_tells_what_redis_does_not_know() {
+fn the_status_tells_what_redis_does_not_know(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
-    let mut config = hybrid(folder.path(), settings(&server.address()));
+    let mut config = hybrid(local, folder.path(), settings(&server.address()));
     config.locking.enhanced.allow_unseen_redis = true;
     server.kill();
     let service = open(&config);
     let mut caller = Caller::new(&service, &[]);
     assert!(caller.take("a", 1).unwrap() && caller.take("b", 1).unwrap());
     assert_eq!(service.status().hybrid.unwrap().journal_length, 2);
-    service.close().unwrap();
+    close(service);
     let service = open(&config);
     assert_eq!(service.status().hybrid.unwrap().journal_length, 2);
     server.restart();
     wait_until_recovered(&service);
     assert_eq!(service.status().hybrid.unwrap().journal_length, 0);
-    service.close().unwrap();
+    close(service);
     config.locking.enhanced.legacy_fallback = false;
     let service = open(&config);
     server.kill();
     wait_until("Redis is not asked", Duration::from_secs(5), || service.status().fallback_active);
     assert!(!service.status().hybrid.unwrap().armed);
     assert_eq!(service.health().overall, "unhealthy");
+}
+
+/// Under a running server its data folder, with Atlantis's file in it if there is one, is moved away: health tells within a probe,
+/// nothing is granted, with Redis and without, and a server that is started at the path grants what this one does not.
+fn a_data_folder_that_is_moved_away(local: Local) {
+    let (folder, mut server) = (folder(), Server::start(DURABLE));
+    let (data, moved) = (folder.path().join("data"), folder.path().join("moved"));
+    let service = open(&hybrid(local, &data, settings(&server.address())));
+    let mut caller = Caller::new(&service, &[Code::StoreFailed, Code::OutcomeUnknown, Code::Degraded]);
+    assert!(caller.take("before", 1).unwrap());
+    std::fs::rename(&data, &moved).unwrap();
+    wait_until("the health tells", Duration::from_secs(4), || service.health().overall == "unhealthy");
+    let warnings = service.status().warnings;
+    let gone = format!("{} is gone", data.display());
+    assert!(warnings.iter().any(|warning| warning.contains(&gone) && warning.contains("Stop this server")), "{warnings:?}");
+    caller.take("with Redis", 2).unwrap_err();
+    server.kill();
+    wait_until("Redis is away", Duration::from_secs(4), || service.status().fallback_active);
+    caller.take("without Redis", 3).unwrap_err();
+    server.restart();
+    let second = open(&hybrid(local, &data, settings(&server.address())));
+    wait_until_recovered(&second);
+    let mut other = Caller::new(&second, &[]);
+    assert!(other.take("without Redis", 4).unwrap());
+    caller.take("without Redis", 5).unwrap_err();
+    let told = caller.told;
+    let _ = service.close();
+    drop(service);
+    close(second);
+    // What the first had acknowledged is where it was moved to, and in Redis.
+    told.assert_is("the moved store", &on_disk(local, &moved));
+    assert_eq!(in_redis(&server.address()).get("before"), Some(&1));
+}
+
+/// Atlantis's file alone is deleted: nothing counts as copied, and health tells, but locks are granted.
+#[test]
+fn an_atlantis_file_that_is_deleted() {
+    let (folder, server) = (folder(), Server::start(&[]));
+    let service = open(&hybrid(Local::BoltDb, folder.path(), settings(&server.address())));
+    let mut caller = Caller::new(&service, &[]);
+    assert!(caller.take("before", 1).unwrap());
+    std::fs::remove_file(folder.path().join("boltdb/atlantis.db")).unwrap();
+    wait_until("the health tells", Duration::from_secs(4), || {
+        service.health().legacy.unwrap().error.is_some_and(|error| error.contains("BoltDB's file was moved or deleted"))
+    });
+    assert!(caller.take("after", 2).unwrap());
+    let error = service.close().unwrap_err();
+    assert!(error.message().contains("BoltDB's file was moved or deleted"), "{error}");
+}
+
+over_both_local_stores! {
+    a_data_folder_that_is_moved_away,
+    a_hung_redis,
+    a_redis_that_loses_everything,
+    a_redis_that_loses_everything_within_a_moment,
+    a_redis_that_is_flushed,
+    a_redis_that_comes_back_with_its_data,
+    a_redis_that_comes_back_with_an_older_snapshot,
+    a_full_redis,
+    a_master_that_becomes_a_replica,
+    a_master_that_becomes_a_replica_of_an_empty_one,
+    a_slow_network,
+    a_network_that_breaks_connections,
+    a_full_disk_refuses_clearly,
+    redis_goes_on_without_the_local_store_where_nothing_waits_for_that,
+    both_stores_down_refuse_clearly,
+    two_servers_that_each_believe_to_be_alone,
+    two_servers_that_know_of_each_other,
+    a_lock_that_redis_lost_is_read,
+    a_lock_that_redis_lost_is_read_again_soon,
+    the_same_lock_again_is_no_loss,
+    a_recovery_under_load,
+    a_lock_of_a_stock_server_is_not_overwritten,
+    the_status_tells_what_redis_does_not_know,
 }
 
 /// Those that take long: `make test-faults`.
@@ -637,7 +694,7 @@ mod slow {
         let (folder, mut cluster) = (folder(), Cluster::start(1));
         // The first nodes given are the masters; the first of them dies.
         let addresses: Vec<String> = cluster.nodes[1..].iter().map(Server::address).collect();
-        let mut scenario = Scenario::new("cluster master killed", folder.path(), cluster.settings());
+        let mut scenario = Scenario::new(Local::BoltDb, "cluster master killed", folder.path(), cluster.settings());
         scenario.redis = Box::new(|| addresses.iter().filter(|address| is_master(address)).flat_map(|a| in_redis(a)).collect());
         scenario.config.locking.enhanced.redis.shared_with_stock = false;
         scenario.recovers_within = AFTER_A_LONG_FAULT;
@@ -665,7 +722,7 @@ mod slow {
     fn a_network_link_that_is_down() {
         let folder = folder();
         let mut network = Network::start();
-        let mut scenario = Scenario::new("link down", folder.path(), settings(&network.address()));
+        let mut scenario = Scenario::new(Local::Embedded, "link down", folder.path(), settings(&network.address()));
         scenario.lasts = Duration::from_secs(4);
         scenario.recovers_within = AFTER_A_LONG_FAULT;
         scenario.run(&mut network, |network, _| network.set("down"), |network| network.set("up"));
@@ -677,7 +734,7 @@ mod slow {
         const LOCKS: usize = 10_000;
         const CALLERS: usize = 16;
         let (folder, port) = (folder(), free_port());
-        let mut config = hybrid(folder.path(), settings(&format!("127.0.0.1:{port}")));
+        let mut config = hybrid(Local::BoltDb, folder.path(), settings(&format!("127.0.0.1:{port}")));
         config.locking.enhanced.allow_unseen_redis = true;
         let service = open(&config);
         take_many(&service, LOCKS, CALLERS);

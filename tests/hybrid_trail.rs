@@ -38,13 +38,17 @@ fn open(server: &Server, folder: &Path) -> Service {
     Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()
 }
 
-/// Waits until the local store decides, or does not.
-fn wait_for_fallback(service: &Service, active: bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(20);
-    while service.status().fallback_active != active {
-        assert!(Instant::now() < give_up, "{:?}", service.status());
+    while !is_so() {
+        assert!(Instant::now() < give_up, "still not: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until the local store decides, or does not.
+fn wait_for_fallback(service: &Service, active: bool) {
+    wait_until(&format!("the local store decides: {active}"), || service.status().fallback_active == active);
 }
 
 /// What the status tells of the times in which the local store decided.
@@ -118,9 +122,9 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
     // It has lost everything: it is told all of it.
     server.restart();
     wait_for_fallback(&service, false);
-    std::thread::sleep(Duration::from_millis(100));
+    // It is written just after Redis decides.
+    wait_until("the recovery is told of", || trail(folder.path()).len() > 5);
     let told = trail(folder.path());
-    assert_eq!(kinds(&told)[5..], ["recovery"]);
     let did = last(&told, "recovery")["detail"].as_str().unwrap().to_owned();
     assert!(did.starts_with("1 pushed to Redis, 1 restored there, 0 adopted from it, 0 in conflict; "), "{did}");
     let ended = fallbacks(&service);
@@ -139,6 +143,9 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
         assert_eq!(metric(&service, series), value, "{series}");
     }
     assert!(metric(&service, r#"atlock_store_response_seconds{store="enhanced"}"#) > 0.0);
+    // Whatever would still be written is written when the watch has ended.
+    service.close().unwrap();
+    assert_eq!(kinds(&trail(folder.path()))[5..], ["recovery"]);
 }
 
 #[test]
@@ -147,8 +154,13 @@ fn a_lock_that_both_granted_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let service = open(&server, folder.path());
     let mut stock = redis::Client::open(format!("redis://:{PASSWORD}@{}", server.address())).unwrap().get_connection().unwrap();
-    // The first comparison with Redis is over by then: that has more patience with a server that hangs.
-    std::thread::sleep(Duration::from_millis(300));
+    // The first comparison with Redis has more patience with a server that hangs. It is over when the watch announces this server
+    // for the second time from now: a first announcement may come before the comparison.
+    for _ in 0..2 {
+        let mut announced = || redis::cmd("HVALS").arg("atlock:instances").query::<Vec<String>>(&mut stock).unwrap();
+        let before = announced();
+        wait_until("Redis is announced to", || announced() != before);
+    }
     server.pause();
     wait_for_fallback(&service, true);
     service.try_lock(&lock("a", 1, "ada")).unwrap();
@@ -176,11 +188,9 @@ fn a_lock_that_both_granted_is_told_of() {
     // A lock that nobody here took: somebody else uses this Redis.
     redis::cmd("SET").arg("pr/acme/infra/b/default/").arg(lock("b", 3, "eve")).exec(&mut stock).unwrap();
     service.try_lock(&lock("b", 4, "ada")).unwrap();
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while metric(&service, "atlock_armed") != 0.0 || kinds(&trail(folder.path())).last() != Some(&"disarmed") {
-        assert!(Instant::now() < give_up, "{:#?}", trail(folder.path()));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("it is disarmed, and told of", || {
+        metric(&service, "atlock_armed") == 0.0 && kinds(&trail(folder.path())).last() == Some(&"disarmed")
+    });
     let disarmed = last(&trail(folder.path()), "disarmed");
     assert!(disarmed["detail"].as_str().unwrap().starts_with("another server uses the same Redis"), "{disarmed}");
 }

@@ -1,8 +1,10 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runatlantis/atlantis/server/core/db"
@@ -100,28 +102,36 @@ func closeDuringCalls(s *scene) error {
 	const callers, limit = 16, 30 * time.Second
 	calls := allCalls(s.db)
 	panics := make(chan string, callers)
-	stop := make(chan struct{})
-	var running sync.WaitGroup
+	var closing, closed atomic.Bool
+	var underWay atomic.Int64
+	var begun, running sync.WaitGroup
+	begun.Add(callers)
 	for caller := range callers {
 		running.Go(func() {
+			first := sync.OnceFunc(begun.Done)
+			defer first()
 			for i := caller; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
 				c := calls[i%len(calls)]
-				if panicked, _ := recovered(c.act); panicked != nil {
+				wasClosing, wasClosed := closing.Load(), closed.Load()
+				panicked, _ := recovered(c.act)
+				first()
+				if panicked != nil {
 					panics <- fmt.Sprintf("%s: %v", c.name, panicked)
+					return
+				}
+				if !wasClosing && closing.Load() {
+					underWay.Add(1)
+				}
+				if wasClosed {
 					return
 				}
 			}
 		})
 	}
-	time.Sleep(20 * time.Millisecond)
+	begun.Wait()
+	closing.Store(true)
 	_, closeErr := s.closeEarly()
-	time.Sleep(20 * time.Millisecond)
-	close(stop)
+	closed.Store(true)
 
 	finished := make(chan struct{})
 	go func() { running.Wait(); close(finished) }()
@@ -134,8 +144,11 @@ func closeDuringCalls(s *scene) error {
 	case panicked := <-panics:
 		return violated("a call during Close panics: %s", panicked)
 	default:
-		return closeErr
 	}
+	if underWay.Load() == 0 {
+		return errors.New("no call was under way when Close came: this has tested nothing")
+	}
+	return closeErr
 }
 
 // recovered calls a function and returns its panic or its error.

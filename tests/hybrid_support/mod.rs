@@ -2,22 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, dead_code)]
 
 pub mod line;
+pub mod local;
 pub mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use atlock::clock::SystemClock;
-use atlock::config::{self, Backend, Config, Mode};
+use atlock::config::{self, Config, Mode};
 use atlock::error::{Code, Error, Result};
 use atlock::hybrid::report::Recovery;
 use atlock::model::ProjectLock;
 use atlock::service::Service;
 use atlock::store::Granted;
 
+use self::local::Local;
 use crate::redis_support::{fields, lock_json};
 use crate::sled_support::Random;
 
@@ -30,9 +32,9 @@ const WORKERS: usize = 4;
 const OWN_LOCKS: u64 = 8;
 
 /// Hybrid mode, with its local store in this folder.
-pub fn hybrid(folder: &Path, redis: config::Redis) -> Config {
+pub fn hybrid(local: Local, folder: &Path, redis: config::Redis) -> Config {
     let mut config = Config::default();
-    config.locking.backend = Backend::Sled;
+    config.locking.backend = local.backend();
     config.locking.data_dir = Some(folder.to_owned());
     config.locking.enhanced.enabled = true;
     config.locking.enhanced.compatibility_mode = Mode::Hybrid;
@@ -41,11 +43,16 @@ pub fn hybrid(folder: &Path, redis: config::Redis) -> Config {
 }
 
 pub fn try_open(config: &Config) -> Result<Service> {
-    Service::open(config, None, Arc::new(SystemClock))
+    Service::open(config, local::host(config), Arc::new(SystemClock))
 }
 
 pub fn open(config: &Config) -> Service {
     try_open(config).unwrap()
+}
+
+/// Closes a service, and lets go of its host store's file.
+pub fn close(service: Service) {
+    service.close().unwrap();
 }
 
 /// The locks that a service lists.
@@ -56,8 +63,8 @@ pub fn listed(service: &Service) -> Locks {
 }
 
 /// The locks that the local store has when nobody uses it.
-pub fn on_disk(folder: &Path) -> Locks {
-    let mut strict = hybrid(folder, config::Redis::default());
+pub fn on_disk(local: Local, folder: &Path) -> Locks {
+    let mut strict = hybrid(local, folder, config::Redis::default());
     strict.locking.enhanced.enabled = false;
     // Also after a crash, and beside other servers.
     strict.locking.enhanced.allow_incomplete_rollback = true;
@@ -245,8 +252,8 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Takes, reads and releases locks of its own, until it is stopped.
-    fn work(&mut self, name: usize, stop: &AtomicBool) {
+    /// Takes, reads and releases locks of its own, until it is stopped, and counts what was answered.
+    fn work(&mut self, name: usize, answered: &AtomicUsize, stop: &AtomicBool) {
         let mut random = Random(name as u64);
         while !stop.load(Ordering::SeqCst) {
             let path = format!("own{name}-{}", random.below(OWN_LOCKS));
@@ -256,6 +263,7 @@ impl<'a> Caller<'a> {
                 _ if self.told.is_held(&path) && random.below(4) > 0 => self.release(&path).map(drop),
                 _ => self.take(&path, random.below(1000) as i64).map(drop),
             };
+            answered.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2 + random.below(6)));
         }
     }
@@ -328,6 +336,7 @@ pub fn race(service: &Service, allowed: &[Code], path: &str) -> Told {
 /// stores have is what callers were told.
 pub struct Scenario<'a> {
     pub fault: &'a str,
+    pub local: Local,
     pub config: Config,
     /// The locks in Redis, once it works.
     pub redis: Box<dyn Fn() -> Locks + Sync + 'a>,
@@ -346,14 +355,15 @@ pub struct Scenario<'a> {
 }
 
 impl<'a> Scenario<'a> {
-    pub fn new(fault: &'a str, folder: &Path, settings: config::Redis) -> Scenario<'a> {
+    pub fn new(local: Local, fault: &'a str, folder: &Path, settings: config::Redis) -> Scenario<'a> {
         let address = settings.address.clone();
         // A second for the operation, and one for a machine that is busy.
         let bound = settings.timeouts.operation + Duration::from_secs(1);
-        let config = hybrid(folder, settings);
+        let config = hybrid(local, folder, settings);
         let redis = Box::new(move || in_redis(&address));
         Scenario {
             fault,
+            local,
             config,
             redis,
             allowed: &[],
@@ -376,20 +386,22 @@ impl<'a> Scenario<'a> {
         for nth in 0..5 {
             first.release(&format!("before{nth}")).unwrap();
         }
+        let answered: [AtomicUsize; WORKERS] = Default::default();
         let (stop, fell_back, recoveries) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(Vec::new()));
         let (to_fallback, recovery) = std::thread::scope(|scope| {
             let stopper = StopOnDrop(&stop);
             let workers: Vec<_> = (0..WORKERS)
                 .map(|name| {
+                    let answered = &answered[name];
                     let (service, stop) = (&service, &stop);
                     scope.spawn(move || {
                         let mut caller = Caller { reads_may_miss: self.reads_may_miss, ..Caller::new(service, self.allowed) };
-                        caller.work(name, stop);
+                        caller.work(name, answered, stop);
                         caller.told
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(100));
+            all_are_answered(&answered);
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let status = service.status();
@@ -426,7 +438,7 @@ impl<'a> Scenario<'a> {
                 wait_until_recovered_since(&service, broke_at, self.recovers_within);
             }
             let recovery = healed.elapsed();
-            std::thread::sleep(Duration::from_millis(200));
+            all_are_answered(&answered);
             drop(stopper);
             for worker in workers {
                 first.told.merge(worker.join().unwrap());
@@ -439,9 +451,10 @@ impl<'a> Scenario<'a> {
         let Caller { told, .. } = first;
         let status = service.status();
         eprintln!(
-            "{}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, {} reads that missed a lock, \
+            "{} over {}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, {} reads that missed a lock, \
              recovery {recovery:.0?}: {}",
             self.fault,
+            self.local,
             told.longest,
             told.errors,
             told.missed,
@@ -453,9 +466,17 @@ impl<'a> Scenario<'a> {
         assert!(told.longest <= self.bound, "{}: a caller waited {:?}", self.fault, told.longest);
         let report = status.hybrid.unwrap();
         assert_eq!(report.conflicts, [], "{}", self.fault);
-        service.close().unwrap();
-        told.assert_is("the local store", &on_disk(self.config.locking.data_dir.as_ref().unwrap()));
+        close(service);
+        told.assert_is("the local store", &on_disk(self.local, self.config.locking.data_dir.as_ref().unwrap()));
     }
+}
+
+/// Waits until each worker was answered several times more: what began before is over then, and something came since.
+fn all_are_answered(answered: &[AtomicUsize]) {
+    let before: Vec<usize> = answered.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+    wait_until("every caller is answered", Duration::from_secs(10), || {
+        answered.iter().zip(&before).all(|(count, before)| count.load(Ordering::SeqCst) >= before + 5)
+    });
 }
 
 fn described(recovery: &Recovery) -> String {

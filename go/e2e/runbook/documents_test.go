@@ -130,11 +130,13 @@ func TestParse(t *testing.T) {
 		t.Errorf("got %+v", document.Steps)
 	}
 	for text, why := range map[string]string{
-		"```sh\na\n":                        "not closed",
-		"```\na\n```\n":                     "must be",
-		"```text\na\n```\n":                 "not behind a command",
-		"```sh\na\n```\nb\n```text\na\n```": "not behind a command",
-		"<!-- file: /f -->\n":               "no yaml block",
+		"```sh\na\n":                         "not closed",
+		"```\na\n```\n":                      "must be",
+		"```text\na\n```\n":                  "not behind a command",
+		"```sh\na\n```\nb\n```text\na\n```":  "not behind a command",
+		"<!-- file: /f -->\n":                "no yaml block",
+		"```sh\na\n```\n```text\n…\n```":     "print anything",
+		"```sh\na\n```\n```text\n…\n……\n```": "print anything",
 	} {
 		if _, err := Parse("x.md", text); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q: got %v, want %s", text, err, why)

@@ -98,6 +98,9 @@ func Parse(name, text string) (Document, error) {
 			if last < 0 {
 				return document, fmt.Errorf("%s:%d: the text is not behind a command that prints it", name, i+1)
 			}
+			if saysNothing(content) {
+				return document, fmt.Errorf("%s:%d: the text lets a command print anything: show what is always the same", name, i+1)
+			}
 			document.Steps[last].Output, document.Steps[last].HasOutput = content, true
 			i, last = end, -1
 			continue
@@ -114,6 +117,11 @@ func Parse(name, text string) (Document, error) {
 		return document, fmt.Errorf("%s: no yaml block follows the comment file: %s", name, path)
 	}
 	return document, nil
+}
+
+// saysNothing tells whether a text stands for anything at all: then a command that fails would pass, too.
+func saysNothing(text string) bool {
+	return text != "\n" && strings.Trim(text, "… \n") == ""
 }
 
 // Matches tells whether a command printed what the document shows.

@@ -7,33 +7,34 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/hostop"
 )
 
 // Call does one operation of docs/host-store.md.
-func (s *Store) Call(op uint32, input []byte) ([]byte, error) {
+func (s *Store) Call(op uint32, input []byte) (output []byte, err error) {
+	defer s.ground.check(&err)
 	switch op {
-	case capi.OpGrant:
+	case hostop.Grant:
 		return call(s.db.Update, input, s.grant)
-	case capi.OpRelease:
+	case hostop.Release:
 		return call(s.db.Update, input, releaseLock)
-	case capi.OpDiscard:
+	case hostop.Discard:
 		return call(s.db.Update, input, discard)
-	case capi.OpGet:
+	case hostop.Get:
 		return call(s.db.View, input, get)
-	case capi.OpList:
+	case hostop.List:
 		return call(s.db.View, input, list)
-	case capi.OpReleaseByPull:
+	case hostop.ReleaseByPull:
 		return call(s.db.Update, input, releaseByPull)
-	case capi.OpPullStatus:
+	case hostop.PullStatus:
 		return call(s.db.View, input, pullStatus)
-	case capi.OpSwapPullStatus:
+	case hostop.SwapPullStatus:
 		return call(s.db.Update, input, swapPullStatus)
-	case capi.OpPing:
+	case hostop.Ping:
 		return call(s.db.View, input, ping)
-	case capi.OpDump:
+	case hostop.Dump:
 		return call(s.db.View, input, dump)
-	case capi.OpApply:
+	case hostop.Apply:
 		return call(s.db.Update, input, apply)
 	default:
 		return nil, fmt.Errorf("op %d is of a later version", op)

@@ -4,6 +4,7 @@
 // Invariants:
 //   - Each operation is one transaction: all of it is on disk when it returns, or none of it.
 //   - A lock is granted only where nothing is stored, and released only if [release.admits] its value: in doubt, it stays.
+//   - What is told as done is in the file at its path ([ground]).
 //   - A value comes back byte for byte as it was given, but for white space around it in answers.
 //   - A damaged file is an error, [ErrDamaged]: it is checked before bbolt maps it, under the lock that keeps others from writing to it.
 //   - Opening writes nothing where there is nothing to prepare: whether anybody wrote since the mark is still to be told.
@@ -46,7 +47,8 @@ var ErrBusy = errors.New("starting BoltDB: timeout (a possible cause is another 
 
 // Store is an open BoltDB file. Its methods may be called from any goroutine at once.
 type Store struct {
-	db *bolt.DB
+	db     *bolt.DB
+	ground ground
 	// lastToken is used in write transactions only, of which there is one at a time.
 	lastToken int64
 }
@@ -57,7 +59,8 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("creating data dir: %w", err)
 	}
-	db, err := bolt.Open(path.Join(dir, fileName), 0o600, &bolt.Options{Timeout: openTimeout, OpenFile: OpenWhole})
+	var here ground
+	db, err := here.open(path.Join(dir, fileName))
 	if errors.Is(err, bolt.ErrTimeout) {
 		return nil, ErrBusy
 	}
@@ -75,7 +78,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting BoltDB: %w", errors.Join(err, db.Close()))
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db, ground: here}, nil
 }
 
 // Check tells whether the file in a folder is whole, or not there, before somebody else's code opens it. Who opens it in between and

@@ -17,7 +17,7 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/hostop"
 )
 
 func opened(t *testing.T, dir string) *Store {
@@ -146,11 +146,11 @@ func TestStockAndRawReadEachOther(t *testing.T) {
 	}
 
 	store := opened(t, stockDir)
-	expect(t, store, capi.OpGet, fmt.Sprintf(`{"key":{"project":%s}}`, quoted(t, lockKey)), quoted(t, lock))
-	expect(t, store, capi.OpGet, `{"key":{"command":"apply"}}`, want["globalLocks apply/lock"])
-	expect(t, store, capi.OpPullStatus, `{"key":"vcs.example.com::acme/infra::5"}`, quoted(t, status))
-	expect(t, store, capi.OpList, `{}`, "["+quoted(t, lock)+","+quoted(t, other)+"]")
-	dumped, err := store.Call(capi.OpDump, []byte("{}"))
+	expect(t, store, hostop.Get, fmt.Sprintf(`{"key":{"project":%s}}`, quoted(t, lockKey)), quoted(t, lock))
+	expect(t, store, hostop.Get, `{"key":{"command":"apply"}}`, want["globalLocks apply/lock"])
+	expect(t, store, hostop.PullStatus, `{"key":"vcs.example.com::acme/infra::5"}`, quoted(t, status))
+	expect(t, store, hostop.List, `{}`, "["+quoted(t, lock)+","+quoted(t, other)+"]")
+	dumped, err := store.Call(hostop.Dump, []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestStockAndRawReadEachOther(t *testing.T) {
 	// The dump, applied to an empty file, makes the same file; so do the single operations.
 	applied, single := t.TempDir(), t.TempDir()
 	store = opened(t, applied)
-	expect(t, store, capi.OpApply, fmt.Sprintf(`{"writes":%s}`, dumped), "{}")
+	expect(t, store, hostop.Apply, fmt.Sprintf(`{"writes":%s}`, dumped), "{}")
 	closeStore(t, store)
 	store = opened(t, single)
 	for key, value := range map[string]string{
@@ -167,11 +167,11 @@ func TestStockAndRawReadEachOther(t *testing.T) {
 		fmt.Sprintf(`{"project":%s}`, quoted(t, models.GenerateLockKey(other.Project, other.Workspace))): quoted(t, other),
 		`{"command":"apply"}`: want["globalLocks apply/lock"],
 	} {
-		if _, err := store.Call(capi.OpGrant, fmt.Appendf(nil, `{"key":%s,"value":%s}`, key, value)); err != nil {
+		if _, err := store.Call(hostop.Grant, fmt.Appendf(nil, `{"key":%s,"value":%s}`, key, value)); err != nil {
 			t.Error(err)
 		}
 	}
-	expect(t, store, capi.OpSwapPullStatus,
+	expect(t, store, hostop.SwapPullStatus,
 		fmt.Sprintf(`{"key":"vcs.example.com::acme/infra::5","expected":{"value":null},"new":%s}`, quoted(t, status)), `{"swapped":true}`)
 	closeStore(t, store)
 
@@ -222,20 +222,20 @@ func TestGrantReplacesNothing(t *testing.T) {
 			answer = unreadable
 		}
 		named := fmt.Sprintf(`{"key":{"project":%q}}`, key)
-		expect(t, store, capi.OpGrant, fmt.Sprintf(`{"key":{"project":%q},"value":{"mine":1}}`, key), `{"granted":false,"value":`+answer+`}`)
-		expect(t, store, capi.OpGet, named, answer)
+		expect(t, store, hostop.Grant, fmt.Sprintf(`{"key":{"project":%q},"value":{"mine":1}}`, key), `{"granted":false,"value":`+answer+`}`)
+		expect(t, store, hostop.Get, named, answer)
 		if key != "json" {
-			refuses(t, store, capi.OpRelease, fmt.Sprintf(`{"key":{"project":%q},"fields":null,"pull_num":null}`, key), key, "stays as it is")
+			refuses(t, store, hostop.Release, fmt.Sprintf(`{"key":{"project":%q},"fields":null,"pull_num":null}`, key), key, "stays as it is")
 		}
 	}
-	answer, err := store.Call(capi.OpList, []byte("{}"))
+	answer, err := store.Call(hostop.List, []byte("{}"))
 	var listed []json.RawMessage
 	if err := errors.Join(err, json.Unmarshal(answer, &listed)); err != nil || len(listed) != len(values) {
 		t.Errorf("List: %s, %v", answer, err)
 	}
-	expect(t, store, capi.OpReleaseByPull, `{"repo":"acme/infra","num":5}`, "["+plain+"]")
-	expect(t, store, capi.OpDiscard, `{"key":{"project":"text"}}`, unreadable)
-	expect(t, store, capi.OpDiscard, `{"key":{"project":"text"}}`, "null")
+	expect(t, store, hostop.ReleaseByPull, `{"repo":"acme/infra","num":5}`, "["+plain+"]")
+	expect(t, store, hostop.Discard, `{"key":{"project":"text"}}`, unreadable)
+	expect(t, store, hostop.Discard, `{"key":{"project":"text"}}`, "null")
 	closeStore(t, store)
 	delete(values, "json")
 	delete(values, "text")
@@ -254,7 +254,7 @@ func TestReleaseIsGuarded(t *testing.T) {
 	store := opened(t, t.TempDir())
 	const named = `{"key":{"project":"acme/infra/./default/"}`
 	grant := named + `,"value":` + plain + `}`
-	if _, err := store.Call(capi.OpGrant, []byte(grant)); err != nil {
+	if _, err := store.Call(hostop.Grant, []byte(grant)); err != nil {
 		t.Fatal(err)
 	}
 	const own = `{"repo":"acme/infra","path":".","workspace":"default","project":""}`
@@ -264,19 +264,19 @@ func TestReleaseIsGuarded(t *testing.T) {
 		`"fields":{"repo":"acme","path":"infra/.","workspace":"default","project":""},"pull_num":5`,
 		`"fields":{"repo":"acme/infra","path":".","workspace":"default","project":"p"},"pull_num":null`,
 	} {
-		expect(t, store, capi.OpRelease, named+","+guards+"}", "null")
+		expect(t, store, hostop.Release, named+","+guards+"}", "null")
 	}
 	for _, guards := range []string{`"fields":null,"pull_num":null`, `"fields":null,"pull_num":5`, `"fields":` + own + `,"pull_num":5`} {
-		expect(t, store, capi.OpRelease, named+","+guards+"}", plain)
-		expect(t, store, capi.OpRelease, named+","+guards+"}", "null")
-		if _, err := store.Call(capi.OpGrant, []byte(grant)); err != nil {
+		expect(t, store, hostop.Release, named+","+guards+"}", plain)
+		expect(t, store, hostop.Release, named+","+guards+"}", "null")
+		if _, err := store.Call(hostop.Grant, []byte(grant)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, pull := range []string{`{"repo":"acme/inf","num":5}`, `{"repo":"acme/infra/","num":5}`, `{"repo":"ACME/infra","num":5}`, `{"repo":"acme/infra","num":55}`} {
-		expect(t, store, capi.OpReleaseByPull, pull, "[]")
+		expect(t, store, hostop.ReleaseByPull, pull, "[]")
 	}
-	expect(t, store, capi.OpReleaseByPull, `{"repo":"acme/infra","num":5}`, "["+plain+"]")
+	expect(t, store, hostop.ReleaseByPull, `{"repo":"acme/infra","num":5}`, "["+plain+"]")
 }
 
 // The library's rules (src/model.rs): what they refuse stays.
@@ -323,22 +323,22 @@ func TestSwapPullStatus(t *testing.T) {
 		return fmt.Sprintf(`{"key":"h::r::1","expected":%s,"new":%s}`, expected, newValue)
 	}
 	const done = `{"swapped":true}`
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"value":{"a":1}}`, `{"b":1}`), `{"swapped":false,"value":null}`)
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"value":null}`, `{"a": 1}`), done)
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"value":null}`, `{"b":1}`), `{"swapped":false,"value":{"a": 1}}`)
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"value":{"a":1}}`, `{"b":1}`), `{"swapped":false,"value":{"a": 1}}`)
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"value":{"a": 1}}`, `null`), done)
-	expect(t, store, capi.OpPullStatus, `{"key":"h::r::1"}`, "null")
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"any":true}`, `[]`), done)
+	expect(t, store, hostop.SwapPullStatus, swap(`{"value":{"a":1}}`, `{"b":1}`), `{"swapped":false,"value":null}`)
+	expect(t, store, hostop.SwapPullStatus, swap(`{"value":null}`, `{"a": 1}`), done)
+	expect(t, store, hostop.SwapPullStatus, swap(`{"value":null}`, `{"b":1}`), `{"swapped":false,"value":{"a": 1}}`)
+	expect(t, store, hostop.SwapPullStatus, swap(`{"value":{"a":1}}`, `{"b":1}`), `{"swapped":false,"value":{"a": 1}}`)
+	expect(t, store, hostop.SwapPullStatus, swap(`{"value":{"a": 1}}`, `null`), done)
+	expect(t, store, hostop.PullStatus, `{"key":"h::r::1"}`, "null")
+	expect(t, store, hostop.SwapPullStatus, swap(`{"any":true}`, `[]`), done)
 	for _, stored := range []string{"not JSON", "null", "", "\u0001"} {
-		expect(t, store, capi.OpApply, `{"writes":[{"key":{"status":"h::r::1"},"value":`+quoted(t, stored)+`}]}`, "{}")
-		expect(t, store, capi.OpPullStatus, `{"key":"h::r::1"}`, unreadable)
-		expect(t, store, capi.OpSwapPullStatus, swap(`{"value":null}`, `{"c":1}`), `{"swapped":false,"value":`+unreadable+`}`)
-		expect(t, store, capi.OpSwapPullStatus, swap(`{"value":`+unreadable+`}`, `{"c":1}`), done)
+		expect(t, store, hostop.Apply, `{"writes":[{"key":{"status":"h::r::1"},"value":`+quoted(t, stored)+`}]}`, "{}")
+		expect(t, store, hostop.PullStatus, `{"key":"h::r::1"}`, unreadable)
+		expect(t, store, hostop.SwapPullStatus, swap(`{"value":null}`, `{"c":1}`), `{"swapped":false,"value":`+unreadable+`}`)
+		expect(t, store, hostop.SwapPullStatus, swap(`{"value":`+unreadable+`}`, `{"c":1}`), done)
 	}
 	// White space around a value is not part of an answer, and does not stop a swap.
-	expect(t, store, capi.OpApply, `{"writes":[{"key":{"status":"h::r::1"},"value":" {}\n"}]}`, "{}")
-	expect(t, store, capi.OpSwapPullStatus, swap(`{"value":{}}`, `{"d":1}`), done)
+	expect(t, store, hostop.Apply, `{"writes":[{"key":{"status":"h::r::1"},"value":" {}\n"}]}`, "{}")
+	expect(t, store, hostop.SwapPullStatus, swap(`{"value":{}}`, `{"d":1}`), done)
 }
 
 func TestDumpAndApplyTakeAnything(t *testing.T) {
@@ -346,14 +346,14 @@ func TestDumpAndApplyTakeAnything(t *testing.T) {
 	store := opened(t, dir)
 	const all = `[{"key":{"project":"a"},"value":"not JSON"},{"key":{"project":"b"},"value":""},` +
 		`{"key":{"command":"apply"},"value":" {}\n"},{"key":{"status":"h::r::1"},"value":"null"}]`
-	expect(t, store, capi.OpDump, "{}", "[]")
-	expect(t, store, capi.OpApply, `{"writes":`+all+`}`, "{}")
-	expect(t, store, capi.OpDump, "{}", all)
-	expect(t, store, capi.OpApply, `{"writes":[{"key":{"project":"a"},"value":"1"},{"key":{"project":"a"},"value":null},`+
+	expect(t, store, hostop.Dump, "{}", "[]")
+	expect(t, store, hostop.Apply, `{"writes":`+all+`}`, "{}")
+	expect(t, store, hostop.Dump, "{}", all)
+	expect(t, store, hostop.Apply, `{"writes":[{"key":{"project":"a"},"value":"1"},{"key":{"project":"a"},"value":null},`+
 		`{"key":{"project":"gone"},"value":null},{"key":{"project":"b"},"value":"2"}]}`, "{}")
 	// All or none: the last key cannot be stored.
-	refuses(t, store, capi.OpApply, `{"writes":[{"key":{"project":"b"},"value":"3"},{"key":{"status":""},"value":"4"}]}`, `pull status ""`)
-	refuses(t, store, capi.OpApply, `{"writes":[{"key":{"project":"b"},"value":"3"},{"key":{},"value":"4"}]}`, "names no")
+	refuses(t, store, hostop.Apply, `{"writes":[{"key":{"project":"b"},"value":"3"},{"key":{"status":""},"value":"4"}]}`, `pull status ""`)
+	refuses(t, store, hostop.Apply, `{"writes":[{"key":{"project":"b"},"value":"3"},{"key":{},"value":"4"}]}`, "names no")
 	closeStore(t, store)
 
 	inFile(t, dir, func(tx *bolt.Tx) error {
@@ -364,7 +364,7 @@ func TestDumpAndApplyTakeAnything(t *testing.T) {
 		)
 	})
 	store = opened(t, dir)
-	expect(t, store, capi.OpDump, "{}", `[{"key":{"project":"b"},"value":"2"},{"key":{"project":"c"},"unreadable":true},`+
+	expect(t, store, hostop.Dump, "{}", `[{"key":{"project":"b"},"value":"2"},{"key":{"project":"c"},"unreadable":true},`+
 		`{"key":{"project":"\ufffd"},"unreadable":true},{"key":{"command":"apply"},"value":" {}\n"},{"key":{"status":"h::r::1"},"value":"null"}]`)
 }
 
@@ -379,7 +379,7 @@ func TestTokensGrow(t *testing.T) {
 				Granted bool
 				Token   int64
 			}
-			output, err := store.Call(capi.OpGrant, fmt.Appendf(nil, `{"key":{"project":"k%d"},"value":{}}`, i))
+			output, err := store.Call(hostop.Grant, fmt.Appendf(nil, `{"key":{"project":"k%d"},"value":{}}`, i))
 			if err := errors.Join(err, json.Unmarshal(output, &answer)); err != nil || !answer.Granted {
 				t.Errorf("%s, %v", output, err)
 			}
@@ -447,13 +447,13 @@ func TestOpenFailsWithStocksTexts(t *testing.T) {
 
 func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 	store := opened(t, t.TempDir())
-	refuses(t, store, capi.OpApply+1, "{}", "later version")
-	refuses(t, store, capi.OpGet, "{", "the input")
-	refuses(t, store, capi.OpGet, `{"key":{}}`, "names no")
-	expect(t, store, capi.OpPing, "{}", "{}")
+	refuses(t, store, hostop.Apply+1, "{}", "later version")
+	refuses(t, store, hostop.Get, "{", "the input")
+	refuses(t, store, hostop.Get, `{"key":{}}`, "names no")
+	expect(t, store, hostop.Ping, "{}", "{}")
 	closeStore(t, store)
-	refuses(t, store, capi.OpPing, "{}", "not open")
-	if answer, err := store.Call(capi.OpGet, bytes.Repeat([]byte("["), 1<<20)); err == nil {
+	refuses(t, store, hostop.Ping, "{}", "not open")
+	if answer, err := store.Call(hostop.Get, bytes.Repeat([]byte("["), 1<<20)); err == nil {
 		t.Errorf("got %s", answer)
 	}
 }

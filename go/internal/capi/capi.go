@@ -1,4 +1,4 @@
-// Package capi calls the atlock library. All cgo of this module is here.
+// Package capi calls the atlock library. All cgo that links it is here.
 //
 // It adds nothing to the C API but Go's types: outputs are [Buffer]s that the caller frees, failures are [*Error]s. What
 // the functions do is written in include/atlock.h.

@@ -12,22 +12,7 @@ import (
 	"unsafe"
 )
 
-// The operations of a host store. The numbers are those of atlock.h, by name, so that none can differ.
-const (
-	OpGrant          = uint32(C.ATLOCK_OP_GRANT)
-	OpRelease        = uint32(C.ATLOCK_OP_RELEASE)
-	OpDiscard        = uint32(C.ATLOCK_OP_DISCARD)
-	OpGet            = uint32(C.ATLOCK_OP_GET)
-	OpList           = uint32(C.ATLOCK_OP_LIST)
-	OpReleaseByPull  = uint32(C.ATLOCK_OP_RELEASE_BY_PULL)
-	OpPullStatus     = uint32(C.ATLOCK_OP_PULL_STATUS)
-	OpSwapPullStatus = uint32(C.ATLOCK_OP_SWAP_PULL_STATUS)
-	OpPing           = uint32(C.ATLOCK_OP_PING)
-	OpDump           = uint32(C.ATLOCK_OP_DUMP)
-	OpApply          = uint32(C.ATLOCK_OP_APPLY)
-)
-
-// Host is a store that the program brings along; docs/host-store.md describes the operations. Call comes from any
+// Host is a store that the program brings along; docs/host-store.md describes the operations, package hostop names them. Call comes from any
 // goroutine, from several at once; input is valid during the call only. Close comes once, after the last Call.
 type Host interface {
 	Call(op uint32, input []byte) ([]byte, error)

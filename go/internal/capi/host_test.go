@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/atlock/atlock/go/internal/hostop"
 )
 
 var boltDB = []byte(`{"locking":{"backend":"boltdb"}}`)
@@ -30,7 +32,7 @@ func (f *fakeHost) Close() error {
 
 func TestHostStoreIsCalled(t *testing.T) {
 	host := &fakeHost{answer: func(op uint32, input string) (string, error) {
-		if op != OpGet || input != `{"key":{"command":"apply"}}` {
+		if op != hostop.Get || input != `{"key":{"command":"apply"}}` {
 			t.Errorf("op %d: %s", op, input)
 		}
 		return `{"who":"\u00e9 é"}`, nil

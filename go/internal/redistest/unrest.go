@@ -20,7 +20,7 @@ type Unrest struct {
 }
 
 const (
-	killShare    = 0.6 // of all disturbances; the others are pauses
+	killShare    = 0.6 // of all disturbances but the first, which is a kill; the others are pauses
 	calmShare    = 0.3 // of the times in between: long enough for those that turned away to come back
 	shortestUp   = 300 * time.Millisecond
 	longestUp    = 900 * time.Millisecond
@@ -68,7 +68,7 @@ func (u *Unrest) leavesAlone(random *rand.Rand) bool {
 func (u *Unrest) disturb(t testing.TB, random *rand.Rand) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if random.Float64() < killShare {
+	if random.Float64() < killShare || u.kills == 0 {
 		u.kills++
 		u.server.Kill()
 		defer u.server.Restart(t)

@@ -2,8 +2,9 @@
 //!
 //! A group is made durable in the journal, applied to sled (`group.rs`), and then acknowledged: that order is what P2 rests on, and
 //! it makes what a read shows durable, too. A group too large for the journal is applied first and then made durable in sled
-//! itself. When the journal is full, a checkpoint makes what was applied durable in sled. A failure on the way ends the store
-//! (`health.rs`): nobody is acknowledged after it.
+//! itself. When the journal is full, a checkpoint makes what was applied durable in sled. Before anybody is told, the store looks
+//! whether its files are still at their paths (`ground.rs`). A failure on the way ends the store (`health.rs`): nobody is
+//! acknowledged after it.
 //!
 //! A change goes through these states, under its own lock: `Waiting` (in the queue; its caller may withdraw it when the
 //! deadline passes, and then it certainly did not happen), `Taken` (in a group; a caller that leaves now cannot know),
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::ground::Ground;
 use super::group::Group;
 use super::journal::Journal;
 use super::memory;
@@ -225,6 +227,7 @@ pub(super) struct Writer {
     /// sled's log, to sync it.
     pub log: File,
     pub journal: Journal,
+    pub ground: Arc<Ground>,
     pub clock: Arc<dyn Clock>,
     pub hook: StepHook,
 }
@@ -236,7 +239,12 @@ impl Writer {
         let mut may_have_happened = false;
         // The health outlives the borrow of the writer.
         let tree = Arc::clone(&self.tree);
-        let verdict = tree.health().check().and_then(|()| tree.health().watch(|| self.write(&mut group, &mut may_have_happened)));
+        let verdict = tree.health().check().and_then(|()| {
+            tree.health().watch(|| {
+                self.write(&mut group, &mut may_have_happened)?;
+                self.ground.check()
+            })
+        });
         for Member { change, changed } in group {
             change.answer(verdict.clone().map_err(|failure| outcome(&failure, changed && may_have_happened)));
         }

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ground::Ground;
+use super::journal::Journal;
 use crate::error::{Code, Error, Result};
 
 /// The format that this version writes, and the newest that it reads.
@@ -72,6 +74,11 @@ impl Folder {
     /// Path of one of its files.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// What the open store stands on: this folder's lock file, sled's log and the journal.
+    pub(super) fn ground(&self, log: &File, journal: &Journal) -> io::Result<Ground> {
+        Ground::new(&self.dir, &self.lock, log, journal.file(), journal.length())
     }
 
     /// Whether the format file is there.
@@ -154,7 +161,7 @@ fn busy(dir: &Path, file: &mut File) -> Error {
     Error::new(Code::StoreBusy, text)
 }
 
-fn not_writable(dir: &Path, error: &io::Error) -> Error {
+pub(super) fn not_writable(dir: &Path, error: &io::Error) -> Error {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     let remedy = match error.kind() {
         StorageFull | QuotaExceeded => "Make room on its disk; opening needs as much as the store has",

@@ -78,6 +78,16 @@ impl Journal {
         Ok((journal, Some(scan(&bytes))))
     }
 
+    /// The open file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// How long the file always is, bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.capacity as u64
+    }
+
     /// Whether an empty journal has room for a payload of this length.
     pub(super) fn can_hold(&self, length: usize) -> bool {
         BLOCK + blocks_of(length) <= self.capacity
@@ -89,7 +99,12 @@ impl Journal {
     }
 
     /// Writes a record, durably. There must be room.
+    ///
+    /// A file that another program has cut short is an error: the records before this one are not in it any more.
     pub(super) fn append(&mut self, sequence: u64, payload: &[u8]) -> io::Result<()> {
+        if self.file.metadata()?.len() < self.length() {
+            return Err(io::Error::other("another program has cut the file short"));
+        }
         let length = payload.len() as u64;
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(RECORD);

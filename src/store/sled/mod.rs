@@ -6,6 +6,7 @@
 //! - A change is acknowledged only after its group is durable, in the journal or in sled's own log (P2; `journal.rs`).
 //! - Fencing tokens of the store strictly increase, across restarts too, and when the wall clock is set back: the last one is
 //!   in the meta record of every batch.
+//! - What is acknowledged is at the store's path, where nobody else can open one (`ground.rs`).
 //! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`opening.rs`).
 //!
 //! Faults survived without losing anything acknowledged: kill -9 at any point, power loss, a full disk, a failed or torn
@@ -13,7 +14,9 @@
 //!
 //! Faults detected, and refused with a text that says what to do: a damaged, truncated or emptied `sled/`, one that is older
 //! than the journal reaches back, a journal that is missing, emptied, or damaged before its end; a missing file. Not detected: the
-//! last record of the journal damaged, the journal or the whole folder replaced by an older copy.
+//! last record of the journal damaged, the journal or the whole folder replaced by an older copy while the store is closed.
+//!
+//! While it is open: its files moved, deleted, replaced or mounted over; nothing is acknowledged from then on (`ground.rs`).
 //!
 //! After the first I/O error the store answers nothing until it is opened again (`health.rs`).
 //!
@@ -29,6 +32,7 @@ use parking_lot::Mutex;
 
 use self::committer::{Committer, Writer};
 use self::folder::Folder;
+use self::ground::Ground;
 use self::opening::Opened;
 use self::owned::{OwnedExpected, OwnedRelease};
 use self::record::{PROJECT_PREFIX, Stored};
@@ -41,6 +45,7 @@ use crate::model::{ProjectLock, PullRef};
 
 mod committer;
 mod folder;
+mod ground;
 mod group;
 mod health;
 mod history;
@@ -79,6 +84,7 @@ pub type StepHook = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
 pub struct SledStore {
     dir: PathBuf,
     tree: Arc<Tree>,
+    ground: Arc<Ground>,
     committer: Committer,
     folder: Mutex<Option<Folder>>,
 }
@@ -102,10 +108,17 @@ impl SledStore {
 
     /// The same as [`SledStore::open`], with a hook for tests.
     pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
-        let Opened { folder, db, meta, log, journal } = opening::open(dir)?;
-        let tree = Arc::new(Tree::new(db));
-        let committer = Committer::start(Writer { tree: Arc::clone(&tree), meta, log, journal, clock, hook })?;
-        Ok(SledStore { dir: dir.to_owned(), tree, committer, folder: Mutex::new(Some(folder)) })
+        let Opened { folder, db, meta, log, journal, ground } = opening::open(dir)?;
+        let (tree, ground) = (Arc::new(Tree::new(db)), Arc::new(ground));
+        let writer = Writer { tree: Arc::clone(&tree), meta, log, journal, ground: Arc::clone(&ground), clock, hook };
+        let committer = Committer::start(writer)?;
+        Ok(SledStore { dir: folder.dir().to_owned(), tree, ground, committer, folder: Mutex::new(Some(folder)) })
+    }
+
+    /// Whether the store works, and is still at its paths.
+    fn look(&self) -> Result<()> {
+        self.tree.read(|_| Ok(()))?;
+        self.tree.health().watch(|| self.ground.check())
     }
 
     /// The fencing token of a lock's holder; `None` if nobody holds it.
@@ -193,20 +206,27 @@ impl Store for SledStore {
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {
-        self.tree.read(|_| Ok(()))
+        self.look()
     }
 
     fn warnings(&self) -> Vec<String> {
+        // What it finds is kept.
+        let _ = self.look();
         let failure = self.tree.health().check().err().map(|failure| failure.message().to_owned());
         failure.into_iter().chain(folder::little_space(&self.dir)).collect()
     }
 
     /// Writes what waits, stops the thread, closes sled, and then lets others open the folder. Idempotent.
+    ///
+    /// Errors: `StoreFailed` also if the files are not at their paths any more (`ground.rs`); the store is closed all the same.
     fn close(&self) -> Result<()> {
         self.committer.close()?;
         let closed = self.tree.close();
-        self.folder.lock().take();
-        closed
+        // Held until now, so that nobody else is at the path before. Only the first closer looks.
+        let Some(folder) = self.folder.lock().take() else { return closed };
+        let ground = self.ground.check();
+        drop(folder);
+        closed.and(ground)
     }
 }
 

@@ -13,10 +13,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::folder::{Folder, create_private_dir, remove_dir, sync_dir};
+use super::folder::{self, Folder, create_private_dir, remove_dir, sync_dir};
+use super::ground::Ground;
 use super::group;
 use super::health::panicked;
 use super::journal::{Journal, Records};
@@ -36,11 +37,12 @@ pub(super) struct Opened {
     pub meta: Meta,
     pub log: File,
     pub journal: Journal,
+    pub ground: Ground,
 }
 
 /// Opens or creates the store in this folder.
 pub(super) fn open(dir: &Path) -> Result<Opened> {
-    let folder = Folder::lock(dir)?;
+    let folder = Folder::lock(&absolute(dir)?)?;
     let complete = folder.has_format()?;
     put_back(&folder).map_err(|e| folder.not_writable(&e))?;
     if !complete && !folder.path("sled").exists() {
@@ -56,6 +58,11 @@ pub(super) fn open(dir: &Path) -> Result<Opened> {
             Err(error)
         }
     }
+}
+
+/// The same folder, wherever the process's working directory is later: sled opens files by their paths again and again.
+fn absolute(dir: &Path) -> Result<PathBuf> {
+    std::path::absolute(dir).map_err(|e| folder::not_writable(dir, &e))
 }
 
 /// No format file and no data: a new folder, or one whose creation was cut short. A record in the journal says otherwise.
@@ -166,10 +173,12 @@ fn finish(folder: Folder, db: sled::Db, meta: Meta, journal: Journal, complete: 
             folder.write_format()?;
         }
         forget_saved(&folder)?;
-        File::open(store.join("db"))
+        let log = File::open(store.join("db"))?;
+        let ground = folder.ground(&log, &journal)?;
+        Ok((log, ground))
     };
-    let log = finish().map_err(|e| folder.not_writable(&e))?;
-    Ok(Opened { folder, db, meta, log, journal })
+    let (log, ground) = finish().map_err(|e| folder.not_writable(&e))?;
+    Ok(Opened { folder, db, meta, log, journal, ground })
 }
 
 fn open_sled(store: &Path) -> std::result::Result<sled::Db, SledFailure> {
