@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
-use redis::{RedisError, Value};
+use redis::Value;
 
-use super::errors::Failure;
+use super::errors::{Failure, timed_out};
 use super::link::Attempt;
 
 /// Batches under way at once: while one is at the server, the next is made.
@@ -127,7 +127,7 @@ impl Combiner {
         match left.progress {
             Progress::Answered(reply) => reply,
             Progress::Taken => Err(Failure::ReplyLost(timed_out("no reply came in time"))),
-            Progress::Waiting | Progress::Gone => Err(Failure::NotSent(timed_out("no connection was free in time"))),
+            Progress::Waiting | Progress::Gone => Err(Failure::not_in_time("no connection was free in time")),
         }
     }
 }
@@ -181,10 +181,6 @@ impl Job {
             self.changed.notify_one();
         }
     }
-}
-
-fn timed_out(text: &str) -> RedisError {
-    RedisError::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
 #[cfg(test)]

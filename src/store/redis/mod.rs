@@ -33,11 +33,14 @@ use crate::model::PullRef;
 mod clock;
 mod cluster;
 mod combiner;
+mod credentials;
+mod errand;
 mod errors;
 mod indexes;
 mod keys;
 mod link;
 mod listing;
+mod names;
 mod open;
 mod reply;
 mod retry;
@@ -45,6 +48,7 @@ mod scripts;
 mod shared;
 mod single;
 mod takeover;
+mod wire;
 
 /// The shared store. Safe from any thread.
 pub struct RedisStore {
