@@ -19,8 +19,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
-    Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, RedisResult,
-    Value,
+    Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
+    RedisResult, Value,
 };
 use tokio::runtime::Runtime;
 
@@ -29,7 +29,7 @@ use super::credentials::{Credentials, Reader};
 use super::errors::{Failure, timed_out};
 use super::keys::slot;
 use super::link::{Attempt, wait_command};
-use super::names::{Names, Resolve};
+use super::names::{ForCluster, Names};
 use super::reply::is_done;
 use super::single::host_and_port;
 use crate::config;
@@ -49,7 +49,7 @@ pub(super) struct Cluster {
 /// What closing ends, once the calls under way are over.
 struct Open {
     settings: Arc<config::Redis>,
-    resolve: Resolve,
+    names: Arc<Names>,
     files: Reader,
     /// Only while it is dropped there is none.
     runtime: Option<Runtime>,
@@ -68,7 +68,7 @@ struct Client {
 
 impl Cluster {
     /// Connects to the cluster.
-    pub(super) fn connect(settings: Arc<config::Redis>, resolve: Resolve, deadline: Instant) -> Attempt<Cluster> {
+    pub(super) fn connect(settings: Arc<config::Redis>, names: Arc<Names>, deadline: Instant) -> Attempt<Cluster> {
         let files = Reader::new(Arc::clone(&settings));
         let credentials = files.read(deadline)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -78,7 +78,7 @@ impl Cluster {
             .enable_all()
             .build()
             .map_err(|e| Failure::NotSent(RedisError::from(e)))?;
-        let client = match Client::connect(&settings, credentials, &resolve, &runtime, deadline) {
+        let client = match Client::connect(&settings, credentials, &names, &runtime, deadline) {
             Ok(client) => Mutex::new(client),
             Err(failure) => {
                 end(runtime);
@@ -86,7 +86,7 @@ impl Cluster {
             }
         };
         let (in_doubt, renewing) = (AtomicBool::new(false), Mutex::new(()));
-        let open = Open { settings, resolve, files, runtime: Some(runtime), client, in_doubt, renewing };
+        let open = Open { settings, names, files, runtime: Some(runtime), client, in_doubt, renewing };
         let cluster = Cluster { open: Mutex::new(Some(Arc::new(open))), clock: ServerClock::new() };
         cluster.learn_time(deadline)?;
         Ok(cluster)
@@ -206,7 +206,7 @@ impl Open {
         let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         let credentials = self.files.read(deadline)?;
         if *self.client.lock().credentials != *credentials {
-            let client = Client::connect(&self.settings, credentials, &self.resolve, runtime, deadline)?;
+            let client = Client::connect(&self.settings, credentials, &self.names, runtime, deadline)?;
             *self.client.lock() = client;
         }
         Ok(())
@@ -230,7 +230,7 @@ impl Client {
     fn connect(
         settings: &config::Redis,
         credentials: Arc<Credentials>,
-        resolve: &Resolve,
+        names: &Arc<Names>,
         runtime: &Runtime,
         deadline: Instant,
     ) -> Attempt<Client> {
@@ -240,7 +240,7 @@ impl Client {
             .retries(0)
             .connection_timeout(settings.timeouts.connect)
             .response_timeout(settings.timeouts.operation)
-            .async_dns_resolver(Names::new(Arc::clone(resolve), settings.timeouts.connect));
+            .async_dns_resolver(ForCluster { names: Arc::clone(names), patience: settings.timeouts.connect });
         if let Some(tls) = &credentials.tls {
             builder = builder.certs(tls.for_cluster());
         }
@@ -277,7 +277,5 @@ impl fmt::Debug for Cluster {
 
 fn within<T>(runtime: &Runtime, deadline: Instant, future: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let left = deadline.saturating_duration_since(Instant::now());
-    runtime
-        .block_on(async { tokio::time::timeout(left, future).await })
-        .unwrap_or_else(|_| Err(timed_out("the deadline passed")))
+    runtime.block_on(async { tokio::time::timeout(left, future).await }).unwrap_or_else(|_| Err(timed_out("the deadline passed")))
 }

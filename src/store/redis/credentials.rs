@@ -96,10 +96,8 @@ impl Tls {
     /// The certificates for the cluster's client.
     pub(super) fn for_cluster(&self) -> TlsCertificates {
         let Certificates { authority, client } = &self.certificates;
-        let client_tls = client.as_ref().map(|(cert, key)| ClientTlsConfig {
-            client_cert: cert.bytes.clone(),
-            client_key: key.bytes.clone(),
-        });
+        let client_tls =
+            client.as_ref().map(|(cert, key)| ClientTlsConfig { client_cert: cert.bytes.clone(), client_key: key.bytes.clone() });
         TlsCertificates { client_tls, root_cert: authority.as_ref().map(|authority| authority.bytes.clone()) }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! - A caller waits until its deadline, and no longer (P5). Nobody else waits: closing does not.
-//! - At most [`MOST`] threads are under way, however many callers wait and however long each thread hangs.
+//! - At most [`MOST`] threads of an errand are under way, and [`MOST_IN_ALL`] of all, however many callers wait and however long each
+//!   thread hangs.
 //! - A caller is never told an answer that was asked for before the one that it waits for; an older answer replaces no newer one.
 //!
 //! Faults survived: a name server that does not answer (`getaddrinfo` then takes 20 s and more), a disk that hangs, a panic.
@@ -14,10 +15,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Threads under way at most: they hang, and each keeps one.
+/// Threads of one errand that are under way at most.
 const MOST: usize = 4;
-/// A thread that has been under way for longer is not waited for: another one is sent.
-const RENEWED_AFTER: Duration = Duration::from_secs(2);
+/// Of all in the process: a store that is opened again and again, on a disk that hangs, has new errands each time.
+const MOST_IN_ALL: usize = 64;
+/// A thread that has been under way for longer is not waited for: another one is sent. With [`MOST`] of them there is always one, as
+/// long as each ends within 20 s, which `getaddrinfo` usually does.
+const RENEWED_AFTER: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -97,12 +101,12 @@ where
         {
             return Ok(youngest);
         }
+        let place = Place::take()?;
         let (work, shared) = (Arc::clone(&self.work), Arc::clone(&self.shared));
         std::thread::Builder::new().name(self.name.to_owned()).spawn(move || {
-            let back = Back { shared: &shared, asked: now };
+            let _back = Back { shared: &shared, asked: now, _place: place };
             let answer = work();
             shared.state.lock().learn(now, answer);
-            drop(back);
         })?;
         state.under_way.push(now);
         Ok(now)
@@ -125,12 +129,32 @@ impl<T: Clone, E> State<T, E> {
 struct Back<'a, T, E> {
     shared: &'a Shared<T, E>,
     asked: Instant,
+    _place: Place,
 }
 
 impl<T, E> Drop for Back<'_, T, E> {
     fn drop(&mut self) {
         self.shared.state.lock().under_way.retain(|asked| *asked != self.asked);
         self.shared.changed.notify_all();
+    }
+}
+
+/// One of [`MOST_IN_ALL`].
+struct Place;
+
+static PLACES: Mutex<usize> = Mutex::new(MOST_IN_ALL);
+
+impl Place {
+    fn take() -> io::Result<Place> {
+        let mut places = PLACES.lock();
+        *places = places.checked_sub(1).ok_or_else(|| io::Error::other("too many are busy with files or names that hang"))?;
+        Ok(Place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *PLACES.lock() += 1;
     }
 }
 

@@ -183,7 +183,10 @@ fn explain_handshake(error: &RedisError, server: &str, tls: bool) -> Option<Erro
     // A refused connection counts as dropped, too; a cluster's client tells it in its text alone.
     let dropped = error.is_connection_dropped() && !lower.contains("refused");
     if dropped && tls {
-        return new(Code::Tls, "it broke the TLS handshake off: does this port speak TLS, and does it want a client certificate?");
+        return new(
+            Code::Tls,
+            "it broke the TLS handshake off: does this port speak TLS, and does it want a client certificate?",
+        );
     }
     if !tls && (error.kind() == ErrorKind::Parse || dropped) {
         return new(Code::Tls, "it does not answer as Redis does: if it wants TLS, set tls.enabled: true");

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -23,11 +23,32 @@ use super::errand::{Errand, Missing};
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Looks a name up, for as long as it takes.
-pub(super) type Resolve = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// The system's way.
-pub(super) fn system() -> Resolve {
-    Arc::new(|host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+/// All names: those of the settings and those of a cluster's nodes. There are few; they are kept. Safe from any thread.
+pub(super) struct Names {
+    resolve: Arc<Resolve>,
+    names: Mutex<HashMap<(String, u16), Arc<Name>>>,
+}
+
+impl Names {
+    /// The process's: whoever opens a store once more knows what the one before knew, and waits for the same look-ups.
+    pub(super) fn of_the_system() -> Arc<Names> {
+        static NAMES: OnceLock<Arc<Names>> = OnceLock::new();
+        let look_up = |host: &str, port: u16| (host, port).to_socket_addrs().map(Iterator::collect);
+        Arc::clone(NAMES.get_or_init(|| Names::new(look_up)))
+    }
+
+    fn new(resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Arc<Names> {
+        Arc::new(Names { resolve: Arc::new(resolve), names: Mutex::default() })
+    }
+
+    /// One of them.
+    pub(super) fn name(&self, host: &str, port: u16) -> Arc<Name> {
+        let mut names = self.names.lock();
+        let name = names.entry((host.to_owned(), port)).or_insert_with(|| Arc::new(Name::new(host, port, &self.resolve)));
+        Arc::clone(name)
+    }
 }
 
 /// A host and its port. Safe from any thread.
@@ -41,9 +62,8 @@ pub(super) struct Name {
 type Failed = (io::ErrorKind, String);
 
 impl Name {
-    /// Nothing is looked up yet.
-    pub(super) fn new(host: &str, port: u16, resolve: Resolve) -> Name {
-        let sought = host.to_owned();
+    fn new(host: &str, port: u16, resolve: &Arc<Resolve>) -> Name {
+        let (sought, resolve) = (host.to_owned(), Arc::clone(resolve));
         let look_up = Errand::new("atlock-names", move || {
             let found = resolve(&sought, port).map_err(|e| (e.kind(), e.to_string()))?;
             if found.is_empty() { Err((io::ErrorKind::NotFound, "the name has no address".to_owned())) } else { Ok(found) }
@@ -87,33 +107,17 @@ impl Name {
     }
 }
 
-/// The names of a cluster's nodes, of which there are few; they are kept.
-pub(super) struct Names {
-    resolve: Resolve,
-    patience: Duration,
-    names: Mutex<HashMap<(String, u16), Arc<Name>>>,
-}
-
-impl Names {
-    /// Nothing is looked up yet. A look-up is waited for no longer than `patience`.
-    pub(super) fn new(resolve: Resolve, patience: Duration) -> Names {
-        Names { resolve, patience, names: Mutex::default() }
-    }
-
-    fn name(&self, host: &str, port: u16) -> Arc<Name> {
-        let mut names = self.names.lock();
-        let name = names
-            .entry((host.to_owned(), port))
-            .or_insert_with(|| Arc::new(Name::new(host, port, Arc::clone(&self.resolve))));
-        Arc::clone(name)
-    }
+/// The same for the cluster's client, which waits for a name no longer than this.
+pub(super) struct ForCluster {
+    pub names: Arc<Names>,
+    pub patience: Duration,
 }
 
 type Addresses<'a> = Box<dyn Iterator<Item = SocketAddr> + Send + 'a>;
 
-impl redis::io::AsyncDNSResolver for Names {
+impl redis::io::AsyncDNSResolver for ForCluster {
     fn resolve<'a, 'b: 'a>(&'a self, host: &'b str, port: u16) -> RedisFuture<'a, Addresses<'a>> {
-        let name = self.name(host, port);
+        let name = self.names.name(host, port);
         let deadline = Instant::now() + self.patience;
         Box::pin(async move {
             let found = match name.number() {
@@ -140,7 +144,7 @@ mod tests {
     fn what_is_known_is_used_while_a_look_up_hangs_or_fails() {
         let mood = Arc::new(AtomicU8::new(HANGS));
         let of_name = Arc::clone(&mood);
-        let resolve: Resolve = Arc::new(move |_, port| match of_name.load(Ordering::SeqCst) {
+        let names = Names::new(move |_, port| match of_name.load(Ordering::SeqCst) {
             HANGS => {
                 while of_name.load(Ordering::SeqCst) == HANGS {
                     std::thread::sleep(Duration::from_millis(1));
@@ -150,7 +154,7 @@ mod tests {
             FAILS => Err(io::Error::other("no such name")),
             mood => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port + u16::from(mood)))]),
         });
-        let name = Name::new("redis.example.com", 6379, resolve);
+        let name = names.name("redis.example.com", 6379);
         let soon = || Instant::now() + Duration::from_millis(300);
         let error = name.addresses(soon()).expect_err("nothing is known");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
@@ -184,9 +188,9 @@ mod tests {
 
     #[test]
     fn an_address_needs_no_look_up() {
-        let resolve: Resolve = Arc::new(|_, _| panic!("it is asked"));
+        let names = Names::new(|_, _| panic!("it is asked"));
         for (host, address) in [("127.0.0.1", "127.0.0.1:1"), ("::1", "[::1]:1")] {
-            let name = Name::new(host, 1, Arc::clone(&resolve));
+            let name = names.name(host, 1);
             assert_eq!(name.addresses(Instant::now()).unwrap(), [address.parse().unwrap()]);
         }
     }

@@ -8,9 +8,10 @@ use redis::FromRedisValue as _;
 use super::cluster::Cluster;
 use super::errors::{Failure, explain};
 use super::link::{Attempt, Link, wait_command};
+use super::names::Names;
 use super::retry::Retrying;
 use super::single::Single;
-use super::{RedisStore, names, scripts};
+use super::{RedisStore, scripts};
 use crate::config;
 use crate::error::{Code, Error, Result};
 
@@ -48,9 +49,9 @@ pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
 fn connect(settings: &config::Redis, deadline: Instant) -> Attempt<Link> {
     let settings = Arc::new(settings.clone());
     if settings.cluster_mode {
-        return Cluster::connect(settings, names::system(), deadline).map(Link::Cluster);
+        return Cluster::connect(settings, Names::of_the_system(), deadline).map(Link::Cluster);
     }
-    let single = Single::new(settings, names::system()).map_err(Failure::Settings)?;
+    let single = Single::new(settings, &Names::of_the_system()).map_err(Failure::Settings)?;
     // The first connection, which stays in the pool.
     single.run(deadline, |connection| connection.query(&redis::cmd("PING")))?;
     Ok(Link::Single(Box::new(single)))

@@ -17,7 +17,7 @@ use super::combiner::{Combiner, Exchange, LARGEST};
 use super::credentials::{Credentials, Reader};
 use super::errors::Failure;
 use super::link::{Attempt, wait_command};
-use super::names::{Name, Resolve};
+use super::names::{Name, Names};
 use super::reply::is_done;
 use super::wire::{Connection, LogIn};
 use crate::config;
@@ -31,7 +31,7 @@ const IDLE_CONNECTIONS: usize = 16;
 /// The pool. Safe from any thread.
 pub(super) struct Single {
     settings: Arc<config::Redis>,
-    name: Name,
+    name: Arc<Name>,
     credentials: Reader,
     clock: ServerClock,
     combiner: Combiner,
@@ -48,10 +48,10 @@ struct State {
 
 impl Single {
     /// An empty pool; no connection is made yet.
-    pub(super) fn new(settings: Arc<config::Redis>, resolve: Resolve) -> Result<Single> {
+    pub(super) fn new(settings: Arc<config::Redis>, names: &Names) -> Result<Single> {
         let (host, port) = host_and_port(&settings.address)?;
         Ok(Single {
-            name: Name::new(&host, port, resolve),
+            name: names.name(&host, port),
             credentials: Reader::new(Arc::clone(&settings)),
             settings,
             clock: ServerClock::new(),

@@ -167,7 +167,9 @@ impl Socket {
             }
             match call(&self.stream) {
                 // It was the timeout of an earlier call, or a signal.
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) =>
+                {
                     self.timeouts[way] = Duration::MAX;
                 }
                 done => return done,
