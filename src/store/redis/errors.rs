@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Closed,
     /// It was sent, and the reply was lost: it may have changed something.
     ReplyLost(RedisError),
+    /// The call that it went along with had less time than its own and gave up; `sent`: it may have changed something.
+    LeftBehind { sent: bool },
 }
 
 impl Failure {
@@ -40,7 +42,26 @@ impl Failure {
 
     /// Whether it was certainly not sent, for a reason that may pass.
     pub(super) fn is_unsent(&self) -> bool {
-        matches!(self, Failure::NotSent(_) | Failure::Handshake { .. } | Failure::Settings(_))
+        matches!(
+            self,
+            Failure::NotSent(_) | Failure::Handshake { .. } | Failure::Settings(_) | Failure::LeftBehind { sent: false }
+        )
+    }
+
+    /// Whether it was sent, and nobody knows what came of it.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Failure::ReplyLost(_) | Failure::LeftBehind { sent: true })
+    }
+
+    /// What it is to a call that has time left when the one that it went along with had none.
+    pub(super) fn left_behind(self) -> Failure {
+        match self {
+            Failure::NotSent(error) | Failure::Handshake { error, .. } if error.is_timeout() => {
+                Failure::LeftBehind { sent: false }
+            }
+            Failure::ReplyLost(error) if error.is_timeout() => Failure::LeftBehind { sent: true },
+            other => other,
+        }
     }
 
     /// What kind of error Redis's client calls it.
@@ -48,9 +69,13 @@ impl Failure {
         self.error().map(RedisError::kind)
     }
 
-    /// Whether it is a reply that was lost other than by time: another attempt may bring one.
-    pub(super) fn lost_the_connection(&self) -> bool {
-        matches!(self, Failure::ReplyLost(error) if !error.is_timeout())
+    /// Whether another attempt may go better at once: it was not the server that took too long.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        match self {
+            Failure::ReplyLost(error) => !error.is_timeout(),
+            Failure::LeftBehind { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the server will soon take what it refuses now: it is loading, or failing over.
@@ -70,7 +95,7 @@ impl Failure {
             Failure::NotSent(error) | Failure::Handshake { error, .. } | Failure::Refused(error) | Failure::ReplyLost(error) => {
                 Some(error)
             }
-            Failure::Settings(_) | Failure::Closed => None,
+            Failure::Settings(_) | Failure::Closed | Failure::LeftBehind { .. } => None,
         }
     }
 }
@@ -81,6 +106,7 @@ impl fmt::Display for Failure {
         match (self, self.error()) {
             (_, Some(error)) => error.fmt(f),
             (Failure::Settings(error), None) => error.fmt(f),
+            (Failure::LeftBehind { .. }, None) => f.write_str("the call that it went along with gave up"),
             (_, None) => f.write_str("the store is closed"),
         }
     }
@@ -96,6 +122,10 @@ pub(super) fn explain(failure: &Failure, server: &str) -> Error {
     match failure {
         Failure::Settings(error) => error.clone(),
         Failure::Closed => Error::new(Code::Closed, format!("Redis at {server}: the store is closed")),
+        Failure::LeftBehind { .. } => Error::new(
+            Code::Unreachable,
+            format!("Redis at {server}: it did not answer in time: check that it runs and the address"),
+        ),
         Failure::Handshake { error, tls } => {
             explain_handshake(error, server, *tls).unwrap_or_else(|| explain_error(error, server))
         }

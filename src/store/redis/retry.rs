@@ -72,11 +72,10 @@ impl Retrying {
                     reply => return Ok(reply),
                 },
                 Err(failure) => {
-                    if matches!(failure, Failure::ReplyLost(_)) {
+                    if failure.is_lost() {
                         lost_since = lost_since.or(Some(sent));
                     }
-                    let again = self.may_pass(&failure)
-                        || (lost_since.is_some() && (failure.is_unsent() || matches!(failure, Failure::ReplyLost(_))));
+                    let again = self.may_pass(&failure) || (lost_since.is_some() && (failure.is_unsent() || failure.is_lost()));
                     if again && pause.fits(call.deadline) {
                         pause.sleep();
                     } else if lost_since.is_some() {
@@ -131,7 +130,7 @@ impl Retrying {
     fn may_pass(&self, failure: &Failure) -> bool {
         // On a cluster a replica that was a master a moment ago is passing, too.
         let demoted = failure.kind() == Some(redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly));
-        failure.is_passing() || (demoted && !self.link.is_single()) || failure.lost_the_connection()
+        failure.is_passing() || (demoted && !self.link.is_single()) || failure.may_be_repeated()
     }
 
     fn unknown(&self, why: impl std::fmt::Display) -> Error {
