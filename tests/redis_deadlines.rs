@@ -128,6 +128,25 @@ fn a_reply_that_drips_costs_the_timeout() {
     assert!(get(&open(&settings(&line.address)).unwrap(), fields("free")).is_none_or(|v| v == lock_json(fields("free"), 1)));
 }
 
+/// The connection is the same one.
+#[test]
+fn the_deadline_of_an_earlier_call_is_not_that_of_a_later_one() {
+    let server = Server::start(&[]);
+    let store = open(&settings(&server.address())).unwrap();
+    let key = fields("a").key();
+    let read = |timeout| store.get(atlock::store::LockKey::Project(&key), &call_within(timeout));
+    // However slow the machine is: one of them gets an answer in time.
+    while read(Duration::from_millis(100)).is_err() {}
+    std::thread::scope(|scope| {
+        server.pause();
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(600));
+            server.resume();
+        });
+        assert_eq!(read(Duration::from_secs(20)).unwrap(), None);
+    });
+}
+
 #[test]
 fn a_log_in_and_a_handshake_that_drip_cost_the_timeout() {
     let folder = tempfile::tempdir().unwrap();

@@ -215,11 +215,11 @@ fn explain_handshake(error: &RedisError, server: &str, tls: bool) -> Option<Erro
     if dropped && tls {
         return new(
             Code::Tls,
-            "it broke the TLS handshake off: does this port speak TLS, and does it want a client certificate?",
+            "it broke the TLS handshake off: does it run, does this port speak TLS, and does it want a client certificate?",
         );
     }
     if !tls && (error.kind() == ErrorKind::Parse || dropped) {
-        return new(Code::Tls, "it does not answer as Redis does: if it wants TLS, set tls.enabled: true");
+        return new(Code::Tls, "it does not answer as Redis does: if it wants TLS, set tls.enabled: true; if not, does it run?");
     }
     None
 }
