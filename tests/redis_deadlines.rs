@@ -38,6 +38,8 @@ fn within<T>(limit: Duration, what: &str, f: impl FnOnce() -> T) -> T {
 struct Drip {
     address: String,
     drips: Arc<AtomicBool>,
+    /// Replies that are numbers, which are those to `WAIT`, come late.
+    hold_numbers: Arc<AtomicBool>,
 }
 
 impl Drip {
@@ -48,19 +50,19 @@ impl Drip {
     fn before(port: u16) -> Drip {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let drips = Arc::<AtomicBool>::default();
-        let for_thread = Arc::clone(&drips);
+        let (drips, hold_numbers) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let for_thread = (Arc::clone(&drips), Arc::clone(&hold_numbers));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
                 client.set_nodelay(true).unwrap();
                 let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                let drips = Arc::clone(&for_thread);
-                std::thread::spawn(move || reply(server, client, &drips));
+                let (drips, hold_numbers) = for_thread.clone();
+                std::thread::spawn(move || reply(server, client, &drips, &hold_numbers));
             }
         });
-        Drip { address, drips }
+        Drip { address, drips, hold_numbers }
     }
 
     fn drip(&self, drips: bool) {
@@ -68,10 +70,13 @@ impl Drip {
     }
 }
 
-fn reply(mut server: TcpStream, mut client: TcpStream, drips: &AtomicBool) {
+fn reply(mut server: TcpStream, mut client: TcpStream, drips: &AtomicBool, hold_numbers: &AtomicBool) {
     let (mut buffer, mut dripped) = (vec![0; 1 << 16], 0);
     while let Ok(length @ 1..) = server.read(&mut buffer) {
         let mut rest = &buffer[..length];
+        if rest[0] == b':' && hold_numbers.load(Ordering::SeqCst) {
+            std::thread::sleep(TIMEOUT);
+        }
         while drips.load(Ordering::SeqCst) && dripped < Drip::BYTES && !rest.is_empty() {
             dripped += 1;
             std::thread::sleep(Drip::EVERY);
@@ -188,6 +193,20 @@ fn hybrid_mode_answers_and_closes_while_replies_drip() {
     within(Duration::from_secs(1) + SLACK, "a grant", || service.try_lock(&lock_json(fields("meanwhile"), 2))).unwrap();
     wait_until("the local store decides", Duration::from_secs(5), || service.status().fallback_active);
     within(2 * SLACK, "closing", || service.close()).unwrap();
+}
+
+/// The reply to `WAIT` comes after its time. It must not be taken for that of the next command, which takes the grant back.
+#[test]
+fn a_late_reply_to_wait_is_nobody_elses() {
+    let server = Server::start(&[]);
+    let line = Drip::before(server.port);
+    let store = open(&config::Redis { wait_replicas: 1, ..settings(&line.address) }).unwrap();
+    line.hold_numbers.store(true, Ordering::SeqCst);
+    for num in 0..3 {
+        let error = grant_within(&store, fields("a"), num, TIMEOUT).unwrap_err();
+        assert_eq!(error.code(), Code::NotReplicated, "{error}");
+        assert_eq!(get(&store, fields("a")), None);
+    }
 }
 
 /// A server with TLS at this port, without at its own; its files are in this folder.

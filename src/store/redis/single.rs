@@ -84,7 +84,8 @@ impl Single {
     pub(super) fn run<T>(&self, deadline: Instant, f: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Attempt<T> {
         let mut lease = self.take(deadline)?;
         let result = f(&mut lease.connection).map_err(Failure::after_sending);
-        if matches!(result, Ok(_) | Err(Failure::Refused(_))) {
+        // Also of a result that is one: what came after it may have failed.
+        if lease.connection.is_sound() {
             lease.give_back();
         }
         result

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - A call ends at its deadline, or [`SLACK`] after it, however the server sends its reply: at once, byte by byte, or never. The
 //!   log-in and the TLS handshake are part of the call that needs the connection.
-//! - No reply is taken for another's: whoever sees an error drops the connection.
+//! - No reply is taken for another's: a connection that failed once, however long ago the failure was told, is not
+//!   [sound](Connection::is_sound), and whoever has it drops it.
 //!
 //! Faults survived: a server that accepts and says nothing, one that drips, one that breaks off at any byte.
 
@@ -27,6 +28,7 @@ const SLACK: Duration = Duration::from_millis(5);
 pub(super) struct Connection {
     stream: Stream,
     parser: Parser,
+    failed: bool,
 }
 
 enum Stream {
@@ -55,7 +57,7 @@ impl Connection {
                 Stream::Tls(Box::new(StreamOwned::new(tls, socket)))
             }
         };
-        let mut connection = Connection { stream, parser: Parser::new() };
+        let mut connection = Connection { stream, parser: Parser::new(), failed: false };
         let time = connection.greet(login).map_err(refused)?;
         Ok((connection, time))
     }
@@ -68,24 +70,29 @@ impl Connection {
         }
     }
 
+    /// Whether the next reply will be that of the next command.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.failed
+    }
+
     /// Sends commands that are packed one behind the other.
     pub(super) fn send(&mut self, packed: &[u8]) -> RedisResult<()> {
-        match &mut self.stream {
-            Stream::Plain(socket) => socket.write_all(packed)?,
-            Stream::Tls(stream) => {
-                stream.write_all(packed)?;
-                stream.flush()?;
-            }
-        }
-        Ok(())
+        let sent = match &mut self.stream {
+            Stream::Plain(socket) => socket.write_all(packed),
+            Stream::Tls(stream) => stream.write_all(packed).and_then(|()| stream.flush()),
+        };
+        self.failed |= sent.is_err();
+        Ok(sent?)
     }
 
     /// The next reply. A server's refusal is a value here.
     pub(super) fn receive(&mut self) -> RedisResult<Value> {
-        match &mut self.stream {
+        let received = match &mut self.stream {
             Stream::Plain(socket) => self.parser.parse_value(socket),
             Stream::Tls(stream) => self.parser.parse_value(stream),
-        }
+        };
+        self.failed |= received.is_err();
+        received
     }
 
     /// Sends a command and waits for its reply.
