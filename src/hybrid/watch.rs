@@ -153,23 +153,16 @@ impl Core {
         }
     }
 
-    fn refuses_credentials(&self) -> bool {
-        let condition = self.condition.lock();
-        condition.cause.as_ref().is_some_and(|cause| matches!(cause.code(), Code::Authentication | Code::Tls))
-    }
-
-    /// Redis, if it works.
+    /// Redis, if it works. It reads the files with password and certificates at each new connection.
     fn reach(&self) -> Result<Arc<dyn Shared>> {
         let known = self.shared.read().clone();
         let redis = match known {
-            Some(redis) if !self.refuses_credentials() => redis,
-            _ => {
-                // The files with password and certificates are read again.
+            Some(redis) => redis,
+            None => {
                 let redis = self.connect().inspect_err(|e| {
                     self.condition.lock().remote_health = StoreHealth::of(&Err::<(), _>(e.clone()), Duration::ZERO);
                 })?;
-                let before = self.shared.write().replace(Arc::clone(&redis));
-                before.map_or(Ok(()), |before| before.close())?;
+                *self.shared.write() = Some(Arc::clone(&redis));
                 redis
             }
         };

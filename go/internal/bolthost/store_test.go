@@ -466,25 +466,25 @@ func TestAMarkTellsWhoWroteLast(t *testing.T) {
 	marked := func(mark string, since bool) string {
 		return fmt.Sprintf(`[%s,{"mark":%q,"written_since":%v}]`, entry, mark, since)
 	}
-	expect(t, store, capi.OpApply, `{"writes":[`+entry+`]}`, "{}")
-	expect(t, store, capi.OpDump, "{}", "["+entry+"]")
-	expect(t, store, capi.OpApply, `{"writes":[],"mark":"1 <me>"}`, "{}")
-	expect(t, store, capi.OpDump, "{}", strings.ReplaceAll(marked("1 <me>", false), "<me>", `\u003cme\u003e`))
+	expect(t, store, hostop.Apply, `{"writes":[`+entry+`]}`, "{}")
+	expect(t, store, hostop.Dump, "{}", "["+entry+"]")
+	expect(t, store, hostop.Apply, `{"writes":[],"mark":"1 <me>"}`, "{}")
+	expect(t, store, hostop.Dump, "{}", strings.ReplaceAll(marked("1 <me>", false), "<me>", `\u003cme\u003e`))
 	// All or none.
-	refuses(t, store, capi.OpApply, `{"writes":[{"key":{"project":""},"value":"2"}],"mark":"2"}`, `lock ""`)
-	expect(t, store, capi.OpApply, `{"writes":[],"mark":"1 me"}`, "{}")
+	refuses(t, store, hostop.Apply, `{"writes":[{"key":{"project":""},"value":"2"}],"mark":"2"}`, `lock ""`)
+	expect(t, store, hostop.Apply, `{"writes":[],"mark":"1 me"}`, "{}")
 	// Reading, and opening again, write nothing.
-	expect(t, store, capi.OpPing, "{}", "{}")
+	expect(t, store, hostop.Ping, "{}", "{}")
 	for range 2 {
 		closeStore(t, store)
 		store = opened(t, dir)
 	}
-	expect(t, store, capi.OpDump, "{}", marked("1 me", false))
+	expect(t, store, hostop.Dump, "{}", marked("1 me", false))
 	// A write without a mark, and whatever stock's own start writes.
-	expect(t, store, capi.OpApply, `{"writes":[`+entry+`]}`, "{}")
-	expect(t, store, capi.OpDump, "{}", marked("1 me", true))
-	expect(t, store, capi.OpApply, `{"writes":[],"mark":"2 me"}`, "{}")
-	expect(t, store, capi.OpDump, "{}", marked("2 me", false))
+	expect(t, store, hostop.Apply, `{"writes":[`+entry+`]}`, "{}")
+	expect(t, store, hostop.Dump, "{}", marked("1 me", true))
+	expect(t, store, hostop.Apply, `{"writes":[],"mark":"2 me"}`, "{}")
+	expect(t, store, hostop.Dump, "{}", marked("2 me", false))
 	closeStore(t, store)
 	stock, err := boltdb.New(dir)
 	if err != nil {
@@ -494,7 +494,7 @@ func TestAMarkTellsWhoWroteLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	store = opened(t, dir)
-	expect(t, store, capi.OpDump, "{}", marked("2 me", true))
+	expect(t, store, hostop.Dump, "{}", marked("2 me", true))
 }
 
 func TestADamagedFileIsNotOpened(t *testing.T) {
@@ -527,13 +527,13 @@ func TestADamagedFileIsNotOpened(t *testing.T) {
 	if err := Check(dir); !errors.Is(err, ErrBusy) {
 		t.Errorf("while it is open: %v", err)
 	}
-	expect(t, store, capi.OpDump, "{}", "[]")
+	expect(t, store, hostop.Dump, "{}", "[]")
 }
 
 func TestLongKeysAreShortInErrors(t *testing.T) {
 	store := opened(t, t.TempDir())
 	input := fmt.Sprintf(`{"writes":[{"key":{"project":"%s"},"value":"1"}]}`, strings.Repeat("é", 40_000))
-	_, err := store.Call(capi.OpApply, []byte(input))
+	_, err := store.Call(hostop.Apply, []byte(input))
 	if err == nil || !strings.Contains(err.Error(), "key too large") || len(err.Error()) > 400 {
 		t.Errorf("got %.500v", err)
 	}

@@ -1,51 +1,93 @@
 //! A Redis Cluster: the asynchronous client on a small runtime. The blocking one does not recover from a fail-over.
+//!
+//! Invariants:
+//! - Every call ends at its deadline, and closing waits for none: whatever the client does meanwhile, and whatever name it looks up.
+//! - The client connects to nodes by itself, with the password and the certificates that it was made with. After a call that failed,
+//!   the next one looks at the files again; if they changed, a new client takes the old one's place.
+//!
+//! Faults survived: a fail-over, a node that hangs or drips, a name server that hangs, a password or certificates that were changed.
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use redis::aio::ConnectionLike as _;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Cmd, FromRedisValue as _, RedisError, RedisResult, Value};
+use redis::{
+    Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
+    RedisResult, Value,
+};
 use tokio::runtime::Runtime;
 
 use super::clock::ServerClock;
-use super::errors::Failure;
+use super::credentials::{Credentials, Reader};
+use super::errors::{Failure, timed_out};
 use super::keys::slot;
 use super::link::{Attempt, wait_command};
+use super::names::{ForCluster, Names};
 use super::reply::is_done;
+use super::single::host_and_port;
+use crate::config;
 
 const THREADS: usize = 2;
+/// Threads that wait for names.
+const NAME_THREADS: usize = 16;
 /// How long a thread of the runtime may finish what it does when the store closes.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
+const CLOSE_WAIT: Duration = Duration::from_millis(100);
 
 /// The client. Safe from any thread.
 pub(super) struct Cluster {
-    open: RwLock<Option<(Runtime, ClusterConnection)>>,
+    open: Mutex<Option<Arc<Open>>>,
     clock: ServerClock,
+}
+
+/// What closing ends, once the calls under way are over.
+struct Open {
+    settings: Arc<config::Redis>,
+    names: Arc<Names>,
+    files: Reader,
+    /// Only while it is dropped there is none.
+    runtime: Option<Runtime>,
+    client: Mutex<Client>,
+    /// Whether a call failed, so that the client may have to be replaced.
+    in_doubt: AtomicBool,
+    /// Held while it is.
+    renewing: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Client {
+    credentials: Arc<Credentials>,
+    connection: ClusterConnection,
 }
 
 impl Cluster {
     /// Connects to the cluster.
-    pub(super) fn connect(client: &ClusterClient, deadline: Instant) -> Attempt<Cluster> {
+    pub(super) fn connect(settings: Arc<config::Redis>, names: Arc<Names>, deadline: Instant) -> Attempt<Cluster> {
+        let files = Reader::new(Arc::clone(&settings));
+        let credentials = files.read(deadline)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
+            .max_blocking_threads(NAME_THREADS)
             .thread_name("atlock-redis")
             .enable_all()
             .build()
             .map_err(|e| Failure::NotSent(RedisError::from(e)))?;
-        let connected = match within(&runtime, deadline, client.get_async_connection()) {
-            Ok(connected) => connected,
-            Err(e) => {
-                // Dropped, it would wait for a name that is being looked up.
-                runtime.shutdown_background();
-                return Err(Failure::NotSent(e));
+        let client = match Client::connect(&settings, credentials, &names, &runtime, deadline) {
+            Ok(client) => Mutex::new(client),
+            Err(failure) => {
+                end(runtime);
+                return Err(failure);
             }
         };
-        let cluster = Cluster { open: RwLock::new(Some((runtime, connected))), clock: ServerClock::new() };
+        let (in_doubt, renewing) = (AtomicBool::new(false), Mutex::new(()));
+        let open = Open { settings, names, files, runtime: Some(runtime), client, in_doubt, renewing };
+        let cluster = Cluster { open: Mutex::new(Some(Arc::new(open))), clock: ServerClock::new() };
         cluster.learn_time(deadline)?;
         Ok(cluster)
     }
@@ -117,10 +159,8 @@ impl Cluster {
     }
 
     pub(super) fn close(&self) {
-        if let Some((runtime, connection)) = self.open.write().take() {
-            drop(connection);
-            runtime.shutdown_timeout(CLOSE_WAIT);
-        }
+        let open = self.open.lock().take();
+        drop(open);
     }
 
     fn learn_time(&self, deadline: Instant) -> Attempt<()> {
@@ -142,14 +182,91 @@ impl Cluster {
     where
         F: Future<Output = RedisResult<Value>>,
     {
-        let open = self.open.read();
-        let Some((runtime, connection)) = open.as_ref() else {
-            return Err(Failure::closed());
-        };
+        let open = self.open.lock().clone().ok_or(Failure::Closed)?;
+        let Some(runtime) = &open.runtime else { return Err(Failure::Closed) };
+        let renewed = if open.in_doubt.load(Ordering::Relaxed) { open.renew(runtime, deadline) } else { Ok(()) };
+        let connection = open.client.lock().connection.clone();
         // This client hands a server's refusal out as a value.
-        let reply = within(runtime, deadline, f(connection.clone())).and_then(Value::extract_error);
-        reply.map_err(Failure::after_sending)
+        let reply = within(runtime, deadline, f(connection)).and_then(Value::extract_error).map_err(Failure::after_sending);
+        let refused = matches!(&reply, Err(Failure::Refused(_)));
+        open.in_doubt.store(reply.is_err() && !refused, Ordering::Relaxed);
+        match (reply, renewed) {
+            // Why there is no better client says more than that this one has no connection.
+            (Err(Failure::NotSent(_)), Err(failure)) => Err(failure),
+            (reply, _) => reply,
+        }
     }
+}
+
+impl Open {
+    /// If the files changed, a client that knows them takes this one's place. Of many callers one does that.
+    fn renew(&self, runtime: &Runtime, deadline: Instant) -> Attempt<()> {
+        let Some(_renewing) = self.renewing.try_lock() else { return Ok(()) };
+        // What is left is for the command.
+        let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        let credentials = self.files.read(deadline)?;
+        if *self.client.lock().credentials != *credentials {
+            let client = Client::connect(&self.settings, credentials, &self.names, runtime, deadline)?;
+            *self.client.lock() = client;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            end(runtime);
+        }
+    }
+}
+
+/// Dropped, a runtime would wait for as long as a thread of it is busy.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(CLOSE_WAIT);
+}
+
+impl Client {
+    fn connect(
+        settings: &config::Redis,
+        credentials: Arc<Credentials>,
+        names: &Arc<Names>,
+        runtime: &Runtime,
+        deadline: Instant,
+    ) -> Attempt<Client> {
+        let nodes: Attempt<Vec<_>> = settings.addresses.iter().map(|address| node(settings, &credentials, address)).collect();
+        let mut builder = ClusterClient::builder(nodes?)
+            // Retries are ours (`retry.rs`): this client would repeat a change without saying that it does.
+            .retries(0)
+            .connection_timeout(settings.timeouts.connect)
+            .response_timeout(settings.timeouts.operation)
+            .async_dns_resolver(ForCluster { names: Arc::clone(names), patience: settings.timeouts.connect });
+        if let Some(tls) = &credentials.tls {
+            builder = builder.certs(tls.for_cluster());
+        }
+        let client = builder.build().map_err(Failure::NotSent)?;
+        let connected = within(runtime, deadline, client.get_async_connection());
+        let connection = connected.map_err(|error| Failure::Handshake { error, tls: settings.tls.enabled })?;
+        Ok(Client { credentials, connection })
+    }
+}
+
+fn node(settings: &config::Redis, credentials: &Credentials, address: &str) -> Attempt<ConnectionInfo> {
+    let (host, port) = host_and_port(address).map_err(Failure::Settings)?;
+    let address = if settings.tls.enabled {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    };
+    // Each command of the log-in waits for its own timeout on a server that hangs: no more than are needed.
+    let mut login = RedisConnectionInfo::default().set_db(settings.db).set_skip_set_lib_name();
+    if !credentials.username.is_empty() {
+        login = login.set_username(&credentials.username);
+    }
+    if !credentials.password.is_empty() {
+        login = login.set_password(&credentials.password);
+    }
+    Ok(address.into_connection_info().map_err(Failure::NotSent)?.set_redis_settings(login))
 }
 
 impl fmt::Debug for Cluster {
@@ -160,7 +277,5 @@ impl fmt::Debug for Cluster {
 
 fn within<T>(runtime: &Runtime, deadline: Instant, future: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let left = deadline.saturating_duration_since(Instant::now());
-    runtime
-        .block_on(async { tokio::time::timeout(left, future).await })
-        .unwrap_or_else(|_| Err(RedisError::from(std::io::Error::new(std::io::ErrorKind::TimedOut, "the deadline passed"))))
+    runtime.block_on(async { tokio::time::timeout(left, future).await }).unwrap_or_else(|_| Err(timed_out("the deadline passed")))
 }

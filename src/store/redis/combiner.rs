@@ -5,17 +5,17 @@
 //! - A command is sent at most once. Its caller learns its reply, that it was not sent, or that its reply was lost.
 //! - At most [`LEADERS`] callers are under way. A leader whose batch is answered hands over to a waiting caller, if there is one:
 //!   nobody waits while nobody leads.
-//! - A caller waits no longer than its deadline, its leader's round trip included: a leader reads until its own deadline, and
-//!   whoever followed it and has time left tries again.
+//! - A caller waits no longer than its deadline, its leader's round trip included. A leader reads until its own deadline; whoever
+//!   followed it and has time left is told [`Failure::LeftBehind`], and tries again (`retry.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
-use redis::{RedisError, Value};
+use redis::Value;
 
-use super::errors::Failure;
+use super::errors::{Failure, timed_out};
 use super::link::Attempt;
 
 /// Batches under way at once: while one is at the server, the next is made.
@@ -45,6 +45,7 @@ struct Queue {
 
 struct Job {
     packed: Vec<u8>,
+    deadline: Instant,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -68,7 +69,7 @@ enum Progress {
 impl Combiner {
     /// Sends one packed command, alone or with others, and waits for its reply.
     pub(super) fn call(&self, packed: Vec<u8>, deadline: Instant, server: &impl Exchange) -> Attempt<Value> {
-        let job = self.enter(packed);
+        let job = self.enter(packed, deadline);
         // More than once only if more waited before it than one batch takes.
         while job.is_to_lead(deadline) {
             self.lead(deadline, server);
@@ -76,12 +77,12 @@ impl Combiner {
         self.leave(&job)
     }
 
-    fn enter(&self, packed: Vec<u8>) -> Arc<Job> {
+    fn enter(&self, packed: Vec<u8>, deadline: Instant) -> Arc<Job> {
         let mut queue = self.queue.lock();
         let leads = queue.leaders < LEADERS;
         queue.leaders += usize::from(leads);
         let state = Mutex::new(State { progress: Progress::Waiting, leads });
-        let job = Arc::new(Job { packed, state, changed: Condvar::new() });
+        let job = Arc::new(Job { packed, deadline, state, changed: Condvar::new() });
         queue.waiting.push_back(Arc::clone(&job));
         job
     }
@@ -96,8 +97,10 @@ impl Combiner {
         }
         let replies = server.exchange(&packed, batch.len(), deadline);
         drop(handover);
+        let now = Instant::now();
         for (job, reply) in batch.iter().zip(replies) {
-            job.answer(reply);
+            let left_behind = now >= deadline && now < job.deadline;
+            job.answer(if left_behind { reply.map_err(Failure::left_behind) } else { reply });
         }
     }
 
@@ -127,7 +130,7 @@ impl Combiner {
         match left.progress {
             Progress::Answered(reply) => reply,
             Progress::Taken => Err(Failure::ReplyLost(timed_out("no reply came in time"))),
-            Progress::Waiting | Progress::Gone => Err(Failure::NotSent(timed_out("no connection was free in time"))),
+            Progress::Waiting | Progress::Gone => Err(Failure::not_in_time("no connection was free in time")),
         }
     }
 }
@@ -183,13 +186,9 @@ impl Job {
     }
 }
 
-fn timed_out(text: &str) -> RedisError {
-    RedisError::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -259,6 +258,49 @@ mod tests {
         let (server, answered, _) = run(false, Duration::from_secs(60));
         assert_eq!((answered, server.sent.into_inner()), (5_000, 5_000));
         assert!(server.batches.into_inner() < 5_000, "nothing was combined");
+    }
+
+    /// Answers the first batches when it may, and none after them.
+    #[derive(Default)]
+    struct Stuck {
+        batches: AtomicUsize,
+        may: AtomicBool,
+    }
+
+    impl Exchange for Stuck {
+        fn exchange(&self, _packed: &[u8], count: usize, deadline: Instant) -> Vec<Attempt<Value>> {
+            let is_first = self.batches.fetch_add(1, Ordering::SeqCst) < LEADERS;
+            while Instant::now() < deadline {
+                if is_first && self.may.load(Ordering::SeqCst) {
+                    return vec![Ok(Value::Okay); count];
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            vec![Err(Failure::ReplyLost(timed_out("the deadline passed"))); count]
+        }
+    }
+
+    #[test]
+    fn whoever_has_time_left_is_told_to_try_again() {
+        let (combiner, server) = (Combiner::default(), Stuck::default());
+        let call = |millis| combiner.call(vec![0; 8], Instant::now() + Duration::from_millis(millis), &server);
+        let wait_for = |waiting, batches| {
+            while combiner.queue.lock().waiting.len() != waiting || server.batches.load(Ordering::SeqCst) != batches {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..LEADERS).for_each(|_| drop(scope.spawn(|| call(60_000).unwrap())));
+            wait_for(0, LEADERS);
+            // The first that waits leads the other.
+            let impatient = scope.spawn(|| call(1_500));
+            wait_for(1, LEADERS);
+            let patient = scope.spawn(|| call(60_000));
+            wait_for(2, LEADERS);
+            server.may.store(true, Ordering::SeqCst);
+            assert!(matches!(impatient.join().unwrap(), Err(Failure::ReplyLost(_))), "it had its time");
+            assert!(matches!(patient.join().unwrap(), Err(Failure::LeftBehind { sent: true })));
+        });
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Redis's errors as ours: what happened, to which server, what to do next.
 
+use std::{fmt, io};
+
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{Code, Error};
@@ -9,12 +11,18 @@ use crate::error::{Code, Error};
 pub(super) enum Failure {
     /// It was not sent: it certainly changed nothing.
     NotSent(RedisError),
+    /// It was not sent, for a connection was made, and the server or this side broke off the TLS handshake or the log-in.
+    Handshake { error: RedisError, tls: bool },
+    /// It was not sent, for something that a setting names cannot be used.
+    Settings(Error),
     /// The server refused it: it changed nothing.
     Refused(RedisError),
     /// The store was closed; it was not sent.
-    Closed(RedisError),
+    Closed,
     /// It was sent, and the reply was lost: it may have changed something.
     ReplyLost(RedisError),
+    /// The call that it went along with had less time than its own and gave up; `sent`: it may have changed something.
+    LeftBehind { sent: bool },
 }
 
 impl Failure {
@@ -27,30 +35,106 @@ impl Failure {
         }
     }
 
-    /// The failure of a command for a closed store.
-    pub(super) fn closed() -> Failure {
-        Failure::Closed(RedisError::from(std::io::Error::new(std::io::ErrorKind::NotConnected, "the store is closed")))
+    /// A deadline passed before anything was sent.
+    pub(super) fn not_in_time(text: &str) -> Failure {
+        Failure::NotSent(timed_out(text))
     }
 
-    /// Redis's error.
-    pub(super) fn error(&self) -> &RedisError {
+    /// Whether it was certainly not sent, for a reason that may pass.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Failure::NotSent(_) | Failure::Handshake { .. } | Failure::Settings(_) | Failure::LeftBehind { sent: false }
+        )
+    }
+
+    /// Whether it was sent, and nobody knows what came of it.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Failure::ReplyLost(_) | Failure::LeftBehind { sent: true })
+    }
+
+    /// What it is to a call that has time left when the one that it went along with had none.
+    pub(super) fn left_behind(self) -> Failure {
         match self {
-            Failure::NotSent(e) | Failure::Closed(e) | Failure::Refused(e) | Failure::ReplyLost(e) => e,
+            Failure::NotSent(error) | Failure::Handshake { error, .. } if error.is_timeout() => {
+                Failure::LeftBehind { sent: false }
+            }
+            Failure::ReplyLost(error) if error.is_timeout() => Failure::LeftBehind { sent: true },
+            other => other,
+        }
+    }
+
+    /// What kind of error Redis's client calls it.
+    pub(super) fn kind(&self) -> Option<ErrorKind> {
+        self.error().map(RedisError::kind)
+    }
+
+    /// Whether another attempt may go better at once: it was not the server that took too long.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        match self {
+            Failure::ReplyLost(error) => !error.is_timeout(),
+            Failure::LeftBehind { .. } => true,
+            _ => false,
         }
     }
 
     /// Whether the server will soon take what it refuses now: it is loading, or failing over.
     pub(super) fn is_passing(&self) -> bool {
         use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, TryAgain};
-        let kind = self.error().kind();
-        matches!(kind, ErrorKind::Server(Ask | BusyLoading | ClusterDown | MasterDown | Moved | TryAgain))
-            || kind == ErrorKind::ClusterConnectionNotFound
+        matches!(
+            self.kind(),
+            Some(
+                ErrorKind::Server(Ask | BusyLoading | ClusterDown | MasterDown | Moved | TryAgain)
+                    | ErrorKind::ClusterConnectionNotFound
+            )
+        )
+    }
+
+    fn error(&self) -> Option<&RedisError> {
+        match self {
+            Failure::NotSent(error) | Failure::Handshake { error, .. } | Failure::Refused(error) | Failure::ReplyLost(error) => {
+                Some(error)
+            }
+            Failure::Settings(_) | Failure::Closed | Failure::LeftBehind { .. } => None,
+        }
     }
 }
 
-/// What a server's error means; `server` is its address.
-pub(super) fn explain(error: &RedisError, server: &str) -> Error {
-    let text = describe(error);
+/// Redis's own words.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.error()) {
+            (_, Some(error)) => error.fmt(f),
+            (Failure::Settings(error), None) => error.fmt(f),
+            (Failure::LeftBehind { .. }, None) => f.write_str("the call that it went along with gave up"),
+            (_, None) => f.write_str("the store is closed"),
+        }
+    }
+}
+
+/// The error of what did not end in time.
+pub(super) fn timed_out(text: &str) -> RedisError {
+    RedisError::from(io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
+/// What a failure means; `server` is the server's address.
+pub(super) fn explain(failure: &Failure, server: &str) -> Error {
+    match failure {
+        Failure::Settings(error) => error.clone(),
+        Failure::Closed => Error::new(Code::Closed, format!("Redis at {server}: the store is closed")),
+        Failure::LeftBehind { .. } => Error::new(
+            Code::Unreachable,
+            format!("Redis at {server}: it did not answer in time: check that it runs and the address"),
+        ),
+        Failure::Handshake { error, tls } => {
+            explain_handshake(error, server, *tls).unwrap_or_else(|| explain_error(error, server))
+        }
+        Failure::NotSent(error) | Failure::Refused(error) | Failure::ReplyLost(error) => explain_error(error, server),
+    }
+}
+
+fn explain_error(error: &RedisError, server: &str) -> Error {
+    let text = error.to_string();
     let new = |code, what: &str| Error::new(code, format!("Redis at {server}: {what} ({text})"));
     match error.kind() {
         ErrorKind::AuthenticationFailed => new(Code::Authentication, WRONG_PASSWORD),
@@ -66,7 +150,7 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
                 if kind == ServerErrorKind::ResponseError {
                     new(Code::Protocol, "an unexpected error")
                 } else {
-                    not_now(server, error)
+                    not_now(server, &text)
                 }
             },
             |(code, what)| new(code, what),
@@ -74,11 +158,12 @@ pub(super) fn explain(error: &RedisError, server: &str) -> Error {
         ErrorKind::Extension => explain_code(error.code(), &text)
             .map_or_else(|| new(Code::Protocol, "an unexpected error"), |(code, what)| new(code, what)),
         ErrorKind::InvalidClientConfig => new(Code::InvalidConfig, "the settings cannot be used"),
-        ErrorKind::ClusterConnectionNotFound => not_now(server, error),
+        ErrorKind::ClusterConnectionNotFound => not_now(server, &text),
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
             new(Code::Protocol, "a reply that this version does not understand")
         }
-        _ => unreachable(server, error),
+        _ if is_late(error) => new(Code::Unreachable, "it did not answer in time: check that it runs and the address"),
+        _ => new(Code::Unreachable, "it cannot be reached: check that it runs and the address"),
     }
 }
 
@@ -96,6 +181,9 @@ fn explain_code(code: Option<&str>, text: &str) -> Option<(Code, &'static str)> 
         // An ACL that denies what a script does has no code of its own.
         _ if text.contains("user executing the script") => Some((Code::Permission, DENIED)),
         _ if text.contains("DB index") => Some((Code::InvalidConfig, "it has no such database: check db")),
+        _ if text.contains("max number of clients") => {
+            Some((Code::Unreachable, "it takes no more connections: raise maxclients, or look who holds them"))
+        }
         _ if text.contains("cluster support disabled") => {
             Some((Code::InvalidConfig, "it is no Redis Cluster: set cluster_mode: false"))
         }
@@ -106,53 +194,45 @@ fn explain_code(code: Option<&str>, text: &str) -> Option<(Code, &'static str)> 
     }
 }
 
-/// What a failure to connect means.
-pub(super) fn explain_connect(error: &RedisError, server: &str, tls: bool) -> Error {
-    let text = describe(error);
+/// What broke the TLS handshake or the log-in off, unless it was something that Redis says later as well.
+fn explain_handshake(error: &RedisError, server: &str, tls: bool) -> Option<Error> {
+    let text = error.to_string();
     let lower = text.to_lowercase();
+    let new = |code, what: &str| Some(Error::new(code, format!("Redis at {server}: {what} ({text})")));
     let about_tls = ["certificate", "tls", "corrupt message", "handshake", "invalidcontenttype", "alert"];
     if tls && about_tls.iter().any(|word| lower.contains(word)) {
-        let what = "the TLS handshake failed: check tls.ca_file, tls.cert_file and the host name in the address";
-        return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
+        return new(Code::Tls, "the TLS handshake failed: check tls.ca_file, tls.cert_file and the host name in the address");
+    }
+    if is_late(error) {
+        return if tls {
+            new(Code::Unreachable, "it did not answer in time: check that it runs, and that this port speaks TLS")
+        } else {
+            None
+        };
     }
     // A refused connection counts as dropped, too; a cluster's client tells it in its text alone.
-    let dropped = error.is_connection_dropped() && !lower.contains("refused") && !is_late(error);
+    let dropped = error.is_connection_dropped() && !lower.contains("refused");
     if dropped && tls {
-        let what = "it broke the TLS handshake off: does this port speak TLS, and does it want a client certificate?";
-        return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
-    }
-    if is_late(error) && tls {
-        let what = "it did not answer in time: check that it runs, and that this port speaks TLS";
-        return Error::new(Code::Unreachable, format!("Redis at {server}: {what} ({text})"));
+        return new(
+            Code::Tls,
+            "it broke the TLS handshake off: does it run, does this port speak TLS, and does it want a client certificate?",
+        );
     }
     if !tls && (error.kind() == ErrorKind::Parse || dropped) {
-        let what = "it does not answer as Redis does: if it wants TLS, set tls.enabled: true";
-        return Error::new(Code::Tls, format!("Redis at {server}: {what} ({text})"));
+        return new(Code::Tls, "it does not answer as Redis does: if it wants TLS, set tls.enabled: true; if not, does it run?");
     }
-    explain(error, server)
-}
-
-fn unreachable(server: &str, error: &RedisError) -> Error {
-    let text = describe(error);
-    let what = if is_late(error) { "it did not answer in time" } else { "it cannot be reached" };
-    Error::new(Code::Unreachable, format!("Redis at {server}: {what}: check that it runs and the address ({text})"))
+    None
 }
 
 /// Whether there was no answer in time. A cluster's client tells it in its text alone.
 fn is_late(error: &RedisError) -> bool {
-    error.is_timeout() || describe(error).contains("timed out")
+    error.is_timeout() || error.to_string().contains("timed out")
 }
 
 /// The server will soon serve again.
-pub(super) fn not_now(server: &str, error: &RedisError) -> Error {
-    let text = describe(error);
+pub(super) fn not_now(server: &str, text: &str) -> Error {
     Error::new(
         Code::Unreachable,
         format!("Redis at {server}: it cannot serve now: it is loading, busy or failing over; try again ({text})"),
     )
-}
-
-/// Redis's own words.
-fn describe(error: &RedisError) -> String {
-    error.to_string()
 }

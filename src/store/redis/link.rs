@@ -33,7 +33,7 @@ impl Link {
     /// Sends one command whose reply is long, so that others should not wait for it.
     pub(super) fn query_long(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         match self {
-            Link::Single(single) => single.run(deadline, |connection| command.query(connection)),
+            Link::Single(single) => single.run(deadline, |connection| connection.query(command)),
             Link::Cluster(cluster) => cluster.query_long(command, deadline),
         }
     }

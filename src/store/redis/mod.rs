@@ -13,8 +13,9 @@
 //! Assumptions: Redis does not lose what it acknowledged (`wait_replicas` narrows a fail-over), evicts nothing
 //! ([`Store::warnings`]), and a cluster's clocks differ by less than 30 s.
 //!
-//! Faults survived: a lost reply, a hanging or restarted server, a fail-over, a stock Atlantis on the same server. What they
-//! cost is one operation's timeout, or an error that says what is and is not known.
+//! Faults survived: a lost reply, a server that hangs, drips or restarts, a fail-over, a name server or a disk that hangs, a password
+//! or certificates that change, a stock Atlantis on the same server. What they cost is one operation's timeout, or an error that
+//! says what is and is not known.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,11 +35,14 @@ use crate::model::PullRef;
 mod clock;
 mod cluster;
 mod combiner;
+mod credentials;
+mod errand;
 mod errors;
 mod indexes;
 mod keys;
 mod link;
 mod listing;
+mod names;
 mod open;
 mod reply;
 mod retry;
@@ -46,6 +50,7 @@ mod scripts;
 mod shared;
 mod single;
 mod takeover;
+mod wire;
 
 /// The shared store. Safe from any thread.
 pub struct RedisStore {
@@ -61,7 +66,8 @@ pub struct RedisStore {
 impl RedisStore {
     /// Connects, checks that the server can be used, and takes over locks under the keys of Atlantis before v0.40.
     ///
-    /// `instance` names this process beside the locks that it takes. A single server starts no thread, a cluster two.
+    /// `instance` names this process beside the locks that it takes. A single server keeps no thread, a cluster two; a new
+    /// connection has one look its name up and one read its files, and each of these ends when the system lets it.
     ///
     /// Taking over may take up to two minutes more, with very many locks.
     ///

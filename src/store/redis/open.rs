@@ -1,18 +1,14 @@
 //! Connecting, and checking that the server can be used, before anything is answered.
 
-use std::fs;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use redis::cluster::ClusterClient;
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _, RedisConnectionInfo,
-    TlsCertificates,
-};
+use redis::FromRedisValue as _;
 
 use super::cluster::Cluster;
-use super::errors::{Failure, explain, explain_connect};
-use super::link::{Link, wait_command};
+use super::errors::{Failure, explain};
+use super::link::{Attempt, Link, wait_command};
+use super::names::Names;
 use super::retry::Retrying;
 use super::single::Single;
 use super::{RedisStore, scripts};
@@ -38,10 +34,7 @@ pub(super) struct Opened {
 pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
     let deadline = Instant::now() + settings.timeouts.connect;
     let server = if settings.cluster_mode { settings.addresses.join(", ") } else { settings.address.clone() };
-    let link = connect(settings, deadline).map_err(|e| match e {
-        Unusable::Settings(e) => e,
-        Unusable::Redis(failure) => explain_connect(failure.error(), &server, settings.tls.enabled),
-    })?;
+    let link = connect(settings, deadline).map_err(|failure| explain(&failure, &server))?;
     let redis = Retrying { link, server };
     let checked = check(&redis, settings, deadline);
     match checked {
@@ -53,105 +46,19 @@ pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
     }
 }
 
-enum Unusable {
-    Settings(Error),
-    Redis(Failure),
-}
-
-impl From<Error> for Unusable {
-    fn from(error: Error) -> Unusable {
-        Unusable::Settings(error)
-    }
-}
-
-impl From<redis::RedisError> for Unusable {
-    fn from(error: redis::RedisError) -> Unusable {
-        Unusable::Redis(Failure::NotSent(error))
-    }
-}
-
-fn connect(settings: &config::Redis, deadline: Instant) -> std::result::Result<Link, Unusable> {
-    let certificates = certificates(&settings.tls)?;
-    let password = password(settings)?;
+fn connect(settings: &config::Redis, deadline: Instant) -> Attempt<Link> {
+    let settings = Arc::new(settings.clone());
     if settings.cluster_mode {
-        let nodes = settings.addresses.iter().map(|address| connection_info(settings, address, &password));
-        let nodes = nodes.collect::<std::result::Result<Vec<_>, Unusable>>()?;
-        let mut builder = ClusterClient::builder(nodes)
-            // Retries are ours (`retry.rs`): this client would repeat a change without saying that it does.
-            .retries(0)
-            .connection_timeout(settings.timeouts.connect)
-            .response_timeout(settings.timeouts.operation);
-        if settings.tls.enabled {
-            builder = builder.certs(certificates);
-        }
-        return Cluster::connect(&builder.build()?, deadline).map(Link::Cluster).map_err(Unusable::Redis);
+        return Cluster::connect(settings, Names::of_the_system(), deadline).map(Link::Cluster);
     }
-    let info = connection_info(settings, &settings.address, &password)?;
-    let client = if settings.tls.enabled { Client::build_with_tls(info, certificates)? } else { Client::open(info)? };
-    let single = Single::new(client, settings.timeouts.connect);
+    let single = Single::new(settings, &Names::of_the_system()).map_err(Failure::Settings)?;
     // The first connection, which stays in the pool.
-    single.run(deadline, |connection| redis::cmd("PING").query::<()>(connection)).map_err(Unusable::Redis)?;
+    single.run(deadline, |connection| connection.query(&redis::cmd("PING")))?;
     Ok(Link::Single(Box::new(single)))
 }
 
-fn connection_info(settings: &config::Redis, address: &str, password: &str) -> std::result::Result<ConnectionInfo, Unusable> {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, "6379"));
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = port.parse().map_err(|_| Error::new(Code::InvalidConfig, format!("{address:?} is not host:port")))?;
-    let address = if settings.tls.enabled {
-        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(host, port)
-    };
-    // Each command of the log-in waits for its own timeout on a server that hangs: no more than are needed.
-    let mut login = RedisConnectionInfo::default().set_db(settings.db).set_skip_set_lib_name();
-    if !settings.username.is_empty() {
-        login = login.set_username(&settings.username);
-    }
-    if !password.is_empty() {
-        login = login.set_password(password);
-    }
-    Ok(address.into_connection_info()?.set_redis_settings(login))
-}
-
-fn password(settings: &config::Redis) -> Result<String> {
-    let Some(path) = &settings.password_file else { return Ok(settings.password.clone()) };
-    let text = String::from_utf8(read(path, "password_file")?)
-        .map_err(|_| Error::new(Code::InvalidConfig, format!("redis.password_file {}: not UTF-8", path.display())))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Error::new(Code::InvalidConfig, format!("redis.password_file {}: its first line is empty", path.display()))),
-    }
-}
-
-fn certificates(tls: &config::Tls) -> Result<TlsCertificates> {
-    let client_tls = match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => Some(ClientTlsConfig {
-            client_cert: read_pem(cert, "tls.cert_file", "CERTIFICATE")?,
-            client_key: read_pem(key, "tls.key_file", "PRIVATE KEY")?,
-        }),
-        _ => None,
-    };
-    let root_cert = tls.ca_file.as_deref().map(|path| read_pem(path, "tls.ca_file", "CERTIFICATE")).transpose()?;
-    Ok(TlsCertificates { client_tls, root_cert })
-}
-
-/// A PEM file that holds what is wanted: a file with something else would trust nobody, and say so only at the handshake.
-fn read_pem(path: &Path, setting: &str, wanted: &str) -> Result<Vec<u8>> {
-    let bytes = read(path, setting)?;
-    let text = String::from_utf8_lossy(&bytes);
-    if !text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{wanted}-----"))) {
-        return Err(Error::new(Code::InvalidConfig, format!("redis.{setting} {}: it holds no {wanted} in PEM", path.display())));
-    }
-    Ok(bytes)
-}
-
-fn read(path: &Path, setting: &str) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Error::new(Code::InvalidConfig, format!("redis.{setting} {}: {e}", path.display())))
-}
-
 fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Result<Vec<String>> {
-    let explained = |failure: Failure| explain(failure.error(), &redis.server);
+    let explained = |failure: Failure| explain(&failure, &redis.server);
     if !settings.cluster_mode {
         check_role(redis, deadline)?;
     }

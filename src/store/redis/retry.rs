@@ -72,15 +72,14 @@ impl Retrying {
                     reply => return Ok(reply),
                 },
                 Err(failure) => {
-                    if matches!(failure, Failure::ReplyLost(_)) {
+                    if failure.is_lost() {
                         lost_since = lost_since.or(Some(sent));
                     }
-                    let again = self.may_pass(&failure)
-                        || (lost_since.is_some() && matches!(failure, Failure::ReplyLost(_) | Failure::NotSent(_)));
+                    let again = self.may_pass(&failure) || (lost_since.is_some() && (failure.is_unsent() || failure.is_lost()));
                     if again && pause.fits(call.deadline) {
                         pause.sleep();
                     } else if lost_since.is_some() {
-                        return Err(self.unknown(failure.error()));
+                        return Err(self.unknown(failure));
                     } else {
                         return Err(self.explain(&failure));
                     }
@@ -121,22 +120,17 @@ impl Retrying {
     }
 
     fn explain(&self, failure: &Failure) -> Error {
-        if matches!(failure, Failure::Closed(_)) {
-            return Error::new(Code::Closed, format!("Redis at {}: the store is closed", self.server));
-        }
         // What a single server says by MOVED, that it is part of a cluster, is passing on a cluster.
         if failure.is_passing() && !self.link.is_single() {
-            return not_now(&self.server, failure.error());
+            return not_now(&self.server, &failure.to_string());
         }
-        explain(failure.error(), &self.server)
+        explain(failure, &self.server)
     }
 
     fn may_pass(&self, failure: &Failure) -> bool {
         // On a cluster a replica that was a master a moment ago is passing, too.
-        let demoted = failure.error().kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly);
-        failure.is_passing()
-            || (demoted && !self.link.is_single())
-            || (matches!(failure, Failure::ReplyLost(_)) && !failure.error().is_timeout())
+        let demoted = failure.kind() == Some(redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly));
+        failure.is_passing() || (demoted && !self.link.is_single()) || failure.may_be_repeated()
     }
 
     fn unknown(&self, why: impl std::fmt::Display) -> Error {
@@ -157,7 +151,7 @@ pub(super) type Head = [Vec<u8>; 3];
 
 /// Whether the server does not know a script's hash.
 pub(super) fn is_unknown_script(failure: &Failure) -> bool {
-    failure.error().kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
+    failure.kind() == Some(redis::ErrorKind::Server(redis::ServerErrorKind::NoScript))
 }
 
 struct Pause(Duration);

@@ -5,16 +5,23 @@
 //! taken for the next one.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
-use redis::{Client, Cmd, Connection, ConnectionLike as _, RedisError, RedisResult, Value};
+use redis::{Cmd, FromRedisValue as _, RedisResult, Value};
+use rustls::pki_types::ServerName;
 
 use super::clock::ServerClock;
 use super::combiner::{Combiner, Exchange, LARGEST};
+use super::credentials::{Credentials, Reader};
 use super::errors::Failure;
 use super::link::{Attempt, wait_command};
+use super::names::{Name, Names};
 use super::reply::is_done;
+use super::wire::{Connection, LogIn};
+use crate::config;
+use crate::error::{Code, Error, Result};
 
 /// Most connections at once; further callers wait for one until their deadline.
 const CONNECTIONS: usize = 64;
@@ -23,8 +30,9 @@ const IDLE_CONNECTIONS: usize = 16;
 
 /// The pool. Safe from any thread.
 pub(super) struct Single {
-    client: Client,
-    connect_timeout: Duration,
+    settings: Arc<config::Redis>,
+    name: Arc<Name>,
+    credentials: Reader,
     clock: ServerClock,
     combiner: Combiner,
     state: Mutex<State>,
@@ -40,15 +48,17 @@ struct State {
 
 impl Single {
     /// An empty pool; no connection is made yet.
-    pub(super) fn new(client: Client, connect_timeout: Duration) -> Single {
-        Single {
-            client,
-            connect_timeout,
+    pub(super) fn new(settings: Arc<config::Redis>, names: &Names) -> Result<Single> {
+        let (host, port) = host_and_port(&settings.address)?;
+        Ok(Single {
+            name: names.name(&host, port),
+            credentials: Reader::new(Arc::clone(&settings)),
+            settings,
             clock: ServerClock::new(),
             combiner: Combiner::default(),
             state: Mutex::default(),
             returned: Condvar::new(),
-        }
+        })
     }
 
     pub(super) fn clock(&self) -> &ServerClock {
@@ -59,7 +69,7 @@ impl Single {
     pub(super) fn query(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         let packed = command.get_packed_command();
         if packed.len() > LARGEST {
-            return self.run(deadline, |connection| command.query(connection));
+            return self.run(deadline, |connection| connection.query(command));
         }
         self.combiner.call(packed, deadline, self)
     }
@@ -73,9 +83,9 @@ impl Single {
     /// Runs `f` on a connection.
     pub(super) fn run<T>(&self, deadline: Instant, f: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Attempt<T> {
         let mut lease = self.take(deadline)?;
-        set_timeouts(&lease.connection, deadline).map_err(Failure::NotSent)?;
         let result = f(&mut lease.connection).map_err(Failure::after_sending);
-        if matches!(result, Ok(_) | Err(Failure::Refused(_))) && lease.connection.is_open() {
+        // Also of a result that is one: what came after it may have failed.
+        if lease.connection.is_sound() {
             lease.give_back();
         }
         result
@@ -84,11 +94,14 @@ impl Single {
     /// Sends a grant and `WAIT` on the same connection: `WAIT` is about what that connection wrote.
     pub(super) fn query_then_wait(&self, command: &Cmd, replicas: u32, deadline: Instant) -> Attempt<(Value, Attempt<u32>)> {
         self.run(deadline, |connection| {
-            let reply = command.query(connection)?;
+            let reply = connection.query(command)?;
             if !is_done(&reply) {
                 return Ok((reply, Ok(0)));
             }
-            let confirmed = wait_command(replicas, deadline).query(connection).map_err(Failure::after_sending);
+            let confirmed = connection
+                .query(&wait_command(replicas, deadline))
+                .and_then(|value| Ok(u32::from_redis_value(value)?))
+                .map_err(Failure::after_sending);
             Ok((reply, confirmed))
         })
     }
@@ -105,37 +118,61 @@ impl Single {
         let mut state = self.state.lock();
         loop {
             if state.closed {
-                return Err(Failure::closed());
+                return Err(Failure::Closed);
             }
             if Instant::now() >= deadline {
-                return Err(Failure::NotSent(io_error(std::io::ErrorKind::TimedOut, "no connection was free in time")));
+                drop(state);
+                // It may have been woken for a place that another one, who has time left, can use.
+                self.returned.notify_one();
+                return Err(Failure::not_in_time("no connection was free in time"));
             }
             if state.in_use < CONNECTIONS {
                 state.in_use += 1;
                 let idle = state.idle.pop();
                 drop(state);
                 let place = Place { pool: self, is_sound: false };
-                let connection = idle.map_or_else(|| self.connect(deadline), Ok)?;
+                let mut connection = idle.map_or_else(|| self.connect(deadline), Ok)?;
+                connection.set_deadline(deadline);
                 return Ok(Lease { connection, place });
             }
             self.returned.wait_until(&mut state, deadline);
         }
     }
 
+    /// A new connection, with the addresses and the files as they are now.
     fn connect(&self, deadline: Instant) -> Attempt<Connection> {
-        let timeout = deadline.saturating_duration_since(Instant::now()).min(self.connect_timeout);
-        if timeout.is_zero() {
-            return Err(Failure::NotSent(io_error(std::io::ErrorKind::TimedOut, "no time is left")));
-        }
-        let connect = || {
-            let mut connection = self.client.get_connection_with_timeout(timeout)?;
-            set_timeouts(&connection, deadline)?;
-            let (seconds, micros): (i64, i64) = redis::cmd("TIME").query(&mut connection)?;
-            self.clock.learn(seconds * 1_000_000 + micros, Instant::now());
-            Ok(connection)
-        };
-        connect().map_err(Failure::NotSent)
+        let deadline = deadline.min(Instant::now() + self.settings.timeouts.connect);
+        let credentials = self.credentials.read(deadline)?;
+        let login = self.login(&credentials).map_err(Failure::Settings)?;
+        let addresses = self.name.addresses(deadline).map_err(|e| Failure::NotSent(e.into()))?;
+        let (connection, micros) = Connection::open(&addresses, &login, deadline)?;
+        self.clock.learn(micros, Instant::now());
+        Ok(connection)
     }
+
+    fn login<'a>(&'a self, credentials: &'a Credentials) -> Result<LogIn<'a>> {
+        let host = self.name.host();
+        let tls = credentials.tls.as_ref().map(|tls| {
+            let name = ServerName::try_from(host.to_owned()).map_err(|e| {
+                Error::new(Code::InvalidConfig, format!("redis.address: {host:?} is no name that a certificate can have: {e}"))
+            })?;
+            Ok((Arc::clone(&tls.config), name))
+        });
+        Ok(LogIn {
+            username: &credentials.username,
+            password: &credentials.password,
+            db: self.settings.db,
+            tls: tls.transpose()?,
+        })
+    }
+}
+
+/// The parts of `host:port`; an IPv6 address is in brackets.
+pub(super) fn host_and_port(address: &str) -> Result<(String, u16)> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "6379"));
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = port.parse().map_err(|_| Error::new(Code::InvalidConfig, format!("{address:?} is not host:port")))?;
+    Ok((host, port))
 }
 
 /// A connection of the pool's. Dropped without being given back, also by a panic, it is closed.
@@ -180,14 +217,11 @@ impl Exchange for Single {
             Ok(lease) => lease,
             Err(failure) => return vec![Err(failure); count],
         };
-        if let Err(e) = set_timeouts(&lease.connection, deadline) {
-            return vec![Err(Failure::NotSent(e)); count];
-        }
         let mut replies = Vec::with_capacity(count);
-        let mut lost = lease.connection.send_packed_command(packed).err();
+        let mut lost = lease.connection.send(packed).err();
         while replies.len() < count && lost.is_none() {
             // A server's refusal is a value here.
-            match lease.connection.recv_response() {
+            match lease.connection.receive() {
                 Ok(value) => replies.push(value.extract_error().map_err(Failure::after_sending)),
                 Err(e) => lost = Some(e),
             }
@@ -204,15 +238,4 @@ impl fmt::Debug for Single {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Single").finish_non_exhaustive()
     }
-}
-
-fn set_timeouts(connection: &Connection, deadline: Instant) -> RedisResult<()> {
-    // Zero would mean forever.
-    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    connection.set_read_timeout(Some(left))?;
-    connection.set_write_timeout(Some(left))
-}
-
-fn io_error(kind: std::io::ErrorKind, text: &str) -> RedisError {
-    RedisError::from(std::io::Error::new(kind, text))
 }
