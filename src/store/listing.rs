@@ -17,6 +17,7 @@ pub struct Listing {
     json: Vec<u8>,
     spans: Vec<Span>,
     unreadable: Vec<Unreadable>,
+    incomplete: Option<String>,
 }
 
 /// Where one lock lies in a list's JSON: bytes `start` to `end`.
@@ -33,7 +34,7 @@ const HEAD: &[u8] = br#"{"locks":["#;
 
 impl Default for Listing {
     fn default() -> Listing {
-        Listing { json: HEAD.to_vec(), spans: Vec::new(), unreadable: Vec::new() }
+        Listing { json: HEAD.to_vec(), spans: Vec::new(), unreadable: Vec::new(), incomplete: None }
     }
 }
 
@@ -51,6 +52,16 @@ impl Listing {
     /// Adds an entry that cannot be read.
     pub fn push_unreadable(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         self.unreadable.push(Unreadable { key: key.into(), reason: reason.into() });
+    }
+
+    /// Says that there may be more, and why they are not here.
+    pub fn set_incomplete(&mut self, reason: impl Into<String>) {
+        self.incomplete = Some(reason.into());
+    }
+
+    /// Why there may be more; `None` if this is all.
+    pub fn incomplete(&self) -> Option<&str> {
+        self.incomplete.as_deref()
     }
 
     /// Makes room for `count` more values of about `bytes` each.
@@ -79,12 +90,16 @@ impl Listing {
         &self.unreadable
     }
 
-    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and where each lock lies in it.
+    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, `"incomplete":…` behind that where it is, and where each lock lies in it.
     pub fn into_json(self) -> (Vec<u8>, Vec<Span>) {
-        let Listing { mut json, spans, unreadable } = self;
+        let Listing { mut json, spans, unreadable, incomplete } = self;
         json.extend_from_slice(br#"],"unreadable":"#);
         // Strings serialise without an error.
         json.extend_from_slice(&serde_json::to_vec(&unreadable).unwrap_or_else(|_| b"[]".to_vec()));
+        if let Some(reason) = incomplete {
+            json.extend_from_slice(br#","incomplete":"#);
+            json.extend_from_slice(&serde_json::to_vec(&reason).unwrap_or_else(|_| b"\"\"".to_vec()));
+        }
         json.push(b'}');
         (json, spans)
     }
