@@ -130,6 +130,9 @@ pub struct Local {
     pub at: u64,
 }
 
+/// The largest value that a local store keeps, bytes.
+pub const MAX_VALUE_BYTES: usize = 16 << 20;
+
 /// How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
 /// A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
 pub const MOST_SUPERSEDED: usize = 32;

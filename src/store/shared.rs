@@ -59,6 +59,12 @@ pub trait Shared: Store {
     /// Every lock, command lock and pull status. Not at one moment: what changes meanwhile may be old or new.
     fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;
 
+    /// Keys that the last [`Shared::snapshot`] found and left out, because no local store can keep what is there: the value or the key
+    /// is too long. They say nothing of what was released.
+    fn set_aside(&self) -> Vec<EntryKey> {
+        Vec::new()
+    }
+
     /// What is at this key.
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote>;
 

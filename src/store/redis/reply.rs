@@ -15,8 +15,8 @@ pub(super) enum Reply {
     None,
     /// The pull status is another; what it is.
     Conflict(Option<Vec<u8>>),
-    /// The value is not what its key says; why.
-    Unreadable(String),
+    /// The value was not read before it was stored: the caller is to judge it.
+    Judge(Vec<u8>),
     /// The command came after its `not_after`; the server's clock, microseconds.
     Late {
         /// Microseconds since 1970.
@@ -34,7 +34,7 @@ impl Reply {
             Reply::Held(_) => "HELD",
             Reply::None => "NONE",
             Reply::Conflict(_) => "CONFLICT",
-            Reply::Unreadable(_) => "UNREADABLE",
+            Reply::Judge(_) => "JUDGE",
             Reply::Late { .. } => "LATE",
             Reply::Unknown => "UNKNOWN",
         }
@@ -53,7 +53,7 @@ impl Reply {
             (b"HELD", Some(value)) => Ok(Reply::Held(value)),
             (b"NONE", _) => Ok(Reply::None),
             (b"CONFLICT", current) => Ok(Reply::Conflict(current)),
-            (b"UNREADABLE", reason) => Ok(Reply::Unreadable(String::from_utf8_lossy(&reason.unwrap_or_default()).into_owned())),
+            (b"JUDGE", Some(value)) => Ok(Reply::Judge(value)),
             (b"LATE", Some(now)) => number(&now).map(|now| Reply::Late { now }),
             (b"UNKNOWN", _) => Ok(Reply::Unknown),
             _ => Err(unexpected()),
@@ -104,7 +104,8 @@ mod tests {
         assert_eq!(released(b"R{}".to_vec()), Ok(b"{}".to_vec()));
         assert_eq!(reply(&["LATE", "1795511065638315"]), Ok(Reply::Late { now: 1_795_511_065_638_315 }));
         assert_eq!(reply(&["CONFLICT"]), Ok(Reply::Conflict(None)));
-        for wrong in [reply(&[]), reply(&["HELD"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)] {
+        assert_eq!(reply(&["JUDGE", "{}"]), Ok(Reply::Judge(b"{}".to_vec())));
+        for wrong in [reply(&[]), reply(&["HELD"]), reply(&["JUDGE"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)] {
             assert_eq!(wrong.expect_err("is refused").code(), Code::Protocol);
         }
         assert!(token(b"R1").is_err() && released(b"G1".to_vec()).is_err() && released(Vec::new()).is_err());
