@@ -129,8 +129,22 @@ fn what_is_put_back_is_bound_too() {
 fn pieces() -> impl Strategy<Value = String> {
     use proptest::sample::select;
     let number = select(vec![
-        "1", "1", "1", "9007199254740991", "9007199254740992", "9007199254740993", "-9007199254740993", "1.0", "1e0", "0x1", "nan",
-        "-0", "01", "null", "\"1\"", "99999999999999999999",
+        "1",
+        "1",
+        "1",
+        "9007199254740991",
+        "9007199254740992",
+        "9007199254740993",
+        "-9007199254740993",
+        "1.0",
+        "1e0",
+        "0x1",
+        "nan",
+        "-0",
+        "01",
+        "null",
+        "\"1\"",
+        "99999999999999999999",
     ]);
     let name = select(vec!["\"\"", "\"\"", "\"\"", "\"\"", "null", "\"\\ud800\"", "\"\\u0000\"", "1"]);
     let other = prop_oneof![
@@ -193,7 +207,8 @@ fn the_script_judges_as_the_library_does() {
             match way {
                 // A grant's value was read before: this is what its caller does.
                 0 if atlock::model::ProjectLock::parse(&value).is_ok() => {
-                    let granted = store.grant(&Grant { key, pull: Some(PullRef { repo: "acme/infra", num: 1 }), value: &value }, &call());
+                    let granted =
+                        store.grant(&Grant { key, pull: Some(PullRef { repo: "acme/infra", num: 1 }), value: &value }, &call());
                     prop_assert!(matches!(granted, Ok(Granted::Yes { .. })), "{granted:?}");
                 }
                 1 => drop(store.put(&EntryKey::Project(MEMBER.to_owned()), None, Some(&held), &call()).unwrap()),
@@ -241,11 +256,17 @@ fn a_lock_that_changes_while_it_is_judged_is_judged_again() {
     let only = |num| Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(num) };
     // The first answer is lost, too: the question is a retry.
     for lost in [false, true] {
-        for (next, released) in [(lock_json(fields("a"), 2), false), (lock_json(Fields { workspace: "w", ..fields("a") }, 1), true)] {
+        for (next, released) in
+            [(lock_json(fields("a"), 2), false), (lock_json(Fields { workspace: "w", ..fields("a") }, 1), true)]
+        {
             set(&raw, &lock_json(fields("a"), 1));
             let (mut connection, value) = (server.raw(), next.clone());
             let change = move || redis::cmd("SET").arg(LOCK).arg(value).query::<()>(&mut connection).unwrap();
-            if lost { proxy.lose_reply(change) } else { proxy.lose_second_reply(change) }
+            if lost {
+                proxy.lose_reply(change)
+            } else {
+                proxy.lose_second_reply(change)
+            }
             let answer = store.release(&only(1), &call()).unwrap();
             assert!(proxy.is_done());
             if lost {

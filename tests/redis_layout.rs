@@ -262,7 +262,8 @@ fn pulls_that_a_double_cannot_tell_apart_are_not_mixed_up() {
             let other = PullRef { num: num + 1, ..PULL };
             assert_eq!(store.release_by_pull(other, &call()).unwrap().len(), 0);
             let key = fields("huge").key();
-            let release = |num| store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: Some(num) }, &call());
+            let release =
+                |num| store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: Some(num) }, &call());
             assert_eq!(release(other.num), Ok(None));
             assert!(get(&store, fields("huge")).is_some());
             assert!(release(num).unwrap().is_some());

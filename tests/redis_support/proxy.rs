@@ -97,7 +97,8 @@ impl Proxy {
 
 fn named_fault(state: &Mutex<State>, request: &[u8]) -> Option<Fault> {
     let mut state = state.lock().unwrap();
-    let named = state.named.as_mut().filter(|named| request.windows(named.name.len()).any(|word| word == named.name.as_bytes()))?;
+    let named =
+        state.named.as_mut().filter(|named| request.windows(named.name.len()).any(|word| word == named.name.as_bytes()))?;
     if named.to_pass > 0 {
         named.to_pass -= 1;
         return None;

@@ -59,7 +59,9 @@ impl RedisStore {
 
     /// Removes members that were read after `newest` was computed and whose locks were then seen to be gone.
     pub(super) fn trim(&self, gone: &[Member], newest: i64, call: &Call) -> Result<()> {
-        let is_old = |stamp: &[u8]| std::str::from_utf8(stamp).ok().and_then(|s| s.parse::<f64>().ok()).is_some_and(|s| s <= newest as f64);
+        let is_old = |stamp: &[u8]| {
+            std::str::from_utf8(stamp).ok().and_then(|s| s.parse::<f64>().ok()).is_some_and(|s| s <= newest as f64)
+        };
         let old: Vec<&Member> = gone.iter().filter(|(_, stamp)| is_old(stamp)).collect();
         let newest = newest.to_string();
         for batch in old.chunks(BATCH) {

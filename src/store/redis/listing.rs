@@ -164,7 +164,10 @@ impl CheckedLocks {
         }
         if self.unreadable > MOST_UNREADABLE {
             let more = self.unreadable - MOST_UNREADABLE;
-            listing.push_unreadable(format!("{LOCK_PREFIX}*"), format!("about {more} more entries are no locks, and are not named here"));
+            listing.push_unreadable(
+                format!("{LOCK_PREFIX}*"),
+                format!("about {more} more entries are no locks, and are not named here"),
+            );
         }
         listing
     }

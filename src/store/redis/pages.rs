@@ -112,7 +112,8 @@ impl Scan<'_> {
         } else {
             "raise timeouts.operation"
         };
-        let text = format!("{}. About {} keys had been looked at, for locks among all keys: {advice}", error.message(), self.looked_at);
+        let text =
+            format!("{}. About {} keys had been looked at, for locks among all keys: {advice}", error.message(), self.looked_at);
         Error::new(error.code(), text)
     }
 }
@@ -137,7 +138,15 @@ impl IndexPages<'_> {
         while !self.is_over {
             let page = self.store.page(self.deadline);
             let mut command = redis::cmd("ZRANGE");
-            command.arg(LOCKS_INDEX).arg(&self.from).arg("+inf").arg("BYSCORE").arg("LIMIT").arg(0).arg(self.count).arg("WITHSCORES");
+            command
+                .arg(LOCKS_INDEX)
+                .arg(&self.from)
+                .arg("+inf")
+                .arg("BYSCORE")
+                .arg("LIMIT")
+                .arg(0)
+                .arg(self.count)
+                .arg("WITHSCORES");
             let members = self.store.redis.read(page, |link| {
                 Vec::<Member>::from_redis_value(link.query_long(&command, page)?).map_err(|e| Failure::Refused(e.into()))
             })?;

@@ -201,8 +201,10 @@ impl RedisStore {
     }
 
     fn release_batch(&self, members: &[String], guard: &Guard<'_>, call: &Call, released: &mut Released) {
-        let sent = Instant::now();
-        let at_once = if self.redis.link.is_single() { self.release_at_once(members, guard, &self.page_of(call)) } else { Vec::new() };
+        let (sent, page) = (Instant::now(), self.page_of(call));
+        let at_once = if self.redis.link.is_single() { self.release_at_once(members, guard, &page) } else { Vec::new() };
+        // Of a server that hangs, no more is asked.
+        let hangs = page.remaining().is_zero();
         for (nth, member) in members.iter().enumerate() {
             let (key, call) = (LockKey::Project(member), self.page_of(call));
             let mut lost_since = call.lost_since;
@@ -214,7 +216,9 @@ impl RedisStore {
                     self.release_judged(key, guard, answer.clone(), &call, &mut lost_since)
                 }
                 // If it was made, its first answer comes back.
-                Some(Err(Failure::ReplyLost(_))) => self.release_guarded(key, guard, &call, lost_since.or(Some(sent))),
+                Some(Err(Failure::ReplyLost(_))) => {
+                    self.release_guarded(key, guard, if hangs { &page } else { &call }, lost_since.or(Some(sent)))
+                }
                 _ => self.release_guarded(key, guard, &call, lost_since),
             };
             match value {

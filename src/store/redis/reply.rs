@@ -105,7 +105,9 @@ mod tests {
         assert_eq!(reply(&["LATE", "1795511065638315"]), Ok(Reply::Late { now: 1_795_511_065_638_315 }));
         assert_eq!(reply(&["CONFLICT"]), Ok(Reply::Conflict(None)));
         assert_eq!(reply(&["JUDGE", "{}"]), Ok(Reply::Judge(b"{}".to_vec())));
-        for wrong in [reply(&[]), reply(&["HELD"]), reply(&["JUDGE"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)] {
+        for wrong in
+            [reply(&[]), reply(&["HELD"]), reply(&["JUDGE"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)]
+        {
             assert_eq!(wrong.expect_err("is refused").code(), Code::Protocol);
         }
         assert!(token(b"R1").is_err() && released(b"G1".to_vec()).is_err() && released(Vec::new()).is_err());

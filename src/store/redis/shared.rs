@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis::{FromRedisValue as _, Value};
 
 use super::errors::Failure;
-use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
 use super::indexes::pull_index_of;
+use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
 use super::listing::{Found, shown};
 use super::reply::{self, Reply};
 use super::{RedisStore, scripts, unexpected};
@@ -97,7 +97,8 @@ impl Shared for RedisStore {
         if !single && !member.is_empty() && new.is_some() {
             self.stamp(&[member], call)?;
         }
-        let index_of = |value: Option<&[u8]>| value.filter(|_| single && !member.is_empty()).map(pull_index_of).unwrap_or_default();
+        let index_of =
+            |value: Option<&[u8]>| value.filter(|_| single && !member.is_empty()).map(pull_index_of).unwrap_or_default();
         let value = new.map(|held| held.value.as_slice());
         let (old_index, new_index) = (index_of(seen), index_of(value));
         let token = new.map_or(0, |held| held.token).to_string();
