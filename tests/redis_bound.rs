@@ -110,6 +110,25 @@ fn a_stock_lock_is_not_ours_on_a_cluster() {
     }
 }
 
+/// A lock that was seen to be gone is taken again before what it left is put away: then that belongs to the new holder.
+#[test]
+fn what_a_lock_left_stays_if_the_lock_is_taken_again() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(&server.address());
+    let (store, other) = (open(&settings(&proxy.address)).unwrap(), open(&settings(&server.address())).unwrap());
+    let raw = |command: &redis::Cmd| command.query::<redis::Value>(&mut server.raw()).unwrap();
+    take(&other, fields("a"), 1);
+    del(&raw);
+    raw(redis::cmd("ZADD").arg("atlock:locks").arg(1).arg(MEMBER));
+    proxy.before(move || {
+        take(&other, fields("a"), 2);
+    });
+    assert_eq!(store.list(&call()).unwrap().len(), 0);
+    assert!(proxy.is_done());
+    assert_eq!(ttl(&raw), -1);
+    assert_eq!(store.list(&call()).unwrap().len(), 1, "it is in the index still");
+}
+
 /// A lock that was copied from a stock server and put back belongs to its token, whatever it says.
 #[test]
 fn what_is_put_back_is_bound_too() {
@@ -277,6 +296,33 @@ fn a_lock_that_changes_while_it_is_judged_is_judged_again() {
                 assert_eq!(get(&store, fields("a")), Some(next));
             }
         }
+    }
+}
+
+/// It changes after it was judged and before it is asked for.
+#[test]
+fn a_lock_that_changed_after_it_was_judged_is_judged_again() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(&server.address());
+    let store = open(&settings(&proxy.address)).unwrap();
+    let raw = |command: &redis::Cmd| command.query::<redis::Value>(&mut server.raw()).unwrap();
+    let release = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(1) };
+    for (next, released) in
+        [(lock_json(fields("a"), 2), false), (lock_json(Fields { workspace: "w", ..fields("a") }, 1), true), (Vec::new(), false)]
+    {
+        set(&raw, &lock_json(fields("a"), 1));
+        let (mut connection, value) = (server.raw(), next.clone());
+        proxy.before_second(move || {
+            let mut command = redis::cmd(if value.is_empty() { "DEL" } else { "SET" });
+            command.arg(LOCK);
+            if !value.is_empty() {
+                command.arg(value);
+            }
+            command.query::<()>(&mut connection).unwrap();
+        });
+        assert_eq!(store.release(&release, &call()).unwrap(), released.then(|| next.clone()));
+        assert!(proxy.is_done());
+        assert_eq!(get(&store, fields("a")), (!released && !next.is_empty()).then_some(next));
     }
 }
 

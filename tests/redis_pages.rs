@@ -142,8 +142,10 @@ fn a_release_by_pull_that_arrives_late_releases_nothing() {
     let store = open(&impatient(settings(&proxy.address))).unwrap();
     take(&store, fields("a"), 1);
     proxy.hold_request();
+    let start = Instant::now();
     let error = store.release_by_pull(PULL, &call_within(LONG)).unwrap_err();
     assert_eq!(error.code(), Code::OutcomeUnknown, "{error}");
+    assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
     let reply = proxy.deliver();
     assert!(reply.contains("LATE"), "{reply}");
     assert_eq!(get(&store, fields("a")), Some(lock_json(fields("a"), 1)));

@@ -15,6 +15,8 @@ enum Fault {
     HoldRequest,
     /// The next script is left alone.
     Pass,
+    /// This is called before the next script is passed on.
+    Before(Meddle),
 }
 
 /// What happens to a command of this name, when so many of that name have passed.
@@ -64,6 +66,17 @@ impl Proxy {
     /// The reply of the script after the next one is lost, as by [`Proxy::lose_reply`].
     pub fn lose_second_reply(&self, meanwhile: impl FnOnce() + Send + 'static) {
         self.lose_reply(meanwhile);
+        self.state.lock().unwrap().faults.push(Fault::Pass);
+    }
+
+    /// Before the next script is passed on, this is called.
+    pub fn before(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.state.lock().unwrap().faults.push(Fault::Before(Box::new(meanwhile)));
+    }
+
+    /// Before the script after the next one is passed on, this is called.
+    pub fn before_second(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.before(meanwhile);
         self.state.lock().unwrap().faults.push(Fault::Pass);
     }
 
@@ -123,6 +136,7 @@ fn serve(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>) {
                 break;
             }
             Some(Fault::LoseReply(meanwhile)) => *lost.lock().unwrap() = Some(meanwhile),
+            Some(Fault::Before(meanwhile)) => meanwhile(),
             Some(Fault::Pass) | None => {}
         }
         if server.write_all(&buffer[..length]).is_err() {

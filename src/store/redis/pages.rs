@@ -41,6 +41,15 @@ impl RedisStore {
         page
     }
 
+    /// Whether there is time for another page.
+    fn in_time(&self, deadline: Instant) -> Result<()> {
+        if Instant::now() < deadline {
+            return Ok(());
+        }
+        let text = format!("Redis at {}: there is more in it than could be looked at before the deadline", self.redis.server);
+        Err(Error::new(Code::Timeout, text))
+    }
+
     /// The keys that match, page by page. On a cluster: of all masters.
     pub(super) fn scan<'a>(&'a self, pattern: &'a str, call: &Call) -> Scan<'a> {
         Scan { store: self, pattern, deadline: call.deadline, done: Vec::new(), at: None, looked_at: 0 }
@@ -68,10 +77,7 @@ pub(super) struct Scan<'a> {
 impl Scan<'_> {
     /// The next page, in order, without duplicates; `None` behind the last one.
     pub(super) fn next_page(&mut self) -> Result<Option<Vec<Vec<u8>>>> {
-        if Instant::now() >= self.deadline {
-            let text = format!("Redis at {}: the deadline passed", self.store.redis.server);
-            return Err(self.explain(Error::new(Code::Timeout, text)));
-        }
+        self.store.in_time(self.deadline).map_err(|e| self.explain(e))?;
         let page = self.store.page(self.deadline);
         let (pattern, done, at) = (self.pattern, &self.done, &self.at);
         let found = self.store.redis.read(page, |link| {
@@ -136,6 +142,7 @@ impl IndexPages<'_> {
     /// The next page; `None` behind the last one.
     pub(super) fn next_page(&mut self) -> Result<Option<Vec<Member>>> {
         while !self.is_over {
+            self.store.in_time(self.deadline)?;
             let page = self.store.page(self.deadline);
             let mut command = redis::cmd("ZRANGE");
             command
