@@ -17,7 +17,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX, TAKEN_OVER, pull_index};
+use super::indexes::pull_index_of;
+use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX, TAKEN_OVER};
 use super::listing::Found;
 use super::pages::Member;
 use super::{RedisStore, scripts};
@@ -28,6 +29,8 @@ use crate::store::{Expected, Store as _};
 
 /// How long it may take; stock allows two minutes.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Most locks that one round trip puts into the indexes.
+const BATCH: usize = 500;
 /// What is noted when all was taken over.
 const DONE: &[u8] = b"done";
 
@@ -68,10 +71,15 @@ impl RedisStore {
                 }
                 None => true,
             });
+            let mut current = Vec::new();
             for (key, held) in self.fetch_locks(keys, call.deadline)? {
-                if let Found::Value(value) = held {
-                    self.take_over_one(&key, &value, &self.page_of(call))?;
+                let Found::Value(value) = held else { continue };
+                if let Some(key) = self.current_key(&key, &value, &self.page_of(call))? {
+                    current.push((key, value));
                 }
+            }
+            for batch in current.chunks(BATCH) {
+                self.index(batch, call)?;
             }
         }
         let gone: Vec<Member> = indexed.into_iter().filter_map(|(member, unseen)| Some((member, unseen?))).collect();
@@ -88,27 +96,37 @@ impl RedisStore {
         Ok(indexed)
     }
 
-    /// Takes over what stands at a key that the index does not know, if it is a lock.
-    fn take_over_one(&self, key: &[u8], value: &[u8], call: &Call) -> Result<()> {
-        let Ok(lock) = ProjectLock::parse(value) else { return Ok(()) };
+    /// Today's key of what stands at a key that the index does not know, to which it is moved; `None` if it is no lock of its key.
+    fn current_key(&self, key: &[u8], value: &[u8], call: &Call) -> Result<Option<String>> {
+        let Ok(lock) = ProjectLock::parse(value) else { return Ok(None) };
         let (current, old) = (lock.fields().key(), lock.fields().old_key());
         if key == old.as_bytes() {
             self.move_lock(&old, &current, value, call)?;
-        } else if key != current.as_bytes() {
-            return Ok(());
+            return Ok(Some(current));
         }
-        self.index(&current, &lock, value, call)
+        Ok((key == current.as_bytes()).then_some(current))
     }
 
-    fn index(&self, key: &str, lock: &ProjectLock<'_>, value: &[u8], call: &Call) -> Result<()> {
+    /// Puts locks that other programs took into the indexes, each by its key with the value that was seen.
+    fn index(&self, locks: &[(String, Vec<u8>)], call: &Call) -> Result<()> {
         if !self.redis.link.is_single() {
-            return self.stamp(&[key], call);
+            return self.stamp(&locks.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), &self.page_of(call));
         }
-        let pull_index = pull_index(lock.pull().repo, lock.pull().num);
-        let keys = [&*format!("{LOCK_PREFIX}{key}"), LOCKS_INDEX, &pull_index];
-        self.redis
-            .read(call.deadline, |_| self.redis.eval(&scripts::INDEX_PULL, &keys, &[value, key.as_bytes()], call.deadline))
-            .map(drop)
+        let names = |key: &str, value: &[u8]| [format!("{LOCK_PREFIX}{key}"), LOCKS_INDEX.to_owned(), pull_index_of(value)];
+        let commands: Vec<_> = locks
+            .iter()
+            .map(|(key, value)| {
+                scripts::INDEX_PULL.by_hash(&names(key, value).each_ref().map(String::as_str), &[value, key.as_bytes()])
+            })
+            .collect();
+        let answers = self.redis.link.query_all(&commands, self.page(call.deadline));
+        // Done again, it changes nothing. The first ones find that the server does not know the script.
+        for ((key, value), _) in locks.iter().zip(answers).filter(|(_, answer)| answer.is_err()) {
+            let (names, page) = (names(key, value), self.page(call.deadline));
+            let keys = names.each_ref().map(String::as_str);
+            self.redis.read(page, |_| self.redis.eval(&scripts::INDEX_PULL, &keys, &[value, key.as_bytes()], page))?;
+        }
+        Ok(())
     }
 
     fn move_lock(&self, old: &str, new: &str, value: &[u8], call: &Call) -> Result<()> {
