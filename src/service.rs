@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -29,6 +29,10 @@ pub const MAX_LOCK_BYTES: usize = 1 << 20;
 pub const MAX_PULL_STATUS_BYTES: usize = 16 << 20;
 /// The longest key of a lock, command or pull status, in bytes.
 pub const MAX_KEY_BYTES: usize = 16 << 10;
+
+/// How long a list or a release by pull may take in Redis beside the usual timeout. What they do grows with the number of locks and
+/// keys there; each of its steps has the usual timeout, so that a Redis that hangs costs no more than that.
+const GROWING: Duration = Duration::from_secs(60);
 
 /// The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
 /// others work.
@@ -201,7 +205,7 @@ impl Service {
 
     /// All project locks, and beside them the entries that cannot be read.
     pub fn list(&self) -> Result<Listing> {
-        self.run(Operation::List, |store, call| store.list(call))
+        self.run_growing(Operation::List, |store, call| store.list(call))
     }
 
     /// How the locks at these keys stand, for an operator; `keys` is a JSON array of texts. `None` where it is not known: there is
@@ -216,7 +220,7 @@ impl Service {
 
     /// Releases every lock that pull `num` of exactly this repository holds, and returns them.
     pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
-        self.run(Operation::UnlockByPull, |store, call| {
+        self.run_growing(Operation::UnlockByPull, |store, call| {
             limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
             let pull = PullRef { repo, num };
             let released = store.release_by_pull(pull, call);
@@ -360,16 +364,23 @@ impl Service {
     }
 
     fn granting(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<Granted>) -> Result<Granted> {
-        self.counted(operation, |granted| matches!(granted, Granted::Held { .. }), body)
+        self.counted(operation, self.router.timeout(), |granted| matches!(granted, Granted::Held { .. }), body)
     }
 
     fn run<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
-        self.counted(operation, |_| false, body)
+        self.counted(operation, self.router.timeout(), |_| false, body)
+    }
+
+    /// The same for what grows with the number of locks. A local store needs no longer than for anything else.
+    fn run_growing<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+        let growing = if self.router.mode() == Mode::Strict { Duration::ZERO } else { GROWING };
+        self.counted(operation, self.router.timeout() + growing, |_| false, body)
     }
 
     fn counted<T>(
         &self,
         operation: Operation,
+        timeout: Duration,
         refused: impl FnOnce(&T) -> bool,
         body: impl FnOnce(&dyn Store, &Call) -> Result<T>,
     ) -> Result<T> {
@@ -377,7 +388,7 @@ impl Service {
             return Err(Error::new(Code::Closed, "the locking layer is closed: open it again to use it"));
         }
         let start = Instant::now();
-        let call = self.calls.within(self.router.timeout());
+        let call = self.calls.within(timeout);
         let answer = body(self.router.store(), &call);
         let ending = match &answer {
             Ok(answer) if refused(answer) => Ending::Refused,

@@ -21,6 +21,8 @@ fn shared(server: &Server) -> config::Redis {
 
 fn keys(server: &Server) -> Vec<String> {
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.raw()).unwrap();
+    // Noted by every opening (tests/redis_pages.rs).
+    keys.retain(|key| key != "atlock:taken-over");
     keys.sort();
     keys
 }
@@ -113,15 +115,14 @@ fn indexes_are_checked_against_the_locks() {
     redis::cmd("DEL").arg("pr/acme/infra/a/default/").query::<()>(&mut server.raw()).unwrap();
     set(&server, "pr/acme/infra/b/default/", &lock_json(fields("b"), 2));
     assert_eq!(values(&store.list(&call()).unwrap()), [lock_json(fields("b"), 2), lock_json(fields("before"), 1)]);
-    assert_eq!(values(&store.release_by_pull(PULL, &call()).unwrap()), [lock_json(fields("before"), 1)]);
-    let members: Vec<String> = redis::cmd("SMEMBERS").arg("atlock:pull:acme/infra#1").query(&mut server.raw()).unwrap();
-    assert_eq!(members, [""; 0], "entries of locks that are gone, or another pull's, are trimmed on reading");
-
-    // An index entry of a lock that is gone stays for two minutes after it was last asked for, and is then trimmed.
+    // An index entry of a lock that is gone stays for two minutes after it was last asked for, and is then trimmed. The side hash of
+    // a lock that a stock server deleted has no end: it gets one.
     let members = |server: &Server| -> Vec<String> {
         redis::cmd("ZRANGE").arg("atlock:locks").arg(0).arg(-1).query(&mut server.raw()).unwrap()
     };
+    let ttl = || -> i64 { redis::cmd("PTTL").arg("{pr/acme/infra/a/default/}:atlock").query(&mut server.raw()).unwrap() };
     assert!(members(&server).contains(&"acme/infra/a/default/".to_owned()));
+    assert_eq!(ttl(), -1);
     redis::cmd("ZINCRBY")
         .arg("atlock:locks")
         .arg(-121_000_000)
@@ -130,6 +131,11 @@ fn indexes_are_checked_against_the_locks() {
         .unwrap();
     store.list(&call()).unwrap();
     assert!(!members(&server).contains(&"acme/infra/a/default/".to_owned()));
+    assert!((1..=3_600_000).contains(&ttl()), "{}", ttl());
+
+    assert_eq!(values(&store.release_by_pull(PULL, &call()).unwrap()), [lock_json(fields("before"), 1)]);
+    let members: Vec<String> = redis::cmd("SMEMBERS").arg("atlock:pull:acme/infra#1").query(&mut server.raw()).unwrap();
+    assert_eq!(members, [""; 0], "entries of locks that are gone, or another pull's, are trimmed on reading");
 }
 
 #[test]
@@ -245,22 +251,25 @@ fn old_keys_are_taken_over_on_a_cluster() {
     old_keys_are_taken_over(&config::Redis { shared_with_stock: false, ..cluster.settings() }, &put, &has);
 }
 
-/// Lua's numbers are doubles: beyond 2^53 two pulls would look alike, so such a lock is left alone.
+/// Lua's numbers are doubles: beyond 2^53 two pulls would look alike. Such a lock is judged by the library.
 #[test]
 fn pulls_that_a_double_cannot_tell_apart_are_not_mixed_up() {
     let server = Server::start(&[]);
     for settings in [settings(&server.address()), shared(&server)] {
         let store = open(&settings).unwrap();
-        take(&store, fields("huge"), 9_007_199_254_740_992);
-        let other = PullRef { num: 9_007_199_254_740_993, ..PULL };
-        assert_eq!(store.release_by_pull(other, &call()).unwrap().len(), 0);
-        let key = fields("huge").key();
-        let release = Release { key: LockKey::Project(&key), fields: None, pull_num: Some(other.num) };
-        assert_eq!(store.release(&release, &call()).map_err(|e| e.code()), Err(Code::EntryUnreadable));
-        assert!(get(&store, fields("huge")).is_some());
-        store.discard(LockKey::Project(&key), &call()).unwrap().unwrap();
-        take(&store, fields("large"), 9_007_199_254_740_991);
-        assert_eq!(store.release_by_pull(PullRef { num: 9_007_199_254_740_991, ..PULL }, &call()).unwrap().len(), 1);
+        for num in [9_007_199_254_740_991, 9_007_199_254_740_992] {
+            take(&store, fields("huge"), num);
+            let other = PullRef { num: num + 1, ..PULL };
+            assert_eq!(store.release_by_pull(other, &call()).unwrap().len(), 0);
+            let key = fields("huge").key();
+            let release =
+                |num| store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: Some(num) }, &call());
+            assert_eq!(release(other.num), Ok(None));
+            assert!(get(&store, fields("huge")).is_some());
+            assert!(release(num).unwrap().is_some());
+            take(&store, fields("huge"), num);
+            assert_eq!(store.release_by_pull(PullRef { num, ..PULL }, &call()).unwrap().len(), 1);
+        }
     }
 }
 

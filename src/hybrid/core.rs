@@ -35,7 +35,7 @@ use crate::clock::{Call, Clock, RequestId};
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::{Code, Error, Result};
 use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, Mirror, State as Known, Ticket, VALUE_LIMIT};
+use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, MAX_VALUE_BYTES, Mirror, State as Known, Ticket};
 use crate::store::shared::{Remote, Shared};
 
 /// First pause between two tries of one call; it doubles.
@@ -653,7 +653,7 @@ impl Core {
     /// The local store takes what Redis has at a key; of what it cannot keep, only that something is there.
     pub(super) fn adopt(&self, key: &EntryKey, remote: &Remote) {
         self.unsure.lock().remove(key);
-        if remote.value.as_ref().is_some_and(|value| value.len() > VALUE_LIMIT) {
+        if remote.value.as_ref().is_some_and(|value| value.len() > MAX_VALUE_BYTES) {
             self.condition.lock().set_aside.insert(key.clone());
             return;
         }

@@ -295,6 +295,9 @@ impl HybridStore {
                 .core
                 .degraded("the lock was asked for before a crash, and Redis alone knows whether it was granted"));
         }
+        if self.core.condition.lock().set_aside.contains(key) {
+            return Err(self.core.degraded("Redis has an entry at the key that the local store cannot keep"));
+        }
         let known = self.core.known(key)?;
         let token = self.core.next_token_of(&known);
         if let Some(held) = known.value {
@@ -313,7 +316,7 @@ impl HybridStore {
         key: &EntryKey,
         call: &Call,
         admits: impl Fn(&[u8]) -> Result<bool>,
-        mut ask: impl FnMut(&dyn Shared, &Call) -> Result<Option<Vec<u8>>>,
+        mut ask: impl FnMut(&dyn Shared, &Call) -> Result<Option<Held>>,
         here: impl Fn() -> Result<Option<Vec<u8>>>,
     ) -> Result<Option<Vec<u8>>> {
         let _under_way = self.begin()?;
@@ -332,8 +335,8 @@ impl HybridStore {
                 }
             }
             match self.core.ask(call, &mut lost, &mut ask) {
-                Asked::Answer(Some(value)) => {
-                    let released = self.released(key, value, intended, telling, call)?;
+                Asked::Answer(Some(was)) => {
+                    let released = self.released(key, was, intended, telling, call)?;
                     call.answered(AnsweredBy::Enhanced);
                     return Ok(released);
                 }
@@ -387,7 +390,7 @@ impl HybridStore {
     fn released(
         &self,
         key: &EntryKey,
-        value: Vec<u8>,
+        was: Held,
         intended: Option<Local>,
         telling: Option<Telling<'_>>,
         call: &Call,
@@ -395,12 +398,11 @@ impl HybridStore {
         let held = intended.as_ref().and_then(|local| local.value.as_ref());
         let mut is_old = false;
         let mut written = telling.map_or(Ok(()), |telling| telling.wait(call.deadline));
-        if held.is_none_or(|held| held.value != value) {
+        if held.is_none_or(|held| held.value != was.value) {
             let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
-            let was = self.as_released(key, &value, &before, call);
-            is_old = self.is_old(&before, &was);
+            is_old = self.is_old(&before, &before_release(&was));
             if !is_old {
-                let changes = learn_release(key, was).into();
+                let changes = learn_release(key, was.clone()).into();
                 written = written.and_then(|()| self.core.tell(changes, call.deadline)?.wait(call.deadline));
             }
         }
@@ -409,7 +411,7 @@ impl HybridStore {
             Error::new(Code::OutcomeUnknown, text)
         })?;
         // What is released is what was held last, not what came back.
-        Ok(if is_old { intended.and_then(|local| local.value).map(|held| held.value) } else { Some(value) })
+        Ok(if is_old { intended.and_then(|local| local.value).map(|held| held.value) } else { Some(was.value) })
     }
 
     /// Redis has no such lock, though the local store may have had one: it is as Redis says, unless that has lost data.
@@ -473,25 +475,16 @@ impl HybridStore {
         }
         is_old
     }
-
-    /// The lock that Redis has just released, as it was there, for whoever has the key's turn. If Redis cannot be asked for its token
-    /// any more, or somebody else holds the key by now, and the local store knew a lock of these bytes, it was that one.
-    pub(super) fn as_released(&self, key: &EntryKey, value: &[u8], local: &Local, call: &Call) -> Remote {
-        let (token, holder) = match self.look(key, call) {
-            // Somebody else's token is not that of the lock that was released.
-            Asked::Answer(Remote { value: None, token, holder }) => (token, holder),
-            _ => {
-                let known = local.superseded.iter().rev().find(|old| old.is(value, old.token));
-                (known.map_or(0, |old| old.token), String::new())
-            }
-        };
-        Remote { value: Some(value.to_vec()), token, holder }
-    }
 }
 
 /// The local store did not know a lock that Redis has released: it must learn what it is not to bring back.
-pub(super) fn learn_release(key: &EntryKey, was: Remote) -> [Change; 2] {
-    [Change::Set(key.clone(), was.held()), Change::Intend(key.clone(), None)]
+pub(super) fn learn_release(key: &EntryKey, was: Held) -> [Change; 2] {
+    [Change::Set(key.clone(), Some(was)), Change::Intend(key.clone(), None)]
+}
+
+/// What Redis had until it released this lock; who took that is not known.
+pub(super) fn before_release(was: &Held) -> Remote {
+    Remote { value: Some(was.value.clone()), token: was.token, holder: String::new() }
 }
 
 pub(super) fn may_have_happened(error: Error) -> Error {
@@ -554,7 +547,7 @@ impl Store for HybridStore {
             &key,
             call,
             |value| release.admits(value),
-            |redis, attempt| redis.release(release, attempt),
+            |redis, attempt| redis.release_as(release, attempt),
             || self.core.local.release(release, call),
         )
     }
@@ -562,7 +555,7 @@ impl Store for HybridStore {
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let name = EntryKey::from(key);
         let (ask, here) =
-            (|redis: &dyn Shared, attempt: &Call| redis.discard(key, attempt), || self.core.local.discard(key, call));
+            (|redis: &dyn Shared, attempt: &Call| redis.discard_as(key, attempt), || self.core.local.discard(key, call));
         self.release_one(&name, call, |_| Ok(true), ask, here)
     }
 

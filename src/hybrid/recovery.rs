@@ -134,6 +134,7 @@ impl Core {
         self.touched.lock().clear();
         self.settle(self.clock.now() + self.patience)?;
         let remote: BTreeMap<EntryKey, Vec<u8>> = redis.snapshot(&self.long_step())?.into_iter().collect();
+        self.condition.lock().set_aside = redis.set_aside().into_iter().collect();
         let local: BTreeMap<EntryKey, Local> = self.local.everything()?.into_iter().collect();
         let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
         let differ = |key: &&EntryKey| {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::core::{Asked, Telling, is_of};
-use super::operations::{Gone, HybridStore, learn_release, may_have_happened};
+use super::operations::{Gone, HybridStore, before_release, learn_release, may_have_happened};
 use crate::clock::{AnsweredBy, Call};
 use crate::error::{Error, Result};
 use crate::model::PullRef;
@@ -22,7 +22,7 @@ use crate::store::mirror::{Change, EntryKey, Held, PullRelease};
 use crate::store::shared::Reach;
 
 /// What was released, by key.
-type Released = BTreeMap<EntryKey, Vec<u8>>;
+type Released = BTreeMap<EntryKey, Held>;
 
 /// A pull's locks, whose turns the caller has.
 struct Releasing<'a> {
@@ -49,7 +49,7 @@ impl HybridStore {
         }
         let set_aside: Vec<EntryKey> = self.core().conflicts.lock().iter().map(|c| c.key.clone()).collect();
         let mut listing = Listing::default();
-        released.values().for_each(|value| listing.push(value));
+        released.values().for_each(|held| listing.push(&held.value));
         for key in set_aside {
             if let Some(value) = self.end_conflict(&key, |value| Ok(is_of(value, pull))) {
                 listing.push(&value);
@@ -145,7 +145,7 @@ impl HybridStore {
         if let Some(Err(error)) = releasing.telling.take().map(|telling| telling.wait(call.deadline)) {
             return Asked::Failed(may_have_happened(error));
         }
-        if let Err(error) = self.learn_releases(releasing, call) {
+        if let Err(error) = self.learn_releases(releasing, call.deadline) {
             return Asked::Failed(may_have_happened(error));
         }
         self.find_out_about_rest(releasing, call)
@@ -153,27 +153,26 @@ impl HybridStore {
 
     /// What Redis released and the local store did not know, or knew as another lock: it must not come back either. What came back
     /// from an older state of Redis was not released now.
-    fn learn_releases(&self, releasing: &mut Releasing<'_>, call: &Call) -> Result<()> {
+    fn learn_releases(&self, releasing: &mut Releasing<'_>, deadline: Instant) -> Result<()> {
         let mut changes = Vec::new();
         let mut old = Vec::new();
-        for (key, value) in &releasing.made {
+        for (key, was) in &releasing.made {
             let expected = releasing.known.iter().find(|(known, _)| known == key);
-            if expected.is_some_and(|(_, held)| held.value == *value) {
+            if expected.is_some_and(|(_, held)| held.value == was.value) {
                 continue;
             }
             let local = self.core().known(key)?;
-            let was = self.as_released(key, value, &local, call);
-            if self.is_old(&local, &was) {
+            if self.is_old(&local, &before_release(was)) {
                 old.push(key.clone());
             } else if expected.is_none() {
-                changes.extend(learn_release(key, was));
+                changes.extend(learn_release(key, was.clone()));
             }
         }
         old.iter().for_each(|key| drop(releasing.made.remove(key)));
         if changes.is_empty() {
             return Ok(());
         }
-        self.core().tell(changes, call.deadline)?.wait(call.deadline)
+        self.core().tell(changes, deadline)?.wait(deadline)
     }
 
     /// What the local store knew and Redis did not release.
@@ -183,10 +182,10 @@ impl HybridStore {
                 continue;
             }
             match self.is_gone(key, held, call) {
-                Asked::Answer(Gone::Lost) => drop(releasing.made.insert(key.clone(), held.value.clone())),
+                Asked::Answer(Gone::Lost) => drop(releasing.made.insert(key.clone(), held.clone())),
                 // A try whose answer was lost may have released it.
                 Asked::Answer(Gone::Released) if releasing.lost.is_some() => {
-                    releasing.made.insert(key.clone(), held.value.clone());
+                    releasing.made.insert(key.clone(), held.clone());
                 }
                 Asked::Answer(Gone::Released | Gone::No) => {}
                 Asked::Failed(error) => return Asked::Failed(may_have_happened(error)),
@@ -224,7 +223,7 @@ impl HybridStore {
         if is_intended {
             let keys: Vec<&EntryKey> = releasing.known.iter().map(|(key, _)| key).collect();
             self.decide(&keys, None, call)?;
-            releasing.made.extend(releasing.known.iter().map(|(key, held)| (key.clone(), held.value.clone())));
+            releasing.made.extend(releasing.known.iter().map(|(key, held)| (key.clone(), held.clone())));
             return Ok(());
         }
         let mut changes = Vec::new();
@@ -240,7 +239,7 @@ impl HybridStore {
         }
         for (key, held) in &releasing.known {
             self.touched(key);
-            releasing.made.insert(key.clone(), held.value.clone());
+            releasing.made.insert(key.clone(), held.clone());
         }
         Ok(())
     }

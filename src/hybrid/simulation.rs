@@ -159,7 +159,7 @@ enum Question {
 #[derive(Clone, Debug)]
 enum Reply {
     Granted(Granted),
-    Released(Option<Vec<u8>>),
+    Released(Option<Held>),
     Swapped(Swap),
     Put(Put),
     Announced(Announced),
@@ -212,7 +212,8 @@ impl Data {
                     return Reply::Released(None);
                 }
                 self.released.insert(key.clone(), now);
-                Reply::Released(self.entries.remove(key))
+                let token = self.last_token(key);
+                Reply::Released(self.entries.remove(key).map(|value| Held { value, token }))
             }
             Question::Swap { key, expected, new } => {
                 let current = self.entries.get(key).cloned();
@@ -509,7 +510,7 @@ impl Sim {
             if self.chance(40) {
                 let reply = self.data.lock().execute(&late.question, &late.request, late.retry, self.clock.unix_micros());
                 self.say(|| format!("late: {} → {}", late.question.brief(), reply.brief()));
-                if let Reply::Released(Some(value)) = &reply
+                if let Reply::Released(Some(Held { value, .. })) = &reply
                     && self.model.lock().open.contains(&late.request)
                 {
                     self.model.lock().perhaps_gone.insert(value.clone());
@@ -1031,7 +1032,7 @@ impl Brief for Reply {
     fn brief(&self) -> String {
         match self {
             Reply::Granted(granted) => granted.brief(),
-            Reply::Released(value) => value.brief(),
+            Reply::Released(held) => texts(held.as_ref().map(|held| &held.value)),
             Reply::Swapped(swap) => swap.brief(),
             Reply::Put(put) => format!("{put:?}"),
             Reply::Announced(_) => "announced".to_owned(),
@@ -1139,11 +1140,11 @@ impl Store for Client {
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let question = Question::Release { key: EntryKey::from(release.key), pull: release.pull_num };
-        reply!(self.change(&question, call), Released)
+        reply!(self.change(&question, call), Released).map(|held| held.map(|held| held.value))
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        reply!(self.change(&Question::Release { key: EntryKey::from(key), pull: None }, call), Released)
+        self.discard_as(key, call).map(|held| held.map(|held| held.value))
     }
 
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -1159,7 +1160,7 @@ impl Store for Client {
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
         let keys = self.held_by(pull, Reach::Scan, call)?;
         let (released, ended) = self.release_held(pull, &keys, call);
-        ended.map(|()| listing(released.into_iter().map(|(_, value)| value).collect()))
+        ended.map(|()| listing(released.into_iter().map(|(_, held)| held.value).collect()))
     }
 
     fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -1228,12 +1229,21 @@ impl Shared for Client {
     }
 
     /// One script for each key: some may be made, and others not.
-    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Vec<u8>)>, Result<()>) {
+    fn release_as(&self, release: &Release<'_>, call: &Call) -> Result<Option<Held>> {
+        let question = Question::Release { key: EntryKey::from(release.key), pull: release.pull_num };
+        reply!(self.change(&question, call), Released)
+    }
+
+    fn discard_as(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        reply!(self.change(&Question::Release { key: EntryKey::from(key), pull: None }, call), Released)
+    }
+
+    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Held)>, Result<()>) {
         let mut released = Vec::new();
         for key in keys {
             let question = Question::Release { key: key.clone(), pull: Some(pull.num) };
             match reply!(self.change(&question, call), Released) {
-                Ok(value) => released.extend(value.map(|value| (key.clone(), value))),
+                Ok(held) => released.extend(held.map(|held| (key.clone(), held))),
                 Err(error) => return (released, Err(error)),
             }
         }

@@ -105,7 +105,7 @@ impl Listing {
         &self.unreadable
     }
 
-    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and where each lock lies in it.
+    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, `"incomplete":…` behind that where it is, and where each lock lies in it.
     pub fn into_json(self) -> (Vec<u8>, Vec<Span>) {
         let Listing { mut json, spans, unreadable, incomplete } = self;
         json.extend_from_slice(br#"],"unreadable":"#);

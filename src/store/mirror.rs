@@ -140,7 +140,7 @@ impl Local {
 }
 
 /// The largest value that a local store keeps, bytes.
-pub const VALUE_LIMIT: usize = 16 << 20;
+pub const MAX_VALUE_BYTES: usize = 16 << 20;
 
 /// How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
 /// A lock that an older snapshot of Redis brings back is then one more that an operator has to release.

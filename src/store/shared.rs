@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::mirror::{EntryKey, Held, Local};
-use super::{Grant, Granted, Store};
+use super::{Grant, Granted, LockKey, Release, Store};
 use crate::clock::Call;
 use crate::error::Result;
 use crate::model::PullRef;
@@ -60,6 +60,12 @@ pub trait Shared: Store {
     /// Every lock, command lock and pull status. Not at one moment: what changes meanwhile may be old or new.
     fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;
 
+    /// Keys that the last [`Shared::snapshot`] found and left out, because no local store can keep what is there: the value or the key
+    /// is too long. They say nothing of what was released.
+    fn set_aside(&self) -> Vec<EntryKey> {
+        Vec::new()
+    }
+
     /// What is at this key.
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote>;
 
@@ -69,9 +75,15 @@ pub trait Shared: Store {
     /// The keys of the project locks that this pull may hold, as far as `reach` goes: at least those that it does hold.
     fn held_by(&self, pull: PullRef<'_>, reach: Reach, call: &Call) -> Result<Vec<EntryKey>>;
 
+    /// As [`Store::release`], and with which fencing token the lock was held; 0 if that is not known.
+    fn release_as(&self, release: &Release<'_>, call: &Call) -> Result<Option<Held>>;
+
+    /// As [`Store::discard`], and with the token.
+    fn discard_as(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>>;
+
     /// Releases those of these project locks that this pull holds, and no other: what was released, in any order, and whether all
     /// of the keys were gone through. Errors as in [`Store::release`].
-    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Vec<u8>)>, Result<()>);
+    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Held)>, Result<()>);
 
     /// Says that this instance uses the store, or how.
     fn announce(&self, instance: &str, lease: Duration, presence: Presence, call: &Call) -> Result<Announced>;

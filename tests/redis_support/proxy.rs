@@ -1,4 +1,5 @@
-//! A network between client and server that loses replies and delivers requests late. Only scripts are meddled with.
+//! A network between client and server that loses replies and delivers requests late. Scripts are meddled with, and other
+//! commands by name.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,17 +13,30 @@ enum Fault {
     LoseReply(Meddle),
     /// The next script is kept until [`Proxy::deliver`].
     HoldRequest,
+    /// The next script is left alone.
+    Pass,
+    /// This is called before the next script is passed on.
+    Before(Meddle),
+}
+
+/// What happens to a command of this name, when so many of that name have passed.
+struct Named {
+    name: &'static str,
+    to_pass: usize,
+    meddle: Meddle,
 }
 
 #[derive(Default)]
 struct State {
     faults: Vec<Fault>,
-    held: Option<(TcpStream, Vec<u8>)>,
+    named: Option<Named>,
+    held: Option<Vec<u8>>,
 }
 
 /// The proxy; its threads end with the process.
 pub struct Proxy {
     pub address: String,
+    server: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -31,22 +45,44 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State::default()));
-        let (for_thread, server) = (Arc::clone(&state), server.to_owned());
+        let (for_thread, address_of_server) = (Arc::clone(&state), server.to_owned());
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, state) = (client.unwrap(), Arc::clone(&for_thread));
-                let Ok(server) = TcpStream::connect(&server) else { continue };
+                let Ok(server) = TcpStream::connect(&address_of_server) else { continue };
                 server.set_nodelay(true).unwrap();
                 client.set_nodelay(true).unwrap();
                 std::thread::spawn(move || serve(client, server, &state));
             }
         });
-        Proxy { address, state }
+        Proxy { address, server: server.to_owned(), state }
     }
 
     /// The next script's reply is lost; `meanwhile` happens after it ran and before the client notices.
     pub fn lose_reply(&self, meanwhile: impl FnOnce() + Send + 'static) {
         self.state.lock().unwrap().faults.push(Fault::LoseReply(Box::new(meanwhile)));
+    }
+
+    /// The reply of the script after the next one is lost, as by [`Proxy::lose_reply`].
+    pub fn lose_second_reply(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.lose_reply(meanwhile);
+        self.state.lock().unwrap().faults.push(Fault::Pass);
+    }
+
+    /// Before the next script is passed on, this is called.
+    pub fn before(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.state.lock().unwrap().faults.push(Fault::Before(Box::new(meanwhile)));
+    }
+
+    /// Before the script after the next one is passed on, this is called.
+    pub fn before_second(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.before(meanwhile);
+        self.state.lock().unwrap().faults.push(Fault::Pass);
+    }
+
+    /// When so many commands of this name have passed, the reply of the next one is lost, as by [`Proxy::lose_reply`].
+    pub fn lose_reply_of(&self, name: &'static str, to_pass: usize, meanwhile: impl FnOnce() + Send + 'static) {
+        self.state.lock().unwrap().named = Some(Named { name, to_pass, meddle: Box::new(meanwhile) });
     }
 
     /// The next script is kept back.
@@ -56,7 +92,8 @@ impl Proxy {
 
     /// Delivers what was kept back, and returns the server's reply.
     pub fn deliver(&self) -> String {
-        let (mut server, request) = self.state.lock().unwrap().held.take().expect("a request was held");
+        let request = self.state.lock().unwrap().held.take().expect("a request was held");
+        let mut server = TcpStream::connect(&self.server).unwrap();
         server.write_all(&request).unwrap();
         server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut reply = [0; 4096];
@@ -66,28 +103,53 @@ impl Proxy {
 
     /// Whether every fault came to pass.
     pub fn is_done(&self) -> bool {
-        self.state.lock().unwrap().faults.is_empty()
+        let state = self.state.lock().unwrap();
+        state.faults.is_empty() && state.named.is_none()
     }
 }
 
-/// Requests and replies of one connection: the client waits for each reply, so they alternate.
+fn named_fault(state: &Mutex<State>, request: &[u8]) -> Option<Fault> {
+    let mut state = state.lock().unwrap();
+    let named =
+        state.named.as_mut().filter(|named| request.windows(named.name.len()).any(|word| word == named.name.as_bytes()))?;
+    if named.to_pass > 0 {
+        named.to_pass -= 1;
+        return None;
+    }
+    state.named.take().map(|named| Fault::LoseReply(named.meddle))
+}
+
+/// Passes requests on; replies are another thread's.
 fn serve(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>) {
+    let lost: Arc<Mutex<Option<Meddle>>> = Arc::default();
+    let (for_replies, to_client, from_server) = (Arc::clone(&lost), client.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || reply(from_server, to_client, &for_replies));
     let mut buffer = vec![0; 1 << 20];
-    loop {
-        let Ok(length @ 1..) = client.read(&mut buffer) else { return };
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
         let is_script = buffer[..length].windows(4).any(|word| word == b"EVAL");
-        let fault = if is_script { state.lock().unwrap().faults.pop() } else { None };
-        if let Some(Fault::HoldRequest) = fault {
-            state.lock().unwrap().held = Some((server, buffer[..length].to_vec()));
-            // The client gives up.
-            while client.read(&mut buffer).is_ok_and(|length| length > 0) {}
-            return;
+        let fault = if is_script { state.lock().unwrap().faults.pop() } else { named_fault(state, &buffer[..length]) };
+        match fault {
+            Some(Fault::HoldRequest) => {
+                state.lock().unwrap().held = Some(buffer[..length].to_vec());
+                // The client gives up.
+                while client.read(&mut buffer).is_ok_and(|length| length > 0) {}
+                break;
+            }
+            Some(Fault::LoseReply(meanwhile)) => *lost.lock().unwrap() = Some(meanwhile),
+            Some(Fault::Before(meanwhile)) => meanwhile(),
+            Some(Fault::Pass) | None => {}
         }
         if server.write_all(&buffer[..length]).is_err() {
             break;
         }
-        let Ok(length @ 1..) = server.read(&mut buffer) else { break };
-        if let Some(Fault::LoseReply(meanwhile)) = fault {
+    }
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+}
+
+fn reply(mut server: TcpStream, mut client: TcpStream, lost: &Mutex<Option<Meddle>>) {
+    let mut buffer = vec![0; 1 << 20];
+    while let Ok(length @ 1..) = server.read(&mut buffer) {
+        if let Some(meanwhile) = lost.lock().unwrap().take() {
             meanwhile();
             break;
         }
@@ -95,5 +157,5 @@ fn serve(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>) {
             break;
         }
     }
-    let _ = client.shutdown(Shutdown::Both);
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
 }

@@ -1,4 +1,6 @@
-//! Reading many locks: looking for keys, fetching values in batches, and telling locks from what is not one.
+//! Reading many locks: fetching values in batches, and telling locks from what is not one.
+//!
+//! What is no lock is checked on its page and not kept, whatever other programs store: only its key and the reason are.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -7,74 +9,69 @@ use redis::{FromRedisValue as _, Value};
 
 use super::RedisStore;
 use super::errors::Failure;
-use super::keys::LOCK_PREFIX;
+use super::keys::{ALL_LOCKS, LOCK_PREFIX};
 use super::link::Attempt;
 use crate::clock::Call;
 use crate::error::Result;
 use crate::model::ProjectLock;
+use crate::service::MAX_KEY_BYTES;
 use crate::store::Listing;
+use crate::store::mirror::MAX_VALUE_BYTES;
 
-/// Keys that one SCAN looks at: large, so that 10,000 locks are a few round trips; small, so that Redis is never busy for long.
-const SCAN_COUNT: usize = 5000;
 /// Values that one MGET fetches.
 const BATCH: usize = 500;
-
 /// Fewest locks for which another thread pays.
 const LOCKS_PER_THREAD: usize = 500;
+/// Most entries that are named as unreadable; of more, only the number is told.
+const MOST_UNREADABLE: usize = 10_000;
+/// Letters of a key that is too long to be told.
+const SHOWN: usize = 80;
 
 /// What is stored at a key that looks like a lock's.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A string.
     Value(Vec<u8>),
+    /// A string of more bytes than any lock has: how many.
+    TooLong(usize),
     /// Something of another type.
     Other(String),
 }
 
-/// By lock key, in order.
-pub(super) type FoundLocks = BTreeMap<Vec<u8>, Found>;
+/// A page of keys, each with what it holds.
+pub(super) type Page = Vec<(Vec<u8>, Found)>;
 
 impl RedisStore {
-    /// All keys that match, with what they hold. On a cluster: of all masters.
-    pub(super) fn scan(&self, pattern: &str, call: &Call) -> Result<FoundLocks> {
-        self.fetch(self.scan_keys(pattern, call)?, call.deadline)
+    /// All project locks: by the index, or by a look at all keys.
+    pub(super) fn list_all(&self, call: &Call) -> Result<Listing> {
+        let mut checked = CheckedLocks::default();
+        if self.shared_with_stock {
+            self.scan_locks(ALL_LOCKS, call, |page| checked.add(page))?;
+        } else {
+            self.index_locks(call, |page| checked.add(page))?;
+        }
+        Ok(checked.listing())
     }
 
-    /// All keys that match, in order.
-    pub(super) fn scan_keys(&self, pattern: &str, call: &Call) -> Result<Vec<Vec<u8>>> {
-        self.redis.read(call.deadline, |link| {
-            let mut keys = Vec::new();
-            for master in link.masters(self.page(call.deadline))? {
-                let mut cursor = b"0".to_vec();
-                loop {
-                    let mut command = redis::cmd("SCAN");
-                    command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
-                    let reply = link.query_at(master.as_ref(), &command, self.page(call.deadline))?;
-                    let (next, found) =
-                        <(Vec<u8>, Vec<Vec<u8>>)>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))?;
-                    keys.extend(found);
-                    cursor = next;
-                    if cursor == b"0" {
-                        break;
-                    }
-                }
-            }
-            // SCAN may return a key twice.
-            keys.sort_unstable();
-            keys.dedup();
-            Ok(keys)
-        })
+    /// Hands out, page by page, what is at the keys of locks that match, by lock key.
+    pub(super) fn scan_locks(&self, pattern: &str, call: &Call, mut each: impl FnMut(Page)) -> Result<()> {
+        let mut scan = self.scan(pattern, call);
+        while let Some(keys) = scan.next_page()? {
+            each(self.fetch_locks(keys, call.deadline)?);
+        }
+        Ok(())
     }
 
     /// What the locks at these keys in Redis are, by lock key; those that are gone are left out.
-    pub(super) fn fetch(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<FoundLocks> {
-        let found = self.fetch_keys(keys, deadline)?;
+    pub(super) fn fetch_locks(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<Page> {
+        let found = self.fetch(keys, deadline)?;
         Ok(found.into_iter().map(|(key, held)| (key[LOCK_PREFIX.len()..].to_vec(), held)).collect())
     }
 
     /// What these keys in Redis hold; those that are gone are left out.
-    pub(super) fn fetch_keys(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<Vec<(Vec<u8>, Found)>> {
+    pub(super) fn fetch(&self, keys: Vec<Vec<u8>>, deadline: Instant) -> Result<Page> {
         let mut found = Vec::with_capacity(keys.len());
+        let mut no_strings = Vec::new();
         for batch in keys.chunks(BATCH) {
             let deadline = self.page(deadline);
             let values = self.redis.read(deadline, |link| {
@@ -84,21 +81,17 @@ impl RedisStore {
                     .map_err(|e| Failure::Refused(e.into()))
             })?;
             for (key, value) in batch.iter().zip(values) {
-                let held = match value {
-                    Some(value) => Some(Found::Value(value)),
-                    None => self.other_type(key, deadline)?,
-                };
-                if let Some(held) = held {
-                    found.push((key.clone(), held));
+                match value {
+                    Some(value) if value.len() > MAX_VALUE_BYTES => found.push((key.clone(), Found::TooLong(value.len()))),
+                    Some(value) => found.push((key.clone(), Found::Value(value))),
+                    None => no_strings.push(key),
                 }
             }
         }
+        for batch in no_strings.chunks(BATCH) {
+            self.other_types(batch, self.page(deadline), &mut found)?;
+        }
         Ok(found)
-    }
-
-    /// The deadline of one question of many: a server that hangs is noticed as soon as with a single one.
-    fn page(&self, deadline: Instant) -> Instant {
-        deadline.min(Instant::now() + self.patience)
     }
 
     /// One key's value.
@@ -109,42 +102,87 @@ impl RedisStore {
     }
 
     /// MGET says nothing of a key that is gone and of one that is no string.
-    fn other_type(&self, key: &[u8], deadline: Instant) -> Result<Option<Found>> {
-        let mut command = redis::cmd("TYPE");
-        command.arg(key);
-        let kind = self.redis.read(deadline, |link| {
-            String::from_redis_value(link.query(&command, deadline)?).map_err(|e| Failure::Refused(e.into()))
-        })?;
-        Ok(match kind.as_str() {
-            // Gone, or taken since: the next listing has it.
-            "none" | "string" => None,
-            _ => Some(Found::Other(kind)),
-        })
+    fn other_types(&self, keys: &[&Vec<u8>], deadline: Instant, found: &mut Page) -> Result<()> {
+        let commands: Vec<_> = keys.iter().map(|key| redis::cmd("TYPE").arg(key.as_slice()).take()).collect();
+        let kinds = self.redis.link.query_all(&commands, deadline);
+        for ((key, command), kind) in keys.iter().zip(&commands).zip(kinds) {
+            let kind = match kind {
+                Ok(kind) => kind,
+                Err(_) => self.redis.read(deadline, |link| link.query(command, deadline))?,
+            };
+            match text(kind).as_str() {
+                // Gone, or taken since: the next listing has it.
+                "none" | "string" => {}
+                kind => found.push(((*key).clone(), Found::Other(kind.to_owned()))),
+            }
+        }
+        Ok(())
     }
+}
+
+fn text(value: Value) -> String {
+    String::from_redis_value(value).unwrap_or_else(|_| "entry of an unknown kind".to_owned())
 }
 
 fn optional(value: Value) -> Attempt<Option<Vec<u8>>> {
     Option::<Vec<u8>>::from_redis_value(value).map_err(|e| Failure::Refused(e.into()))
 }
 
-/// The locks among what was found, and the rest beside them.
-pub(super) fn of(found: FoundLocks) -> Listing {
-    let found: Vec<(Vec<u8>, Found)> = found.into_iter().collect();
-    let mut listing = Listing::default();
-    for ((key, _), checked) in found.iter().zip(check_all(&found)) {
-        match checked {
-            Ok(value) => listing.push(value),
-            Err(reason) => listing.push_unreadable(String::from_utf8_lossy(key), reason),
-        }
-    }
-    listing
+/// The locks among what was found, in the order of their keys, and the rest beside them.
+#[derive(Default)]
+struct CheckedLocks {
+    found: BTreeMap<Vec<u8>, std::result::Result<Vec<u8>, String>>,
+    unreadable: usize,
 }
 
-/// A lock's value, or why it is not one.
-type Checked<'a> = std::result::Result<&'a [u8], String>;
+impl CheckedLocks {
+    fn add(&mut self, page: Page) {
+        let checks = check_all(&page);
+        for ((key, held), check) in page.into_iter().zip(checks) {
+            let entry = match (held, check) {
+                (Found::Value(value), None) => Ok(value),
+                (_, reason) => {
+                    self.unreadable += 1;
+                    if self.unreadable > MOST_UNREADABLE {
+                        continue;
+                    }
+                    Err(reason.unwrap_or_default())
+                }
+            };
+            self.found.insert(key, entry);
+        }
+    }
 
-/// Checks on as many threads as pay: one lock takes about a microsecond.
-fn check_all(found: &[(Vec<u8>, Found)]) -> Vec<Checked<'_>> {
+    fn listing(self) -> Listing {
+        let mut listing = Listing::default();
+        for (key, entry) in self.found {
+            match entry {
+                Ok(value) => listing.push(&value),
+                Err(reason) if key.len() > MAX_KEY_BYTES => listing.push_unreadable(shown(&key), reason),
+                Err(reason) => listing.push_unreadable(String::from_utf8_lossy(&key), reason),
+            }
+        }
+        if self.unreadable > MOST_UNREADABLE {
+            let more = self.unreadable - MOST_UNREADABLE;
+            listing.push_unreadable(
+                format!("{LOCK_PREFIX}*"),
+                format!("about {more} more entries are no locks, and are not named here"),
+            );
+        }
+        listing
+    }
+}
+
+/// The beginning of a key, in a form that fits into a line.
+pub(super) fn shown(key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key);
+    let mut letters = text.chars();
+    let beginning: String = letters.by_ref().take(SHOWN).flat_map(char::escape_debug).collect();
+    if letters.next().is_some() { beginning + "…" } else { beginning }
+}
+
+/// Why each is no lock, `None` for a lock. On as many threads as pay: one lock takes about a microsecond.
+fn check_all(found: &[(Vec<u8>, Found)]) -> Vec<Option<String>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (found.len() / LOCKS_PER_THREAD).clamp(1, cores);
     let mut parts = found.chunks(found.len().div_ceil(threads).max(1));
@@ -160,19 +198,21 @@ fn check_all(found: &[(Vec<u8>, Found)]) -> Vec<Checked<'_>> {
     })
 }
 
-fn check_part(part: &[(Vec<u8>, Found)]) -> Vec<Checked<'_>> {
-    part.iter().map(|(key, held)| check(key, held)).collect()
+fn check_part(part: &[(Vec<u8>, Found)]) -> Vec<Option<String>> {
+    part.iter().map(|(key, held)| check(key, held).err()).collect()
 }
 
-fn check<'a>(key: &[u8], held: &'a Found) -> Checked<'a> {
+fn check(key: &[u8], held: &Found) -> std::result::Result<(), String> {
     let value = match held {
         Found::Value(value) => value,
+        Found::TooLong(bytes) => return Err(format!("it has {bytes} bytes; a lock has at most {MAX_VALUE_BYTES}")),
         Found::Other(kind) => return Err(format!("it is a {kind} in Redis, not a string")),
     };
     let lock = ProjectLock::parse(value).map_err(|e| e.message().to_owned())?;
     let own = lock.fields().key();
     if own.as_bytes() != key {
+        let own = if own.len() > MAX_KEY_BYTES { shown(own.as_bytes()) } else { own };
         return Err(format!("its fields belong to the key {own:?}"));
     }
-    Ok(value)
+    Ok(())
 }

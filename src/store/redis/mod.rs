@@ -7,6 +7,7 @@
 //!   the key's side hash, which outlives the lock by an hour, so this holds unless a server's clock is set back by more than that,
 //!   or a fail-over loses the side hash and moves to a server whose clock is behind by more than the time between two grants.
 //! - A value is stored and returned byte for byte; what stock wrote is read, and stock reads what is written here (P4).
+//! - What the side hash tells of a holder belongs to the value that is there: it has that value's digest (`lua/read.lua`).
 //! - The index of all locks holds at least every lock that was taken here (`lua/index_trim.lua`); it is checked against the locks
 //!   on reading. On a single server the pulls' indexes do as well, and both change in the lock's own script.
 //!
@@ -17,19 +18,21 @@
 //! or certificates that change, a stock Atlantis on the same server. What they cost is one operation's timeout, or an error that
 //! says what is and is not known.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use self::release::{Guard, Released};
 use self::reply::Reply;
 use self::retry::Retrying;
+use self::shared::SetAside;
 use super::mirror::EntryKey;
 use super::shared::Shared as _;
 use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 use crate::clock::Call;
 use crate::config;
 use crate::error::{Code, Error, Result};
-use crate::key::Fields;
 use crate::model::PullRef;
 
 mod clock;
@@ -44,6 +47,8 @@ mod link;
 mod listing;
 mod names;
 mod open;
+mod pages;
+mod release;
 mod reply;
 mod retry;
 mod scripts;
@@ -61,6 +66,8 @@ pub struct RedisStore {
     /// Longest time that one question takes, also of many that belong together.
     patience: Duration,
     warnings: Vec<String>,
+    /// What the last snapshot left out.
+    set_aside: Mutex<Vec<SetAside>>,
 }
 
 impl RedisStore {
@@ -69,7 +76,8 @@ impl RedisStore {
     /// `instance` names this process beside the locks that it takes. A single server keeps no thread, a cluster two; a new
     /// connection has one look its name up and one read its files, and each of these ends when the system lets it.
     ///
-    /// Taking over may take up to two minutes more, with very many locks.
+    /// Taking over looks at the names of all keys (`takeover.rs`): once, or with `shared_with_stock` at every opening. It may take up
+    /// to two minutes more.
     ///
     /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
     /// `InvalidConfig`. Nothing stays open then.
@@ -82,6 +90,7 @@ impl RedisStore {
             wait_replicas: settings.wait_replicas,
             patience: settings.timeouts.operation,
             warnings,
+            set_aside: Mutex::default(),
         };
         store.take_over()?;
         Ok(store)
@@ -103,7 +112,7 @@ impl RedisStore {
         let reply = if self.wait_replicas == 0 {
             self.redis.change(&scripts::GRANT, &keys, &args, call)?
         } else {
-            self.grant_confirmed(&keys, &args, call)?
+            self.grant_confirmed(grant, &keys, &args, call)?
         };
         match reply {
             Reply::Done(outcome) => Ok(Some(Granted::Yes { token: reply::token(&outcome)? })),
@@ -129,9 +138,9 @@ impl RedisStore {
     }
 
     /// A grant that counts only if enough replicas have it in time. Otherwise it is taken back.
-    fn grant_confirmed(&self, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
+    fn grant_confirmed(&self, grant: &Grant<'_>, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
         let confirmed = std::cell::Cell::new(0);
-        let reply = self.redis.change_with(call, call.lost_since, |head| {
+        let reply = self.redis.change_with(call, &mut call.lost_since.clone(), |head| {
             let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();
             let command = |by_text: bool| {
                 if by_text { scripts::GRANT.by_text(keys, &all) } else { scripts::GRANT.by_hash(keys, &all) }
@@ -143,19 +152,16 @@ impl RedisStore {
             })
         })?;
         if matches!(reply, Reply::Done(_)) && confirmed.get() < self.wait_replicas {
-            return Err(self.take_back(keys, args, call, confirmed.get()));
+            return Err(self.take_back(grant, call, confirmed.get()));
         }
         Ok(reply)
     }
 
-    fn take_back(&self, keys: &[&str], args: &[&[u8]], call: &Call, confirmed: u32) -> Error {
+    fn take_back(&self, grant: &Grant<'_>, call: &Call, confirmed: u32) -> Error {
         let wanted = self.wait_replicas;
-        let (value, member) = (args[0], args[2]);
         let holder = format!("{} {}", self.instance, call.request.as_str());
-        let guard = Guard::holder(&holder, value);
         let back = Call::new(call.request.derived("back"), call.deadline + TAKE_BACK_TIME);
-        let project = keys[0].starts_with(keys::LOCK_PREFIX);
-        match self.redis.change(&scripts::RELEASE, keys, &guard.args(project, member), &back) {
+        match self.release_guarded(grant.key, &Guard::Holder(&holder, grant.value), &back, None) {
             Ok(_) => Error::new(
                 Code::NotReplicated,
                 format!(
@@ -170,18 +176,6 @@ impl RedisStore {
                 ),
             ),
         }
-    }
-
-    fn release_guarded(&self, key: LockKey<'_>, guard: &Guard<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let lock = keys::lock_key(key);
-        let side = keys::side_key(&lock);
-        let (project, name) = match key {
-            LockKey::Project(name) => (true, name),
-            LockKey::Command(name) => (false, name),
-        };
-        let keys = script_keys(&lock, &side, self.indexed(key).is_some());
-        let reply = self.redis.change(&scripts::RELEASE, &keys, &guard.args(project, name.as_bytes()), call)?;
-        read_release(key, reply)
     }
 
     /// The member that stands for a lock in the indexes that its own script changes: a project's on a single server.
@@ -207,16 +201,11 @@ impl Store for RedisStore {
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let num = release.pull_num.map(|num| num.to_string()).unwrap_or_default();
-        let guard = match release.fields {
-            Some(fields) => Guard::fields(fields, &num),
-            None => Guard::any(&num),
-        };
-        self.release_guarded(release.key, &guard, call)
+        Ok(self.release_as(release, call)?.map(|held| held.value))
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.release_guarded(key, &Guard::raw(), call)
+        Ok(self.discard_as(key, call)?.map(|held| held.value))
     }
 
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -224,30 +213,14 @@ impl Store for RedisStore {
     }
 
     fn list(&self, call: &Call) -> Result<Listing> {
-        let found = if self.shared_with_stock { self.scan(keys::ALL_LOCKS, call)? } else { self.read_index(call)? };
-        Ok(listing::of(found))
+        self.list_all(call)
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let num = pull.num.to_string();
-        let guard = Guard::repo(pull.repo, &num);
-        let mut released = BTreeMap::new();
-        let mut release = |mut members: Vec<String>| {
-            // Once is enough: whoever takes one of them again does so after this call began.
-            members.retain(|member| !released.contains_key(member));
-            let (made, ended) = self.release_all(&members, &guard, call);
-            released.extend(made);
-            ended
-        };
-        // What is named is released first: looking through all of Redis takes as long as others fill it.
-        let ended = self
-            .held_in_index(pull, call)
-            .and_then(&mut release)
-            .and_then(|()| self.held_by_scan(pull, call))
-            .and_then(&mut release);
+        let Released { locks, failed } = self.release_pull(pull, call);
         let mut listing = Listing::default();
-        released.values().for_each(|value| listing.push(value));
-        listing.or_incomplete(ended)
+        locks.iter().for_each(|(_, held)| listing.push(&held.value));
+        listing.or_incomplete(failed.map_or(Ok(()), Err))
     }
 
     fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -278,7 +251,9 @@ impl Store for RedisStore {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.warnings.clone()
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.set_aside_warnings());
+        warnings
     }
 
     fn close(&self) -> Result<()> {
@@ -293,57 +268,8 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// What a lock must be for `release.lua` to release it: its arguments 4 to 9.
-#[derive(Clone, Copy)]
-struct Guard<'a>([&'a [u8]; 6]);
-
-impl<'a> Guard<'a> {
-    /// Any lock, or with `num` any that this pull holds.
-    fn any(num: &'a str) -> Guard<'a> {
-        Guard([b"", b"", b"", b"", b"", num.as_bytes()])
-    }
-
-    /// Whatever is there.
-    fn raw() -> Guard<'a> {
-        Guard([b"raw", b"", b"", b"", b"", b""])
-    }
-
-    /// A lock of this repository that this pull holds.
-    fn repo(repo: &'a str, num: &'a str) -> Guard<'a> {
-        Guard([b"repo", repo.as_bytes(), b"", b"", b"", num.as_bytes()])
-    }
-
-    /// A lock of exactly these fields, and with `num` only if this pull holds it.
-    fn fields(f: Fields<'a>, num: &'a str) -> Guard<'a> {
-        Guard([b"fields", f.repo.as_bytes(), f.path.as_bytes(), f.workspace.as_bytes(), f.project.as_bytes(), num.as_bytes()])
-    }
-
-    /// The lock that `holder` (instance and request id) took with this value.
-    fn holder(holder: &'a str, value: &'a [u8]) -> Guard<'a> {
-        Guard([b"holder", holder.as_bytes(), value, b"", b"", b""])
-    }
-
-    /// With what else the script needs: whether it is a project's lock, its member of the indexes.
-    fn args(&self, project: bool, member: &'a [u8]) -> Vec<&'a [u8]> {
-        let mut args = self.0.to_vec();
-        args.extend([if project { &b"1"[..] } else { b"0" }, member, keys::PULL_INDEX_PREFIX.as_bytes()]);
-        args
-    }
-}
-
 fn script_keys<'a>(lock: &'a str, side: &'a str, indexed: bool) -> Vec<&'a str> {
     if indexed { vec![lock, side, keys::LOCKS_INDEX] } else { vec![lock, side] }
-}
-
-fn read_release(key: LockKey<'_>, reply: Reply) -> Result<Option<Vec<u8>>> {
-    match reply {
-        Reply::Done(outcome) => reply::released(outcome).map(Some),
-        Reply::None => Ok(None),
-        Reply::Unreadable(reason) => {
-            Err(Error::new(Code::EntryUnreadable, format!("the entry at {key} stays as it is: {reason}")))
-        }
-        other => Err(unexpected(&other)),
-    }
 }
 
 fn unexpected(reply: &Reply) -> Error {

@@ -3,6 +3,7 @@
 use redis::Value;
 
 use crate::error::{Code, Error, Result};
+use crate::store::mirror::Held;
 
 /// A script's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub(super) enum Reply {
     None,
     /// The pull status is another; what it is.
     Conflict(Option<Vec<u8>>),
-    /// The value is not what its key says; why.
-    Unreadable(String),
+    /// The value was not read before it was stored: the caller is to judge it.
+    Judge(Vec<u8>),
     /// The command came after its `not_after`; the server's clock, microseconds.
     Late {
         /// Microseconds since 1970.
@@ -34,7 +35,7 @@ impl Reply {
             Reply::Held(_) => "HELD",
             Reply::None => "NONE",
             Reply::Conflict(_) => "CONFLICT",
-            Reply::Unreadable(_) => "UNREADABLE",
+            Reply::Judge(_) => "JUDGE",
             Reply::Late { .. } => "LATE",
             Reply::Unknown => "UNKNOWN",
         }
@@ -53,7 +54,7 @@ impl Reply {
             (b"HELD", Some(value)) => Ok(Reply::Held(value)),
             (b"NONE", _) => Ok(Reply::None),
             (b"CONFLICT", current) => Ok(Reply::Conflict(current)),
-            (b"UNREADABLE", reason) => Ok(Reply::Unreadable(String::from_utf8_lossy(&reason.unwrap_or_default()).into_owned())),
+            (b"JUDGE", Some(value)) => Ok(Reply::Judge(value)),
             (b"LATE", Some(now)) => number(&now).map(|now| Reply::Late { now }),
             (b"UNKNOWN", _) => Ok(Reply::Unknown),
             _ => Err(unexpected()),
@@ -72,13 +73,12 @@ pub(super) fn token(outcome: &[u8]) -> Result<u64> {
     number(token)
 }
 
-/// A release's outcome: `R<value>`.
-pub(super) fn released(mut outcome: Vec<u8>) -> Result<Vec<u8>> {
-    if outcome.first() != Some(&b'R') {
-        return Err(unexpected());
-    }
-    outcome.remove(0);
-    Ok(outcome)
+/// A release's outcome: `R<fencing token> <value>`.
+pub(super) fn released(outcome: &[u8]) -> Result<Held> {
+    let text = outcome.strip_prefix(b"R").ok_or_else(unexpected)?;
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let value = text[digits..].strip_prefix(b" ").ok_or_else(unexpected)?;
+    Ok(Held { value: value.to_vec(), token: number(&text[..digits])? })
 }
 
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Result<T> {
@@ -101,12 +101,16 @@ mod tests {
     fn reads_the_scripts_answers() {
         assert_eq!(reply(&["DONE", "G17"]), Ok(Reply::Done(b"G17".to_vec())));
         assert_eq!(token(b"G17"), Ok(17));
-        assert_eq!(released(b"R{}".to_vec()), Ok(b"{}".to_vec()));
+        assert_eq!(released(b"R17 {}"), Ok(Held { value: b"{}".to_vec(), token: 17 }));
         assert_eq!(reply(&["LATE", "1795511065638315"]), Ok(Reply::Late { now: 1_795_511_065_638_315 }));
         assert_eq!(reply(&["CONFLICT"]), Ok(Reply::Conflict(None)));
-        for wrong in [reply(&[]), reply(&["HELD"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)] {
+        assert_eq!(reply(&["JUDGE", "{}"]), Ok(Reply::Judge(b"{}".to_vec())));
+        for wrong in
+            [reply(&[]), reply(&["HELD"]), reply(&["JUDGE"]), reply(&["LATE", "x"]), reply(&["OK"]), Reply::read(Value::Nil)]
+        {
             assert_eq!(wrong.expect_err("is refused").code(), Code::Protocol);
         }
-        assert!(token(b"R1").is_err() && released(b"G1".to_vec()).is_err() && released(Vec::new()).is_err());
+        assert!(token(b"R1").is_err());
+        assert!([&b"G1 {}"[..], b"", b"R", b"R {}", b"R{}", b"R17"].iter().all(|outcome| released(outcome).is_err()));
     }
 }

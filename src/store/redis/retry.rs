@@ -43,24 +43,24 @@ impl Retrying {
 
     /// Changes one lock: `args` follow the request id, the `not_after` and the retry flag.
     pub(super) fn change(&self, script: &Script, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Reply> {
-        self.change_with(call, call.lost_since, |head| {
+        self.change_with(call, &mut call.lost_since.clone(), |head| {
             let all: Vec<&[u8]> = head.iter().map(|arg| arg.as_slice()).chain(args.iter().copied()).collect();
             self.eval(script, keys, &all, call.deadline)
         })
     }
 
-    /// The same with an attempt of the caller's own, given the first three arguments; `lost_since` is when one was sent before
-    /// whose reply was lost.
+    /// The same with an attempt of the caller's own, given the first three arguments; `lost_since` is when one was first sent
+    /// whose reply was lost, before or here.
     pub(super) fn change_with(
         &self,
         call: &Call,
-        mut lost_since: Option<Instant>,
+        lost_since: &mut Option<Instant>,
         attempt: impl Fn(&Head) -> Attempt<Value>,
     ) -> Result<Reply> {
         let mut pause = Pause::default();
         for _ in 0..ATTEMPTS {
             let sent = Instant::now();
-            match attempt(&self.head(call, lost_since)) {
+            match attempt(&self.head(call, *lost_since)) {
                 Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
                     Reply::Late { now } => {
                         self.link.clock().learn(now, Instant::now());
@@ -73,7 +73,7 @@ impl Retrying {
                 },
                 Err(failure) => {
                     if failure.is_lost() {
-                        lost_since = lost_since.or(Some(sent));
+                        *lost_since = lost_since.or(Some(sent));
                     }
                     let again = self.may_pass(&failure) || (lost_since.is_some() && (failure.is_unsent() || failure.is_lost()));
                     if again && pause.fits(call.deadline) {

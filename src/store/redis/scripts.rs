@@ -51,12 +51,15 @@ macro_rules! script {
 script!(
     /// Takes a lock if it is free.
     GRANT = "held.lua",
+    "side.lua",
     "prologue.lua",
     "grant.lua"
 );
 script!(
     /// Releases a lock if it is the one meant.
-    RELEASE = "prologue.lua",
+    RELEASE = "side.lua",
+    "orphan.lua",
+    "prologue.lua",
     "release.lua"
 );
 script!(
@@ -65,11 +68,14 @@ script!(
 );
 script!(
     /// Reads a lock and its last fencing token.
-    READ = "read.lua"
+    READ = "side.lua",
+    "orphan.lua",
+    "read.lua"
 );
 script!(
     /// Makes a lock what the local store decided.
-    PUT = "prologue.lua",
+    PUT = "side.lua",
+    "prologue.lua",
     "put.lua"
 );
 script!(
@@ -83,6 +89,16 @@ script!(
 script!(
     /// Removes members of the index of all locks whose locks are gone.
     INDEX_TRIM = "index_trim.lua"
+);
+script!(
+    /// Ends the side hashes of locks that are gone.
+    END_ORPHANS = "side.lua",
+    "orphan.lua",
+    "end_orphans.lua"
+);
+script!(
+    /// Removes a lock from the index of a pull that does not hold it.
+    INDEX_FORGET = "index_forget.lua"
 );
 script!(
     /// Adds another program's lock to the indexes of a single server.

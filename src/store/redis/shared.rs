@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 use redis::{FromRedisValue as _, Value};
 
 use super::errors::Failure;
+use super::indexes::pull_index_of;
 use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
-use super::listing::Found;
+use super::listing::{Found, shown};
+use super::release::{Guard, Released};
 use super::reply::{self, Reply};
-use super::{Guard, RedisStore, scripts, unexpected};
+use super::{RedisStore, scripts, unexpected};
 use crate::clock::Call;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::model::{ProjectLock, PullRef, parse_json};
-use crate::store::mirror::{EntryKey, Held};
+use crate::service::MAX_KEY_BYTES;
+use crate::store::mirror::{EntryKey, Held, MAX_VALUE_BYTES};
 use crate::store::shared::{Announced, Presence, Put, Reach, Remote, Shared};
-use crate::store::{Expected, Grant, Granted, LockKey, Store as _, Swap};
+use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
 const ALL_COMMAND_LOCKS: &str = "global/*/lock";
@@ -27,18 +30,35 @@ impl Shared for RedisStore {
     }
 
     fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>> {
-        let mut all = Vec::new();
+        let (mut all, mut set_aside) = (Vec::new(), Vec::new());
         for (pattern, entry) in [(ALL_LOCKS, project as fn(&str) -> _), (ALL_COMMAND_LOCKS, command), (ALL_STATUSES, status)] {
-            let keys = self.scan_keys(pattern, call)?;
-            for (key, found) in self.fetch_keys(keys, call.deadline)? {
-                let (Ok(key), Found::Value(value)) = (String::from_utf8(key), found) else { continue };
-                let Some(entry) = entry(&key) else { continue };
-                if !matches!(entry, EntryKey::Status(_)) || is_pull_status(&value) {
-                    all.push((entry, value));
+            let mut scan = self.scan(pattern, call);
+            while let Some(mut keys) = scan.next_page()? {
+                let entry = |key: &[u8]| std::str::from_utf8(key).ok().and_then(entry);
+                keys.retain(|key| entry(key).is_some());
+                for (key, found) in self.fetch(keys, call.deadline)? {
+                    let Some(entry) = entry(&key) else { continue };
+                    let is_status = matches!(entry, EntryKey::Status(_));
+                    match found {
+                        Found::Value(value) if is_status && !is_pull_status(&value) => {}
+                        Found::Value(value) if entry.name().len() > MAX_KEY_BYTES => {
+                            set_aside.push(SetAside { key: entry, bytes: value.len() });
+                        }
+                        Found::Value(value) => all.push((entry, value)),
+                        // Nobody can store a pull status of that size through us: it is another program's.
+                        Found::TooLong(_) if is_status => {}
+                        Found::TooLong(bytes) => set_aside.push(SetAside { key: entry, bytes }),
+                        Found::Other(_) => {}
+                    }
                 }
             }
         }
+        *self.set_aside.lock() = set_aside;
         Ok(all)
+    }
+
+    fn set_aside(&self) -> Vec<EntryKey> {
+        self.set_aside.lock().iter().map(|entry| entry.key.clone()).collect()
     }
 
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote> {
@@ -78,13 +98,12 @@ impl Shared for RedisStore {
         if !single && !member.is_empty() && new.is_some() {
             self.stamp(&[member], call)?;
         }
-        let index_of = |value: Option<&[u8]>| {
-            let pull = value.filter(|_| single && !member.is_empty()).and_then(|value| ProjectLock::parse(value).ok());
-            pull.map(|lock| keys::pull_index(lock.pull().repo, lock.pull().num)).unwrap_or_default()
-        };
+        let index_of =
+            |value: Option<&[u8]>| value.filter(|_| single && !member.is_empty()).map(pull_index_of).unwrap_or_default();
         let value = new.map(|held| held.value.as_slice());
         let (old_index, new_index) = (index_of(seen), index_of(value));
         let token = new.map_or(0, |held| held.token).to_string();
+        let is_read = value.is_none_or(|value| is_lock(lock, value));
         let (lock, indexed) = (keys::lock_key(lock), single && !member.is_empty());
         let side = keys::side_key(&lock);
         let keys = if indexed { vec![&*lock, &*side, LOCKS_INDEX] } else { vec![&*lock, &*side] };
@@ -98,6 +117,7 @@ impl Shared for RedisStore {
             member.as_bytes(),
             old_index.as_bytes(),
             new_index.as_bytes(),
+            if is_read { none } else { b"-" },
         ];
         match self.redis.change(&scripts::PUT, &keys, &args, call)? {
             Reply::Done(outcome) => Ok(Put::Done { token: reply::token(&outcome)? }),
@@ -108,17 +128,30 @@ impl Shared for RedisStore {
 
     fn held_by(&self, pull: PullRef<'_>, reach: Reach, call: &Call) -> Result<Vec<EntryKey>> {
         let keys = match reach {
-            Reach::Index => self.held_in_index(pull, call)?,
-            Reach::Scan => self.held_by_scan(pull, call)?,
+            Reach::Index => match self.held_in_index(pull, call) {
+                // Another program's key stands there: the look at all keys finds what the index would have named.
+                Err(e) if e.code() == Code::EntryUnreadable && self.shared_with_stock => Vec::new(),
+                keys => keys?,
+            },
+            Reach::Scan if self.shared_with_stock => self.held_by_scan(pull, call)?,
+            Reach::Scan => Vec::new(),
         };
         Ok(keys.into_iter().map(EntryKey::Project).collect())
     }
 
-    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Vec<u8>)>, Result<()>) {
+    fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Held)>, Result<()>) {
         let members: Vec<String> = keys.iter().map(|key| key.name().to_owned()).collect();
-        let num = pull.num.to_string();
-        let (released, ended) = self.release_all(&members, &Guard::repo(pull.repo, &num), call);
-        (released.into_iter().map(|(member, value)| (EntryKey::Project(member), value)).collect(), ended)
+        let Released { locks, failed } = self.release_all(&members, &Guard::Pull(pull), call);
+        let released = locks.into_iter().map(|(member, held)| (EntryKey::Project(member), held)).collect();
+        (released, failed.map_or(Ok(()), Err))
+    }
+
+    fn release_as(&self, release: &Release<'_>, call: &Call) -> Result<Option<Held>> {
+        self.release_guarded(release.key, &Guard::Admitted(release), call, call.lost_since)
+    }
+
+    fn discard_as(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        self.release_guarded(key, &Guard::Raw, call, call.lost_since)
     }
 
     fn announce(&self, instance: &str, lease: Duration, presence: Presence, call: &Call) -> Result<Announced> {
@@ -144,6 +177,48 @@ impl Shared for RedisStore {
 
     fn clock_micros(&self) -> u64 {
         u64::try_from(self.redis.link.clock().at(Instant::now())).unwrap_or(0)
+    }
+}
+
+/// An entry that a snapshot left out: no local store can keep it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SetAside {
+    key: EntryKey,
+    bytes: usize,
+}
+
+/// Most entries that warnings name.
+const MOST_NAMED: usize = 10;
+
+impl RedisStore {
+    /// A warning for each entry that the last snapshot left out.
+    pub(super) fn set_aside_warnings(&self) -> Vec<String> {
+        let set_aside = self.set_aside.lock();
+        let named = set_aside.iter().take(MOST_NAMED).map(|entry| {
+            let (kind, name) = match &entry.key {
+                EntryKey::Project(name) => ("lock", name),
+                EntryKey::Command(name) => ("command lock", name),
+                EntryKey::Status(name) => ("pull status", name),
+            };
+            format!(
+                "Redis at {}: the {kind} \"{}\" of {} bytes is left alone: the local store keeps keys of up to {MAX_KEY_BYTES} bytes and \
+                 values of up to {MAX_VALUE_BYTES}. Another program wrote that entry: remove it there",
+                self.redis.server,
+                shown(name.as_bytes()),
+                entry.bytes
+            )
+        });
+        let more = set_aside.len().saturating_sub(MOST_NAMED);
+        let more = (more > 0).then(|| format!("Redis at {}: {more} more entries like these are left alone", self.redis.server));
+        named.chain(more).collect()
+    }
+}
+
+/// Whether a reader of ours finds in the value what the key says.
+fn is_lock(key: LockKey<'_>, value: &[u8]) -> bool {
+    match key {
+        LockKey::Project(_) => ProjectLock::parse(value).is_ok(),
+        LockKey::Command(_) => parse_json::<serde::de::IgnoredAny>(value).is_ok(),
     }
 }
 

@@ -5,49 +5,128 @@
 //! key whose path has a slash in it.) Where today's key is held by another lock, both stay: the old one is listed as unreadable,
 //! with the reason. On a single server a move is one script. On a cluster the keys are in different slots: the lock is first set at
 //! its new key, if that is free, and then deleted at the old one; a kill in between leaves both, and the next start goes on.
+//!
+//! What it costs: one look at the names of all keys of the Redis. Locks in the index of all locks have today's keys already, and
+//! are not read; the others are, page by page. Without stock servers the look is done once: that is noted in Redis
+//! ([`TAKEN_OVER`]), until a server opens that allows for stock ones.
+//!
+//! Invariant: while it is noted, every lock was taken by this library or taken over, as far as `shared_with_stock: false` was true
+//! since. A server that opens with `true` withdraws the note, by a text of its own, before it allows for anything; who is just
+//! taking over sees that the text has changed, and leaves no note.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX, pull_index};
+use super::indexes::pull_index_of;
+use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX, TAKEN_OVER};
 use super::listing::Found;
+use super::pages::Member;
 use super::{RedisStore, scripts};
 use crate::clock::{Call, RequestId};
 use crate::error::Result;
 use crate::model::ProjectLock;
+use crate::store::{Expected, Store as _};
 
 /// How long it may take; stock allows two minutes.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Most locks that one round trip puts into the indexes.
+const BATCH: usize = 500;
+/// What is noted when all was taken over.
+const DONE: &[u8] = b"done";
 
 impl RedisStore {
     /// Takes over what is there. Done again, it changes nothing.
     pub(super) fn take_over(&self) -> Result<()> {
         let call = Call::new(RequestId::from_text("take-over"), Instant::now() + PATIENCE);
-        // Reading it also trims it: beside stock servers, nothing else reads it.
-        let indexed: HashSet<Vec<u8>> = self.read_index(&call)?.into_keys().collect();
-        for (key, held) in self.scan(ALL_LOCKS, &call)? {
-            let Found::Value(value) = held else { continue };
-            let Ok(lock) = ProjectLock::parse(&value) else { continue };
-            let current = lock.fields().key();
-            if key == lock.fields().old_key().as_bytes() {
-                self.move_lock(&lock.fields().old_key(), &current, &value, &call)?;
-                self.index(&current, &lock, &value, &call)?;
-            } else if key == current.as_bytes() && !indexed.contains(&key) {
-                self.index(&current, &lock, &value, &call)?;
-            }
+        if self.shared_with_stock {
+            self.note(Expected::Any, &self.stocks_note(), &call)?;
+            return self.take_over_all(&call);
         }
-        Ok(())
+        let before = self.get_key(TAKEN_OVER, &self.page_of(&call))?;
+        if before.as_deref() == Some(DONE) {
+            return Ok(());
+        }
+        self.take_over_all(&call)?;
+        self.note(before.as_deref().map_or(Expected::Absent, Expected::Bytes), DONE, &call)
     }
 
-    fn index(&self, key: &str, lock: &ProjectLock<'_>, value: &[u8], call: &Call) -> Result<()> {
-        if !self.redis.link.is_single() {
-            return self.stamp(&[key], call);
+    /// What a server writes that allows for stock ones: another text each time.
+    fn stocks_note(&self) -> Vec<u8> {
+        format!("shared with stock by {} {}", self.instance, self.redis.link.clock().at(Instant::now())).into_bytes()
+    }
+
+    fn note(&self, expected: Expected<'_>, text: &[u8], call: &Call) -> Result<()> {
+        self.swap_pull_status(TAKEN_OVER, expected, Some(text), &self.page_of(call)).map(drop)
+    }
+
+    fn take_over_all(&self, call: &Call) -> Result<()> {
+        let newest_to_trim = self.newest_to_trim();
+        let mut indexed = self.indexed_members(call)?;
+        let mut scan = self.scan(ALL_LOCKS, call);
+        while let Some(mut keys) = scan.next_page()? {
+            keys.retain(|key| match indexed.get_mut(&key[LOCK_PREFIX.len()..]) {
+                Some(unseen) => {
+                    *unseen = None;
+                    false
+                }
+                None => true,
+            });
+            let mut current = Vec::new();
+            for (key, held) in self.fetch_locks(keys, call.deadline)? {
+                let Found::Value(value) = held else { continue };
+                if let Some(key) = self.current_key(&key, &value, &self.page_of(call))? {
+                    current.push((key, value));
+                }
+            }
+            for batch in current.chunks(BATCH) {
+                self.index(batch, call)?;
+            }
         }
-        let pull_index = pull_index(lock.pull().repo, lock.pull().num);
-        let keys = [&*format!("{LOCK_PREFIX}{key}"), LOCKS_INDEX, &pull_index];
-        self.redis
-            .read(call.deadline, |_| self.redis.eval(&scripts::INDEX_PULL, &keys, &[value, key.as_bytes()], call.deadline))
-            .map(drop)
+        let gone: Vec<Member> = indexed.into_iter().filter_map(|(member, unseen)| Some((member, unseen?))).collect();
+        self.trim(&gone, newest_to_trim, call)
+    }
+
+    /// The members of the index of all locks, each with its stamp until its lock is seen.
+    fn indexed_members(&self, call: &Call) -> Result<HashMap<Vec<u8>, Option<Vec<u8>>>> {
+        let mut indexed = HashMap::new();
+        let mut pages = self.index_pages(call);
+        while let Some(members) = pages.next_page()? {
+            indexed.extend(members.into_iter().map(|(member, stamp)| (member, Some(stamp))));
+        }
+        Ok(indexed)
+    }
+
+    /// Today's key of what stands at a key that the index does not know, to which it is moved; `None` if it is no lock of its key.
+    fn current_key(&self, key: &[u8], value: &[u8], call: &Call) -> Result<Option<String>> {
+        let Ok(lock) = ProjectLock::parse(value) else { return Ok(None) };
+        let (current, old) = (lock.fields().key(), lock.fields().old_key());
+        if key == old.as_bytes() {
+            self.move_lock(&old, &current, value, call)?;
+            return Ok(Some(current));
+        }
+        Ok((key == current.as_bytes()).then_some(current))
+    }
+
+    /// Puts locks that other programs took into the indexes, each by its key with the value that was seen.
+    fn index(&self, locks: &[(String, Vec<u8>)], call: &Call) -> Result<()> {
+        if !self.redis.link.is_single() {
+            return self.stamp(&locks.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), &self.page_of(call));
+        }
+        let names = |key: &str, value: &[u8]| [format!("{LOCK_PREFIX}{key}"), LOCKS_INDEX.to_owned(), pull_index_of(value)];
+        let commands: Vec<_> = locks
+            .iter()
+            .map(|(key, value)| {
+                scripts::INDEX_PULL.by_hash(&names(key, value).each_ref().map(String::as_str), &[value, key.as_bytes()])
+            })
+            .collect();
+        let answers = self.redis.link.query_all(&commands, self.page(call.deadline));
+        // Done again, it changes nothing. The first ones find that the server does not know the script.
+        for ((key, value), _) in locks.iter().zip(answers).filter(|(_, answer)| answer.is_err()) {
+            let (names, page) = (names(key, value), self.page(call.deadline));
+            let keys = names.each_ref().map(String::as_str);
+            self.redis.read(page, |_| self.redis.eval(&scripts::INDEX_PULL, &keys, &[value, key.as_bytes()], page))?;
+        }
+        Ok(())
     }
 
     fn move_lock(&self, old: &str, new: &str, value: &[u8], call: &Call) -> Result<()> {

@@ -43,7 +43,7 @@ const NAME_LIMIT: usize = 200;
 /// Longest key in the tree, that of a by-pull index entry: tag, length, name, pull number, token; bytes.
 const KEY_LIMIT: usize = 1 + 4 + NAME_LIMIT + 8 + 8;
 /// Longest value, bytes.
-pub(super) use crate::store::mirror::VALUE_LIMIT;
+pub(super) const VALUE_LIMIT: usize = crate::store::mirror::MAX_VALUE_BYTES;
 /// How much of a value one tree entry holds, bytes.
 const CHUNK: usize = 2 << 10;
 /// Length of an entry's header, bytes.

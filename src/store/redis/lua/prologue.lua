@@ -5,13 +5,13 @@
 -- first attempt whose reply was lost was sent, microseconds
 --
 -- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids and times, oldest first,
--- in 'q' (id,micros id,micros …); the
--- last fencing token in 'token', and in 'holder' who took it: instance and request id.
+-- in 'q' (id,micros id,micros …); the last fencing token in 'token', in 'holder' who took it: instance and request id; and in
+-- 'of' the SHA-1 of the value that these two belong to, '' once that was released. A value of another SHA-1 was put there by a
+-- stock server. A '-' before it: the value was copied from such a server, and no reader of ours found a lock in it.
 -- Errors can only come before the first write: a script leaves all or nothing.
 -- Each call costs Redis over a microsecond, and so does most work on texts: the usual path has as little as possible of both.
 local MEMORY = 400 -- bytes of 'q': eight changes
 local LONGEST = 68 -- bytes of one, with its separator
-local SIDE_TTL = 3600000 -- milliseconds that the side hash outlives its lock
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -24,18 +24,20 @@ end
 -- Whatever this request did before is its answer. A retry that finds nothing did nothing, if what is
 -- remembered reaches back to before it was first sent; otherwise it may have been forgotten.
 --
--- That a retry was refused is remembered, too ('N'): attempts before it may still come, when its caller has left.
+-- That a retry was refused is remembered, too ('N'): attempts before it may still come, when its caller has left. So is that one
+-- was answered by a value for its caller to judge ('J'): those attempts must not act either, but what the caller asks for then may.
 local outcome = 'r:' .. ARGV[1]
-local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token')
+local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token', 'of')
+local was_judged = side[1] == 'J'
 if side[1] == 'N' then
     return {'NONE'}
-elseif side[1] then
+elseif side[1] and not was_judged then
     -- A write, though it changes nothing: WAIT on this connection is about what this connection wrote.
     redis.call('HSET', KEYS[2], 'q', side[2])
     return {'DONE', side[1]}
 end
 local ids = side[2]
-if ARGV[3] ~= '0' and ids and #ids > MEMORY - LONGEST then
+if ARGV[3] ~= '0' and ids and not was_judged and #ids > MEMORY - LONGEST then
     local oldest = tonumber(string.match(ids, '^%S-,(%d+)') or '')
     if not oldest or oldest >= tonumber(ARGV[3]) then
         return {'UNKNOWN'}
@@ -44,7 +46,9 @@ end
 
 -- The ids to remember from now on; the outcomes of the oldest are forgotten.
 local this = ARGV[1] .. ',' .. string.format('%.0f', now)
-if ids then
+if was_judged then
+    this = nil -- it is among them
+elseif ids then
     ids = ids .. ' ' .. this
     while #ids > MEMORY do
         local oldest, rest = string.match(ids, '^([^ ,]+)%S* (.*)$')
@@ -56,9 +60,9 @@ else
 end
 
 -- Ends the script without a change.
-local function refuse(reply)
+local function refuse(reply, memory)
     if ARGV[3] ~= '0' then
-        redis.call('HSET', KEYS[2], outcome, 'N', 'q', ids)
+        redis.call('HSET', KEYS[2], outcome, memory or 'N', 'q', ids)
         if not side[2] then
             redis.call('PEXPIRE', KEYS[2], SIDE_TTL)
         end

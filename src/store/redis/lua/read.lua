@@ -1,9 +1,19 @@
 -- KEYS[1] a lock   KEYS[2] its side hash
 -- Returns {'DONE', last fencing token or '0', who took it last: instance and request id, or '', value}; without a value there is
--- no lock. Of a lock that a stock server took, the side hash says nothing: it is one that was released, which ends by itself.
+-- no lock. Of a lock that a stock server took, the side hash says nothing: what it tells belongs to a lock that was before.
 local value = redis.call('GET', KEYS[1])
-local side = redis.call('HMGET', KEYS[2], 'token', 'holder')
-if value and redis.call('PTTL', KEYS[2]) >= 0 then
+local side = redis.call('HMGET', KEYS[2], 'token', 'holder', 'of')
+local is_bound = true
+if not value then
+    end_orphan(KEYS[2])
+elseif side[3] and side[3] ~= '' then
+    local digest = redis.sha1hex(value)
+    is_bound = side[3] == digest or side[3] == '-' .. digest
+else
+    -- A version that wrote no digest: its hash has an end once its lock was released.
+    is_bound = redis.call('PTTL', KEYS[2]) < 0
+end
+if not is_bound then
     return {'DONE', '0', '', value}
 end
 return {'DONE', side[1] or '0', side[2] or '', value or nil}
