@@ -103,7 +103,8 @@ pub unsafe extern "C" fn atlock_discard(
     unsafe { answer(handle, target, target_len, out, error, |service, target| service.discard(target)) }
 }
 
-/// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`.
+/// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and as a last member
+/// `"incomplete":"…"`, a text that says why, if there may be more of either.
 ///
 /// `spans`, unless null, receives where each lock lies in `out`, for callers who decode them one by one or on several threads.
 ///
@@ -147,7 +148,8 @@ pub unsafe extern "C" fn atlock_standings(
 }
 
 /// Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
-/// released locks, and `spans` their places, as in `atlock_list`.
+/// released locks, and `spans` their places, as in `atlock_list`. With `incomplete` in it the locks in `out` were released, and calling
+/// again releases the rest.
 ///
 /// On an error some may have been released; calling again releases the rest.
 ///

@@ -17,6 +17,7 @@ pub struct Listing {
     json: Vec<u8>,
     spans: Vec<Span>,
     unreadable: Vec<Unreadable>,
+    incomplete: Option<String>,
 }
 
 /// Where one lock lies in a list's JSON: bytes `start` to `end`.
@@ -33,7 +34,7 @@ const HEAD: &[u8] = br#"{"locks":["#;
 
 impl Default for Listing {
     fn default() -> Listing {
-        Listing { json: HEAD.to_vec(), spans: Vec::new(), unreadable: Vec::new() }
+        Listing { json: HEAD.to_vec(), spans: Vec::new(), unreadable: Vec::new(), incomplete: None }
     }
 }
 
@@ -79,12 +80,27 @@ impl Listing {
         &self.unreadable
     }
 
-    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and where each lock lies in it.
+    /// Says that there may be more, and why. What is in the list stays true: of a release by pull, those locks were released.
+    pub fn set_incomplete(&mut self, reason: impl Into<String>) {
+        self.incomplete = Some(reason.into());
+    }
+
+    /// Why there may be more; `None` if this is all.
+    pub fn incomplete(&self) -> Option<&str> {
+        self.incomplete.as_deref()
+    }
+
+    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, with `,"incomplete":"…"` behind the latter if there may be more, and
+    /// where each lock lies in it.
     pub fn into_json(self) -> (Vec<u8>, Vec<Span>) {
-        let Listing { mut json, spans, unreadable } = self;
+        let Listing { mut json, spans, unreadable, incomplete } = self;
         json.extend_from_slice(br#"],"unreadable":"#);
         // Strings serialise without an error.
         json.extend_from_slice(&serde_json::to_vec(&unreadable).unwrap_or_else(|_| b"[]".to_vec()));
+        if let Some(reason) = incomplete {
+            json.extend_from_slice(br#","incomplete":"#);
+            json.extend_from_slice(&serde_json::to_vec(&reason).unwrap_or_else(|_| b"null".to_vec()));
+        }
         json.push(b'}');
         (json, spans)
     }
@@ -104,6 +120,11 @@ mod tests {
         let (json, spans) = listing.into_json();
         assert_eq!(json, br#"{"locks":[{"a":1},{"b":2}],"unreadable":[{"key":"pr/x","reason":"not \"JSON\""}]}"#);
         assert_eq!(&json[spans[1].start..spans[1].end], br#"{"b":2}"#);
+        let mut incomplete = Listing::default();
+        incomplete.push(b"{}");
+        incomplete.set_incomplete("\"one\" timed out");
+        assert_eq!(incomplete.incomplete(), Some("\"one\" timed out"));
+        assert_eq!(incomplete.into_json().0, br#"{"locks":[{}],"unreadable":[],"incomplete":"\"one\" timed out"}"#);
         assert_eq!(Listing::default().into_json().0, br#"{"locks":[],"unreadable":[]}"#);
     }
 }
