@@ -8,6 +8,7 @@ use atlock::config::Config;
 use atlock::error::Code;
 use atlock::model::ProjectLock;
 use atlock::service::Service;
+use atlock::store::Granted;
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -47,11 +48,16 @@ fn the_corpus_is_judged_as_written() {
     }
 }
 
-#[test]
-fn a_lock_is_taken_only_if_it_is_one() {
+fn service() -> (tempfile::TempDir, Service) {
     let folder = tempfile::tempdir().unwrap();
     let settings = format!("locking: {{backend: sled, data_dir: {:?}}}", folder.path());
     let service = Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap();
+    (folder, service)
+}
+
+#[test]
+fn a_lock_is_taken_only_if_it_is_one() {
+    let (_folder, service) = service();
     for case in corpus() {
         match service.try_lock(&case.text()) {
             Ok(_) => assert!(case.lock, "{}", case.name),
@@ -59,6 +65,49 @@ fn a_lock_is_taken_only_if_it_is_one() {
         }
     }
     assert!(service.list().unwrap().unreadable().is_empty());
+}
+
+/// A lock of `group/sub/repo/./default/`, by repository and path, for a pull of `host` (null: not told).
+fn lock(repo: &str, path: &str, num: i64, host: Option<&str>) -> Vec<u8> {
+    serde_json::json!({
+        "Project": {"RepoFullName": repo, "Path": path}, "Workspace": "default",
+        "Pull": {"Num": num, "BaseRepo": {"VCSHost": {"Hostname": host}}},
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[test]
+fn a_pull_with_the_holders_number_is_told_nothing_it_could_take_for_its_own() {
+    let (repo, path, github) = ("group/sub/repo", ".", Some("github.com"));
+    let holder = lock(repo, path, 5, github);
+    for (asking, is_told) in [
+        (lock(repo, path, 5, github), true),
+        (lock(repo, path, 5, Some("GitHub.com")), true),
+        (lock(repo, path, 5, None), true),
+        (lock(repo, path, 5, Some("")), true),
+        (lock(repo, path, 6, Some("gitlab.com")), true),
+        (lock("group/sub", "repo/.", 6, github), true),
+        (lock(repo, path, 5, Some("gitlab.com")), false),
+        (lock("group/sub", "repo/.", 5, github), false),
+        (lock("group/sub", "repo/.", 5, None), false),
+    ] {
+        for (holder, asking) in [(&holder, &asking), (&asking, &holder)] {
+            let (_folder, service) = service();
+            assert!(matches!(service.try_lock(holder), Ok(Granted::Yes { .. })));
+            match service.try_lock(asking) {
+                Ok(Granted::Held { value }) => assert!(is_told && value == *holder),
+                Ok(Granted::Yes { .. }) => panic!("both hold it"),
+                Err(e) => {
+                    assert_eq!((is_told, e.code()), (false, Code::OtherPull), "{e}");
+                    let told = String::from_utf8_lossy(holder).contains("gitlab") || e.message().contains("on github.com");
+                    assert!(told && e.message().contains("\"group/sub/repo/./default/\" is held by pull #5 of group/sub"), "{e}");
+                    assert!(service.metrics().contains(r#"code="other_pull""#));
+                }
+            }
+            assert_eq!(service.list().unwrap().values().collect::<Vec<_>>(), [holder.as_slice()]);
+        }
+    }
 }
 
 /// Pieces that are often valid where something else stood.

@@ -13,7 +13,11 @@ use crate::service::Service;
 ///
 /// `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives
 /// `{"acquired":true,"token":N}`, where N is the fencing token, larger than that of every earlier holder of this lock; or
-/// `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`.
+/// `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`. A holder that is another pull with the same number is
+/// not told, because Atlantis would take it for the same pull: that is `ATLOCK_OTHER_PULL`.
+///
+/// A text that is not such a lock, in each member that the struct has, is `ATLOCK_INVALID_JSON`; more members may hold any JSON. Where
+/// another program stored what is none, it is `ATLOCK_ENTRY_UNREADABLE`, and stays.
 ///
 /// It is not safe to assume that the lock is held until it is released by its taker: anyone may release it by name.
 ///
