@@ -190,7 +190,10 @@ proptest! {
         let value: serde_json::Value = match serde_json::from_slice(&text) {
             Ok(value) => value,
             // A later member may hold a number that serde_json does not keep.
-            Err(e) => return Ok(prop_assert!(e.to_string().contains("number out of range"), "{e}")),
+            Err(e) => {
+                prop_assert!(e.to_string().contains("number out of range"), "{e}");
+                return Ok(());
+            }
         };
         prop_assert_eq!(value["Project"]["RepoFullName"].as_str(), Some(lock.fields().repo));
         prop_assert_eq!(value["Project"]["Path"].as_str(), Some(lock.fields().path));
