@@ -183,6 +183,12 @@
 #define ATLOCK_DEGRADED 24
 
 /*
+ The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the same
+ key. Nothing was changed. Atlantis compares the numbers alone, and would take the lock for its own.
+ */
+#define ATLOCK_OTHER_PULL 25
+
+/*
  The largest lock, in bytes of JSON.
  */
 #define ATLOCK_MAX_LOCK_BYTES (1 << 20)
@@ -611,7 +617,11 @@ int32_t atlock_metrics(const struct atlock *handle,
 
  `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives
  `{"acquired":true,"token":N}`, where N is the fencing token, larger than that of every earlier holder of this lock; or
- `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`.
+ `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`. A holder that is another pull with the same number is
+ not told, because Atlantis would take it for the same pull: that is `ATLOCK_OTHER_PULL`.
+
+ A text that is not such a lock, in each member that the struct has, is `ATLOCK_INVALID_JSON`; more members may hold any JSON. Where
+ another program stored what is none, it is `ATLOCK_ENTRY_UNREADABLE`, and stays.
 
  It is not safe to assume that the lock is held until it is released by its taker: anyone may release it by name.
 
@@ -675,7 +685,8 @@ int32_t atlock_discard(const struct atlock *handle,
                        struct atlock_buffer *error);
 
 /*
- Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`.
+ Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and as a last member
+ `"incomplete":"…"`, a text that says why, if there may be more of either.
 
  `spans`, unless null, receives where each lock lies in `out`, for callers who decode them one by one or on several threads.
 
@@ -704,7 +715,8 @@ int32_t atlock_standings(const struct atlock *handle,
 
 /*
  Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
- released locks, and `spans` their places, as in `atlock_list`.
+ released locks, and `spans` their places, as in `atlock_list`. With `incomplete` in it the locks in `out` were released, and calling
+ again releases the rest.
 
  On an error some may have been released; calling again releases the rest.
 

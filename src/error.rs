@@ -57,6 +57,9 @@ pub enum Code {
     Internal = 23,
     /// Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
     Degraded = 24,
+    /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the
+    /// same key. Atlantis compares the numbers alone, and would take the lock for its own.
+    OtherPull = 25,
 }
 
 impl Code {
@@ -87,6 +90,7 @@ impl Code {
             Code::HostStore => "host_store",
             Code::Internal => "internal",
             Code::Degraded => "degraded",
+            Code::OtherPull => "other_pull",
         }
     }
 }

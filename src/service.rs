@@ -133,8 +133,8 @@ impl Service {
     /// It is not safe to assume that the lock is held until it is released here: an operator may release it. Whoever must
     /// know compares the fencing token.
     ///
-    /// Errors: `InvalidJson`, `TooLarge`; `EntryUnreadable` if what holds the key is not a lock (the key stays taken);
-    /// `OutcomeUnknown` if the lock may have been taken; those of the store.
+    /// Errors: `InvalidJson`, `TooLarge`; `EntryUnreadable` if what holds the key is not a lock (the key stays taken); `OtherPull` if
+    /// its holder is another pull with the same number, which Atlantis would take for the same pull; `OutcomeUnknown` if the lock may have been taken; those of the store.
     pub fn try_lock(&self, lock: &[u8]) -> Result<Granted> {
         self.granting(Operation::TryLock, |store, call| {
             limit("a lock", lock.len(), MAX_LOCK_BYTES)?;
@@ -143,8 +143,9 @@ impl Service {
             limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
             let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
             let granted = store.grant(&grant, call).and_then(|granted| {
-                if let (Granted::Held { value }, false) = (&granted, store.has_checked_values()) {
-                    ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
+                if let Granted::Held { value } = &granted {
+                    let holder = ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
+                    refuse_namesake(&grant.key, &holder, &parsed)?;
                 }
                 Ok(granted)
             });
@@ -183,9 +184,6 @@ impl Service {
             let target = target.target()?;
             let key = LockKey::Project(target.key());
             let Some(value) = store.get(key, call)? else { return Ok(None) };
-            if target.guard().is_none() && store.has_checked_values() {
-                return Ok(Some(value));
-            }
             let lock = ProjectLock::parse(&value).map_err(|e| unreadable(&key, &e))?;
             let admitted = target.admits(lock.fields());
             Ok(admitted.then_some(value))
@@ -478,6 +476,29 @@ fn limit(what: &str, bytes: usize, most: usize) -> Result<()> {
         return Err(Error::new(Code::TooLarge, format!("{what} of {bytes} bytes is over the limit of {most}")));
     }
     Ok(())
+}
+
+/// Atlantis takes a lock for its own if the holder's pull has the number of the one that asks (`project_locker.go`, v0.47.1), so a
+/// pull with that number and another host or repository must not be told who holds the lock: both would hold it.
+///
+/// Locks that do not tell their host are of any.
+fn refuse_namesake(key: &LockKey<'_>, holder: &ProjectLock<'_>, asking: &ProjectLock<'_>) -> Result<()> {
+    let other_host = !holder.host().is_empty() && !asking.host().is_empty() && !holder.host().eq_ignore_ascii_case(asking.host());
+    if holder.pull().num != asking.pull().num || (holder.pull().repo == asking.pull().repo && !other_host) {
+        return Ok(());
+    }
+    let name = |lock: &ProjectLock<'_>| {
+        let host = if lock.host().is_empty() { "an unknown host" } else { lock.host() };
+        format!("{} on {host}", lock.pull().repo)
+    };
+    let (num, holder, asking) = (holder.pull().num, name(holder), name(asking));
+    Err(Error::new(
+        Code::OtherPull,
+        format!(
+            "{key} is held by pull #{num} of {holder}, and asked for by pull #{num} of {asking}. Atlantis tells pulls apart by their \
+             number alone, so the lock is refused: apply and merge the holder's pull, or discard its lock on Atlantis's page, then plan again"
+        ),
+    ))
 }
 
 fn unreadable(key: &LockKey<'_>, cause: &Error) -> Error {

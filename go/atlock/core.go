@@ -52,19 +52,21 @@ func (c *core) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error
 
 // Unlock releases a lock and returns it, or nil if there is none.
 func (c *core) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {
-	return c.withTarget(project, workspace, c.handle.Unlock)
+	return c.withTarget(project, workspace, c.handle.Unlock, c.salvagedAs("Unlock", models.ProjectLock{Project: project, Workspace: workspace}))
 }
 
 // UnlockIfOwnedByPull releases a lock only if this pull holds it; otherwise it returns nil.
 func (c *core) UnlockIfOwnedByPull(project models.Project, workspace string, pullNum int) (*models.ProjectLock, error) {
+	known := models.ProjectLock{Project: project, Workspace: workspace, Pull: models.PullRequest{Num: pullNum}}
 	return c.withTarget(project, workspace, func(target []byte) (capi.Buffer, error) {
 		return c.handle.UnlockIfOwnedByPull(target, pullNum)
-	})
+	}, c.salvagedAs("UnlockIfOwnedByPull", known))
 }
 
 // GetLock returns a lock, or nil if there is none.
 func (c *core) GetLock(project models.Project, workspace string) (*models.ProjectLock, error) {
-	lock, err := c.withTarget(project, workspace, c.handle.GetLock)
+	asItIs := func(_ []byte, _ *models.ProjectLock, fault error) error { return fault }
+	lock, err := c.withTarget(project, workspace, c.handle.GetLock, asItIs)
 	if lock != nil {
 		// As stock does: https://github.com/golang/go/issues/19486.
 		lock.Time = lock.Time.Local()
@@ -74,12 +76,16 @@ func (c *core) GetLock(project models.Project, workspace string) (*models.Projec
 
 // List returns all locks. Entries that cannot be read are left out, and reported to the logger when they change.
 func (c *core) List() ([]models.ProjectLock, error) {
-	return c.listing("List", c.handle.List)
+	return c.listing(c.handle.List, c.listed)
 }
 
-// UnlockByPull releases all locks of exactly this repository's pull and returns them.
+// UnlockByPull releases all locks of exactly this repository's pull and returns them. It fails only if none is known to be released:
+// if there may be more, the logger is told.
 func (c *core) UnlockByPull(repoFullName string, pullNum int) ([]models.ProjectLock, error) {
-	return c.listing("UnlockByPull", func() (capi.Listing, error) { return c.handle.UnlockByPull(repoFullName, pullNum) })
+	return c.listing(
+		func() (capi.Listing, error) { return c.handle.UnlockByPull(repoFullName, pullNum) },
+		func(listing *capi.Listing) []models.ProjectLock { return c.released(repoFullName, pullNum, listing) },
+	)
 }
 
 // LockCommand takes a command's global lock; an error that is [ErrLockExists] means that it is held.
@@ -170,7 +176,20 @@ func (c *core) Metrics() (string, error) {
 	return string(buffer.Bytes()), nil
 }
 
-func (c *core) withTarget(project models.Project, workspace string, operation func([]byte) (capi.Buffer, error)) (*models.ProjectLock, error) {
+// salvagedAs reports a release that was made as made, also where Atlantis cannot read all of the lock.
+func (c *core) salvagedAs(operation string, known models.ProjectLock) func(text []byte, lock *models.ProjectLock, fault error) error {
+	return func(text []byte, lock *models.ProjectLock, fault error) error {
+		*lock = c.salvaged(operation, text, known, fault)
+		return nil
+	}
+}
+
+// withTarget runs an operation on a lock and reads its answer; unreadable gets what decode does not take.
+func (c *core) withTarget(
+	project models.Project, workspace string,
+	operation func(target []byte) (capi.Buffer, error),
+	unreadable func(text []byte, lock *models.ProjectLock, fault error) error,
+) (*models.ProjectLock, error) {
 	named, err := json.Marshal(target{Project: project, Workspace: workspace})
 	if err != nil {
 		return nil, fmt.Errorf("serializing the lock's name: %w", err)
@@ -181,7 +200,10 @@ func (c *core) withTarget(project models.Project, workspace string, operation fu
 			return nil
 		}
 		lock = new(models.ProjectLock)
-		return decodeLock(answer, lock)
+		if fault := decodeLock(answer, lock); fault != nil {
+			return unreadable(answer, lock, fault)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("DB transaction failed: %w", err)

@@ -1,7 +1,12 @@
 package atlock
 
 import (
+	"errors"
+	"fmt"
+	"reflect"
+
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
@@ -10,7 +15,32 @@ import (
 // and saves a third of the time.
 var asEncodingJSON = jsonv2.JoinOptions(jsonv1.DefaultOptionsV1(), jsonv1.ReportErrorsWithLegacySemantics(false))
 
-// decode reads JSON by encoding/json's rules, about three times as fast. On an error, what it left in into is not to be used.
+// decode reads JSON by encoding/json's rules, about three times as fast. On an error, what it left in into is not to be used. The
+// error names a place and repeats nothing of the text, which may hold a token.
 func decode(text []byte, into any) error {
-	return jsonv2.Unmarshal(text, into, asEncodingJSON)
+	err := jsonv2.Unmarshal(text, into, asEncodingJSON)
+	if err == nil {
+		return nil
+	}
+	if fault, ok := errors.AsType[*jsonv2.SemanticError](err); ok {
+		return fmt.Errorf("the JSON at %q, byte %d of %d, does not fit %v", fault.JSONPointer, fault.ByteOffset, len(text), fault.GoType)
+	}
+	return fmt.Errorf("%d bytes are not JSON", len(text))
+}
+
+// salvage reads into a struct what decode can read of its fields, each by itself, and leaves the others as they are.
+func salvage(text []byte, into reflect.Value) {
+	if value := reflect.New(into.Type()); decode(text, value.Interface()) == nil {
+		into.Set(value.Elem())
+		return
+	}
+	var members map[string]jsontext.Value
+	if into.Kind() != reflect.Struct || decode(text, &members) != nil {
+		return
+	}
+	for name, value := range members {
+		if field := into.FieldByName(name); field.CanSet() {
+			salvage(value, field)
+		}
+	}
 }

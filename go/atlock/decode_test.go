@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,6 +76,18 @@ func TestDecodeFollowsEncodingJSON(t *testing.T) {
 	}
 	if accepted < 1_000 {
 		t.Errorf("only %d of the texts were valid: the mutations test too little", accepted)
+	}
+}
+
+// Errors go to logs and comments, and a lock holds a token.
+func TestDecodeErrorsRepeatNothing(t *testing.T) {
+	for _, text := range []string{
+		`{"Time":"secret yesterday"}`, `{"User":"secret"}`, `{"Pull":{"State":"secret"}}`, `{"Pull":{"Num":"secret"}}`, `secret`, `{"secret"`, `{"User":{}}secret`,
+	} {
+		err := decode([]byte(text), &models.ProjectLock{})
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

@@ -43,4 +43,5 @@ var (
 	ErrHostStore        error = capi.HostStore        // the host store failed
 	ErrInternal         error = capi.Internal         // a bug in atlock
 	ErrDegraded         error = capi.Degraded         // Redis is away, and the local store must not decide; try again later
+	ErrOtherPull        error = capi.OtherPull        // the holder is another pull with the same number, which Atlantis cannot tell apart
 )

@@ -19,6 +19,9 @@ func collisionBehaviours() []behaviour {
 		{name: "Collisions/OtherProjectDoesNotRelease", guards: KeyCollision, check: otherProjectDoesNotRelease},
 		{name: "Collisions/OtherPullDoesNotRelease", check: otherPullDoesNotRelease},
 		{name: "Collisions/SameNumberInOtherRepoDoesNotRelease", guards: OwnedByPullOtherRepo, check: sameNumberInOtherRepoDoesNotRelease},
+		{name: "Collisions/SameNumberInOtherRepoDoesNotHold", guards: NumberIsIdentity, check: sameNumberInOtherRepoDoesNotHold},
+		{name: "Collisions/SameNumberOnOtherHostDoesNotHold", guards: NumberIsIdentity, check: sameNumberOnOtherHostDoesNotHold},
+		{name: "Collisions/HostsOfUnknownOrEqualNameAreOne", check: hostsOfUnknownOrEqualNameAreOne},
 	}
 }
 
@@ -137,5 +140,65 @@ func sameNumberInOtherRepoDoesNotRelease(s *scene) error {
 			return notReleased(s.db.UnlockIfOwnedByPull(rival.Project, rival.Workspace, rival.Pull.Num))
 		},
 		func() error { return held(s.db, holder) },
+	)
+}
+
+func sameNumberInOtherRepoDoesNotHold(s *scene) error {
+	return eachNamesake(s, newLock("group/sub/repo", ".", "default", "", 5), newLock("group/sub", "repo/.", "default", "", 5))
+}
+
+// Pull #5 of acme/infra on one Git host and #5 of acme/infra on another are two
+// pulls with one lock key.
+func sameNumberOnOtherHostDoesNotHold(s *scene) error {
+	return eachNamesake(s, simpleLock("acme/infra", ".", 5), onHost("gitlab.example.com"))
+}
+
+func onHost(hostname string) models.ProjectLock {
+	lock := simpleLock("acme/infra", ".", 5)
+	lock.Pull.BaseRepo.VCSHost = models.VCSHost{Hostname: hostname, Type: models.Gitlab}
+	return lock
+}
+
+// eachNamesake lets each of two pulls with one number and one lock key be the
+// holder once. The other one must learn neither that it holds the lock nor who
+// does, because Atlantis looks at the holder's number alone.
+func eachNamesake(s *scene, one, other models.ProjectLock) error {
+	for _, order := range [2][2]models.ProjectLock{{one, other}, {other, one}} {
+		holder, rival := order[0], order[1]
+		if err := granted(s.db, holder); err != nil {
+			return err
+		}
+		acquired, current, err := s.db.TryLock(rival)
+		if err == nil && (acquired || current.Pull.Num == rival.Pull.Num) {
+			return violated("TryLock of %s answered acquired %v, holder %s: Atlantis takes the lock for its own", describe(rival), acquired, describe(current))
+		}
+		err = first(
+			func() error { return held(s.db, holder) },
+			func() error { return released(s.db, holder) },
+		)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Hosts' names know no case, and a lock of an old release may have none.
+func hostsOfUnknownOrEqualNameAreOne(s *scene) error {
+	holder := simpleLock("acme/infra", ".", 5)
+	nowhere := onHost("")
+	told := func(lock, holder models.ProjectLock) error {
+		if _, _, err := s.db.TryLock(lock); err != nil {
+			return violated("TryLock of %s, whose pull holds the lock: %v", describe(lock), err)
+		}
+		return refused(s.db, lock, holder)
+	}
+	return first(
+		func() error { return granted(s.db, holder) },
+		func() error { return told(onHost("VCS.Example.com"), holder) },
+		func() error { return told(nowhere, holder) },
+		func() error { return released(s.db, holder) },
+		func() error { return granted(s.db, nowhere) },
+		func() error { return told(holder, nowhere) },
 	)
 }

@@ -32,6 +32,11 @@ const (
 	// Where two repositories' lock keys collide it releases the lock of the
 	// other one's pull.
 	OwnedByPullOtherRepo Defect = "OwnedByPullOtherRepo"
+	// NumberIsIdentity: TryLock tells a pull the holder of the lock although that
+	// is another pull with the same number, of another Git host or, where lock
+	// keys collide, of another repository. Atlantis compares the numbers
+	// (project_locker.go) and takes the lock for its own: both pulls hold it.
+	NumberIsIdentity Defect = "NumberIsIdentity"
 	// KeyCollision: a lock is returned or released for a project that neither
 	// is its own nor is what Atlantis reads out of its key.
 	KeyCollision Defect = "KeyCollision"
@@ -48,6 +53,9 @@ const (
 	// CorruptValueHidesOthers: one undecodable lock makes List and UnlockByPull
 	// fail for all locks.
 	CorruptValueHidesOthers Defect = "CorruptValueHidesOthers"
+	// CorruptValueIsReleased: UnlockIfOwnedByPull deletes a lock that Redis's
+	// Lua can read and Atlantis cannot, and reports an error.
+	CorruptValueIsReleased Defect = "CorruptValueIsReleased"
 )
 
 // Defects of the move from the lock keys of releases before v0.40, which had no

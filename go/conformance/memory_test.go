@@ -125,6 +125,9 @@ func (m *memory) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, err
 		if err != nil {
 			return false, models.ProjectLock{}, err
 		}
+		if isNamesake(*holder, lock) {
+			return false, models.ProjectLock{}, errNamesake
+		}
 		return false, *holder, nil
 	}
 	value, err := json.Marshal(lock)
@@ -133,6 +136,15 @@ func (m *memory) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, err
 	}
 	m.locks()[keyOf(lock)] = value
 	return true, lock, nil
+}
+
+var errNamesake = errors.New("another pull with the same number holds the lock")
+
+// isNamesake tells whether two locks are of two pulls with one number.
+func isNamesake(holder, asking models.ProjectLock) bool {
+	one, other := holder.Pull.BaseRepo.VCSHost.Hostname, asking.Pull.BaseRepo.VCSHost.Hostname
+	otherHost := one != "" && other != "" && !strings.EqualFold(one, other)
+	return holder.Pull.Num == asking.Pull.Num && (otherHost || holder.Project.RepoFullName != asking.Project.RepoFullName)
 }
 
 func (m *memory) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {

@@ -29,6 +29,7 @@ func TestSuiteSeesBrokenPromises(t *testing.T) {
 	}{
 		{"holder may lock again", func(m *memory) db.Database { return grantsToHolder{m} }, []string{
 			"TryLock/HolderIsRefusedToo",
+			"Collisions/HostsOfUnknownOrEqualNameAreOne",
 			"Model/RandomOperations",
 			"Model/RandomOperationsWithRestarts",
 		}, false},
@@ -64,6 +65,13 @@ func TestSuiteSeesBrokenPromises(t *testing.T) {
 		}, false},
 		{"knows a lock by its key alone", func(m *memory) db.Database { return keyAlone{m} }, []string{
 			"Collisions/OtherProjectDoesNotRelease",
+		}, false},
+		{"tells a pull of the same number the holder", func(m *memory) db.Database { return tellsNamesakes{m} }, []string{
+			"Collisions/SameNumberInOtherRepoDoesNotHold",
+			"Collisions/SameNumberOnOtherHostDoesNotHold",
+		}, false},
+		{"compares hosts' names letter by letter", func(m *memory) db.Database { return refusesOtherSpellings{m} }, []string{
+			"Collisions/HostsOfUnknownOrEqualNameAreOne",
 		}, false},
 		{"keys ignore case", func(m *memory) db.Database { return ignoresCase{m} }, []string{
 			"Names/OddNamesAreKeptApart",
@@ -204,6 +212,34 @@ func (m grantsToHolder) TryLock(lock models.ProjectLock) (bool, models.ProjectLo
 	return acquired, current, err
 }
 
+type tellsNamesakes struct{ *memory }
+
+func (m tellsNamesakes) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
+	acquired, current, err := m.memory.TryLock(lock)
+	if !errors.Is(err, errNamesake) {
+		return acquired, current, err
+	}
+	value, _, err := m.storage.Get(Locks, keyOf(lock))
+	if err != nil {
+		return false, current, err
+	}
+	holder, err := decodeLock(value)
+	if err != nil {
+		return false, current, err
+	}
+	return false, *holder, nil
+}
+
+type refusesOtherSpellings struct{ *memory }
+
+func (m refusesOtherSpellings) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
+	acquired, current, err := m.memory.TryLock(lock)
+	if err == nil && !acquired && current.Pull.Num == lock.Pull.Num && current.Pull.BaseRepo.VCSHost.Hostname != lock.Pull.BaseRepo.VCSHost.Hostname {
+		return false, models.ProjectLock{}, errNamesake
+	}
+	return acquired, current, err
+}
+
 type looksThenTakes struct{ *memory }
 
 func (m looksThenTakes) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
@@ -292,7 +328,7 @@ func (m ignoresCase) TryLock(lock models.ProjectLock) (bool, models.ProjectLock,
 		return false, lock, err
 	}
 	for key, value := range m.locks() {
-		if strings.EqualFold(key, keyOf(lock)) {
+		if key != keyOf(lock) && strings.EqualFold(key, keyOf(lock)) {
 			m.leave()
 			holder, err := decodeLock(value)
 			if err != nil {
@@ -334,7 +370,7 @@ type overwritesCorrupt struct{ *memory }
 
 func (m overwritesCorrupt) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
 	acquired, current, err := m.memory.TryLock(lock)
-	if err == nil || errors.Is(err, errClosed) {
+	if err == nil || errors.Is(err, errClosed) || errors.Is(err, errNamesake) {
 		return acquired, current, err
 	}
 	value, err := json.Marshal(lock)

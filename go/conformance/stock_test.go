@@ -23,6 +23,7 @@ var (
 	stockDefects = []Defect{
 		UnlockByPullPrefix,
 		OwnedByPullOtherRepo,
+		NumberIsIdentity,
 		KeyCollision,
 		CorruptValueHidesOthers,
 		MigrationMissesNestedPath,
@@ -38,6 +39,7 @@ var (
 		UnlockByPullGlob,
 		ListForeignKey,
 		ListForeignPullStatus,
+		CorruptValueIsReleased,
 	}, stockDefects...)
 )
 

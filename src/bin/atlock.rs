@@ -224,6 +224,9 @@ fn listing(listing: Listing, json: bool, found: bool) -> Outcome {
     for entry in listing.unreadable() {
         text += &format!("unreadable  {:?}: {}\n", entry.key, entry.reason);
     }
+    if let Some(reason) = listing.incomplete() {
+        text += &format!("incomplete  there may be more: {reason}\n");
+    }
     if text.is_empty() {
         text += "no locks\n";
     }

@@ -52,6 +52,9 @@ pub const ATLOCK_HOST_STORE: i32 = 22;
 pub const ATLOCK_INTERNAL: i32 = 23;
 /// Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
 pub const ATLOCK_DEGRADED: i32 = 24;
+/// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the same
+/// key. Nothing was changed. Atlantis compares the numbers alone, and would take the lock for its own.
+pub const ATLOCK_OTHER_PULL: i32 = 25;
 
 /// The C code of each error: one number, two spellings, held together at compile time.
 macro_rules! same_numbers {
@@ -67,4 +70,5 @@ same_numbers! {
     ATLOCK_PERMISSION = Permission, ATLOCK_TLS = Tls, ATLOCK_READ_ONLY = ReadOnly, ATLOCK_TIMEOUT = Timeout,
     ATLOCK_OUTCOME_UNKNOWN = OutcomeUnknown, ATLOCK_NOT_REPLICATED = NotReplicated, ATLOCK_PROTOCOL = Protocol,
     ATLOCK_HOST_STORE = HostStore, ATLOCK_INTERNAL = Internal, ATLOCK_DEGRADED = Degraded,
+    ATLOCK_OTHER_PULL = OtherPull,
 }

@@ -342,16 +342,17 @@ impl HostStore {
         Ok(read::<Option<&RawValue>>(op, &output)?.map(raw_bytes))
     }
 
-    fn listing(&self, op: u32, input: &impl Serialize) -> Result<Listing> {
-        let output = self.call(op, input)?;
-        let mut listing = Listing::default();
-        for value in read::<Vec<&RawValue>>(op, &output)? {
-            match ProjectLock::parse(value.get().as_bytes()) {
-                Ok(_) => listing.push(value.get().as_bytes()),
-                Err(e) => listing.push_unreadable("(of the host store)", e.message()),
+    /// The keys of the project locks that cannot be read, and why; the list has no keys.
+    fn push_unreadable(&self, listing: &mut Listing) -> Result<()> {
+        for HostEntry { key, value } in self.dump()?.entries {
+            let EntryKey::Project(name) = &key else { continue };
+            match value.as_deref().map(ProjectLock::parse) {
+                Some(Ok(_)) => {}
+                Some(Err(e)) => listing.push_unreadable(name, e.message()),
+                None => listing.push_unreadable(name, "it is not UTF-8"),
             }
         }
-        Ok(listing)
+        Ok(())
     }
 }
 
@@ -399,11 +400,28 @@ impl Store for HostStore {
     }
 
     fn list(&self, _call: &Call) -> Result<Listing> {
-        self.listing(OP_LIST, &serde_json::json!({}))
+        let output = self.call(OP_LIST, &serde_json::json!({}))?;
+        let mut listing = Listing::default();
+        let mut faults = Vec::new();
+        for value in read::<Vec<&RawValue>>(OP_LIST, &output)? {
+            match ProjectLock::parse(value.get().as_bytes()) {
+                Ok(_) => listing.push(value.get().as_bytes()),
+                Err(e) => faults.push(e),
+            }
+        }
+        // A host store that cannot name its entries has said, all the same, how many are no locks.
+        if !faults.is_empty() && self.push_unreadable(&mut listing).is_err() {
+            faults.iter().for_each(|e| listing.push_unreadable("(of the host store)", e.message()));
+        }
+        Ok(listing)
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, _call: &Call) -> Result<Listing> {
-        self.listing(OP_RELEASE_BY_PULL, &PullIn { repo: pull.repo, num: pull.num })
+        let output = self.call(OP_RELEASE_BY_PULL, &PullIn { repo: pull.repo, num: pull.num })?;
+        let mut released = Listing::default();
+        // Whatever they are, they were released, and the caller has to hear that.
+        read::<Vec<&RawValue>>(OP_RELEASE_BY_PULL, &output)?.iter().for_each(|value| released.push(value.get().as_bytes()));
+        Ok(released)
     }
 
     fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {

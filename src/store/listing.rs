@@ -105,7 +105,8 @@ impl Listing {
         &self.unreadable
     }
 
-    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, `"incomplete":…` behind that where it is, and where each lock lies in it.
+    /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, with `,"incomplete":"…"` behind the latter if there may be more, and
+    /// where each lock lies in it.
     pub fn into_json(self) -> (Vec<u8>, Vec<Span>) {
         let Listing { mut json, spans, unreadable, incomplete } = self;
         json.extend_from_slice(br#"],"unreadable":"#);
@@ -113,7 +114,7 @@ impl Listing {
         json.extend_from_slice(&serde_json::to_vec(&unreadable).unwrap_or_else(|_| b"[]".to_vec()));
         if let Some(reason) = incomplete {
             json.extend_from_slice(br#","incomplete":"#);
-            json.extend_from_slice(&serde_json::to_vec(&reason).unwrap_or_else(|_| b"\"\"".to_vec()));
+            json.extend_from_slice(&serde_json::to_vec(&reason).unwrap_or_else(|_| b"null".to_vec()));
         }
         json.push(b'}');
         (json, spans)
@@ -134,6 +135,11 @@ mod tests {
         let (json, spans) = listing.into_json();
         assert_eq!(json, br#"{"locks":[{"a":1},{"b":2}],"unreadable":[{"key":"pr/x","reason":"not \"JSON\""}]}"#);
         assert_eq!(&json[spans[1].start..spans[1].end], br#"{"b":2}"#);
+        let mut incomplete = Listing::default();
+        incomplete.push(b"{}");
+        incomplete.set_incomplete("\"one\" timed out");
+        assert_eq!(incomplete.incomplete(), Some("\"one\" timed out"));
+        assert_eq!(incomplete.into_json().0, br#"{"locks":[{}],"unreadable":[],"incomplete":"\"one\" timed out"}"#);
         assert_eq!(Listing::default().into_json().0, br#"{"locks":[],"unreadable":[]}"#);
     }
 }

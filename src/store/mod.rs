@@ -188,12 +188,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Removes whatever is stored at this key and returns it: an operator's way out for an entry that cannot be read.
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
 
-    /// Whether every value in the store was checked to be JSON when it was stored, and nobody else can store one.
-    fn has_checked_values(&self) -> bool {
-        false
-    }
-
-    /// The value stored at this key; checked only if [`Store::has_checked_values`].
+    /// The value stored at this key. Not checked, as in [`Granted::Held`].
     fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
 
     /// All project locks, in the order of their keys where the store knows it.

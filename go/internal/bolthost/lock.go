@@ -1,15 +1,20 @@
 package bolthost
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"strconv"
+	"strings"
+	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// lock is what the library reads of a lock (src/model.rs), by the same rules: what it refuses is refused here, too.
+// lock is what the library reads of a lock. What a valid lock is, is said in src/model/lock.rs; this is the same definition again,
+// because it is needed inside BoltDB's transactions. Both go through tests/locks.jsonl.
 type lock struct {
 	fields
 	pullNum int64
@@ -29,51 +34,230 @@ func (f fields) key() string { return f.oldKey() + "/" + f.Project }
 // oldKey is the key before Atlantis v0.40.
 func (f fields) oldKey() string { return f.Repo + "/" + f.Path + "/" + f.Workspace }
 
-// readLock reads a lock's JSON. A field of another type, null, or missing is an error, except for a project's name, which
-// Atlantis before v0.28 did not write. Names are told apart by case.
-func readLock(value []byte) (lock, error) {
-	var raw struct {
-		Project struct {
-			ProjectName, RepoFullName, Path jsontext.Value
-		}
-		Pull struct {
-			Num jsontext.Value
-		}
-		Workspace jsontext.Value
-	}
-	if err := json.Unmarshal(value, &raw); err != nil {
-		// Not its text, which may quote the value: there can be a token in it.
-		return lock{}, errors.New("not a lock in Atlantis's JSON")
-	}
-	if raw.Project.ProjectName == nil {
-		raw.Project.ProjectName = jsontext.Value(`""`)
-	}
-	var read lock
-	texts := []struct {
-		name string
-		raw  jsontext.Value
-		into *string
-	}{
-		{"Project.RepoFullName", raw.Project.RepoFullName, &read.Repo},
-		{"Project.Path", raw.Project.Path, &read.Path},
-		{"Project.ProjectName", raw.Project.ProjectName, &read.Project},
-		{"Workspace", raw.Workspace, &read.Workspace},
-	}
-	for _, text := range texts {
-		if text.raw.Kind() != '"' {
-			return lock{}, fmt.Errorf("not a lock in Atlantis's JSON: %s is no text", text.name)
-		}
-		if err := json.Unmarshal(text.raw, text.into); err != nil {
-			return lock{}, fmt.Errorf("not a lock in Atlantis's JSON: %s is no text", text.name)
-		}
-	}
-	if read.Repo == "" {
-		return lock{}, errors.New("not a lock in Atlantis's JSON: Project.RepoFullName is empty")
-	}
-	num, err := strconv.ParseInt(string(raw.Pull.Num), 10, 64)
-	if err != nil {
-		return lock{}, errors.New("not a lock in Atlantis's JSON: Pull.Num is no whole number")
-	}
-	read.pullNum = num
-	return read, nil
+// member is one of those that models.ProjectLock has.
+type member struct {
+	name  string
+	shape shape
+	into  func(l *lock) *string // a name's place
+	of    []member              // an object's
 }
+
+// shape is what Go's type of a member takes.
+type shape int
+
+const (
+	aText    shape = iota
+	aName          // a text that names the lock: never null
+	aPullNum       // never null
+	aWhole
+	aFlag
+	texts
+	aMoment
+	anObject
+)
+
+var members = []member{
+	{name: "Project", shape: anObject, of: []member{
+		{name: "ProjectName", shape: aName, into: func(l *lock) *string { return &l.Project }},
+		{name: "RepoFullName", shape: aName, into: func(l *lock) *string { return &l.Repo }},
+		{name: "Path", shape: aName, into: func(l *lock) *string { return &l.Path }},
+	}},
+	{name: "Pull", shape: anObject, of: []member{
+		{name: "Num", shape: aPullNum},
+		{name: "HeadCommit"}, {name: "URL"}, {name: "HeadBranch"}, {name: "BaseBranch"},
+		{name: "HardenedNonPRRefCheckout", shape: aFlag},
+		{name: "Author"}, {name: "Body"},
+		{name: "State", shape: aWhole},
+		{name: "BaseRepo", shape: anObject, of: []member{
+			{name: "FullName"}, {name: "Owner"}, {name: "Name"}, {name: "CloneURL"}, {name: "SanitizedCloneURL"},
+			{name: "VCSHost", shape: anObject, of: []member{{name: "Hostname"}, {name: "Type", shape: aWhole}}},
+		}},
+	}},
+	{name: "User", shape: anObject, of: []member{{name: "Username"}, {name: "Teams", shape: texts}}},
+	{name: "Workspace", shape: aName, into: func(l *lock) *string { return &l.Workspace }},
+	{name: "Time", shape: aMoment},
+}
+
+// maxDepth is how deep objects and arrays may lie in each other.
+const maxDepth = 128
+
+// lockReader reads one lock's JSON from its first byte to its last.
+type lockReader struct {
+	*jsontext.Decoder
+	lock lock
+	seen map[string]bool // paths
+}
+
+// readLock reads a lock's JSON. Its errors repeat nothing of the value: there can be a token in it.
+func readLock(value []byte) (lock, error) {
+	r := lockReader{
+		Decoder: jsontext.NewDecoder(bytes.NewBuffer(value), jsontext.AllowDuplicateNames(true)),
+		seen:    map[string]bool{},
+	}
+	if r.PeekKind() != '{' {
+		return lock{}, errors.New("not a lock in Atlantis's JSON: there is no object")
+	}
+	err := r.object("", members)
+	if err == nil && r.readsOn() {
+		err = errors.New("something stands behind the value")
+	}
+	for _, needed := range []string{"Project.RepoFullName", "Project.Path", "Workspace", "Pull.Num"} {
+		if err == nil && !r.seen[needed] {
+			err = errors.New(needed + " is missing")
+		}
+	}
+	if err == nil && r.lock.Repo == "" {
+		err = errors.New("Project.RepoFullName is empty")
+	}
+	if err != nil {
+		return lock{}, fmt.Errorf("not a lock in Atlantis's JSON: %w", err)
+	}
+	return r.lock, nil
+}
+
+var errSyntax = errors.New("it is not JSON")
+
+func (r *lockReader) readsOn() bool {
+	_, err := r.ReadToken()
+	return !errors.Is(err, io.EOF)
+}
+
+// token reads one, and looks at how deep it is.
+func (r *lockReader) token() (jsontext.Token, error) {
+	token, err := r.ReadToken()
+	switch {
+	case err != nil:
+		return token, errSyntax // its text may quote the value
+	case r.StackDepth() > maxDepth:
+		return token, fmt.Errorf("objects and arrays lie in each other more than %d levels deep", maxDepth)
+	}
+	return token, nil
+}
+
+// skip reads any value.
+func (r *lockReader) skip() error {
+	for depth := r.StackDepth(); ; {
+		if _, err := r.token(); err != nil {
+			return err
+		}
+		if r.StackDepth() == depth {
+			return nil
+		}
+	}
+}
+
+// object reads one with these members; path is its own, with a dot behind.
+func (r *lockReader) object(path string, known []member) error {
+	if _, err := r.token(); err != nil {
+		return err
+	}
+	for r.PeekKind() != '}' {
+		token, err := r.token()
+		if err != nil {
+			return err
+		}
+		if err := r.member(path, token.String(), known); err != nil {
+			return err
+		}
+	}
+	_, err := r.token()
+	return err
+}
+
+func (r *lockReader) member(path, name string, known []member) error {
+	for i := range known {
+		if known[i].name != name {
+			continue
+		}
+		path += name
+		if r.seen[path] {
+			return errors.New(path + " is there twice")
+		}
+		r.seen[path] = true
+		return r.known(path, &known[i])
+	}
+	for i := range known {
+		if strings.EqualFold(known[i].name, name) {
+			return errors.New(path + known[i].name + " is written in another case")
+		}
+	}
+	return r.skip()
+}
+
+// known reads the value of a member that a lock has.
+func (r *lockReader) known(path string, m *member) error {
+	kind := r.PeekKind()
+	if kind == 'n' && m.shape != aName && m.shape != aPullNum {
+		return r.skip()
+	}
+	switch {
+	case m.shape == anObject && kind == '{':
+		return r.object(path+".", m.of)
+	case m.shape == aText && kind == '"', m.shape == aFlag && (kind == 't' || kind == 'f'):
+		return r.skip()
+	case m.shape == aName && kind == '"':
+		token, err := r.token()
+		*m.into(&r.lock) = token.String()
+		return err
+	case m.shape == texts && kind == '[':
+		return r.texts(path)
+	case m.shape == aPullNum && kind == '0':
+		return r.whole(path, &r.lock.pullNum, 1<<53-1)
+	case m.shape == aWhole && kind == '0':
+		return r.whole(path, new(int64), math.MaxInt64)
+	case m.shape == aMoment && kind == '"':
+		return r.moment(path)
+	}
+	return errors.New(path + " is of another type")
+}
+
+func (r *lockReader) texts(path string) error {
+	if _, err := r.token(); err != nil {
+		return err
+	}
+	for r.PeekKind() != ']' {
+		if kind := r.PeekKind(); kind != '"' && kind != 'n' {
+			return errors.New(path + " is not a list of texts")
+		}
+		if err := r.skip(); err != nil {
+			return err
+		}
+	}
+	_, err := r.token()
+	return err
+}
+
+func (r *lockReader) whole(path string, into *int64, most int64) error {
+	raw, err := r.ReadValue()
+	if err != nil {
+		return errSyntax
+	}
+	number, err := strconv.ParseInt(string(raw), 10, 64)
+	tooLarge := most < math.MaxInt64 && (number > most || number < -most)
+	if err != nil || tooLarge || string(raw) == "-0" {
+		return errors.New(path + " is not a whole number, or too large")
+	}
+	*into = number
+	return nil
+}
+
+// moment reads a time. time.Time takes some texts more than RFC 3339 has, and cannot write all of those again.
+func (r *lockReader) moment(path string) error {
+	raw, err := r.ReadValue()
+	if err != nil {
+		return errSyntax
+	}
+	text := string(raw[1 : len(raw)-1])
+	moment, err := time.Parse(time.RFC3339, text)
+	if err == nil {
+		_, err = moment.MarshalJSON() // zones of a day and more
+	}
+	const toSecond = len("2006-01-02T15:04:05")
+	if err != nil || len(text) <= toSecond || text[len("2006-01-02T15")] != ':' || text[toSecond] == ',' || overfull(text) {
+		return errors.New(path + " is not a time as RFC 3339 writes it")
+	}
+	return nil
+}
+
+// overfull tells that a time's zone has 60 minutes.
+func overfull(text string) bool { return text[len(text)-1] != 'Z' && text[len(text)-2:] > "59" }

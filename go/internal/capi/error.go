@@ -32,6 +32,7 @@ const (
 	HostStore        = Code(C.ATLOCK_HOST_STORE)
 	Internal         = Code(C.ATLOCK_INTERNAL)
 	Degraded         = Code(C.ATLOCK_DEGRADED)
+	OtherPull        = Code(C.ATLOCK_OTHER_PULL)
 )
 
 var names = map[Code]string{
@@ -59,6 +60,7 @@ var names = map[Code]string{
 	HostStore:        "host store failed",
 	Internal:         "internal error",
 	Degraded:         "degraded, try again later",
+	OtherPull:        "held by another pull with the same number",
 }
 
 // Error names the code.

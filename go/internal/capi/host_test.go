@@ -155,7 +155,7 @@ func TestHostStoreThatHangsDoesNotHoldUpClose(t *testing.T) {
 	guarded := &guardedHost{store: host}
 	done := make(chan error)
 	go func() {
-		_, err := guarded.call(OpGet, nil)
+		_, err := guarded.call(hostop.Get, nil)
 		done <- err
 	}()
 	<-entered

@@ -8,7 +8,7 @@ use sled::IVec;
 use super::operations::{index_prefix, remove_lock};
 use super::record::{
     self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, HOST_LACKS_PREFIX, Header, LINK_KEY, PROJECT_PREFIX,
-    PULL_RELEASE_PREFIX, Reader, beside, is_named, key_of, length_bytes, name_of,
+    PULL_RELEASE_PREFIX, Reader, Verdict, beside, is_named, key_of, length_bytes, name_of,
 };
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
@@ -229,7 +229,7 @@ fn replace(tx: &mut Transaction<'_>, key: &EntryKey, new: Option<&Held>) -> Resu
             EntryKey::Project(_) => index_prefix(&held.value),
             _ => None,
         };
-        let header = tx.lock_of(prefix.is_some(), held.token);
+        let header = tx.lock_of(Verdict::of(prefix.is_some()), held.token);
         tx.put_entry(&tree_key, header, &held.value)?;
         if let Some(prefix) = prefix {
             tx.put(record::index_key(&prefix, header.token), tree_key)?;

@@ -41,7 +41,7 @@ use super::mirror::EntryKey;
 use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 use crate::clock::{Call, Clock};
 use crate::error::Result;
-use crate::model::{ProjectLock, PullRef};
+use crate::model::PullRef;
 
 mod committer;
 mod folder;
@@ -158,10 +158,6 @@ impl Store for SledStore {
         self.committer.commit(name.name().len(), call, move |tx| operations::discard(tx, &name))
     }
 
-    fn has_checked_values(&self) -> bool {
-        true
-    }
-
     fn standing(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Standing>> {
         Ok(self.token(key)?.map(|token| Standing::new(token, Place::Legacy)))
     }
@@ -243,12 +239,10 @@ impl fmt::Debug for SledStore {
     }
 }
 
-/// The values were checked when they were granted, so only those that failed then are parsed, for the reason.
+/// The values were checked when they were stored, so only those that may be no lock are parsed.
 fn push(listing: &mut Listing, key: &[u8], stored: &Stored, value: &[u8]) {
-    if stored.header.indexed {
-        return listing.push(value);
+    match operations::fault(stored.header, value) {
+        None => listing.push(value),
+        Some(reason) => listing.push_unreadable(String::from_utf8_lossy(&key[PROJECT_PREFIX.len()..]), reason),
     }
-    let reason =
-        ProjectLock::parse(value).map_or_else(|e| e.message().to_owned(), |_| "it has no by-pull index entry".to_owned());
-    listing.push_unreadable(String::from_utf8_lossy(&key[PROJECT_PREFIX.len()..]), reason);
 }

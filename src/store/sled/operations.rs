@@ -6,7 +6,7 @@
 use sled::IVec;
 
 use super::history;
-use super::record::{self, Header};
+use super::record::{self, Header, INDEX_PREFIX, PROJECT_PREFIX, Verdict};
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::model::ProjectLock;
@@ -19,7 +19,7 @@ pub(super) fn grant(tx: &mut Transaction<'_>, name: &EntryKey, value: &[u8], pul
     if let Some((_, value)) = tx.entry(key)? {
         return Ok(Granted::Held { value });
     }
-    let header = tx.new_lock(pull_prefix.is_some());
+    let header = tx.new_lock(Verdict::of(pull_prefix.is_some()));
     tx.put_entry(key, header, value)?;
     if let Some(prefix) = pull_prefix {
         tx.put(record::index_key(prefix, header.token), key.clone())?;
@@ -50,13 +50,17 @@ pub(super) fn discard(tx: &mut Transaction<'_>, name: &EntryKey) -> Result<Optio
     Ok(Some(value))
 }
 
-/// Releases every lock in the by-pull index under this prefix.
+/// Releases every lock in the by-pull index under this prefix. What was a lock once, and is none, stays.
 pub(super) fn release_by_pull(tx: &mut Transaction<'_>, pull_prefix: &[u8]) -> Result<Listing> {
     let mut keys: Vec<IVec> = tx.scan(pull_prefix)?.into_values().collect();
     keys.sort_unstable();
     let mut released = Listing::default();
     for key in keys {
         if let Some((header, value)) = tx.entry(&key)? {
+            if let Some(reason) = fault(header, &value) {
+                released.push_unreadable(String::from_utf8_lossy(&key[PROJECT_PREFIX.len()..]), reason);
+                continue;
+            }
             remove_lock(tx, &key, header, &value)?;
             if let Some(name) = history::name(&key, &value) {
                 history::decided(tx, &name, Some((header, &value)))?;
@@ -88,13 +92,119 @@ pub(super) fn swap_status(tx: &mut Transaction<'_>, name: &EntryKey, expected: E
 /// Removes an entry, and its by-pull index entry if it has one.
 pub(super) fn remove_lock(tx: &mut Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> Result<()> {
     tx.remove_entry(key)?;
-    match index_prefix(value) {
-        Some(prefix) if header.indexed => tx.remove(record::index_key(&prefix, header.token)),
-        _ => Ok(()),
+    match index_key(tx, key, header, value)? {
+        Some(index_key) => tx.remove(index_key),
+        None => Ok(()),
+    }
+}
+
+/// The key of an entry's by-pull index entry, if it has one.
+fn index_key(tx: &Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> Result<Option<Vec<u8>>> {
+    if header.verdict == Verdict::NoLock {
+        return Ok(None);
+    }
+    if let Some(prefix) = index_prefix(value) {
+        return Ok(Some(record::index_key(&prefix, header.token)));
+    }
+    // The pull of a value that was a lock once is told by the index alone. It must not stay there: the key's next holder would be
+    // released with that pull.
+    let token = header.token.to_be_bytes();
+    let indexed = tx.scan(INDEX_PREFIX)?.into_iter().find(|(index_key, of)| index_key.ends_with(&token) && *of == key);
+    Ok(indexed.map(|(index_key, _)| index_key))
+}
+
+/// Why a project's entry is not a lock; `None` if it is one.
+pub(super) fn fault(header: Header, value: &[u8]) -> Option<String> {
+    match header.verdict {
+        Verdict::Lock => None,
+        Verdict::LockOnce => ProjectLock::parse(value).err().map(|e| e.message().to_owned()),
+        Verdict::NoLock => {
+            let fault = ProjectLock::parse(value).err();
+            Some(fault.map_or_else(|| "it has no by-pull index entry".to_owned(), |e| e.message().to_owned()))
+        }
     }
 }
 
 /// The by-pull index prefix of the pull that this value names; `None` if it is not a project lock's JSON.
 pub(super) fn index_prefix(value: &[u8]) -> Option<Vec<u8>> {
     ProjectLock::parse(value).ok().map(|lock| record::pull_prefix(lock.pull()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::key::{Fields, Target};
+    use crate::model::PullRef;
+    use crate::store::sled::meta::Meta;
+
+    type Tree = BTreeMap<Vec<u8>, IVec>;
+
+    const KEY: &str = "acme/infra/./default/";
+    const FIELDS: Fields<'_> = Fields { repo: "acme/infra", path: ".", workspace: "default", project: "" };
+
+    fn lock(num: i64, time: &str) -> Vec<u8> {
+        let text = r#"{"Project":{"ProjectName":"","RepoFullName":"acme/infra","Path":"."},"Pull":{"Num":NUM},"Workspace":"default","Time":TIME}"#;
+        text.replace("NUM", &num.to_string()).replace("TIME", time).into_bytes()
+    }
+
+    /// One group over the tree.
+    fn group<T>(tree: &mut Tree, change: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> T {
+        let mut tx = Transaction::new(tree, Meta::default(), 1);
+        let answer = change(&mut tx).expect("works");
+        for (key, value) in tx.into_group().map(|group| group.writes).unwrap_or_default() {
+            match value {
+                Some(value) => drop(tree.insert(key, value)),
+                None => drop(tree.remove(&key)),
+            }
+        }
+        answer
+    }
+
+    /// A tree with a lock of pull 1 as earlier versions left it: with an index entry, and a time that is none.
+    fn earlier(time: &str) -> (Tree, EntryKey) {
+        let name = EntryKey::Project(KEY.to_owned());
+        let mut tree = Tree::new();
+        let prefix = record::pull_prefix(PullRef { repo: "acme/infra", num: 1 });
+        group(&mut tree, |tx| {
+            grant(tx, &name, &lock(1, time), Some(&prefix))?;
+            let (header, value) = tx.entry(&record::key_of(&name))?.expect("is held");
+            tx.put_entry(&record::key_of(&name), Header { verdict: Verdict::LockOnce, ..header }, &value)
+        });
+        (tree, name)
+    }
+
+    fn by_pull(tree: &mut Tree, num: i64) -> Listing {
+        group(tree, |tx| release_by_pull(tx, &record::pull_prefix(PullRef { repo: "acme/infra", num })))
+    }
+
+    #[test]
+    fn what_was_a_lock_once_stays_and_is_named() {
+        let (mut tree, _) = earlier("\"yesterday\"");
+        let released = by_pull(&mut tree, 1);
+        assert_eq!((released.len(), released.unreadable().len()), (0, 1));
+        assert_eq!(released.unreadable()[0].key, KEY);
+        let target = Target::exactly(FIELDS);
+        let mut tx = Transaction::new(&tree, Meta::default(), 1);
+        let refused = release(&mut tx, &Release::of(&target)).expect_err("stays");
+        assert_eq!(refused.code(), crate::error::Code::EntryUnreadable);
+    }
+
+    #[test]
+    fn a_lock_of_an_earlier_version_is_released() {
+        let (mut tree, _) = earlier("\"2024-01-01T00:00:00Z\"");
+        assert_eq!(by_pull(&mut tree, 1).len(), 1);
+        assert!(tree.is_empty(), "{tree:?}");
+    }
+
+    #[test]
+    fn an_index_entry_goes_with_what_was_a_lock_once() {
+        let (mut tree, name) = earlier("\"yesterday\"");
+        assert!(group(&mut tree, |tx| discard(tx, &name)).is_some());
+        assert!(tree.is_empty(), "the key's next holder would be released with pull 1: {tree:?}");
+        let prefix = record::pull_prefix(PullRef { repo: "acme/infra", num: 2 });
+        group(&mut tree, |tx| grant(tx, &name, &lock(2, "null"), Some(&prefix)));
+        assert_eq!(by_pull(&mut tree, 1), Listing::default());
+    }
 }

@@ -70,6 +70,8 @@ pub(super) const HOST_LACKS_PREFIX: &[u8] = b"F";
 pub(super) const PULL_RELEASE_PREFIX: &[u8] = b"Q";
 /// What the keys of all entries begin with: locks, commands' locks, pull statuses.
 pub(super) const ENTRY_PREFIXES: [&[u8]; 3] = [PROJECT_PREFIX, b"C", b"S"];
+/// What the keys of the by-pull index begin with.
+pub(super) const INDEX_PREFIX: &[u8] = b"P";
 /// What the keys of all project locks begin with.
 pub(super) const PROJECT_PREFIX: &[u8] = b"L";
 
@@ -140,7 +142,7 @@ pub(super) fn check_length(what: &str, length: usize, limit: usize) -> Result<()
 /// What the by-pull index keys of exactly this pull begin with.
 pub(super) fn pull_prefix(pull: PullRef<'_>) -> Vec<u8> {
     let repo = bounded(pull.repo);
-    [b"P", &length_bytes(repo.len())[..], &repo, &pull.num.to_be_bytes()].concat()
+    [INDEX_PREFIX, &length_bytes(repo.len())[..], &repo, &pull.num.to_be_bytes()].concat()
 }
 
 /// The by-pull index key of the lock with this token.
@@ -157,11 +159,30 @@ pub(super) fn length_bytes(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
+/// Whether a value was found to be a project lock's JSON (`crate::model`) when it was stored. The numbers are the format's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was not, or it is no project's entry.
+    #[default]
+    NoLock = 0,
+    /// It was one for earlier versions, which looked at its names alone; it has a by-pull index entry. It may be none.
+    LockOnce = 1,
+    /// It is one; it has a by-pull index entry.
+    Lock = 2,
+}
+
+impl Verdict {
+    /// Of a value that is a project lock's JSON, or is none.
+    pub(super) fn of(is_lock: bool) -> Verdict {
+        if is_lock { Verdict::Lock } else { Verdict::NoLock }
+    }
+}
+
 /// What is known of an entry beside its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Whether the value was found to be a project lock's JSON when it was stored; it then has a by-pull index entry.
-    pub indexed: bool,
+    /// Whether the value was found to be a project lock's JSON when it was stored.
+    pub verdict: Verdict,
     /// Fencing token of a lock; 0 for a pull status.
     pub token: u64,
     /// When it was stored, microseconds since 1970 by this machine's clock. For people, not for decisions.
@@ -174,7 +195,7 @@ pub(super) fn encode(key: &[u8], header: Header, value: &[u8]) -> Result<Vec<(Ve
     let (first, rest) = value.split_at(value.len().min(CHUNK));
     let mut bytes = Vec::with_capacity(HEADER + first.len());
     bytes.push(FORMAT);
-    bytes.push(u8::from(header.indexed));
+    bytes.push(header.verdict as u8);
     bytes.extend_from_slice(&header.token.to_be_bytes());
     bytes.extend_from_slice(&header.stored_at.to_be_bytes());
     bytes.extend_from_slice(&length_bytes(value.len()));
@@ -198,11 +219,15 @@ impl Stored {
             if reader.take::<1>()? != [FORMAT] {
                 return None;
             }
-            let [indexed] = reader.take()?;
+            let verdict = match reader.take()? {
+                [0] => Verdict::NoLock,
+                [1] => Verdict::LockOnce,
+                [_] => Verdict::Lock,
+            };
             let token = u64::from_be_bytes(reader.take()?);
             let stored_at = u64::from_be_bytes(reader.take()?);
             let length = usize::try_from(u32::from_be_bytes(reader.take()?)).ok()?;
-            Some((Header { indexed: indexed != 0, token, stored_at }, length))
+            Some((Header { verdict, token, stored_at }, length))
         })();
         match header {
             Some((header, length)) if bytes.len() - HEADER == length.min(CHUNK) => Ok(Stored { header, length, first: bytes }),
@@ -296,9 +321,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_comes_back_byte_for_byte(length in 0_usize..4 * CHUNK, token: u64, stored_at: u64, indexed: bool) {
+        fn an_entry_comes_back_byte_for_byte(length in 0_usize..4 * CHUNK, token: u64, stored_at: u64, is_lock: bool) {
             let value: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-            let header = Header { indexed, token, stored_at };
+            let header = Header { verdict: Verdict::of(is_lock), token, stored_at };
             let entries: BTreeMap<_, _> = encode(b"Lkey", header, &value).expect("encodes").into_iter().collect();
             let stored = Stored::decode(b"Lkey", entries[&b"Lkey"[..]].as_slice().into()).expect("decodes");
             prop_assert_eq!(stored.header, header);

@@ -7,7 +7,7 @@ use sled::IVec;
 
 use super::group::Group;
 use super::meta::Meta;
-use super::record::{self, Header, Stored};
+use super::record::{self, Header, Stored, Verdict};
 use super::tree::read_entry;
 use crate::error::Result;
 
@@ -52,14 +52,14 @@ impl<'a> Transaction<'a> {
     }
 
     /// A header with a new fencing token.
-    pub(super) fn new_lock(&mut self, indexed: bool) -> Header {
-        Header { indexed, token: self.meta.next_token(self.now_micros), stored_at: self.now_micros }
+    pub(super) fn new_lock(&mut self, verdict: Verdict) -> Header {
+        Header { verdict, token: self.meta.next_token(self.now_micros), stored_at: self.now_micros }
     }
 
     /// A header with a fencing token that was given before, by this store or by Redis; later ones are larger.
-    pub(super) fn lock_of(&mut self, indexed: bool, token: u64) -> Header {
+    pub(super) fn lock_of(&mut self, verdict: Verdict, token: u64) -> Header {
         self.meta.last_token = self.meta.last_token.max(token);
-        Header { indexed, token, stored_at: self.now_micros }
+        Header { verdict, token, stored_at: self.now_micros }
     }
 
     /// The time of this group, microseconds since 1970.
@@ -91,7 +91,7 @@ impl<'a> Transaction<'a> {
 
     /// A header without a token.
     pub(super) fn new_status(&self) -> Header {
-        Header { indexed: false, token: 0, stored_at: self.now_micros }
+        Header { verdict: Verdict::NoLock, token: 0, stored_at: self.now_micros }
     }
 
     /// The entry at this key and its value.

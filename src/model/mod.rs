@@ -1,0 +1,138 @@
+//! What the core reads of Atlantis's models. A value is kept byte for byte as the caller gave it; what a valid lock is, is said in
+//! `lock.rs`, once for every door: what is not one is unreadable, is reported by its key, and stays where it is.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::error::{Code, Error, Result};
+use crate::key::Fields;
+
+mod lock;
+mod scan;
+
+/// A pull request: full name of the repository, and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PullRef<'a> {
+    /// Full name of the repository whose locks are meant (`Project.RepoFullName`).
+    pub repo: &'a str,
+    /// Number of the pull request.
+    pub num: i64,
+}
+
+/// The members of a `models.ProjectLock` that the core needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectLock<'a> {
+    repo: Cow<'a, str>,
+    path: Cow<'a, str>,
+    workspace: Cow<'a, str>,
+    project: Cow<'a, str>,
+    pull_num: i64,
+    host: Cow<'a, str>,
+}
+
+const NOT_A_LOCK: &str = "not a lock in Atlantis's JSON";
+
+impl<'a> ProjectLock<'a> {
+    /// Reads one lock's JSON, and checks all of it: the definition of a valid lock is that this succeeds.
+    ///
+    /// Errors: `InvalidJson`; the text names the byte, and repeats nothing of the value.
+    pub fn parse(json: &'a [u8]) -> Result<ProjectLock<'a>> {
+        let read = lock::read(json).map_err(|fault| {
+            let (at, length) = (fault.at.min(json.len()), json.len());
+            Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: {fault} at byte {at} of {length}"))
+        })?;
+        let missing = |name: &str| Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: {name} is missing"));
+        let lock = ProjectLock {
+            repo: read.repo.ok_or_else(|| missing("Project.RepoFullName"))?,
+            path: read.path.ok_or_else(|| missing("Project.Path"))?,
+            workspace: read.workspace.ok_or_else(|| missing("Workspace"))?,
+            project: read.project.unwrap_or_default(),
+            pull_num: read.pull_num.ok_or_else(|| missing("Pull.Num"))?,
+            host: read.host.unwrap_or_default(),
+        };
+        if lock.repo.is_empty() {
+            return Err(Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: Project.RepoFullName is empty")));
+        }
+        Ok(lock)
+    }
+
+    /// The fields that name it.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields { repo: &self.repo, path: &self.path, workspace: &self.workspace, project: &self.project }
+    }
+
+    /// The pull that holds it.
+    pub fn pull(&self) -> PullRef<'_> {
+        PullRef { repo: &self.repo, num: self.pull_num }
+    }
+
+    /// The Git host of its pull (`Pull.BaseRepo.VCSHost.Hostname`); empty if the lock does not tell.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// Parses JSON; the error's text names the byte offset at which it stopped.
+pub fn parse_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|e| {
+        let offset = byte_offset(json, e.line(), e.column());
+        let text = e.to_string();
+        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
+        Error::new(Code::InvalidJson, format!("{cause} at byte {offset} of {}", json.len()))
+    })
+}
+
+/// serde_json tells line and column (both from 1, a column counted in bytes; column 0 is the line's start).
+fn byte_offset(json: &[u8], line: usize, column: usize) -> usize {
+    let line_start = match line.checked_sub(2) {
+        None => 0,
+        Some(nth) => json.iter().enumerate().filter(|(_, b)| **b == b'\n').nth(nth).map_or(0, |(at, _)| at + 1),
+    };
+    (line_start + column.saturating_sub(1)).min(json.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_only_what_it_needs() {
+        let json = br#"{"Project":{"ProjectName":"w\u00e9b","RepoFullName":"acme/infra","Path":"."},"Pull":{"Num":7,"New":[1],"BaseRepo":{"VCSHost":{"Hostname":"example.com"}}},"User":{},"Workspace":"default","Later":{"a":null}}"#;
+        let lock = ProjectLock::parse(json).expect("parses");
+        assert_eq!(lock.fields(), Fields { repo: "acme/infra", path: ".", workspace: "default", project: "wéb" });
+        assert_eq!(lock.pull(), PullRef { repo: "acme/infra", num: 7 });
+        assert_eq!(lock.host(), "example.com");
+    }
+
+    #[test]
+    fn a_lock_without_a_project_name_is_one_of_an_old_version() {
+        let json = br#"{"Project":{"RepoFullName":"acme/infra","Path":"."},"Pull":{"Num":7},"Workspace":"default"}"#;
+        assert_eq!(ProjectLock::parse(json).expect("parses").fields().project, "");
+    }
+
+    #[test]
+    fn an_error_names_the_member_and_nothing_of_the_value() {
+        let json = br#"{"Project":{"RepoFullName":"acme/infra","Path":"."},"Pull":{"Num":7,"BaseRepo":{"CloneURL":["https://secret@example.com"]}},"Workspace":"default"}"#;
+        let error = ProjectLock::parse(json).expect_err("is refused");
+        let at = json.iter().rposition(|byte| *byte == b'[').expect("is there");
+        assert_eq!(
+            error.message(),
+            format!("not a lock in Atlantis's JSON: Pull.BaseRepo.CloneURL is not a text at byte {at} of {}", json.len())
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_offset() {
+        for (json, offset) in [
+            (&b"{\"Project\":x"[..], "at byte 11 of 12"),
+            (b"{\n\n  x}", "at byte 5 of 7"),
+            (b"", "at byte 0 of 0"),
+            (b"{}\n{}", "at byte"),
+        ] {
+            let error = ProjectLock::parse(json).expect_err("is refused");
+            assert_eq!(error.code(), Code::InvalidJson);
+            assert!(error.message().contains(offset), "{error}");
+        }
+    }
+}
