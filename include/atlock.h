@@ -264,6 +264,11 @@
 #define ATLOCK_OP_APPLY 11
 
 /*
+ The largest value that a local store keeps, bytes.
+ */
+#define MAX_VALUE_BYTES (16 << 20)
+
+/*
  How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
  A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
  */

@@ -87,7 +87,7 @@ fn version_and_status() {
 fn status_of_hybrid_mode_without_redis() {
     let folder = prepared();
     let settings = format!(
-        "locking: {{data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, redis: {{address: '127.0.0.1:1'}}}}}}",
+        "locking: {{data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, allow_unseen_redis: true, redis: {{address: '127.0.0.1:1'}}}}}}",
         folder.path().join("locks")
     );
     std::fs::write(folder.path().join("locking.yaml"), settings).unwrap();

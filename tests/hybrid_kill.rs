@@ -216,7 +216,9 @@ fn a_recovery_that_is_killed_ends_the_same_after_the_next_start(local: Local) {
     let origin = tempfile::tempdir().unwrap();
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
-    let service = open(&hybrid(local, origin.path(), settings(&address)));
+    let mut config = hybrid(local, origin.path(), settings(&address));
+    config.locking.enhanced.allow_unseen_redis = true;
+    let service = open(&config);
     take_many(&service, LOCKS, 16);
     let expected = listed(&service);
     close(service);

@@ -66,7 +66,6 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     // So it does where the index of all locks is put right.
     raw(redis::cmd("ZADD").arg("atlock:locks").arg(1).arg(MEMBER));
     drop(store);
-    raw(redis::cmd("DEL").arg("atlock:taken-over"));
     let store = open(settings).unwrap();
     store.list(&call()).unwrap();
     assert!((1..=3_600_000).contains(&ttl(raw)), "{}", ttl(raw));

@@ -166,12 +166,7 @@ func (r redisRaw) Get(table Table, key string) (value []byte, found bool, err er
 	return value, err == nil, err
 }
 
-// Put writes as a program does that is not atlock: what atlock noted about having taken over such entries is withdrawn, as
-// docs/03-configuration.md asks for ("What a start costs").
 func (r redisRaw) Put(table Table, key string, value []byte) error {
-	if err := r.client.Del(context.Background(), "atlock:taken-over").Err(); err != nil {
-		return err
-	}
 	return r.client.Set(context.Background(), redisKey(table, key), value, 0).Err()
 }
 

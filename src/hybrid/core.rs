@@ -78,6 +78,8 @@ pub(super) struct Core {
     told: Mutex<Told>,
     last_token: AtomicU64,
     requests: AtomicU64,
+    /// Held by whoever announces this server.
+    pub announcements: Mutex<()>,
     pub counters: Counters,
     pub events: Events,
     /// The wrong fallback, on any error: the simulation must catch it.
@@ -242,6 +244,7 @@ impl Core {
             told: Mutex::default(),
             last_token: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            announcements: Mutex::default(),
             counters: Counters::default(),
             events: Events::new(process.audit.clone(), process.instance),
             #[cfg(test)]
@@ -331,6 +334,14 @@ impl Core {
         let now = self.redis_micros();
         let next = |last: u64| Some((last + 1).max(now));
         self.last_token.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| (last + 1).max(now))
+    }
+
+    /// The same call, with the time that a change has.
+    pub(super) fn within_patience(&self, call: &Call) -> Call {
+        let most = self.clock.now() + self.patience + self.reserve;
+        let mut within = call.clone();
+        within.deadline = call.deadline.min(most);
+        within
     }
 
     /// Asks Redis until it answers, the local store decides in its place, or time is over. `lost` becomes the moment when a change

@@ -183,11 +183,13 @@ impl HybridStore {
             Asked::Away => return Ok(None),
         };
         match &remote.value {
-            None if was_lost(key, held, &remote, self.core.recently(), false) => {
-                self.core.went_back("a lock that it had confirmed is gone");
-            }
-            // Somebody else released it.
-            None => self.core.adopt(key, &remote),
+            None => match self.has_lost(key, held, &remote, call) {
+                Asked::Answer(true) => self.core.went_back("a lock that it had confirmed is gone"),
+                // Somebody else released it.
+                Asked::Answer(false) => self.core.adopt(key, &remote),
+                Asked::Failed(error) => return Err(error),
+                Asked::Away => {}
+            },
             Some(value) if *value == held.value => return Ok(remote.value),
             Some(_) if self.is_old(local, &remote) => {}
             Some(_) => {
@@ -444,18 +446,39 @@ impl HybridStore {
         };
         let remote = remote.seen_by(&local);
         let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
-        Asked::Answer(if is_other && self.is_old(&local, &remote) {
-            Gone::Lost
-        } else if remote.value.is_some() {
+        if is_other && self.is_old(&local, &remote) {
+            return Asked::Answer(Gone::Lost);
+        }
+        if remote.value.is_some() {
             self.took_other(key, &remote);
-            Gone::No
-        } else if was_lost(key, held, &remote, self.core.recently(), false) {
-            self.core.went_back("a lock that it had confirmed is gone");
-            Gone::Lost
-        } else {
-            self.core.adopt(key, &remote);
-            Gone::Released
-        })
+            return Asked::Answer(Gone::No);
+        }
+        match self.has_lost(key, held, &remote, call) {
+            Asked::Answer(true) => {
+                self.core.went_back("a lock that it had confirmed is gone");
+                Asked::Answer(Gone::Lost)
+            }
+            Asked::Answer(false) => {
+                self.core.adopt(key, &remote);
+                Asked::Answer(Gone::Released)
+            }
+            Asked::Failed(error) => Asked::Failed(error),
+            Asked::Away => Asked::Away,
+        }
+    }
+
+    /// Whether Redis, which shows nothing at the key, has lost this lock. If nobody has asked it for an hour, it is asked whether it
+    /// still knows this server: of a release it would remember nothing any more.
+    fn has_lost(&self, key: &EntryKey, held: &Held, remote: &Remote, call: &Call) -> Asked<bool> {
+        let is_recent = self.core.recently();
+        if is_recent || remote.token >= held.token {
+            return Asked::Answer(was_lost(key, held, remote, is_recent, false));
+        }
+        match self.core.ask(call, &mut None, |redis, attempt| self.core.announce(redis, attempt)) {
+            Asked::Answer(()) => Asked::Answer(was_lost(key, held, remote, false, self.core.condition.lock().link.lost)),
+            Asked::Failed(error) => Asked::Failed(error),
+            Asked::Away => Asked::Away,
+        }
     }
 
     /// The one whose lock was set aside in a conflict gives it up.

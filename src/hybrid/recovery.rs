@@ -287,13 +287,17 @@ impl Core {
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
     pub(super) fn announce(&self, redis: &dyn Shared, call: &Call) -> Result<()> {
+        // One at a time: each answer is compared with the one before.
+        let Some(_turn) = self.announcements.try_lock() else {
+            return Err(Error::new(Code::Timeout, "another announcement to Redis is under way"));
+        };
         let (instance, presence, is_unsure) = {
             let mut condition = self.condition.lock();
             // Once: said again, it might be said to a Redis that has lost data in between.
             let presence = condition.had_all_at.take().map_or(Presence::Here, Presence::Agreed);
             (condition.link.instance.clone(), presence, std::mem::replace(&mut condition.announcing, true))
         };
-        let Announced { before, agreed, now, others } = redis.announce(&instance, LEASE, presence, call)?;
+        let Announced { before, agreed, now, repeated, others } = redis.announce(&instance, LEASE, presence, call)?;
         let (has_lost, is_copied) = {
             let mut condition = self.condition.lock();
             let last = std::mem::replace(&mut condition.link.announced, now);
@@ -308,7 +312,7 @@ impl Core {
             }
             condition.others.take_if(|(_, until)| others.is_empty() && *until <= now);
             condition.remembers = condition.remembers.map(|remembered| remembered.min(agreed));
-            (before < last, before > last && !is_unsure)
+            (before < last, before > last && !is_unsure && !repeated)
         };
         if let Some(other) = others.first() {
             self.seen_other(format!("instance {other} announced itself"));

@@ -75,18 +75,46 @@ impl HybridStore {
                 return Ok(());
             }
             let keys: Vec<EntryKey> = keys.into_iter().collect();
-            let _turns = self.core().turns.take(&keys, call.deadline)?;
-            let mut releasing = Releasing { keys: &keys, known: Vec::new(), telling: None, made: Released::new(), lost: None };
-            let ended = if redis_was_asked {
-                Some(self.release_known(&mut releasing, pull, call))
-            } else {
-                let gate = self.core().here(call)?;
-                gate.map(|_gate| self.release_pull_here(&mut releasing, false, pull, call))
-            };
-            released.append(&mut releasing.made);
-            // Redis decides again: it may know of more.
-            let Some(ended) = ended else { continue };
-            return ended;
+            // Only the search may take long.
+            let release = self.core().within_patience(call);
+            let ended = self.release_these(&keys, redis_was_asked, pull, released, &release);
+            release.answered_by().into_iter().for_each(|by| call.answered(by));
+            match ended {
+                Asked::Answer(()) => return Ok(()),
+                Asked::Failed(error) => return Err(error),
+                // Redis decides again: it may know of more.
+                Asked::Away => {}
+            }
+        }
+    }
+
+    /// Releases what the pull holds of these keys. `Away`: Redis was away when it was to be searched, and decides again.
+    fn release_these(
+        &self,
+        keys: &[EntryKey],
+        redis_was_asked: bool,
+        pull: PullRef<'_>,
+        released: &mut Released,
+        call: &Call,
+    ) -> Asked<()> {
+        let _turns = match self.core().turns.take(keys, call.deadline) {
+            Ok(turns) => turns,
+            Err(error) => return Asked::Failed(error),
+        };
+        let mut releasing = Releasing { keys, known: Vec::new(), telling: None, made: Released::new(), lost: None };
+        let ended = if redis_was_asked {
+            self.release_known(&mut releasing, pull, call)
+        } else {
+            match self.core().here(call) {
+                Ok(Some(_gate)) => self.release_pull_here(&mut releasing, false, pull, call),
+                Ok(None) => return Asked::Away,
+                Err(error) => Err(error),
+            }
+        };
+        released.append(&mut releasing.made);
+        match ended {
+            Ok(()) => Asked::Answer(()),
+            Err(error) => Asked::Failed(error),
         }
     }
 

@@ -257,7 +257,7 @@ impl Data {
                     _ => agreed,
                 };
                 self.instances.insert(instance.clone(), (if *presence == Presence::Leaves { -now } else { now }, says));
-                Reply::Announced(Announced { before, agreed, now: now.unsigned_abs(), others })
+                Reply::Announced(Announced { before, agreed, now: now.unsigned_abs(), repeated: false, others })
             }
         }
     }

@@ -123,6 +123,8 @@ pub struct Announced {
     pub agreed: u64,
     /// Now.
     pub now: u64,
+    /// Whether an attempt before may have announced this instance as well.
+    pub repeated: bool,
     /// The other instances that announced themselves within the lease.
     pub others: Vec<String>,
 }

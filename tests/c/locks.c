@@ -4,7 +4,7 @@
 /* Fields of later Atlantis versions, odd spacing and a non-ASCII name: all of it must come back byte for byte. */
 #define ODD_LOCK                                                                                                         \
     "{ \"Later\" : {\"x\":[1, 2.50,null]},\"Project\":{\"ProjectName\":\"w\\u00e9b\",\"RepoFullName\":\"acme/infra\","   \
-    "\"Path\":\"stacks/prod\"},\"Pull\":{\"Num\":7,\"Author\":\"z\xc3\xbc\"},\"Workspace\":\"default\", \"Time\":\"x\"}"
+    "\"Path\":\"stacks/prod\"},\"Pull\":{\"Num\":7,\"Author\":\"z\xc3\xbc\"},\"Workspace\":\"default\", \"Time\":\"2026-11-24T08:17:00Z\"}"
 #define SAME_KEY_OTHER_PULL                                                                                     \
     "{\"Project\":{\"ProjectName\":\"w\xc3\xa9" "b\",\"RepoFullName\":\"acme/infra\",\"Path\":\"stacks/prod\"}," \
     "\"Pull\":{\"Num\":8},\"Workspace\":\"default\"}"

@@ -2,7 +2,7 @@
 //!
 //! Stock's, which stay the truth: `pr/{lock key}` for a project's lock, `global/{command}/lock` for a command's, and a pull
 //! status under its own key. Ours beside them: a side hash for each lock, `atlock:locks` for all project locks, on a single
-//! server `atlock:pull:{repo}#{number}` for a pull's, `atlock:instances`, and `atlock:taken-over`.
+//! server `atlock:pull:{repo}#{number}` for a pull's, and `atlock:instances`.
 //!
 //! Invariant: a side hash is in the same cluster slot as its lock, so that one script can change both. Redis hashes what is
 //! between the first `{` and the next `}`, if that is not empty, and otherwise the whole key (the Redis Cluster
@@ -18,8 +18,6 @@ pub(super) const ALL_LOCKS: &str = "pr/*";
 pub(super) const LOCKS_INDEX: &str = "atlock:locks";
 /// Which instances use this Redis: a hash of names and when each was last here.
 pub(super) const INSTANCES: &str = "atlock:instances";
-/// What is noted when all locks of other programs were taken over (`takeover.rs`).
-pub(super) const TAKEN_OVER: &str = "atlock:taken-over";
 /// What the names of the pulls' indexes begin with: sets of lock keys.
 pub(super) const PULL_INDEX_PREFIX: &str = "atlock:pull:";
 

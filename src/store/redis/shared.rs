@@ -162,14 +162,19 @@ impl Shared for RedisStore {
             Presence::Here | Presence::Leaves => "0".to_owned(),
         };
         let args = [instance.as_bytes(), lease.as_bytes(), stay, agreed.as_bytes()];
-        match self.redis.change(&scripts::ANNOUNCE, &[INSTANCES], &args, call)? {
+        let mut lost_since = None;
+        let reply = self.redis.change_with(call, &mut lost_since, |head| {
+            let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();
+            self.redis.eval(&scripts::ANNOUNCE, &[INSTANCES], &all, call.deadline)
+        });
+        match reply? {
             Reply::Done(text) => {
                 let text = String::from_utf8_lossy(&text);
                 let mut words = text.split(' ');
                 let mut time = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 let (before, agreed, now) = (time(), time(), time());
                 self.redis.link.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), Instant::now());
-                Ok(Announced { before, agreed, now, others: words.map(str::to_owned).collect() })
+                Ok(Announced { before, agreed, now, repeated: lost_since.is_some(), others: words.map(str::to_owned).collect() })
             }
             other => Err(unexpected(&other)),
         }

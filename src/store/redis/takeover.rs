@@ -7,62 +7,33 @@
 //! its new key, if that is free, and then deleted at the old one; a kill in between leaves both, and the next start goes on.
 //!
 //! What it costs: one look at the names of all keys of the Redis. Locks in the index of all locks have today's keys already, and
-//! are not read; the others are, page by page. Without stock servers the look is done once: that is noted in Redis
-//! ([`TAKEN_OVER`]), until a server opens that allows for stock ones.
-//!
-//! Invariant: while it is noted, every lock was taken by this library or taken over, as far as `shared_with_stock: false` was true
-//! since. A server that opens with `true` withdraws the note, by a text of its own, before it allows for anything; who is just
-//! taking over sees that the text has changed, and leaves no note.
+//! are not read; the others are, page by page. The look is made at every start: a note that it was made once would be wrong as soon as
+//! a stock server has used the Redis since, and then lists and releases by pull would miss that server's locks.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::indexes::pull_index_of;
-use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX, TAKEN_OVER};
+use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX};
 use super::listing::Found;
 use super::pages::Member;
 use super::{RedisStore, scripts};
 use crate::clock::{Call, RequestId};
 use crate::error::Result;
 use crate::model::ProjectLock;
-use crate::store::{Expected, Store as _};
 
 /// How long it may take; stock allows two minutes.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Most locks that one round trip puts into the indexes.
 const BATCH: usize = 500;
-/// What is noted when all was taken over.
-const DONE: &[u8] = b"done";
 
 impl RedisStore {
     /// Takes over what is there. Done again, it changes nothing.
     pub(super) fn take_over(&self) -> Result<()> {
         let call = Call::new(RequestId::from_text("take-over"), Instant::now() + PATIENCE);
-        if self.shared_with_stock {
-            self.note(Expected::Any, &self.stocks_note(), &call)?;
-            return self.take_over_all(&call);
-        }
-        let before = self.get_key(TAKEN_OVER, &self.page_of(&call))?;
-        if before.as_deref() == Some(DONE) {
-            return Ok(());
-        }
-        self.take_over_all(&call)?;
-        self.note(before.as_deref().map_or(Expected::Absent, Expected::Bytes), DONE, &call)
-    }
-
-    /// What a server writes that allows for stock ones: another text each time.
-    fn stocks_note(&self) -> Vec<u8> {
-        format!("shared with stock by {} {}", self.instance, self.redis.link.clock().at(Instant::now())).into_bytes()
-    }
-
-    fn note(&self, expected: Expected<'_>, text: &[u8], call: &Call) -> Result<()> {
-        self.swap_pull_status(TAKEN_OVER, expected, Some(text), &self.page_of(call)).map(drop)
-    }
-
-    fn take_over_all(&self, call: &Call) -> Result<()> {
         let newest_to_trim = self.newest_to_trim();
-        let mut indexed = self.indexed_members(call)?;
-        let mut scan = self.scan(ALL_LOCKS, call);
+        let mut indexed = self.indexed_members(&call)?;
+        let mut scan = self.scan(ALL_LOCKS, &call);
         while let Some(mut keys) = scan.next_page()? {
             keys.retain(|key| match indexed.get_mut(&key[LOCK_PREFIX.len()..]) {
                 Some(unseen) => {
@@ -74,16 +45,16 @@ impl RedisStore {
             let mut current = Vec::new();
             for (key, held) in self.fetch_locks(keys, call.deadline)? {
                 let Found::Value(value) = held else { continue };
-                if let Some(key) = self.current_key(&key, &value, &self.page_of(call))? {
+                if let Some(key) = self.current_key(&key, &value, &self.page_of(&call))? {
                     current.push((key, value));
                 }
             }
             for batch in current.chunks(BATCH) {
-                self.index(batch, call)?;
+                self.index(batch, &call)?;
             }
         }
         let gone: Vec<Member> = indexed.into_iter().filter_map(|(member, unseen)| Some((member, unseen?))).collect();
-        self.trim(&gone, newest_to_trim, call)
+        self.trim(&gone, newest_to_trim, &call)
     }
 
     /// The members of the index of all locks, each with its stamp until its lock is seen.
