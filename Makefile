@@ -69,6 +69,10 @@ test-faults: ## hybrid mode against slow faults: fail-over, a link that is down 
 	$(CARGO) test --locked --test hybrid_faults slow:: -- --ignored --nocapture
 	ATLOCK_HYBRID_KILL_ROUNDS=30 $(CARGO) test --locked --test hybrid_kill nothing_acknowledged -- --nocapture
 
+.PHONY: mutants
+mutants: ## break each line of tests/mutants/lines.rs on purpose: a test must notice it
+	$(CARGO) test --locked --test mutants -- --ignored --nocapture
+
 .PHONY: test-c
 test-c: ## the C programs alone: against archive and shared library, and under sanitizers
 	$(CARGO) test --locked --test capi

@@ -395,6 +395,8 @@ struct Sim {
     log: Mutex<Vec<String>>,
     /// Redis answers nothing.
     hangs: AtomicBool,
+    /// Redis cannot be reached once a key has been looked at.
+    goes_after_a_look: AtomicBool,
     /// How the next write ends.
     next_disk: Mutex<Option<Disk>>,
     /// What happens when Redis has been read as a whole, once.
@@ -485,7 +487,8 @@ impl Sim {
             return Fate::Hangs(false);
         }
         if !*self.up.lock() {
-            return if self.chance(70) { Fate::Refused } else { Fate::Hangs(false) };
+            let is_refused = self.goes_after_a_look.load(Ordering::SeqCst) || self.chance(70);
+            return if is_refused { Fate::Refused } else { Fate::Hangs(false) };
         }
         if !self.chance(self.trouble.load(Ordering::SeqCst)) {
             return Fate::Answered;
@@ -1210,6 +1213,9 @@ impl Shared for Client {
         let sim = self.read(call)?;
         let data = sim.data.lock();
         let (token, holder) = data.tokens.get(key).cloned().unwrap_or_default();
+        if sim.goes_after_a_look.load(Ordering::SeqCst) {
+            *sim.up.lock() = false;
+        }
         Ok(Remote { value: data.entries.get(key).cloned(), token, holder })
     }
 
@@ -1286,6 +1292,7 @@ fn simulation(plan: Plan, instances: usize) -> Arc<Sim> {
         number: AtomicU64::new(1),
         log: Mutex::default(),
         hangs: AtomicBool::default(),
+        goes_after_a_look: AtomicBool::default(),
         next_disk: Mutex::default(),
         after_snapshot: Mutex::default(),
     });

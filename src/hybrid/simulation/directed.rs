@@ -318,6 +318,22 @@ fn what_was_decided_or_asked_for_is_not_forgotten() {
     assert_eq!(state("settled").superseded, [], "that is forgotten");
 }
 
+/// A grant finds that another server released the lock, and then fails: what is undone is the grant, not that release.
+#[test]
+fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
+    let (plan, _) = plans(0)[0];
+    let sim = simulation(Plan { fallback: false, ahead: [0, 0], ..plan }, 1);
+    sim.depth.store(1, Ordering::SeqCst);
+    sim.begin(0);
+    let instance = sim.instances.read()[0].clone().expect("lives");
+    assert!(matches!(grant(&sim, &instance, b"{}"), Ok(Granted::Yes { .. })));
+    let release = Question::Release { key: apply(), pull: None };
+    sim.data.lock().execute(&release, "other", false, sim.clock.unix_micros());
+    sim.goes_after_a_look.store(true, Ordering::SeqCst);
+    assert_eq!(grant(&sim, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
+    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+}
+
 /// A data folder that was copied to a second server: both announce themselves by one name.
 #[test]
 fn a_copy_of_the_data_folder_is_noticed() {
