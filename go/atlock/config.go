@@ -32,7 +32,7 @@ type Config struct {
 // Locking is the block `locking`.
 type Locking struct {
 	Backend  string   `json:"backend,omitempty"`  // legacy store: boltdb (the default) or sled
-	DataDir  string   `json:"data_dir,omitempty"` // folder of the embedded store, for sled
+	DataDir  string   `json:"data_dir,omitempty"` // folder of the embedded store, for sled, for hybrid mode, and to change modes
 	Timeout  Duration `json:"timeout,omitzero"`   // deadline of an operation on the embedded store
 	Audit    Audit    `json:"audit,omitzero"`     // where changes to locks are recorded
 	Enhanced Enhanced `json:"enhanced,omitzero"`  // the shared store

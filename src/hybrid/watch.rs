@@ -16,7 +16,7 @@ use crate::store::mirror::Change;
 use crate::store::shared::Shared;
 
 /// How long another instance counts as there after it announced itself, or was noticed by its locks, unless it said that it
-/// leaves: long, because one that was cut off from Redis may still be there.
+/// leaves: long, because one that was cut off from Redis may still be there. Only time in which Redis answers counts.
 pub(super) const LEASE: Duration = Duration::from_secs(600);
 /// Longest time for reading all of Redis.
 pub(super) const LONG: Duration = Duration::from_secs(60);

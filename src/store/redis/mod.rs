@@ -76,8 +76,7 @@ impl RedisStore {
     /// `instance` names this process beside the locks that it takes. A single server keeps no thread, a cluster two; a new
     /// connection has one look its name up and one read its files, and each of these ends when the system lets it.
     ///
-    /// Taking over looks at the names of all keys (`takeover.rs`): once, or with `shared_with_stock` at every opening. It may take up
-    /// to two minutes more.
+    /// Taking over looks at the names of all keys (`takeover.rs`), at every opening. It may take up to two minutes more.
     ///
     /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
     /// `InvalidConfig`. Nothing stays open then.
