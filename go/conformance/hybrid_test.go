@@ -77,7 +77,10 @@ func TestHybridWithUnrest(t *testing.T) {
 
 func newHybridStore(t *testing.T, legacy, redis string) Store {
 	locking, options := legacies[legacy](t)
-	locking.Enhanced = atlock.Enhanced{Enabled: true, CompatibilityMode: "hybrid", Redis: atlock.Redis{Address: redis}}
+	// Some suites run without a Redis from the first moment.
+	locking.Enhanced = atlock.Enhanced{
+		Enabled: true, CompatibilityMode: "hybrid", AllowUnseenRedis: true, Redis: atlock.Redis{Address: redis},
+	}
 	return Store{Open: func() (db.Database, error) { return atlock.Open(atlock.Config{Locking: locking}, options...) }}
 }
 

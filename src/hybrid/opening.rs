@@ -96,9 +96,9 @@ fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) ->
 }
 
 /// Why strict mode may lack locks, after hybrid or native mode.
-fn lacking(link: &Link) -> Option<String> {
-    let never =
-        || link.redis.is_empty().then(|| "hybrid mode was in use and never reached its Redis, which may hold locks".to_owned());
+fn lacking(link: &Link, settings: &Enhanced) -> Option<String> {
+    let never_seen = link.redis.is_empty() && !settings.allow_unseen_redis;
+    let never = || never_seen.then(|| "hybrid mode was in use and never reached its Redis, which may hold locks".to_owned());
     link.may_lack().or_else(never)
 }
 
@@ -107,7 +107,7 @@ fn lacking(link: &Link) -> Option<String> {
 ///
 /// Invariant: strict mode begins with every lock that was acknowledged in another mode, or says which it may lack.
 fn take_back(config: &Config, host: Option<Arc<HostStore>>, link: Option<Link>, process: &Process<'_>) -> Result<Option<String>> {
-    let Some(missing) = link.as_ref().and_then(lacking) else { return Ok(None) };
+    let Some(missing) = link.as_ref().and_then(|link| lacking(link, &config.locking.enhanced)) else { return Ok(None) };
     let mut hybrid = config.clone();
     hybrid.locking.enhanced.legacy_fallback = false;
     match both(&hybrid, host, process).and_then(|core| HybridStore::new(core).close()) {
@@ -158,7 +158,7 @@ pub(super) fn legacy(
         (Backend::Sled, _, Some(folder)) => {
             let local = open(folder)?;
             let link = local.link()?;
-            if link.as_ref().and_then(lacking).is_none() {
+            if link.as_ref().and_then(|link| lacking(link, &config.locking.enhanced)).is_none() {
                 return Ok((Box::new(local), None));
             }
             local.close()?;

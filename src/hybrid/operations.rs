@@ -695,16 +695,17 @@ impl Store for HybridStore {
         let _none_under_way = self.under_way.try_write_for(2 * self.core.patience);
         // What is still to be told goes with the close of the local store.
         let told = self.core.all_told();
+        let mut closed = Ok(());
         if let Some(shared) = self.core.shared.write().take() {
             let instance = self.core.condition.lock().link.instance.clone();
             if !self.core.in_fallback() {
                 // A courtesy: the lease ends by itself.
                 let _ = shared.announce(&instance, super::watch::LEASE, Presence::Leaves, &self.core.step());
             }
-            shared.close()?;
+            closed = shared.close();
         }
         let followed = self.core.follower.as_ref().map_or(Ok(()), super::follow::Follower::finish);
-        self.core.local.close().and(told).and(followed)
+        self.core.local.close().and(told).and(followed).and(closed)
     }
 }
 

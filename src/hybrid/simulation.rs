@@ -399,8 +399,8 @@ struct Sim {
     goes_after_a_look: AtomicBool,
     /// How the next write ends.
     next_disk: Mutex<Option<Disk>>,
-    /// What happens when Redis has been read as a whole, once.
-    after_snapshot: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// What happens when Redis has made a change, before its answer is there, once.
+    after_change: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 struct Stuck {
@@ -1084,6 +1084,10 @@ impl Client {
             Fate::Answered => {
                 let reply = execute();
                 sim.say(|| format!("  {}: {} → {}", self.me, question.brief(), reply.brief()));
+                let then = sim.after_change.lock().take();
+                if let Some(then) = then {
+                    then();
+                }
                 sim.meanwhile(self.me);
                 sim.may_crash(self.me);
                 Ok(reply)
@@ -1203,9 +1207,6 @@ impl Shared for Client {
     fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>> {
         let sim = self.read(call)?;
         let entries = sim.data.lock().entries.clone();
-        if let Some(then) = sim.after_snapshot.lock().take() {
-            then();
-        }
         Ok(entries.into_iter().collect())
     }
 
@@ -1294,7 +1295,7 @@ fn simulation(plan: Plan, instances: usize) -> Arc<Sim> {
         hangs: AtomicBool::default(),
         goes_after_a_look: AtomicBool::default(),
         next_disk: Mutex::default(),
-        after_snapshot: Mutex::default(),
+        after_change: Mutex::default(),
     });
     for me in 0..instances {
         let disk = Imitation::new(sim.machine(me), sim.hook(me));

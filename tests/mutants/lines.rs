@@ -56,7 +56,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "strict mode begins after a crash with durability async",
         file: "src/hybrid/opening.rs",
-        line: "let Some(missing) = «link.as_ref().and_then(lacking)» else {",
+        line: "let Some(missing) = «link.as_ref().and_then(|link| lacking(link, &config.locking.enhanced))» else {",
         broken: "None::<String>",
         noticed_by: "hybrid_modes strict_mode_does_not_begin",
     },

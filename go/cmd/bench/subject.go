@@ -134,6 +134,7 @@ func openHybrid(durability string) func(place) (db.Database, error) {
 				Enabled:           true,
 				CompatibilityMode: "hybrid",
 				Durability:        durability,
+				AllowUnseenRedis:  true,
 				Redis:             atlock.Redis{Address: at.Redis, SharedWithStock: &alone},
 			},
 		}})

@@ -130,7 +130,8 @@ fn what_is_decided_during_a_recovery_reaches_redis() {
     instance.core.open(gone());
     sim.clock.advance(Duration::from_secs(2));
     let (for_grant, weak) = (Arc::clone(&instance), Arc::downgrade(&sim));
-    *sim.after_snapshot.lock() = Some(Box::new(move || {
+    let disk = Arc::clone(&sim.disks.lock()[0]);
+    *disk.at_pull_releases.lock() = Some(Box::new(move || {
         let sim = weak.upgrade().expect("goes on");
         grant(&sim, &for_grant, b"{}").expect("is granted");
     }));
@@ -332,6 +333,71 @@ fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
     sim.goes_after_a_look.store(true, Ordering::SeqCst);
     assert_eq!(grant(&sim, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
     assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+}
+
+/// While a release by pull is made, another pull takes one of the locks, of which the local store did not know: it knows that then.
+#[test]
+fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
+    let (sim, instance) = one_server(Durability::Sync);
+    let key = EntryKey::Project("a/b/x/default/".to_owned());
+    let [first, second] = [1, 2].map(|num| {
+        let json = serde_json::json!({
+            "Project": {"RepoFullName": "a/b", "Path": "x", "ProjectName": ""}, "Workspace": "default", "Pull": {"Num": num},
+        });
+        json.to_string().into_bytes()
+    });
+    // Another server took it.
+    let token = sim.clock.unix_micros();
+    let question = Question::Grant { key: key.clone(), value: first.clone(), token, name: "other".to_owned() };
+    sim.data.lock().execute(&question, "other", false, token);
+    let (for_taker, weak, value) = (Arc::clone(&instance), Arc::downgrade(&sim), second.clone());
+    let (took, taken) = std::sync::mpsc::channel();
+    *sim.after_change.lock() = Some(Box::new(move || {
+        let done = took.clone();
+        std::thread::spawn(move || {
+            let sim = weak.upgrade().expect("goes on");
+            let pull = PullRef { repo: "a/b", num: 2 };
+            let grant = Grant { key: LockKey::Project("a/b/x/default/"), pull: Some(pull), value: &value };
+            // A turn is waited for by the machine's clock.
+            let mut call = sim.call();
+            call.deadline += Duration::from_secs(30);
+            took.send(for_taker.store.grant(&grant, &call)).expect("is awaited");
+        });
+        // It is to come in between, if that is possible.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(done);
+    }));
+    let released = instance.store.release_by_pull(PullRef { repo: "a/b", num: 1 }, &sim.call()).expect("is released");
+    assert_eq!(released.values().collect::<Vec<_>>(), [&first[..]]);
+    let taken = taken.recv_timeout(Duration::from_secs(40)).expect("ends").expect("is answered");
+    assert!(matches!(taken, Granted::Yes { .. }), "{taken:?}");
+    assert_eq!(sim.data.lock().entries.get(&key), Some(&second));
+    assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(second));
+}
+
+/// A probe finds a Redis that does not know this server any more, before any caller does.
+#[test]
+fn a_redis_that_forgot_this_server_has_lost_data() {
+    let (sim, instance) = one_server(Durability::Sync);
+    sim.clock.advance(instance.core.settings.health.interval * 2);
+    *sim.data.lock() = Data::default();
+    sim.tick(0);
+    assert!(instance.core.in_fallback(), "the local store decides until what was lost is back");
+}
+
+/// What this server took in Redis may have been acknowledged, if the local store may lack it: it is not overwritten.
+#[test]
+fn a_lock_of_this_server_that_the_local_store_may_lack_is_not_overwritten() {
+    let (sim, instance) = one_server(Durability::Async);
+    let token = sim.clock.unix_micros();
+    let here = Held { value: b"1".to_vec(), token: token - 1000 };
+    instance.core.write(vec![Change::SetHere(apply(), Some(here))], sim.clock.now() + PATIENCE).expect("is written");
+    let name = instance.core.condition.lock().link.instance.clone();
+    sim.data.lock().execute(&Question::Grant { key: apply(), value: b"2".to_vec(), token, name }, "lost", false, token);
+    instance.core.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
+    instance.core.compare().expect("compares");
+    assert_eq!(sim.data.lock().entries.get(&apply()).map(Vec::as_slice), Some(&b"2"[..]));
+    assert_eq!(instance.core.conflicts.lock().len(), 1);
 }
 
 /// A data folder that was copied to a second server: both announce themselves by one name.

@@ -45,6 +45,8 @@ pub(crate) struct Imitation {
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
     hook: Hook,
+    /// What happens when the releases by pull are read, once: a recovery does so when it has looked at all keys.
+    pub(crate) at_pull_releases: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[derive(Clone, Default)]
@@ -133,7 +135,7 @@ impl State {
 
 impl Imitation {
     pub(crate) fn new(clock: Arc<dyn Clock>, hook: Hook) -> Imitation {
-        Imitation { state: Arc::default(), clock, hook }
+        Imitation { state: Arc::default(), clock, hook, at_pull_releases: Mutex::default() }
     }
 
     /// What the next process finds: everything durable, and the first `luck` of the groups that were not yet.
@@ -147,7 +149,8 @@ impl Imitation {
         state.queue.truncate(luck.saturating_sub(applied));
         state.make_queued(self.clock.unix_micros()).expect("is made");
         state.failed = false;
-        Imitation { state: Arc::new(Mutex::new(state)), clock: Arc::clone(&self.clock), hook }
+        let state = Arc::new(Mutex::new(state));
+        Imitation { state, clock: Arc::clone(&self.clock), hook, at_pull_releases: Mutex::default() }
     }
 
     /// How many groups are not durable yet, and may be after a crash.
@@ -357,6 +360,10 @@ impl Mirror for Imitation {
     }
 
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
+        let then = self.at_pull_releases.lock().take();
+        if let Some(then) = then {
+            then();
+        }
         self.view(history::pull_releases)
     }
 
