@@ -301,9 +301,9 @@ func TestAnEntryThatTheFileRefuses(t *testing.T) {
 	hybrid := s.open(t)
 	take(t, hybrid, "a", 1)
 	eventually(t, "both are named", func() bool {
-		return warning(t, hybrid, "key required") != "" && warning(t, hybrid, "of 40000 bytes") != ""
+		return warning(t, hybrid, "key required") != "" && warning(t, hybrid, "this key has 40000 bytes") != ""
 	})
-	for _, words := range []string{"key required", "of 40000 bytes"} {
+	for _, words := range []string{"key required", "this key has 40000 bytes"} {
 		if text := warning(t, hybrid, words); len(text) > 600 {
 			t.Errorf("%d bytes: %.700s", len(text), text)
 		}

@@ -206,10 +206,11 @@ impl RedisStore {
                 EntryKey::Status(name) => ("pull status", name),
             };
             format!(
-                "Redis at {}: the {kind} \"{}\" of {} bytes is left alone: the local store keeps keys of up to {MAX_KEY_BYTES} bytes and \
-                 values of up to {MAX_VALUE_BYTES}. Another program wrote that entry: remove it there",
+                "Redis at {}: the {kind} \"{}\" is left alone: the local store keeps keys of up to {MAX_KEY_BYTES} bytes and values of up to \
+                 {MAX_VALUE_BYTES}; this key has {} bytes, the value {}. Another program wrote that entry: remove it there",
                 self.redis.server,
                 shown(name.as_bytes()),
+                name.len(),
                 entry.bytes
             )
         });
