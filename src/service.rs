@@ -327,7 +327,11 @@ impl Service {
         if let Some(report) = self.router.report() {
             let (redis, local) = (report.enhanced.healthy, report.legacy.healthy);
             let copy = report.host_store.and_then(|host| host.error);
-            let grants = if report.fallback_active { report.armed && local } else { local || !report.needs_local };
+            let grants = if report.fallback_active {
+                report.armed && local
+            } else {
+                (local || !report.needs_local) && (redis || report.armed)
+            };
             let overall = match (grants, report.fallback_active) {
                 (false, _) => "unhealthy",
                 (true, false) if redis && local && copy.is_none() => "healthy",

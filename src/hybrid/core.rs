@@ -65,6 +65,7 @@ pub(super) struct Core {
     /// Held for reading by whoever decides here; recovery ends while it holds it for writing.
     pub gate: RwLock<()>,
     fallback: AtomicBool,
+    stopping: AtomicBool,
     pub breaker: Mutex<Breaker>,
     pub condition: Mutex<Condition>,
     /// Keys that were decided here since recovery last looked.
@@ -101,6 +102,8 @@ pub(super) struct Condition {
     pub link: Link,
     /// Why the local store lacks some of Redis's locks; `None` if it has them all.
     pub incomplete: Option<String>,
+    /// Whether it lacked some at the start, and the two do not agree yet: what this server acknowledged before may be among that.
+    pub lacked: bool,
     /// How often the local store did not make what it was told.
     pub fell_behind: u64,
     /// Who else was noticed, and from when on Redis's word counts that nobody else is there. Time alone shows nothing: while Redis
@@ -113,6 +116,8 @@ pub(super) struct Condition {
     pub had_all_at: Option<u64>,
     /// Whether an announcement may have been made whose answer is not known: one of this process, or of the one before.
     pub announcing: bool,
+    /// Until when one that failed may still be made.
+    pub unsure_until: Instant,
     /// When the last announcement was made.
     pub announced_at: Instant,
     /// Keys of entries in Redis that the local store cannot keep.
@@ -214,12 +219,14 @@ impl Core {
                 closed_at: clock.now(),
                 since: clock.unix_micros(),
                 link,
+                lacked: incomplete.is_some(),
                 incomplete,
                 fell_behind: 0,
                 others,
                 remembers: Some(u64::MAX),
                 had_all_at: None,
                 announcing: true,
+                unsure_until: clock.now(),
                 announced_at: clock.now(),
                 set_aside: BTreeSet::new(),
                 last_recovery: None,
@@ -237,6 +244,7 @@ impl Core {
             turns: Turns::default(),
             gate: RwLock::new(()),
             fallback: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             touched: Mutex::default(),
             journal: Mutex::default(),
             conflicts: Mutex::new(conflicts),
@@ -279,16 +287,22 @@ impl Core {
     }
 
     fn opened(&self, cause: Error, now: Instant) {
-        let mut condition = self.condition.lock();
-        if !self.fallback.swap(true, Ordering::SeqCst) {
-            condition.since = self.clock.unix_micros();
-            condition.opened_at = now;
-            condition.remembers.get_or_insert(u64::MAX);
-            let since = condition.since;
-            condition.fallbacks.begin(since, &cause);
+        let begins = {
+            let mut condition = self.condition.lock();
+            let begins = !self.fallback.swap(true, Ordering::SeqCst);
+            if begins {
+                condition.since = self.clock.unix_micros();
+                condition.opened_at = now;
+                condition.remembers.get_or_insert(u64::MAX);
+                let since = condition.since;
+                condition.fallbacks.begin(since, &cause);
+            }
+            condition.cause = Some(cause.clone());
+            begins
+        };
+        if begins {
             self.events.fallback(&cause);
         }
-        condition.cause = Some(cause);
     }
 
     /// Redis has lost data: what the local store knows goes back, and decides until then.
@@ -367,8 +381,10 @@ impl Core {
         lost: &mut Option<Instant>,
         mut question: impl FnMut(&dyn Shared, &Call) -> Result<T>,
     ) -> Asked<T> {
-        // The rest of its time is the local store's.
-        let until = call.deadline.checked_sub(self.reserve).unwrap_or(call.deadline);
+        // The rest of its time is the local store's; but who waited for others' changes has time for Redis all the same.
+        let begun = self.clock.now();
+        let until = call.deadline.checked_sub(self.reserve).filter(|until| *until > begun);
+        let until = until.unwrap_or_else(|| call.deadline.min(begun + self.patience));
         let mut pause = FIRST_PAUSE;
         loop {
             if self.in_fallback() {
@@ -381,7 +397,11 @@ impl Core {
             let mut attempt = Call::new(call.request.clone(), patience.map_or(until, |patience| until.min(started + patience)));
             attempt.lost_since = *lost;
             let answer = question(&*shared, &attempt);
-            self.record(&answer, started, patience.is_none());
+            // One that had less than its time says nothing of Redis by being late.
+            let had_its_time = attempt.deadline >= started + self.patience || self.clock.now() < attempt.deadline;
+            if had_its_time || !answer.as_ref().is_err_and(is_late) {
+                self.record(&answer, started, patience.is_none());
+            }
             let error = match answer {
                 Ok(answer) => return Asked::Answer(answer),
                 Err(error) => error,
@@ -495,7 +515,8 @@ impl Core {
     pub(super) fn remember(&self) {
         let (not_alone, lacks) = {
             let condition = self.condition.lock();
-            let (not_alone, lacks) = (condition.others.is_some(), condition.incomplete.clone().unwrap_or_default());
+            let not_alone = condition.others.is_some() || self.settings.instances == Instances::Many;
+            let lacks = condition.incomplete.clone().unwrap_or_default();
             if (condition.link.not_alone, &condition.link.lacks) == (not_alone, &lacks) {
                 return;
             }
@@ -511,7 +532,8 @@ impl Core {
 
     /// Whether the local store is known to have everything that this server ever acknowledged.
     pub(super) fn has_all(&self) -> bool {
-        self.settings.durability == Durability::Sync || self.condition.lock().incomplete.is_none()
+        let condition = self.condition.lock();
+        !condition.lacked && (self.settings.durability == Durability::Sync || condition.incomplete.is_none())
     }
 
     /// Whether Redis may have lost the local store's lock: that it has lost data is known, or nothing shows that it had the lock
@@ -529,7 +551,8 @@ impl Core {
     /// Whether the two agreed less than an hour ago, by a margin: see [`super::resolve`].
     pub(super) fn recently(&self) -> bool {
         const MARGIN: u64 = 55 * 60 * 1_000_000;
-        self.clock.unix_micros().saturating_sub(self.condition.lock().link.agreed_at) < MARGIN
+        // A clock that was set back shows nothing.
+        self.clock.unix_micros().checked_sub(self.condition.lock().link.agreed_at).is_some_and(|since| since < MARGIN)
     }
 
     /// What the local store has, or is about to have, at a key.
@@ -595,6 +618,8 @@ impl Core {
     }
 
     fn submit_with(&self, told: &mut Told, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+        // Everybody waits for whoever waits for room in the local store's queue.
+        let deadline = deadline.min(self.clock.now() + self.patience);
         let later = std::mem::take(&mut told.later);
         told.number += 1;
         changes.iter().for_each(|change| told.overlay_in(told.number, change));
@@ -633,12 +658,22 @@ impl Core {
             return Ok(());
         }
         // It is made after all the others. What is only late will still be made.
-        let is_late = |error: &Error| matches!(error.code(), Code::Timeout | Code::OutcomeUnknown);
         self.write(Vec::new(), deadline).inspect_err(|error| {
             if !is_late(error) {
                 self.fell_behind(error)
             }
         })
+    }
+
+    /// The end has come: who looks at all keys looks no further.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// An error, if the end has come.
+    pub(super) fn go_on(&self) -> Result<()> {
+        let is_over = self.stopping.load(Ordering::SeqCst);
+        if is_over { Err(Error::new(Code::Closed, "the locking layer is being closed")) } else { Ok(()) }
     }
 
     /// The end: the local store has everything.
@@ -695,6 +730,11 @@ impl Core {
         let known = self.known(key)?;
         Ok(known.state == Known::Pending && known.value.is_some())
     }
+}
+
+/// Whether an error says that time was over.
+fn is_late(error: &Error) -> bool {
+    matches!(error.code(), Code::Timeout | Code::OutcomeUnknown)
 }
 
 /// In microseconds.

@@ -147,6 +147,7 @@ impl Router {
     /// Stops everything.
     pub fn close(&self) -> Result<()> {
         if let Opened::Both(hybrid) = &self.store {
+            hybrid.store.core().stop();
             hybrid.threads.lock().clear();
         }
         self.store().close()

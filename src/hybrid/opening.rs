@@ -99,7 +99,8 @@ fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) ->
 fn lacking(link: &Link, settings: &Enhanced) -> Option<String> {
     let never_seen = link.redis.is_empty() && !settings.allow_unseen_redis;
     let never = || never_seen.then(|| "hybrid mode was in use and never reached its Redis, which may hold locks".to_owned());
-    link.may_lack().or_else(never)
+    let others = || link.not_alone.then(|| "another server used the same Redis, and its last locks may be lacking".to_owned());
+    link.may_lack().or_else(never).or_else(others)
 }
 
 /// Strict mode begins: if hybrid or native mode left a local store that may lack locks, these are fetched from Redis. Without it, this

@@ -13,11 +13,11 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::core::{Asked, Core, Telling};
 use super::report::Recovery;
-use super::resolve::{is_over, was_lost};
+use super::resolve::{has_gone_back, is_over, was_lost};
 use crate::clock::{AnsweredBy, Call};
 use crate::error::{Code, Error, Result};
 use crate::model::PullRef;
-use crate::store::mirror::{Change, EntryKey, Held, Local, Mirror, State};
+use crate::store::mirror::{Change, EntryKey, Held, Local, MAX_VALUE_BYTES, Mirror, State};
 use crate::store::shared::{Presence, Put, Remote, Shared};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 
@@ -61,11 +61,9 @@ impl HybridStore {
 
     /// An operation begins: the store is not closed before it ends.
     fn begin(&self) -> Result<RwLockReadGuard<'_, ()>> {
-        let under_way = self.under_way.read_recursive();
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::new(Code::Closed, "the locking layer is closed"));
-        }
-        Ok(under_way)
+        // Whoever closes it has said so before.
+        let under_way = self.under_way.try_read_recursive().filter(|_| !self.closed.load(Ordering::SeqCst));
+        under_way.ok_or_else(|| Error::new(Code::Closed, "the locking layer is closed"))
     }
 
     /// Reads from Redis, or here.
@@ -90,7 +88,7 @@ impl HybridStore {
                 Asked::Failed(error) => return Err(error),
                 Asked::Away => {}
             }
-            if let Some(_gate) = self.core.here(call)? {
+            if let Some(_gate) = self.core.here(&self.core.within_patience(call))? {
                 call.answered(AnsweredBy::Fallback);
                 return here(&*self.core.local);
             }
@@ -112,7 +110,8 @@ impl HybridStore {
         if !self.core.unsure.lock().contains(key) {
             return Ok(());
         }
-        match self.core.ask(call, &mut None, |redis, _| self.core.settle_held(redis, key, &mut Recovery::default())) {
+        self.core.settle(call.deadline.min(self.core.clock.now() + self.core.patience))?;
+        match self.core.ask(call, &mut None, |redis, _| self.core.settle_told(redis, key, &mut Recovery::default())) {
             Asked::Answer(_) => {
                 self.core.unsure.lock().remove(key);
                 Ok(())
@@ -191,7 +190,7 @@ impl HybridStore {
                 Asked::Away => {}
             },
             Some(value) if *value == held.value => return Ok(remote.value),
-            Some(_) if self.is_old(local, &remote) => {}
+            Some(_) if self.is_old(local, &remote) || self.goes_back(held, &remote) => {}
             Some(_) => {
                 self.took_other(key, &remote);
                 return Ok(remote.value);
@@ -402,7 +401,8 @@ impl HybridStore {
         let mut written = telling.map_or(Ok(()), |telling| telling.wait(call.deadline));
         if held.is_none_or(|held| held.value != was.value) {
             let before = intended.as_ref().map_or_else(|| self.core.known(key), |local| Ok(local.clone()))?;
-            is_old = self.is_old(&before, &before_release(&was));
+            let shown = before_release(&was);
+            is_old = self.is_old(&before, &shown) || before.value.as_ref().is_some_and(|held| self.goes_back(held, &shown));
             if !is_old {
                 let changes = learn_release(key, was.clone()).into();
                 written = written.and_then(|()| self.core.tell(changes, call.deadline)?.wait(call.deadline));
@@ -446,7 +446,7 @@ impl HybridStore {
         };
         let remote = remote.seen_by(&local);
         let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
-        if is_other && self.is_old(&local, &remote) {
+        if is_other && (self.is_old(&local, &remote) || self.goes_back(held, &remote)) {
             return Asked::Answer(Gone::Lost);
         }
         if remote.value.is_some() {
@@ -481,6 +481,15 @@ impl HybridStore {
         }
     }
 
+    /// Whether Redis shows a lock from before the one that it had confirmed: it has lost data then.
+    pub(super) fn goes_back(&self, held: &Held, remote: &Remote) -> bool {
+        let goes_back = has_gone_back(held, remote);
+        if goes_back {
+            self.core.went_back("a lock from before the one that it had confirmed is there");
+        }
+        goes_back
+    }
+
     /// The one whose lock was set aside in a conflict gives it up.
     pub(super) fn end_conflict(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Vec<u8>> {
         let mut conflicts = self.core.conflicts.lock();
@@ -492,7 +501,7 @@ impl HybridStore {
 
     /// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
     pub(super) fn is_old(&self, local: &Local, remote: &Remote) -> bool {
-        let is_old = is_over(local, remote, self.core.is_mine(remote));
+        let is_old = is_over(local, remote, self.core.is_mine(remote), self.core.has_all());
         if is_old {
             self.core.went_back("a lock that was released is there again");
         }
@@ -502,7 +511,9 @@ impl HybridStore {
 
 /// The local store did not know a lock that Redis has released: it must learn what it is not to bring back.
 pub(super) fn learn_release(key: &EntryKey, was: Held) -> [Change; 2] {
-    [Change::Set(key.clone(), Some(was)), Change::Intend(key.clone(), None)]
+    // What no local store can keep is none that may come back as a lock.
+    let was = Some(was).filter(|was| was.value.len() <= MAX_VALUE_BYTES);
+    [Change::Set(key.clone(), was), Change::Intend(key.clone(), None)]
 }
 
 /// What Redis had until it released this lock; who took that is not known.
@@ -525,6 +536,8 @@ impl Store for HybridStore {
         let mut asking = Asking { key: &key, local: Local::default(), telling: None, lost: None };
         let mut intended: Option<Held> = None;
         loop {
+            // Redis is asked only for what is known to be free.
+            let mut is_free = intended.is_some();
             if !self.core.in_fallback() && intended.is_none() {
                 self.make_sure(&key, call)?;
                 asking.local = self.core.known(&key)?;
@@ -534,9 +547,10 @@ impl Store for HybridStore {
                 }
                 // That somebody released it may be known only now: what is undone later must not bring it back.
                 asking.local = self.core.known(&key)?;
+                is_free = asking.local.value.is_none();
             }
             // It may have opened just now.
-            if !self.core.in_fallback() {
+            if is_free && !self.core.in_fallback() {
                 if intended.is_none() {
                     let held = Held { value: grant.value.to_vec(), token: self.core.next_token_of(&asking.local) };
                     asking.telling = Some(self.core.tell(vec![Change::Intend(key.clone(), Some(held.clone()))], call.deadline)?);
@@ -691,12 +705,16 @@ impl Store for HybridStore {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        // Each call under way has a deadline; one that takes longer is as one that a crash cut short.
-        let _none_under_way = self.under_way.try_write_for(2 * self.core.patience);
+        // Each call under way has a deadline; one that takes longer is as one that a crash cut short: then it is not said that all is told.
+        let none_under_way = self.under_way.try_write_for(2 * self.core.patience);
         // What is still to be told goes with the close of the local store.
-        let told = self.core.all_told();
+        let told = match none_under_way {
+            Some(_) => self.core.all_told(),
+            None => self.core.settle(self.core.clock.now() + self.core.patience),
+        };
         let mut closed = Ok(());
-        if let Some(shared) = self.core.shared.write().take() {
+        let shared = self.core.shared.write().take();
+        if let Some(shared) = shared {
             let instance = self.core.condition.lock().link.instance.clone();
             if !self.core.in_fallback() {
                 // A courtesy: the lease ends by itself.

@@ -11,14 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Core, is_of};
+use super::core::{Condition, Core, is_of};
 use super::report::Recovery;
 use super::resolve::{Action, Evidence, resolve};
 use super::watch::LEASE;
 use crate::clock::Call;
+use crate::config::Instances;
 use crate::error::{Code, Error, Result};
 use crate::model::PullRef;
-use crate::store::mirror::{Change, Conflict, EntryKey, Link, Local, State};
+use crate::store::mirror::{Change, Conflict, EntryKey, Local, MAX_VALUE_BYTES, State};
 use crate::store::shared::{Announced, Presence, Put, Remote, Shared};
 
 /// Most looks at all keys.
@@ -29,6 +30,8 @@ const BATCH: usize = 64;
 /// Longest time between two announcements after which the silence of others still says something: in a longer one they may have
 /// been cut off from Redis as well.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+/// Longest time that one announcement waits for another.
+const LONGEST_ANNOUNCEMENT: Duration = Duration::from_secs(1);
 /// How often a key may change in Redis while it is being settled.
 const MOST_TRIES: u32 = 5;
 
@@ -131,9 +134,14 @@ impl Core {
 
     /// One look at all keys; tells how many had to be settled.
     pub(super) fn pass(&self, redis: &dyn Shared, done: &mut Recovery) -> Result<u32> {
+        self.go_on()?;
         self.touched.lock().clear();
         self.settle(self.clock.now() + self.patience)?;
-        let remote: BTreeMap<EntryKey, Vec<u8>> = redis.snapshot(&self.long_step())?.into_iter().collect();
+        let started = self.clock.now();
+        let snapshot = redis.snapshot(&self.long_step());
+        // What fails here for others' sake says nothing of Redis.
+        self.record(&snapshot, started, true);
+        let remote: BTreeMap<EntryKey, Vec<u8>> = snapshot?.into_iter().collect();
         self.condition.lock().set_aside = redis.set_aside().into_iter().collect();
         let local: BTreeMap<EntryKey, Local> = self.local.everything()?.into_iter().collect();
         let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
@@ -146,6 +154,7 @@ impl Core {
         drop((remote, local));
         let mut settled = 0;
         for batch in keys.chunks(BATCH) {
+            self.go_on()?;
             // One after the other: with many callers there may be no moment in which all are free. Nobody else waits for a turn
             // while having one.
             let deadline = self.clock.now() + self.patience;
@@ -179,7 +188,8 @@ impl Core {
                 let deadline = self.clock.now() + self.patience;
                 let _turn = others_decide.then(|| self.turns.take(std::slice::from_ref(key), deadline)).transpose()?;
                 let remote = redis.remote(key, &self.step())?;
-                if remote.value.as_ref() == Some(value) && remote.token < release.up_to {
+                // Of a stock server's lock nobody knows whether it is from before.
+                if remote.value.as_ref() == Some(value) && remote.token != 0 && remote.token < release.up_to {
                     if redis.put(key, Some(value), None, &self.step())? == Put::Changed {
                         // It is another lock.
                         self.touched.lock().insert(key.clone());
@@ -195,14 +205,11 @@ impl Core {
         Ok(())
     }
 
-    /// Settles one key, by whoever has its turn; tells whether there was anything to do.
-    pub(super) fn settle_held(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
-        self.settle(self.clock.now() + self.patience)?;
-        self.settle_told(redis, key, done)
-    }
-
-    /// The same, where the local store has made all that it was told of the key.
-    fn settle_told(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+    /// Settles one key, by whoever has its turn, where the local store has made all that it was told of the key; tells whether there
+    /// was anything to do.
+    pub(super) fn settle_told(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+        // At a recovery's begin it was asked.
+        let mut knows_of_losses = self.in_fallback();
         for _ in 0..MOST_TRIES {
             let local = self.local.local(key)?;
             let remote = redis.remote(key, &self.step())?.seen_by(&local);
@@ -213,6 +220,15 @@ impl Core {
                 lost: self.may_be_lost(&local),
             };
             let action = resolve(key, &local, &remote, evidence);
+            let drops_without_proof = action == Action::Adopt
+                && remote.value.is_none()
+                && local.value.as_ref().is_some_and(|held| held.token == 0 || remote.token < held.token);
+            if drops_without_proof && !knows_of_losses {
+                // Whether Redis has lost it is known once it said whether it still knows this server.
+                self.announce(redis, &self.step())?;
+                knows_of_losses = true;
+                continue;
+            }
             if self.act(redis, key, &local, &remote, action, done)? {
                 return Ok(action != Action::Nothing);
             }
@@ -255,6 +271,11 @@ impl Core {
             }
             Action::Conflict => {
                 let (Some(local), Some(remote)) = (local.value.clone(), remote.held()) else { return Ok(false) };
+                if remote.value.len() > MAX_VALUE_BYTES {
+                    // No lock, and nothing that the local store can keep: both stay as they are.
+                    self.condition.lock().set_aside.insert(key.clone());
+                    return Ok(true);
+                }
                 done.conflicts += 1;
                 done.taken += 1;
                 self.events.conflict(key, &local, &remote);
@@ -267,37 +288,52 @@ impl Core {
 
     /// The two agree since this server `announced` itself, and the local store has that on its disk.
     fn agree(&self, announced: u64) -> Result<()> {
-        {
-            let mut condition = self.condition.lock();
-            condition.incomplete = None;
-            condition.remembers = None;
-            condition.had_all_at = Some(announced);
-        }
-        let (not_alone, now) = (self.condition.lock().others.is_some(), self.clock.unix_micros());
-        let agreed = |link: &mut Link| {
-            link.handed_over = false;
-            link.lost = false;
-            link.agreed_at = now;
-            link.redis = self.settings.redis.name();
-            link.not_alone = not_alone;
-            link.lacks = String::new();
+        let now = self.clock.unix_micros();
+        let agreed = |condition: &mut Condition| {
+            condition.link.handed_over = false;
+            condition.link.lost = false;
+            condition.link.agreed_at = now;
+            condition.link.redis = self.settings.redis.name();
+            condition.link.not_alone = condition.others.is_some() || self.settings.instances == Instances::Many;
+            condition.link.lacks = String::new();
+            condition.link.clone()
         };
-        self.write_link(agreed, self.clock.now() + self.patience)
+        let (before, link) = {
+            let mut condition = self.condition.lock();
+            (condition.link.clone(), agreed(&mut condition))
+        };
+        if let Err(error) = self.write(vec![Change::Link(link)], self.clock.now() + self.patience) {
+            self.condition.lock().link = before;
+            return Err(error);
+        }
+        let mut condition = self.condition.lock();
+        condition.incomplete = None;
+        condition.lacked = false;
+        condition.remembers = None;
+        condition.had_all_at = Some(announced);
+        Ok(())
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
     pub(super) fn announce(&self, redis: &dyn Shared, call: &Call) -> Result<()> {
         // One at a time: each answer is compared with the one before.
-        let Some(_turn) = self.announcements.try_lock() else {
-            return Err(Error::new(Code::Timeout, "another announcement to Redis is under way"));
+        let Some(_turn) = self.announcements.try_lock_for(LONGEST_ANNOUNCEMENT) else {
+            return Err(Error::new(Code::Degraded, "another announcement to Redis is under way: try again"));
         };
         let (instance, presence, is_unsure) = {
             let mut condition = self.condition.lock();
             // Once: said again, it might be said to a Redis that has lost data in between.
             let presence = condition.had_all_at.take().map_or(Presence::Here, Presence::Agreed);
-            (condition.link.instance.clone(), presence, std::mem::replace(&mut condition.announcing, true))
+            let is_unsure = condition.announcing || self.clock.now() < condition.unsure_until;
+            condition.announcing = true;
+            (condition.link.instance.clone(), presence, is_unsure)
         };
-        let Announced { before, agreed, now, repeated, others } = redis.announce(&instance, LEASE, presence, call)?;
+        let announced = redis.announce(&instance, LEASE, presence, call);
+        if announced.is_err() {
+            // It may be made until its time is over.
+            self.condition.lock().unsure_until = call.deadline + self.patience;
+        }
+        let Announced { before, agreed, now, repeated, others } = announced?;
         let (has_lost, is_copied) = {
             let mut condition = self.condition.lock();
             let last = std::mem::replace(&mut condition.link.announced, now);

@@ -21,6 +21,9 @@ use crate::store::Listing;
 use crate::store::mirror::{Change, EntryKey, Held, PullRelease};
 use crate::store::shared::Reach;
 
+/// How many locks one question releases: on a cluster each is one of its own.
+const AT_ONCE: usize = 100;
+
 /// What was released, by key.
 type Released = BTreeMap<EntryKey, Held>;
 
@@ -159,16 +162,18 @@ impl HybridStore {
     }
 
     fn ask_to_release(&self, releasing: &mut Releasing<'_>, pull: PullRef<'_>, call: &Call) -> Asked<()> {
-        let Releasing { keys, made, lost, .. } = releasing;
-        let answer = self.core().ask(call, lost, |redis, attempt| {
-            let (released, ended) = redis.release_held(pull, keys, attempt);
-            made.extend(released);
-            ended
-        });
-        match answer {
-            Asked::Answer(()) => {}
-            Asked::Failed(error) => return Asked::Failed(self.give_up_rest(releasing, error, call)),
-            Asked::Away => return Asked::Away,
+        for some in releasing.keys.chunks(AT_ONCE) {
+            let Releasing { made, lost, .. } = releasing;
+            let answer = self.core().ask(call, lost, |redis, attempt| {
+                let (released, ended) = redis.release_held(pull, some, attempt);
+                made.extend(released);
+                ended
+            });
+            match answer {
+                Asked::Answer(()) => {}
+                Asked::Failed(error) => return Asked::Failed(self.give_up_rest(releasing, error, call)),
+                Asked::Away => return Asked::Away,
+            }
         }
         if let Some(Err(error)) = releasing.telling.take().map(|telling| telling.wait(call.deadline)) {
             return Asked::Failed(may_have_happened(error));
@@ -190,7 +195,8 @@ impl HybridStore {
                 continue;
             }
             let local = self.core().known(key)?;
-            if self.is_old(&local, &before_release(was)) {
+            let shown = before_release(was);
+            if self.is_old(&local, &shown) || expected.is_some_and(|(_, held)| self.goes_back(held, &shown)) {
                 old.push(key.clone());
             } else if expected.is_none() {
                 changes.extend(learn_release(key, was.clone()));

@@ -53,7 +53,7 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, evidence: Evidenc
     if theirs == ours.map(|held| held.value.as_slice()) {
         return Action::Nothing;
     }
-    if is_over(local, remote, is_mine) {
+    if is_over(local, remote, is_mine, has_all) {
         return Action::Push;
     }
     match (local.state, ours, theirs) {
@@ -73,6 +73,7 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, evidence: Evidenc
         (State::Settled, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
         // Redis went back behind our holder, and another came: both were granted.
         (State::Settled, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => Action::Conflict,
+        (State::Settled, Some(held), Some(_)) if has_gone_back(held, remote) => Action::Conflict,
         (State::Settled, _, _) => Action::Adopt,
     }
 }
@@ -84,13 +85,22 @@ fn was_here(local: &Local, value: &[u8]) -> bool {
 }
 
 /// Whether what Redis has was at the key before what the local store has, or had last: it is old, whatever Redis says.
-pub fn is_over(local: &Local, remote: &Remote, is_mine: bool) -> bool {
+pub fn is_over(local: &Local, remote: &Remote, is_mine: bool, has_all: bool) -> bool {
     let Some(value) = &remote.value else { return false };
     // Of a lock that a stock server took, no token is known, to either.
     let is_remembered = local.superseded.iter().any(|old| old.is(value, remote.token));
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
     // that the key has had since is over.
-    is_remembered || (is_mine && remote.token != 0 && remote.token < local.last_token())
+    // A local store that lacked one may have granted the key again, though it was held.
+    let last = if has_all { local.last_token() } else { local.last_token_in_redis() };
+    is_remembered || (is_mine && remote.token != 0 && remote.token < last)
+}
+
+/// Whether Redis shows a lock from before the one that it had confirmed to the local store: it has lost data since. A key's tokens
+/// only grow, whoever takes it.
+pub fn has_gone_back(held: &Held, remote: &Remote) -> bool {
+    let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
+    is_other && remote.token != 0 && remote.token < held.token
 }
 
 /// Whether Redis lost a lock that it had confirmed, rather than that somebody released it: whoever does leaves the key's token
@@ -201,8 +211,10 @@ mod tests {
         }
         let taken = |state| local(Some(held("C", 30)), state, &[]);
         assert_eq!(resolved(&taken(State::Decided), 10, OF_ANOTHER), Action::Conflict);
-        assert_eq!(resolved(&taken(State::Decided), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(State::Decided), 10, MINE), Action::Push);
+        assert_eq!(resolved(&taken(State::Decided), 10, lacks_some), Action::Conflict, "it was granted without knowing of it");
         assert_eq!(resolved(&taken(State::Settled), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(State::Settled), 10, OF_ANOTHER), Action::Conflict, "Redis has gone back");
         assert_eq!(resolved(&taken(State::Pending), 10, MINE), Action::Adopt, "what was asked for has no holder yet");
     }
 

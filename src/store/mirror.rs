@@ -137,6 +137,13 @@ impl Local {
         let held = self.value.as_ref().filter(|_| self.state != State::Pending);
         self.superseded.iter().map(|old| old.token).chain(held.map(|held| held.token)).max().unwrap_or(0)
     }
+
+    /// The same of holders that Redis has had.
+    pub fn last_token_in_redis(&self) -> u64 {
+        let held = self.value.as_ref().filter(|_| self.state == State::Settled);
+        let superseded = self.superseded.iter().filter(|old| !old.only_here).map(|old| old.token);
+        superseded.chain(held.map(|held| held.token)).max().unwrap_or(0)
+    }
 }
 
 /// The largest value that a local store keeps, bytes.

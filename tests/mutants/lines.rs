@@ -105,8 +105,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "Redis is given the local store's time",
         file: "src/hybrid/core.rs",
-        line: "let until = «call.deadline.checked_sub(self.reserve).unwrap_or(call.deadline)»;",
-        broken: "call.deadline",
+        line: "let until = «call.deadline.checked_sub(self.reserve)».filter(|until| *until > begun);",
+        broken: "Some(call.deadline)",
         noticed_by: HYBRID,
     },
     // What is on disk before a caller is told.
@@ -206,7 +206,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the two never agreed within the hour",
         file: "src/hybrid/core.rs",
-        line: "«self.clock.unix_micros().saturating_sub(self.condition.lock().link.agreed_at) < MARGIN»",
+        line: "self.clock.unix_micros().checked_sub(self.condition.lock().link.agreed_at).is_some_and(|since| «since < MARGIN»)",
         broken: "false",
         noticed_by: HYBRID,
     },
@@ -269,6 +269,20 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "an older lock of another server is a newer one",
+        file: "src/hybrid/resolve.rs",
+        line: "is_other && remote.token != 0 && «remote.token < held.token»",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "what native mode released is put back",
+        file: "src/hybrid/core.rs",
+        line: "«!condition.lacked» && (self.settings",
+        broken: "true",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "the same bytes are the same lock, whatever their token",
         file: "src/store/mirror.rs",
         line: "«self.token == token» && self.digest == digest(value)",
@@ -278,8 +292,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "what is over is known by memory alone",
         file: "src/hybrid/resolve.rs",
-        line: "is_remembered || «(is_mine && remote.token != 0 && remote.token < local.last_token())»",
-        broken: "{ let _ = is_mine; false }",
+        line: "is_remembered || «(is_mine && remote.token != 0 && remote.token < last)»",
+        broken: "{ let _ = (is_mine, last); false }",
         noticed_by: HYBRID,
     },
     Line {
@@ -357,15 +371,15 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a data folder that was moved away is not missed",
         file: "src/store/sled/committer.rs",
-        line: "«GROUND»",
+        line: "                «self.ground.check()»",
         broken: "Ok(())",
         noticed_by: "sled_ground",
     },
     Line {
-        name: "a copy of unknown origin releases locks",
+        name: "what the copy lacked was released there",
         file: "src/hybrid/belief.rs",
-        line: "«BELIEF»",
-        broken: "true",
+        line: "Belief::First | Belief::Changed => {\n                if «!is_same && !is_unreadable && !known.is_behind(key, there)» {",
+        broken: "!is_same && !is_unreadable",
         noticed_by: HYBRID,
     },
 ];

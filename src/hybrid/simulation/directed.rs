@@ -400,6 +400,45 @@ fn a_lock_of_this_server_that_the_local_store_may_lack_is_not_overwritten() {
     assert_eq!(instance.core.conflicts.lock().len(), 1);
 }
 
+/// Native mode was in use since, and its releases are known to Redis alone, which forgets them after an hour.
+#[test]
+fn what_native_mode_released_is_not_put_back() {
+    let (sim, instance) = one_server(Durability::Sync);
+    assert!(matches!(grant(&sim, &instance, b"{}"), Ok(Granted::Yes { .. })));
+    let deadline = sim.clock.now() + PATIENCE;
+    instance.core.write_link(|link| link.handed_over = true, deadline).expect("is written");
+    drop(instance);
+    sim.crash(0);
+    let release = Question::Release { key: apply(), pull: None };
+    sim.data.lock().execute(&release, "native", false, sim.clock.unix_micros());
+    sim.clock.advance(Duration::from_secs(2 * 3600));
+    sim.begin(0);
+    let instance = sim.instances.read()[0].clone().expect("lives");
+    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+    assert!(!sim.data.lock().entries.contains_key(&apply()));
+}
+
+/// Redis shows another server's lock from before this server's, of which this server never knew.
+#[test]
+fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
+    let (sim, instance) = one_server(Durability::Sync);
+    let mut old = sim.data.lock().clone();
+    let token = sim.clock.unix_micros();
+    old.execute(&Question::Grant { key: apply(), value: b"old".to_vec(), token, name: "other".to_owned() }, "o", false, token);
+    sim.clock.advance(Duration::from_millis(10));
+    assert!(matches!(grant(&sim, &instance, b"{}"), Ok(Granted::Yes { .. })));
+    // Within a moment: no probe comes in between.
+    *sim.data.lock() = old.clone();
+    let read = instance.store.get(LockKey::Command("apply"), &sim.call()).expect("is read");
+    assert_eq!(read.as_deref(), Some(&b"{}"[..]), "the local store decides");
+    assert!(instance.core.in_fallback());
+    // The other may hold it, for all that is known: it stays, and that is told.
+    sim.clock.advance(Duration::from_secs(2));
+    (0..4).for_each(|_| sim.tick(0));
+    assert_eq!(instance.core.conflicts.lock().len(), 1);
+    assert_eq!(sim.data.lock().entries.get(&apply()).map(Vec::as_slice), Some(&b"old"[..]));
+}
+
 /// A data folder that was copied to a second server: both announce themselves by one name.
 #[test]
 fn a_copy_of_the_data_folder_is_noticed() {
