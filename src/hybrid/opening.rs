@@ -149,6 +149,7 @@ pub(super) fn legacy(
             local.close()?;
             let warning = take_back(config, Some(Arc::clone(&host)), link, process)?;
             let local = open(folder)?;
+            note_blindness(&local, warning.is_some(), process)?;
             follow::catch_up(&host, &local, &*process.clock)?;
             local.close()?;
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
@@ -164,10 +165,20 @@ pub(super) fn legacy(
             }
             local.close()?;
             let warning = take_back(config, None, link, process)?;
-            Ok((Box::new(open(folder)?), warning))
+            let local = open(folder)?;
+            note_blindness(&local, warning.is_some(), process)?;
+            Ok((Box::new(local), warning))
         }
         (Backend::Sled, _, None) => Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing")),
     }
+}
+
+/// Strict mode begins though locks may be lacking: what it grants may be held, and the next start of hybrid mode is to know that.
+fn note_blindness(local: &SledStore, is_blind: bool, process: &Process<'_>) -> Result<()> {
+    let Some(link) = local.link()?.filter(|link| is_blind && !link.granted_blindly) else { return Ok(()) };
+    let deadline = process.clock.now() + LONG;
+    let link = Link { granted_blindly: true, ..link };
+    local.submit(Vec::new(), vec![Change::Link(link)], deadline)?.wait(deadline)
 }
 
 fn no_host() -> Error {

@@ -216,6 +216,7 @@ impl Core {
             let evidence = Evidence {
                 is_mine: self.is_mine(&remote),
                 has_all: self.has_all(),
+                in_order: !self.condition.lock().link.granted_blindly,
                 recently: self.recently(),
                 lost: self.may_be_lost(&local),
             };
@@ -292,6 +293,7 @@ impl Core {
         let agreed = |condition: &mut Condition| {
             condition.link.handed_over = false;
             condition.link.lost = false;
+            condition.link.granted_blindly = false;
             condition.link.agreed_at = now;
             condition.link.redis = self.settings.redis.name();
             condition.link.not_alone = condition.others.is_some() || self.settings.instances == Instances::Many;

@@ -38,6 +38,9 @@ pub struct Evidence {
     /// The local store is known to have everything that this server ever acknowledged: a lock of its own in Redis that the local
     /// store does not know was never acknowledged, since a crash came first.
     pub has_all: bool,
+    /// The local store never granted a lock without knowing whether it was held, so that a later token is one that was given after the
+    /// earlier was over.
+    pub in_order: bool,
     /// The two agreed less than an hour ago: Redis remembers the fencing token of a released lock for that long, so that a key of
     /// which it knows nothing at all was lost, not released.
     pub recently: bool,
@@ -47,13 +50,13 @@ pub struct Evidence {
 
 /// What to do where the two differ, or the local store does not know how Redis took its change.
 pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, evidence: Evidence) -> Action {
-    let Evidence { is_mine, has_all, recently, lost } = evidence;
+    let Evidence { is_mine, has_all, in_order, recently, lost } = evidence;
     let theirs = remote.value.as_deref();
     let ours = local.value.as_ref();
     if theirs == ours.map(|held| held.value.as_slice()) {
         return Action::Nothing;
     }
-    if is_over(local, remote, is_mine, has_all) {
+    if is_over(local, remote, is_mine, in_order) {
         return Action::Push;
     }
     match (local.state, ours, theirs) {
@@ -85,14 +88,13 @@ fn was_here(local: &Local, value: &[u8]) -> bool {
 }
 
 /// Whether what Redis has was at the key before what the local store has, or had last: it is old, whatever Redis says.
-pub fn is_over(local: &Local, remote: &Remote, is_mine: bool, has_all: bool) -> bool {
+pub fn is_over(local: &Local, remote: &Remote, is_mine: bool, in_order: bool) -> bool {
     let Some(value) = &remote.value else { return false };
     // Of a lock that a stock server took, no token is known, to either.
     let is_remembered = local.superseded.iter().any(|old| old.is(value, remote.token));
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
     // that the key has had since is over.
-    // A local store that lacked one may have granted the key again, though it was held.
-    let last = if has_all { local.last_token() } else { local.last_token_in_redis() };
+    let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
     is_remembered || (is_mine && remote.token != 0 && remote.token < last)
 }
 
@@ -121,7 +123,7 @@ mod tests {
     use crate::store::mirror::Superseded;
 
     /// Redis's last token was given to another server.
-    const OF_ANOTHER: Evidence = Evidence { is_mine: false, has_all: true, recently: true, lost: false };
+    const OF_ANOTHER: Evidence = Evidence { is_mine: false, has_all: true, in_order: true, recently: true, lost: false };
     const MINE: Evidence = Evidence { is_mine: true, ..OF_ANOTHER };
 
     fn held(value: &str, token: u64) -> Held {
@@ -205,6 +207,10 @@ mod tests {
             let released = local(None, state, &[held("B", 20)]);
             assert_eq!(resolved(&released, 10, MINE), Action::Push, "{state:?}");
             assert_eq!(resolved(&released, 10, lacks_some), Action::Push, "{state:?}");
+            let only_here = Local { superseded: vec![Superseded::of(&held("B", 20), true)], ..local(None, state, &[]) };
+            assert_eq!(resolved(&only_here, 10, lacks_some), Action::Push, "{state:?}");
+            let blind = Evidence { in_order: false, ..lacks_some };
+            assert_eq!(resolved(&only_here, 10, blind), Action::Adopt, "{state:?}: it was granted without knowing of it");
             assert_eq!(resolved(&released, 10, OF_ANOTHER), Action::Adopt, "{state:?}: another's clock may be behind");
             assert_eq!(resolved(&released, 0, MINE), Action::Adopt, "{state:?}: no token, no order");
             assert_eq!(resolved(&released, 21, MINE), Action::Adopt, "{state:?}");
@@ -212,7 +218,9 @@ mod tests {
         let taken = |state| local(Some(held("C", 30)), state, &[]);
         assert_eq!(resolved(&taken(State::Decided), 10, OF_ANOTHER), Action::Conflict);
         assert_eq!(resolved(&taken(State::Decided), 10, MINE), Action::Push);
-        assert_eq!(resolved(&taken(State::Decided), 10, lacks_some), Action::Conflict, "it was granted without knowing of it");
+        let blind = Evidence { in_order: false, ..lacks_some };
+        assert_eq!(resolved(&taken(State::Decided), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(State::Decided), 10, blind), Action::Conflict, "it was granted without knowing of it");
         assert_eq!(resolved(&taken(State::Settled), 10, lacks_some), Action::Push);
         assert_eq!(resolved(&taken(State::Settled), 10, OF_ANOTHER), Action::Conflict, "Redis has gone back");
         assert_eq!(resolved(&taken(State::Pending), 10, MINE), Action::Adopt, "what was asked for has no holder yet");

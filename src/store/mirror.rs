@@ -180,6 +180,9 @@ pub struct Link {
     /// Whether Redis was found to have lost data, and the two do not agree yet.
     #[serde(default)]
     pub lost: bool,
+    /// Whether strict mode began though this store may have lacked locks, so that it may have granted what was held.
+    #[serde(default)]
+    pub granted_blindly: bool,
     /// By how much Redis's clock was ahead of this machine's when it was last asked, microseconds.
     #[serde(default)]
     pub clock_ahead: i64,
