@@ -88,6 +88,12 @@ pub(super) struct Core {
     pub broken: AtomicBool,
 }
 
+/// What the local store remembers from before this start.
+pub(super) struct Before {
+    pub link: Link,
+    pub conflicts: Vec<Conflict>,
+}
+
 /// What is known of this server's place in the world.
 pub(super) struct Condition {
     /// Why Redis is not asked, while it is not.
@@ -203,9 +209,9 @@ impl Core {
         local: Arc<dyn Mirror>,
         follower: Option<Follower>,
         connect: Connect,
-        link: Link,
-        conflicts: Vec<Conflict>,
+        before: Before,
     ) -> Core {
+        let Before { link, conflicts } = before;
         let clock = Arc::clone(&process.clock);
         let incomplete = (!link.lacks.is_empty()).then(|| link.lacks.clone());
         let others = link.not_alone.then(|| ("one that was there when this one was last up".to_owned(), clock.now() + LEASE));
@@ -720,6 +726,11 @@ impl Core {
     /// Whether the key's last fencing token in Redis was given to this server.
     pub(super) fn is_mine(&self, remote: &Remote) -> bool {
         self.condition.lock().link.instance == remote.holder
+    }
+
+    /// Whether the local store never granted a lock without knowing whether it was held.
+    pub(super) fn is_in_order(&self) -> bool {
+        !self.condition.lock().link.granted_blindly
     }
 
     /// Whether a lock was asked for and it is not known what became of that.

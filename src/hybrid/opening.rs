@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Process;
-use super::core::{Connect, Core};
+use super::core::{Before, Connect, Core};
 use super::follow::{self, Follower};
 use super::operations::HybridStore;
 use super::watch::LONG;
@@ -54,8 +54,8 @@ pub(super) fn start(
     link.lacks = link.may_lack().unwrap_or_default();
     link.trailing = settings.durability == Durability::Async;
     let was_closed = !std::mem::replace(&mut link.open, true);
-    let conflicts = local.conflicts()?;
-    let core = Arc::new(Core::new(settings, reserve, process, local, follower, connect, link.clone(), conflicts));
+    let before = Before { link: link.clone(), conflicts: local.conflicts()? };
+    let core = Arc::new(Core::new(settings, reserve, process, local, follower, connect, before));
     // The first time, everything that is there is written down.
     let deadline = core.clock.now() + LONG;
     core.write(vec![Change::Link(link)], deadline)?;

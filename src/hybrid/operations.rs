@@ -501,8 +501,7 @@ impl HybridStore {
 
     /// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
     pub(super) fn is_old(&self, local: &Local, remote: &Remote) -> bool {
-        let in_order = !self.core.condition.lock().link.granted_blindly;
-        let is_old = is_over(local, remote, self.core.is_mine(remote), in_order);
+        let is_old = is_over(local, remote, self.core.is_mine(remote), self.core.is_in_order());
         if is_old {
             self.core.went_back("a lock that was released is there again");
         }

@@ -216,7 +216,7 @@ impl Core {
             let evidence = Evidence {
                 is_mine: self.is_mine(&remote),
                 has_all: self.has_all(),
-                in_order: !self.condition.lock().link.granted_blindly,
+                in_order: self.is_in_order(),
                 recently: self.recently(),
                 lost: self.may_be_lost(&local),
             };
