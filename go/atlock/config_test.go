@@ -205,7 +205,7 @@ func TestStatusAndHealth(t *testing.T) {
 func TestStatusAndHealthOfHybridMode(t *testing.T) {
 	redis := redistest.Start(t, redistest.Options{})
 	redis.Kill()
-	settings := atlock.Locking{Backend: "sled", DataDir: t.TempDir(), Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "hybrid",
+	settings := atlock.Locking{Backend: "sled", DataDir: t.TempDir(), Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "hybrid", AllowUnseenRedis: true,
 		Redis: atlock.Redis{Address: redis.Addr}}}
 	database, err := atlock.Open(atlock.Config{Locking: settings})
 	if err != nil {
