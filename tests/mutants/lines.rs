@@ -139,13 +139,6 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
-        name: "what is undone is what was there before somebody else released it",
-        file: "src/hybrid/operations.rs",
-        line: "must not bring it back.\n                «asking.local = self.core.known(&key)?;»",
-        broken: "",
-        noticed_by: HYBRID,
-    },
-    Line {
         name: "a grant that the disk did not take is not taken back",
         file: "src/hybrid/operations.rs",
         line: "let back = «shared.map(|redis| redis.put(key, Some(&held.value), None, &self.core.step()))»;",
