@@ -29,6 +29,18 @@ fn gone() -> Error {
     Error::new(Code::Unreachable, "gone")
 }
 
+/// The server dies, its lock is released by somebody else, and Redis has forgotten that when the server begins again.
+fn assert_stays_released_though_redis_forgets_it(sim: &Arc<Sim>, by: &str) {
+    sim.crash(0);
+    let release = Question::Release { key: apply(), pull: None };
+    sim.data.lock().execute(&release, by, false, sim.clock.unix_micros());
+    sim.clock.advance(Duration::from_secs(2 * 3600));
+    sim.begin(0);
+    let instance = sim.instances.read()[0].clone().expect("lives");
+    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+    assert!(!sim.data.lock().entries.contains_key(&apply()));
+}
+
 /// The server dies, and another process begins on its disk.
 fn restart(sim: &Arc<Sim>) -> Arc<Instance> {
     sim.crash(0);
@@ -267,14 +279,7 @@ fn what_another_server_released_is_not_put_back() {
     });
     sim.tick(0);
     drop(instance);
-    sim.crash(0);
-    let release = Question::Release { key: apply(), pull: None };
-    sim.data.lock().execute(&release, "other", false, sim.clock.unix_micros());
-    sim.clock.advance(Duration::from_secs(2 * 3600));
-    sim.begin(0);
-    let instance = sim.instances.read()[0].clone().expect("lives");
-    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
-    assert!(!sim.data.lock().entries.contains_key(&apply()));
+    assert_stays_released_though_redis_forgets_it(&sim, "other");
 }
 
 /// Redis itself moves the mark only if it remembers the announcement that belongs to it.
@@ -408,14 +413,7 @@ fn what_native_mode_released_is_not_put_back() {
     let deadline = sim.clock.now() + PATIENCE;
     instance.core.write_link(|link| link.handed_over = true, deadline).expect("is written");
     drop(instance);
-    sim.crash(0);
-    let release = Question::Release { key: apply(), pull: None };
-    sim.data.lock().execute(&release, "native", false, sim.clock.unix_micros());
-    sim.clock.advance(Duration::from_secs(2 * 3600));
-    sim.begin(0);
-    let instance = sim.instances.read()[0].clone().expect("lives");
-    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
-    assert!(!sim.data.lock().entries.contains_key(&apply()));
+    assert_stays_released_though_redis_forgets_it(&sim, "native");
 }
 
 /// Redis shows another server's lock from before this server's, of which this server never knew.
