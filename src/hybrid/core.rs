@@ -517,11 +517,16 @@ impl Core {
         self.remember();
     }
 
+    /// Whether other servers use this Redis, as far as it was set or noticed.
+    pub(super) fn has_others(&self, condition: &Condition) -> bool {
+        condition.others.is_some() || self.settings.instances == Instances::Many
+    }
+
     /// Writes down whether the local store is alone and complete, if that has changed.
     pub(super) fn remember(&self) {
         let (not_alone, lacks) = {
             let condition = self.condition.lock();
-            let not_alone = condition.others.is_some() || self.settings.instances == Instances::Many;
+            let not_alone = self.has_others(&condition);
             let lacks = condition.incomplete.clone().unwrap_or_default();
             if (condition.link.not_alone, &condition.link.lacks) == (not_alone, &lacks) {
                 return;

@@ -16,7 +16,6 @@ use super::report::Recovery;
 use super::resolve::{Action, Evidence, resolve};
 use super::watch::LEASE;
 use crate::clock::Call;
-use crate::config::Instances;
 use crate::error::{Code, Error, Result};
 use crate::model::PullRef;
 use crate::store::mirror::{Change, Conflict, EntryKey, Local, MAX_VALUE_BYTES, State};
@@ -296,7 +295,7 @@ impl Core {
             condition.link.granted_blindly = false;
             condition.link.agreed_at = now;
             condition.link.redis = self.settings.redis.name();
-            condition.link.not_alone = condition.others.is_some() || self.settings.instances == Instances::Many;
+            condition.link.not_alone = self.has_others(condition);
             condition.link.lacks = String::new();
             condition.link.clone()
         };
