@@ -172,7 +172,7 @@ impl World {
         let folder = self.folder.path();
         let text = format!(
             "locking: {{data_dir: {:?}, audit: {{file: {:?}}}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
-             instances: {}, redis: {{address: '{}', timeouts: {{connect: 200ms, operation: 200ms}}}}}}}}",
+             instances: {}, redis: {{address: '{}', timeouts: {{connect: 1s, operation: 1s}}}}}}}}",
             folder.join("locks"),
             folder.join("audit"),
             self.instances,

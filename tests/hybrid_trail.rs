@@ -30,7 +30,7 @@ fn lock(path: &str, num: i64, user: &str) -> Vec<u8> {
 fn open(server: &Server, folder: &Path) -> Service {
     let settings = format!(
         "locking: {{backend: sled, data_dir: {:?}, audit: {{file: {:?}}}, enhanced: {{enabled: true, compatibility_mode: hybrid, \
-         redis: {{address: '{}', password: {PASSWORD}, timeouts: {{connect: 200ms, operation: 200ms}}}}}}}}",
+         redis: {{address: '{}', password: {PASSWORD}, timeouts: {{connect: 1s, operation: 1s}}}}}}}}",
         folder.join("locks"),
         folder.join("audit"),
         server.address()

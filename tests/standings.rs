@@ -17,7 +17,7 @@ use redis_support::Server;
 fn open(mode: &str, server: &Server, folder: &Path) -> Service {
     let settings = format!(
         "locking: {{backend: sled, data_dir: {folder:?}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
-         redis: {{address: '{}', timeouts: {{connect: 200ms, operation: 200ms}}}}}}}}",
+         redis: {{address: '{}', timeouts: {{connect: 1s, operation: 1s}}}}}}}}",
         server.address()
     );
     Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()

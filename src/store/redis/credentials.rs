@@ -2,6 +2,7 @@
 //!
 //! The files are read at every new connection, so that they can be changed while the server runs. Nothing of them is kept for the
 //! next one, so nothing can be out of date. Reading them is an errand (`errand.rs`): a disk that hangs makes nobody wait for ever.
+//! Settings that name no file need no disk, and no thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,17 +59,32 @@ struct Pem {
 }
 
 /// Reads the files, for as long as a caller can wait. Safe from any thread.
-pub(super) struct Reader(Errand<Arc<Credentials>, Error>);
+pub(super) struct Reader(Source);
+
+enum Source {
+    /// No file is named: they are the settings' own.
+    Settings(Arc<Credentials>),
+    Files(Errand<Arc<Credentials>, Error>),
+}
 
 impl Reader {
     /// Of these settings.
     pub(super) fn new(settings: Arc<config::Redis>) -> Reader {
-        Reader(Errand::new("atlock-files", move || Credentials::read(&settings).map(Arc::new)))
+        // TLS reads the system's authorities, if no others are named.
+        if settings.password_file.is_none() && !settings.tls.enabled {
+            let (username, password) = (settings.username.clone(), settings.password.clone());
+            return Reader(Source::Settings(Arc::new(Credentials { username, password, tls: None })));
+        }
+        Reader(Source::Files(Errand::new("atlock-files", move || Credentials::read(&settings).map(Arc::new))))
     }
 
     /// The credentials as they are now.
     pub(super) fn read(&self, deadline: Instant) -> Attempt<Arc<Credentials>> {
-        self.0.ask(deadline, None).map_err(|missing| match missing {
+        let files = match &self.0 {
+            Source::Settings(credentials) => return Ok(Arc::clone(credentials)),
+            Source::Files(files) => files,
+        };
+        files.ask(deadline, None).map_err(|missing| match missing {
             Missing::Failed(error) => Failure::Settings(error),
             Missing::Late => {
                 let text = "reading the files that hold the password and the certificates timed out";
