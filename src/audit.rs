@@ -24,12 +24,13 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::AnsweredBy;
+use crate::call::AnsweredBy;
 use crate::config;
+use crate::domain::json::parse_json;
+use crate::domain::key::Fields;
+use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::key::Fields;
 use crate::metrics::Operation;
-use crate::model::{PullRef, parse_json};
 use crate::store::{Grant, Granted, Listing, LockKey};
 
 /// What happened.

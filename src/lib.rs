@@ -24,13 +24,13 @@
 //! ```
 
 pub mod audit;
+pub mod call;
 pub mod capi;
 pub mod clock;
 pub mod config;
+pub mod domain;
 pub mod error;
 pub mod hybrid;
-pub mod key;
 pub mod metrics;
-pub mod model;
 pub mod service;
 pub mod store;

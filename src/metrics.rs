@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 
-use crate::clock::AnsweredBy;
+use crate::call::AnsweredBy;
 use crate::config::Mode;
 use crate::error::Code;
 

@@ -1,7 +1,7 @@
 //! The safe Rust API: one type, one method for each operation of Atlantis's database. The C ABI and the command line are
 //! thin layers over it.
 //!
-//! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::model`).
+//! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::domain::lock`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,14 +12,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::audit::{AuditLog, Kind, Trail};
-use crate::clock::{AnsweredBy, Call, Calls, Clock};
+use crate::call::{AnsweredBy, Call, Calls};
+use crate::clock::Clock;
 use crate::config::{Config, Mode};
+use crate::domain::json::parse_json;
+use crate::domain::key::{Fields, Target};
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
-use crate::key::{Fields, Target};
 use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
-use crate::model::{ProjectLock, PullRef, parse_json};
 use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Standing, Store, Swap};
 

@@ -57,7 +57,7 @@ fn change(service: &Service, thread: u64, random: &mut Random) {
         match service.try_lock(&lock_json(fields(&path), num)) {
             Ok(Granted::Yes { .. }) => say(&format!("G {path} {num}")),
             Ok(Granted::Held { value }) => {
-                let lock = atlock::model::ProjectLock::parse(&value).unwrap();
+                let lock = atlock::domain::lock::ProjectLock::parse(&value).unwrap();
                 say(&format!("G {path} {}", lock.pull().num));
             }
             Err(error) => say(&format!("E {path} {}", error.code() as i32)),

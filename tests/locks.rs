@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
+use atlock::domain::lock::ProjectLock;
 use atlock::error::Code;
-use atlock::model::ProjectLock;
 use atlock::service::Service;
 use atlock::store::Granted;
 use proptest::prelude::*;

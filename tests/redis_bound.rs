@@ -7,12 +7,12 @@ mod redis_support;
 use std::time::{Duration, Instant};
 
 use atlock::config;
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::error::Code;
-use atlock::key::Fields;
-use atlock::model::PullRef;
-use atlock::store::mirror::{EntryKey, Held};
+use atlock::store::contract::local::{EntryKey, Held};
+use atlock::store::contract::shared::{Remote, SharedStore as _};
 use atlock::store::redis::RedisStore;
-use atlock::store::shared::{Remote, Shared as _};
 use atlock::store::{Grant, Granted, LockKey, Release, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -224,7 +224,7 @@ fn the_script_judges_as_the_library_does() {
             let held = Held { value: value.clone(), token: 1 };
             match way {
                 // A grant's value was read before: this is what its caller does.
-                0 if atlock::model::ProjectLock::parse(&value).is_ok() => {
+                0 if atlock::domain::lock::ProjectLock::parse(&value).is_ok() => {
                     let granted =
                         store.grant(&Grant { key, pull: Some(PullRef { repo: "acme/infra", num: 1 }), value: &value }, &call());
                     prop_assert!(matches!(granted, Ok(Granted::Yes { .. })), "{granted:?}");
@@ -238,7 +238,7 @@ fn the_script_judges_as_the_library_does() {
             prop_assert_eq!(get(&store, fields("a")).is_some(), !matches!(wanted, Ok(Some(_))));
 
             let pull = PullRef { repo: "acme/infra", num: pull_num.unwrap_or(1) };
-            let is_pulls = atlock::model::ProjectLock::parse(&value).is_ok_and(|lock| lock.pull() == pull);
+            let is_pulls = atlock::domain::lock::ProjectLock::parse(&value).is_ok_and(|lock| lock.pull() == pull);
             set(&raw, &value);
             raw(redis::cmd("SADD").arg(format!("atlock:pull:acme/infra#{}", pull.num)).arg(MEMBER));
             prop_assert_eq!(store.release_by_pull(pull, &call()).unwrap().len(), usize::from(is_pulls));

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use atlock::config;
+use atlock::domain::lock::PullRef;
 use atlock::error::Code;
-use atlock::model::PullRef;
 use atlock::store::Store;
 use hybrid_support::local::Local;
 use hybrid_support::{hybrid, wait_until, wait_until_recovered};

@@ -7,9 +7,9 @@ mod redis_support;
 use std::collections::BTreeMap;
 
 use atlock::config;
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::error::Code;
-use atlock::key::Fields;
-use atlock::model::PullRef;
 use atlock::store::{Granted, Listing, LockKey, Release, Store};
 use redis_support::{Cluster, Server, call, fields, get, grant, lock_json, open, release, settings, take};
 

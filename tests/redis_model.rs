@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Barrier, Mutex};
 
 use atlock::config;
-use atlock::key::{Fields, Target};
-use atlock::model::PullRef;
-use atlock::store::memory::MemoryStore;
+use atlock::domain::key::{Fields, Target};
+use atlock::domain::lock::PullRef;
 use atlock::store::redis::RedisStore;
+use atlock::store::reference::ReferenceStore;
 use atlock::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -110,7 +110,7 @@ fn equals_the_reference(settings: &config::Redis, cases: u32, flush: &dyn Fn()) 
     runner
         .run(&operations(), |operations| {
             flush();
-            let reference = MemoryStore::new(system_clock());
+            let reference = ReferenceStore::new(system_clock());
             let mut store = open(settings).unwrap();
             for operation in &operations {
                 if matches!(operation, Operation::Reopen) {

@@ -5,9 +5,9 @@ mod redis_support;
 
 use std::time::{Duration, Instant};
 
-use atlock::clock::{Call, RequestId};
-use atlock::store::mirror::{EntryKey, Held};
-use atlock::store::shared::{Announced, Presence, Put, Shared as _};
+use atlock::call::{Call, RequestId};
+use atlock::store::contract::local::{EntryKey, Held};
+use atlock::store::contract::shared::{Announced, Presence, Put, SharedStore as _};
 use atlock::store::{Granted, LockKey, Release, Store as _};
 use redis_support::{Server, call, fields, get, grant, lock_json, open, release, settings, take};
 

@@ -7,10 +7,10 @@ mod redis_support;
 use std::time::{Duration, Instant};
 
 use atlock::config;
+use atlock::domain::lock::PullRef;
 use atlock::error::Code;
-use atlock::model::PullRef;
-use atlock::store::mirror::EntryKey;
-use atlock::store::shared::Shared as _;
+use atlock::store::contract::local::EntryKey;
+use atlock::store::contract::shared::SharedStore as _;
 use atlock::store::{Listing, Store};
 use redis_support::proxy::Proxy;
 use redis_support::{Server, call, call_within, fields, get, lock_json, open, settings, take};

@@ -124,7 +124,7 @@ fn a_release_by_pull_whose_replies_were_lost_returns_them_all() {
         take(&store, fields(path), 1);
     }
     proxy.lose_reply(|| ());
-    let released = store.release_by_pull(atlock::model::PullRef { repo: "acme/infra", num: 1 }, &call()).unwrap();
+    let released = store.release_by_pull(atlock::domain::lock::PullRef { repo: "acme/infra", num: 1 }, &call()).unwrap();
     assert_eq!(released.len(), 3);
     assert!(proxy.is_done());
 }
@@ -209,6 +209,6 @@ fn a_busy_lock_costs_no_error_either() {
     take(&store, fields("a"), 12);
     // Scripts that the server forgot were refused, not lost.
     redis::cmd("SCRIPT").arg("FLUSH").query::<()>(&mut server.raw()).unwrap();
-    let pull = atlock::model::PullRef { repo: "acme/infra", num: 12 };
+    let pull = atlock::domain::lock::PullRef { repo: "acme/infra", num: 12 };
     assert_eq!(store.release_by_pull(pull, &call()).unwrap().len(), 1);
 }

@@ -7,8 +7,8 @@ mod redis_support;
 use std::time::Instant;
 
 use atlock::config;
-use atlock::key::Fields;
-use atlock::model::PullRef;
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::store::Store;
 use redis_support::{Server, call_within, lock_json, open, settings};
 

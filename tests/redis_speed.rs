@@ -7,8 +7,8 @@ mod redis_support;
 use std::time::{Duration, Instant};
 
 use atlock::config;
-use atlock::key::Fields;
-use atlock::model::PullRef;
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::store::Store;
 use redis_support::{Server, call, fields, get, grant, open, release, settings, take};
 

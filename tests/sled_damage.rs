@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use atlock::domain::key::Fields;
 use atlock::error::{Code, Error};
-use atlock::key::Fields;
 use atlock::store::sled::SledStore;
 use atlock::store::{Granted, LockKey, Store};
 use sled_support::{Random, call, contents, copy_folder, grant, seed, system_clock};

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::error::{Code, Result};
-use atlock::key::Fields;
-use atlock::model::PullRef;
 use atlock::store::sled::{SledStore, Step, StepHook};
 use atlock::store::{Expected, Grant, Granted, LockKey, Store};
 use sled_support::{SmallDisk, call, call_within, copy_folder, grant, lock_json, system_clock};

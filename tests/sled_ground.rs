@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::error::{Code, Result};
-use atlock::key::Fields;
-use atlock::model::PullRef;
 use atlock::store::sled::SledStore;
 use atlock::store::{Expected, Granted, LockKey, Store};
 use sled_support::{SmallDisk, call, contents, copy_folder, grant, system_clock};

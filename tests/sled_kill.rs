@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use atlock::key::{Fields, Target};
+use atlock::domain::key::{Fields, Target};
 use atlock::store::sled::SledStore;
 use atlock::store::{Granted, LockKey, Release, Store};
 use sled_support::{Random, call, child, grant, role, seed, system_clock};

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use atlock::clock::Clock;
+use atlock::domain::key::{Fields, Target};
+use atlock::domain::lock::PullRef;
 use atlock::error::{Code, Result};
-use atlock::key::{Fields, Target};
-use atlock::model::PullRef;
-use atlock::store::memory::MemoryStore;
+use atlock::store::reference::ReferenceStore;
 use atlock::store::sled::SledStore;
 use atlock::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store};
 use proptest::prelude::*;
@@ -135,7 +135,7 @@ proptest! {
     fn answers_as_the_reference_store(operations in proptest::collection::vec(operation(), 1..80)) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(1_000)));
-        let reference = MemoryStore::new(clock.clone());
+        let reference = ReferenceStore::new(clock.clone());
         let mut store = SledStore::open(folder.path(), clock.clone()).unwrap();
         for operation in &operations {
             match operation {

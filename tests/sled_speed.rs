@@ -5,7 +5,7 @@ mod sled_support;
 
 use std::time::{Duration, Instant};
 
-use atlock::key::{Fields, Target};
+use atlock::domain::key::{Fields, Target};
 use atlock::store::sled::SledStore;
 use atlock::store::{Granted, LockKey, Release, Store};
 use sled_support::{call, child, grant, role, system_clock};

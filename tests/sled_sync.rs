@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use atlock::key::{Fields, Target};
+use atlock::domain::key::{Fields, Target};
 use atlock::store::sled::SledStore;
 use atlock::store::{Expected, Granted, Release, Store};
 use sled_support::{call, child, grant, role, system_clock};

@@ -11,9 +11,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use atlock::clock::SystemClock;
 use atlock::config::{Backend, Config, Mode};
+use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
 use atlock::hybrid::report::{ConflictReport, Report};
-use atlock::model::ProjectLock;
 use atlock::service::Service;
 use atlock::store::Listing;
 use clap::{Parser, Subcommand};

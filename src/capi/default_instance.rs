@@ -16,8 +16,8 @@ use super::guard::panic_text;
 use super::input::granted_json;
 use crate::clock::SystemClock;
 use crate::config::{Backend, Config};
+use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
-use crate::model::parse_json;
 use crate::service::Service;
 
 const CONFIG_VARIABLE: &str = "ATLOCK_CONFIG";

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use super::load::suggestion;
+use super::suggest::suggestion;
 use super::{Breaker, Config, Redis, Tls};
 use crate::error::{Code, Error, Result};
 

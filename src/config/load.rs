@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Error as YamlError;
 
+use super::suggest::suggestion;
 use super::{Config, env};
 use crate::error::{Code, Error, Result};
 
@@ -77,13 +78,4 @@ fn describe(error: &YamlError, name: &str) -> String {
     }
     let text = error.to_string();
     format!("{place}: {}", text.lines().next().unwrap_or("not a locking configuration"))
-}
-
-/// What to write in place of a name that is not known.
-pub(super) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let known: Vec<&str> = known.into_iter().collect();
-    match known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(unknown, candidate)) {
-        Some(nearest) => format!("did you mean {nearest:?}? Known here: {}", known.join(", ")),
-        None => "no key is known here".to_owned(),
-    }
 }

@@ -1,10 +1,12 @@
-//! The settings: what may be set, and what it means when it is not. `load` reads them, `defaults` puts the program's own
+//! The settings: what may be set, and what it means when it is not. `load` reads them, `overlay` puts the program's own
 //! under them, `env` overrides them, `check` refuses what cannot work.
 
 mod check;
-mod defaults;
+
 mod env;
 mod load;
+mod overlay;
+mod suggest;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
+use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, Local, LocalStore, digest};
 use crate::store::host::{HostDump, HostMark};
-use crate::store::mirror::{Change, EntryKey, Held, HostCopy, Local, Mirror, digest};
 
 /// Whether the host store's content is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn of(local: &dyn Mirror) -> Result<Known> {
+    pub(super) fn of(local: &dyn LocalStore) -> Result<Known> {
         let lacking = local.host_lacks(usize::MAX)?.into_iter().map(|mark| (mark.key, mark.there)).collect();
         Ok(Known { all: local.everything()?.into_iter().collect(), lacking })
     }
@@ -163,8 +163,8 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::local::{State, Superseded};
     use crate::store::host::HostEntry;
-    use crate::store::mirror::{State, Superseded};
 
     fn judged(text: Option<&str>, written_since: bool, copy: HostCopy) -> Belief {
         let mark = text.map(|text| HostMark { text: text.to_owned(), written_since });

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use super::belief;
 use crate::error::{Code, Error, Result};
+use crate::store::contract::local::{Change, EntryKey, HostCopy, HostLacks, LocalStore, digest};
 use crate::store::host::HostWrite;
-use crate::store::mirror::{Change, EntryKey, HostCopy, HostLacks, Mirror, digest};
 
 /// Entries that one transaction of the host store takes.
 const BATCH: usize = 500;
@@ -28,7 +28,7 @@ pub(super) type Tell<'a> = &'a dyn Fn(Vec<Change>) -> Result<()>;
 
 /// What is needed to write to the host store.
 pub(super) struct Copier<'a> {
-    pub local: &'a dyn Mirror,
+    pub local: &'a dyn LocalStore,
     pub apply: Apply<'a>,
     pub tell: Tell<'a>,
     /// This server's name, for the mark. Without one the mark stays as it is: what others wrote since is still to be found.
@@ -195,15 +195,15 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::store::mirror::{Held, Link};
-    use crate::store::sled::imitation::{Disk, Imitation};
+    use crate::store::contract::local::{Held, Link};
+    use crate::store::sled::in_memory::{Disk, InMemoryStore};
 
     fn key(name: &str) -> EntryKey {
         EntryKey::Project(format!("a/b/{name}/default/"))
     }
 
-    fn local(changes: Vec<Change>) -> Imitation {
-        let local = Imitation::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
+    fn local(changes: Vec<Change>) -> InMemoryStore {
+        let local = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
         let all = [Change::Link(Link::default()), Change::FollowHost].into_iter().chain(changes).collect();
         local.submit(Vec::new(), all, Instant::now()).unwrap().wait(Instant::now()).unwrap();
         local
@@ -221,7 +221,7 @@ mod tests {
     }
 
     impl Host {
-        fn copy(&self, local: &Imitation, aside: &mut Aside, takes: impl Fn(&EntryKey) -> bool, works: bool) -> Result<()> {
+        fn copy(&self, local: &InMemoryStore, aside: &mut Aside, takes: impl Fn(&EntryKey) -> bool, works: bool) -> Result<()> {
             let copier = Copier {
                 local,
                 apply: &|writes, mark| {

@@ -31,12 +31,15 @@ use super::follow::Follower;
 use super::report::{Fallbacks, Recovery, StoreHealth};
 use super::turns::Turns;
 use super::watch::LEASE;
-use crate::clock::{Call, Clock, RequestId};
+use crate::call::{Call, RequestId};
+use crate::clock::Clock;
 use crate::config::{Durability, Enhanced, Instances};
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, Held, Link, Local, MAX_VALUE_BYTES, Mirror, State as Known, Ticket};
-use crate::store::shared::{Remote, Shared};
+use crate::store::contract::local::{
+    Change, Conflict, EntryKey, Held, Link, Local, LocalStore, MAX_VALUE_BYTES, State as Known, Ticket,
+};
+use crate::store::contract::shared::{Remote, SharedStore};
 
 /// First pause between two tries of one call; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -45,7 +48,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const MOST_LATER: usize = 256;
 
 /// Connects to Redis, under this server's name.
-pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn Shared>> + Send + Sync>;
+pub(super) type Connect = Box<dyn Fn(&str) -> Result<Arc<dyn SharedStore>> + Send + Sync>;
 
 pub(super) struct Core {
     pub settings: Enhanced,
@@ -56,11 +59,11 @@ pub(super) struct Core {
     /// The part of a call's time that is the local store's.
     reserve: Duration,
     pub clock: Arc<dyn Clock>,
-    pub local: Arc<dyn Mirror>,
+    pub local: Arc<dyn LocalStore>,
     /// The host store, where there is one.
     pub follower: Option<Follower>,
     connect: Connect,
-    pub shared: RwLock<Option<Arc<dyn Shared>>>,
+    pub shared: RwLock<Option<Arc<dyn SharedStore>>>,
     pub turns: Turns,
     /// Held for reading by whoever decides here; recovery ends while it holds it for writing.
     pub gate: RwLock<()>,
@@ -206,7 +209,7 @@ impl Core {
         settings: Enhanced,
         reserve: Duration,
         process: &Process<'_>,
-        local: Arc<dyn Mirror>,
+        local: Arc<dyn LocalStore>,
         follower: Option<Follower>,
         connect: Connect,
         before: Before,
@@ -266,7 +269,7 @@ impl Core {
         }
     }
 
-    pub(super) fn connect(&self) -> Result<Arc<dyn Shared>> {
+    pub(super) fn connect(&self) -> Result<Arc<dyn SharedStore>> {
         let instance = self.condition.lock().link.instance.clone();
         (self.connect)(&instance)
     }
@@ -370,13 +373,13 @@ impl Core {
         &self,
         call: &Call,
         lost: &mut Option<Instant>,
-        question: impl FnMut(&dyn Shared, &Call) -> Result<T>,
+        question: impl FnMut(&dyn SharedStore, &Call) -> Result<T>,
     ) -> Asked<T> {
         self.ask_for(call, Some(self.patience), lost, question)
     }
 
     /// The same of a question whose answer grows with what is in Redis: each page of it has the patience of a question.
-    pub(super) fn ask_long<T>(&self, call: &Call, question: impl FnMut(&dyn Shared, &Call) -> Result<T>) -> Asked<T> {
+    pub(super) fn ask_long<T>(&self, call: &Call, question: impl FnMut(&dyn SharedStore, &Call) -> Result<T>) -> Asked<T> {
         self.ask_for(call, None, &mut None, question)
     }
 
@@ -385,7 +388,7 @@ impl Core {
         call: &Call,
         patience: Option<Duration>,
         lost: &mut Option<Instant>,
-        mut question: impl FnMut(&dyn Shared, &Call) -> Result<T>,
+        mut question: impl FnMut(&dyn SharedStore, &Call) -> Result<T>,
     ) -> Asked<T> {
         // The rest of its time is the local store's; but who waited for others' changes has time for Redis all the same.
         let begun = self.clock.now();

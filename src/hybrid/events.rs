@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use super::core::Core;
 use super::report::Recovery;
 use crate::audit::{AuditLog, Event, Holder, Kind};
-use crate::clock::AnsweredBy;
+use crate::call::AnsweredBy;
 use crate::error::Error;
-use crate::store::mirror::{EntryKey, Held};
+use crate::store::contract::local::{EntryKey, Held};
 
 /// Writes to the trail, if there is one.
 #[derive(Debug, Default)]

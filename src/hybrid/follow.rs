@@ -24,8 +24,8 @@ use crate::audit::Kind;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::store::Store as _;
+use crate::store::contract::local::{Change, LocalStore};
 use crate::store::host::{HostDump, HostStore};
-use crate::store::mirror::{Change, Mirror};
 
 /// Longest time for the local store to take what the host store has, or what is being copied.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -356,7 +356,7 @@ fn not_believed(why: &str) -> String {
 }
 
 /// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
-pub(super) fn catch_up(host: &HostStore, local: &dyn Mirror, clock: &dyn Clock) -> Result<()> {
+pub(super) fn catch_up(host: &HostStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<()> {
     let tell = |changes| {
         let deadline = clock.now() + PATIENCE;
         local.submit(Vec::new(), changes, deadline)?.wait(deadline)

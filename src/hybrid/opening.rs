@@ -12,10 +12,10 @@ use super::watch::LONG;
 use crate::config::{Backend, Config, Durability, Enhanced, Mode};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
+use crate::store::contract::local::{Change, Link, LocalStore};
+use crate::store::contract::shared::SharedStore;
 use crate::store::host::HostStore;
-use crate::store::mirror::{Change, Link, Mirror};
 use crate::store::redis::RedisStore;
-use crate::store::shared::Shared;
 use crate::store::sled::SledStore;
 
 /// Opens the local store, with the host store behind it if there is one, and Redis if it can be used.
@@ -28,9 +28,9 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
         (Backend::Boltdb, None) => return Err(no_host()),
         (Backend::Sled, _) => None,
     };
-    let local: Arc<dyn Mirror> = Arc::new(SledStore::open(folder, Arc::clone(&process.clock))?);
+    let local: Arc<dyn LocalStore> = Arc::new(SledStore::open(folder, Arc::clone(&process.clock))?);
     let settings = config.locking.enhanced.redis.clone();
-    let connect = move |name: &str| RedisStore::open(&settings, name).map(|redis| Arc::new(redis) as Arc<dyn Shared>);
+    let connect = move |name: &str| RedisStore::open(&settings, name).map(|redis| Arc::new(redis) as Arc<dyn SharedStore>);
     start(config.locking.enhanced.clone(), config.locking.timeout, local, follower, Box::new(connect), process)
 }
 
@@ -41,7 +41,7 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
 pub(super) fn start(
     settings: Enhanced,
     reserve: Duration,
-    local: Arc<dyn Mirror>,
+    local: Arc<dyn LocalStore>,
     follower: Option<Follower>,
     connect: Connect,
     process: &Process<'_>,

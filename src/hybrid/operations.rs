@@ -14,11 +14,11 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use super::core::{Asked, Core, Telling};
 use super::report::Recovery;
 use super::resolve::{has_gone_back, is_over, was_lost};
-use crate::clock::{AnsweredBy, Call};
+use crate::call::{AnsweredBy, Call};
+use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::model::PullRef;
-use crate::store::mirror::{Change, EntryKey, Held, Local, MAX_VALUE_BYTES, Mirror, State};
-use crate::store::shared::{Presence, Put, Remote, Shared};
+use crate::store::contract::local::{Change, EntryKey, Held, Local, LocalStore, MAX_VALUE_BYTES, State};
+use crate::store::contract::shared::{Presence, Put, Remote, SharedStore};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
 
 /// Both stores as one. Safe from any thread.
@@ -70,14 +70,19 @@ impl HybridStore {
     fn read<T>(
         &self,
         call: &Call,
-        mut from_redis: impl FnMut(&dyn Shared, &Call) -> Result<T>,
-        here: impl Fn(&dyn Mirror) -> Result<T>,
+        mut from_redis: impl FnMut(&dyn SharedStore, &Call) -> Result<T>,
+        here: impl Fn(&dyn LocalStore) -> Result<T>,
     ) -> Result<T> {
         self.read_with(|| self.core.ask(call, &mut None, &mut from_redis), here, call)
     }
 
     /// The same, asked by `ask`.
-    fn read_with<T>(&self, mut ask: impl FnMut() -> Asked<T>, here: impl Fn(&dyn Mirror) -> Result<T>, call: &Call) -> Result<T> {
+    fn read_with<T>(
+        &self,
+        mut ask: impl FnMut() -> Asked<T>,
+        here: impl Fn(&dyn LocalStore) -> Result<T>,
+        call: &Call,
+    ) -> Result<T> {
         let _under_way = self.begin()?;
         loop {
             match ask() {
@@ -317,7 +322,7 @@ impl HybridStore {
         key: &EntryKey,
         call: &Call,
         admits: impl Fn(&[u8]) -> Result<bool>,
-        mut ask: impl FnMut(&dyn Shared, &Call) -> Result<Option<Held>>,
+        mut ask: impl FnMut(&dyn SharedStore, &Call) -> Result<Option<Held>>,
         here: impl Fn() -> Result<Option<Vec<u8>>>,
     ) -> Result<Option<Vec<u8>>> {
         let _under_way = self.begin()?;
@@ -592,7 +597,7 @@ impl Store for HybridStore {
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let name = EntryKey::from(key);
         let (ask, here) =
-            (|redis: &dyn Shared, attempt: &Call| redis.discard_as(key, attempt), || self.core.local.discard(key, call));
+            (|redis: &dyn SharedStore, attempt: &Call| redis.discard_as(key, attempt), || self.core.local.discard(key, call));
         self.release_one(&name, call, |_| Ok(true), ask, here)
     }
 

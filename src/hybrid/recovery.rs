@@ -15,11 +15,11 @@ use super::core::{Condition, Core, is_of};
 use super::report::Recovery;
 use super::resolve::{Action, Evidence, resolve};
 use super::watch::LEASE;
-use crate::clock::Call;
+use crate::call::Call;
+use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::model::PullRef;
-use crate::store::mirror::{Change, Conflict, EntryKey, Local, MAX_VALUE_BYTES, State};
-use crate::store::shared::{Announced, Presence, Put, Remote, Shared};
+use crate::store::contract::local::{Change, Conflict, EntryKey, Local, MAX_VALUE_BYTES, State};
+use crate::store::contract::shared::{Announced, Presence, Put, Remote, SharedStore};
 
 /// Most looks at all keys.
 const MOST_PASSES: u32 = 5;
@@ -36,7 +36,7 @@ const MOST_TRIES: u32 = 5;
 
 impl Core {
     /// Makes the stores agree and lets Redis decide again.
-    pub(super) fn recover(&self, redis: &Arc<dyn Shared>) -> Result<Recovery> {
+    pub(super) fn recover(&self, redis: &Arc<dyn SharedStore>) -> Result<Recovery> {
         let started = self.clock.now();
         let mut done = Recovery { at: self.clock.unix_micros(), ..Recovery::default() };
         self.announce(&**redis, &self.step())?;
@@ -132,7 +132,7 @@ impl Core {
     }
 
     /// One look at all keys; tells how many had to be settled.
-    pub(super) fn pass(&self, redis: &dyn Shared, done: &mut Recovery) -> Result<u32> {
+    pub(super) fn pass(&self, redis: &dyn SharedStore, done: &mut Recovery) -> Result<u32> {
         self.go_on()?;
         self.touched.lock().clear();
         self.settle(self.clock.now() + self.patience)?;
@@ -169,7 +169,7 @@ impl Core {
 
     /// Releases by pull that were made while Redis was away, of locks that the local store did not know. `others_decide`: while
     /// nobody can decide here, nobody needs a key's turn.
-    fn release_pulls(&self, redis: &dyn Shared, others_decide: bool) -> Result<()> {
+    fn release_pulls(&self, redis: &dyn SharedStore, others_decide: bool) -> Result<()> {
         // Those that are done are not to be looked for once more.
         self.settle(self.clock.now() + self.patience)?;
         let releases = self.local.pull_releases()?;
@@ -206,7 +206,7 @@ impl Core {
 
     /// Settles one key, by whoever has its turn, where the local store has made all that it was told of the key; tells whether there
     /// was anything to do.
-    pub(super) fn settle_told(&self, redis: &dyn Shared, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+    pub(super) fn settle_told(&self, redis: &dyn SharedStore, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
         // At a recovery's begin it was asked.
         let mut knows_of_losses = self.in_fallback();
         for _ in 0..MOST_TRIES {
@@ -239,7 +239,7 @@ impl Core {
     /// Does it, unless Redis has changed meanwhile.
     fn act(
         &self,
-        redis: &dyn Shared,
+        redis: &dyn SharedStore,
         key: &EntryKey,
         local: &Local,
         remote: &Remote,
@@ -316,7 +316,7 @@ impl Core {
     }
 
     /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
-    pub(super) fn announce(&self, redis: &dyn Shared, call: &Call) -> Result<()> {
+    pub(super) fn announce(&self, redis: &dyn SharedStore, call: &Call) -> Result<()> {
         // One at a time: each answer is compared with the one before.
         let Some(_turn) = self.announcements.try_lock_for(LONGEST_ANNOUNCEMENT) else {
             return Err(Error::new(Code::Degraded, "another announcement to Redis is under way: try again"));

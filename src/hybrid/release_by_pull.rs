@@ -14,12 +14,12 @@ use std::time::Instant;
 
 use super::core::{Asked, Telling, is_of};
 use super::operations::{Gone, HybridStore, before_release, learn_release, may_have_happened};
-use crate::clock::{AnsweredBy, Call};
+use crate::call::{AnsweredBy, Call};
+use crate::domain::lock::PullRef;
 use crate::error::{Error, Result};
-use crate::model::PullRef;
 use crate::store::Listing;
-use crate::store::mirror::{Change, EntryKey, Held, PullRelease};
-use crate::store::shared::Reach;
+use crate::store::contract::local::{Change, EntryKey, Held, PullRelease};
+use crate::store::contract::shared::Reach;
 
 /// How many locks one question releases: on a cluster each is one of its own.
 const AT_ONCE: usize = 100;

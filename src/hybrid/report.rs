@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::core::Core;
 use crate::config::Durability;
+use crate::domain::lock::ProjectLock;
 use crate::error::{Error, Result};
-use crate::model::ProjectLock;
 
 /// How a store answered last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -200,7 +200,7 @@ pub(super) fn report(core: &Core) -> Report {
     }
 }
 
-fn conflict(conflict: &crate::store::mirror::Conflict) -> ConflictReport {
+fn conflict(conflict: &crate::store::contract::local::Conflict) -> ConflictReport {
     let pull = |value: &[u8]| ProjectLock::parse(value).ok().map(|lock| lock.pull().num);
     ConflictReport {
         key: conflict.key.name().to_owned(),

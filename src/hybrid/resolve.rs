@@ -12,8 +12,8 @@
 //! - A lock that was granted here, or a release that was acknowledged here, is never dropped without a [`Action::Conflict`].
 //! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
 
-use crate::store::mirror::{EntryKey, Held, Local, State, digest};
-use crate::store::shared::Remote;
+use crate::store::contract::local::{EntryKey, Held, Local, State, digest};
+use crate::store::contract::shared::Remote;
 
 /// What to do with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::mirror::Superseded;
+    use crate::store::contract::local::Superseded;
 
     /// Redis's last token was given to another server.
     const OF_ANOTHER: Evidence = Evidence { is_mine: false, has_all: true, in_order: true, recently: true, lost: false };

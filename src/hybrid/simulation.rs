@@ -3,7 +3,7 @@
 //!
 //! One thread runs everything. What happens while a question is on its way to Redis is nested into it: another instance's
 //! operation, or this one's on another key. A crash is a panic that unwinds the operation; the next process finds what was
-//! durable. The local store is the real one's logic over a map (`store::sled::imitation`).
+//! durable. The local store is the real one's logic over a map (`store::sled::in_memory`).
 //!
 //! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual: each seed is a few schedules.
 
@@ -20,13 +20,14 @@ use super::core::Core;
 use super::opening::start;
 use super::operations::HybridStore;
 use super::watch::Due;
-use crate::clock::{Call, Clock, RequestId};
+use crate::call::{Call, RequestId};
+use crate::clock::Clock;
 use crate::config::{Durability, Enhanced, Instances};
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, EntryKey, Held, MOST_SUPERSEDED, Mirror};
-use crate::store::shared::{Announced, Presence, Put, Reach, Remote, Shared};
-use crate::store::sled::imitation::{Disk, Imitation};
+use crate::store::contract::local::{Change, EntryKey, Held, LocalStore, MOST_SUPERSEDED};
+use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
+use crate::store::sled::in_memory::{Disk, InMemoryStore};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
 mod directed;
@@ -380,7 +381,7 @@ struct Sim {
     up: Mutex<bool>,
     /// How many of a hundred questions fail.
     trouble: AtomicU64,
-    disks: Mutex<Vec<Arc<Imitation>>>,
+    disks: Mutex<Vec<Arc<InMemoryStore>>>,
     instances: RwLock<Vec<Option<Arc<Instance>>>>,
     model: Mutex<Model>,
     /// Keys under change, by instance.
@@ -773,12 +774,12 @@ impl Sim {
         let connect = move |name: &str| {
             let client = Client { sim: Weak::clone(&sim), me, name: name.to_owned() };
             client.read(&Call::new(RequestId::from_text("c"), client.sim().clock.now() + PATIENCE))?;
-            Ok(Arc::new(client) as Arc<dyn Shared>)
+            Ok(Arc::new(client) as Arc<dyn SharedStore>)
         };
         let clock = self.machine(me);
         let process = format!("i{me}p{}", self.number.fetch_add(1, Ordering::SeqCst));
         let began = self.dies(me, || {
-            let local: Arc<dyn Mirror> = disk;
+            let local: Arc<dyn LocalStore> = disk;
             let process = Process { instance: &process, clock, audit: None };
             let core = match start(settings, PATIENCE, local, None, Box::new(connect), &process) {
                 Ok(core) => core,
@@ -1197,7 +1198,7 @@ impl Store for Client {
     }
 }
 
-impl Shared for Client {
+impl SharedStore for Client {
     fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
         let question =
             Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token, name: self.name.clone() };
@@ -1298,7 +1299,7 @@ fn simulation(plan: Plan, instances: usize) -> Arc<Sim> {
         after_change: Mutex::default(),
     });
     for me in 0..instances {
-        let disk = Imitation::new(sim.machine(me), sim.hook(me));
+        let disk = InMemoryStore::new(sim.machine(me), sim.hook(me));
         sim.disks.lock().push(Arc::new(disk));
     }
     sim

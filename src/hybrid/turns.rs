@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Code, Error, Result};
-use crate::store::mirror::EntryKey;
+use crate::store::contract::local::EntryKey;
 
 /// Who has which key. Safe from any thread.
 #[derive(Debug, Default)]

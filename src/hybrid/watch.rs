@@ -9,11 +9,11 @@ use parking_lot::{Condvar, Mutex};
 
 use super::core::Core;
 use super::report::StoreHealth;
-use crate::clock::Call;
+use crate::call::Call;
 use crate::config::Instances;
 use crate::error::{Code, Error, Result};
-use crate::store::mirror::Change;
-use crate::store::shared::Shared;
+use crate::store::contract::local::Change;
+use crate::store::contract::shared::SharedStore;
 
 /// How long another instance counts as there after it announced itself, or was noticed by its locks, unless it said that it
 /// leaves: long, because one that was cut off from Redis may still be there. Only time in which Redis answers counts.
@@ -113,7 +113,7 @@ impl Core {
     }
 
     /// Whether Redis answers and takes writes, in the time that a probe has; and whether it still knows this server, and others.
-    fn probe(&self, redis: &dyn Shared) -> Result<()> {
+    fn probe(&self, redis: &dyn SharedStore) -> Result<()> {
         let step = self.step();
         let probe = Call::new(step.request, self.clock.now() + self.settings.health.timeout);
         let (answer, took) = self.timed(|| self.announce(redis, &probe));
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Redis, if it works. It reads the files with password and certificates at each new connection.
-    fn reach(&self) -> Result<Arc<dyn Shared>> {
+    fn reach(&self) -> Result<Arc<dyn SharedStore>> {
         let known = self.shared.read().clone();
         let redis = match known {
             Some(redis) => redis,

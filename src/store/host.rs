@@ -34,12 +34,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::mirror::EntryKey;
+use super::contract::local::EntryKey;
 use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::call::Call;
 use crate::capi::buffer::Buffer;
-use crate::clock::Call;
+use crate::domain::json::parse_json;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef, parse_json};
 
 /// Version of the callback struct below.
 pub const HOST_STORE_ABI_VERSION: u32 = 1;

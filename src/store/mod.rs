@@ -12,16 +12,16 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::clock::Call;
+use crate::call::Call;
+use crate::domain::json::parse_json;
+use crate::domain::key::{Fields, Target};
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::key::{Fields, Target};
-use crate::model::{ProjectLock, PullRef, parse_json};
 
+pub mod contract;
 pub mod host;
-pub mod memory;
-pub mod mirror;
 pub mod redis;
-pub mod shared;
+pub mod reference;
 pub mod sled;
 
 mod listing;
@@ -31,7 +31,7 @@ pub use listing::{Listing, Span, Unreadable};
 /// Names a lock: a project's, or the global one of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LockKey<'a> {
-    /// A project's lock, by its key (`crate::key`).
+    /// A project's lock, by its key (`crate::domain::key`).
     Project(&'a str),
     /// The global lock of a command, by the command's name, for example `apply`.
     Command(&'a str),

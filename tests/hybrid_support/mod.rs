@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use atlock::clock::SystemClock;
 use atlock::config::{self, Config, Mode};
+use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
 use atlock::hybrid::report::Recovery;
-use atlock::model::ProjectLock;
 use atlock::service::Service;
 use atlock::store::Granted;
 

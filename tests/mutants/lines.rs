@@ -41,14 +41,14 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a Redis that was never seen counts as empty",
-        file: "src/store/mirror.rs",
+        file: "src/store/contract/local.rs",
         line: "«(self.redis != redis)».then(",
         broken: "false",
         noticed_by: "hybrid_modes a_new_folder",
     },
     Line {
         name: "a crash with durability async lacks nothing",
-        file: "src/store/mirror.rs",
+        file: "src/store/contract/local.rs",
         line: "if «self.open && self.trailing» {",
         broken: "false",
         noticed_by: HYBRID,
@@ -62,7 +62,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "native mode was not in use",
-        file: "src/store/mirror.rs",
+        file: "src/store/contract/local.rs",
         line: "if «self.handed_over» {",
         broken: "false",
         noticed_by: "hybrid_modes strict_after_native",
@@ -256,7 +256,7 @@ pub const LINES: &[Line] = &[
     // The merge.
     Line {
         name: "what was superseded is forgotten",
-        file: "src/store/sled/history.rs",
+        file: "src/store/sled/key_state.rs",
         line: "«self.superseded.push(old);»",
         broken: "let _ = old;",
         noticed_by: HYBRID,
@@ -277,7 +277,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "the same bytes are the same lock, whatever their token",
-        file: "src/store/mirror.rs",
+        file: "src/store/contract/local.rs",
         line: "«self.token == token» && self.digest == digest(value)",
         broken: "{ let _ = token; true }",
         noticed_by: HYBRID,
@@ -305,14 +305,14 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "what is adopted supersedes nothing",
-        file: "src/store/sled/history.rs",
+        file: "src/store/sled/key_state.rs",
         line: "Change::Adopt(key, to, last_token) => set(tx, key, to.as_ref(), «*last_token»),",
         broken: "{ let _ = last_token; 0 }",
         noticed_by: LIB,
     },
     Line {
         name: "what was decided or asked for is forgotten after a day",
-        file: "src/store/sled/history.rs",
+        file: "src/store/sled/key_state.rs",
         line: "if «history.state == State::Settled || (history.state == State::Pending && !is_held)» {",
         broken: "{ let _ = is_held; true }",
         noticed_by: LIB,

@@ -10,11 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use atlock::clock::{Call, Calls, Clock, SystemClock};
+use atlock::call::{Call, Calls};
+use atlock::clock::{Clock, SystemClock};
 use atlock::config;
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::error::Result;
-use atlock::key::Fields;
-use atlock::model::PullRef;
 use atlock::store::redis::RedisStore;
 use atlock::store::{Grant, Granted, LockKey, Release, Store};
 

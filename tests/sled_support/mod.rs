@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use atlock::clock::{Call, Calls, Clock, SystemClock};
+use atlock::call::{Call, Calls};
+use atlock::clock::{Clock, SystemClock};
+use atlock::domain::key::Fields;
+use atlock::domain::lock::PullRef;
 use atlock::error::Result;
-use atlock::key::Fields;
-use atlock::model::PullRef;
 use atlock::store::{Grant, Granted, LockKey, Store};
 
 /// The machine's clock.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hybrid::core::Asked;
-use crate::store::mirror::State as Known;
+use crate::store::contract::local::State as Known;
 
 /// One server, alone, armed, with a Redis that works.
 fn one_server(durability: Durability) -> (Arc<Sim>, Arc<Instance>) {

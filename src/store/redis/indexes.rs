@@ -12,10 +12,11 @@ use super::errors::Failure;
 use super::keys::{LOCK_PREFIX, LOCKS_INDEX, lock_key, pull_index, repo_pattern, side_key};
 use super::listing::{Found, Page};
 use super::pages::Member;
-use super::{RedisStore, scripts};
-use crate::clock::Call;
+use super::scripts;
+use super::store::RedisStore;
+use crate::call::Call;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Result;
-use crate::model::{ProjectLock, PullRef};
 use crate::store::LockKey;
 
 /// A member whose lock is gone stays this long after it was last asked for: twice the longest operation, and as much for
@@ -54,7 +55,7 @@ impl RedisStore {
 
     /// The newest stamp, microseconds, of members whose locks cannot be taken any more without a new one.
     pub(super) fn newest_to_trim(&self) -> i64 {
-        self.redis.link.clock().at(Instant::now()) - TRIM_GRACE_MICROS
+        self.redis.transport.clock().at(Instant::now()) - TRIM_GRACE_MICROS
     }
 
     /// Removes members that were read after `newest` was computed and whose locks were then seen to be gone.
@@ -84,7 +85,7 @@ impl RedisStore {
         });
         let keys: Vec<String> = pairs.collect();
         // On a cluster, each lock is in a slot of its own.
-        let at_once = if self.redis.link.is_single() { keys.len().max(1) } else { 2 };
+        let at_once = if self.redis.transport.is_single() { keys.len().max(1) } else { 2 };
         for keys in keys.chunks(at_once) {
             let (keys, page): (Vec<&str>, _) = (keys.iter().map(String::as_str).collect(), self.page(call.deadline));
             self.redis.read(page, |_| self.redis.eval(&scripts::END_ORPHANS, &keys, &[], page))?;
@@ -95,7 +96,7 @@ impl RedisStore {
     /// The keys of locks that this pull may hold, as the indexes tell: at least all that it holds and that were taken or taken
     /// over by this library.
     pub(super) fn held_in_index(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
-        if !self.redis.link.is_single() {
+        if !self.redis.transport.is_single() {
             let mut held = Vec::new();
             self.index_locks(call, |page| held.extend(held_by(pull, page)))?;
             return Ok(ordered(held));

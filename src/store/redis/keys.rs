@@ -84,6 +84,11 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
+/// The keys that a script of one lock gets: the lock, its side hash, and the index of all locks if the lock is in that.
+pub(super) fn script_keys<'a>(lock: &'a str, side: &'a str, indexed: bool) -> Vec<&'a str> {
+    if indexed { vec![lock, side, LOCKS_INDEX] } else { vec![lock, side] }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

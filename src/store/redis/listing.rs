@@ -7,16 +7,16 @@ use std::time::Instant;
 
 use redis::{FromRedisValue as _, Value};
 
-use super::RedisStore;
 use super::errors::Failure;
 use super::keys::{ALL_LOCKS, LOCK_PREFIX};
-use super::link::Attempt;
-use crate::clock::Call;
+use super::store::RedisStore;
+use super::transport::Attempt;
+use crate::call::Call;
+use crate::domain::lock::ProjectLock;
 use crate::error::Result;
-use crate::model::ProjectLock;
 use crate::service::MAX_KEY_BYTES;
 use crate::store::Listing;
-use crate::store::mirror::MAX_VALUE_BYTES;
+use crate::store::contract::local::MAX_VALUE_BYTES;
 
 /// Values that one MGET fetches.
 const BATCH: usize = 500;
@@ -104,7 +104,7 @@ impl RedisStore {
     /// MGET says nothing of a key that is gone and of one that is no string.
     fn other_types(&self, keys: &[&Vec<u8>], deadline: Instant, found: &mut Page) -> Result<()> {
         let commands: Vec<_> = keys.iter().map(|key| redis::cmd("TYPE").arg(key.as_slice()).take()).collect();
-        let kinds = self.redis.link.query_all(&commands, deadline);
+        let kinds = self.redis.transport.query_all(&commands, deadline);
         for ((key, command), kind) in keys.iter().zip(&commands).zip(kinds) {
             let kind = match kind {
                 Ok(kind) => kind,

@@ -1,17 +1,13 @@
 //! Connecting, and checking that the server can be used, before anything is answered.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use redis::FromRedisValue as _;
 
-use super::cluster::Cluster;
 use super::errors::{Failure, explain};
-use super::link::{Attempt, Link, wait_command};
-use super::names::Names;
 use super::retry::Retrying;
-use super::single::Single;
-use super::{RedisStore, scripts};
+use super::scripts;
+use super::transport::{Transport, wait_command};
 use crate::config;
 use crate::error::{Code, Error, Result};
 
@@ -34,27 +30,16 @@ pub(super) struct Opened {
 pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
     let deadline = Instant::now() + settings.timeouts.connect;
     let server = if settings.cluster_mode { settings.addresses.join(", ") } else { settings.address.clone() };
-    let link = connect(settings, deadline).map_err(|failure| explain(&failure, &server))?;
-    let redis = Retrying { link, server };
+    let transport = Transport::connect(settings, deadline).map_err(|failure| explain(&failure, &server))?;
+    let redis = Retrying { transport, server };
     let checked = check(&redis, settings, deadline);
     match checked {
         Ok(warnings) => Ok(Opened { redis, warnings }),
         Err(e) => {
-            redis.link.close();
+            redis.transport.close();
             Err(e)
         }
     }
-}
-
-fn connect(settings: &config::Redis, deadline: Instant) -> Attempt<Link> {
-    let settings = Arc::new(settings.clone());
-    if settings.cluster_mode {
-        return Cluster::connect(settings, Names::of_the_system(), deadline).map(Link::Cluster);
-    }
-    let single = Single::new(settings, &Names::of_the_system()).map_err(Failure::Settings)?;
-    // The first connection, which stays in the pool.
-    single.run(deadline, |connection| connection.query(&redis::cmd("PING")))?;
-    Ok(Link::Single(Box::new(single)))
 }
 
 fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Result<Vec<String>> {
@@ -64,20 +49,18 @@ fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Resul
     }
     redis.eval(&scripts::PROBE, &PROBE_KEYS, &[], deadline).map_err(explained)?;
     if settings.wait_replicas > 0 {
-        redis.link.query(&wait_command(0, deadline), deadline).map_err(explained)?;
+        redis.transport.query(&wait_command(0, deadline), deadline).map_err(explained)?;
     }
     for script in [&*scripts::GRANT, &scripts::RELEASE] {
         // So that the first callers find them; not needed, and a cluster's nodes learn them as they go.
-        redis.link.query(&script.load(), deadline).map_err(explained)?;
+        redis.transport.query(&script.load(), deadline).map_err(explained)?;
     }
     Ok(warnings(redis, deadline))
 }
 
-impl RedisStore {
-    /// Whether the server answers and takes writes.
-    pub(super) fn check_writable(&self, deadline: Instant) -> Result<()> {
-        self.redis.read(deadline, |_| self.redis.eval(&scripts::PROBE, &PROBE_KEYS[2..3], &[], deadline)).map(drop)
-    }
+/// Whether the server answers and takes writes.
+pub(super) fn check_writable(redis: &Retrying, deadline: Instant) -> Result<()> {
+    redis.read(deadline, |_| redis.eval(&scripts::PROBE, &PROBE_KEYS[2..3], &[], deadline)).map(drop)
 }
 
 fn check_role(redis: &Retrying, deadline: Instant) -> Result<()> {
@@ -124,11 +107,11 @@ fn info(redis: &Retrying, section: &str, deadline: Instant) -> Option<String> {
     command.arg(section);
     String::from_redis_value(
         redis
-            .link
+            .transport
             .masters(deadline)
             .ok()?
             .first()
-            .map(|master| redis.link.query_at(master.as_ref(), &command, deadline))?
+            .map(|master| redis.transport.query_at(master.as_ref(), &command, deadline))?
             .ok()?,
     )
     .ok()
@@ -139,11 +122,11 @@ fn config_value(redis: &Retrying, name: &str, deadline: Instant) -> Option<Strin
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(name);
     let reply = redis
-        .link
+        .transport
         .masters(deadline)
         .ok()?
         .first()
-        .map(|master| redis.link.query_at(master.as_ref(), &command, deadline))?
+        .map(|master| redis.transport.query_at(master.as_ref(), &command, deadline))?
         .ok()?;
     Vec::<String>::from_redis_value(reply).ok()?.into_iter().nth(1)
 }

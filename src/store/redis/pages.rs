@@ -13,17 +13,17 @@ use std::time::Instant;
 
 use redis::FromRedisValue as _;
 
-use super::RedisStore;
 use super::errors::Failure;
 use super::keys::LOCKS_INDEX;
-use crate::clock::Call;
+use super::store::RedisStore;
+use crate::call::Call;
 use crate::error::{Code, Error, Result};
 
 /// Keys that one SCAN looks at, and members that one page of the index has: large, so that 10,000 locks are a few round trips;
 /// small, so that Redis is never busy for long.
 const PAGE: usize = 5000;
 
-/// One of `Link::masters`.
+/// One of `Transport::masters`.
 type Master = Option<(String, u16)>;
 /// A member of the index, and its stamp.
 pub(super) type Member = (Vec<u8>, Vec<u8>);

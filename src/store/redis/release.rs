@@ -12,13 +12,16 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use super::errors::Failure;
-use super::link::Attempt;
+use super::keys::{self, script_keys};
+use super::reply::unexpected;
 use super::reply::{self, Reply};
-use super::{RedisStore, indexes, keys, script_keys, scripts, unexpected};
-use crate::clock::Call;
+use super::store::RedisStore;
+use super::transport::Attempt;
+use super::{indexes, scripts};
+use crate::call::Call;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::Held;
+use crate::store::contract::local::Held;
 use crate::store::{LockKey, Release};
 
 /// Most locks that one round trip releases.
@@ -203,7 +206,7 @@ impl RedisStore {
 
     fn release_batch(&self, members: &[String], guard: &Guard<'_>, call: &Call, released: &mut Released) {
         let (sent, page) = (Instant::now(), self.page_of(call));
-        let at_once = if self.redis.link.is_single() { self.release_at_once(members, guard, &page) } else { Vec::new() };
+        let at_once = if self.redis.transport.is_single() { self.release_at_once(members, guard, &page) } else { Vec::new() };
         // Of a server that hangs, no more is asked.
         let hangs = page.remaining().is_zero();
         for (nth, member) in members.iter().enumerate() {
@@ -242,7 +245,7 @@ impl RedisStore {
                 scripts::RELEASE.by_hash(&script_keys(&lock, &side, true), &args)
             })
             .collect();
-        let replies = self.redis.link.query_all(&commands, call.deadline);
+        let replies = self.redis.transport.query_all(&commands, call.deadline);
         // An answer that cannot be read is none: asked again, it is an error.
         let lost = |e: Error| Failure::ReplyLost(redis::RedisError::from(std::io::Error::other(e.message().to_owned())));
         replies.into_iter().map(|reply| Reply::read(reply?).map_err(lost)).collect()

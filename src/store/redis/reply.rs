@@ -3,7 +3,7 @@
 use redis::Value;
 
 use crate::error::{Code, Error, Result};
-use crate::store::mirror::Held;
+use crate::store::contract::local::Held;
 
 /// A script's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +42,13 @@ impl Reply {
     }
 
     pub(super) fn read(value: Value) -> Result<Reply> {
-        let Value::Array(parts) = value else { return Err(unexpected()) };
+        let Value::Array(parts) = value else { return Err(malformed()) };
         let mut parts = parts.into_iter().map(|part| match part {
             Value::BulkString(bytes) => bytes,
             Value::SimpleString(text) => text.into_bytes(),
             _ => Vec::new(),
         });
-        let (tag, detail) = (parts.next().ok_or_else(unexpected)?, parts.next());
+        let (tag, detail) = (parts.next().ok_or_else(malformed)?, parts.next());
         match (tag.as_slice(), detail) {
             (b"DONE", outcome) => Ok(Reply::Done(outcome.unwrap_or_default())),
             (b"HELD", Some(value)) => Ok(Reply::Held(value)),
@@ -57,7 +57,7 @@ impl Reply {
             (b"JUDGE", Some(value)) => Ok(Reply::Judge(value)),
             (b"LATE", Some(now)) => number(&now).map(|now| Reply::Late { now }),
             (b"UNKNOWN", _) => Ok(Reply::Unknown),
-            _ => Err(unexpected()),
+            _ => Err(malformed()),
         }
     }
 }
@@ -69,24 +69,30 @@ pub(super) fn is_done(value: &Value) -> bool {
 
 /// A grant's outcome: `G<fencing token>`.
 pub(super) fn token(outcome: &[u8]) -> Result<u64> {
-    let token = outcome.strip_prefix(b"G").ok_or_else(unexpected)?;
+    let token = outcome.strip_prefix(b"G").ok_or_else(malformed)?;
     number(token)
 }
 
 /// A release's outcome: `R<fencing token> <value>`.
 pub(super) fn released(outcome: &[u8]) -> Result<Held> {
-    let text = outcome.strip_prefix(b"R").ok_or_else(unexpected)?;
+    let text = outcome.strip_prefix(b"R").ok_or_else(malformed)?;
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let value = text[digits..].strip_prefix(b" ").ok_or_else(unexpected)?;
+    let value = text[digits..].strip_prefix(b" ").ok_or_else(malformed)?;
     Ok(Held { value: value.to_vec(), token: number(&text[..digits])? })
 }
 
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Result<T> {
-    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or_else(unexpected)
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or_else(malformed)
 }
 
-fn unexpected() -> Error {
+fn malformed() -> Error {
     Error::new(Code::Protocol, "a script's answer is not in its form: was another version's script or data there?")
+}
+
+/// The error of an answer that is none to the script's question.
+pub(super) fn unexpected(reply: &Reply) -> Error {
+    // Not the reply itself: a value holds a token.
+    Error::new(Code::Protocol, format!("a script's answer ({}) does not fit its question", reply.name()))
 }
 
 #[cfg(test)]

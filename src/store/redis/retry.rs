@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Value};
 
 use super::errors::{Failure, explain, not_now};
-use super::link::{Attempt, Link};
 use super::reply::Reply;
 use super::scripts::Script;
-use crate::clock::Call;
+use super::transport::{Attempt, Transport};
+use crate::call::Call;
 use crate::error::{Code, Error, Result};
 
 /// Most attempts of one call.
@@ -23,16 +23,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// A link, and how its server is called in errors.
 #[derive(Debug)]
 pub(super) struct Retrying {
-    pub link: Link,
+    pub transport: Transport,
     pub server: String,
 }
 
 impl Retrying {
     /// Reads: any failure that may pass is tried again.
-    pub(super) fn read<T>(&self, deadline: Instant, attempt: impl Fn(&Link) -> Attempt<T>) -> Result<T> {
+    pub(super) fn read<T>(&self, deadline: Instant, attempt: impl Fn(&Transport) -> Attempt<T>) -> Result<T> {
         let mut pause = Pause::default();
         for _ in 0..ATTEMPTS {
-            match attempt(&self.link) {
+            match attempt(&self.transport) {
                 Ok(value) => return Ok(value),
                 Err(failure) if self.may_pass(&failure) && pause.fits(deadline) => pause.sleep(),
                 Err(failure) => return Err(self.explain(&failure)),
@@ -63,7 +63,7 @@ impl Retrying {
             match attempt(&self.head(call, *lost_since)) {
                 Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
                     Reply::Late { now } => {
-                        self.link.clock().learn(now, Instant::now());
+                        self.transport.clock().learn(now, Instant::now());
                         if call.remaining().is_zero() {
                             break;
                         }
@@ -94,7 +94,7 @@ impl Retrying {
         self.known(
             deadline,
             |by_text| if by_text { script.by_text(keys, args) } else { script.by_hash(keys, args) },
-            |command| self.link.query(command, deadline),
+            |command| self.transport.query(command, deadline),
         )
     }
 
@@ -113,7 +113,7 @@ impl Retrying {
 
     /// The arguments with which every change begins.
     pub(super) fn head(&self, call: &Call, lost_since: Option<Instant>) -> Head {
-        let clock = self.link.clock();
+        let clock = self.transport.clock();
         let not_after = clock.at(call.deadline);
         let lost_since = lost_since.map_or(0, |sent| clock.at(sent));
         [call.request.as_str().as_bytes().to_vec(), not_after.to_string().into_bytes(), lost_since.to_string().into_bytes()]
@@ -121,7 +121,7 @@ impl Retrying {
 
     fn explain(&self, failure: &Failure) -> Error {
         // What a single server says by MOVED, that it is part of a cluster, is passing on a cluster.
-        if failure.is_passing() && !self.link.is_single() {
+        if failure.is_passing() && !self.transport.is_single() {
             return not_now(&self.server, &failure.to_string());
         }
         explain(failure, &self.server)
@@ -130,7 +130,7 @@ impl Retrying {
     fn may_pass(&self, failure: &Failure) -> bool {
         // On a cluster a replica that was a master a moment ago is passing, too.
         let demoted = failure.kind() == Some(redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly));
-        failure.is_passing() || (demoted && !self.link.is_single()) || failure.may_be_repeated()
+        failure.is_passing() || (demoted && !self.transport.is_single()) || failure.may_be_repeated()
     }
 
     fn unknown(&self, why: impl std::fmt::Display) -> Error {

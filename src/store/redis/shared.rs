@@ -1,4 +1,4 @@
-//! Redis as a store that a local one follows (`store::shared`).
+//! Redis as a store that a local one follows (`store::contract::shared`).
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,16 @@ use super::indexes::pull_index_of;
 use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
 use super::listing::{Found, shown};
 use super::release::{Guard, Released};
-use super::reply::{self, Reply};
-use super::{RedisStore, scripts, unexpected};
-use crate::clock::Call;
+use super::reply::{self, Reply, unexpected};
+use super::scripts;
+use super::store::{RedisStore, SetAside};
+use crate::call::Call;
+use crate::domain::json::parse_json;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Result};
-use crate::model::{ProjectLock, PullRef, parse_json};
 use crate::service::MAX_KEY_BYTES;
-use crate::store::mirror::{EntryKey, Held, MAX_VALUE_BYTES};
-use crate::store::shared::{Announced, Presence, Put, Reach, Remote, Shared};
+use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES};
+use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
@@ -24,7 +26,7 @@ const ALL_COMMAND_LOCKS: &str = "global/*/lock";
 /// Matches the keys of all pull statuses, and perhaps other programs' keys.
 const ALL_STATUSES: &str = "*::*::*";
 
-impl Shared for RedisStore {
+impl SharedStore for RedisStore {
     fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
         self.grant_proposed(grant, token, call)
     }
@@ -94,7 +96,7 @@ impl Shared for RedisStore {
             LockKey::Project(name) => name,
             LockKey::Command(_) => "",
         };
-        let single = self.redis.link.is_single();
+        let single = self.redis.transport.is_single();
         if !single && !member.is_empty() && new.is_some() {
             self.stamp(&[member], call)?;
         }
@@ -173,7 +175,7 @@ impl Shared for RedisStore {
                 let mut words = text.split(' ');
                 let mut time = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 let (before, agreed, now) = (time(), time(), time());
-                self.redis.link.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), Instant::now());
+                self.redis.transport.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), Instant::now());
                 Ok(Announced { before, agreed, now, repeated: lost_since.is_some(), others: words.map(str::to_owned).collect() })
             }
             other => Err(unexpected(&other)),
@@ -181,15 +183,8 @@ impl Shared for RedisStore {
     }
 
     fn clock_micros(&self) -> u64 {
-        u64::try_from(self.redis.link.clock().at(Instant::now())).unwrap_or(0)
+        u64::try_from(self.redis.transport.clock().at(Instant::now())).unwrap_or(0)
     }
-}
-
-/// An entry that a snapshot left out: no local store can keep it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct SetAside {
-    key: EntryKey,
-    bytes: usize,
 }
 
 /// Most entries that warnings name.

@@ -23,12 +23,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::ground::Ground;
 use super::group::Group;
 use super::journal::Journal;
-use super::memory;
 use super::meta::Meta;
+use super::step::{Step, StepHook};
 use super::transaction::Transaction;
 use super::tree::{Tree, closed};
-use super::{Step, StepHook};
-use crate::clock::{Call, Clock};
+use super::trim;
+use crate::call::Call;
+use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 
 /// Most changes that wait, and that one group takes.
@@ -207,7 +208,7 @@ impl Queue {
 
 fn run(queue: &Queue, mut writer: Writer) {
     loop {
-        let group = queue.take(memory::give_back);
+        let group = queue.take(trim::give_back);
         if group.is_empty() {
             break;
         }

@@ -16,8 +16,9 @@ use sled::IVec;
 
 use super::journal::Records;
 use super::meta::Meta;
+use super::read::{failed, read_entry};
 use super::record::{META_KEY, Reader, length_bytes};
-use super::tree::{failed, read_entry};
+
 use crate::error::{Code, Error, Result};
 
 /// Stands for the length of a value where the entry is removed.

@@ -7,7 +7,7 @@
 //! - Fencing tokens of the store strictly increase, across restarts too, and when the wall clock is set back: the last one is
 //!   in the meta record of every batch.
 //! - What is acknowledged is at the store's path, where nobody else can open one (`ground.rs`).
-//! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`opening.rs`).
+//! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`open.rs`).
 //!
 //! Faults survived without losing anything acknowledged: kill -9 at any point, power loss, a full disk, a failed or torn
 //! write.
@@ -24,7 +24,6 @@
 //! machine lose power before it is durable; nobody was told by then that it succeeded.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,50 +32,40 @@ use parking_lot::Mutex;
 use self::committer::{Committer, Writer};
 use self::folder::Folder;
 use self::ground::Ground;
-use self::opening::Opened;
+use self::open::Opened;
 use self::owned::{OwnedExpected, OwnedRelease};
+use self::read::{failed, read_entry, read_value};
 use self::record::{PROJECT_PREFIX, Stored};
-use self::tree::{Tree, failed, read_entry, read_value};
-use super::mirror::EntryKey;
+pub use self::step::{Step, StepHook};
+use self::tree::Tree;
+use super::contract::local::EntryKey;
 use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
-use crate::clock::{Call, Clock};
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::domain::lock::PullRef;
 use crate::error::Result;
-use crate::model::PullRef;
 
+mod changes;
 mod committer;
 mod folder;
 mod ground;
 mod group;
 mod health;
-mod history;
 #[cfg(test)]
-pub(crate) mod imitation;
+pub(crate) mod in_memory;
 mod journal;
-mod memory;
+mod key_state;
+mod local;
 mod meta;
-mod mirror;
-mod opening;
-mod operations;
+mod open;
 mod owned;
+mod pull_index;
+mod read;
 mod record;
+mod step;
 mod transaction;
 mod tree;
-
-/// The steps of a commit, and of the checkpoint that comes before some and behind others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The group goes to the journal, durably.
-    Journal,
-    /// sled applies the group.
-    Apply,
-    /// A checkpoint: sled hands all to the kernel.
-    Flush,
-    /// A checkpoint: fdatasync of sled's log.
-    Sync,
-}
-
-/// Called before each step; an error stands for the step's own. For tests: it injects I/O errors and delays.
-pub type StepHook = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
+mod trim;
 
 /// The embedded store. Safe from any thread; see the module's documentation for what it survives.
 ///
@@ -108,7 +97,7 @@ impl SledStore {
 
     /// The same as [`SledStore::open`], with a hook for tests.
     pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
-        let Opened { folder, db, meta, log, journal, ground } = opening::open(dir)?;
+        let Opened { folder, db, meta, log, journal, ground } = open::open(dir)?;
         let (tree, ground) = (Arc::new(Tree::new(db)), Arc::new(ground));
         let writer = Writer { tree: Arc::clone(&tree), meta, log, journal, ground: Arc::clone(&ground), clock, hook };
         let committer = Committer::start(writer)?;
@@ -141,21 +130,21 @@ impl Store for SledStore {
         }
         record::check_length("a value", grant.value.len(), record::VALUE_LIMIT)?;
         let pull_prefix = match grant.key {
-            LockKey::Project(_) => operations::index_prefix(grant.value),
+            LockKey::Project(_) => pull_index::index_prefix(grant.value),
             LockKey::Command(_) => None,
         };
         let (name, value) = (EntryKey::from(grant.key), grant.value.to_vec());
-        self.committer.commit(value.len(), call, move |tx| operations::grant(tx, &name, &value, pull_prefix.as_deref()))
+        self.committer.commit(value.len(), call, move |tx| changes::grant(tx, &name, &value, pull_prefix.as_deref()))
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let owned = OwnedRelease::from(release);
-        self.committer.commit(owned.len(), call, move |tx| operations::release(tx, &owned.borrowed()))
+        self.committer.commit(owned.len(), call, move |tx| changes::release(tx, &owned.borrowed()))
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let name = EntryKey::from(key);
-        self.committer.commit(name.name().len(), call, move |tx| operations::discard(tx, &name))
+        self.committer.commit(name.name().len(), call, move |tx| changes::discard(tx, &name))
     }
 
     fn standing(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Standing>> {
@@ -184,7 +173,7 @@ impl Store for SledStore {
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
         let prefix = record::pull_prefix(pull);
-        self.committer.commit(prefix.len(), call, move |tx| operations::release_by_pull(tx, &prefix))
+        self.committer.commit(prefix.len(), call, move |tx| changes::release_by_pull(tx, &prefix))
     }
 
     fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
@@ -198,7 +187,7 @@ impl Store for SledStore {
         record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
         let expected = OwnedExpected::from(expected);
         let bytes = new.as_ref().map_or(0, Vec::len) + expected.len();
-        self.committer.commit(bytes, call, move |tx| operations::swap_status(tx, &name, expected.borrowed(), new.as_deref()))
+        self.committer.commit(bytes, call, move |tx| changes::swap_status(tx, &name, expected.borrowed(), new.as_deref()))
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {
@@ -241,7 +230,7 @@ impl fmt::Debug for SledStore {
 
 /// The values were checked when they were stored, so only those that may be no lock are parsed.
 fn push(listing: &mut Listing, key: &[u8], stored: &Stored, value: &[u8]) {
-    match operations::fault(stored.header, value) {
+    match changes::fault(stored.header, value) {
         None => listing.push(value),
         Some(reason) => listing.push_unreadable(String::from_utf8_lossy(&key[PROJECT_PREFIX.len()..]), reason),
     }

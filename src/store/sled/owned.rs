@@ -1,6 +1,6 @@
 //! What a change takes with it into the queue: the caller may have left when it is made.
 
-use crate::key::Fields;
+use crate::domain::key::Fields;
 use crate::store::{Expected, LockKey, Release};
 
 /// A [`Release`] that owns its texts.

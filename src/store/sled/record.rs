@@ -30,10 +30,10 @@ use std::borrow::Cow;
 use sha2::{Digest as _, Sha256};
 use sled::IVec;
 
+use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::model::PullRef;
 use crate::store::LockKey;
-use crate::store::mirror::EntryKey;
+use crate::store::contract::local::EntryKey;
 
 /// Size of a segment of sled's log, bytes.
 pub(super) const SEGMENT: usize = 256 << 10;
@@ -43,7 +43,7 @@ const NAME_LIMIT: usize = 200;
 /// Longest key in the tree, that of a by-pull index entry: tag, length, name, pull number, token; bytes.
 const KEY_LIMIT: usize = 1 + 4 + NAME_LIMIT + 8 + 8;
 /// Longest value, bytes.
-pub(super) const VALUE_LIMIT: usize = crate::store::mirror::MAX_VALUE_BYTES;
+pub(super) const VALUE_LIMIT: usize = crate::store::contract::local::MAX_VALUE_BYTES;
 /// How much of a value one tree entry holds, bytes.
 const CHUNK: usize = 2 << 10;
 /// Length of an entry's header, bytes.
@@ -159,7 +159,7 @@ pub(super) fn length_bytes(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// Whether a value was found to be a project lock's JSON (`crate::model`) when it was stored. The numbers are the format's.
+/// Whether a value was found to be a project lock's JSON (`crate::domain::lock`) when it was stored. The numbers are the format's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It was not, or it is no project's entry.

@@ -7,8 +7,8 @@ use sled::IVec;
 
 use super::group::Group;
 use super::meta::Meta;
+use super::read::read_entry;
 use super::record::{self, Header, Stored, Verdict};
-use super::tree::read_entry;
 use crate::error::Result;
 
 /// What a group changes: an overlay over the tree.
@@ -36,7 +36,7 @@ impl Entries for sled::Db {
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
-        self.scan_prefix(prefix).map(|entry| entry.map_err(super::tree::failed)).collect()
+        self.scan_prefix(prefix).map(|entry| entry.map_err(super::read::failed)).collect()
     }
 }
 

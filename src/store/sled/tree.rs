@@ -3,11 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parking_lot::RwLock;
-use sled::IVec;
 
 use super::group::Group;
 use super::health::Health;
-use super::record::Stored;
+use super::read::failed;
 use crate::error::{Code, Error, Result};
 
 /// The tree, until it is closed. Readers share it; applying a group excludes them, so that a read of several tree entries
@@ -56,24 +55,6 @@ impl Tree {
             Error::new(Code::StoreFailed, "sled failed while it was closed; what was acknowledged had been synced before")
         })
     }
-}
-
-/// One tree entry.
-pub(super) fn read_entry(db: &sled::Db, key: &[u8]) -> Result<Option<IVec>> {
-    db.get(key).map_err(failed)
-}
-
-/// The value of the entry at this key.
-pub(super) fn read_value(db: &sled::Db, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    match read_entry(db, key)? {
-        Some(bytes) => Stored::decode(key, bytes)?.value(key, |key| read_entry(db, key)).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// sled's error as ours.
-pub(super) fn failed(error: sled::Error) -> Error {
-    Error::new(Code::StoreFailed, format!("sled: {error}"))
 }
 
 /// The store was closed.

@@ -24,13 +24,13 @@ use redis::{
 };
 use tokio::runtime::Runtime;
 
-use super::clock::ServerClock;
+use super::super::errors::{Failure, timed_out};
+use super::super::keys::slot;
+use super::super::reply::is_done;
+use super::attempt::{Attempt, wait_command};
 use super::credentials::{Credentials, Reader};
-use super::errors::{Failure, timed_out};
-use super::keys::slot;
-use super::link::{Attempt, wait_command};
 use super::names::{ForCluster, Names};
-use super::reply::is_done;
+use super::server_clock::ServerClock;
 use super::single::host_and_port;
 use crate::config;
 
@@ -41,7 +41,7 @@ const NAME_THREADS: usize = 16;
 const CLOSE_WAIT: Duration = Duration::from_millis(100);
 
 /// The client. Safe from any thread.
-pub(super) struct Cluster {
+pub(in crate::store::redis) struct Cluster {
     open: Mutex<Option<Arc<Open>>>,
     clock: ServerClock,
 }

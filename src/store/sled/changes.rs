@@ -5,12 +5,13 @@
 
 use sled::IVec;
 
-use super::history;
-use super::record::{self, Header, INDEX_PREFIX, PROJECT_PREFIX, Verdict};
+use super::key_state;
+use super::pull_index::remove_lock;
+use super::record::{self, Header, PROJECT_PREFIX, Verdict};
 use super::transaction::Transaction;
+use crate::domain::lock::ProjectLock;
 use crate::error::Result;
-use crate::model::ProjectLock;
-use crate::store::mirror::EntryKey;
+use crate::store::contract::local::EntryKey;
 use crate::store::{Expected, Granted, Listing, Release, Swap};
 
 /// Takes the lock if it is free. `pull_prefix` is that of the pull that the value names, if it is a project lock's.
@@ -24,7 +25,7 @@ pub(super) fn grant(tx: &mut Transaction<'_>, name: &EntryKey, value: &[u8], pul
     if let Some(prefix) = pull_prefix {
         tx.put(record::index_key(prefix, header.token), key.clone())?;
     }
-    history::decided(tx, name, None)?;
+    key_state::decided(tx, name, None)?;
     Ok(Granted::Yes { token: header.token })
 }
 
@@ -37,7 +38,7 @@ pub(super) fn release(tx: &mut Transaction<'_>, release: &Release<'_>) -> Result
         return Ok(None);
     }
     remove_lock(tx, key, header, &value)?;
-    history::decided(tx, &name, Some((header, &value)))?;
+    key_state::decided(tx, &name, Some((header, &value)))?;
     Ok(Some(value))
 }
 
@@ -46,7 +47,7 @@ pub(super) fn discard(tx: &mut Transaction<'_>, name: &EntryKey) -> Result<Optio
     let key = &record::key_of(name);
     let Some((header, value)) = tx.entry(key)? else { return Ok(None) };
     remove_lock(tx, key, header, &value)?;
-    history::decided(tx, name, Some((header, &value)))?;
+    key_state::decided(tx, name, Some((header, &value)))?;
     Ok(Some(value))
 }
 
@@ -62,8 +63,8 @@ pub(super) fn release_by_pull(tx: &mut Transaction<'_>, pull_prefix: &[u8]) -> R
                 continue;
             }
             remove_lock(tx, &key, header, &value)?;
-            if let Some(name) = history::name(&key, &value) {
-                history::decided(tx, &name, Some((header, &value)))?;
+            if let Some(name) = key_state::name(&key, &value) {
+                key_state::decided(tx, &name, Some((header, &value)))?;
             }
             released.push(&value);
         }
@@ -85,32 +86,8 @@ pub(super) fn swap_status(tx: &mut Transaction<'_>, name: &EntryKey, expected: E
         Some(new) => tx.put_entry(key, tx.new_status(), new)?,
         None => tx.remove_entry(key)?,
     }
-    history::decided(tx, name, header.zip(current.as_deref()))?;
+    key_state::decided(tx, name, header.zip(current.as_deref()))?;
     Ok(Swap::Done)
-}
-
-/// Removes an entry, and its by-pull index entry if it has one.
-pub(super) fn remove_lock(tx: &mut Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> Result<()> {
-    tx.remove_entry(key)?;
-    match index_key(tx, key, header, value)? {
-        Some(index_key) => tx.remove(index_key),
-        None => Ok(()),
-    }
-}
-
-/// The key of an entry's by-pull index entry, if it has one.
-fn index_key(tx: &Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> Result<Option<Vec<u8>>> {
-    if header.verdict == Verdict::NoLock {
-        return Ok(None);
-    }
-    if let Some(prefix) = index_prefix(value) {
-        return Ok(Some(record::index_key(&prefix, header.token)));
-    }
-    // The pull of a value that was a lock once is told by the index alone. It must not stay there: the key's next holder would be
-    // released with that pull.
-    let token = header.token.to_be_bytes();
-    let indexed = tx.scan(INDEX_PREFIX)?.into_iter().find(|(index_key, of)| index_key.ends_with(&token) && *of == key);
-    Ok(indexed.map(|(index_key, _)| index_key))
 }
 
 /// Why a project's entry is not a lock; `None` if it is one.
@@ -125,18 +102,13 @@ pub(super) fn fault(header: Header, value: &[u8]) -> Option<String> {
     }
 }
 
-/// The by-pull index prefix of the pull that this value names; `None` if it is not a project lock's JSON.
-pub(super) fn index_prefix(value: &[u8]) -> Option<Vec<u8>> {
-    ProjectLock::parse(value).ok().map(|lock| record::pull_prefix(lock.pull()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::key::{Fields, Target};
-    use crate::model::PullRef;
+    use crate::domain::key::{Fields, Target};
+    use crate::domain::lock::PullRef;
     use crate::store::sled::meta::Meta;
 
     type Tree = BTreeMap<Vec<u8>, IVec>;

@@ -15,8 +15,8 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 use redis::Value;
 
-use super::errors::{Failure, timed_out};
-use super::link::Attempt;
+use super::super::errors::{Failure, timed_out};
+use super::attempt::Attempt;
 
 /// Batches under way at once: while one is at the server, the next is made.
 const LEADERS: usize = 2;

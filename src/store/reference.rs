@@ -6,13 +6,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
-use crate::clock::{Call, Clock};
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
 
 /// A store that lives as long as the process. Safe from any thread.
 #[derive(Debug)]
-pub struct MemoryStore {
+pub struct ReferenceStore {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -40,10 +41,10 @@ impl From<LockKey<'_>> for OwnedKey {
     }
 }
 
-impl MemoryStore {
+impl ReferenceStore {
     /// An empty store; fencing tokens follow `clock`.
-    pub fn new(clock: Arc<dyn Clock>) -> MemoryStore {
-        MemoryStore { clock, state: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>) -> ReferenceStore {
+        ReferenceStore { clock, state: Mutex::default() }
     }
 
     fn open(&self) -> Result<parking_lot::MutexGuard<'_, State>> {
@@ -55,7 +56,7 @@ impl MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
+impl Store for ReferenceStore {
     fn grant(&self, grant: &Grant<'_>, _call: &Call) -> Result<Granted> {
         let mut state = self.open()?;
         let key = OwnedKey::from(grant.key);

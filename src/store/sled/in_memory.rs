@@ -8,16 +8,20 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
+use super::changes;
 use super::group::Group;
-use super::history;
+use super::key_state;
 use super::meta::Meta;
-use super::operations;
+use super::pull_index;
 use super::record::{self, LINK_KEY, PROJECT_PREFIX, Stored, key_of};
 use super::transaction::{Entries, Transaction};
-use crate::clock::{Call, Clock};
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
+use crate::store::contract::local::{
+    Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, LocalStore, PullRelease, Ticket,
+};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
 type Map = BTreeMap<Vec<u8>, IVec>;
@@ -41,7 +45,7 @@ pub(crate) enum Disk {
 /// Called before each group; it may crash the process, by a panic.
 pub(crate) type Hook = Box<dyn Fn() -> Disk + Send + Sync>;
 
-pub(crate) struct Imitation {
+pub(crate) struct InMemoryStore {
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
     hook: Hook,
@@ -102,7 +106,7 @@ impl State {
     }
 
     fn make_changes(&mut self, now: u64, changes: &[Change]) -> Result<()> {
-        self.make(now, |tx| changes.iter().try_for_each(|change| history::apply(tx, change)))
+        self.make(now, |tx| changes.iter().try_for_each(|change| key_state::apply(tx, change)))
     }
 
     /// The disk has caught up: what was queued is durable before it is seen.
@@ -133,13 +137,13 @@ impl State {
     }
 }
 
-impl Imitation {
-    pub(crate) fn new(clock: Arc<dyn Clock>, hook: Hook) -> Imitation {
-        Imitation { state: Arc::default(), clock, hook, at_pull_releases: Mutex::default() }
+impl InMemoryStore {
+    pub(crate) fn new(clock: Arc<dyn Clock>, hook: Hook) -> InMemoryStore {
+        InMemoryStore { state: Arc::default(), clock, hook, at_pull_releases: Mutex::default() }
     }
 
     /// What the next process finds: everything durable, and the first `luck` of the groups that were not yet.
-    pub(crate) fn after_crash(&self, luck: usize, hook: Hook) -> Imitation {
+    pub(crate) fn after_crash(&self, luck: usize, hook: Hook) -> InMemoryStore {
         let mut state = self.state.lock().clone();
         let applied = state.waiting.len();
         let durable = state.made - applied;
@@ -150,7 +154,7 @@ impl Imitation {
         state.make_queued(self.clock.unix_micros()).expect("is made");
         state.failed = false;
         let state = Arc::new(Mutex::new(state));
-        Imitation { state, clock: Arc::clone(&self.clock), hook, at_pull_releases: Mutex::default() }
+        InMemoryStore { state, clock: Arc::clone(&self.clock), hook, at_pull_releases: Mutex::default() }
     }
 
     /// How many groups are not durable yet, and may be after a crash.
@@ -231,24 +235,24 @@ fn unknown() -> Error {
     Error::new(Code::OutcomeUnknown, "the disk is late, or failed")
 }
 
-impl std::fmt::Debug for Imitation {
+impl std::fmt::Debug for InMemoryStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Imitation")
+        f.write_str("InMemoryStore")
     }
 }
 
-impl Store for Imitation {
+impl Store for InMemoryStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        let prefix = grant.pull.and_then(|_| operations::index_prefix(grant.value));
-        self.commit(call, |tx| operations::grant(tx, &EntryKey::from(grant.key), grant.value, prefix.as_deref()))
+        let prefix = grant.pull.and_then(|_| pull_index::index_prefix(grant.value));
+        self.commit(call, |tx| changes::grant(tx, &EntryKey::from(grant.key), grant.value, prefix.as_deref()))
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.commit(call, |tx| operations::release(tx, release))
+        self.commit(call, |tx| changes::release(tx, release))
     }
 
     fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.commit(call, |tx| operations::discard(tx, &EntryKey::from(key)))
+        self.commit(call, |tx| changes::discard(tx, &EntryKey::from(key)))
     }
 
     fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
@@ -268,7 +272,7 @@ impl Store for Imitation {
     }
 
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        self.commit(call, |tx| operations::release_by_pull(tx, &record::pull_prefix(pull)))
+        self.commit(call, |tx| changes::release_by_pull(tx, &record::pull_prefix(pull)))
     }
 
     fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
@@ -276,7 +280,7 @@ impl Store for Imitation {
     }
 
     fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
-        self.commit(call, |tx| operations::swap_status(tx, &EntryKey::Status(key.to_owned()), expected, new))
+        self.commit(call, |tx| changes::swap_status(tx, &EntryKey::Status(key.to_owned()), expected, new))
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {
@@ -294,13 +298,13 @@ impl Store for Imitation {
     }
 }
 
-impl Mirror for Imitation {
+impl LocalStore for InMemoryStore {
     fn local(&self, key: &EntryKey) -> Result<Local> {
-        self.view(|tx| history::local(tx, key))
+        self.view(|tx| key_state::local(tx, key))
     }
 
     fn held_by(&self, repo: &str, num: i64) -> Result<Vec<EntryKey>> {
-        self.view(|tx| history::held_by(tx, PullRef { repo, num }))
+        self.view(|tx| key_state::held_by(tx, PullRef { repo, num }))
     }
 
     fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
@@ -347,16 +351,16 @@ impl Mirror for Imitation {
     }
 
     fn everything(&self) -> Result<Vec<(EntryKey, Local)>> {
-        self.view(history::everything)
+        self.view(key_state::everything)
     }
 
     fn link(&self) -> Result<Option<Link>> {
         let visible = self.visible()?;
-        history::link(Entries::get(&visible, LINK_KEY)?)
+        key_state::link(Entries::get(&visible, LINK_KEY)?)
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {
-        self.view(history::conflicts)
+        self.view(key_state::conflicts)
     }
 
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
@@ -364,14 +368,14 @@ impl Mirror for Imitation {
         if let Some(then) = then {
             then();
         }
-        self.view(history::pull_releases)
+        self.view(key_state::pull_releases)
     }
 
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
-        self.view(|tx| history::all_host_lacks(tx, most))
+        self.view(|tx| key_state::all_host_lacks(tx, most))
     }
 
     fn host_copy(&self) -> Result<Option<HostCopy>> {
-        self.view(history::host_copy)
+        self.view(key_state::host_copy)
     }
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::mirror::{EntryKey, Held, Local};
-use super::{Grant, Granted, LockKey, Release, Store};
-use crate::clock::Call;
+use super::local::{EntryKey, Held, Local};
+use crate::call::Call;
+use crate::domain::lock::PullRef;
 use crate::error::Result;
-use crate::model::PullRef;
+use crate::store::{Grant, Granted, LockKey, Release, Store};
 
 /// What the shared store has at a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Remote {
     }
 }
 
-/// The answer to [`Shared::put`].
+/// The answer to [`SharedStore::put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// It is so; a lock has this fencing token, which is larger than the one wished for if another holder had one as large.
@@ -53,14 +53,14 @@ pub enum Put {
 }
 
 /// A shared store that can be followed. Safe from any thread.
-pub trait Shared: Store {
+pub trait SharedStore: Store {
     /// As [`Store::grant`], with this fencing token, if it is larger than the key's last and within a minute of the server's clock.
     fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted>;
 
     /// Every lock, command lock and pull status. Not at one moment: what changes meanwhile may be old or new.
     fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;
 
-    /// Keys that the last [`Shared::snapshot`] found and left out, because no local store can keep what is there: the value or the key
+    /// Keys that the last [`SharedStore::snapshot`] found and left out, because no local store can keep what is there: the value or the key
     /// is too long. They say nothing of what was released.
     fn set_aside(&self) -> Vec<EntryKey> {
         Vec::new()
@@ -113,7 +113,7 @@ pub enum Presence {
     Leaves,
 }
 
-/// The answer to [`Shared::announce`]. Times are microseconds by the store's clock.
+/// The answer to [`SharedStore::announce`]. Times are microseconds by the store's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
     /// When this instance announced itself before; 0 if the store knows nothing of it: never, or what it knew is lost.

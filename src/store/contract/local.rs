@@ -16,8 +16,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{LockKey, Store};
 use crate::error::Result;
+use crate::store::{LockKey, Store};
 
 /// Names an entry of a store: a lock, a command's lock, a pull status.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -319,7 +319,7 @@ impl Ticket {
 }
 
 /// A local store that can follow Redis. Safe from any thread.
-pub trait Mirror: Store {
+pub trait LocalStore: Store {
     /// What is known of a key.
     fn local(&self, key: &EntryKey) -> Result<Local>;
 

@@ -1,19 +1,19 @@
-//! What is remembered beside an entry while the store follows Redis (`store::mirror`), and the changes to it.
+//! What is remembered beside an entry while the store follows Redis (`store::contract::local`), and the changes to it.
 //!
 //! A history is there only for a key whose state is not settled, or of which a value is remembered; of a settled key that was
 //! never released there is none.
 
 use sled::IVec;
 
-use super::operations::{index_prefix, remove_lock};
+use super::pull_index::{index_prefix, remove_lock};
 use super::record::{
     self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, HOST_LACKS_PREFIX, Header, LINK_KEY, PROJECT_PREFIX,
     PULL_RELEASE_PREFIX, Reader, Verdict, beside, is_named, key_of, length_bytes, name_of,
 };
 use super::transaction::Transaction;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::model::{ProjectLock, PullRef};
-use crate::store::mirror::{
+use crate::store::contract::local::{
     Change, Conflict, EntryKey, Held, HostCopy, HostLacks, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State,
     Superseded, digest,
 };
@@ -502,9 +502,9 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::hybrid::resolve::{Action, Evidence, resolve};
-    use crate::store::mirror::Mirror as _;
-    use crate::store::shared::Remote;
-    use crate::store::sled::imitation::{Disk, Imitation};
+    use crate::store::contract::local::LocalStore as _;
+    use crate::store::contract::shared::Remote;
+    use crate::store::sled::in_memory::{Disk, InMemoryStore};
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.
     #[test]
@@ -521,7 +521,7 @@ mod tests {
             (0, 20, Action::Adopt),
         ] {
             for now in [None, Some(held("B", 20))] {
-                let store = Imitation::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
+                let store = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
                 let changes =
                     vec![Change::Set(key.clone(), Some(held("A", token))), Change::Adopt(key.clone(), now.clone(), last_token)];
                 store.submit(Vec::new(), changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();

@@ -17,10 +17,11 @@ use super::indexes::pull_index_of;
 use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX};
 use super::listing::Found;
 use super::pages::Member;
-use super::{RedisStore, scripts};
-use crate::clock::{Call, RequestId};
+use super::scripts;
+use super::store::RedisStore;
+use crate::call::{Call, RequestId};
+use crate::domain::lock::ProjectLock;
 use crate::error::Result;
-use crate::model::ProjectLock;
 
 /// How long it may take; stock allows two minutes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -80,7 +81,7 @@ impl RedisStore {
 
     /// Puts locks that other programs took into the indexes, each by its key with the value that was seen.
     fn index(&self, locks: &[(String, Vec<u8>)], call: &Call) -> Result<()> {
-        if !self.redis.link.is_single() {
+        if !self.redis.transport.is_single() {
             return self.stamp(&locks.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), &self.page_of(call));
         }
         let names = |key: &str, value: &[u8]| [format!("{LOCK_PREFIX}{key}"), LOCKS_INDEX.to_owned(), pull_index_of(value)];
@@ -90,7 +91,7 @@ impl RedisStore {
                 scripts::INDEX_PULL.by_hash(&names(key, value).each_ref().map(String::as_str), &[value, key.as_bytes()])
             })
             .collect();
-        let answers = self.redis.link.query_all(&commands, self.page(call.deadline));
+        let answers = self.redis.transport.query_all(&commands, self.page(call.deadline));
         // Done again, it changes nothing. The first ones find that the server does not know the script.
         for ((key, value), _) in locks.iter().zip(answers).filter(|(_, answer)| answer.is_err()) {
             let (names, page) = (names(key, value), self.page(call.deadline));
@@ -102,7 +103,7 @@ impl RedisStore {
 
     fn move_lock(&self, old: &str, new: &str, value: &[u8], call: &Call) -> Result<()> {
         let (old, new) = (format!("{LOCK_PREFIX}{old}"), format!("{LOCK_PREFIX}{new}"));
-        if self.redis.link.is_single() {
+        if self.redis.transport.is_single() {
             return self
                 .redis
                 .read(call.deadline, |_| self.redis.eval(&scripts::MOVE, &[&old, &new], &[value], call.deadline))

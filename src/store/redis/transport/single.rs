@@ -12,13 +12,13 @@ use parking_lot::{Condvar, Mutex};
 use redis::{Cmd, FromRedisValue as _, RedisResult, Value};
 use rustls::pki_types::ServerName;
 
-use super::clock::ServerClock;
+use super::super::errors::Failure;
+use super::super::reply::is_done;
+use super::attempt::{Attempt, wait_command};
 use super::combiner::{Combiner, Exchange, LARGEST};
 use super::credentials::{Credentials, Reader};
-use super::errors::Failure;
-use super::link::{Attempt, wait_command};
 use super::names::{Name, Names};
-use super::reply::is_done;
+use super::server_clock::ServerClock;
 use super::wire::{Connection, LogIn};
 use crate::config;
 use crate::error::{Code, Error, Result};
@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 64;
 const IDLE_CONNECTIONS: usize = 16;
 
 /// The pool. Safe from any thread.
-pub(super) struct Single {
+pub(in crate::store::redis) struct Single {
     settings: Arc<config::Redis>,
     name: Arc<Name>,
     credentials: Reader,

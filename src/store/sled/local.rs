@@ -1,16 +1,18 @@
-//! The embedded store as one that follows Redis (`store::mirror`).
+//! The embedded store as one that follows Redis (`store::contract::local`).
 
 use std::time::Instant;
 
 use super::SledStore;
-use super::history;
+use super::key_state;
 use super::meta::Meta;
+use super::read::read_entry;
 use super::record::{LINK_KEY, VALUE_LIMIT, check_length};
 use super::transaction::Transaction;
-use super::tree::read_entry;
+use crate::domain::lock::PullRef;
 use crate::error::Result;
-use crate::model::PullRef;
-use crate::store::mirror::{Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, Mirror, PullRelease, Ticket};
+use crate::store::contract::local::{
+    Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, LocalStore, PullRelease, Ticket,
+};
 
 impl SledStore {
     /// Reads by what a group would see.
@@ -19,13 +21,13 @@ impl SledStore {
     }
 }
 
-impl Mirror for SledStore {
+impl LocalStore for SledStore {
     fn local(&self, key: &EntryKey) -> Result<Local> {
-        self.view(|tx| history::local(tx, key))
+        self.view(|tx| key_state::local(tx, key))
     }
 
     fn held_by(&self, repo: &str, num: i64) -> Result<Vec<EntryKey>> {
-        self.view(|tx| history::held_by(tx, PullRef { repo, num }))
+        self.view(|tx| key_state::held_by(tx, PullRef { repo, num }))
     }
 
     fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
@@ -33,7 +35,7 @@ impl Mirror for SledStore {
         first.iter().chain(&changes).try_for_each(|change| check_length("a value", value_bytes(change), VALUE_LIMIT))?;
         let bytes = |changes: &[Change]| changes.iter().map(size).sum();
         let make = |changes: Vec<Change>| {
-            move |tx: &mut Transaction<'_>| changes.iter().try_for_each(|change| history::apply(tx, change))
+            move |tx: &mut Transaction<'_>| changes.iter().try_for_each(|change| key_state::apply(tx, change))
         };
         let (first_bytes, bytes) = (bytes(&first), bytes(&changes));
         let first = (!first.is_empty()).then(|| (first_bytes, make(first)));
@@ -42,27 +44,27 @@ impl Mirror for SledStore {
     }
 
     fn everything(&self) -> Result<Vec<(EntryKey, Local)>> {
-        self.view(history::everything)
+        self.view(key_state::everything)
     }
 
     fn link(&self) -> Result<Option<Link>> {
-        self.tree.read(|db| history::link(read_entry(db, LINK_KEY)?))
+        self.tree.read(|db| key_state::link(read_entry(db, LINK_KEY)?))
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {
-        self.view(history::conflicts)
+        self.view(key_state::conflicts)
     }
 
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
-        self.view(history::pull_releases)
+        self.view(key_state::pull_releases)
     }
 
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
-        self.view(|tx| history::all_host_lacks(tx, most))
+        self.view(|tx| key_state::all_host_lacks(tx, most))
     }
 
     fn host_copy(&self) -> Result<Option<HostCopy>> {
-        self.view(history::host_copy)
+        self.view(key_state::host_copy)
     }
 }
 

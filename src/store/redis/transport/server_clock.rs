@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// Safe from any thread.
 #[derive(Debug)]
-pub(super) struct ServerClock {
+pub(in crate::store::redis) struct ServerClock {
     base: Instant,
     offset: AtomicI64,
 }
@@ -18,12 +18,12 @@ impl ServerClock {
 
     /// Learns that the server's clock showed `micros` some time before `received`. That it did so only then is what counts: the
     /// moments that follow are early rather than late.
-    pub(super) fn learn(&self, micros: i64, received: Instant) {
+    pub(in crate::store::redis) fn learn(&self, micros: i64, received: Instant) {
         self.offset.store(micros - self.since_base(received), Ordering::Relaxed);
     }
 
     /// What the server's clock shows at `moment`.
-    pub(super) fn at(&self, moment: Instant) -> i64 {
+    pub(in crate::store::redis) fn at(&self, moment: Instant) -> i64 {
         self.since_base(moment) + self.offset.load(Ordering::Relaxed)
     }
 

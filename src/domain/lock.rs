@@ -1,15 +1,11 @@
 //! What the core reads of Atlantis's models. A value is kept byte for byte as the caller gave it; what a valid lock is, is said in
-//! `lock.rs`, once for every door: what is not one is unreadable, is reported by its key, and stays where it is.
+//! `lock_reader.rs`, once for every door: what is not one is unreadable, is reported by its key, and stays where it is.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-
+use super::key::Fields;
+use super::lock_reader;
 use crate::error::{Code, Error, Result};
-use crate::key::Fields;
-
-mod lock;
-mod scan;
 
 /// A pull request: full name of the repository, and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +34,7 @@ impl<'a> ProjectLock<'a> {
     ///
     /// Errors: `InvalidJson`; the text names the byte, and repeats nothing of the value.
     pub fn parse(json: &'a [u8]) -> Result<ProjectLock<'a>> {
-        let read = lock::read(json).map_err(|fault| {
+        let read = lock_reader::read(json).map_err(|fault| {
             let (at, length) = (fault.at.min(json.len()), json.len());
             Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: {fault} at byte {at} of {length}"))
         })?;
@@ -71,25 +67,6 @@ impl<'a> ProjectLock<'a> {
     pub fn host(&self) -> &str {
         &self.host
     }
-}
-
-/// Parses JSON; the error's text names the byte offset at which it stopped.
-pub fn parse_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(|e| {
-        let offset = byte_offset(json, e.line(), e.column());
-        let text = e.to_string();
-        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
-        Error::new(Code::InvalidJson, format!("{cause} at byte {offset} of {}", json.len()))
-    })
-}
-
-/// serde_json tells line and column (both from 1, a column counted in bytes; column 0 is the line's start).
-fn byte_offset(json: &[u8], line: usize, column: usize) -> usize {
-    let line_start = match line.checked_sub(2) {
-        None => 0,
-        Some(nth) => json.iter().enumerate().filter(|(_, b)| **b == b'\n').nth(nth).map_or(0, |(at, _)| at + 1),
-    };
-    (line_start + column.saturating_sub(1)).min(json.len())
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::super::errors::Failure;
+use super::attempt::Attempt;
 use super::errand::{Errand, Missing};
-use super::errors::Failure;
-use super::link::Attempt;
 use crate::config;
 use crate::error::{Code, Error, Result};
 

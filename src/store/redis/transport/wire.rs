@@ -17,8 +17,8 @@ use redis::{Cmd, ErrorKind, FromRedisValue as _, Parser, RedisError, RedisResult
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::errors::Failure;
-use super::link::Attempt;
+use super::super::errors::Failure;
+use super::attempt::Attempt;
 
 /// How much later than the deadline a system call may end. A socket's timeout is set anew only if it is longer than what is left by
 /// more than this, so that a call usually costs no system call but those for its data.

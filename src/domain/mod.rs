@@ -1,0 +1,7 @@
+//! What locks are, apart from any store: their names, their JSON, who holds them.
+
+pub mod json;
+pub mod key;
+pub mod lock;
+mod lock_reader;
+mod scan;

@@ -1,0 +1,4 @@
+//! What a store must be able to do so that hybrid mode (`crate::hybrid`) can keep it beside another one.
+
+pub mod local;
+pub mod shared;

@@ -1,0 +1,64 @@
+//! The shared store itself: its connection, and what it remembers. What it does is in the files beside this one.
+
+use std::fmt;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::open::{Opened, open};
+use super::retry::Retrying;
+use crate::config;
+use crate::error::Result;
+use crate::store::contract::local::EntryKey;
+
+/// The shared store. Safe from any thread.
+pub struct RedisStore {
+    pub(super) redis: Retrying,
+    pub(super) instance: String,
+    pub(super) shared_with_stock: bool,
+    pub(super) wait_replicas: u32,
+    /// Longest time that one question takes, also of many that belong together.
+    pub(super) patience: Duration,
+    pub(super) warnings: Vec<String>,
+    /// What the last snapshot left out.
+    pub(super) set_aside: Mutex<Vec<SetAside>>,
+}
+
+impl RedisStore {
+    /// Connects, checks that the server can be used, and takes over locks under the keys of Atlantis before v0.40.
+    ///
+    /// `instance` names this process beside the locks that it takes. A single server keeps no thread, a cluster two; a new
+    /// connection has one look its name up and one read its files, and each of these ends when the system lets it.
+    ///
+    /// Taking over looks at the names of all keys (`legacy_keys.rs`), at every opening. It may take up to two minutes more.
+    ///
+    /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
+    /// `InvalidConfig`. Nothing stays open then.
+    pub fn open(settings: &config::Redis, instance: &str) -> Result<RedisStore> {
+        let Opened { redis, warnings } = open(settings)?;
+        let store = RedisStore {
+            redis,
+            instance: instance.to_owned(),
+            shared_with_stock: settings.shared_with_stock,
+            wait_replicas: settings.wait_replicas,
+            patience: settings.timeouts.operation,
+            warnings,
+            set_aside: Mutex::default(),
+        };
+        store.take_over()?;
+        Ok(store)
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("server", &self.redis.server).finish_non_exhaustive()
+    }
+}
+
+/// An entry that a snapshot left out: no local store can keep it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SetAside {
+    pub key: EntryKey,
+    pub bytes: usize,
+}

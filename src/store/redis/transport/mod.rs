@@ -1,0 +1,124 @@
+//! The way to Redis: one attempt of one command, on a single server or a cluster.
+//!
+//! Who wants another kind of server (a Sentinel's, for example) writes another variant of [`Transport`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+pub(super) use self::attempt::{Attempt, wait_command};
+use self::cluster::Cluster;
+use self::names::Names;
+use self::server_clock::ServerClock;
+use self::single::Single;
+use super::errors::Failure;
+use crate::config;
+
+mod attempt;
+mod cluster;
+mod combiner;
+mod credentials;
+mod errand;
+mod names;
+mod server_clock;
+mod single;
+mod wire;
+
+/// A single server, or a cluster.
+#[derive(Debug)]
+pub(super) enum Transport {
+    /// A pool of connections to one server.
+    Single(Box<Single>),
+    /// A client of a cluster.
+    Cluster(Cluster),
+}
+
+impl Transport {
+    /// Connects to what the settings name: one connection is open, or the cluster's nodes are known.
+    pub(super) fn connect(settings: &config::Redis, deadline: Instant) -> Attempt<Transport> {
+        let settings = Arc::new(settings.clone());
+        if settings.cluster_mode {
+            return Cluster::connect(settings, Names::of_the_system(), deadline).map(Transport::Cluster);
+        }
+        let single = Single::new(settings, &Names::of_the_system()).map_err(Failure::Settings)?;
+        // The first connection, which stays in the pool.
+        single.run(deadline, |connection| connection.query(&redis::cmd("PING")))?;
+        Ok(Transport::Single(Box::new(single)))
+    }
+
+    /// Sends one command whose reply is short and quick, and waits for it until the deadline.
+    pub(super) fn query(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
+        match self {
+            Transport::Single(single) => single.query(command, deadline),
+            Transport::Cluster(cluster) => cluster.query(command, deadline),
+        }
+    }
+
+    /// Sends one command whose reply is long, so that others should not wait for it.
+    pub(super) fn query_long(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
+        match self {
+            Transport::Single(single) => single.run(deadline, |connection| connection.query(command)),
+            Transport::Cluster(cluster) => cluster.query_long(command, deadline),
+        }
+    }
+
+    /// Sends several commands: to a single server in one round trip, to a cluster one after the other.
+    pub(super) fn query_all(&self, commands: &[Cmd], deadline: Instant) -> Vec<Attempt<Value>> {
+        match self {
+            Transport::Single(single) => single.query_all(commands, deadline),
+            Transport::Cluster(cluster) => commands.iter().map(|command| cluster.query(command, deadline)).collect(),
+        }
+    }
+
+    /// The servers that hold locks: `None` is the single one.
+    pub(super) fn masters(&self, deadline: Instant) -> Attempt<Vec<Option<(String, u16)>>> {
+        match self {
+            Transport::Single(_) => Ok(vec![None]),
+            Transport::Cluster(cluster) => Ok(cluster.masters(deadline)?.into_iter().map(Some).collect()),
+        }
+    }
+
+    /// Sends one command to one of the [`Transport::masters`].
+    pub(super) fn query_at(&self, master: Option<&(String, u16)>, command: &Cmd, deadline: Instant) -> Attempt<Value> {
+        match (self, master) {
+            (Transport::Cluster(cluster), Some((host, port))) => cluster.query_at(host, *port, command, deadline),
+            _ => self.query_long(command, deadline),
+        }
+    }
+
+    /// Takes a lock and then, if it was free, waits for replicas to confirm it, on the connection that the grant was sent on.
+    pub(super) fn query_then_wait(
+        &self,
+        command: &Cmd,
+        key: &str,
+        replicas: u32,
+        deadline: Instant,
+    ) -> Attempt<(Value, Attempt<u32>)> {
+        match self {
+            Transport::Single(single) => single.query_then_wait(command, replicas, deadline),
+            Transport::Cluster(cluster) => cluster.query_then_wait(command, key, replicas, deadline),
+        }
+    }
+
+    /// The server's clock.
+    pub(super) fn clock(&self) -> &ServerClock {
+        match self {
+            Transport::Single(single) => single.clock(),
+            Transport::Cluster(cluster) => cluster.clock(),
+        }
+    }
+
+    /// Whether it is a single server, on which a script may touch several keys.
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self, Transport::Single(_))
+    }
+
+    /// Ends connections and threads.
+    pub(super) fn close(&self) {
+        match self {
+            Transport::Single(single) => single.close(),
+            Transport::Cluster(cluster) => cluster.close(),
+        }
+    }
+}
