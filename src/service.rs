@@ -23,7 +23,7 @@ use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
 use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
 use crate::store::host::HostStore;
-use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Standing, Store, Swap};
+use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 
 /// The largest lock, in bytes of JSON.
 pub const MAX_LOCK_BYTES: usize = 1 << 20;
@@ -210,11 +210,11 @@ impl Service {
 
     /// How the locks at these keys stand, for an operator; `keys` is a JSON array of texts. `None` where it is not known: there is
     /// no such lock, or its store keeps nothing beside values. Hybrid mode tells what the local store knows.
-    pub fn standings(&self, keys: &[u8]) -> Result<Vec<Option<Standing>>> {
+    pub fn lock_infos(&self, keys: &[u8]) -> Result<Vec<Option<LockInfo>>> {
         self.run(Operation::Standings, |store, call| {
             limit("a list of keys", keys.len(), MAX_LOCK_BYTES)?;
             let keys: Vec<Cow<'_, str>> = parse_json(keys)?;
-            keys.iter().map(|key| store.standing(LockKey::Project(key), call)).collect()
+            keys.iter().map(|key| store.lock_info(LockKey::Project(key), call)).collect()
         })
     }
 

@@ -53,7 +53,7 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     del(raw);
     set(raw, &stocks);
     assert_eq!(remote(&store), Remote { value: Some(stocks), token: 0, holder: String::new() });
-    assert_eq!(store.standing(LockKey::Project(MEMBER), &call()).unwrap().unwrap().token, None);
+    assert_eq!(store.lock_info(LockKey::Project(MEMBER), &call()).unwrap().unwrap().token, None);
     assert_eq!(ttl(raw), -1, "the side hash of a lock that is there stays");
 
     // A stock server deletes its own: the last token is told, and what was left beside it ends.

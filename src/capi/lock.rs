@@ -145,7 +145,7 @@ pub unsafe extern "C" fn atlock_standings(
     let body = || {
         // SAFETY: as required of the caller.
         let (service, out, keys) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("keys", keys, keys_len)?) };
-        out.write_json(&service.standings(keys)?)
+        out.write_json(&service.lock_infos(keys)?)
     };
     // SAFETY: as required of the caller.
     unsafe { guard(error, body) }

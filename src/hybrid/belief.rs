@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
-use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, Local, LocalStore, digest};
+use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, KeyState, LocalStore, digest};
 use crate::store::host::{HostDump, HostMark};
 
 /// Whether the host store's content is believed.
@@ -65,7 +65,7 @@ pub(super) fn judge(mark: Option<&HostMark>, copy: HostCopy, instance: &str) -> 
 
 /// What the local store knows.
 pub(super) struct Known {
-    all: BTreeMap<EntryKey, Local>,
+    all: BTreeMap<EntryKey, KeyState>,
     /// Of which keys the host store lacks the value, and what it may have there.
     lacking: BTreeMap<EntryKey, Vec<Option<[u8; 32]>>>,
 }
@@ -87,8 +87,8 @@ impl Known {
     }
 
     /// Whether this value was here and was given up.
-    fn is_superseded(&self, key: &EntryKey, value: [u8; 32]) -> bool {
-        self.all.get(key).is_some_and(|local| local.superseded.iter().any(|old| old.digest == value))
+    fn is_tombstones(&self, key: &EntryKey, value: [u8; 32]) -> bool {
+        self.all.get(key).is_some_and(|local| local.tombstones.iter().any(|old| old.digest == value))
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
                 }
             }
             Belief::Doubted { is_old, .. } => {
-                let is_new = ours.is_none() && !is_old && there.is_some_and(|there| !known.is_superseded(key, there));
+                let is_new = ours.is_none() && !is_old && there.is_some_and(|there| !known.is_tombstones(key, there));
                 if is_new {
                     findings.take(key, None, value, token());
                     continue;
@@ -163,7 +163,7 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::contract::local::{State, Superseded};
+    use crate::store::contract::local::{SyncState, Tombstone};
     use crate::store::host::HostEntry;
 
     fn judged(text: Option<&str>, written_since: bool, copy: HostCopy) -> Belief {
@@ -227,10 +227,10 @@ mod tests {
             (doubted(false), Some(a), None, Some(None), Some(a), copied.clone()),
         ] {
             let case = format!("{belief:?} {ours:?} {was:?} {lacking:?} {theirs:?}");
-            let local = Local {
+            let local = KeyState {
                 value: ours.map(|text| Held { value: bytes(text), token: 1 }),
-                state: State::Settled,
-                superseded: was.iter().map(|text| Superseded::of(&Held { value: bytes(text), token: 9 }, false)).collect(),
+                state: SyncState::Synced,
+                tombstones: was.iter().map(|text| Tombstone::of(&Held { value: bytes(text), token: 9 }, false)).collect(),
                 at: 0,
             };
             let known = Known {

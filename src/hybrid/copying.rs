@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::store::contract::local::{Held, Link};
+    use crate::store::contract::local::{Held, RedisRecord};
     use crate::store::sled::in_memory::{Disk, InMemoryStore};
 
     fn key(name: &str) -> EntryKey {
@@ -204,7 +204,7 @@ mod tests {
 
     fn local(changes: Vec<Change>) -> InMemoryStore {
         let local = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
-        let all = [Change::Link(Link::default()), Change::FollowHost].into_iter().chain(changes).collect();
+        let all = [Change::Redis(RedisRecord::default()), Change::FollowHost].into_iter().chain(changes).collect();
         local.submit(Vec::new(), all, Instant::now()).unwrap().wait(Instant::now()).unwrap();
         local
     }

@@ -37,7 +37,7 @@ use crate::config::{Durability, Enhanced, Instances};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{
-    Change, Conflict, EntryKey, Held, Link, Local, LocalStore, MAX_VALUE_BYTES, State as Known, Ticket,
+    Change, Conflict, EntryKey, Held, KeyState, LocalStore, MAX_VALUE_BYTES, RedisRecord, SyncState, Ticket,
 };
 use crate::store::contract::shared::{Remote, SharedStore};
 
@@ -93,7 +93,7 @@ pub(super) struct Core {
 
 /// What the local store remembers from before this start.
 pub(super) struct Before {
-    pub link: Link,
+    pub link: RedisRecord,
     pub conflicts: Vec<Conflict>,
 }
 
@@ -108,7 +108,7 @@ pub(super) struct Condition {
     /// The same by the wall clock, microseconds since 1970.
     pub since: u64,
     /// What is remembered across restarts.
-    pub link: Link,
+    pub link: RedisRecord,
     /// Why the local store lacks some of Redis's locks; `None` if it has them all.
     pub incomplete: Option<String>,
     /// Whether it lacked some at the start, and the two do not agree yet: what this server acknowledged before may be among that.
@@ -329,7 +329,7 @@ impl Core {
             }
             condition.link.clone()
         };
-        self.later(Change::Link(link));
+        self.later(Change::Redis(link));
     }
 
     /// A call of an internal step, with Redis's usual patience.
@@ -347,7 +347,7 @@ impl Core {
     }
 
     /// A fencing token, larger than those before, and than the key's last.
-    pub(super) fn next_token_of(&self, key: &Local) -> u64 {
+    pub(super) fn next_token_of(&self, key: &KeyState) -> u64 {
         self.last_token.fetch_max(key.last_token(), Ordering::Relaxed);
         self.next_token()
     }
@@ -536,7 +536,7 @@ impl Core {
             }
             (not_alone, lacks)
         };
-        let changed = |link: &mut Link| {
+        let changed = |link: &mut RedisRecord| {
             link.not_alone = not_alone;
             link.lacks = lacks;
         };
@@ -552,7 +552,7 @@ impl Core {
 
     /// Whether Redis may have lost the local store's lock: that it has lost data is known, or nothing shows that it had the lock
     /// since that was granted. A local store that may lack the lock's release shows neither.
-    pub(super) fn may_be_lost(&self, local: &Local) -> bool {
+    pub(super) fn may_be_lost(&self, local: &KeyState) -> bool {
         let has_all = self.has_all();
         let condition = self.condition.lock();
         // The token is the time of the question; its answer took no longer than that.
@@ -570,12 +570,12 @@ impl Core {
     }
 
     /// What the local store has, or is about to have, at a key.
-    pub(super) fn known(&self, key: &EntryKey) -> Result<Local> {
+    pub(super) fn known(&self, key: &EntryKey) -> Result<KeyState> {
         // What is told is looked at first: it is in the local store once it is not here any more.
         let told = self.told.lock().values.get(key).map(|(_, value)| value.clone());
         let known = self.or_nothing(self.local.local(key))?;
         Ok(match told {
-            Some(value) => Local { value, ..known },
+            Some(value) => KeyState { value, ..known },
             None => known,
         })
     }
@@ -622,13 +622,13 @@ impl Core {
     }
 
     /// Changes what is remembered of Redis, on disk.
-    pub(super) fn write_link(&self, change: impl FnOnce(&mut Link), deadline: Instant) -> Result<()> {
+    pub(super) fn write_link(&self, change: impl FnOnce(&mut RedisRecord), deadline: Instant) -> Result<()> {
         let link = {
             let mut condition = self.condition.lock();
             change(&mut condition.link);
             condition.link.clone()
         };
-        self.write(vec![Change::Link(link)], deadline)
+        self.write(vec![Change::Redis(link)], deadline)
     }
 
     fn submit_with(&self, told: &mut Told, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
@@ -695,7 +695,7 @@ impl Core {
         let deadline = self.clock.now() + self.patience;
         self.settle(deadline)?;
         let lacks = self.condition.lock().incomplete.clone().unwrap_or_default();
-        let closed = |link: &mut Link| {
+        let closed = |link: &mut RedisRecord| {
             link.trailing = false;
             link.open = false;
             link.lacks = lacks;
@@ -747,7 +747,7 @@ impl Core {
             return Ok(false);
         }
         let known = self.known(key)?;
-        Ok(known.state == Known::Pending && known.value.is_some())
+        Ok(known.state == SyncState::Pending && known.value.is_some())
     }
 }
 

@@ -12,7 +12,7 @@ use super::watch::LONG;
 use crate::config::{Backend, Config, Durability, Enhanced, Mode};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
-use crate::store::contract::local::{Change, Link, LocalStore};
+use crate::store::contract::local::{Change, LocalStore, RedisRecord};
 use crate::store::contract::shared::SharedStore;
 use crate::store::host::HostStore;
 use crate::store::redis::RedisStore;
@@ -49,7 +49,7 @@ pub(super) fn start(
     let fallback = settings.legacy_fallback;
     let known = local.link()?;
     let is_first = known.is_none();
-    let new = || Link { instance: process.instance.to_owned(), ..Link::default() };
+    let new = || RedisRecord { instance: process.instance.to_owned(), ..RedisRecord::default() };
     let mut link = known.unwrap_or_else(new);
     link.lacks = link.may_lack().unwrap_or_default();
     link.trailing = settings.durability == Durability::Async;
@@ -58,7 +58,7 @@ pub(super) fn start(
     let core = Arc::new(Core::new(settings, reserve, process, local, follower, connect, before));
     // The first time, everything that is there is written down.
     let deadline = core.clock.now() + LONG;
-    core.write(vec![Change::Link(link)], deadline)?;
+    core.write(vec![Change::Redis(link)], deadline)?;
     if let Some(follower) = &core.follower {
         follower.start(&core, is_first).inspect_err(|_| stop(&core))?;
     }
@@ -96,7 +96,7 @@ fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) ->
 }
 
 /// Why strict mode may lack locks, after hybrid or native mode.
-fn lacking(link: &Link, settings: &Enhanced) -> Option<String> {
+fn lacking(link: &RedisRecord, settings: &Enhanced) -> Option<String> {
     let never_seen = link.redis.is_empty() && !settings.allow_unseen_redis;
     let never = || never_seen.then(|| "hybrid mode was in use and never reached its Redis, which may hold locks".to_owned());
     let others = || link.not_alone.then(|| "another server used the same Redis, and its last locks may be lacking".to_owned());
@@ -107,7 +107,12 @@ fn lacking(link: &Link, settings: &Enhanced) -> Option<String> {
 /// is an error; or, where that is allowed, the answer is a warning.
 ///
 /// Invariant: strict mode begins with every lock that was acknowledged in another mode, or says which it may lack.
-fn take_back(config: &Config, host: Option<Arc<HostStore>>, link: Option<Link>, process: &Process<'_>) -> Result<Option<String>> {
+fn take_back(
+    config: &Config,
+    host: Option<Arc<HostStore>>,
+    link: Option<RedisRecord>,
+    process: &Process<'_>,
+) -> Result<Option<String>> {
     let Some(missing) = link.as_ref().and_then(|link| lacking(link, &config.locking.enhanced)) else { return Ok(None) };
     let mut hybrid = config.clone();
     hybrid.locking.enhanced.legacy_fallback = false;
@@ -177,8 +182,8 @@ pub(super) fn legacy(
 fn note_blindness(local: &SledStore, is_blind: bool, process: &Process<'_>) -> Result<()> {
     let Some(link) = local.link()?.filter(|link| is_blind && !link.granted_blindly) else { return Ok(()) };
     let deadline = process.clock.now() + LONG;
-    let link = Link { granted_blindly: true, ..link };
-    local.submit(Vec::new(), vec![Change::Link(link)], deadline)?.wait(deadline)
+    let link = RedisRecord { granted_blindly: true, ..link };
+    local.submit(Vec::new(), vec![Change::Redis(link)], deadline)?.wait(deadline)
 }
 
 fn no_host() -> Error {

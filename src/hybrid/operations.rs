@@ -17,9 +17,9 @@ use super::resolve::{has_gone_back, is_over, was_lost};
 use crate::call::{AnsweredBy, Call};
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::store::contract::local::{Change, EntryKey, Held, Local, LocalStore, MAX_VALUE_BYTES, State};
+use crate::store::contract::local::{Change, EntryKey, Held, KeyState, LocalStore, MAX_VALUE_BYTES, SyncState};
 use crate::store::contract::shared::{Presence, Put, Remote, SharedStore};
-use crate::store::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
+use crate::store::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
 
 /// Both stores as one. Safe from any thread.
 pub struct HybridStore {
@@ -44,7 +44,7 @@ pub(super) enum Gone {
 struct Asking<'a> {
     key: &'a EntryKey,
     /// What the local store had before.
-    local: Local,
+    local: KeyState,
     telling: Option<Telling<'a>>,
     /// When it was first sent, if the answer was lost.
     lost: Option<Instant>,
@@ -152,7 +152,7 @@ impl HybridStore {
     fn all_intended(&self, keys: &[&EntryKey], to: Option<&[u8]>) -> Result<()> {
         keys.iter().try_for_each(|key| {
             let known = self.core.local.local(key)?;
-            if known.state == State::Pending && known.value.as_ref().map(|held| &*held.value) == to {
+            if known.state == SyncState::Pending && known.value.as_ref().map(|held| &*held.value) == to {
                 return Ok(());
             }
             Err(self.core.degraded(&format!("it does not know what was intended at the {key}")))
@@ -160,7 +160,7 @@ impl HybridStore {
     }
 
     /// An operation on Redis failed. What was intended, if `before` is what was there before, did not happen; or nobody knows.
-    fn give_up(&self, key: &EntryKey, before: Option<&Local>, unknown: bool, error: Error, call: &Call) -> Error {
+    fn give_up(&self, key: &EntryKey, before: Option<&KeyState>, unknown: bool, error: Error, call: &Call) -> Error {
         match before {
             Some(before) if !unknown => match self.core.undo(key, before.value.clone(), call.deadline) {
                 Ok(()) => error,
@@ -179,7 +179,7 @@ impl HybridStore {
 
     /// Whether Redis still has the lock that the local store believes to be held: its value then. `None`: it may be asked for,
     /// of Redis or, if that has lost data, here.
-    fn still_held(&self, key: &EntryKey, local: &Local, call: &Call) -> Result<Option<Vec<u8>>> {
+    fn still_held(&self, key: &EntryKey, local: &KeyState, call: &Call) -> Result<Option<Vec<u8>>> {
         let Some(held) = &local.value else { return Ok(None) };
         let remote = match self.look(key, call) {
             Asked::Answer(remote) => remote.seen_by(local),
@@ -253,7 +253,7 @@ impl HybridStore {
             Asked::Failed(_) | Asked::Away => {
                 // Without its token it cannot be written down.
                 self.core.adopt(asking.key, &Remote::default());
-                if !asking.local.superseded.iter().any(|old| old.is(&value, old.token)) {
+                if !asking.local.tombstones.iter().any(|old| old.is(&value, old.token)) {
                     self.core.seen_other(format!("it took the {}", asking.key));
                 }
             }
@@ -289,7 +289,7 @@ impl HybridStore {
     ) -> Result<Granted> {
         call.answered(AnsweredBy::Fallback);
         if let Some(why) = self.core.unarmed() {
-            let before = intended.map(|_| Local::default());
+            let before = intended.map(|_| KeyState::default());
             return Err(self.give_up(key, before.as_ref(), unknown, self.core.degraded(&why), call));
         }
         if let Some(held) = intended {
@@ -327,7 +327,7 @@ impl HybridStore {
     ) -> Result<Option<Vec<u8>>> {
         let _under_way = self.begin()?;
         let _turn = self.core.turns.take(std::slice::from_ref(key), call.deadline)?;
-        let mut intended: Option<Local> = None;
+        let mut intended: Option<KeyState> = None;
         let (mut telling, mut lost) = (None, None);
         loop {
             if !self.core.in_fallback() && intended.is_none() {
@@ -369,7 +369,7 @@ impl HybridStore {
             let gate = gate.map_err(|e| self.give_up(key, intended.as_ref(), lost.is_some(), e, call))?;
             let Some(_gate) = gate else { continue };
             call.answered(AnsweredBy::Fallback);
-            if let Some(Local { value: Some(held), .. }) = &intended {
+            if let Some(KeyState { value: Some(held), .. }) = &intended {
                 if let (Some(_), Some(why)) = (lost, self.core.unarmed()) {
                     // Whose lock it was, if it was released, Redis alone knows.
                     return Err(self.give_up(key, intended.as_ref(), true, self.core.degraded(&why), call));
@@ -397,7 +397,7 @@ impl HybridStore {
         &self,
         key: &EntryKey,
         was: Held,
-        intended: Option<Local>,
+        intended: Option<KeyState>,
         telling: Option<Telling<'_>>,
         call: &Call,
     ) -> Result<Option<Vec<u8>>> {
@@ -425,7 +425,7 @@ impl HybridStore {
     fn nothing_to_release(
         &self,
         key: &EntryKey,
-        intended: Option<&Local>,
+        intended: Option<&KeyState>,
         admits: impl Fn(&[u8]) -> Result<bool>,
         call: &Call,
     ) -> Asked<Option<Vec<u8>>> {
@@ -505,7 +505,7 @@ impl HybridStore {
     }
 
     /// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
-    pub(super) fn is_old(&self, local: &Local, remote: &Remote) -> bool {
+    pub(super) fn is_old(&self, local: &KeyState, remote: &Remote) -> bool {
         let is_old = is_over(local, remote, self.core.is_mine(remote), self.core.is_in_order());
         if is_old {
             self.core.went_back("a lock that was released is there again");
@@ -538,7 +538,7 @@ impl Store for HybridStore {
         let _under_way = self.begin()?;
         let key = EntryKey::from(grant.key);
         let _turn = self.core.turns.take(std::slice::from_ref(&key), call.deadline)?;
-        let mut asking = Asking { key: &key, local: Local::default(), telling: None, lost: None };
+        let mut asking = Asking { key: &key, local: KeyState::default(), telling: None, lost: None };
         let mut intended: Option<Held> = None;
         loop {
             // Redis is asked only for what is known to be free.
@@ -630,7 +630,7 @@ impl Store for HybridStore {
         let _under_way = self.begin()?;
         let held = |value: &[u8]| Held { value: value.to_vec(), token: 0 };
         let _turn = self.core.turns.take(std::slice::from_ref(&name), call.deadline)?;
-        let mut intended: Option<Local> = None;
+        let mut intended: Option<KeyState> = None;
         let (mut telling, mut lost) = (None, None);
         loop {
             if !self.core.in_fallback() && intended.is_none() {
@@ -687,15 +687,15 @@ impl Store for HybridStore {
         }
     }
 
-    fn standing(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Standing>> {
+    fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {
         call.answered(AnsweredBy::Legacy);
         let known = self.core.known(&EntryKey::from(key))?;
         let place = match known.state {
-            State::Settled => Place::Both,
-            State::Pending => Place::Pending,
-            State::Decided => Place::Legacy,
+            SyncState::Synced => Location::Both,
+            SyncState::Pending => Location::Pending,
+            SyncState::Decided => Location::Legacy,
         };
-        Ok(known.value.map(|held| Standing::new(held.token, place)))
+        Ok(known.value.map(|held| LockInfo::new(held.token, place)))
     }
 
     fn ping(&self, call: &Call) -> Result<()> {

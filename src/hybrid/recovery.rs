@@ -18,7 +18,7 @@ use super::watch::LEASE;
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::store::contract::local::{Change, Conflict, EntryKey, Local, MAX_VALUE_BYTES, State};
+use crate::store::contract::local::{Change, Conflict, EntryKey, KeyState, MAX_VALUE_BYTES, SyncState};
 use crate::store::contract::shared::{Announced, Presence, Put, Remote, SharedStore};
 
 /// Most looks at all keys.
@@ -81,16 +81,16 @@ impl Core {
 
     /// The start: what was asked for before cannot be executed any more once `patience` has passed since. After a crash nobody
     /// knows when and what that was: an intent may not have reached the disk.
-    pub(super) fn begin(&self, everything: Vec<(EntryKey, Local)>, was_closed: bool) -> Result<()> {
+    pub(super) fn begin(&self, everything: Vec<(EntryKey, KeyState)>, was_closed: bool) -> Result<()> {
         let mut last = 0;
         for (key, known) in everything {
-            if known.state == State::Pending {
+            if known.state == SyncState::Pending {
                 last = last.max(known.at);
                 if known.value.is_some() {
                     self.unsure.lock().insert(key.clone());
                 }
             }
-            if known.state == State::Decided || (known.state == State::Pending && known.value.is_some()) {
+            if known.state == SyncState::Decided || (known.state == SyncState::Pending && known.value.is_some()) {
                 self.journal.lock().insert(key);
             }
         }
@@ -142,7 +142,7 @@ impl Core {
         self.record(&snapshot, started, true);
         let remote: BTreeMap<EntryKey, Vec<u8>> = snapshot?.into_iter().collect();
         self.condition.lock().set_aside = redis.set_aside().into_iter().collect();
-        let local: BTreeMap<EntryKey, Local> = self.local.everything()?.into_iter().collect();
+        let local: BTreeMap<EntryKey, KeyState> = self.local.everything()?.into_iter().collect();
         let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
         let differ = |key: &&EntryKey| {
             let (ours, theirs) = (local.get(*key), remote.get(*key));
@@ -241,7 +241,7 @@ impl Core {
         &self,
         redis: &dyn SharedStore,
         key: &EntryKey,
-        local: &Local,
+        local: &KeyState,
         remote: &Remote,
         action: Action,
         done: &mut Recovery,
@@ -249,7 +249,7 @@ impl Core {
         match action {
             Action::Nothing => {
                 let token = if local.value.is_some() { remote.token } else { 0 };
-                if local.state != State::Settled {
+                if local.state != SyncState::Synced {
                     self.confirm(key, token);
                 }
             }
@@ -303,7 +303,7 @@ impl Core {
             let mut condition = self.condition.lock();
             (condition.link.clone(), agreed(&mut condition))
         };
-        if let Err(error) = self.write(vec![Change::Link(link)], self.clock.now() + self.patience) {
+        if let Err(error) = self.write(vec![Change::Redis(link)], self.clock.now() + self.patience) {
             self.condition.lock().link = before;
             return Err(error);
         }
@@ -376,11 +376,11 @@ impl Core {
 }
 
 /// Nothing is left to do for a key on whose value both agree.
-fn is_done(local: &Local) -> bool {
+fn is_done(local: &KeyState) -> bool {
     match local.state {
-        State::Settled => true,
+        SyncState::Synced => true,
         // It was released: that is remembered for a while.
-        State::Pending => local.value.is_none(),
-        State::Decided => false,
+        SyncState::Pending => local.value.is_none(),
+        SyncState::Decided => false,
     }
 }

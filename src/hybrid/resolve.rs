@@ -1,9 +1,9 @@
 //! What to do where the local store and Redis differ: a pure function of what both know of one key.
 //!
-//! It is a three-way merge. The local store remembers which values were at the key before ([`Local::superseded`]): a value of
+//! It is a three-way merge. The local store remembers which values were at the key before ([`KeyState::tombstones`]): a value of
 //! those in Redis is old, whatever else happened. What remains is decided by who last changed the key: the local store alone
-//! ([`State::Decided`]), this server through Redis without having learnt the answer ([`State::Pending`]), or Redis
-//! ([`State::Settled`]).
+//! ([`SyncState::Decided`]), this server through Redis without having learnt the answer ([`SyncState::Pending`]), or Redis
+//! ([`SyncState::Synced`]).
 //!
 //! Invariants:
 //! - A lock in Redis is replaced only by the holder that is known to have come after it, and removed only if it is known to
@@ -12,7 +12,7 @@
 //! - A lock that was granted here, or a release that was acknowledged here, is never dropped without a [`Action::Conflict`].
 //! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
 
-use crate::store::contract::local::{EntryKey, Held, Local, State, digest};
+use crate::store::contract::local::{EntryKey, Held, KeyState, SyncState, digest};
 use crate::store::contract::shared::Remote;
 
 /// What to do with one key.
@@ -49,7 +49,7 @@ pub struct Evidence {
 }
 
 /// What to do where the two differ, or the local store does not know how Redis took its change.
-pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, evidence: Evidence) -> Action {
+pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evidence) -> Action {
     let Evidence { is_mine, has_all, in_order, recently, lost } = evidence;
     let theirs = remote.value.as_deref();
     let ours = local.value.as_ref();
@@ -61,37 +61,37 @@ pub fn resolve(key: &EntryKey, local: &Local, remote: &Remote, evidence: Evidenc
     }
     match (local.state, ours, theirs) {
         // Released here before Redis granted it, to this server and with a later token, because the question was long on its way.
-        (State::Decided, None, Some(value)) if is_mine && has_all && was_here(local, value) => Action::Push,
+        (SyncState::Decided, None, Some(value)) if is_mine && has_all && was_here(local, value) => Action::Push,
         // Released here; whoever holds it now took it since.
-        (State::Decided | State::Pending, None, _) => Action::Adopt,
-        (State::Decided, Some(_), None) => Action::Push,
+        (SyncState::Decided | SyncState::Pending, None, _) => Action::Adopt,
+        (SyncState::Decided, Some(_), None) => Action::Push,
         // It was granted, and released by somebody else: its token, or a later one, is there. Or it never reached Redis.
-        (State::Pending, Some(held), None) if was_lost(key, held, remote, true, lost) => Action::Push,
-        (State::Pending, Some(_), None) => Action::Adopt,
+        (SyncState::Pending, Some(held), None) if was_lost(key, held, remote, true, lost) => Action::Push,
+        (SyncState::Pending, Some(_), None) => Action::Adopt,
         // A pull status is for show: Redis's counts. A lock that was asked for without an answer was never acknowledged.
-        (State::Pending, Some(_), Some(_)) => Action::Adopt,
-        (State::Decided, Some(_), Some(_)) if key.lock().is_none() => Action::Adopt,
-        (State::Decided, Some(_), Some(_)) if is_mine && has_all => Action::Push,
-        (State::Decided, Some(_), Some(_)) => Action::Conflict,
-        (State::Settled, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
+        (SyncState::Pending, Some(_), Some(_)) => Action::Adopt,
+        (SyncState::Decided, Some(_), Some(_)) if key.lock().is_none() => Action::Adopt,
+        (SyncState::Decided, Some(_), Some(_)) if is_mine && has_all => Action::Push,
+        (SyncState::Decided, Some(_), Some(_)) => Action::Conflict,
+        (SyncState::Synced, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
         // Redis went back behind our holder, and another came: both were granted.
-        (State::Settled, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => Action::Conflict,
-        (State::Settled, Some(held), Some(_)) if has_gone_back(held, remote) => Action::Conflict,
-        (State::Settled, _, _) => Action::Adopt,
+        (SyncState::Synced, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => Action::Conflict,
+        (SyncState::Synced, Some(held), Some(_)) if has_gone_back(held, remote) => Action::Conflict,
+        (SyncState::Synced, _, _) => Action::Adopt,
     }
 }
 
 /// Whether a lock of these bytes was at the key before, with whatever token.
-fn was_here(local: &Local, value: &[u8]) -> bool {
+fn was_here(local: &KeyState, value: &[u8]) -> bool {
     let value = digest(value);
-    local.superseded.iter().any(|old| old.digest == value)
+    local.tombstones.iter().any(|old| old.digest == value)
 }
 
 /// Whether what Redis has was at the key before what the local store has, or had last: it is old, whatever Redis says.
-pub fn is_over(local: &Local, remote: &Remote, is_mine: bool, in_order: bool) -> bool {
+pub fn is_over(local: &KeyState, remote: &Remote, is_mine: bool, in_order: bool) -> bool {
     let Some(value) = &remote.value else { return false };
     // Of a lock that a stock server took, no token is known, to either.
-    let is_remembered = local.superseded.iter().any(|old| old.is(value, remote.token));
+    let is_remembered = local.tombstones.iter().any(|old| old.is(value, remote.token));
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
     // that the key has had since is over.
     let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
@@ -120,7 +120,7 @@ pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::contract::local::Superseded;
+    use crate::store::contract::local::Tombstone;
 
     /// Redis's last token was given to another server.
     const OF_ANOTHER: Evidence = Evidence { is_mine: false, has_all: true, in_order: true, recently: true, lost: false };
@@ -130,8 +130,8 @@ mod tests {
         Held { value: value.as_bytes().to_vec(), token }
     }
 
-    fn local(value: Option<Held>, state: State, superseded: &[Held]) -> Local {
-        Local { value, state, superseded: superseded.iter().map(|old| Superseded::of(old, false)).collect(), at: 0 }
+    fn local(value: Option<Held>, state: SyncState, tombstones: &[Held]) -> KeyState {
+        KeyState { value, state, tombstones: tombstones.iter().map(|old| Tombstone::of(old, false)).collect(), at: 0 }
     }
 
     fn remote(value: Option<&str>, token: u64) -> Remote {
@@ -142,25 +142,25 @@ mod tests {
     #[test]
     fn each_case() {
         use Action::{Adopt, Conflict, Nothing, Push, Restore};
-        use State::{Decided, Pending, Settled};
+        use SyncState::{Decided, Pending, Synced};
         let (a, b) = (held("A", 10), held("B", 20));
         let none: &[Held] = &[];
         let was_a: &[Held] = std::slice::from_ref(&a);
         for (row, value, state, before, theirs, token, expected) in [
-            (1, Some(&a), Settled, none, Some("A"), 10, Nothing),
-            (2, None, Settled, none, None, 0, Nothing),
+            (1, Some(&a), Synced, none, Some("A"), 10, Nothing),
+            (2, None, Synced, none, None, 0, Nothing),
             // Somebody else released it, or took it after that.
-            (3, Some(&a), Settled, none, None, 10, Adopt),
-            (4, Some(&a), Settled, none, Some("B"), 20, Adopt),
-            (5, None, Settled, none, Some("B"), 20, Adopt),
+            (3, Some(&a), Synced, none, None, 10, Adopt),
+            (4, Some(&a), Synced, none, Some("B"), 20, Adopt),
+            (5, None, Synced, none, Some("B"), 20, Adopt),
             // Redis lost it: it does not even know the token.
-            (6, Some(&a), Settled, none, None, 0, Restore),
-            (7, Some(&a), Settled, none, None, 9, Restore),
+            (6, Some(&a), Synced, none, None, 0, Restore),
+            (7, Some(&a), Synced, none, None, 9, Restore),
             // An old snapshot: A was released, and B granted.
-            (8, Some(&b), Settled, was_a, Some("A"), 10, Push),
-            (9, None, Settled, was_a, Some("A"), 10, Push),
+            (8, Some(&b), Synced, was_a, Some("A"), 10, Push),
+            (9, None, Synced, was_a, Some("A"), 10, Push),
             // The same bytes, taken again by somebody else: another token.
-            (10, None, Settled, was_a, Some("A"), 30, Adopt),
+            (10, None, Synced, was_a, Some("A"), 30, Adopt),
             // Granted here while Redis was away.
             (11, Some(&b), Decided, was_a, Some("A"), 10, Push),
             (12, Some(&b), Decided, was_a, None, 10, Push),
@@ -189,25 +189,25 @@ mod tests {
         let key = EntryKey::Project("k".to_owned());
         let released = |state| local(None, state, &[held("A", 10)]);
         let resolved = |local, value, evidence| resolve(&key, &local, &remote(Some(value), 30), evidence);
-        assert_eq!(resolved(released(State::Decided), "A", MINE), Action::Push);
-        assert_eq!(resolved(released(State::Decided), "A", OF_ANOTHER), Action::Adopt);
-        assert_eq!(resolved(released(State::Decided), "B", MINE), Action::Adopt);
+        assert_eq!(resolved(released(SyncState::Decided), "A", MINE), Action::Push);
+        assert_eq!(resolved(released(SyncState::Decided), "A", OF_ANOTHER), Action::Adopt);
+        assert_eq!(resolved(released(SyncState::Decided), "B", MINE), Action::Adopt);
         let lacks_some = Evidence { has_all: false, ..MINE };
-        assert_eq!(resolved(released(State::Decided), "A", lacks_some), Action::Adopt, "it may have been taken again");
-        assert_eq!(resolved(released(State::Settled), "A", MINE), Action::Adopt);
+        assert_eq!(resolved(released(SyncState::Decided), "A", lacks_some), Action::Adopt, "it may have been taken again");
+        assert_eq!(resolved(released(SyncState::Synced), "A", MINE), Action::Adopt);
     }
 
     /// However often a key changed hands since: what is remembered of it is bounded, its tokens are in order.
     #[test]
     fn what_this_server_gave_before_another_token_is_over() {
         let key = EntryKey::Project("k".to_owned());
-        let resolved = |local: &Local, token, evidence| resolve(&key, local, &remote(Some("forgotten"), token), evidence);
+        let resolved = |local: &KeyState, token, evidence| resolve(&key, local, &remote(Some("forgotten"), token), evidence);
         let lacks_some = Evidence { has_all: false, ..MINE };
-        for state in [State::Decided, State::Settled, State::Pending] {
+        for state in [SyncState::Decided, SyncState::Synced, SyncState::Pending] {
             let released = local(None, state, &[held("B", 20)]);
             assert_eq!(resolved(&released, 10, MINE), Action::Push, "{state:?}");
             assert_eq!(resolved(&released, 10, lacks_some), Action::Push, "{state:?}");
-            let only_here = Local { superseded: vec![Superseded::of(&held("B", 20), true)], ..local(None, state, &[]) };
+            let only_here = KeyState { tombstones: vec![Tombstone::of(&held("B", 20), true)], ..local(None, state, &[]) };
             assert_eq!(resolved(&only_here, 10, lacks_some), Action::Push, "{state:?}");
             let blind = Evidence { in_order: false, ..lacks_some };
             assert_eq!(resolved(&only_here, 10, blind), Action::Adopt, "{state:?}: it was granted without knowing of it");
@@ -216,27 +216,27 @@ mod tests {
             assert_eq!(resolved(&released, 21, MINE), Action::Adopt, "{state:?}");
         }
         let taken = |state| local(Some(held("C", 30)), state, &[]);
-        assert_eq!(resolved(&taken(State::Decided), 10, OF_ANOTHER), Action::Conflict);
-        assert_eq!(resolved(&taken(State::Decided), 10, MINE), Action::Push);
+        assert_eq!(resolved(&taken(SyncState::Decided), 10, OF_ANOTHER), Action::Conflict);
+        assert_eq!(resolved(&taken(SyncState::Decided), 10, MINE), Action::Push);
         let blind = Evidence { in_order: false, ..lacks_some };
-        assert_eq!(resolved(&taken(State::Decided), 10, lacks_some), Action::Push);
-        assert_eq!(resolved(&taken(State::Decided), 10, blind), Action::Conflict, "it was granted without knowing of it");
-        assert_eq!(resolved(&taken(State::Settled), 10, lacks_some), Action::Push);
-        assert_eq!(resolved(&taken(State::Settled), 10, OF_ANOTHER), Action::Conflict, "Redis has gone back");
-        assert_eq!(resolved(&taken(State::Pending), 10, MINE), Action::Adopt, "what was asked for has no holder yet");
+        assert_eq!(resolved(&taken(SyncState::Decided), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(SyncState::Decided), 10, blind), Action::Conflict, "it was granted without knowing of it");
+        assert_eq!(resolved(&taken(SyncState::Synced), 10, lacks_some), Action::Push);
+        assert_eq!(resolved(&taken(SyncState::Synced), 10, OF_ANOTHER), Action::Conflict, "Redis has gone back");
+        assert_eq!(resolved(&taken(SyncState::Pending), 10, MINE), Action::Adopt, "what was asked for has no holder yet");
     }
 
     #[test]
     fn what_is_lost_is_told_from_what_was_released() {
         let key = EntryKey::Command("apply".to_owned());
-        let settled = local(Some(held("A", 10)), State::Settled, &[]);
+        let settled = local(Some(held("A", 10)), SyncState::Synced, &[]);
         let resolved =
-            |local: &Local, remote, recently, lost| resolve(&key, local, &remote, Evidence { recently, lost, ..OF_ANOTHER });
+            |local: &KeyState, remote, recently, lost| resolve(&key, local, &remote, Evidence { recently, lost, ..OF_ANOTHER });
         assert_eq!(resolved(&settled, remote(None, 0), false, false), Action::Adopt, "an hour passed: it may be forgotten");
         assert_eq!(resolved(&settled, remote(None, 0), false, true), Action::Restore);
         assert_eq!(resolved(&settled, remote(None, 10), true, true), Action::Adopt, "the token is there: it was released");
         assert_eq!(resolved(&settled, remote(Some("B"), 5), true, true), Action::Conflict);
-        let stock = local(Some(held("A", 0)), State::Settled, &[]);
+        let stock = local(Some(held("A", 0)), SyncState::Synced, &[]);
         assert_eq!(resolved(&stock, remote(None, 0), true, false), Action::Adopt);
         assert_eq!(resolved(&stock, remote(None, 0), true, true), Action::Restore);
     }
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_pull_status_is_never_a_conflict() {
         let key = EntryKey::Status("h::a/b::1".to_owned());
-        let decided = local(Some(held("new", 0)), State::Decided, &[held("old", 0)]);
+        let decided = local(Some(held("new", 0)), SyncState::Decided, &[held("old", 0)]);
         let resolved = |value| resolve(&key, &decided, &remote(value, 0), OF_ANOTHER);
         assert_eq!(resolved(Some("old")), Action::Push);
         assert_eq!(resolved(Some("other")), Action::Adopt);

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{Durability, Enhanced, Instances};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::store::contract::local::{Change, EntryKey, Held, LocalStore, MOST_SUPERSEDED};
+use crate::store::contract::local::{Change, EntryKey, Held, LocalStore, MAX_TOMBSTONES};
 use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
 use crate::store::sled::in_memory::{Disk, InMemoryStore};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
@@ -905,7 +905,7 @@ impl Sim {
             return;
         }
         self.depth.fetch_add(1, Ordering::SeqCst);
-        for _ in 0..MOST_SUPERSEDED + 3 {
+        for _ in 0..MAX_TOMBSTONES + 3 {
             self.clock.advance(Duration::from_micros(10));
             self.grant(&instance, who, &key);
             self.release(&instance, who, &key);

@@ -144,18 +144,18 @@ pub enum Swap {
 
 /// What an operator sees of a lock beside its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct LockInfo {
     /// The holder's fencing token; `None` for a lock that a stock server took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<u64>,
     /// Which store has the lock.
-    pub store: Place,
+    pub store: Location,
 }
 
 /// Which store has a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum Location {
     /// The local store alone; in hybrid mode, Redis does not know of it yet.
     Legacy,
     /// Redis alone.
@@ -166,10 +166,10 @@ pub enum Place {
     Pending,
 }
 
-impl Standing {
+impl LockInfo {
     /// Of this token; 0 is none.
-    pub fn new(token: u64, store: Place) -> Standing {
-        Standing { token: (token != 0).then_some(token), store }
+    pub fn new(token: u64, store: Location) -> LockInfo {
+        LockInfo { token: (token != 0).then_some(token), store }
     }
 }
 
@@ -195,7 +195,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn list(&self, call: &Call) -> Result<Listing>;
 
     /// How a lock stands; `None` if it is not known here: there is no such lock, or the store keeps none of this.
-    fn standing(&self, _key: LockKey<'_>, _call: &Call) -> Result<Option<Standing>> {
+    fn lock_info(&self, _key: LockKey<'_>, _call: &Call) -> Result<Option<LockInfo>> {
         Ok(None)
     }
 

@@ -257,7 +257,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "what was superseded is forgotten",
         file: "src/store/sled/key_state.rs",
-        line: "«self.superseded.push(old);»",
+        line: "«self.tombstones.push(old);»",
         broken: "let _ = old;",
         noticed_by: HYBRID,
     },
@@ -299,7 +299,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a conflict is adopted in silence",
         file: "src/hybrid/resolve.rs",
-        line: "(State::Decided, Some(_), Some(_)) => «Action::Conflict»,",
+        line: "(SyncState::Decided, Some(_), Some(_)) => «Action::Conflict»,",
         broken: "Action::Adopt",
         noticed_by: HYBRID,
     },
@@ -313,7 +313,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "what was decided or asked for is forgotten after a day",
         file: "src/store/sled/key_state.rs",
-        line: "if «history.state == State::Settled || (history.state == State::Pending && !is_held)» {",
+        line: "if «history.state == SyncState::Synced || (history.state == SyncState::Pending && !is_held)» {",
         broken: "{ let _ = is_held; true }",
         noticed_by: LIB,
     },

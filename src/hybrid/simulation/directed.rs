@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hybrid::core::Asked;
-use crate::store::contract::local::State as Known;
+use crate::store::contract::local::SyncState;
 
 /// One server, alone, armed, with a Redis that works.
 fn one_server(durability: Durability) -> (Arc<Sim>, Arc<Instance>) {
@@ -318,10 +318,10 @@ fn what_was_decided_or_asked_for_is_not_forgotten() {
     ];
     instance.core.write(changes, deadline).expect("is written");
     let state = |name: &str| instance.core.local.local(&key(name)).expect("is read");
-    assert_eq!(state("decided").state, Known::Decided);
-    assert_eq!(state("released").state, Known::Decided);
-    assert_eq!(state("asked").state, Known::Pending);
-    assert_eq!(state("settled").superseded, [], "that is forgotten");
+    assert_eq!(state("decided").state, SyncState::Decided);
+    assert_eq!(state("released").state, SyncState::Decided);
+    assert_eq!(state("asked").state, SyncState::Pending);
+    assert_eq!(state("settled").tombstones, [], "that is forgotten");
 }
 
 /// A grant finds that another server released the lock, and then fails: what is undone is the grant, not that release.

@@ -1,13 +1,13 @@
 //! What a local store does beside answering, so that it can follow Redis and stand in for it: the contract between hybrid mode
 //! (`crate::hybrid`) and the store.
 //!
-//! The store keeps, for each key, what this server believes to hold there now ([`Local::value`]), and how that came about
-//! ([`State`]). It also remembers which values were there before and must not come back ([`Superseded`]): a Redis that is
+//! The store keeps, for each key, what this server believes to hold there now ([`KeyState::value`]), and how that came about
+//! ([`SyncState`]). It also remembers which values were there before and must not come back ([`Tombstone`]): a Redis that is
 //! restored from an old snapshot has locks that were released since. From both follows what to do when the two differ
 //! (`hybrid::resolve`): no log of operations is needed, and what is kept is bounded by the number of keys.
 //!
 //! Invariants:
-//! - What the store changes alone, as strict mode and as hybrid mode's fallback, is [`State::Decided`] in the same group as the
+//! - What the store changes alone, as strict mode and as hybrid mode's fallback, is [`SyncState::Decided`] in the same group as the
 //!   change, once the store follows Redis. So every difference to Redis that this server caused is written down.
 //! - Changes are applied in the order in which they were submitted, each list all or nothing.
 
@@ -79,10 +79,10 @@ pub struct Held {
 
 /// How the local store came to believe what it does of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
+pub enum SyncState {
     /// Redis said so.
     #[default]
-    Settled,
+    Synced,
     /// It was asked of Redis, whose answer is not known (yet).
     Pending,
     /// The local store decided, in Redis's place.
@@ -91,7 +91,7 @@ pub enum State {
 
 /// A value that was at a key and is not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Superseded {
+pub struct Tombstone {
     /// SHA-256 of the bytes.
     pub digest: [u8; 32],
     /// Its fencing token.
@@ -100,10 +100,10 @@ pub struct Superseded {
     pub only_here: bool,
 }
 
-impl Superseded {
+impl Tombstone {
     /// Of this value.
-    pub fn of(held: &Held, only_here: bool) -> Superseded {
-        Superseded { digest: digest(&held.value), token: held.token, only_here }
+    pub fn of(held: &Held, only_here: bool) -> Tombstone {
+        Tombstone { digest: digest(&held.value), token: held.token, only_here }
     }
 
     /// Whether it is this value, held by the same.
@@ -119,30 +119,30 @@ pub fn digest(value: &[u8]) -> [u8; 32] {
 
 /// What the local store knows of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Local {
+pub struct KeyState {
     /// What is there now.
     pub value: Option<Held>,
     /// Why it believes so.
-    pub state: State,
-    /// What must not come back; the newest last, at most [`MOST_SUPERSEDED`] of each kind.
-    pub superseded: Vec<Superseded>,
+    pub state: SyncState,
+    /// What must not come back; the newest last, at most [`MAX_TOMBSTONES`] of each kind.
+    pub tombstones: Vec<Tombstone>,
     /// When the state was written, microseconds since 1970 by this machine's clock.
     pub at: u64,
 }
 
-impl Local {
+impl KeyState {
     /// The largest fencing token that a holder of the key is known to have had; 0 for none. What is only asked for has no holder
-    /// yet. What is forgotten of [`Local::superseded`] is always older than what is kept.
+    /// yet. What is forgotten of [`KeyState::tombstones`] is always older than what is kept.
     pub fn last_token(&self) -> u64 {
-        let held = self.value.as_ref().filter(|_| self.state != State::Pending);
-        self.superseded.iter().map(|old| old.token).chain(held.map(|held| held.token)).max().unwrap_or(0)
+        let held = self.value.as_ref().filter(|_| self.state != SyncState::Pending);
+        self.tombstones.iter().map(|old| old.token).chain(held.map(|held| held.token)).max().unwrap_or(0)
     }
 
     /// The same of holders that Redis has had.
     pub fn last_token_in_redis(&self) -> u64 {
-        let held = self.value.as_ref().filter(|_| self.state == State::Settled);
-        let superseded = self.superseded.iter().filter(|old| !old.only_here).map(|old| old.token);
-        superseded.chain(held.map(|held| held.token)).max().unwrap_or(0)
+        let held = self.value.as_ref().filter(|_| self.state == SyncState::Synced);
+        let tombstones = self.tombstones.iter().filter(|old| !old.only_here).map(|old| old.token);
+        tombstones.chain(held.map(|held| held.token)).max().unwrap_or(0)
     }
 }
 
@@ -151,11 +151,11 @@ pub const MAX_VALUE_BYTES: usize = 16 << 20;
 
 /// How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
 /// A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
-pub const MOST_SUPERSEDED: usize = 32;
+pub const MAX_TOMBSTONES: usize = 32;
 
 /// What the store remembers of its Redis, across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct RedisRecord {
     /// This server's name among the instances that use the Redis: it stays when the process restarts.
     pub instance: String,
     /// Whether another server was noticed, and not missed for long enough since.
@@ -190,7 +190,7 @@ pub struct Link {
     pub agreed_at: u64,
 }
 
-impl Link {
+impl RedisRecord {
     /// Why a store may lack locks of the Redis of this name: the two were never brought together.
     pub fn unseen(&self, redis: &str) -> Option<String> {
         (self.redis != redis).then(|| {
@@ -264,18 +264,18 @@ pub struct PullRelease {
 /// A change of what the local store believes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Redis is being asked to make this the value; what is there is superseded.
+    /// Redis is being asked to make this the value; what is there is tombstones.
     Intend(EntryKey, Option<Held>),
     /// What was intended is so, decided here.
     Decide(EntryKey),
-    /// This is the value, decided here; what is there is superseded.
+    /// This is the value, decided here; what is there is tombstones.
     SetHere(EntryKey, Option<Held>),
     /// What was intended is so, by Redis; it gave this token.
     Confirm(EntryKey, u64),
     /// This is the value.
     Set(EntryKey, Option<Held>),
     /// This is the value, by Redis, where the last fencing token given for the key is this. What was here with a token up to
-    /// that was released: it is superseded. Of anything else it is not known: Redis may have lost it.
+    /// that was released: it is tombstones. Of anything else it is not known: Redis may have lost it.
     Adopt(EntryKey, Option<Held>, u64),
     /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
     Conflict(EntryKey, Held),
@@ -293,8 +293,8 @@ pub enum Change {
     Followed(EntryKey, Option<[u8; 32]>),
     /// What is remembered of the mark that the host store bears. It was made known by [`Change::FollowHost`] before.
     HostCopy(HostCopy),
-    /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`State::Decided`].
-    Link(Link),
+    /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`SyncState::Decided`].
+    Redis(RedisRecord),
     /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest
     /// [`MOST_RELEASED`].
     Forget(u64),
@@ -321,7 +321,7 @@ impl Ticket {
 /// A local store that can follow Redis. Safe from any thread.
 pub trait LocalStore: Store {
     /// What is known of a key.
-    fn local(&self, key: &EntryKey) -> Result<Local>;
+    fn local(&self, key: &EntryKey) -> Result<KeyState>;
 
     /// The keys of the project locks that this pull holds, in order.
     fn held_by(&self, repo: &str, num: i64) -> Result<Vec<EntryKey>>;
@@ -331,10 +331,10 @@ pub trait LocalStore: Store {
     fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket>;
 
     /// Everything that is known: all entries, and all keys whose state is not settled or of which a value is remembered.
-    fn everything(&self) -> Result<Vec<(EntryKey, Local)>>;
+    fn everything(&self) -> Result<Vec<(EntryKey, KeyState)>>;
 
     /// What is remembered of Redis; `None` if the store never followed one.
-    fn link(&self) -> Result<Option<Link>>;
+    fn link(&self) -> Result<Option<RedisRecord>>;
 
     /// The conflicts that are not over.
     fn conflicts(&self) -> Result<Vec<Conflict>>;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::local::{EntryKey, Held, Local};
+use super::local::{EntryKey, Held, KeyState};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
@@ -29,11 +29,11 @@ impl Remote {
 
     /// The same, seen by who knows this of the key: a token that belonged to another value says nothing of the value that is
     /// there. A stock server took it, which leaves the token as it was.
-    pub fn seen_by(self, local: &Local) -> Remote {
+    pub fn seen_by(self, local: &KeyState) -> Remote {
         let Some(value) = &self.value else { return self };
-        let mut tokens = local.value.iter().map(|held| held.token).chain(local.superseded.iter().map(|old| old.token));
+        let mut tokens = local.value.iter().map(|held| held.token).chain(local.tombstones.iter().map(|old| old.token));
         let is_held = local.value.as_ref().is_some_and(|held| held.token == self.token && held.value == *value);
-        if is_held || tokens.all(|token| token != self.token) || local.superseded.iter().any(|old| old.is(value, self.token)) {
+        if is_held || tokens.all(|token| token != self.token) || local.tombstones.iter().any(|old| old.is(value, self.token)) {
             return self;
         }
         Remote { value: self.value, ..Remote::default() }

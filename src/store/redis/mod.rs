@@ -22,7 +22,7 @@ use self::release::Released;
 use self::reply::{Reply, unexpected};
 use super::contract::local::EntryKey;
 use super::contract::shared::SharedStore as _;
-use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
+use super::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
@@ -46,9 +46,9 @@ mod transport;
 pub use self::store::RedisStore;
 
 impl Store for RedisStore {
-    fn standing(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Standing>> {
+    fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {
         let remote = self.remote(&EntryKey::from(key), call)?;
-        Ok(remote.value.map(|_| Standing::new(remote.token, Place::Enhanced)))
+        Ok(remote.value.map(|_| LockInfo::new(remote.token, Location::Enhanced)))
     }
 
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{
-    Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, LocalStore, PullRelease, Ticket,
+    Change, Conflict, EntryKey, HostCopy, HostLacks, KeyState, LocalStore, PullRelease, RedisRecord, Ticket,
 };
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 
@@ -46,7 +46,7 @@ pub(crate) enum Disk {
 pub(crate) type Hook = Box<dyn Fn() -> Disk + Send + Sync>;
 
 pub(crate) struct InMemoryStore {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SyncState>>,
     clock: Arc<dyn Clock>,
     hook: Hook,
     /// What happens when the releases by pull are read, once: a recovery does so when it has looked at all keys.
@@ -54,7 +54,7 @@ pub(crate) struct InMemoryStore {
 }
 
 #[derive(Clone, Default)]
-struct State {
+struct SyncState {
     /// What a crash leaves.
     durable: Map,
     /// Groups that are applied and not yet durable.
@@ -91,7 +91,7 @@ fn apply(map: &mut Map, group: &Group) {
     }
 }
 
-impl State {
+impl SyncState {
     fn make<T>(&mut self, now: u64, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
         let visible = self.visible.clone();
         let mut tx = Transaction::new(&visible, self.meta, now);
@@ -169,7 +169,7 @@ impl InMemoryStore {
     }
 
     /// What the disk does with the next group.
-    fn begin(&self) -> (MutexGuard<'_, State>, Disk) {
+    fn begin(&self) -> (MutexGuard<'_, SyncState>, Disk) {
         let disk = (self.hook)();
         let mut state = self.state.lock();
         let disk = if state.failed { Disk::HasFailed } else { disk };
@@ -299,7 +299,7 @@ impl Store for InMemoryStore {
 }
 
 impl LocalStore for InMemoryStore {
-    fn local(&self, key: &EntryKey) -> Result<Local> {
+    fn local(&self, key: &EntryKey) -> Result<KeyState> {
         self.view(|tx| key_state::local(tx, key))
     }
 
@@ -350,11 +350,11 @@ impl LocalStore for InMemoryStore {
         }))
     }
 
-    fn everything(&self) -> Result<Vec<(EntryKey, Local)>> {
+    fn everything(&self) -> Result<Vec<(EntryKey, KeyState)>> {
         self.view(key_state::everything)
     }
 
-    fn link(&self) -> Result<Option<Link>> {
+    fn link(&self) -> Result<Option<RedisRecord>> {
         let visible = self.visible()?;
         key_state::link(Entries::get(&visible, LINK_KEY)?)
     }

@@ -14,8 +14,8 @@ use super::transaction::Transaction;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{
-    Change, Conflict, EntryKey, Held, HostCopy, HostLacks, Link, Local, MOST_RELEASED, MOST_SUPERSEDED, PullRelease, State,
-    Superseded, digest,
+    Change, Conflict, EntryKey, Held, HostCopy, HostLacks, KeyState, MAX_TOMBSTONES, MOST_RELEASED, PullRelease, RedisRecord,
+    SyncState, Tombstone, digest,
 };
 
 const FORMAT: u8 = 1;
@@ -23,45 +23,45 @@ const FORMAT: u8 = 1;
 /// What is remembered of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct History {
-    state: State,
+    state: SyncState,
     at: u64,
-    superseded: Vec<Superseded>,
+    tombstones: Vec<Tombstone>,
 }
 
 impl History {
     fn supersede(&mut self, held: &Held) {
-        let old = Superseded::of(held, self.state == State::Decided);
+        let old = Tombstone::of(held, self.state == SyncState::Decided);
         self.admit(Some(held));
-        let is_like = |known: &&Superseded| known.only_here == old.only_here;
-        if self.superseded.iter().filter(is_like).count() >= MOST_SUPERSEDED
-            && let Some(oldest) = self.superseded.iter().position(|known| is_like(&known))
+        let is_like = |known: &&Tombstone| known.only_here == old.only_here;
+        if self.tombstones.iter().filter(is_like).count() >= MAX_TOMBSTONES
+            && let Some(oldest) = self.tombstones.iter().position(|known| is_like(&known))
         {
-            self.superseded.remove(oldest);
+            self.tombstones.remove(oldest);
         }
-        self.superseded.push(old);
+        self.tombstones.push(old);
     }
 
     fn admit(&mut self, held: Option<&Held>) {
         if let Some(held) = held {
-            self.superseded.retain(|known| !known.is(&held.value, held.token));
+            self.tombstones.retain(|known| !known.is(&held.value, held.token));
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.state == State::Settled && self.superseded.is_empty()
+        self.state == SyncState::Synced && self.tombstones.is_empty()
     }
 
     /// The name stands in it where it does not stand in the tree key.
     fn encode(&self, key: &EntryKey) -> Result<Vec<u8>> {
         let state = match self.state {
-            State::Settled => 0,
-            State::Pending => 1,
-            State::Decided => 2,
+            SyncState::Synced => 0,
+            SyncState::Pending => 1,
+            SyncState::Decided => 2,
         };
         let mut bytes = vec![FORMAT, state];
         bytes.extend_from_slice(&self.at.to_be_bytes());
-        bytes.extend_from_slice(&length_bytes(self.superseded.len()));
-        for old in &self.superseded {
+        bytes.extend_from_slice(&length_bytes(self.tombstones.len()));
+        for old in &self.tombstones {
             bytes.extend_from_slice(&old.digest);
             bytes.extend_from_slice(&old.token.to_be_bytes());
             bytes.push(u8::from(old.only_here));
@@ -79,20 +79,20 @@ impl History {
                 return None;
             }
             let state = match reader.take()? {
-                [0] => State::Settled,
-                [1] => State::Pending,
-                [2] => State::Decided,
+                [0] => SyncState::Synced,
+                [1] => SyncState::Pending,
+                [2] => SyncState::Decided,
                 _ => return None,
             };
             let at = u64::from_be_bytes(reader.take()?);
             let count = u32::from_be_bytes(reader.take()?);
-            let superseded = (0..count)
+            let tombstones = (0..count)
                 .map(|_| {
                     let (digest, token) = (reader.take()?, u64::from_be_bytes(reader.take()?));
-                    Some(Superseded { digest, token, only_here: reader.take()? != [0] })
+                    Some(Tombstone { digest, token, only_here: reader.take()? != [0] })
                 })
                 .collect::<Option<Vec<_>>>()?;
-            Some(History { state, at, superseded })
+            Some(History { state, at, tombstones })
         })();
         let name = name_of(tree_key).or_else(|| serde_json::from_slice(reader.0).ok());
         name.zip(history).ok_or_else(|| not_in_format("a history"))
@@ -117,7 +117,7 @@ pub(super) fn decided(tx: &mut Transaction<'_>, key: &EntryKey, old: Option<(Hea
     if let Some((header, value)) = old {
         history.supersede(&Held { value: value.to_vec(), token: header.token });
     }
-    history.state = State::Decided;
+    history.state = SyncState::Decided;
     let now = current(tx, key)?;
     history.admit(now.as_ref());
     write(tx, key, history)
@@ -126,11 +126,11 @@ pub(super) fn decided(tx: &mut Transaction<'_>, key: &EntryKey, old: Option<(Hea
 /// Makes one change.
 pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
     match change {
-        Change::Intend(key, new) => supersede(tx, key, new.as_ref(), State::Pending),
-        Change::SetHere(key, new) => supersede(tx, key, new.as_ref(), State::Decided),
+        Change::Intend(key, new) => supersede(tx, key, new.as_ref(), SyncState::Pending),
+        Change::SetHere(key, new) => supersede(tx, key, new.as_ref(), SyncState::Decided),
         Change::Decide(key) => {
             let history = read(tx, key)?;
-            write(tx, key, History { state: State::Decided, ..history })
+            write(tx, key, History { state: SyncState::Decided, ..history })
         }
         Change::Confirm(key, token) => {
             if let Some(held) = current(tx, key)?
@@ -139,7 +139,7 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 replace(tx, key, Some(&Held { token: *token, ..held }))?;
             }
             let history = read(tx, key)?;
-            write(tx, key, History { state: State::Settled, ..history })
+            write(tx, key, History { state: SyncState::Synced, ..history })
         }
         Change::Set(key, to) => set(tx, key, to.as_ref(), 0),
         Change::Adopt(key, to, last_token) => set(tx, key, to.as_ref(), *last_token),
@@ -185,13 +185,13 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 serde_json::to_vec(copy).map_err(|e| Error::new(Code::Internal, format!("the host store's mark: {e}")))?;
             tx.put(HOST_KEY.to_vec(), bytes)
         }
-        Change::Link(link) => follow(tx, link),
+        Change::Redis(link) => follow(tx, link),
         Change::Forget(before) => forget(tx, *before),
     }
 }
 
 /// The value of a key; what was there must not come back.
-fn supersede(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, state: State) -> Result<()> {
+fn supersede(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, state: SyncState) -> Result<()> {
     let mut history = read(tx, key)?;
     if let Some(old) = replace(tx, key, to)? {
         history.supersede(&old);
@@ -200,7 +200,7 @@ fn supersede(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, state:
     write(tx, key, History { state, ..history })
 }
 
-/// The value of a key; of what was there, what has a token up to `released` is superseded.
+/// The value of a key; of what was there, what has a token up to `released` is tombstones.
 fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, released: u64) -> Result<()> {
     let old = replace(tx, key, to)?;
     let mut history = read(tx, key)?;
@@ -209,7 +209,7 @@ fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, released: u6
         history.supersede(&old);
     }
     history.admit(to);
-    write(tx, key, History { state: State::Settled, ..history })
+    write(tx, key, History { state: SyncState::Synced, ..history })
 }
 
 /// What the store has at this key.
@@ -347,13 +347,13 @@ fn write(tx: &mut Transaction<'_>, key: &EntryKey, history: History) -> Result<(
 }
 
 /// The first time, everything that is there was decided here.
-fn follow(tx: &mut Transaction<'_>, link: &Link) -> Result<()> {
+fn follow(tx: &mut Transaction<'_>, link: &RedisRecord) -> Result<()> {
     if !tx.follows_redis()? {
         for prefix in ENTRY_PREFIXES {
             for tree_key in tx.scan(prefix)?.into_keys() {
                 let Some((_, value)) = tx.entry(&tree_key)? else { continue };
                 let Some(key) = name(&tree_key, &value) else { continue };
-                write(tx, &key, History { state: State::Decided, ..History::default() })?;
+                write(tx, &key, History { state: SyncState::Decided, ..History::default() })?;
             }
         }
     }
@@ -379,7 +379,7 @@ fn forget(tx: &mut Transaction<'_>, before: u64) -> Result<()> {
         let (key, history) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
         let is_held = tx.raw(&key_of(&key))?.is_some();
         // An asked-for release is as good as made: it only keeps the lock from coming back.
-        if history.state == State::Settled || (history.state == State::Pending && !is_held) {
+        if history.state == SyncState::Synced || (history.state == SyncState::Pending && !is_held) {
             released.push((history.at, tree_key));
         }
     }
@@ -392,30 +392,30 @@ fn forget(tx: &mut Transaction<'_>, before: u64) -> Result<()> {
 }
 
 /// What is known of one key.
-pub(super) fn local(tx: &Transaction<'_>, key: &EntryKey) -> Result<Local> {
-    let History { state, at, superseded } = read(tx, key)?;
-    Ok(Local { value: current(tx, key)?, state, superseded, at })
+pub(super) fn local(tx: &Transaction<'_>, key: &EntryKey) -> Result<KeyState> {
+    let History { state, at, tombstones } = read(tx, key)?;
+    Ok(KeyState { value: current(tx, key)?, state, tombstones, at })
 }
 
 /// What is known of all keys.
-pub(super) fn everything(tx: &Transaction<'_>) -> Result<Vec<(EntryKey, Local)>> {
+pub(super) fn everything(tx: &Transaction<'_>) -> Result<Vec<(EntryKey, KeyState)>> {
     let mut all = std::collections::BTreeMap::new();
     for prefix in ENTRY_PREFIXES {
         for tree_key in tx.scan(prefix)?.into_keys() {
             let Some((header, value)) = tx.entry(&tree_key)? else { continue };
             if let Some(key) = name(&tree_key, &value) {
-                all.insert(key, Local { value: Some(Held { value, token: header.token }), ..Local::default() });
+                all.insert(key, KeyState { value: Some(Held { value, token: header.token }), ..KeyState::default() });
             }
         }
     }
     for tree_key in tx.scan(HISTORY_PREFIX)?.into_keys() {
         let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
-        let (key, History { state, at, superseded }) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
+        let (key, History { state, at, tombstones }) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
         let value = match all.remove(&key) {
             Some(known) => known.value,
             None => current(tx, &key)?,
         };
-        all.insert(key, Local { value, state, superseded, at });
+        all.insert(key, KeyState { value, state, tombstones, at });
     }
     Ok(all.into_iter().collect())
 }
@@ -433,7 +433,7 @@ pub(super) fn held_by(tx: &Transaction<'_>, pull: PullRef<'_>) -> Result<Vec<Ent
 }
 
 /// What is remembered of Redis.
-pub(super) fn link(bytes: Option<IVec>) -> Result<Option<Link>> {
+pub(super) fn link(bytes: Option<IVec>) -> Result<Option<RedisRecord>> {
     bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| not_in_format("the link to Redis"))).transpose()
 }
 
@@ -508,7 +508,7 @@ mod tests {
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.
     #[test]
-    fn what_redis_has_released_is_superseded_by_what_is_adopted() {
+    fn what_redis_has_released_is_tombstones_by_what_is_adopted() {
         let key = EntryKey::Project("a/b/c/default/".to_owned());
         let held = |value: &str, token| Held { value: value.as_bytes().to_vec(), token };
         for (token, last_token, then) in [

@@ -11,7 +11,7 @@ use super::transaction::Transaction;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
 use crate::store::contract::local::{
-    Change, Conflict, EntryKey, HostCopy, HostLacks, Link, Local, LocalStore, PullRelease, Ticket,
+    Change, Conflict, EntryKey, HostCopy, HostLacks, KeyState, LocalStore, PullRelease, RedisRecord, Ticket,
 };
 
 impl SledStore {
@@ -22,7 +22,7 @@ impl SledStore {
 }
 
 impl LocalStore for SledStore {
-    fn local(&self, key: &EntryKey) -> Result<Local> {
+    fn local(&self, key: &EntryKey) -> Result<KeyState> {
         self.view(|tx| key_state::local(tx, key))
     }
 
@@ -43,11 +43,11 @@ impl LocalStore for SledStore {
         Ok(Ticket::new(move |deadline| slot.wait(deadline)))
     }
 
-    fn everything(&self) -> Result<Vec<(EntryKey, Local)>> {
+    fn everything(&self) -> Result<Vec<(EntryKey, KeyState)>> {
         self.view(key_state::everything)
     }
 
-    fn link(&self) -> Result<Option<Link>> {
+    fn link(&self) -> Result<Option<RedisRecord>> {
         self.tree.read(|db| key_state::link(read_entry(db, LINK_KEY)?))
     }
 
@@ -89,7 +89,7 @@ fn size(change: &Change) -> usize {
         | Change::Conflict(key, _) => key.name().len() + value_bytes(change),
         Change::Decide(key) | Change::Confirm(key, _) | Change::EndConflict(key) => key.name().len(),
         Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
-        Change::Link(link) => link.instance.len(),
+        Change::Redis(link) => link.instance.len(),
         // What it is compared with is stored already.
         Change::Following(key, _) | Change::Followed(key, _) => key.name().len(),
         Change::FollowHost | Change::HostCopy(_) | Change::Forget(_) => 0,

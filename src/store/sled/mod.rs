@@ -39,7 +39,7 @@ use self::record::{PROJECT_PREFIX, Stored};
 pub use self::step::{Step, StepHook};
 use self::tree::Tree;
 use super::contract::local::EntryKey;
-use super::{Expected, Grant, Granted, Listing, LockKey, Place, Release, Standing, Store, Swap};
+use super::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::domain::lock::PullRef;
@@ -147,8 +147,8 @@ impl Store for SledStore {
         self.committer.commit(name.name().len(), call, move |tx| changes::discard(tx, &name))
     }
 
-    fn standing(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Standing>> {
-        Ok(self.token(key)?.map(|token| Standing::new(token, Place::Legacy)))
+    fn lock_info(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<LockInfo>> {
+        Ok(self.token(key)?.map(|token| LockInfo::new(token, Location::Legacy)))
     }
 
     fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {

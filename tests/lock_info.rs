@@ -11,7 +11,7 @@ use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::error::Code;
 use atlock::service::Service;
-use atlock::store::{Granted, Place, Standing};
+use atlock::store::{Granted, Location, LockInfo};
 use redis_support::Server;
 
 fn open(mode: &str, server: &Server, folder: &Path) -> Service {
@@ -33,22 +33,22 @@ fn take(service: &Service, path: &str) -> u64 {
 }
 
 /// Waits until the locks at `a` and `b` stand like this, and the one at `c`, which nobody holds, not at all.
-fn wait_for(service: &Service, wanted: [Option<Standing>; 2]) {
+fn wait_for(service: &Service, wanted: [Option<LockInfo>; 2]) {
     let give_up = Instant::now() + Duration::from_secs(20);
     let [a, b] = wanted;
     let wanted = vec![a, b, None];
     loop {
-        let standings = service.standings(br#"["acme/infra/a/w/","acme/infra/b/w/","acme/infra/c/w/"]"#).unwrap();
-        if standings == wanted {
+        let lock_infos = service.lock_infos(br#"["acme/infra/a/w/","acme/infra/b/w/","acme/infra/c/w/"]"#).unwrap();
+        if lock_infos == wanted {
             return;
         }
-        assert!(Instant::now() < give_up, "{standings:?}, not {wanted:?}");
+        assert!(Instant::now() < give_up, "{lock_infos:?}, not {wanted:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn is(token: u64, store: Place) -> Option<Standing> {
-    Some(Standing { token: Some(token), store })
+fn is(token: u64, store: Location) -> Option<LockInfo> {
+    Some(LockInfo { token: Some(token), store })
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn strict_mode_knows_its_own_tokens() {
     let (server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
     let service = open("strict", &server, folder.path());
     let a = take(&service, "a");
-    wait_for(&service, [is(a, Place::Legacy), None]);
+    wait_for(&service, [is(a, Location::Legacy), None]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn native_mode_asks_redis_and_knows_no_token_of_a_stock_server() {
     let mut stock = redis::Client::open(format!("redis://{}", server.address())).unwrap().get_connection().unwrap();
     let lock = r#"{"Project":{"RepoFullName":"acme/infra","Path":"b"},"Workspace":"w","Pull":{"Num":2}}"#;
     redis::cmd("SET").arg("pr/acme/infra/b/w/").arg(lock).query::<()>(&mut stock).unwrap();
-    wait_for(&service, [is(a, Place::Enhanced), Some(Standing { token: None, store: Place::Enhanced })]);
+    wait_for(&service, [is(a, Location::Enhanced), Some(LockInfo { token: None, store: Location::Enhanced })]);
 }
 
 #[test]
@@ -75,23 +75,23 @@ fn hybrid_mode_tells_what_redis_does_not_know_yet() {
     let (mut server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
     let service = open("hybrid", &server, folder.path());
     let a = take(&service, "a");
-    wait_for(&service, [is(a, Place::Both), None]);
+    wait_for(&service, [is(a, Location::Both), None]);
     server.kill();
     let b = take(&service, "b");
-    wait_for(&service, [is(a, Place::Both), is(b, Place::Legacy)]);
+    wait_for(&service, [is(a, Location::Both), is(b, Location::Legacy)]);
     server.restart();
     let give_up = Instant::now() + Duration::from_secs(20);
     while service.status().fallback_active {
         assert!(Instant::now() < give_up, "{:?}", service.status());
         std::thread::sleep(Duration::from_millis(5));
     }
-    wait_for(&service, [is(a, Place::Both), is(b, Place::Both)]);
+    wait_for(&service, [is(a, Location::Both), is(b, Location::Both)]);
 }
 
 #[test]
 fn what_is_no_list_of_keys_is_refused() {
     let (server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
     let service = open("strict", &server, folder.path());
-    assert_eq!(service.standings(b"[1]").unwrap_err().code(), Code::InvalidJson);
-    assert_eq!(service.standings(&vec![b' '; 2 << 20]).unwrap_err().code(), Code::TooLarge);
+    assert_eq!(service.lock_infos(b"[1]").unwrap_err().code(), Code::InvalidJson);
+    assert_eq!(service.lock_infos(&vec![b' '; 2 << 20]).unwrap_err().code(), Code::TooLarge);
 }
