@@ -3,8 +3,10 @@
 //! ```text
 //! capi     the C ABI: casts, ownership, panic guard
 //! service  one method for each operation
-//! hybrid   which store answers
-//! store    sled (embedded), redis (shared), host (the program's own), memory (the reference)
+//! mode     strict, native or hybrid: opens what a mode needs, hands locks over from one to another
+//! hybrid   Redis, and the local store in its place: fallback, recovery
+//! store    sled (embedded), redis (shared), host (the program's own), reference (for tests); contract: what hybrid asks of them
+//! domain   what locks are: names, JSON, who holds them
 //! ```
 //!
 //! ```
@@ -32,5 +34,7 @@ pub mod domain;
 pub mod error;
 pub mod hybrid;
 pub mod metrics;
+pub mod mode;
+pub mod process;
 pub mod service;
 pub mod store;

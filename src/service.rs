@@ -19,9 +19,10 @@ use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
-use crate::hybrid::report::{Report, StoreHealth};
-use crate::hybrid::{Process, Router};
+use crate::hybrid::status::{Report, StoreHealth};
 use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
+use crate::mode::Router;
+use crate::process::Process;
 use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
-use atlock::hybrid::report::Fallbacks;
+use atlock::hybrid::status::Fallbacks;
 use atlock::service::Service;
 use redis_support::Server;
 use serde_json::Value;

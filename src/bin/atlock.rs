@@ -13,7 +13,7 @@ use atlock::clock::SystemClock;
 use atlock::config::{Backend, Config, Mode};
 use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
-use atlock::hybrid::report::{ConflictReport, Report};
+use atlock::hybrid::status::{ConflictReport, Report};
 use atlock::service::Service;
 use atlock::store::Listing;
 use clap::{Parser, Subcommand};
@@ -259,7 +259,7 @@ fn line(value: &[u8], key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use atlock::hybrid::report::{Fallbacks, Recovery, StoreHealth};
+    use atlock::hybrid::status::{Fallbacks, Recovery, StoreHealth};
 
     use super::*;
 

@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::Process;
+use super::HybridStore;
 use super::core::Core;
-use super::opening::start;
-use super::operations::HybridStore;
-use super::watch::Due;
+use super::open::open;
+use super::probe::{Schedule, tick};
+use super::recovery::compare;
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
 use crate::config::{Durability, Enhanced, Instances};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
+use crate::process::Process;
 use crate::store::contract::local::{Change, EntryKey, Held, LocalStore, MAX_TOMBSTONES};
 use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
 use crate::store::sled::in_memory::{Disk, InMemoryStore};
@@ -80,6 +81,8 @@ struct SimClock {
     base: Instant,
     micros: AtomicU64,
     random: Mutex<Random>,
+    /// Whether there are real threads that wait for each other: nobody is to wait in simulated time then.
+    has_threads: AtomicBool,
 }
 
 impl SimClock {
@@ -99,6 +102,14 @@ impl Clock for SimClock {
 
     fn sleep(&self, time: Duration) {
         self.advance(time);
+    }
+
+    fn park_until(&self, deadline: Instant) -> Instant {
+        if self.has_threads.load(Ordering::SeqCst) {
+            return Instant::now() + Duration::from_secs(30);
+        }
+        self.advance(deadline.saturating_duration_since(self.now()));
+        Instant::now()
     }
 
     fn jitter(&self) -> f64 {
@@ -124,6 +135,10 @@ impl Clock for MachineClock {
 
     fn sleep(&self, time: Duration) {
         self.of_redis.sleep(time);
+    }
+
+    fn park_until(&self, deadline: Instant) -> Instant {
+        self.of_redis.park_until(deadline)
     }
 
     fn jitter(&self) -> f64 {
@@ -364,7 +379,7 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a Vec<u8>>) -> String {
 struct Instance {
     core: Arc<Core>,
     store: HybridStore,
-    due: Mutex<Due>,
+    due: Mutex<Schedule>,
 }
 
 /// The panic that stands for a crash.
@@ -537,7 +552,7 @@ impl Sim {
         Arc::new(MachineClock { of_redis: Arc::clone(&self.clock), ahead })
     }
 
-    /// A key that nobody in this instance changes just now: its turn would be waited for.
+    /// A key that nobody in this instance changes just now: its lock would be waited for.
     fn key(&self, of_instance: &Instance) -> EntryKey {
         loop {
             let key = match self.below(6) {
@@ -547,7 +562,7 @@ impl Sim {
                 4 => EntryKey::Project("a/b/y/default/".to_owned()),
                 _ => EntryKey::Project("a/c/x/default/".to_owned()),
             };
-            if !of_instance.core.turns.is_taken(&key) {
+            if !of_instance.core.key_locks.is_taken(&key) {
                 return key;
             }
         }
@@ -781,17 +796,18 @@ impl Sim {
         let began = self.dies(me, || {
             let local: Arc<dyn LocalStore> = disk;
             let process = Process { instance: &process, clock, audit: None };
-            let core = match start(settings, PATIENCE, local, None, Box::new(connect), &process) {
-                Ok(core) => core,
+            let opened = match open(settings, PATIENCE, local, None, Box::new(connect), &process) {
+                Ok(opened) => opened,
                 Err(e) => {
                     assert!(!self.plan.fallback || self.plan.bad_disk, "{e}");
                     return;
                 }
             };
-            core.broken.store(self.plan.broken, Ordering::SeqCst);
-            let due = Mutex::new(Due::from(self.clock.now()));
+            let core = Arc::clone(&opened.core);
+            core.arming.grants_on_any_error.store(self.plan.broken, Ordering::SeqCst);
+            let due = Mutex::new(Schedule::from(self.clock.now()));
             self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
-            self.instances.write()[me] = Some(Arc::new(Instance { store: HybridStore::new(Arc::clone(&core)), core, due }));
+            self.instances.write()[me] = Some(Arc::new(Instance { store: HybridStore::new(opened), core, due }));
         });
         if !began {
             self.begin(me);
@@ -827,7 +843,7 @@ impl Sim {
     fn tick(self: &Arc<Self>, who: usize) {
         let Some(instance) = self.instances.read()[who].clone() else { return };
         self.ticking.store(true, Ordering::SeqCst);
-        let looked = catch_unwind(AssertUnwindSafe(|| instance.core.tick(&mut instance.due.lock())));
+        let looked = catch_unwind(AssertUnwindSafe(|| tick(&instance.core, &mut instance.due.lock())));
         self.ticking.store(false, Ordering::SeqCst);
         looked.unwrap_or_else(|crash| resume_unwind(crash));
     }
@@ -951,17 +967,17 @@ impl Sim {
         }
         for who in 0..count {
             let instance = self.instances.read()[who].clone().expect("lives");
-            assert!(!instance.core.in_fallback(), "instance {who} did not recover: {:?}", instance.core.condition.lock().cause);
-            assert!(instance.core.conflicts.lock().is_empty(), "a conflict");
-            instance.core.compare().expect("compares");
-            instance.core.settle(self.clock.now() + PATIENCE).expect("settles");
+            assert!(!instance.core.in_fallback(), "instance {who} did not recover: {:?}", instance.core.authority.cause());
+            assert!(instance.core.conflicts.all().is_empty(), "a conflict");
+            compare(&instance.core).expect("compares");
+            instance.core.local.flush(self.clock.now() + PATIENCE).expect("settles");
         }
         // Who looked first learns at its next look what the others changed; Redis stays as it is.
         let settled = self.data.lock().entries.clone();
         for who in 0..count {
             let instance = self.instances.read()[who].clone().expect("lives");
-            instance.core.compare().expect("compares");
-            instance.core.settle(self.clock.now() + PATIENCE).expect("settles");
+            compare(&instance.core).expect("compares");
+            instance.core.local.flush(self.clock.now() + PATIENCE).expect("settles");
         }
         assert_eq!(self.data.lock().entries, settled, "a second look changes Redis");
         let (data, model) = (self.data.lock(), self.model.lock());
@@ -1272,7 +1288,12 @@ impl SharedStore for Client {
 /// Runs one schedule and gives its log; a violation is a panic, after that was printed.
 /// Redis and the disks of this many instances, before anything happens.
 fn simulation(plan: Plan, instances: usize) -> Arc<Sim> {
-    let clock = SimClock { base: Instant::now(), micros: AtomicU64::new(0), random: Mutex::new(Random(!plan.seed)) };
+    let clock = SimClock {
+        base: Instant::now(),
+        micros: AtomicU64::new(0),
+        random: Mutex::new(Random(!plan.seed)),
+        has_threads: AtomicBool::new(false),
+    };
     let clock = Arc::new(clock);
     let sim = Arc::new(Sim {
         plan,

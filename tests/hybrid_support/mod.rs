@@ -15,7 +15,7 @@ use atlock::clock::SystemClock;
 use atlock::config::{self, Config, Mode};
 use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
-use atlock::hybrid::report::Recovery;
+use atlock::hybrid::status::Recovery;
 use atlock::service::Service;
 use atlock::store::Granted;
 

@@ -12,7 +12,7 @@ fn one_server(durability: Durability) -> (Arc<Sim>, Arc<Instance>) {
     sim.begin(0);
     sim.tick(0);
     let instance = sim.instances.read()[0].clone().expect("lives");
-    assert_eq!(instance.core.unarmed(), None);
+    assert_eq!(instance.core.arming.unarmed(), None);
     (sim, instance)
 }
 
@@ -57,16 +57,15 @@ fn a_local_store_that_fell_behind_is_brought_up_to_date() {
     sim.begin(0);
     sim.tick(0);
     let instance = sim.instances.read()[0].clone().expect("lives");
-    assert_eq!(instance.core.unarmed(), None);
+    assert_eq!(instance.core.arming.unarmed(), None);
     let key = EntryKey::Command("apply".to_owned());
     sim.data.lock().entries.insert(key.clone(), b"lock".to_vec());
-    instance.core.fell_behind(&Error::new(Code::Timeout, "slow"));
-    assert!(instance.core.unarmed().is_some());
+    instance.core.arming.fell_behind(&Error::new(Code::Timeout, "slow"));
+    assert!(instance.core.arming.unarmed().is_some());
     sim.clock.advance(instance.core.settings.health.compare);
     sim.tick(0);
     assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(b"lock".to_vec()));
-    let left = instance.core.condition.lock().incomplete.clone();
-    assert_eq!(left, None);
+    assert!(instance.core.arming.is_complete());
 }
 
 /// What was told counts while the local store makes it, too, and by real threads: whoever asks meets every moment of that.
@@ -83,12 +82,12 @@ fn what_was_told_is_known_while_it_is_being_made() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
-                core.settle(deadline).expect("settles");
+                core.local.flush(deadline).expect("settles");
             }
         });
         let stale = (1..5000).find(|token| {
             let held = Held { value: token.to_string().into_bytes(), token: *token };
-            core.later(Change::Set(key.clone(), Some(held.clone())));
+            core.local.enqueue(Change::Set(key.clone(), Some(held.clone())));
             (0..5).any(|_| core.known(&key).expect("is read").value.as_ref() != Some(&held))
         });
         is_over.store(true, Ordering::SeqCst);
@@ -100,7 +99,7 @@ fn what_was_told_is_known_while_it_is_being_made() {
 #[test]
 fn a_recovery_waits_for_what_is_on_its_way() {
     let (sim, instance) = one_server(Durability::Sync);
-    instance.core.open(gone());
+    instance.core.begin_fallback(gone());
     // Redis may be probed again by now, but not yet believed.
     sim.clock.advance(Duration::from_millis(900));
     (0..4).for_each(|_| sim.tick(0));
@@ -114,7 +113,7 @@ fn a_recovery_waits_for_what_is_on_its_way() {
 #[test]
 fn a_start_after_a_crash_waits_for_what_is_on_its_way() {
     let (sim, instance) = one_server(Durability::Sync);
-    let patience = instance.core.patience;
+    let patience = instance.core.redis.timeout;
     drop(instance);
     let before = sim.clock.now();
     restart(&sim);
@@ -125,12 +124,12 @@ fn a_start_after_a_crash_waits_for_what_is_on_its_way() {
 #[test]
 fn a_lock_that_was_asked_for_before_a_crash_is_not_granted_without_redis() {
     let (sim, instance) = one_server(Durability::Sync);
-    let held = Held { value: b"{}".to_vec(), token: instance.core.next_token() };
-    instance.core.write(vec![Change::Intend(apply(), Some(held))], sim.clock.now() + PATIENCE).expect("is written");
+    let held = Held { value: b"{}".to_vec(), token: instance.core.redis.next_token() };
+    instance.core.local.write(vec![Change::Intend(apply(), Some(held))], sim.clock.now() + PATIENCE).expect("is written");
     drop(instance);
     *sim.up.lock() = false;
     let instance = restart(&sim);
-    assert_eq!(instance.core.unarmed(), None, "it may grant other locks");
+    assert_eq!(instance.core.arming.unarmed(), None, "it may grant other locks");
     let error = grant(&sim, &instance, b"{}").expect_err("is refused");
     assert!(error.code() == Code::Degraded && error.message().contains("before a crash"), "{error}");
 }
@@ -139,7 +138,7 @@ fn a_lock_that_was_asked_for_before_a_crash_is_not_granted_without_redis() {
 #[test]
 fn what_is_decided_during_a_recovery_reaches_redis() {
     let (sim, instance) = one_server(Durability::Sync);
-    instance.core.open(gone());
+    instance.core.begin_fallback(gone());
     sim.clock.advance(Duration::from_secs(2));
     let (for_grant, weak) = (Arc::clone(&instance), Arc::downgrade(&sim));
     let disk = Arc::clone(&sim.disks.lock()[0]);
@@ -156,14 +155,16 @@ fn what_is_decided_during_a_recovery_reaches_redis() {
 #[test]
 fn a_recovery_ends_while_nobody_decides_here() {
     let (sim, instance) = one_server(Durability::Sync);
-    instance.core.open(gone());
+    instance.core.begin_fallback(gone());
     sim.clock.advance(Duration::from_secs(2));
     let (decides, begun) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let core = &instance.core;
         scope.spawn(move || {
-            let gate =
-                core.here(&Call::new(RequestId::from_text("h"), core.clock.now() + PATIENCE)).expect("decides").expect("here");
+            let gate = core
+                .local_turn(&Call::new(RequestId::from_text("h"), core.clock.now() + PATIENCE))
+                .expect("decides")
+                .expect("here");
             decides.send(()).expect("is awaited");
             std::thread::sleep(Duration::from_millis(200));
             let is_still_here = core.in_fallback();
@@ -182,7 +183,7 @@ fn a_slow_redis_decides_where_the_local_store_cannot() {
     for (may_decide, expected) in [(true, true), (false, false)] {
         let (sim, instance) = one_server(Durability::Async);
         if !may_decide {
-            instance.core.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
+            instance.core.arming.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
         }
         for _ in 0..50 {
             let started = sim.clock.now();
@@ -210,14 +211,14 @@ fn a_slow_redis_decides_where_the_local_store_cannot() {
 fn an_answer_from_before_the_outage_does_not_count_after_it() {
     let (sim, instance) = one_server(Durability::Sync);
     let before = sim.clock.now();
-    instance.core.open(gone());
+    instance.core.begin_fallback(gone());
     sim.clock.advance(Duration::from_secs(2));
     (0..4).for_each(|_| sim.tick(0));
     assert!(!instance.core.in_fallback());
     instance.core.record(&Err::<(), _>(Error::new(Code::OutcomeUnknown, "late")), before, false);
     assert!(!instance.core.in_fallback());
     let now = sim.clock.now();
-    sim.clock.advance(instance.core.patience);
+    sim.clock.advance(instance.core.redis.timeout);
     instance.core.record(&Err::<(), _>(Error::new(Code::OutcomeUnknown, "hangs")), now, false);
     assert!(instance.core.in_fallback());
 }
@@ -238,11 +239,11 @@ fn redis_does_not_spend_the_local_stores_time() {
         Ok(())
     });
     assert!(matches!(asked_long, Asked::Answer(())) && until.expect("was asked") <= call.deadline - PATIENCE);
-    instance.core.later(Change::Set(apply(), None));
+    instance.core.local.enqueue(Change::Set(apply(), None));
     *sim.next_disk.lock() = Some(Disk::ConfirmsLate);
-    let error = instance.core.settle(sim.clock.now()).expect_err("the disk is late");
+    let error = instance.core.local.flush(sim.clock.now()).expect_err("the disk is late");
     assert!(matches!(error.code(), Code::Timeout | Code::OutcomeUnknown), "{error}");
-    assert_eq!(instance.core.unarmed(), None, "it still will have everything");
+    assert_eq!(instance.core.arming.unarmed(), None, "it still will have everything");
 }
 
 /// The server was up for long, then both die, and Redis comes back as it was: what it never had is put back, however long that took.
@@ -316,8 +317,8 @@ fn what_was_decided_or_asked_for_is_not_forgotten() {
         Change::Set(key("settled"), None),
         Change::Forget(u64::MAX),
     ];
-    instance.core.write(changes, deadline).expect("is written");
-    let state = |name: &str| instance.core.local.local(&key(name)).expect("is read");
+    instance.core.local.write(changes, deadline).expect("is written");
+    let state = |name: &str| instance.core.local.store().local(&key(name)).expect("is read");
     assert_eq!(state("decided").state, SyncState::Decided);
     assert_eq!(state("released").state, SyncState::Decided);
     assert_eq!(state("asked").state, SyncState::Pending);
@@ -355,6 +356,7 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
     let token = sim.clock.unix_micros();
     let question = Question::Grant { key: key.clone(), value: first.clone(), token, name: "other".to_owned() };
     sim.data.lock().execute(&question, "other", false, token);
+    sim.clock.has_threads.store(true, Ordering::SeqCst);
     let (for_taker, weak, value) = (Arc::clone(&instance), Arc::downgrade(&sim), second.clone());
     let (took, taken) = std::sync::mpsc::channel();
     *sim.after_change.lock() = Some(Box::new(move || {
@@ -363,10 +365,7 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
             let sim = weak.upgrade().expect("goes on");
             let pull = PullRef { repo: "a/b", num: 2 };
             let grant = Grant { key: LockKey::Project("a/b/x/default/"), pull: Some(pull), value: &value };
-            // A turn is waited for by the machine's clock.
-            let mut call = sim.call();
-            call.deadline += Duration::from_secs(30);
-            took.send(for_taker.store.grant(&grant, &call)).expect("is awaited");
+            took.send(for_taker.store.grant(&grant, &sim.call())).expect("is awaited");
         });
         // It is to come in between, if that is possible.
         std::thread::sleep(Duration::from_millis(100));
@@ -396,13 +395,13 @@ fn a_lock_of_this_server_that_the_local_store_may_lack_is_not_overwritten() {
     let (sim, instance) = one_server(Durability::Async);
     let token = sim.clock.unix_micros();
     let here = Held { value: b"1".to_vec(), token: token - 1000 };
-    instance.core.write(vec![Change::SetHere(apply(), Some(here))], sim.clock.now() + PATIENCE).expect("is written");
-    let name = instance.core.condition.lock().link.instance.clone();
+    instance.core.local.write(vec![Change::SetHere(apply(), Some(here))], sim.clock.now() + PATIENCE).expect("is written");
+    let name = instance.core.arming.instance();
     sim.data.lock().execute(&Question::Grant { key: apply(), value: b"2".to_vec(), token, name }, "lost", false, token);
-    instance.core.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
-    instance.core.compare().expect("compares");
+    instance.core.arming.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
+    compare(&instance.core).expect("compares");
     assert_eq!(sim.data.lock().entries.get(&apply()).map(Vec::as_slice), Some(&b"2"[..]));
-    assert_eq!(instance.core.conflicts.lock().len(), 1);
+    assert_eq!(instance.core.conflicts.all().len(), 1);
 }
 
 /// Native mode was in use since, and its releases are known to Redis alone, which forgets them after an hour.
@@ -411,7 +410,7 @@ fn what_native_mode_released_is_not_put_back() {
     let (sim, instance) = one_server(Durability::Sync);
     assert!(matches!(grant(&sim, &instance, b"{}"), Ok(Granted::Yes { .. })));
     let deadline = sim.clock.now() + PATIENCE;
-    instance.core.write_link(|link| link.handed_over = true, deadline).expect("is written");
+    instance.core.write_record(|link| link.handed_over = true, deadline).expect("is written");
     drop(instance);
     assert_stays_released_though_redis_forgets_it(&sim, "native");
 }
@@ -433,7 +432,7 @@ fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
     // The other may hold it, for all that is known: it stays, and that is told.
     sim.clock.advance(Duration::from_secs(2));
     (0..4).for_each(|_| sim.tick(0));
-    assert_eq!(instance.core.conflicts.lock().len(), 1);
+    assert_eq!(instance.core.conflicts.all().len(), 1);
     assert_eq!(sim.data.lock().entries.get(&apply()).map(Vec::as_slice), Some(&b"old"[..]));
 }
 
@@ -442,11 +441,11 @@ fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
 fn a_copy_of_the_data_folder_is_noticed() {
     let (sim, instance) = one_server(Durability::Sync);
     sim.clock.advance(instance.core.settings.health.interval * 2);
-    let name = instance.core.condition.lock().link.instance.clone();
+    let name = instance.core.arming.instance();
     let question = Question::Announce { instance: name, lease: PATIENCE, presence: Presence::Here };
     sim.data.lock().execute(&question, "copy", false, sim.clock.unix_micros());
     sim.clock.advance(instance.core.settings.health.interval * 2);
     sim.tick(0);
-    let why = instance.core.unarmed().expect("another has its name");
+    let why = instance.core.arming.unarmed().expect("another has its name");
     assert!(why.contains("copy"), "{why}");
 }

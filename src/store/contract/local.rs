@@ -264,18 +264,18 @@ pub struct PullRelease {
 /// A change of what the local store believes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Redis is being asked to make this the value; what is there is tombstones.
+    /// Redis is being asked to make this the value; what is there gets a tombstone.
     Intend(EntryKey, Option<Held>),
     /// What was intended is so, decided here.
     Decide(EntryKey),
-    /// This is the value, decided here; what is there is tombstones.
+    /// This is the value, decided here; what is there gets a tombstone.
     SetHere(EntryKey, Option<Held>),
     /// What was intended is so, by Redis; it gave this token.
     Confirm(EntryKey, u64),
     /// This is the value.
     Set(EntryKey, Option<Held>),
     /// This is the value, by Redis, where the last fencing token given for the key is this. What was here with a token up to
-    /// that was released: it is tombstones. Of anything else it is not known: Redis may have lost it.
+    /// that was released: it gets a tombstone. Of anything else it is not known: Redis may have lost it.
     Adopt(EntryKey, Option<Held>, u64),
     /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
     Conflict(EntryKey, Held),
@@ -334,7 +334,7 @@ pub trait LocalStore: Store {
     fn everything(&self) -> Result<Vec<(EntryKey, KeyState)>>;
 
     /// What is remembered of Redis; `None` if the store never followed one.
-    fn link(&self) -> Result<Option<RedisRecord>>;
+    fn redis_record(&self) -> Result<Option<RedisRecord>>;
 
     /// The conflicts that are not over.
     fn conflicts(&self) -> Result<Vec<Conflict>>;

@@ -13,7 +13,7 @@ use super::group::Group;
 use super::key_state;
 use super::meta::Meta;
 use super::pull_index;
-use super::record::{self, LINK_KEY, PROJECT_PREFIX, Stored, key_of};
+use super::record::{self, PROJECT_PREFIX, REDIS_KEY, Stored, key_of};
 use super::transaction::{Entries, Transaction};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -354,9 +354,9 @@ impl LocalStore for InMemoryStore {
         self.view(key_state::everything)
     }
 
-    fn link(&self) -> Result<Option<RedisRecord>> {
+    fn redis_record(&self) -> Result<Option<RedisRecord>> {
         let visible = self.visible()?;
-        key_state::link(Entries::get(&visible, LINK_KEY)?)
+        key_state::redis_record(Entries::get(&visible, REDIS_KEY)?)
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {

@@ -7,8 +7,8 @@ use sled::IVec;
 
 use super::pull_index::{index_prefix, remove_lock};
 use super::record::{
-    self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, HOST_LACKS_PREFIX, Header, LINK_KEY, PROJECT_PREFIX,
-    PULL_RELEASE_PREFIX, Reader, Verdict, beside, is_named, key_of, length_bytes, name_of,
+    self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, HOST_LACKS_PREFIX, Header, PROJECT_PREFIX,
+    PULL_RELEASE_PREFIX, REDIS_KEY, Reader, Verdict, beside, is_named, key_of, length_bytes, name_of,
 };
 use super::transaction::Transaction;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -200,7 +200,7 @@ fn supersede(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, state:
     write(tx, key, History { state, ..history })
 }
 
-/// The value of a key; of what was there, what has a token up to `released` is tombstones.
+/// The value of a key; of what was there, what has a token up to `released` gets a tombstone.
 fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, released: u64) -> Result<()> {
     let old = replace(tx, key, to)?;
     let mut history = read(tx, key)?;
@@ -358,7 +358,7 @@ fn follow(tx: &mut Transaction<'_>, link: &RedisRecord) -> Result<()> {
         }
     }
     let bytes = serde_json::to_vec(link).map_err(|e| Error::new(Code::Internal, format!("the link cannot be written: {e}")))?;
-    tx.put(LINK_KEY.to_vec(), bytes)?;
+    tx.put(REDIS_KEY.to_vec(), bytes)?;
     tx.forget_link();
     Ok(())
 }
@@ -433,7 +433,7 @@ pub(super) fn held_by(tx: &Transaction<'_>, pull: PullRef<'_>) -> Result<Vec<Ent
 }
 
 /// What is remembered of Redis.
-pub(super) fn link(bytes: Option<IVec>) -> Result<Option<RedisRecord>> {
+pub(super) fn redis_record(bytes: Option<IVec>) -> Result<Option<RedisRecord>> {
     bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| not_in_format("the link to Redis"))).transpose()
 }
 
@@ -508,7 +508,7 @@ mod tests {
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.
     #[test]
-    fn what_redis_has_released_is_tombstones_by_what_is_adopted() {
+    fn what_redis_has_released_gets_a_tombstone_by_what_is_adopted() {
         let key = EntryKey::Project("a/b/c/default/".to_owned());
         let held = |value: &str, token| Held { value: value.as_bytes().to_vec(), token };
         for (token, last_token, then) in [

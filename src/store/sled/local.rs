@@ -6,7 +6,7 @@ use super::SledStore;
 use super::key_state;
 use super::meta::Meta;
 use super::read::read_entry;
-use super::record::{LINK_KEY, VALUE_LIMIT, check_length};
+use super::record::{REDIS_KEY, VALUE_LIMIT, check_length};
 use super::transaction::Transaction;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
@@ -47,8 +47,8 @@ impl LocalStore for SledStore {
         self.view(key_state::everything)
     }
 
-    fn link(&self) -> Result<Option<RedisRecord>> {
-        self.tree.read(|db| key_state::link(read_entry(db, LINK_KEY)?))
+    fn redis_record(&self) -> Result<Option<RedisRecord>> {
+        self.tree.read(|db| key_state::redis_record(read_entry(db, REDIS_KEY)?))
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {

@@ -70,7 +70,7 @@ impl<'a> Transaction<'a> {
     /// Whether this store follows Redis, in hybrid mode now or before: what it changes alone is then written down for Redis.
     pub(super) fn follows_redis(&mut self) -> Result<bool> {
         if self.follows_redis.is_none() {
-            self.follows_redis = Some(self.raw(record::LINK_KEY)?.is_some());
+            self.follows_redis = Some(self.raw(record::REDIS_KEY)?.is_some());
         }
         Ok(self.follows_redis.unwrap_or_default())
     }

@@ -19,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use super::belief::{self, Belief, Findings, Known};
 use super::copying::{Aside, Copier};
 use super::core::Core;
-use super::report::HostStoreReport;
+use super::status::HostStoreReport;
 use crate::audit::Kind;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
@@ -47,7 +47,7 @@ const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::
 const GROUP: usize = 1000;
 
 /// The host store, and the thread that calls it.
-pub(super) struct Follower {
+pub(super) struct HostCopy {
     host: Arc<HostStore>,
     /// Whether it must work for the mode to begin.
     is_required: bool,
@@ -103,9 +103,9 @@ struct Pace {
     is_marked: bool,
 }
 
-impl Follower {
-    pub(super) fn new(host: Arc<HostStore>, is_required: bool) -> Follower {
-        Follower {
+impl HostCopy {
+    pub(super) fn new(host: Arc<HostStore>, is_required: bool) -> HostCopy {
+        HostCopy {
             host,
             is_required,
             orders: Mutex::default(),
@@ -116,15 +116,10 @@ impl Follower {
     }
 
     /// The start: takes over what was changed in the host store, and begins to follow. `is_first`: the local store never followed Redis.
-    pub(super) fn start(&self, core: &Arc<Core>, is_first: bool) -> Result<()> {
-        let for_thread = Arc::clone(core);
-        let thread = std::thread::Builder::new().name("atlock-follow".to_owned()).spawn(move || {
-            if let Some(follower) = &for_thread.follower {
-                follower.run(&for_thread);
-            }
-        });
-        let thread =
-            thread.map_err(|e| Error::new(Code::Internal, format!("the thread atlock-follow cannot be started: {e}")))?;
+    pub(super) fn start(self: &Arc<HostCopy>, core: &Arc<Core>, is_first: bool) -> Result<()> {
+        let (copy, for_thread) = (Arc::clone(self), Arc::clone(core));
+        let thread = std::thread::Builder::new().name("atlock-copy".to_owned()).spawn(move || copy.run(&for_thread));
+        let thread = thread.map_err(|e| Error::new(Code::Internal, format!("the thread atlock-copy cannot be started: {e}")))?;
         *self.thread.lock() = Some(thread);
         let followed = self.import(core, is_first);
         self.give(if matches!(followed, Ok(true)) { Order::Follow } else { Order::End });
@@ -133,7 +128,7 @@ impl Follower {
 
     /// Tells whether the host store can be followed.
     fn import(&self, core: &Core, is_first: bool) -> Result<bool> {
-        let before = core.local.host_copy()?;
+        let before = core.local.store().host_copy()?;
         let dump = match self.dump() {
             Ok(dump) => dump,
             // What is in it is known here, but for what strict mode changed since.
@@ -150,15 +145,15 @@ impl Follower {
             }
         };
         let deadline = core.clock.now() + PATIENCE;
-        core.write(vec![Change::FollowHost], deadline)?;
-        let instance = core.condition.lock().link.instance.clone();
-        let belief = match core.local.host_copy()?.unwrap_or_default() {
+        core.local.write(vec![Change::FollowHost], deadline)?;
+        let instance = core.arming.instance();
+        let belief = match core.local.store().host_copy()?.unwrap_or_default() {
             _ if is_first && before.is_none() => Belief::First,
             copy => belief::judge(dump.mark.as_ref(), copy, &instance),
         };
-        let findings = belief::compare(&belief, &dump, &Known::of(&*core.local)?, || core.next_token());
+        let findings = belief::compare(&belief, &dump, &Known::of(core.local.store())?, || core.redis.next_token());
         for changes in findings.changes.chunks(GROUP) {
-            core.write(changes.to_vec(), deadline)?;
+            core.local.write(changes.to_vec(), deadline)?;
         }
         self.tell_of(core, &belief, &findings);
         Ok(true)
@@ -174,8 +169,8 @@ impl Follower {
         if *belief != Belief::First {
             seen.report.released_before = findings.released.len();
             seen.report.taken_before = findings.taken.len();
-            findings.released.iter().for_each(|(key, held)| core.events.before_start(Kind::Release, key, held));
-            findings.taken.iter().for_each(|(key, held)| core.events.before_start(Kind::Grant, key, held));
+            findings.released.iter().for_each(|(key, held)| core.audit.before_start(Kind::Release, key, held));
+            findings.taken.iter().for_each(|(key, held)| core.audit.before_start(Kind::Grant, key, held));
         }
     }
 
@@ -291,11 +286,11 @@ impl Follower {
     }
 
     fn copy(&self, core: &Core, pace: &mut Pace, now: Instant) -> Result<()> {
-        let instance = core.condition.lock().link.instance.clone();
+        let instance = core.arming.instance();
         let copier = Copier {
-            local: &*core.local,
+            local: core.local.store(),
             apply: &|writes, mark| self.call(core, |host| host.apply(writes, mark)),
-            tell: &|changes| core.write(changes, core.clock.now() + PATIENCE),
+            tell: &|changes| core.local.write(changes, core.clock.now() + PATIENCE),
             instance: Some(&instance),
         };
         if !pace.is_marked {
@@ -317,7 +312,7 @@ impl Follower {
         }
         if now >= pace.ping {
             pace.ping = now + core.settings.health.interval;
-            self.call(core, |host| host.ping(&core.step()))?;
+            self.call(core, |host| host.ping(&core.redis.step()))?;
         }
         Ok(())
     }
@@ -356,14 +351,14 @@ fn not_believed(why: &str) -> String {
 }
 
 /// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
-pub(super) fn catch_up(host: &HostStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<()> {
+pub(crate) fn catch_up(host: &HostStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<()> {
     let tell = |changes| {
         let deadline = clock.now() + PATIENCE;
         local.submit(Vec::new(), changes, deadline)?.wait(deadline)
     };
-    let (Some(copy), Some(link)) = (local.host_copy()?, local.link()?) else { return Ok(()) };
+    let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(()) };
     let dump = host.dump()?;
-    let belief = belief::judge(dump.mark.as_ref(), copy, &link.instance);
+    let belief = belief::judge(dump.mark.as_ref(), copy, &record.instance);
     let is_doubted = matches!(belief, Belief::Doubted { .. });
     if let Belief::Doubted { why, .. } = &belief {
         let findings = belief::compare(&belief, &dump, &Known::of(local)?, || clock.unix_micros());
@@ -375,7 +370,7 @@ pub(super) fn catch_up(host: &HostStore, local: &dyn LocalStore, clock: &dyn Clo
         apply: &|writes, mark| host.apply(writes, mark),
         tell: &tell,
         // What strict mode changed before, or stock, is found by the next start of hybrid mode.
-        instance: is_doubted.then_some(&*link.instance),
+        instance: is_doubted.then_some(&*record.instance),
     };
     if is_doubted {
         copier.write(&[])?;

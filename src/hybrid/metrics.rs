@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::breaker::{Breaker, State};
-use super::report::Report;
+use super::status::Report;
 
 /// Upper bounds of the histogram's buckets, in seconds: reading all of Redis takes a minute at most.
 const BUCKETS: [f64; 12] = [1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 5.0, 15.0, 60.0];
@@ -20,19 +20,19 @@ type Label = [(&'static str, &'static str); 1];
 
 /// What was done since the start. The breaker counts its transitions itself.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct Metrics {
     recovered: Counter,
     not_recovered: Counter,
     durations: Histogram,
 }
 
-impl Default for Counters {
-    fn default() -> Counters {
-        Counters { recovered: Counter::default(), not_recovered: Counter::default(), durations: Histogram::new(BUCKETS) }
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics { recovered: Counter::default(), not_recovered: Counter::default(), durations: Histogram::new(BUCKETS) }
     }
 }
 
-impl Counters {
+impl Metrics {
     /// A recovery ended well.
     pub fn recovered(&self, took: Duration) {
         self.recovered.inc();

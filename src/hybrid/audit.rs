@@ -3,12 +3,10 @@
 //! Of the values of locks in conflict, which hold clone URLs with tokens, only their holders are read.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::core::Core;
-use super::report::Recovery;
+use super::status::Recovery;
 use crate::audit::{AuditLog, Event, Holder, Kind};
 use crate::call::AnsweredBy;
 use crate::error::Error;
@@ -16,16 +14,16 @@ use crate::store::contract::local::{EntryKey, Held};
 
 /// Writes to the trail, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(super) struct AuditTrail {
     log: Option<Arc<AuditLog>>,
     instance: String,
     /// Why the local store was not armed when that was last written; `None` inside if it was.
     unarmed: Mutex<Option<Option<String>>>,
 }
 
-impl Events {
-    pub fn new(log: Option<Arc<AuditLog>>, instance: &str) -> Events {
-        Events { log, instance: instance.to_owned(), unarmed: Mutex::default() }
+impl AuditTrail {
+    pub fn new(log: Option<Arc<AuditLog>>, instance: &str) -> AuditTrail {
+        AuditTrail { log, instance: instance.to_owned(), unarmed: Mutex::default() }
     }
 
     /// The local store decides from now on.
@@ -54,12 +52,14 @@ impl Events {
         });
     }
 
-    fn recovery(&self, done: &Recovery) {
+    /// Redis decides again.
+    pub fn recovery(&self, done: &Recovery) {
         let detail = done.to_string();
         self.record(|event| Event { detail: Some(&detail), ..event(Kind::Recovery) });
     }
 
-    fn unarmed(&self, because: Option<String>) {
+    /// Whether the local store is armed, if that or the reason has changed.
+    pub fn unarmed(&self, because: Option<String>) {
         let mut before = self.unarmed.lock();
         if before.as_ref() == Some(&because) {
             return;
@@ -73,18 +73,5 @@ impl Events {
         if let Some(log) = &self.log {
             log.record(&event(&|kind| Event::new(kind, &self.instance)));
         }
-    }
-}
-
-impl Core {
-    /// Redis decides again.
-    pub(super) fn recovered(&self, done: &Recovery) {
-        self.counters.recovered(Duration::from_millis(done.duration_ms));
-        self.events.recovery(done);
-    }
-
-    /// Writes down whether the local store is armed, if that or the reason has changed.
-    pub(super) fn note_armed(&self) {
-        self.events.unarmed(self.unarmed());
     }
 }
