@@ -130,8 +130,23 @@ fn commits_have_a_short_subject_and_a_body() {
         let told = complaints(&check_commits(folder.path(), &["--message", "message"]));
         assert!(told.contains(wanted) && told.starts_with("check-commits: the message, "), "{message:?}: {told}");
     }
+    // A merge says nothing of its own.
+    git(folder.path(), &["switch", "--quiet", "--create", "good", "main"]);
+    commit(folder.path(), "A subject\n\nBecause.");
+    git(folder.path(), &["switch", "--quiet", "--create", "other", "main"]);
+    git(folder.path(), &["merge", "--quiet", "--no-ff", "good", "--message", "Merge branch 'good'"]);
+    let merged = check_commits(folder.path(), &[]);
+    assert_eq!(complaints(&merged), "");
+    assert!(String::from_utf8_lossy(&merged.stdout).contains(": 1 looked at"), "{merged:?}");
+
     let unknown = complaints(&check_commits(folder.path(), &["nosuch"]));
     assert!(unknown.contains("there is no commit nosuch"), "{unknown}");
+
+    // Without anything to compare with, one commit is looked at rather than none.
+    git(folder.path(), &["branch", "--move", "main", "elsewhere"]);
+    git(folder.path(), &["switch", "--quiet", "work"]);
+    commit(folder.path(), "A subject");
+    assert!(complaints(&check_commits(folder.path(), &[])).contains("there is no body"));
 }
 
 /// What git adds to a message for its author is none of it.
