@@ -19,6 +19,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/atlock/atlock/go/internal/boltcheck"
 )
@@ -61,7 +62,7 @@ func Open(dir string) (*Store, error) {
 	}
 	var here ground
 	db, err := here.open(path.Join(dir, fileName))
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, ErrBusy
 	}
 	if err != nil {
@@ -88,7 +89,7 @@ func Check(dir string) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
-	case errors.Is(err, bolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return ErrBusy
 	case err != nil:
 		return fmt.Errorf("starting BoltDB: %w", err)
@@ -140,7 +141,7 @@ func lockFile(file *os.File) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return bolt.ErrTimeout
+			return bolterrors.ErrTimeout
 		}
 	}
 }
