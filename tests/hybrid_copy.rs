@@ -506,3 +506,37 @@ fn a_rollback_fills_a_file_that_is_not_the_copy() {
     let service = world.open();
     assert!(!is_held(&service, "a") && is_held(&service, "b") && is_held(&service, "poison"));
 }
+
+/// An embedded store that is new must not begin beside a file with locks, in any mode: it would grant them again.
+#[test]
+fn a_new_embedded_store_is_refused_beside_a_file_with_locks() {
+    for mode in ["strict", "hybrid", "native"] {
+        let world = World::new("single");
+        let open = |config: &str| {
+            let text = format!(
+                "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
+                 redis: {{address: '{}'}}}}}}",
+                world.folder.path().join("embedded"),
+                world.redis.address()
+            );
+            Service::open(&Config::parse(&text, config).unwrap(), Some(world.file.store()), Arc::new(SystemClock))
+        };
+        let a = || (key_of("a"), Value::from(String::from_utf8(lock("a", 1)).unwrap()));
+        world.file.content.lock().entries.extend([a()]);
+        let refused = open("with locks").expect_err(mode);
+        assert_eq!(refused.code(), Code::InvalidConfig, "{mode}: {refused}");
+        assert!(refused.message().contains("has locks (1)"), "{refused}");
+        // What cannot be read may have locks.
+        world.file.is_broken.store(true, Ordering::SeqCst);
+        assert_eq!(open("broken").expect_err(mode).code(), Code::HostStore, "{mode}");
+        world.file.is_broken.store(false, Ordering::SeqCst);
+        // A pull status is no lock.
+        let status = serde_json::to_string(&serde_json::json!({ "status": STATUS })).unwrap();
+        let content = Content { entries: BTreeMap::from([(status, Value::from("{}"))]), ..Content::default() };
+        *world.file.content.lock() = content;
+        open("without locks").expect(mode).close().unwrap();
+        // A store that is not new has its own locks: the file is from before.
+        world.file.content.lock().entries.extend([a()]);
+        open("known").expect(mode).close().unwrap();
+    }
+}
