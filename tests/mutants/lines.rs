@@ -255,8 +255,8 @@ pub const LINES: &[Line] = &[
     },
     // The merge.
     Line {
-        name: "what was superseded is forgotten",
-        file: "src/store/sled/key_state.rs",
+        name: "what was there before is forgotten",
+        file: "src/store/sled/history.rs",
         line: "«self.tombstones.push(old);»",
         broken: "let _ = old;",
         noticed_by: HYBRID,
