@@ -17,6 +17,7 @@ type Database struct {
 // store is what answers: the library, or Atlantis's own store called directly.
 type store interface {
 	db.Database
+	TryLockWithToken(lock models.ProjectLock) (bool, models.ProjectLock, FencingToken, error)
 	Status() (Status, error)
 	Health() (Health, error)
 	Metrics() (string, error)
@@ -34,6 +35,12 @@ var (
 // It is not safe to assume that the lock is held until Unlock: anyone may release it, with `atlantis unlock` or on the page.
 func (d *Database) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
 	return d.store.TryLock(lock)
+}
+
+// TryLockWithToken is [Database.TryLock], and tells the new holder's fencing token. The token is [NoToken] if the lock was not acquired,
+// and always in strict mode on Atlantis's own store, which is called directly and has no tokens.
+func (d *Database) TryLockWithToken(lock models.ProjectLock) (acquired bool, current models.ProjectLock, token FencingToken, err error) {
+	return d.store.TryLockWithToken(lock)
 }
 
 // Unlock releases a lock and returns it, or nil if there is none.

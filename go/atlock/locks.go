@@ -10,7 +10,14 @@ import (
 )
 
 func (l *library) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
-	refused := func(err error) (bool, models.ProjectLock, error) { return false, models.ProjectLock{}, err }
+	acquired, current, _, err := l.TryLockWithToken(lock)
+	return acquired, current, err
+}
+
+func (l *library) TryLockWithToken(lock models.ProjectLock) (bool, models.ProjectLock, FencingToken, error) {
+	refused := func(err error) (bool, models.ProjectLock, FencingToken, error) {
+		return false, models.ProjectLock{}, NoToken, err
+	}
 	value, err := json.Marshal(lock)
 	if err != nil {
 		return refused(fmt.Errorf("serializing the lock: %w", err))
@@ -20,13 +27,13 @@ func (l *library) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, er
 		return refused(transactionFailed(err))
 	}
 	if grant.Acquired {
-		return true, lock, nil
+		return true, lock, grant.Token, nil
 	}
 	var holder models.ProjectLock
 	if err := decodeLock(grant.Holder, &holder); err != nil {
 		return refused(transactionFailed(undecoded(err)))
 	}
-	return false, holder, nil
+	return false, holder, NoToken, nil
 }
 
 func (l *library) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {

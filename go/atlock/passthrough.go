@@ -47,6 +47,12 @@ func (p *passthrough) end(op operation, result *result) {
 	p.counters[op][*result].Add(1)
 }
 
+// TryLockWithToken knows no token: stock has none.
+func (p *passthrough) TryLockWithToken(lock models.ProjectLock) (bool, models.ProjectLock, FencingToken, error) {
+	acquired, current, err := p.TryLock(lock)
+	return acquired, current, NoToken, err
+}
+
 func (p *passthrough) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
 	if err := p.begin(); err != nil {
 		return false, models.ProjectLock{}, err
