@@ -27,39 +27,7 @@ func openDatabase(config atlock.Config, user server.UserConfig, logger *slog.Log
 			return nil, err
 		}
 	}
-	if user.LockingDBType == dbTypeRedis && config.Mode() == atlock.ModeHybrid {
-		if err := readLocksOnce(config, user, logger); err != nil {
-			return nil, err
-		}
-	}
 	return atlock.Open(config, atlock.WithBoltDB(user.DataDir), atlock.WithLogger(logger))
-}
-
-// readLocksOnce makes the local store of hybrid mode where stock Atlantis's locks are in Redis. Without Redis it must not begin: a
-// local store that is new counts as complete, and would grant what Redis holds. A file says that this was begun and not ended.
-func readLocksOnce(config atlock.Config, user server.UserConfig, logger *slog.Logger) error {
-	begun := filepath.Join(user.DataDir, firstStartFile)
-	if _, err := os.Stat(begun); errors.Is(err, fs.ErrNotExist) {
-		if config.HasLocalStore() {
-			return nil
-		}
-		const text = "Hybrid mode's first start has not yet read Redis's locks. Removed by the server.\n"
-		if err := os.WriteFile(begun, []byte(text), 0o600); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return err
-	}
-	failClosed := false
-	config.Locking.Enhanced.LegacyFallback = &failClosed
-	first, err := atlock.Open(config, atlock.WithLogger(logger))
-	if err != nil {
-		return fmt.Errorf("hybrid mode's first start has to read the locks that stock Atlantis keeps in Redis: %w", err)
-	}
-	if err := first.Close(); err != nil {
-		return err
-	}
-	return os.Remove(begun)
 }
 
 // refuseForgottenLocks refuses to begin with an empty embedded store while stock Atlantis's file has locks: they would be

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -206,8 +207,8 @@ func TestRollbackToRedisTakesTheJournalAlong(t *testing.T) {
 	closed(t, rolledBack)
 }
 
-// A local store that is new knows nothing of the locks that stock has in Redis.
-func TestHybridsFirstStartOverStocksRedisNeedsIt(t *testing.T) {
+// A local store that is new knows nothing of the locks that stock has in Redis: without Redis it grants none, start after start.
+func TestHybridsFirstStartOverStocksRedisGrantsNothingWithoutIt(t *testing.T) {
 	user, running := withRedis(t, "redis")
 	stock, err := redis.NewWithConfig(redis.Config{Hostname: user.RedisHost, Port: user.RedisPort})
 	if err != nil {
@@ -217,9 +218,17 @@ func TestHybridsFirstStartOverStocksRedisNeedsIt(t *testing.T) {
 	closed(t, stock)
 	running.Kill()
 	for range 2 {
-		if _, err := open(t, user, inMode("hybrid")); err == nil || !strings.Contains(err.Error(), "hybrid mode's first start") {
-			t.Fatalf("got %v", err)
+		database := mustOpen(t, user, "hybrid", inMode("hybrid"))
+		for _, name := range []string{"a", "b"} {
+			if acquired, _, err := database.TryLock(lock(name)); acquired || !errors.Is(err, atlock.ErrDegraded) {
+				t.Fatalf("%s: %t, %v", name, acquired, err)
+			}
 		}
+		status, err := database.Status()
+		if err != nil || status.Armed || !strings.Contains(status.UnarmedBecause, "has never seen the Redis") {
+			t.Fatalf("status %+v, %v", status, err)
+		}
+		closed(t, database)
 	}
 	running.Restart(t)
 	closed(t, mustOpen(t, user, "hybrid", inMode("hybrid")))
