@@ -30,7 +30,8 @@ func WithLegacy(legacy db.Database) Option {
 
 // WithBoltDB passes Atlantis's own BoltDB file in this folder in: the legacy store for `locking.backend: boltdb`. In strict mode
 // this is [WithLegacy] of Atlantis's boltdb.New. Hybrid mode needs this one: it keeps the file's values byte for byte, which a
-// db.Database does not show. What does not use the legacy store does not open the file.
+// db.Database does not show. What does not use the legacy store does not open the file; only a store of `locking.backend: sled` that is
+// new looks whether the file has locks, and then does not begin.
 func WithBoltDB(dir string) Option {
 	return func(o *options) { o.boltDB = &dir }
 }
@@ -60,6 +61,11 @@ func Open(config Config, opts ...Option) (*Database, error) {
 		return nil, invalid("%s mode reads and writes the BoltDB file itself: pass WithBoltDB with its folder instead of WithLegacy", config.Mode())
 	case isHostOnBoltDB(config) && o.boltDB != nil:
 		return openOverBoltDB(config, *o.boltDB, o.logger)
+	}
+	if o.boltDB != nil {
+		if err := refuseForgottenLocks(config, *o.boltDB); err != nil {
+			return nil, err
+		}
 	}
 	return openLibrary(config, o.logger)
 }

@@ -3,6 +3,8 @@ package atlock
 import (
 	"errors"
 	"log/slog"
+
+	"github.com/atlock/atlock/go/internal/bolthost"
 )
 
 // The rules of a start: what was held when the server ended must be known when it begins, whatever its mode and store were before.
@@ -23,4 +25,21 @@ func bringBack(config Config, dir string, logger *slog.Logger) ([]string, error)
 	}
 	status, err := database.Status()
 	return status.Warnings, errors.Join(err, database.Close())
+}
+
+// refuseForgottenLocks refuses to begin with an embedded store that is new while Atlantis's BoltDB file has locks: they would be granted
+// again.
+func refuseForgottenLocks(config Config, dir string) error {
+	if config.Locking.Backend != BackendSled || config.HasLocalStore() {
+		return nil
+	}
+	locks, err := bolthost.CountLocks(dir)
+	if err != nil {
+		return err
+	}
+	if locks > 0 {
+		return invalid("%s has locks (%d), which locking.backend: sled would not know, and grant again: keep backend: boltdb, "+
+			"or release them first, or move the file away to begin without them", bolthost.Path(dir), locks)
+	}
+	return nil
 }
