@@ -14,7 +14,8 @@
 //   - hybrid: Redis. A local store follows it, and decides in its place while Redis is away.
 //   - native: Redis alone.
 //
-// [Open] brings along what was held in the mode before, or says why it cannot.
+// [Open] brings along what was held in the mode before, or says why it cannot. Only a program that opens stock's Redis code itself has a
+// step of its own to make: [HandOverToRedis].
 //
 // Settings, state and errors are those of package client, the library without Atlantis's code, and have their names here, too. README.md
 // of the repository describes the settings and what is guaranteed.

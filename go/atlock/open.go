@@ -74,7 +74,8 @@ func Open(config Config, opts ...Option) (*Database, error) {
 func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*Database, error) {
 	if config.HasLocalStore() {
 		return nil, invalid("hybrid or native mode was in use with locking.data_dir %s, and what it holds must go into the BoltDB file first: "+
-			"pass WithBoltDB with the file's folder instead of WithLegacy", config.Locking.DataDir)
+			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
+			"open without locking.data_dir", config.Locking.DataDir)
 	}
 	return &Database{newPassthrough(legacy, passthroughWarnings(config, nil, logger))}, nil
 }

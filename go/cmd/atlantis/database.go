@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
+	"reflect"
 
 	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/core/redis"
 
 	"github.com/atlock/atlock/go/atlock"
 )
@@ -19,4 +22,50 @@ func openDatabase(config atlock.Config, user server.UserConfig, logger *slog.Log
 	}
 	// A BoltDB file that lies there is from before Redis: it is nobody's store.
 	return atlock.Open(config, atlock.WithLogger(logger))
+}
+
+// openStockRedis opens Atlantis's own Redis code, after Redis got what hybrid mode decided while it was away.
+func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.Logger) (*atlock.Database, error) {
+	legacy, err := redis.NewWithConfig(redis.Config{
+		Hostname:           user.RedisHost,
+		Port:               user.RedisPort,
+		Password:           user.RedisPassword,
+		Username:           user.RedisUsername,
+		TLSEnabled:         user.RedisTLSEnabled,
+		InsecureSkipVerify: user.RedisInsecureSkipVerify,
+		DB:                 user.RedisDB,
+		ClusterAddresses:   clusterAddresses(user),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if config.HasLocalStore() {
+		if err := handOver(config, user, logger); err != nil {
+			return nil, errors.Join(err, legacy.Close())
+		}
+		config.Locking.DataDir = "" // nothing is left in it that Redis lacks
+	}
+	database, err := atlock.Open(config, atlock.WithLegacy(legacy), atlock.WithLogger(logger))
+	if err != nil {
+		return nil, errors.Join(err, legacy.Close())
+	}
+	return database, nil
+}
+
+// handOver gives Redis what hybrid mode decided without it.
+func handOver(config atlock.Config, user server.UserConfig, logger *slog.Logger) error {
+	if !sameServer(config, user) {
+		return errors.New("locking.enhanced.redis is not the Redis of --redis-host, --redis-port, --redis-db or " +
+			"--redis-cluster-addresses, which strict mode uses, and that Redis must have what hybrid mode decided without it: make " +
+			"both the same; or, if those changes may be lost, move " + config.Locking.DataDir + " away")
+	}
+	return atlock.HandOverToRedis(config, atlock.WithLogger(logger))
+}
+
+func sameServer(config atlock.Config, user server.UserConfig) bool {
+	here, flags := config.Locking.Enhanced.Redis, defaults(user).Locking.Enhanced.Redis
+	if here.ClusterMode || flags.ClusterMode {
+		return here.ClusterMode && flags.ClusterMode && reflect.DeepEqual(here.Addresses, flags.Addresses)
+	}
+	return here.Address == flags.Address && here.DB == flags.DB
 }
