@@ -20,7 +20,7 @@ import (
 
 // memory is a database that keeps every promise of the suite. It proves that
 // the promises do not contradict each other, and is what the faulty databases
-// of self_test.go are made from.
+// of broken_test.go are made from.
 type memory struct {
 	storage *memoryStorage
 	closed  bool // guarded by storage.mutex
