@@ -146,7 +146,7 @@ func (t *lockTable) stand(database Database, mode string) {
 		standings = make([]atlock.Standing, len(keys))
 	}
 	for i, standing := range standings {
-		t.Rows[i].Token, t.Rows[i].Store = standing.Token, placeText(mode, standing.Store)
+		t.Rows[i].Token, t.Rows[i].Store = uint64(standing.Token), placeText(mode, standing.Store)
 	}
 }
 

@@ -29,8 +29,8 @@ pub(super) fn refuse_forgotten(config: &Config, host: Option<&HostStore>) -> Res
     Err(Error::new(
         Code::InvalidConfig,
         format!(
-            "the store that was passed in (Atlantis's own) has locks ({locks}), which locking.backend: sled would not know, and grant \
-             again: keep locking.backend: boltdb, or release them first, or move Atlantis's file away to begin without them"
+            "Atlantis's own store (atlantis.db, or what was passed in its place) has locks ({locks}), which locking.backend: sled \
+             would not know, and grant again: keep locking.backend: boltdb, or release them first, or move Atlantis's file away to begin without them"
         ),
     ))
 }

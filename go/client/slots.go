@@ -1,4 +1,4 @@
-package atlock
+package client
 
 import (
 	"time"

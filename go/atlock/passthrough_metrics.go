@@ -5,7 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/client"
 )
 
 // operation is one of the library's operations, by the name that its metrics have.
@@ -67,7 +67,7 @@ func (c *counters) total(result result) (total uint64) {
 func (c *counters) text(warnings int) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# HELP atlock_info Always 1; the labels tell the library's version and mode.\n# TYPE atlock_info gauge\n"+
-		"atlock_info{version=%q,mode=\"strict\"} 1\n", capi.Version())
+		"atlock_info{version=%q,mode=\"strict\"} 1\n", client.Version())
 	text.WriteString("# HELP atlock_operations Operations by the store that answered and how they ended.\n# TYPE atlock_operations counter\n")
 	for op, name := range operationNames {
 		for result, ending := range resultNames {

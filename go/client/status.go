@@ -1,4 +1,4 @@
-package atlock
+package client
 
 import "time"
 
@@ -65,33 +65,8 @@ type HostStore struct {
 	TakenBefore    int    `json:"taken_before"`           // locks taken there before the start
 }
 
-// Standing is what is known of a lock beside its value. It is zero where nothing is: there is no such lock, or the store keeps
-// nothing of this.
-type Standing struct {
-	Token uint64 `json:"token,omitempty"` // the holder's fencing token; 0 for a lock that a stock server took
-	Store string `json:"store,omitempty"` // legacy, enhanced (Redis), both, or pending: asked of Redis, and its answer is not known
-}
-
 // UnixMicro is a time as the library writes it: microseconds since 1970.
 type UnixMicro int64
 
 // Time is the same for a person.
 func (u UnixMicro) Time() time.Time { return time.UnixMicro(int64(u)) }
-
-// Health tells whether the stores answer, and how fast. In hybrid mode it is what the last probe of each saw.
-type Health struct {
-	Overall      string       `json:"overall"` // healthy, degraded (locks are granted, but not as they should be) or unhealthy
-	Enhanced     *StoreHealth `json:"enhanced,omitempty"`
-	Legacy       *StoreHealth `json:"legacy,omitempty"`
-	CircuitState string       `json:"circuit_state"` // closed, open or half-open; disabled in strict and native mode
-}
-
-// StoreHealth is how a store answered last; nil for a store that the mode does not use.
-type StoreHealth struct {
-	Healthy        bool    `json:"healthy"`
-	ResponseTimeMS float64 `json:"response_time"`
-	Error          string  `json:"error,omitempty"`
-}
-
-// MetricsContentType is the content type of what (*Database).Metrics returns.
-const MetricsContentType = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -1,12 +1,10 @@
-package atlock
+package client
 
 import (
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/atlock/atlock/go/internal/capi"
 )
@@ -147,18 +145,6 @@ func decodeConfig(settings capi.Buffer, err error) (Config, error) {
 	return config, nil
 }
 
-// strictOnBoltDB tells whether Atlantis's own store answers alone.
-func (c Config) strictOnBoltDB() bool {
-	return c.Mode() == ModeStrict && c.legacyIsBoltDB()
-}
-
-// onBoltDB tells whether the library itself reads and writes Atlantis's BoltDB file: beside Redis in hybrid mode; before Redis
-// takes its locks over, in native mode with a folder for what has to be remembered.
-func (c Config) onBoltDB() bool {
-	beside := c.Mode() == ModeHybrid || (c.Mode() == ModeNative && c.Locking.DataDir != "")
-	return beside && c.legacyIsBoltDB()
-}
-
 // HasLocalStore tells whether there is a store in `data_dir`: of the sled backend, or left by hybrid or native mode.
 func (c Config) HasLocalStore() bool {
 	if c.Locking.DataDir == "" {
@@ -176,39 +162,3 @@ func (c Config) Mode() string {
 	}
 	return enhanced.CompatibilityMode
 }
-
-func (c Config) legacyIsBoltDB() bool {
-	return c.Locking.Backend == "" || c.Locking.Backend == BackendBoltDB
-}
-
-// Duration is a time.Duration that reads and writes texts such as "500ms" or "1s 500ms".
-type Duration time.Duration
-
-// MarshalText writes whole nanoseconds, which every reader understands.
-func (d Duration) MarshalText() ([]byte, error) {
-	return fmt.Appendf(nil, "%dns", time.Duration(d).Nanoseconds()), nil
-}
-
-// UnmarshalText reads a duration.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(strings.ReplaceAll(string(text), " ", ""))
-	*d = Duration(parsed)
-	return err
-}
-
-// String is time.Duration's.
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// Secret is a text that is not shown when its struct is printed. It is written as it is in JSON.
-type Secret string
-
-// String hides the secret.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "<redacted>"
-}
-
-// GoString hides the secret.
-func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
