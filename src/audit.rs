@@ -30,7 +30,7 @@ use crate::domain::json::parse_json;
 use crate::domain::key::Fields;
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
-use crate::metrics::Operation;
+use crate::operation::Operation;
 use crate::store::{Grant, Granted, Listing, LockKey};
 
 /// What happened.

@@ -32,5 +32,6 @@ pub mod domain;
 pub mod error;
 pub mod hybrid;
 pub mod metrics;
+pub mod operation;
 pub mod service;
 pub mod store;

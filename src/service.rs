@@ -17,20 +17,15 @@ use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
+use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, MAX_PULL_STATUS_BYTES, limit};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
-use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
+use crate::metrics::{self, Metrics, Snapshot};
+use crate::operation::{Ending, Operation};
 use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
-
-/// The largest lock, in bytes of JSON.
-pub const MAX_LOCK_BYTES: usize = 1 << 20;
-/// The largest pull status, in bytes of JSON.
-pub const MAX_PULL_STATUS_BYTES: usize = 16 << 20;
-/// The longest key of a lock, command or pull status, in bytes.
-pub const MAX_KEY_BYTES: usize = 16 << 10;
 
 /// How long a list or a release by pull may take in Redis beside the usual timeout. What they do grows with the number of locks and
 /// keys there; each of its steps has the usual timeout, so that a Redis that hangs costs no more than that.
@@ -475,13 +470,6 @@ fn command_key(name: &str) -> Result<LockKey<'_>> {
 
 fn check_json(json: &[u8]) -> Result<()> {
     parse_json::<&RawValue>(json).map(drop)
-}
-
-fn limit(what: &str, bytes: usize, most: usize) -> Result<()> {
-    if bytes > most {
-        return Err(Error::new(Code::TooLarge, format!("{what} of {bytes} bytes is over the limit of {most}")));
-    }
-    Ok(())
 }
 
 /// Atlantis takes a lock for its own if the holder's pull has the number of the one that asks (`project_locker.go`, v0.47.1), so a
