@@ -38,6 +38,11 @@
 #endif
 
 /*
+ Version of the callback struct below.
+ */
+#define ATLOCK_HOST_STORE_ABI_VERSION 1
+
+/*
  Version of the functions, structs and numbers in `atlock.h`. It grows when one is added; what is there keeps its meaning.
  */
 #define ATLOCK_ABI_VERSION 1
@@ -218,11 +223,6 @@
  How many released keys are remembered when the store is asked to forget.
  */
 #define MOST_RELEASED 20000
-
-/*
- Version of the callback struct below.
- */
-#define ATLOCK_HOST_STORE_ABI_VERSION 1
 
 /*
  Take a lock if it is free.

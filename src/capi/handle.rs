@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::guard::guard;
+use super::host_store::HostStoreCallbacks;
 use super::input::{Out, service, text};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::service::Service;
-use crate::store::host::{HostStore, HostStoreCallbacks};
+use crate::store::host::HostStore;
 
 /// Reads a settings file (YAML), applies the environment variables over it, checks it, and writes the result as JSON to
 /// `out`: what `atlock_open` takes. An empty path means no file: strict mode on Atlantis's own store.
@@ -77,7 +78,7 @@ pub unsafe extern "C" fn atlock_open(
 ) -> i32 {
     let body = || {
         // SAFETY: as required of the caller.
-        let host = unsafe { host.as_ref() }.map(|callbacks| HostStore::new(*callbacks)).transpose()?;
+        let host = unsafe { host.as_ref().map(|callbacks| callbacks.into_store()).transpose()? };
         // SAFETY: as required of the caller.
         let (out, config) = unsafe { (Out::new("out", out)?, text("config", config, config_len)?) };
         let service = open(config, host)?;

@@ -8,6 +8,7 @@ pub mod command;
 pub mod default_instance;
 mod guard;
 pub mod handle;
+pub mod host_store;
 pub mod info;
 mod input;
 pub mod lock;
