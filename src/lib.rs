@@ -30,6 +30,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod health;
 pub mod hybrid;
 pub mod metrics;
 pub mod operation;

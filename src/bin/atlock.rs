@@ -259,7 +259,8 @@ fn line(value: &[u8], key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use atlock::hybrid::report::{Fallbacks, Recovery, StoreHealth};
+    use atlock::health::StoreHealth;
+    use atlock::hybrid::report::{Fallbacks, Recovery};
 
     use super::*;
 

@@ -28,7 +28,7 @@ use super::breaker::{Breaker, Outcome, State};
 use super::counters::Counters;
 use super::events::Events;
 use super::follow::Follower;
-use super::report::{Fallbacks, Recovery, StoreHealth};
+use super::report::{Fallbacks, Recovery};
 use super::turns::Turns;
 use super::watch::LEASE;
 use crate::call::{Call, RequestId};
@@ -36,6 +36,7 @@ use crate::clock::Clock;
 use crate::config::{Durability, Enhanced, Instances};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
+use crate::health::StoreHealth;
 use crate::store::contract::local::{
     Change, Conflict, EntryKey, Held, KeyState, LocalStore, MAX_VALUE_BYTES, RedisRecord, SyncState, Ticket,
 };

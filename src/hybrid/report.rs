@@ -1,26 +1,14 @@
 //! What an operator sees of hybrid mode.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::core::Core;
 use crate::config::Durability;
 use crate::domain::lock::ProjectLock;
-use crate::error::{Error, Result};
-
-/// How a store answered last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct StoreHealth {
-    /// Whether it answered and could be written.
-    pub healthy: bool,
-    /// How long that took, milliseconds.
-    pub response_time: f64,
-    /// What was wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
+use crate::error::Error;
+use crate::health::StoreHealth;
 
 /// What a recovery did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -165,17 +153,6 @@ pub struct HostStoreReport {
     pub released_before: usize,
     /// Locks that were taken there before the start.
     pub taken_before: usize,
-}
-
-impl StoreHealth {
-    /// Of this answer.
-    pub fn of<T>(answer: &Result<T>, took: Duration) -> StoreHealth {
-        StoreHealth {
-            healthy: answer.is_ok(),
-            response_time: took.as_secs_f64() * 1e3,
-            error: answer.as_ref().err().map(|e| e.message().to_owned()),
-        }
-    }
 }
 
 pub(super) fn report(core: &Core) -> Report {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::core::Core;
-use super::report::StoreHealth;
 use crate::call::Call;
 use crate::config::Instances;
 use crate::error::{Code, Error, Result};
+use crate::health::StoreHealth;
 use crate::store::contract::local::Change;
 use crate::store::contract::shared::SharedStore;
 
