@@ -597,6 +597,8 @@ int32_t atlock_status(const struct atlock *handle,
 /*
  Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
  tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
+ `overall` is `healthy`; `degraded` if locks are granted, but not as they should be; or `unhealthy` if none can be granted.
+ `headline` says in a few words who decides now, or that no lock is granted, and why.
 
  # Safety
  See the rules at the top of `atlock.h`.

@@ -136,9 +136,10 @@ func (d *direct) Health() (Health, error) {
 	start := time.Now()
 	err := d.Ping()
 	legacy := StoreHealth{Healthy: err == nil, ResponseTimeMS: float64(time.Since(start).Nanoseconds()) / 1e6}
-	health := Health{Overall: "healthy", Legacy: &legacy, CircuitState: "disabled"}
+	health := Health{Overall: "healthy", Headline: "The lock store decides", Legacy: &legacy, CircuitState: "disabled"}
 	if err != nil {
-		health.Overall, legacy.Error = "unhealthy", err.Error()
+		health.Overall, health.Headline = "unhealthy", "No lock is granted: the lock store does not answer"
+		legacy.Error = err.Error()
 	}
 	return health, nil
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Service;
 use crate::config::Mode;
-use crate::health::{Health, StoreHealth};
+use crate::health::{Health, HybridState, StoreHealth};
 use crate::hybrid::report::Report;
 use crate::metrics::{self, Snapshot};
 
@@ -71,30 +71,19 @@ impl Service {
     /// Whether the stores answer. In hybrid mode it is what the last probe of each saw; in the others it asks the store.
     pub fn health(&self) -> Health {
         if let Some(report) = self.router.report() {
-            let (redis, local) = (report.enhanced.healthy, report.legacy.healthy);
-            let copy = report.host_store.and_then(|host| host.error);
-            let grants = if report.fallback_active {
-                report.armed && local
-            } else {
-                (local || !report.needs_local) && (redis || report.armed)
-            };
-            let overall = match (grants, report.fallback_active) {
-                (false, _) => "unhealthy",
-                (true, false) if redis && local && copy.is_none() => "healthy",
-                (true, _) => "degraded",
-            };
-            let legacy = match copy {
-                Some(error) if local => StoreHealth { healthy: false, error: Some(error), ..report.legacy },
-                _ => report.legacy,
-            };
-            let (enhanced, legacy) = (Some(report.enhanced), Some(legacy));
-            return Health { overall, enhanced, legacy, circuit_state: report.circuit_state };
+            return Health::hybrid(HybridState {
+                fallback_active: report.fallback_active,
+                armed: report.armed,
+                needs_local: report.needs_local,
+                redis: report.enhanced,
+                local: report.legacy,
+                copy_error: report.host_store.and_then(|host| host.error),
+                circuit_state: report.circuit_state,
+            });
         }
         let start = Instant::now();
         let answer = self.ping();
-        let health = StoreHealth::of(&answer, start.elapsed());
-        let overall = if health.healthy { "healthy" } else { "unhealthy" };
-        let (enhanced, legacy) = if self.router.mode() == Mode::Native { (Some(health), None) } else { (None, Some(health)) };
-        Health { overall, enhanced, legacy, circuit_state: "disabled".to_owned() }
+        let store = StoreHealth::of(&answer, start.elapsed());
+        if self.router.mode() == Mode::Native { Health::native(store) } else { Health::strict(store) }
     }
 }

@@ -16,6 +16,7 @@ int main(void) {
 
     SUCCEEDS(atlock_health(handle, &out, error));
     CHECK(contains(&out, "\"overall\":\"healthy\"") && contains(&out, "\"response_time\":") && !contains(&out, "\"error\""));
+    CHECK(contains(&out, "\"headline\":\"The lock store decides\""));
     CHECK(contains(&out, "\"legacy\":{\"healthy\":true") && contains(&out, "\"circuit_state\":\"disabled\""));
     atlock_buffer_free(&out);
 
