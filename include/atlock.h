@@ -209,22 +209,6 @@
 #define ATLOCK_MAX_KEY_BYTES (16 << 10)
 
 /*
- The largest value that a local store keeps, bytes.
- */
-#define MAX_VALUE_BYTES (16 << 20)
-
-/*
- How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
- A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
- */
-#define MAX_TOMBSTONES 32
-
-/*
- How many released keys are remembered when the store is asked to forget.
- */
-#define MOST_RELEASED 20000
-
-/*
  Take a lock if it is free.
  */
 #define ATLOCK_OP_GRANT 1
