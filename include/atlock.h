@@ -531,7 +531,7 @@ int32_t atlock_list(const struct atlock *handle,
  # Safety
  See the rules at the top of `atlock.h`.
  */
-int32_t atlock_standings(const struct atlock *handle,
+int32_t atlock_lock_info(const struct atlock *handle,
                          const uint8_t *keys,
                          size_t keys_len,
                          struct atlock_buffer *out,

@@ -29,8 +29,8 @@ pub enum Operation {
     Discard,
     /// `ping`
     Ping,
-    /// `standings`
-    Standings,
+    /// `lock_info`
+    LockInfo,
 }
 
 /// Each operation with its name, in the order of their numbers.
@@ -47,7 +47,7 @@ pub(crate) const OPERATIONS: [(Operation, &str); 13] = [
     (Operation::SwapPullStatus, "swap_pull_status"),
     (Operation::Discard, "discard"),
     (Operation::Ping, "ping"),
-    (Operation::Standings, "standings"),
+    (Operation::LockInfo, "lock_info"),
 ];
 
 impl Operation {

@@ -162,7 +162,7 @@ func (c *core) Standings(keys []string) ([]Standing, error) {
 		return nil, fmt.Errorf("serializing the keys: %w", err)
 	}
 	standings := make([]Standing, 0, len(keys))
-	err = c.call(func() (capi.Buffer, error) { return c.handle.Standings(named) }, &standings)
+	err = c.call(func() (capi.Buffer, error) { return c.handle.LockInfo(named) }, &standings)
 	return standings, err
 }
 

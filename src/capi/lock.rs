@@ -126,7 +126,7 @@ pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, s
 /// # Safety
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn atlock_standings(
+pub unsafe extern "C" fn atlock_lock_info(
     handle: *const Service,
     keys: *const u8,
     keys_len: usize,

@@ -94,7 +94,7 @@ impl Service {
     /// How the locks at these keys stand, for an operator; `keys` is a JSON array of texts. `None` where it is not known: there is
     /// no such lock, or its store keeps nothing beside values. Hybrid mode tells what the local store knows.
     pub fn lock_infos(&self, keys: &[u8]) -> Result<Vec<Option<LockInfo>>> {
-        self.run(Operation::Standings, |store, call| {
+        self.run(Operation::LockInfo, |store, call| {
             limit("a list of keys", keys.len(), MAX_LOCK_BYTES)?;
             let keys: Vec<Cow<'_, str>> = parse_json(keys)?;
             keys.iter().map(|key| store.lock_info(LockKey::Project(key), call)).collect()
