@@ -24,8 +24,9 @@ use crate::audit::Kind;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::store::Store as _;
+use crate::store::contract::copy::HostDump;
 use crate::store::contract::local::{Change, LocalStore};
-use crate::store::host::{HostDump, HostStore};
+use crate::store::host::HostStore;
 
 /// Longest time for the local store to take what the host store has, or what is being copied.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -38,6 +38,7 @@ use self::wire::{
     ApplyIn, EntryOut, ExpectedJson, FieldsJson, GrantIn, GrantOut, KeyIn, PullIn, ReleaseIn, StatusIn, SwapIn, SwapOut,
     WriteJson, raw_bytes, read,
 };
+use super::contract::copy::{HostDump, HostEntry, HostMark, HostWrite};
 use super::contract::local::EntryKey;
 use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 use crate::call::Call;
@@ -86,42 +87,6 @@ pub struct HostStore {
     calls: Box<dyn HostCalls>,
     closed: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
-}
-
-/// An entry as [`HostStore::dump`] found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostEntry {
-    /// Which entry.
-    pub key: EntryKey,
-    /// Its bytes, which may be no JSON; `None` if they are not even UTF-8.
-    pub value: Option<Vec<u8>>,
-}
-
-/// What [`HostStore::dump`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostDump {
-    /// Every entry.
-    pub entries: Vec<HostEntry>,
-    /// The mark of the last [`HostStore::apply`] that had one; `None` if there never was one.
-    pub mark: Option<HostMark>,
-}
-
-/// A mark, as a host store gives it back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostMark {
-    /// Its text.
-    pub text: String,
-    /// Whether anything was written since, by whomever.
-    pub written_since: bool,
-}
-
-/// A change for [`HostStore::apply`].
-#[derive(Clone, Copy, Debug)]
-pub struct HostWrite<'a> {
-    /// Which entry.
-    pub key: &'a EntryKey,
-    /// What to store there, UTF-8; `None` deletes.
-    pub value: Option<&'a [u8]>,
 }
 
 impl HostStore {

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::HostWrite;
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
 use crate::store::LockKey;
+use crate::store::contract::copy::HostWrite;
 use crate::store::contract::local::EntryKey;
 
 #[derive(Serialize)]
