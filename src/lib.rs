@@ -34,5 +34,6 @@ pub mod health;
 pub mod hybrid;
 pub mod metrics;
 pub mod operation;
+mod redact;
 pub mod service;
 pub mod store;

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::redact::without_credentials;
 use crate::call::AnsweredBy;
 use crate::domain::json::parse_json;
 use crate::domain::key::Fields;
@@ -72,8 +71,8 @@ pub struct Event<'a> {
     /// Name of an error's code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'a str>,
-    /// More, for a person: an error's text. Credentials in URLs are left out of it.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_credentials")]
+    /// More, for a person: an error's text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
     /// Identity of the instance that writes.
     pub instance: &'a str,

@@ -14,7 +14,6 @@
 
 mod event;
 mod file;
-mod redact;
 #[cfg(test)]
 mod tests;
 mod trail;

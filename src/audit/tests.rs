@@ -124,7 +124,7 @@ fn an_error_has_its_code_and_no_credentials() {
     trail.releases(PullRef { repo: "acme/infra", num: 7 }, &Err(Error::new(Code::Degraded, "later")));
     let lines = lines(&file);
     assert_eq!((&lines[0]["kind"], &lines[0]["code"]), (&"error".into(), &"outcome_unknown".into()));
-    assert_eq!(lines[0]["detail"], "\"https://@example.com/a?b=c@d\" and git://@host, http://plain");
+    assert_eq!(lines[0]["detail"], "\"https://example.com/a?b=c@d\" and git://host, http://plain");
     assert_eq!((&lines[1]["pull"], &lines[1]["code"]), (&7.into(), &"degraded".into()));
 }
 

@@ -5,7 +5,6 @@
 //! JSON; the answer is `{"ok":…}` or `{"error":{"code":…,"message":…}}`, never null, and freed with `atlock_string_free`.
 
 use std::ffi::{CString, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,11 +12,11 @@ use once_cell::sync::OnceCell;
 use serde::Deserialize;
 
 use super::caller::{Caller, caller};
-use super::entry::{granted_json, panic_text, value_json};
+use super::entry::{granted_json, unpanicked, value_json};
 use crate::clock::SystemClock;
 use crate::config::{Backend, Config};
 use crate::domain::json::parse_json;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::service::Service;
 
 const CONFIG_VARIABLE: &str = "ATLOCK_CONFIG";
@@ -111,9 +110,7 @@ fn json(caller: &Caller, json: *const c_char) -> Result<&[u8]> {
 
 /// The envelope around an answer, an error or a panic.
 fn answer(caller: Caller, body: impl FnOnce(&Caller) -> Result<Vec<u8>>) -> *mut c_char {
-    let outcome = catch_unwind(AssertUnwindSafe(|| body(&caller)))
-        .unwrap_or_else(|payload| Err(Error::new(Code::Internal, panic_text(payload))));
-    let json = match outcome {
+    let json = match unpanicked(|| body(&caller)) {
         Ok(json) => [br#"{"ok":"#, &json[..], b"}"].concat(),
         Err(e) => serde_json::json!({"error": {"code": e.code() as i32, "message": e.message()}}).to_string().into_bytes(),
     };

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::buffer::{Buffer, Spans};
 use super::caller::{Caller, Out};
-use super::status::{ATLOCK_INTERNAL, ATLOCK_OK};
+use super::status::ATLOCK_OK;
 use crate::error::{Code, Error, Result};
 use crate::store::{Granted, Listing};
 
@@ -40,19 +40,20 @@ impl Out<'_, Buffer> {
 
 /// Runs `body`. On an error or a panic, writes the text to `error` (unless null) and returns the status.
 pub(super) fn guard(caller: Caller, error: *mut Buffer, body: impl FnOnce(&Caller) -> Result<()>) -> i32 {
-    let (status, text) = match catch_unwind(AssertUnwindSafe(|| body(&caller))) {
-        Ok(Ok(())) => return ATLOCK_OK,
-        Ok(Err(e)) => (e.code() as i32, e.message().to_owned()),
-        Err(payload) => (ATLOCK_INTERNAL, panic_text(payload)),
-    };
+    let Err(failure) = unpanicked(|| body(&caller)) else { return ATLOCK_OK };
     if let Some(error) = caller.optional(error) {
-        error.write_bytes(text.into_bytes());
+        error.write_bytes(failure.message().as_bytes().to_vec());
     }
-    status
+    failure.code() as i32
+}
+
+/// Runs `body`; a panic becomes an error.
+pub(super) fn unpanicked<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::new(Code::Internal, panic_text(payload))))
 }
 
 /// What a panic said.
-pub(super) fn panic_text(payload: Box<dyn Any + Send>) -> String {
+fn panic_text(payload: Box<dyn Any + Send>) -> String {
     let cause = payload
         .downcast::<String>()
         .map(|text| *text)
