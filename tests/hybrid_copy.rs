@@ -1,20 +1,18 @@
 //! A host store beside hybrid mode: what its content proves at the start, and what its failures must not do.
-#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
 
 use std::collections::BTreeMap;
-use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use atlock::capi::buffer::{Buffer, atlock_buffer_assign};
 use atlock::clock::SystemClock;
 use atlock::config::Config;
-use atlock::error::{Code, Result};
+use atlock::error::{Code, Error, Result};
 use atlock::service::Service;
-use atlock::store::host::{HOST_STORE_ABI_VERSION, HostStore, HostStoreCallbacks, OP_APPLY, OP_DUMP, OP_PING};
+use atlock::store::host::{HostCalls, HostStore, OP_APPLY, OP_DUMP, OP_PING};
 use atlock::store::{Expected, Granted, Swap};
 use parking_lot::{Condvar, Mutex};
 use redis_support::Server;
@@ -23,7 +21,7 @@ use serde_json::Value;
 const STATUS: &str = "git.example.com::acme/infra::1";
 
 /// A host store that outlives the services that use it, as a file does.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct File {
     content: Mutex<Content>,
     /// The op that never answers.
@@ -41,7 +39,7 @@ struct File {
 }
 
 /// What a backup of it has.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     entries: BTreeMap<String, Value>,
     mark: Option<Value>,
@@ -119,35 +117,24 @@ impl File {
 
     fn store(self: &Arc<File>) -> HostStore {
         self.released.store(false, Ordering::SeqCst);
-        let ctx = Arc::into_raw(Arc::clone(self)).cast_mut().cast();
-        HostStore::new(HostStoreCallbacks { abi_version: HOST_STORE_ABI_VERSION, ctx, call: Some(call), release: Some(release) })
-            .unwrap()
+        HostStore::new(Box::new(Calls(Arc::clone(self))))
     }
 }
 
-unsafe extern "C" fn call(
-    ctx: *mut c_void,
-    op: u32,
-    input: *const u8,
-    input_len: usize,
-    output: *mut Buffer,
-    error: *mut Buffer,
-) -> i32 {
-    // SAFETY: `ctx` is the file of `File::store`, which `release` gives back; the rest is as HostStore::call passes it.
-    let (file, input) = unsafe { (&*ctx.cast::<File>(), std::slice::from_raw_parts(input, input_len)) };
-    let (status, buffer, text) = match file.answer(op, input) {
-        Ok(text) => (0, output, text),
-        Err(text) => (1, error, text),
-    };
-    // SAFETY: as above.
-    unsafe { atlock_buffer_assign(buffer, text.as_ptr(), text.len()) };
-    status
+/// The calls of one service to the file.
+#[derive(Debug)]
+struct Calls(Arc<File>);
+
+impl HostCalls for Calls {
+    fn call(&self, op: u32, input: &[u8]) -> Result<Vec<u8>> {
+        self.0.answer(op, input).map(String::into_bytes).map_err(|text| Error::new(Code::HostStore, text))
+    }
 }
 
-unsafe extern "C" fn release(ctx: *mut c_void) {
-    // SAFETY: it is called once, after the last call.
-    let file = unsafe { Arc::from_raw(ctx.cast::<File>()) };
-    file.released.store(true, Ordering::SeqCst);
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.0.released.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A server: a folder, a file, and a Redis.

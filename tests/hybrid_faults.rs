@@ -189,7 +189,9 @@ fn full_disk(local: Local, fault: &str, durability: Durability, allowed: &[Code]
     caller.told.merge(raced);
     let status = service.status();
     wait_until("the health tells of the disk", Duration::from_secs(2), || !service.health().legacy.unwrap().healthy);
-    assert_eq!(service.health().overall, if allowed.is_empty() { "degraded" } else { "unhealthy" });
+    let health = service.health();
+    assert_eq!(health.overall, if allowed.is_empty() { "degraded" } else { "unhealthy" });
+    assert_eq!(health.headline.starts_with("No lock is granted"), !allowed.is_empty(), "{health:?}");
     assert_eq!(refused > 0, !allowed.is_empty(), "the disk is full: {:?}", caller.told.errors);
     let told = caller.told;
     eprintln!("{fault}: longest wait {:.0?}, errors {:?}, warnings {:?}", told.longest, told.errors, status.warnings);

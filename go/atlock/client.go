@@ -27,7 +27,7 @@ type (
 	Health      = client.Health
 	StoreHealth = client.StoreHealth
 
-	Standing     = client.Standing
+	LockInfo     = client.LockInfo
 	FencingToken = client.FencingToken
 
 	Error = client.Error

@@ -21,7 +21,7 @@ type store interface {
 	Status() (Status, error)
 	Health() (Health, error)
 	Metrics() (string, error)
-	Standings(keys []string) ([]Standing, error)
+	LockInfo(keys []string) ([]LockInfo, error)
 }
 
 var (
@@ -123,9 +123,9 @@ func (d *Database) Health() (Health, error) { return d.store.Health() }
 // Atlantis's own store, called directly in strict mode, has no latencies.
 func (d *Database) Metrics() (string, error) { return d.store.Metrics() }
 
-// Standings tells how the locks at these keys stand, one for each, for a person who looks at them. It is cheap, and in native mode
+// LockInfo tells how the locks at these keys stand, one for each, for a person who looks at them. It is cheap, and in native mode
 // a question to Redis for each: ask for those that are shown.
-func (d *Database) Standings(keys []string) ([]Standing, error) { return d.store.Standings(keys) }
+func (d *Database) LockInfo(keys []string) ([]LockInfo, error) { return d.store.LockInfo(keys) }
 
 // Backend returns the five methods that older Atlantis releases call.
 func (d *Database) Backend() Backend { return d }

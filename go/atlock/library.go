@@ -13,7 +13,7 @@ import (
 // library is a Database over the atlock library. Values are written with encoding/json, as stock Atlantis writes them, byte for byte,
 // and errors have the beginning that stock's have.
 type library struct {
-	*client.Client // Ping, Close, Status, Health, Metrics and Standings are as there
+	*client.Client // Ping, Close, Status, Health, Metrics and LockInfo are as there
 	logger         *slog.Logger
 	unreadable     atomic.Pointer[string]
 }

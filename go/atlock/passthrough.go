@@ -143,20 +143,21 @@ func (p *passthrough) Health() (Health, error) {
 	start := time.Now()
 	err := p.Ping()
 	legacy := StoreHealth{Healthy: err == nil, ResponseTimeMS: float64(time.Since(start).Nanoseconds()) / 1e6}
-	health := Health{Overall: "healthy", Legacy: &legacy, CircuitState: "disabled"}
+	health := Health{Overall: "healthy", Headline: "The lock store decides", Legacy: &legacy, CircuitState: "disabled"}
 	if err != nil {
-		health.Overall, legacy.Error = "unhealthy", err.Error()
+		health.Overall, health.Headline = "unhealthy", "No lock is granted: the lock store does not answer"
+		legacy.Error = err.Error()
 	}
 	return health, nil
 }
 
-// Standings knows no tokens: stock has none.
-func (p *passthrough) Standings(keys []string) ([]Standing, error) {
-	standings := make([]Standing, len(keys))
-	for i := range standings {
-		standings[i].Store = "legacy"
+// LockInfo knows no tokens: stock has none.
+func (p *passthrough) LockInfo(keys []string) ([]LockInfo, error) {
+	infos := make([]LockInfo, len(keys))
+	for i := range infos {
+		infos[i].Store = "legacy"
 	}
-	return standings, nil
+	return infos, nil
 }
 
 // Metrics has no latencies: stock's code is called at its own speed.

@@ -8,7 +8,7 @@ import (
 	"github.com/atlock/atlock/go/atlock"
 )
 
-// Each store of the library gives a token with the grant, the same that Standings tells, and the next holder's is larger.
+// Each store of the library gives a token with the grant, the same that LockInfo tells, and the next holder's is larger.
 func TestTheTokenComesWithTheGrant(t *testing.T) {
 	stores := map[string]func() (*atlock.Database, error){
 		"sled": func() (*atlock.Database, error) {
@@ -31,9 +31,9 @@ func TestTheTokenComesWithTheGrant(t *testing.T) {
 					t.Fatalf("pull %d: %t, %+v, %d after %d, %v", pull, acquired, current, token, last, err)
 				}
 				last = token
-				standings, err := database.Standings([]string{models.GenerateLockKey(lock.Project, lock.Workspace)})
-				if err != nil || len(standings) != 1 || (standings[0].Token != token && name == "sled") {
-					t.Errorf("standings %+v, %v; want the token %d", standings, err, token)
+				infos, err := database.LockInfo([]string{models.GenerateLockKey(lock.Project, lock.Workspace)})
+				if err != nil || len(infos) != 1 || (infos[0].Token != token && name == "sled") {
+					t.Errorf("infos %+v, %v; want the token %d", infos, err, token)
 				}
 				acquired, current, token, err = database.TryLockWithToken(lockOf("a", 9))
 				if err != nil || acquired || current.Pull.Num != pull || token != atlock.NoToken {

@@ -164,19 +164,19 @@ func (c *Client) Health() (Health, error) {
 	return health, err
 }
 
-// Standings tells how the locks at these keys stand, one for each, for a person who looks at them. It is cheap, and in native mode
+// LockInfo tells how the locks at these keys stand, one for each, for a person who looks at them. It is cheap, and in native mode
 // a question to Redis for each: ask for those that are shown. A key is `repo/path/workspace/project`.
-func (c *Client) Standings(keys []string) ([]Standing, error) {
+func (c *Client) LockInfo(keys []string) ([]LockInfo, error) {
 	named, err := json.Marshal(keys)
 	if err != nil {
 		return nil, fmt.Errorf("serializing the keys: %w", err)
 	}
-	standings := make([]Standing, 0, len(keys))
+	infos := make([]LockInfo, 0, len(keys))
 	err = c.read(
-		func() (capi.Buffer, error) { return c.handle.Standings(named) },
-		func(text []byte) error { return json.Unmarshal(text, &standings) },
+		func() (capi.Buffer, error) { return c.handle.LockInfo(named) },
+		func(text []byte) error { return json.Unmarshal(text, &infos) },
 	)
-	return standings, err
+	return infos, err
 }
 
 // Metrics reads counters and latencies as a text for Prometheus. It waits for no call under way.

@@ -62,9 +62,9 @@ func TestALocksLife(t *testing.T) {
 	}
 	got, err = locks.GetLock(targetOf("a"))
 	want(t, "GetLock", got, err, lockOf("a", 1))
-	standings, err := locks.Standings([]string{"acme/infra/a/default/"})
-	if err != nil || len(standings) != 1 || standings[0].Token != first {
-		t.Errorf("standings %+v, %v; want the token %d", standings, err, first)
+	infos, err := locks.LockInfo([]string{"acme/infra/a/default/"})
+	if err != nil || len(infos) != 1 || infos[0].Token != first {
+		t.Errorf("infos %+v, %v; want the token %d", infos, err, first)
 	}
 	got, err = locks.UnlockIfOwnedByPull(targetOf("a"), 2)
 	want(t, "another pull's release", got, err, nil)

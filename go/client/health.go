@@ -2,7 +2,8 @@ package client
 
 // Health tells whether the stores answer, and how fast. In hybrid mode it is what the last probe of each saw.
 type Health struct {
-	Overall      string       `json:"overall"` // healthy, degraded (locks are granted, but not as they should be) or unhealthy
+	Overall      string       `json:"overall"`  // healthy, degraded (locks are granted, but not as they should be) or unhealthy
+	Headline     string       `json:"headline"` // who decides now, or that no lock is granted, and why
 	Enhanced     *StoreHealth `json:"enhanced,omitempty"`
 	Legacy       *StoreHealth `json:"legacy,omitempty"`
 	CircuitState string       `json:"circuit_state"` // closed, open or half-open; disabled in strict and native mode

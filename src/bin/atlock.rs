@@ -259,7 +259,8 @@ fn line(value: &[u8], key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use atlock::hybrid::status::{Fallbacks, Recovery, StoreHealth};
+    use atlock::health::StoreHealth;
+    use atlock::hybrid::status::{Fallbacks, Recovery};
 
     use super::*;
 

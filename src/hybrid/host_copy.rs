@@ -23,9 +23,8 @@ use super::status::HostStoreReport;
 use crate::audit::Kind;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
-use crate::store::Store as _;
+use crate::store::contract::copy::{CopyStore, HostDump};
 use crate::store::contract::local::{Change, LocalStore};
-use crate::store::host::{HostDump, HostStore};
 
 /// Longest time for the local store to take what the host store has, or what is being copied.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,7 +47,7 @@ const GROUP: usize = 1000;
 
 /// The host store, and the thread that calls it.
 pub(super) struct HostCopy {
-    host: Arc<HostStore>,
+    host: Arc<dyn CopyStore>,
     /// Whether it must work for the mode to begin.
     is_required: bool,
     orders: Mutex<Orders>,
@@ -104,7 +103,7 @@ struct Pace {
 }
 
 impl HostCopy {
-    pub(super) fn new(host: Arc<HostStore>, is_required: bool) -> HostCopy {
+    pub(super) fn new(host: Arc<dyn CopyStore>, is_required: bool) -> HostCopy {
         HostCopy {
             host,
             is_required,
@@ -218,7 +217,7 @@ impl HostCopy {
 
     /// The thread.
     fn run(&self, core: &Core) {
-        let dump = self.call(core, HostStore::dump);
+        let dump = self.call(core, |host| host.dump());
         self.orders.lock().dump = Some(dump);
         self.changed.notify_all();
         let now = core.clock.now();
@@ -318,9 +317,9 @@ impl HostCopy {
     }
 
     /// Calls the host store.
-    fn call<T>(&self, core: &Core, f: impl FnOnce(&HostStore) -> Result<T>) -> Result<T> {
+    fn call<T>(&self, core: &Core, f: impl FnOnce(&dyn CopyStore) -> Result<T>) -> Result<T> {
         self.seen.lock().calling = Some(core.clock.now());
-        let answer = f(&self.host);
+        let answer = f(&*self.host);
         self.seen.lock().calling = None;
         answer
     }
@@ -351,7 +350,7 @@ fn not_believed(why: &str) -> String {
 }
 
 /// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
-pub(crate) fn catch_up(host: &HostStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<()> {
+pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<()> {
     let tell = |changes| {
         let deadline = clock.now() + PATIENCE;
         local.submit(Vec::new(), changes, deadline)?.wait(deadline)

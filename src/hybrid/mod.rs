@@ -36,9 +36,9 @@ use crate::config::Enhanced;
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
 use crate::process::Process;
+use crate::store::contract::copy::CopyStore;
 use crate::store::contract::local::LocalStore;
 use crate::store::contract::shared::Presence;
-use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 
 mod announce;
@@ -96,7 +96,7 @@ pub(crate) struct Parts {
     pub reserve: Duration,
     pub local: Arc<dyn LocalStore>,
     /// Atlantis's own store, and whether it must work for the mode to begin.
-    pub host: Option<(Arc<HostStore>, bool)>,
+    pub host: Option<(Arc<dyn CopyStore>, bool)>,
     /// Connects to Redis, under this server's name.
     pub connect: Connect,
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::announce::announce;
 use super::core::Core;
 use super::recovery::{compare, recover};
-use super::status::StoreHealth;
 use super::write_behind::is_late;
 use crate::config::Instances;
 use crate::error::{Error, Result};
+use crate::health::StoreHealth;
 use crate::store::contract::local::Change;
 use crate::store::contract::shared::SharedStore;
 

@@ -1,23 +1,11 @@
 //! What an operator sees of hybrid mode: the shapes of it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-
-/// How a store answered last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct StoreHealth {
-    /// Whether it answered and could be written.
-    pub healthy: bool,
-    /// How long that took, milliseconds.
-    pub response_time: f64,
-    /// What was wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
+use crate::error::Error;
+use crate::health::StoreHealth;
 
 /// What a recovery did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -162,17 +150,6 @@ pub struct HostStoreReport {
     pub released_before: usize,
     /// Locks that were taken there before the start.
     pub taken_before: usize,
-}
-
-impl StoreHealth {
-    /// Of this answer.
-    pub fn of<T>(answer: &Result<T>, took: Duration) -> StoreHealth {
-        StoreHealth {
-            healthy: answer.is_ok(),
-            response_time: took.as_secs_f64() * 1e3,
-            error: answer.as_ref().err().map(|e| e.message().to_owned()),
-        }
-    }
 }
 
 /// What was seen last of the stores, and of bringing them together.

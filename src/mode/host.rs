@@ -2,6 +2,7 @@
 
 use crate::config::{Backend, Config};
 use crate::error::{Code, Error, Result};
+use crate::store::contract::copy::CopyStore as _;
 use crate::store::host::HostStore;
 use crate::store::sled::SledStore;
 

@@ -7,6 +7,7 @@ use crate::config::{Backend, Config, Mode};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::{HybridStore, Parts};
 use crate::process::Process;
+use crate::store::contract::copy::CopyStore;
 use crate::store::contract::local::LocalStore;
 use crate::store::contract::shared::SharedStore;
 use crate::store::host::HostStore;
@@ -28,7 +29,7 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
         return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
     };
     let host = match (config.locking.backend, host) {
-        (Backend::Boltdb, Some(host)) => Some((host, config.mode() != Mode::Hybrid)),
+        (Backend::Boltdb, Some(host)) => Some((host as Arc<dyn CopyStore>, config.mode() != Mode::Hybrid)),
         (Backend::Boltdb, None) => return Err(no_host()),
         (Backend::Sled, _) => None,
     };

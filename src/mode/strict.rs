@@ -27,7 +27,7 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
             let warning = take_back(config, Some(Arc::clone(&host)), record, process)?;
             let local = sled(folder)?;
             note_blindness(&local, warning.is_some(), process)?;
-            catch_up(&host, &local, &*process.clock)?;
+            catch_up(&*host, &local, &*process.clock)?;
             local.close()?;
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
             Ok((Box::new(host), warning))

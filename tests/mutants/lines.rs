@@ -360,6 +360,14 @@ pub const LINES: &[Line] = &[
         broken: "side[4]",
         noticed_by: "redis_bound",
     },
+    // What an operator reads first.
+    Line {
+        name: "a broken disk that every change waits for is no reason to worry",
+        file: "src/health.rs",
+        line: "(_, false) if «self.needs_local» => {",
+        broken: "false",
+        noticed_by: "lib health",
+    },
     // The embedded store's ground, and the copy.
     Line {
         name: "a data folder that was moved away is not missed",
