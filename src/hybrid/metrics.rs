@@ -51,7 +51,7 @@ impl Metrics {
         let mut gauge = |name, help, value: usize| registry.register(name, help, ConstGauge::new(value as u64));
         gauge("fallback_active", "Whether the local store decides in Redis's place", report.fallback_active.into());
         gauge("armed", "Whether the local store may grant while Redis is away", report.armed.into());
-        gauge("journal_length", "Keys decided here that Redis does not know of yet", report.journal_length);
+        gauge("unsynced_keys", "Keys decided here that Redis does not know of yet", report.journal_length);
         gauge("conflicts", "Locks that both stores granted", report.conflicts.len());
         self.register_recoveries(&mut registry);
         register_stores(&mut registry, report);

@@ -1,8 +1,8 @@
 //! What this server and Redis know of each other: who was there, and until when Redis had everything.
 //!
 //! A server announces itself to Redis, and Redis remembers when. A Redis that does not remember the last announcement has lost data. A
-//! server whose stores agree says with its next announcement until when Redis had everything (its *mark*); a Redis that lost data after
-//! that does not have the mark either. See [`super::announce`] for how both are told.
+//! server whose stores agree says with its next announcement until when Redis had everything (its *high-water mark*); a Redis that lost
+//! data after that lacks the high-water mark, too. See [`super::announce`] for how both are told.
 
 use std::time::{Duration, Instant};
 

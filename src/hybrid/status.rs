@@ -110,7 +110,7 @@ pub struct Report {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unarmed_because: Option<String>,
-    /// Keys that were decided here and that Redis does not know of yet.
+    /// Unsynced keys: they were decided here, and Redis does not know of that yet. The name is the original specification's.
     pub journal_length: usize,
     /// Locks that both stores granted.
     pub conflicts: Vec<ConflictReport>,
