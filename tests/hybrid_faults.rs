@@ -6,6 +6,7 @@
 mod hybrid_support;
 mod redis_support;
 mod sled_support;
+mod wait;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,10 +19,11 @@ use hybrid_support::local::Local;
 use hybrid_support::network::Network;
 use hybrid_support::{
     Caller, Locks, Scenario, StopOnDrop, Told, close, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many,
-    try_open, wait_until, wait_until_recovered,
+    try_open, wait_until_recovered,
 };
 use redis_support::{Cluster, Server, certificates, fields, free_port, path, settings};
 use sled_support::SmallDisk;
+use wait::wait_until;
 
 /// Writes every change to its disk before it answers.
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
