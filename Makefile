@@ -133,6 +133,10 @@ header: ## write include/atlock.h anew from src/capi
 bench: lib prepare ## measure side by side with stock Atlantis; writes bench/report.{json,md,svg}
 	cd go && $(GO) run ./cmd/bench
 
+.PHONY: bench-stores
+bench-stores: ## measure the stores alone, without Go: time, what of it is Redis's, memory, 1,000,000 keys; asserts nothing
+	$(CARGO) bench --locked --bench sled --bench redis --bench redis_scale
+
 .PHONY: bench-server
 bench-server: atlantis atlantis-stock ## measure whole servers beside the unmodified one: start, memory, pages; writes bench/server.md
 	cd go && $(GO) run ./cmd/bench-server

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use atlock::store::{Expected, Granted, Swap};
 use parking_lot::{Condvar, Mutex};
 use redis_support::Server;
 use serde_json::Value;
+use wait::wait_until;
 
 const STATUS: &str = "git.example.com::acme/infra::1";
 
@@ -199,12 +201,8 @@ fn is_held(service: &Service, path: &str) -> bool {
     service.get_lock(format!(r#"{{"Key":"acme/infra/{path}/default/"}}"#).as_bytes()).unwrap().is_some()
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < give_up, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+fn until(what: &str, done: impl FnMut() -> bool) {
+    wait_until(what, Duration::from_secs(20), done);
 }
 
 fn warns_of(service: &Service, text: &str) -> bool {

@@ -1,8 +1,11 @@
-//! How long one caller waits, and how much sixteen get done, on a private server without persistence. Measures, asserts nothing:
-//! `cargo test --release --test redis_speed -- --ignored --nocapture`.
+//! How long one caller of the Redis store waits, what of it Redis itself spends, and how much sixteen callers get done, on a
+//! private server without persistence: `cargo bench --bench redis`. It asserts no figure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[path = "../tests/redis_support/mod.rs"]
 mod redis_support;
+#[path = "../tests/wait/mod.rs"]
+mod wait;
 
 use std::time::{Duration, Instant};
 
@@ -35,9 +38,7 @@ fn server_time(server: &Server, command: &str) {
     redis::cmd("CONFIG").arg("RESETSTAT").query::<()>(&mut server.raw()).unwrap();
 }
 
-#[test]
-#[ignore = "measures, asserts nothing"]
-fn speed() {
+fn main() {
     let server = Server::start(&[]);
     let store = open(&settings(&server.address())).unwrap();
     let paths: Vec<String> = (0..SAMPLES).map(|nth| format!("p{nth}")).collect();

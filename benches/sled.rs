@@ -1,6 +1,7 @@
-//! How fast the embedded store is. Ignored by default: `cargo test --release --test sled_speed -- --ignored --nocapture`.
+//! How fast the embedded store is alone, and how much memory it needs: `cargo bench --bench sled`. It asserts no figure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[path = "../tests/sled_support/mod.rs"]
 mod sled_support;
 
 use std::time::{Duration, Instant};
@@ -28,9 +29,7 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-#[test]
-#[ignore = "measures, asserts nothing"]
-fn speed() {
+fn main() {
     if let Some((_, folder)) = role() {
         let before = resident_kib();
         let store = SledStore::open(&folder, system_clock()).unwrap();
@@ -53,7 +52,7 @@ fn speed() {
     eprintln!("private memory for 1,000 locks: {} KiB", resident_kib() - before);
     eprintln!("grant, one thread: p50 {:?} p99 {:?}", percentile(&mut granted, 50), percentile(&mut granted, 99));
     drop(store);
-    assert!(child("speed", "open", folder.path()).arg("--ignored").status().unwrap().success());
+    assert!(child("", "open", folder.path()).status().unwrap().success());
     let start = Instant::now();
     let store = SledStore::open(folder.path(), system_clock()).unwrap();
     eprintln!("open with 1,000 locks: {:?}; private memory {} KiB", start.elapsed(), resident_kib() - before);

@@ -1,8 +1,11 @@
 //! What a large Redis costs: opening, listing and releasing by pull beside very many keys of other programs and very many locks.
-//! Measures, asserts nothing of time: `cargo test --release --test redis_scale -- --ignored --nocapture`.
+//! `cargo bench --bench redis_scale`. It asserts no figure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[path = "../tests/redis_support/mod.rs"]
 mod redis_support;
+#[path = "../tests/wait/mod.rs"]
+mod wait;
 
 use std::time::Instant;
 
@@ -60,9 +63,7 @@ fn measure(name: &str, locks: usize, foreign: usize) {
     }
 }
 
-#[test]
-#[ignore = "measures, asserts nothing of time"]
-fn scale() {
+fn main() {
     measure("1,000,000 keys of other programs", 1000, 1_000_000);
     measure("100,000 locks", 100_000, 0);
 }
