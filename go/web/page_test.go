@@ -35,8 +35,9 @@ func TestThePageOfHybridMode(t *testing.T) {
 	waitUntil(t, "the lock in both stores", func() bool { return strings.Contains(page(), "Redis, local") })
 
 	redis.Kill()
-	take(t, database, "acme/infra", "during", 8)
+	// A lock that is asked for before that may be in doubt until Redis is back.
 	waitUntil(t, "the fallback", func() bool { return strings.Contains(page(), "The local store decides") })
+	take(t, database, "acme/infra", "during", 8)
 	text = page()
 	for _, wanted := range []string{`class="state warn"`, "Because: ", redis.Addr, "so far", "local only", "1 key", "during"} {
 		if !strings.Contains(text, wanted) {
@@ -70,6 +71,7 @@ func TestAConflictOnThePage(t *testing.T) {
 	database := openHybrid(t, redis.Addr)
 	served := serveAtlantis(t, database)
 	redis.Kill()
+	waitUntil(t, "the fallback", func() bool { return strings.Contains(must(t, served, web.PagePath), "The local store decides") })
 	take(t, database, "acme/infra", "network", 7)
 	redis.Restart(t)
 	// A stock server was quicker.

@@ -1,32 +1,12 @@
 //! A store that the program which links the library brings along, behind one callback: Atlantis's own BoltDB code, or
 //! anything a C program likes.
 //!
-//! Every operation is one call with JSON in and JSON out. The operations are those of [`Store`]:
+//! Every operation is one call with JSON in and JSON out: `docs/host-store.md` has both, and what a host store promises. What it
+//! promises cannot be checked from here. Values cross as they are stored; [`HostStore::dump`] and [`HostStore::apply`], by which a host
+//! store is kept as a copy, pass them as texts, since they may be no JSON.
 //!
-//! | op | in | out |
-//! |---|---|---|
-//! | 1 grant | `{"key":K,"value":V}` | `{"granted":true,"token":N}` or `{"granted":false,"value":V}` |
-//! | 2 release | `{"key":K,"fields":F or null,"pull_num":N or null}` | `V` or `null` |
-//! | 3 discard | `{"key":K}` | `V` or `null` |
-//! | 4 get | `{"key":K}` | `V` or `null` |
-//! | 5 list | `{}` | `[V,…]` |
-//! | 6 release_by_pull | `{"repo":R,"num":N}` | `[V,…]` |
-//! | 7 pull_status | `{"key":R}` | `V` or `null` |
-//! | 8 swap_pull_status | `{"key":R,"expected":{"any":true} or {"value":V or null},"new":V or null}` | `{"swapped":true}` or `{"swapped":false,"value":V or null}` |
-//! | 9 ping | `{}` | anything |
-//! | 10 dump | `{}` | `[{"key":E,"value":T} or {"key":E,"unreadable":true} or {"mark":M,"written_since":bool},…]` |
-//! | 11 apply | `{"writes":[{"key":E,"value":T or null},…]}`, perhaps with `"mark":M` | anything |
-//!
-//! K is `{"project":"repo/path/workspace/project"}` or `{"command":"apply"}`; F is `{"repo":…,"path":…,"workspace":…,"project":…}`;
-//! V is the stored JSON, verbatim. The host store keeps the invariants of [`crate::store`]; they cannot be checked from here.
-//!
-//! The last two read and write entries as they are, so that the store can mirror another one. What is stored may be no JSON, so
-//! a value crosses as T, a JSON string of its text; E is K or `{"status":"host::repo::num"}`. A host store that is no mirror
-//! need not have them.
-//!
-//! M is a text that the host store keeps with the writes beside which it came, all or none, and gives back: by it the library knows
-//! the content again that it wrote. `written_since` tells whether anything else was written after it. A host store without marks
-//! leaves them out; then nothing that it lacks ever counts as released.
+//! A mark is a text that the host store keeps with the writes beside which it came, all or none, and gives back: by it the library
+//! knows the content again that it wrote. Nothing that a host store without marks lacks ever counts as released.
 
 use std::fmt;
 
@@ -75,7 +55,7 @@ pub const OP_APPLY: u32 = 11;
 
 /// The program's side of a host store. Dropped after the last call.
 pub trait HostCalls: fmt::Debug + Send + Sync {
-    /// Does the operation `op`, one of `OP_…`, whose JSON the table above describes. Called from any thread, from several at once.
+    /// Does the operation `op`, one of `OP_…`, whose JSON is in `docs/host-store.md`. Called from any thread, from several at once.
     ///
     /// Errors: `HostStore` if the operation failed, or is not there.
     fn call(&self, op: u32, input: &[u8]) -> Result<Vec<u8>>;
