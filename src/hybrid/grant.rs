@@ -93,7 +93,7 @@ impl Flow for Granting<'_> {
             return Ok(Granted::Yes { token: held.token });
         }
         if in_doubt(core, self.key)? {
-            return Err(core.degraded("the lock was asked for before a crash, and Redis alone knows whether it was granted"));
+            return Err(core.degraded("the lock was asked for, and Redis alone knows whether it was granted"));
         }
         if core.arming.is_set_aside(self.key) {
             return Err(core.degraded("Redis has an entry at the key that the local store cannot keep"));
