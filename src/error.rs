@@ -4,8 +4,11 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 /// What kind of failure it was. The numbers are the C ABI's status codes: append-only, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(i32)]
 #[non_exhaustive]
 pub enum Code {
@@ -63,7 +66,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Its name in metrics and in the audit trail. Stable, as its number.
+    /// Its name in metrics, in the audit trail and on the socket. Stable, as its number.
     pub fn name(self) -> &'static str {
         match self {
             Code::InvalidArgument => "invalid_argument",

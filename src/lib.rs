@@ -3,6 +3,7 @@
 //! ```text
 //! capi     the C ABI: casts, ownership, panic guard
 //! service  one method for each operation
+//! socket   by which other programs ask the running server
 //! hybrid   which store answers
 //! store    sled (embedded), redis (shared), host (the program's own), memory (the reference)
 //! ```
@@ -33,4 +34,5 @@ pub mod error;
 pub mod hybrid;
 pub mod metrics;
 pub mod service;
+pub mod socket;
 pub mod store;

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::state::State;
 use crate::audit::{AuditLog, Kind, Trail};
 use crate::call::{AnsweredBy, Call, Calls};
 use crate::clock::Clock;
-use crate::config::{Config, Mode};
+use crate::config::{Backend, Config, Mode};
 use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -22,6 +23,7 @@ use crate::error::{Code, Error, Result};
 use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
 use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
+use crate::socket::Socket;
 use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 
@@ -40,14 +42,43 @@ const GROWING: Duration = Duration::from_secs(60);
 /// others work.
 #[derive(Debug)]
 pub struct Service {
-    router: Router,
-    calls: Calls,
-    metrics: Metrics,
-    instance: String,
-    audit: Option<Arc<AuditLog>>,
-    enhanced_enabled: bool,
-    mode_warning: Option<String>,
-    closed: AtomicBool,
+    state: Arc<State>,
+    /// Where other programs ask this one; the threads that answer them have a `Service` on the same state, without this.
+    socket: Option<Socket>,
+}
+
+mod state {
+    use super::*;
+
+    /// What all handles on one service share. The last one to go closes the stores.
+    #[derive(Debug)]
+    pub struct State {
+        pub(super) router: Router,
+        pub(super) calls: Calls,
+        pub(super) metrics: Metrics,
+        pub(super) instance: String,
+        pub(super) audit: Option<Arc<AuditLog>>,
+        pub(super) enhanced_enabled: bool,
+        pub(super) mode_warning: Option<String>,
+        pub(super) closed: AtomicBool,
+    }
+
+    impl Drop for State {
+        fn drop(&mut self) {
+            // The store has nowhere to report to any more; every acknowledged change is durable already.
+            if !*self.closed.get_mut() {
+                let _ = self.router.close();
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Service {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
 }
 
 /// What an operator sees.
@@ -127,7 +158,21 @@ impl Service {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
         let mode_warning = config.mode_warning();
-        Ok(Service { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed: AtomicBool::new(false) })
+        let closed = AtomicBool::new(false);
+        let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
+        Ok(Service { state: Arc::new(state), socket: None })
+    }
+
+    /// Lets other programs of this machine ask this one by a socket in `locking.data_dir` ([`crate::socket`]), until it is closed.
+    ///
+    /// It never fails: where there can be no socket, [`Service::status`] warns of that.
+    #[must_use]
+    pub fn listening(mut self, config: &Config) -> Service {
+        let is_stocks = self.router.mode() == Mode::Strict && config.locking.backend == Backend::Boltdb;
+        let folder = config.locking.data_dir.as_deref().filter(|_| !is_stocks);
+        let guest = Service { state: Arc::clone(&self.state), socket: None };
+        self.socket = folder.map(|folder| Socket::open(folder, guest));
+        self
     }
 
     /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
@@ -321,6 +366,7 @@ impl Service {
         let mut warnings = self.router.warnings();
         warnings.extend(self.mode_warning.clone());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
+        warnings.extend(self.socket.as_ref().and_then(Socket::warning));
         warnings
     }
 
@@ -359,7 +405,11 @@ impl Service {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        self.router.close()
+        // Before the folder is another's; those who asked by it still hear how their change ended.
+        self.socket.iter().for_each(Socket::stop);
+        let closed = self.router.close();
+        self.socket.iter().for_each(Socket::finish);
+        closed
     }
 
     fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -426,8 +476,10 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // The store has nowhere to report to any more; every acknowledged change is durable already.
-        let _ = self.close();
+        if self.socket.is_some() {
+            // As in the drop of the state, which the socket's threads share until it is closed.
+            let _ = self.close();
+        }
     }
 }
 

@@ -105,7 +105,10 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 }
 
 fn instance() -> Result<&'static Service> {
-    INSTANCE.get_or_try_init(|| Service::open(&settings()?, None, Arc::new(SystemClock)))
+    INSTANCE.get_or_try_init(|| {
+        let settings = settings()?;
+        Ok(Service::open(&settings, None, Arc::new(SystemClock))?.listening(&settings))
+    })
 }
 
 fn settings() -> Result<Config> {

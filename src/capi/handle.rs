@@ -89,7 +89,8 @@ pub unsafe extern "C" fn atlock_open(
 }
 
 fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
-    Service::open(&Config::parse(config, "the configuration")?, host, Arc::new(SystemClock))
+    let config = Config::parse(config, "the configuration")?;
+    Ok(Service::open(&config, host, Arc::new(SystemClock))?.listening(&config))
 }
 
 /// Closes the stores. Calls under way end; later ones return `ATLOCK_CLOSED`. Closing again is harmless and returns

@@ -375,4 +375,33 @@ pub const LINES: &[Line] = &[
         broken: "!is_same && !is_unreadable",
         noticed_by: HYBRID,
     },
+    // The socket.
+    Line {
+        name: "everybody of this machine may ask the server",
+        file: "src/socket/server.rs",
+        line: "fs::set_permissions(path, fs::Permissions::from_mode(«0o600»))?;",
+        broken: "0o666",
+        noticed_by: "socket it_is_its_owners",
+    },
+    Line {
+        name: "a client that goes kills the program that it asked",
+        file: "src/socket/server.rs",
+        line: "match rustix::net::send(stream, bytes, «SendFlags::NOSIGNAL») {",
+        broken: "SendFlags::empty()",
+        noticed_by: "socket a_client_that_goes",
+    },
+    Line {
+        name: "any number of clients has a thread",
+        file: "src/socket/server.rs",
+        line: "if connections.len() >= «MOST_CONNECTIONS» {",
+        broken: "usize::MAX",
+        noticed_by: "socket who_says_nothing",
+    },
+    Line {
+        name: "a second server takes the socket",
+        file: "src/socket/server.rs",
+        line: "Err(TryLockError::WouldBlock) => Ok(«None»),",
+        broken: "Some(folder)",
+        noticed_by: "socket a_second_server",
+    },
 ];
