@@ -26,7 +26,7 @@ pub enum Code {
     Closed = 6,
     /// The data folder is in use by another process.
     StoreBusy = 7,
-    /// The data folder cannot be written.
+    /// The data folder cannot be written, or not even read.
     StoreNotWritable = 8,
     /// The data folder was written by a newer version.
     StoreNewerFormat = 9,
@@ -44,7 +44,7 @@ pub enum Code {
     Permission = 15,
     /// The TLS handshake failed.
     Tls = 16,
-    /// This Redis is a read-only replica.
+    /// This Redis is a read-only replica, or the store was opened only to look at it.
     ReadOnly = 17,
     /// The deadline passed, and nothing was changed.
     Timeout = 18,

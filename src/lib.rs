@@ -5,6 +5,7 @@
 //! service  one method for each operation
 //! socket   by which other programs ask the running server
 //! hybrid   which store answers
+//! look     the stores of a server that does not run, of which nothing is changed
 //! store    sled (embedded), redis (shared), host (the program's own), memory (the reference)
 //! ```
 //!
@@ -32,6 +33,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod hybrid;
+pub mod look;
 pub mod metrics;
 pub mod service;
 pub mod socket;

@@ -22,6 +22,7 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
+use crate::look::Look;
 use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
 use crate::socket::Socket;
 use crate::store::host::HostStore;
@@ -152,15 +153,34 @@ impl Service {
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
         let process = Process { instance: &instance, clock, audit: audit.clone() };
         let router = Router::open(config, host, &process)?;
-        let enhanced_enabled = config.locking.enhanced.enabled;
+        Ok(Service::on(router, config, calls, audit))
+    }
+
+    /// Opens the stores that the configuration names to look at them ([`crate::look`]): nothing in them changes, a change is refused with
+    /// an error of code `ReadOnly`, and there is no audit trail.
+    ///
+    /// Errors: those of [`Look::open`](crate::look::Look::open).
+    pub fn open_read_only(config: &Config, clock: Arc<dyn Clock>) -> Result<Service> {
+        let calls = Calls::new(Arc::clone(&clock))?;
+        let instance = calls.instance();
+        let router = Router::open_read_only(config, &Process { instance: &instance, clock, audit: None })?;
+        Ok(Service::on(router, config, calls, None))
+    }
+
+    /// Which store answers where the stores were opened to look at them, for a person; `None` where that is clear.
+    pub fn source(&self) -> Option<&str> {
+        self.router.look().and_then(Look::source)
+    }
+
+    fn on(router: Router, config: &Config, calls: Calls, audit: Option<Arc<AuditLog>>) -> Service {
         let mut metrics = Metrics::new(router.mode());
         if let Some(audit) = &audit {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
-        let mode_warning = config.mode_warning();
-        let closed = AtomicBool::new(false);
+        let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
+        let (mode_warning, closed) = (config.mode_warning(), AtomicBool::new(false));
         let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
-        Ok(Service { state: Arc::new(state), socket: None })
+        Service { state: Arc::new(state), socket: None }
     }
 
     /// Lets other programs of this machine ask this one by a socket in `locking.data_dir` ([`crate::socket`]), until it is closed.

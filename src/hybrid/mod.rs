@@ -27,6 +27,7 @@ use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::error::Result;
+use crate::look::Look;
 use crate::store::Store;
 use crate::store::host::HostStore;
 
@@ -73,6 +74,7 @@ pub struct Router {
 enum Opened {
     One(Box<dyn Store>),
     Both(Hybrid),
+    Look(Box<Look>),
 }
 
 /// Hybrid mode, running.
@@ -105,6 +107,24 @@ impl Router {
         Ok(Router { mode, store, timeout, warning })
     }
 
+    /// Opens the stores of the mode to look at them: nothing in them changes.
+    ///
+    /// Errors: those of [`Look::open`].
+    pub fn open_read_only(config: &Config, process: &Process<'_>) -> Result<Router> {
+        let redis = &config.locking.enhanced.redis;
+        let timeout = redis.timeouts.operation + config.locking.timeout;
+        let look = Look::open(config, process)?;
+        Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
+    }
+
+    /// What was opened to look at it.
+    pub fn look(&self) -> Option<&Look> {
+        match &self.store {
+            Opened::Look(look) => Some(look),
+            Opened::One(_) | Opened::Both(_) => None,
+        }
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -115,18 +135,20 @@ impl Router {
         match &self.store {
             Opened::One(store) => &**store,
             Opened::Both(hybrid) => &hybrid.store,
+            Opened::Look(look) => look.store(),
         }
     }
 
     /// Conditions that endanger a promise.
     pub fn warnings(&self) -> Vec<String> {
-        self.store().warnings().into_iter().chain(self.warning.clone()).collect()
+        let warnings = self.look().map_or_else(|| self.store().warnings(), Look::warnings);
+        warnings.into_iter().chain(self.warning.clone()).collect()
     }
 
     /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
     pub fn metrics(&self) -> String {
         match &self.store {
-            Opened::One(_) => String::new(),
+            Opened::One(_) | Opened::Look(_) => String::new(),
             Opened::Both(hybrid) => hybrid.metrics(),
         }
     }
@@ -140,6 +162,7 @@ impl Router {
     pub fn report(&self) -> Option<Report> {
         match &self.store {
             Opened::One(_) => None,
+            Opened::Look(look) => look.report(),
             Opened::Both(hybrid) => Some(report::report(hybrid.store.core())),
         }
     }

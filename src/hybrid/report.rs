@@ -9,6 +9,7 @@ use super::core::Core;
 use crate::config::Durability;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Error, Result};
+use crate::store::contract::local::Conflict;
 
 /// How a store answered last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -107,13 +108,26 @@ pub struct ConflictReport {
     pub at: u64,
 }
 
+impl ConflictReport {
+    /// Of this conflict.
+    pub(crate) fn of(conflict: &Conflict) -> ConflictReport {
+        let pull = |value: &[u8]| ProjectLock::parse(value).ok().map(|lock| lock.pull().num);
+        ConflictReport {
+            key: conflict.key.name().to_owned(),
+            local_pull: pull(&conflict.local.value),
+            redis_pull: pull(&conflict.remote.value),
+            at: conflict.at,
+        }
+    }
+}
+
 /// The state of hybrid mode.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Whether the local store decides.
     #[serde(skip)]
     pub fallback_active: bool,
-    /// `closed`, `open` or `half-open`.
+    /// `closed`, `open` or `half-open`; `disabled` where the stores were opened only to look at them, so that nobody decides.
     pub circuit_state: String,
     /// Why Redis is not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +194,7 @@ impl StoreHealth {
 
 pub(super) fn report(core: &Core) -> Report {
     let unarmed_because = core.unarmed();
-    let conflicts = core.conflicts.lock().iter().map(conflict).collect();
+    let conflicts = core.conflicts.lock().iter().map(ConflictReport::of).collect();
     let condition = core.condition.lock();
     Report {
         fallback_active: core.in_fallback(),
@@ -197,16 +211,6 @@ pub(super) fn report(core: &Core) -> Report {
         enhanced: condition.remote_health.clone(),
         legacy: condition.local_health.clone(),
         host_store: core.follower.as_ref().map(|follower| follower.report(core.clock.now())),
-    }
-}
-
-fn conflict(conflict: &crate::store::contract::local::Conflict) -> ConflictReport {
-    let pull = |value: &[u8]| ProjectLock::parse(value).ok().map(|lock| lock.pull().num);
-    ConflictReport {
-        key: conflict.key.name().to_owned(),
-        local_pull: pull(&conflict.local.value),
-        redis_pull: pull(&conflict.remote.value),
-        at: conflict.at,
     }
 }
 

@@ -404,4 +404,33 @@ pub const LINES: &[Line] = &[
         broken: "Some(folder)",
         noticed_by: "socket a_second_server",
     },
+    // Looking changes nothing.
+    Line {
+        name: "a look at a lock's token gives its side hash an end",
+        file: "src/store/redis/read_only.rs",
+        line: "self.0.remote_by(«&scripts::LOOK», &EntryKey::from(key), call)?;",
+        broken: "&scripts::READ",
+        noticed_by: "read_only a_look_at_redis",
+    },
+    Line {
+        name: "a look tries the rights to write by writing",
+        file: "src/store/redis/read_only.rs",
+        line: "RedisStore::of(«open::connect(settings)?», settings",
+        broken: "open::open(settings)?",
+        noticed_by: "read_only a_look_at_redis",
+    },
+    Line {
+        name: "a server's start fails because somebody looks at its store",
+        file: "src/store/sled/folder.rs",
+        line: "Err(TryLockError::WouldBlock) if «is_only_read(&file)» &&",
+        broken: "false",
+        noticed_by: "read_only a_look_stands",
+    },
+    Line {
+        name: "a look copies a store that a server writes",
+        file: "src/store/sled/read_only.rs",
+        line: "let lock = «lock_shared(dir)?»;",
+        broken: "None::<File>",
+        noticed_by: "read_only a_look_at_the_embedded",
+    },
 ];
