@@ -45,12 +45,8 @@ impl Look {
         };
         let redis = || RedisStore::open_read_only(&config.locking.enhanced.redis);
         let alone = |store, warnings| Ok(Look { mode: config.mode(), store, report: None, source: None, warnings });
+        refuse_stocks(config)?;
         match config.mode() {
-            Mode::Strict if config.locking.backend == Backend::Boltdb => Err(Error::new(
-                Code::Unsupported,
-                "in strict mode on Atlantis's own store (locking.backend: boltdb) only the server can look at the locks: see its page, \
-                 or GET /api/locks",
-            )),
             Mode::Strict => {
                 let local = local()?;
                 let warnings = Known::of(&local.0, config)?.warnings;
@@ -88,6 +84,18 @@ impl Look {
     pub fn warnings(&self) -> Vec<String> {
         self.store.warnings().into_iter().chain(self.warnings.iter().cloned()).collect()
     }
+}
+
+/// An error of code `Unsupported` if the configuration's store is Atlantis's own, which is the server's alone.
+pub fn refuse_stocks(config: &Config) -> Result<()> {
+    if config.mode() != Mode::Strict || config.locking.backend != Backend::Boltdb {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Unsupported,
+        "in strict mode on Atlantis's own store (locking.backend: boltdb) only the server can look at the locks: see its page, \
+         or GET /api/locks",
+    ))
 }
 
 /// Hybrid mode: Redis if it answers, else the local store's copy.
@@ -162,10 +170,13 @@ struct Known {
 
 impl Known {
     fn of(local: &SledReader, config: &Config) -> Result<Known> {
+        let record = local.redis_record()?;
+        // A store that has followed no Redis has decided all of it.
+        let is_alone = record.is_none();
         let is_undelivered = |known: &KeyState| match known.state {
             SyncState::Decided => true,
             SyncState::Pending => known.value.is_some(),
-            SyncState::Synced => false,
+            SyncState::Synced => is_alone && known.value.is_some(),
         };
         let everything = local.everything()?.into_iter();
         let undelivered = everything.filter(|(_, known)| is_undelivered(known)).map(|(key, _)| key).collect();
@@ -173,12 +184,10 @@ impl Known {
         let granted_twice =
             |conflict: &ConflictReport| format!("the lock {:?} was granted twice; see conflicts in the status", conflict.key);
         let settings = &config.locking.enhanced;
-        let lacks = local.redis_record()?.and_then(|record| {
-            let unseen = || {
-                record.unseen(&settings.redis.name()).filter(|_| config.mode() == Mode::Hybrid && !settings.allow_unseen_redis)
-            };
-            record.may_lack().or_else(unseen)
-        });
+        let record = record.unwrap_or_default();
+        let unseen =
+            || record.unseen(&settings.redis.name()).filter(|_| config.mode() == Mode::Hybrid && !settings.allow_unseen_redis);
+        let lacks = record.may_lack().or_else(unseen);
         let lacks = lacks.map(|why| format!("the local store may lack locks: {why}"));
         let warnings = lacks.into_iter().chain(conflicts.iter().map(granted_twice)).collect();
         Ok(Known { undelivered, conflicts, warnings })

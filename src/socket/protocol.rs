@@ -56,7 +56,7 @@ impl Operation {
         })
     }
 
-    /// Carries it out; `input` and the answer are JSON. What was discarded and is no JSON is answered as a JSON text.
+    /// Carries it out; `input` and the answer are JSON. What was discarded and is no JSON, or JSON's `null`, is answered as a JSON text.
     pub fn run(&self, service: &Service, input: &[u8]) -> Result<Vec<u8>> {
         (self.run)(service, input)
     }
@@ -82,7 +82,7 @@ fn unlock_by_pull(service: &Service, input: &[u8]) -> Result<Vec<u8>> {
 fn value(value: Option<Vec<u8>>) -> Vec<u8> {
     match value {
         None => b"null".to_vec(),
-        Some(value) if parse_json::<&RawValue>(&value).is_ok() => value,
+        Some(value) if parse_json::<&RawValue>(&value).is_ok_and(|value| value.get().trim() != "null") => value,
         // Strings serialise without an error.
         Some(value) => serde_json::to_vec(&String::from_utf8_lossy(&value)).unwrap_or_default(),
     }
@@ -187,6 +187,7 @@ mod tests {
     fn what_is_discarded_is_json_in_any_case() {
         assert_eq!(value(Some(br#"{"a":1}"#.to_vec())), br#"{"a":1}"#);
         assert_eq!(value(Some(b"no JSON \xff\n".to_vec())), "\"no JSON \u{fffd}\\n\"".as_bytes());
+        assert_eq!(value(Some(b" null".to_vec())), b"\" null\"", "which is something");
         assert_eq!(value(None), b"null");
     }
 
