@@ -433,18 +433,4 @@ pub const LINES: &[Line] = &[
         broken: "None::<File>",
         noticed_by: "read_only a_look_at_the_embedded",
     },
-    Line {
-        name: "a command that looks opens the stores as a server does",
-        file: "src/cli/open.rs",
-        line: "let service = if «changes» {",
-        broken: "true",
-        noticed_by: "cli looking_at_a_stopped_server",
-    },
-    Line {
-        name: "the command line asks the stores beside a server that runs",
-        file: "src/cli/open.rs",
-        line: "if let Some(client) = «server(&config)?» {",
-        broken: "None",
-        noticed_by: "cli a_running_server_is_asked",
-    },
 ];
