@@ -204,6 +204,22 @@
 #define ATLOCK_MAX_KEY_BYTES (16 << 10)
 
 /*
+ The largest value that a local store keeps, bytes.
+ */
+#define MAX_VALUE_BYTES (16 << 20)
+
+/*
+ How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
+ A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
+ */
+#define MAX_TOMBSTONES 32
+
+/*
+ How many released keys are remembered when the store is asked to forget.
+ */
+#define MOST_RELEASED 20000
+
+/*
  Version of the callback struct below.
  */
 #define ATLOCK_HOST_STORE_ABI_VERSION 1
@@ -262,22 +278,6 @@
  Set and delete entries, whatever was there, all or none.
  */
 #define ATLOCK_OP_APPLY 11
-
-/*
- The largest value that a local store keeps, bytes.
- */
-#define MAX_VALUE_BYTES (16 << 20)
-
-/*
- How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
- A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
- */
-#define MOST_SUPERSEDED 32
-
-/*
- How many released keys are remembered when the store is asked to forget.
- */
-#define MOST_RELEASED 20000
 
 /*
  The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
@@ -528,6 +528,9 @@ int32_t atlock_load_config_over(const uint8_t *defaults,
  before this function returns an error.
 
  Within the configured timeouts this either opens everything or leaves nothing open.
+
+ Until it is closed, the command `atlock` and other programs of the same user ask this one by the socket `atlock.sock` in
+ `locking.data_dir`, if that is set; a few threads answer them. Where there can be no socket, `atlock_status` warns of that.
 
  # Safety
  See the rules at the top of `atlock.h`. `host` is null or points to a struct whose functions keep its contract.

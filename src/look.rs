@@ -7,12 +7,13 @@
 //! copy, which may be old. Which of the two it was is told ([`Look::source`]), and which keys the local store has decided that Redis
 //! does not know of. Beside a server that has the local store open Redis alone is looked at.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::call::{Call, RequestId};
+use crate::clock::Clock;
 use crate::config::{Backend, Config, Durability, Mode};
 use crate::error::{Code, Error, Result};
-use crate::hybrid::Process;
 use crate::hybrid::report::{ConflictReport, Fallbacks, Report, StoreHealth};
 use crate::store::Store;
 use crate::store::contract::local::{EntryKey, KeyState, SyncState};
@@ -37,11 +38,11 @@ impl Look {
     ///
     /// Errors: `Unsupported` for Atlantis's own store, which is the server's; those of the store; in hybrid mode those of Redis where the
     /// local store cannot be looked at, either.
-    pub fn open(config: &Config, process: &Process<'_>) -> Result<Look> {
+    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Look> {
         let local = || {
             let folder = config.locking.data_dir.as_deref();
             let folder = folder.ok_or_else(|| Error::new(Code::InvalidConfig, "locking.data_dir is missing"))?;
-            SledStore::open_read_only(folder, process.clock.clone())
+            SledStore::open_read_only(folder, Arc::clone(clock))
         };
         let redis = || RedisStore::open_read_only(&config.locking.enhanced.redis);
         let alone = |store, warnings| Ok(Look { mode: config.mode(), store, report: None, source: None, warnings });
@@ -55,7 +56,7 @@ impl Look {
             Mode::Native => alone(Box::new(redis()?), Vec::new()),
             Mode::Hybrid => {
                 let local = local().and_then(|local| Ok((Known::of(&local.0, config)?, local)));
-                both(config, redis(), local, process)
+                both(config, redis(), local, &**clock)
             }
         }
     }
@@ -103,9 +104,9 @@ fn both<R: Store + 'static, L: Store + 'static>(
     config: &Config,
     redis: Result<R>,
     local: Result<(Known, L)>,
-    process: &Process<'_>,
+    clock: &dyn Clock,
 ) -> Result<Look> {
-    let deadline = process.clock.now() + config.locking.enhanced.redis.timeouts.operation + config.locking.timeout;
+    let deadline = clock.now() + config.locking.enhanced.redis.timeouts.operation + config.locking.timeout;
     let call = Call::new(RequestId::from_text("look"), deadline);
     let (redis, enhanced) = asked(redis, |redis| redis.ping(&call));
     let (local, legacy) = asked(local, |(_, local)| local.ping(&call));
@@ -135,7 +136,7 @@ fn both<R: Store + 'static, L: Store + 'static>(
         fallback_active: false,
         circuit_state: "disabled".to_owned(),
         cause: None,
-        since: process.clock.unix_micros(),
+        since: clock.unix_micros(),
         armed: false,
         unarmed_because: Some("no server decides here: its stores are only looked at".to_owned()),
         journal_length: known.undelivered.len(),

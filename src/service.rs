@@ -15,7 +15,7 @@ use self::state::State;
 use crate::audit::{AuditLog, Kind, Trail};
 use crate::call::{AnsweredBy, Call, Calls};
 use crate::clock::Clock;
-use crate::config::{Backend, Config, Mode};
+use crate::config::{Config, Mode};
 use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -24,7 +24,6 @@ use crate::hybrid::report::{Report, StoreHealth};
 use crate::hybrid::{Process, Router};
 use crate::look::Look;
 use crate::metrics::{self, Ending, Metrics, Operation, Snapshot};
-use crate::socket::Socket;
 use crate::store::host::HostStore;
 use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 
@@ -44,8 +43,18 @@ const GROWING: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Service {
     state: Arc<State>,
-    /// Where other programs ask this one; the threads that answer them have a `Service` on the same state, without this.
-    socket: Option<Socket>,
+    /// What has threads that use this service: each has a `Service` on the same state, without this.
+    beside: Option<Box<dyn Beside>>,
+}
+
+/// What runs beside a service and ends with it, as a [socket](crate::socket::listening).
+pub trait Beside: Send + Sync + std::fmt::Debug {
+    /// What an operator should know of it.
+    fn warning(&self) -> Option<String>;
+    /// The service is about to close: begin nothing new, and leave the folder to others. Idempotent.
+    fn stop(&self);
+    /// The stores are closed: end the threads. Idempotent.
+    fn finish(&self);
 }
 
 mod state {
@@ -161,10 +170,8 @@ impl Service {
     ///
     /// Errors: those of [`Look::open`](crate::look::Look::open).
     pub fn open_read_only(config: &Config, clock: Arc<dyn Clock>) -> Result<Service> {
-        let calls = Calls::new(Arc::clone(&clock))?;
-        let instance = calls.instance();
-        let router = Router::open_read_only(config, &Process { instance: &instance, clock, audit: None })?;
-        Ok(Service::on(router, config, calls, None))
+        let router = Router::open_read_only(config, &clock)?;
+        Ok(Service::on(router, config, Calls::new(clock)?, None))
     }
 
     /// Which store answers where the stores were opened to look at them, for a person; `None` where that is clear.
@@ -180,18 +187,13 @@ impl Service {
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (mode_warning, closed) = (config.mode_warning(), AtomicBool::new(false));
         let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
-        Service { state: Arc::new(state), socket: None }
+        Service { state: Arc::new(state), beside: None }
     }
 
-    /// Lets other programs of this machine ask this one by a socket in `locking.data_dir` ([`crate::socket`]), until it is closed.
-    ///
-    /// It never fails: where there can be no socket, [`Service::status`] warns of that.
+    /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
     #[must_use]
-    pub fn listening(mut self, config: &Config) -> Service {
-        let is_stocks = self.router.mode() == Mode::Strict && config.locking.backend == Backend::Boltdb;
-        let folder = config.locking.data_dir.as_deref().filter(|_| !is_stocks);
-        let guest = Service { state: Arc::clone(&self.state), socket: None };
-        self.socket = folder.map(|folder| Socket::open(folder, guest));
+    pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
+        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None }));
         self
     }
 
@@ -386,7 +388,7 @@ impl Service {
         let mut warnings = self.router.warnings();
         warnings.extend(self.mode_warning.clone());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
-        warnings.extend(self.socket.as_ref().and_then(Socket::warning));
+        warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
         warnings
     }
 
@@ -425,10 +427,10 @@ impl Service {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        // Before the folder is another's; those who asked by it still hear how their change ended.
-        self.socket.iter().for_each(Socket::stop);
+        // Before the folder is another's.
+        self.beside.iter().for_each(|beside| beside.stop());
         let closed = self.router.close();
-        self.socket.iter().for_each(Socket::finish);
+        self.beside.iter().for_each(|beside| beside.finish());
         closed
     }
 
@@ -496,8 +498,8 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if self.socket.is_some() {
-            // As in the drop of the state, which the socket's threads share until it is closed.
+        if self.beside.is_some() {
+            // As in the drop of the state, which what runs beside shares until it is closed.
             let _ = self.close();
         }
     }

@@ -183,7 +183,7 @@ fn beside_a_server_without_a_socket_in_hybrid_mode_it_asks_redis() {
 fn server(folder: &Path, settings: &str) -> Service {
     std::fs::write(folder.join("locking.yaml"), settings).unwrap();
     let config = Config::parse(settings, "test").unwrap();
-    Service::open(&config, None, Arc::new(SystemClock)).unwrap().listening(&config)
+    atlock::socket::listening(Service::open(&config, None, Arc::new(SystemClock)).unwrap(), &config)
 }
 
 /// Whatever the mode, the server answers and releases, and stderr has nothing to say.

@@ -17,10 +17,13 @@ use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::error::{Code, Error};
 use atlock::service::Service;
-use atlock::socket::{Client, FILE, MOST_CONNECTIONS, OPERATIONS, Operation};
+use atlock::socket::{Client, FILE, OPERATIONS, Operation};
 use atlock::store::Granted;
 use serde_json::{Value, json};
 use sled_support::{child, role};
+
+/// How many programs are answered at once.
+const MOST_CONNECTIONS: usize = 16;
 
 fn lock(path: &str, num: i64) -> Vec<u8> {
     let lock = json!({
@@ -32,7 +35,7 @@ fn lock(path: &str, num: i64) -> Vec<u8> {
 
 fn open(settings: &str) -> Service {
     let config = Config::parse(settings, "test").unwrap();
-    Service::open(&config, None, Arc::new(SystemClock)).unwrap().listening(&config)
+    atlock::socket::listening(Service::open(&config, None, Arc::new(SystemClock)).unwrap(), &config)
 }
 
 /// A server on the embedded store in this folder.

@@ -19,6 +19,7 @@ use crate::config::{Backend, Config};
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
 use crate::service::Service;
+use crate::socket;
 
 const CONFIG_VARIABLE: &str = "ATLOCK_CONFIG";
 const DEFAULT_FOLDER: &str = "./atlock-data";
@@ -107,7 +108,7 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 fn instance() -> Result<&'static Service> {
     INSTANCE.get_or_try_init(|| {
         let settings = settings()?;
-        Ok(Service::open(&settings, None, Arc::new(SystemClock))?.listening(&settings))
+        Ok(socket::listening(Service::open(&settings, None, Arc::new(SystemClock))?, &settings))
     })
 }
 

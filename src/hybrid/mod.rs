@@ -110,10 +110,10 @@ impl Router {
     /// Opens the stores of the mode to look at them: nothing in them changes.
     ///
     /// Errors: those of [`Look::open`].
-    pub fn open_read_only(config: &Config, process: &Process<'_>) -> Result<Router> {
+    pub fn open_read_only(config: &Config, clock: &Arc<dyn Clock>) -> Result<Router> {
         let redis = &config.locking.enhanced.redis;
         let timeout = redis.timeouts.operation + config.locking.timeout;
-        let look = Look::open(config, process)?;
+        let look = Look::open(config, clock)?;
         Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
     }
 

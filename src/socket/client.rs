@@ -10,8 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::value::RawValue;
 
-use super::protocol::{Answer, Greeting, Operation, PROTOCOL, Request};
-use super::{FILE, LONGEST_PATH};
+use super::protocol::{Answer, FILE, Greeting, LONGEST_PATH, Operation, PROTOCOL, Request};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Code, Error, Result};
 

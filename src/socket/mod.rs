@@ -2,7 +2,7 @@
 //! whoever is to know without a second opener of the stores.
 //!
 //! Invariants:
-//! - The socket never makes the server wait. At most [`MOST_CONNECTIONS`] are answered at once, each by a thread of its own; the others
+//! - The socket never makes the server wait. At most 16 connections are answered at once, each by a thread of its own; the others
 //!   are told to come again. A line has a limit in bytes, and reading one, writing one and saying nothing each have a deadline. A
 //!   client that hangs, or sends what is no request, costs its own connection and nothing else.
 //! - No opening of a store fails because of the socket. Where there can be none, the status warns of that and says what to do.
@@ -31,12 +31,5 @@ mod protocol;
 mod server;
 
 pub use client::Client;
-pub use protocol::{OPERATIONS, Operation, PROTOCOL};
-pub use server::Socket;
-
-/// The socket's name in the data folder.
-pub const FILE: &str = "atlock.sock";
-/// How many programs are answered at once.
-pub const MOST_CONNECTIONS: usize = 16;
-/// The longest path that a unix socket has on Linux, bytes; the system wants one more, for a NUL.
-const LONGEST_PATH: usize = 107;
+pub use protocol::{FILE, OPERATIONS, Operation};
+pub use server::listening;

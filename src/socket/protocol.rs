@@ -18,7 +18,13 @@ use crate::error::{Code, Error, Result};
 use crate::service::{MAX_LOCK_BYTES, Service};
 
 /// The version of these lines.
-pub const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 1;
+/// The socket's name in the data folder.
+pub const FILE: &str = "atlock.sock";
+/// How many programs are answered at once.
+pub(super) const MOST_CONNECTIONS: usize = 16;
+/// The longest path that a unix socket has on Linux, bytes; the system wants one more, for a NUL.
+pub(super) const LONGEST_PATH: usize = 107;
 /// The longest request, bytes: the largest input of an operation, and its name.
 pub(super) const LONGEST_REQUEST: usize = MAX_LOCK_BYTES + 4096;
 

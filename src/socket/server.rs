@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::protocol::{Greeting, LONGEST_REQUEST, Operation, PROTOCOL, Request, line};
-use super::{FILE, LONGEST_PATH, MOST_CONNECTIONS};
+use super::protocol::{FILE, Greeting, LONGEST_PATH, LONGEST_REQUEST, MOST_CONNECTIONS, Operation, PROTOCOL, Request, line};
+use crate::config::{Backend, Config, Mode};
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
-use crate::service::Service;
+use crate::service::{Beside, Service};
 
 /// How long a client may take for its next request.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -34,33 +34,40 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
+/// The same service, listening in `locking.data_dir` until it is closed: other programs of this machine can ask it.
+///
+/// It never fails: where there can be no socket, [`Service::status`] warns of that. The folder is created for this user alone if it is
+/// missing. Without a `data_dir`, and in strict mode on Atlantis's own store, which is not asked by the library, there is none.
+#[must_use]
+pub fn listening(service: Service, config: &Config) -> Service {
+    let is_stocks = config.mode() == Mode::Strict && config.locking.backend == Backend::Boltdb;
+    match config.locking.data_dir.as_deref().filter(|_| !is_stocks) {
+        Some(folder) => service.beside(|service| Box::new(Socket { listening: Listening::start(folder, service) })),
+        None => service,
+    }
+}
+
 /// The socket of a service, or why there is none.
 #[derive(Debug)]
-pub struct Socket {
+struct Socket {
     listening: std::result::Result<Listening, String>,
 }
 
-impl Socket {
-    /// Listens in this folder, which is created for this user alone if it is missing; `service` answers.
-    pub fn open(folder: &Path, service: Service) -> Socket {
-        Socket { listening: Listening::start(folder, service) }
-    }
-
+impl Beside for Socket {
     /// Why programs cannot ask this server, and what to do.
-    pub fn warning(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         match &self.listening {
             Ok(listening) => listening.lost(),
             Err(reason) => Some(reason.clone()),
         }
     }
 
-    /// Removes the socket and lets another server listen. Who is being answered still is. Idempotent.
-    pub fn stop(&self) {
+    /// Removes the socket and lets another server listen. Who is being answered still is.
+    fn stop(&self) {
         self.listening.iter().for_each(Listening::stop);
     }
 
-    /// Ends the threads, after [`Socket::stop`]. Idempotent.
-    pub fn finish(&self) {
+    fn finish(&self) {
         self.listening.iter().for_each(Listening::finish);
     }
 }
@@ -117,15 +124,20 @@ impl Listening {
             return Err(none(format!("{shown} is no socket: move that file away and restart")));
         }
         let listener = bind(&path).map_err(failed)?;
-        let found = fs::symlink_metadata(&path).map_err(failed)?;
         let desk = Desk { listener, service, connections: Mutex::default(), is_closing: AtomicBool::new(false) };
         let desk = Arc::new(desk);
-        let accepting = spawn("atlock-socket", {
-            let desk = Arc::clone(&desk);
-            move || desk.accept()
-        })
-        .map_err(failed)?;
-        Ok(Listening { path, identity: (found.dev(), found.ino()), folder, desk, accepting: Mutex::new(Some(accepting)) })
+        let begin = || {
+            let found = fs::symlink_metadata(&path)?;
+            let accepts = Arc::clone(&desk);
+            let accepting = spawn("atlock-socket", move || accepts.accept())?;
+            Ok(((found.dev(), found.ino()), Mutex::new(Some(accepting))))
+        };
+        let (identity, accepting) = begin().map_err(|e| {
+            // Nobody will answer there.
+            let _ = fs::remove_file(&path);
+            failed(e)
+        })?;
+        Ok(Listening { path, identity, folder, desk, accepting })
     }
 
     /// A text for an operator if the socket is not at its path any more.
