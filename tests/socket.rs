@@ -321,6 +321,24 @@ fn a_client_that_goes_before_its_answer_kills_no_server() {
 }
 
 #[test]
+fn closing_waits_for_nobody_who_does_not_read() {
+    let (_folder, data) = folder();
+    let service = server(&data);
+    for number in 0..2000 {
+        service.try_lock(&lock(&format!("{number}-{}", "x".repeat(500)), 1)).unwrap();
+    }
+    let (mut stream, _) = raw(&data);
+    stream.write_all(b"{\"op\":\"list\"}\n").unwrap();
+    // The beginning of the answer, of which the system holds a part.
+    stream.read_exact(&mut [0; 100]).unwrap();
+    let start = Instant::now();
+    service.close().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    let text = rest(stream);
+    assert!(!text.is_empty() && !text.ends_with('\n'), "the answer was cut off");
+}
+
+#[test]
 fn a_server_of_another_kind_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let says = |line: &'static str| {
