@@ -400,6 +400,9 @@ int32_t atlock_load_config_over(const uint8_t *defaults,
 
  Within the configured timeouts this either opens everything or leaves nothing open.
 
+ Until it is closed, the command `atlock` and other programs of the same user ask this one by the socket `atlock.sock` in
+ `locking.data_dir`, if that is set; a few threads answer them. Where there can be no socket, `atlock_status` warns of that.
+
  # Safety
  See the rules at the top of `atlock.h`. `host` is null or points to a struct whose functions keep its contract.
  */

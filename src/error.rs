@@ -6,10 +6,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
+
 use crate::redact::without_credentials;
 
 /// What kind of failure it was. The numbers are the C ABI's status codes: append-only, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(i32)]
 #[non_exhaustive]
 pub enum Code {
@@ -27,7 +30,7 @@ pub enum Code {
     Closed = 6,
     /// The data folder is in use by another process.
     StoreBusy = 7,
-    /// The data folder cannot be written.
+    /// The data folder cannot be written, or not even read.
     StoreNotWritable = 8,
     /// The data folder was written by a newer version.
     StoreNewerFormat = 9,
@@ -45,7 +48,7 @@ pub enum Code {
     Permission = 15,
     /// The TLS handshake failed.
     Tls = 16,
-    /// This Redis is a read-only replica.
+    /// This Redis is a read-only replica, or the store was opened only to look at it.
     ReadOnly = 17,
     /// The deadline passed, and nothing was changed.
     Timeout = 18,
@@ -67,7 +70,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Its name in metrics and in the audit trail. Stable, as its number.
+    /// Its name in metrics, in the audit trail and on the socket. Stable, as its number.
     pub fn name(self) -> &'static str {
         match self {
             Code::InvalidArgument => "invalid_argument",

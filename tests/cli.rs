@@ -99,16 +99,17 @@ fn status_of_hybrid_mode_without_redis() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(status == 0 && lines[0] == "mode      hybrid" && lines[1].starts_with("redis     does not work: "), "{text}");
     assert!(lines[2].starts_with("legacy    answered in "), "{text}");
-    let since = lines[3].strip_prefix("breaker   open since ").expect(lines[3]);
-    let (time, cause) = since.split_once(": ").expect(since);
-    assert!(time.len() == "2026-11-24T08:17:00.123Z".len() && cause.contains("127.0.0.1:1"), "{text}");
-    assert_eq!(lines[4], "armed     yes");
-    assert_eq!(lines[5], "journal   2 keys that Redis does not know of yet");
-    assert!(lines[6].starts_with("warning   Redis is not asked: "), "{text}");
+    // Nobody decides, and nothing was begun by looking.
+    assert_eq!(lines[3], "armed     no: no server decides here: its stores are only looked at");
+    assert_eq!(lines[4], "journal   2 keys that Redis does not know of yet");
+    assert!(lines[5].starts_with("warning   Redis is not asked: ") && lines[5].contains("127.0.0.1:1"), "{text}");
+    assert_eq!(lines.len(), 6, "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&json["status"]["fallback_active"], &json["status"]["conflicts"]), (&true.into(), &serde_json::json!([])));
-    assert_eq!((&json["health"]["overall"], &json["health"]["circuit_state"]), (&"degraded".into(), &"open".into()));
+    assert_eq!((&json["status"]["fallback_active"], &json["status"]["conflicts"]), (&false.into(), &serde_json::json!([])));
+    assert_eq!((&json["health"]["overall"], &json["health"]["circuit_state"]), (&"unhealthy".into(), &"disabled".into()));
+    let stderr = String::from_utf8(atlock(folder.path(), &["list"]).stderr).unwrap();
+    assert_eq!(stderr, "atlock: no server runs here, and Redis does not answer: this is what the local store has\n");
 }
 
 #[test]
@@ -144,8 +145,10 @@ fn mistakes_are_named() {
     };
     let settings = format!("locking: {{backend: sled, data_dir: {:?}}}", folder.path().join("locks"));
     let service = Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap();
-    let (text, status) = error(&["list"]);
-    assert!(status == 1 && text.contains("in use by process"), "{text}");
+    for command in [&["list"][..], &["unlock", "acme/infra/a/default/"]] {
+        let (text, status) = error(command);
+        assert!(status == 1 && text.contains("in use by process") && text.contains("has no socket there"), "{text}");
+    }
     drop(service);
 
     assert_eq!(error(&["unlock-pull", "acme/infra", "one"]).1, 2);
@@ -158,9 +161,9 @@ fn mistakes_are_named() {
     assert!(text.contains("locking.yaml:2:3: unknown key \"backnd\"; did you mean \"backend\"?"), "{text}");
 }
 
-/// Beside a running server in hybrid mode, which has the local store open, Redis is asked.
+/// Beside a running server in hybrid mode that has the local store open and no socket, Redis is asked.
 #[test]
-fn beside_a_server_in_hybrid_mode_it_asks_redis() {
+fn beside_a_server_without_a_socket_in_hybrid_mode_it_asks_redis() {
     let (folder, redis) = (tempfile::tempdir().unwrap(), redis_support::Server::start(&[]));
     let settings = format!(
         "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, redis: {{address: '{}'}}}}}}\n",
@@ -178,4 +181,137 @@ fn beside_a_server_in_hybrid_mode_it_asks_redis() {
     assert!(matches!(server.try_lock(&lock("a", 2)).unwrap(), atlock::store::Granted::Yes { .. }));
     server.close().unwrap();
     assert_eq!(told(folder.path(), &["list"]).1, 0);
+}
+
+/// Settings, and the server that runs on them.
+fn server(folder: &Path, settings: &str) -> Service {
+    std::fs::write(folder.join("locking.yaml"), settings).unwrap();
+    let config = Config::parse(settings, "test").unwrap();
+    atlock::socket::listening(Service::open(&config, None, Arc::new(SystemClock)).unwrap(), &config)
+}
+
+/// Whatever the mode, the server answers and releases, and stderr has nothing to say.
+#[test]
+fn a_running_server_is_asked() {
+    let redis = redis_support::Server::start(&[]);
+    for mode in ["strict", "hybrid", "native"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, audit) = (folder.path(), folder.path().join("audit"));
+        let settings = format!(
+            "locking: {{backend: sled, data_dir: {:?}, audit: {{file: {audit:?}}}, enhanced: {{enabled: true, compatibility_mode: {mode}, redis: {{address: '{}'}}}}}}",
+            folder.join("locks"),
+            redis.address()
+        );
+        let server = server(folder, &settings);
+        server.try_lock(&lock("a", 1)).unwrap();
+        server.try_lock(&lock("b", 2)).unwrap();
+        let said = |args: &[&str]| {
+            let output = atlock(folder, args);
+            assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{mode} {args:?}");
+            (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+        };
+        let line = "\"acme/infra/a/default/\"  pull #1  ada  2026-11-24T08:17:00Z\n";
+        assert_eq!(said(&["get", "acme/infra/a/default/"]), (line.to_owned(), 0));
+        assert_eq!(said(&["list"]).0.lines().count(), 2);
+        let json: serde_json::Value = serde_json::from_str(&said(&["status", "--json"]).0).unwrap();
+        assert_eq!((&json["status"]["mode"], &json["status"]["instance"]), (&mode.into(), &server.status().instance.into()));
+        assert!(said(&["status"]).0.starts_with(&format!("mode      {mode}\n")));
+        let granted = "\natlock_operations_total{operation=\"try_lock\"";
+        assert!(said(&["metrics"]).0.contains(granted), "the server's own counters");
+        assert_eq!(said(&["unlock", "acme/infra/a/default/"]), (line.to_owned(), 0));
+        assert_eq!(said(&["unlock", "acme/infra/a/default/"]), ("no lock \"acme/infra/a/default/\"\n".to_owned(), 3));
+        assert_eq!(said(&["unlock-pull", "acme/infra", "2"]).1, 0);
+        assert_eq!(said(&["list"]), ("no locks\n".to_owned(), 0));
+        let audit = std::fs::read_to_string(&audit).unwrap();
+        let instance = server.status().instance;
+        let released = |line: &str| line.contains("\"kind\":\"release\"") && line.contains(&instance);
+        assert_eq!(audit.lines().filter(|line| released(line)).count(), 2, "{audit}");
+        server.close().unwrap();
+    }
+}
+
+/// A recovery, an announcement, a probe: nothing of it is begun by looking.
+#[test]
+fn looking_at_a_stopped_server_changes_nothing() {
+    let (folder, redis) = (tempfile::tempdir().unwrap(), redis_support::Server::start(&[]));
+    let data = folder.path().join("locks");
+    let settings = format!(
+        "locking: {{backend: sled, data_dir: {data:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, redis: {{address: '{}'}}}}}}",
+        redis.address()
+    );
+    let server = server(folder.path(), &settings);
+    server.try_lock(&lock("a", 1)).unwrap();
+    server.close().unwrap();
+    let state = || {
+        let times = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
+        let files = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+        let files: std::collections::BTreeMap<_, _> = files.map(|path| (path.clone(), times(path))).collect();
+        let mut raw = redis.raw();
+        let instances: std::collections::BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg("atlock:instances").query(&mut raw).unwrap();
+        (files, instances)
+    };
+    let before = state();
+    for look in [&["status"][..], &["metrics"], &["list"], &["get", "acme/infra/a/default/"]] {
+        let output = atlock(folder.path(), look);
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "atlock: no server runs here: this is what Redis says\n");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    assert_eq!(state(), before);
+}
+
+#[test]
+fn a_path_without_a_store_is_named_and_stays_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("locking: {{backend: sled, data_dir: {:?}}}\n", folder.path().join("locks"));
+    std::fs::write(folder.path().join("locking.yaml"), settings).unwrap();
+    let output = atlock(folder.path(), &["list"]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no store in"));
+    assert!(output.status.code() == Some(1) && !folder.path().join("locks").exists());
+}
+
+/// Somebody who may read the settings, and not the server's folder.
+#[test]
+fn an_ordinary_user_is_told_whom_to_be() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("locking: {{backend: sled, data_dir: {:?}}}\n", folder.path().join("locks"));
+    let (program, config) = (folder.path().join("atlock"), folder.path().join("locking.yaml"));
+    std::fs::copy(env!("CARGO_BIN_EXE_atlock"), &program).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = server(folder.path(), &settings);
+    let nobody = |command: &str| {
+        let mut atlock = Command::new(&program);
+        let atlock = atlock.arg("--config").arg(&config).arg(command).env_clear().current_dir("/");
+        let output = atlock.uid(65534).gid(65534).output().expect("this test runs programs as another user: run it as root");
+        (String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    let (text, status) = nobody("list");
+    assert!(status == Some(1) && text.contains("this user may not ask the server by its socket"), "{text}");
+    assert!(text.contains("run the command as the user that the server runs as"), "{text}");
+    // In a folder that others may enter, the socket is the server's user's all the same.
+    std::fs::set_permissions(folder.path().join("locks"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (text, status) = nobody("list");
+    assert!(status == Some(1) && text.contains("this user may not ask the server by its socket"), "{text}");
+    server.close().unwrap();
+    let (text, status) = nobody("list");
+    assert!(status == Some(1) && text.contains("cannot be read: Permission denied"), "{text}");
+}
+
+#[test]
+fn an_output_that_nobody_reads_is_no_error_and_a_full_disk_is() {
+    let folder = prepared();
+    let run = |to: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atlock"));
+        let command = command.arg("--config").arg(folder.path().join("locking.yaml")).arg("list").env_clear();
+        command.stdout(to).stderr(std::process::Stdio::piped()).output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = run(writer.into());
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+    let output = run(std::fs::File::options().write(true).open("/dev/full").unwrap().into());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("its output cannot be written: No space left"));
 }

@@ -18,6 +18,7 @@ use crate::config::{Backend, Config};
 use crate::domain::json::parse_json;
 use crate::error::Result;
 use crate::service::Service;
+use crate::socket;
 
 const CONFIG_VARIABLE: &str = "ATLOCK_CONFIG";
 const DEFAULT_FOLDER: &str = "./atlock-data";
@@ -91,7 +92,10 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 }
 
 fn instance() -> Result<&'static Service> {
-    INSTANCE.get_or_try_init(|| Service::open(&settings()?, None, Arc::new(SystemClock)))
+    INSTANCE.get_or_try_init(|| {
+        let settings = settings()?;
+        Ok(socket::listening(Service::open(&settings, None, Arc::new(SystemClock))?, &settings))
+    })
 }
 
 fn settings() -> Result<Config> {

@@ -11,6 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::service::Service;
+use crate::socket;
 use crate::store::host::HostStore;
 
 /// Reads a settings file (YAML), applies the environment variables over it, checks it, and writes the result as JSON to
@@ -59,6 +60,9 @@ pub unsafe extern "C" fn atlock_load_config_over(
 ///
 /// Within the configured timeouts this either opens everything or leaves nothing open.
 ///
+/// Until it is closed, the command `atlock` and other programs of the same user ask this one by the socket `atlock.sock` in
+/// `locking.data_dir`, if that is set; a few threads answer them. Where there can be no socket, `atlock_status` warns of that.
+///
 /// # Safety
 /// See the rules at the top of `atlock.h`. `host` is null or points to a struct whose functions keep its contract.
 #[unsafe(no_mangle)]
@@ -80,7 +84,8 @@ pub unsafe extern "C" fn atlock_open(
 }
 
 fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
-    Service::open(&Config::parse(config, "the configuration")?, host, Arc::new(SystemClock))
+    let config = Config::parse(config, "the configuration")?;
+    Ok(socket::listening(Service::open(&config, host, Arc::new(SystemClock))?, &config))
 }
 
 /// Closes the stores. Calls under way end; later ones return `ATLOCK_CLOSED`. Closing again is harmless and returns

@@ -4,8 +4,6 @@ use super::core::Core;
 use super::host_copy::HostCopy;
 use super::status::{ConflictReport, Report};
 use crate::config::Durability;
-use crate::domain::lock::ProjectLock;
-use crate::store::contract::local::Conflict;
 
 /// The state of hybrid mode.
 pub(super) fn report(core: &Core, host_copy: Option<&HostCopy>) -> Report {
@@ -19,23 +17,13 @@ pub(super) fn report(core: &Core, host_copy: Option<&HostCopy>) -> Report {
         armed: unarmed_because.is_none(),
         unarmed_because,
         journal_length: core.unsynced.count(),
-        conflicts: core.conflicts.all().iter().map(conflict).collect(),
+        conflicts: core.conflicts.all().iter().map(ConflictReport::of).collect(),
         last_recovery: seen.last_recovery,
         fallbacks: standing.fallbacks,
         needs_local: core.settings.durability == Durability::Sync,
         enhanced: seen.redis,
         legacy: seen.local,
         host_store: host_copy.map(|copy| copy.report(core.clock.now())),
-    }
-}
-
-fn conflict(conflict: &Conflict) -> ConflictReport {
-    let pull = |value: &[u8]| ProjectLock::parse(value).ok().map(|lock| lock.pull().num);
-    ConflictReport {
-        key: conflict.key.name().to_owned(),
-        local_pull: pull(&conflict.local.value),
-        redis_pull: pull(&conflict.remote.value),
-        at: conflict.at,
     }
 }
 

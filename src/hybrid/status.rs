@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
+use crate::domain::lock::ProjectLock;
 use crate::error::Error;
 use crate::health::StoreHealth;
+use crate::store::contract::local::Conflict;
 
 /// What a recovery did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -92,13 +94,26 @@ pub struct ConflictReport {
     pub at: u64,
 }
 
+impl ConflictReport {
+    /// Of this conflict.
+    pub(crate) fn of(conflict: &Conflict) -> ConflictReport {
+        let pull = |value: &[u8]| ProjectLock::parse(value).ok().map(|lock| lock.pull().num);
+        ConflictReport {
+            key: conflict.key.name().to_owned(),
+            local_pull: pull(&conflict.local.value),
+            redis_pull: pull(&conflict.remote.value),
+            at: conflict.at,
+        }
+    }
+}
+
 /// The state of hybrid mode.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Whether the local store decides.
     #[serde(skip)]
     pub fallback_active: bool,
-    /// `closed`, `open` or `half-open`.
+    /// `closed`, `open` or `half-open`; `disabled` where the stores were opened only to look at them, so that nobody decides.
     pub circuit_state: String,
     /// Why Redis is not asked.
     #[serde(skip_serializing_if = "Option::is_none")]

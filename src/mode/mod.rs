@@ -1,12 +1,15 @@
 //! Strict, native or hybrid: opens what a mode needs, also after another mode was in use, and leads every operation to the store that
 //! decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::error::Result;
 use crate::hybrid::HybridStore;
 use crate::hybrid::status::Report;
+use crate::look::Look;
 use crate::process::Process;
 use crate::store::Store;
 use crate::store::host::HostStore;
@@ -31,6 +34,7 @@ pub struct Router {
 enum Opened {
     One(Box<dyn Store>),
     Both(HybridStore),
+    Look(Box<Look>),
 }
 
 impl Router {
@@ -59,6 +63,24 @@ impl Router {
         Ok(Router { mode, store, timeout, warning })
     }
 
+    /// Opens the stores of the mode to look at them: nothing in them changes.
+    ///
+    /// Errors: those of [`Look::open`].
+    pub fn open_read_only(config: &Config, clock: &Arc<dyn Clock>) -> Result<Router> {
+        let redis = &config.locking.enhanced.redis;
+        let timeout = redis.timeouts.operation + config.locking.timeout;
+        let look = Look::open(config, clock)?;
+        Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
+    }
+
+    /// What was opened to look at it.
+    pub fn look(&self) -> Option<&Look> {
+        match &self.store {
+            Opened::Look(look) => Some(look),
+            Opened::One(_) | Opened::Both(_) => None,
+        }
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -69,18 +91,20 @@ impl Router {
         match &self.store {
             Opened::One(store) => &**store,
             Opened::Both(hybrid) => hybrid,
+            Opened::Look(look) => look.store(),
         }
     }
 
     /// Conditions that endanger a promise.
     pub fn warnings(&self) -> Vec<String> {
-        self.store().warnings().into_iter().chain(self.warning.clone()).collect()
+        let warnings = self.look().map_or_else(|| self.store().warnings(), Look::warnings);
+        warnings.into_iter().chain(self.warning.clone()).collect()
     }
 
     /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
     pub fn metrics(&self) -> String {
         match &self.store {
-            Opened::One(_) => String::new(),
+            Opened::One(_) | Opened::Look(_) => String::new(),
             Opened::Both(hybrid) => hybrid.metrics(),
         }
     }
@@ -95,6 +119,7 @@ impl Router {
         match &self.store {
             Opened::One(_) => None,
             Opened::Both(hybrid) => Some(hybrid.report()),
+            Opened::Look(look) => look.report(),
         }
     }
 

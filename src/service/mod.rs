@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
+use self::state::State;
 use crate::audit::{AuditLog, Kind, Trail};
 use crate::call::{AnsweredBy, Call, Calls};
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
+use crate::look::Look;
 use crate::metrics::Metrics;
 use crate::mode::Router;
 use crate::operation::{Ending, Operation};
@@ -36,14 +38,53 @@ const GROWING: Duration = Duration::from_secs(60);
 /// others work.
 #[derive(Debug)]
 pub struct Service {
-    router: Router,
-    calls: Calls,
-    metrics: Metrics,
-    instance: String,
-    audit: Option<Arc<AuditLog>>,
-    enhanced_enabled: bool,
-    mode_warning: Option<String>,
-    closed: AtomicBool,
+    state: Arc<State>,
+    /// What has threads that use this service: each has a `Service` on the same state, without this.
+    beside: Option<Box<dyn Beside>>,
+}
+
+/// What runs beside a service and ends with it, as a [socket](crate::socket::listening).
+pub trait Beside: Send + Sync + std::fmt::Debug {
+    /// What an operator should know of it.
+    fn warning(&self) -> Option<String>;
+    /// The service is about to close: begin nothing new, and leave the folder to others. Idempotent.
+    fn stop(&self);
+    /// The stores are closed: end the threads. Idempotent.
+    fn finish(&self);
+}
+
+mod state {
+    use super::*;
+
+    /// What all handles on one service share. The last one to go closes the stores.
+    #[derive(Debug)]
+    pub struct State {
+        pub(super) router: Router,
+        pub(super) calls: Calls,
+        pub(super) metrics: Metrics,
+        pub(super) instance: String,
+        pub(super) audit: Option<Arc<AuditLog>>,
+        pub(super) enhanced_enabled: bool,
+        pub(super) mode_warning: Option<String>,
+        pub(super) closed: AtomicBool,
+    }
+
+    impl Drop for State {
+        fn drop(&mut self) {
+            // The store has nowhere to report to any more; every acknowledged change is durable already.
+            if !*self.closed.get_mut() {
+                let _ = self.router.close();
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Service {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
 }
 
 impl Service {
@@ -57,13 +98,39 @@ impl Service {
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
         let process = Process { instance: &instance, clock, audit: audit.clone() };
         let router = Router::open(config, host, &process)?;
-        let enhanced_enabled = config.locking.enhanced.enabled;
+        Ok(Service::on(router, config, calls, audit))
+    }
+
+    /// Opens the stores that the configuration names to look at them ([`crate::look`]): nothing in them changes, a change is refused with
+    /// an error of code `ReadOnly`, and there is no audit trail.
+    ///
+    /// Errors: those of [`Look::open`](crate::look::Look::open).
+    pub fn open_read_only(config: &Config, clock: Arc<dyn Clock>) -> Result<Service> {
+        let router = Router::open_read_only(config, &clock)?;
+        Ok(Service::on(router, config, Calls::new(clock)?, None))
+    }
+
+    /// Which store answers where the stores were opened to look at them, for a person; `None` where that is clear.
+    pub fn source(&self) -> Option<&str> {
+        self.router.look().and_then(Look::source)
+    }
+
+    fn on(router: Router, config: &Config, calls: Calls, audit: Option<Arc<AuditLog>>) -> Service {
         let mut metrics = Metrics::new(router.mode());
         if let Some(audit) = &audit {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
-        let mode_warning = config.mode_warning();
-        Ok(Service { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed: AtomicBool::new(false) })
+        let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
+        let (mode_warning, closed) = (config.mode_warning(), AtomicBool::new(false));
+        let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
+        Service { state: Arc::new(state), beside: None }
+    }
+
+    /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
+    #[must_use]
+    pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
+        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None }));
+        self
     }
 
     /// Whether the store that decides answers and could be written.
@@ -76,7 +143,11 @@ impl Service {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        self.router.close()
+        // Before the folder is another's.
+        self.beside.iter().for_each(|beside| beside.stop());
+        let closed = self.router.close();
+        self.beside.iter().for_each(|beside| beside.finish());
+        closed
     }
 
     fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -143,8 +214,10 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // The store has nowhere to report to any more; every acknowledged change is durable already.
-        let _ = self.close();
+        if self.beside.is_some() {
+            // As in the drop of the state, which what runs beside shares until it is closed.
+            let _ = self.close();
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::error::{Code, Error, Result};
 
 pub mod contract;
 pub mod host;
+pub mod read_only;
 pub mod redis;
 pub mod reference;
 pub mod sled;

@@ -383,4 +383,62 @@ pub const LINES: &[Line] = &[
         broken: "!is_same && !is_unreadable",
         noticed_by: HYBRID,
     },
+    // The socket.
+    Line {
+        name: "everybody of this machine may ask the server",
+        file: "src/socket/server.rs",
+        line: "fs::set_permissions(path, fs::Permissions::from_mode(«0o600»))?;",
+        broken: "0o666",
+        noticed_by: "socket it_is_its_owners",
+    },
+    Line {
+        name: "a client that goes kills the program that it asked",
+        file: "src/socket/server.rs",
+        line: "match rustix::net::send(stream, bytes, «SendFlags::NOSIGNAL») {",
+        broken: "SendFlags::empty()",
+        noticed_by: "socket a_client_that_goes",
+    },
+    Line {
+        name: "any number of clients has a thread",
+        file: "src/socket/server.rs",
+        line: "if connections.len() >= «MOST_CONNECTIONS» {",
+        broken: "usize::MAX",
+        noticed_by: "socket who_says_nothing",
+    },
+    Line {
+        name: "a second server takes the socket",
+        file: "src/socket/server.rs",
+        line: "Err(TryLockError::WouldBlock) => Ok(«None»),",
+        broken: "Some(folder)",
+        noticed_by: "socket a_second_server",
+    },
+    // Looking changes nothing.
+    Line {
+        name: "a look at a lock's token gives its side hash an end",
+        file: "src/store/redis/read_only.rs",
+        line: "self.0.remote_by(«&scripts::LOOK», &EntryKey::from(key), call)?;",
+        broken: "&scripts::READ",
+        noticed_by: "read_only a_look_at_redis",
+    },
+    Line {
+        name: "a look tries the rights to write by writing",
+        file: "src/store/redis/read_only.rs",
+        line: "RedisStore::of(«open::connect(settings)?», settings",
+        broken: "open::open(settings)?",
+        noticed_by: "read_only a_look_at_redis",
+    },
+    Line {
+        name: "a server's start fails because somebody looks at its store",
+        file: "src/store/sled/folder.rs",
+        line: "Err(TryLockError::WouldBlock) if «is_only_read(&file)» &&",
+        broken: "false",
+        noticed_by: "read_only a_look_stands",
+    },
+    Line {
+        name: "a look copies a store that a server writes",
+        file: "src/store/sled/read_only.rs",
+        line: "let lock = «lock_shared(dir)?»;",
+        broken: "None::<File>",
+        noticed_by: "read_only a_look_at_the_embedded",
+    },
 ];

@@ -114,6 +114,12 @@ pub fn die_with_the_test(command: &mut Command) -> &mut Command {
     }
 }
 
+/// From now on this process dies where it writes to who has gone, as a C program does. (Rust ignores that signal.)
+pub fn die_of_broken_pipes() {
+    // SAFETY: no handler of ours is set.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 pub fn free_port() -> u16 {
     // A cluster node's bus listens 10,000 above.
     loop {

@@ -130,13 +130,18 @@ fn optional(value: Value) -> Attempt<Option<Vec<u8>>> {
 
 /// The locks among what was found, in the order of their keys, and the rest beside them.
 #[derive(Default)]
-struct CheckedLocks {
+pub(super) struct CheckedLocks {
     found: BTreeMap<Vec<u8>, std::result::Result<Vec<u8>, String>>,
     unreadable: usize,
 }
 
 impl CheckedLocks {
-    fn add(&mut self, page: Page) {
+    /// Whether there is anything at this key.
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
+        self.found.contains_key(key)
+    }
+
+    pub(super) fn add(&mut self, page: Page) {
         let checks = check_all(&page);
         for ((key, held), check) in page.into_iter().zip(checks) {
             let entry = match (held, check) {
@@ -153,7 +158,7 @@ impl CheckedLocks {
         }
     }
 
-    fn listing(self) -> Listing {
+    pub(super) fn listing(self) -> Listing {
         let mut listing = Listing::default();
         for (key, entry) in self.found {
             match entry {

@@ -35,6 +35,7 @@ mod legacy_keys;
 mod listing;
 mod open;
 mod pages;
+mod read_only;
 mod release;
 mod reply;
 mod retry;
@@ -43,6 +44,7 @@ mod shared;
 mod store;
 mod transport;
 
+pub use self::read_only::RedisReader;
 pub use self::store::RedisStore;
 
 impl Store for RedisStore {

@@ -28,6 +28,18 @@ pub(super) struct Opened {
 
 /// Connects and checks. Everything ends within the connect timeout.
 pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
+    connect_and(settings, check)
+}
+
+/// Connects to look only: whether this user may write is not tried.
+pub(super) fn connect(settings: &config::Redis) -> Result<Opened> {
+    connect_and(settings, check_kind)
+}
+
+fn connect_and(
+    settings: &config::Redis,
+    check: impl FnOnce(&Retrying, &config::Redis, Instant) -> Result<Vec<String>>,
+) -> Result<Opened> {
     let deadline = Instant::now() + settings.timeouts.connect;
     let server = if settings.cluster_mode { settings.addresses.join(", ") } else { settings.address.clone() };
     let transport = Transport::connect(settings, deadline).map_err(|failure| explain(&failure, &server))?;
@@ -40,6 +52,14 @@ pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
             Err(e)
         }
     }
+}
+
+/// Whether it is what the settings mean, and what endangers its locks: without a write.
+fn check_kind(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Result<Vec<String>> {
+    if !settings.cluster_mode {
+        check_role(redis, deadline)?;
+    }
+    Ok(warnings(redis, deadline))
 }
 
 fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Result<Vec<String>> {

@@ -73,6 +73,11 @@ script!(
     "read.lua"
 );
 script!(
+    /// The same, without a change.
+    LOOK = "look.lua",
+    "read.lua"
+);
+script!(
     /// Makes a lock what the local store decided.
     PUT = "side.lua",
     "prologue.lua",

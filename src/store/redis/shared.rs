@@ -64,23 +64,7 @@ impl SharedStore for RedisStore {
     }
 
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote> {
-        let Some(lock) = key.lock() else {
-            return Ok(Remote { value: self.pull_status(key.name(), call)?, ..Remote::default() });
-        };
-        let lock = keys::lock_key(lock);
-        let side = keys::side_key(&lock);
-        let parts = self.redis.read(call.deadline, |_| {
-            let reply = self.redis.eval(&scripts::READ, &[&lock, &side], &[], call.deadline)?;
-            Vec::<Value>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))
-        })?;
-        let mut parts = parts.into_iter().skip(1).map(|part| match part {
-            Value::BulkString(bytes) => bytes,
-            _ => Vec::new(),
-        });
-        let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        let (token, holder) = (text().parse().unwrap_or(0), text());
-        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
-        Ok(Remote { value: parts.next(), token, holder })
+        self.remote_by(&scripts::READ, key, call)
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
@@ -191,6 +175,27 @@ impl SharedStore for RedisStore {
 const MOST_NAMED: usize = 10;
 
 impl RedisStore {
+    /// What Redis holds at a key, as one of the two scripts that read tells.
+    pub(super) fn remote_by(&self, script: &scripts::Script, key: &EntryKey, call: &Call) -> Result<Remote> {
+        let Some(lock) = key.lock() else {
+            return Ok(Remote { value: self.pull_status(key.name(), call)?, ..Remote::default() });
+        };
+        let lock = keys::lock_key(lock);
+        let side = keys::side_key(&lock);
+        let parts = self.redis.read(call.deadline, |_| {
+            let reply = self.redis.eval(script, &[&lock, &side], &[], call.deadline)?;
+            Vec::<Value>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))
+        })?;
+        let mut parts = parts.into_iter().skip(1).map(|part| match part {
+            Value::BulkString(bytes) => bytes,
+            _ => Vec::new(),
+        });
+        let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+        let (token, holder) = (text().parse().unwrap_or(0), text());
+        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
+        Ok(Remote { value: parts.next(), token, holder })
+    }
+
     /// A warning for each entry that the last snapshot left out.
     pub(super) fn set_aside_warnings(&self) -> Vec<String> {
         let set_aside = self.set_aside.lock();

@@ -35,18 +35,22 @@ impl RedisStore {
     /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
     /// `InvalidConfig`. Nothing stays open then.
     pub fn open(settings: &config::Redis, instance: &str) -> Result<RedisStore> {
-        let Opened { redis, warnings } = open(settings)?;
-        let store = RedisStore {
-            redis,
+        let store = RedisStore::of(open(settings)?, settings, instance);
+        store.take_over()?;
+        Ok(store)
+    }
+
+    /// On a server that was checked.
+    pub(super) fn of(opened: Opened, settings: &config::Redis, instance: &str) -> RedisStore {
+        RedisStore {
+            redis: opened.redis,
             instance: instance.to_owned(),
             shared_with_stock: settings.shared_with_stock,
             wait_replicas: settings.wait_replicas,
             patience: settings.timeouts.operation,
-            warnings,
+            warnings: opened.warnings,
             set_aside: Mutex::default(),
-        };
-        store.take_over()?;
-        Ok(store)
+        }
     }
 }
 

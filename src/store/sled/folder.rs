@@ -1,7 +1,8 @@
 //! The folder on disk: who may use it, and in which format it is.
 //!
 //! ```text
-//! <dir>/lock           flock; holds the pid of the process that has the folder open
+//! <dir>/lock           flock; holds the pid of the process that has the folder open. Shared while somebody copies the store
+//!                      to look at it (`read_only.rs`): an opener waits for that, and for nobody else
 //! <dir>/format.json    {"format":1,…}; written last, so it says that the store was created completely
 //! <dir>/journal        the last acknowledged groups (`journal.rs`)
 //! <dir>/sled/          sled's own files
@@ -14,6 +15,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,11 @@ const FORMAT: u64 = 1;
 
 /// Free space below which an operator is warned, bytes. Opening needs room for a second copy of the data, too.
 const LITTLE_SPACE: u64 = 64 << 20;
+
+/// How long an opener waits for those who copy the store to look at it.
+const READERS: Duration = Duration::from_secs(10);
+/// Time between two looks whether they are done.
+const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Serialize, Deserialize)]
 struct FormatFile {
@@ -44,7 +51,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates the folder if it is missing, durably and for this user alone, and locks it.
     ///
-    /// Errors: `StoreNotWritable`; `StoreBusy`, at once, if another opener has it.
+    /// Errors: `StoreNotWritable`; `StoreBusy`, at once, if another opener has it, or if it is being looked at for long.
     pub(super) fn lock(dir: &Path) -> Result<Folder> {
         create_durably(dir).map_err(|e| not_writable(dir, &e))?;
         let path = dir.join("lock");
@@ -56,10 +63,14 @@ impl Folder {
             .mode(0o600)
             .open(&path)
             .map_err(|e| not_writable(dir, &e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(busy(dir, &mut file)),
-            Err(TryLockError::Error(e)) => return Err(not_writable(dir, &e)),
+        let give_up = Instant::now() + READERS;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if is_only_read(&file) && Instant::now() < give_up => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(busy(dir, &mut file)),
+                Err(TryLockError::Error(e)) => return Err(not_writable(dir, &e)),
+            }
         }
         let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         write_pid.map_err(|e| not_writable(dir, &e))?;
@@ -152,13 +163,34 @@ pub(super) fn little_space(dir: &Path) -> Option<String> {
     })
 }
 
-fn busy(dir: &Path, file: &mut File) -> Error {
+/// Whether those who have the folder only look at it.
+fn is_only_read(file: &File) -> bool {
+    let is_only_read = file.try_lock_shared().is_ok();
+    if is_only_read {
+        // Else two openers would wait for each other.
+        let _ = file.unlock();
+    }
+    is_only_read
+}
+
+/// The store in this folder is another's.
+pub(super) fn busy(dir: &Path, file: &mut File) -> Error {
     let mut pid = String::new();
     // The holder may be about to write it.
     let _ = file.take(32).read_to_string(&mut pid);
     let holder = if pid.trim().is_empty() { "another opener".to_owned() } else { format!("process {}", pid.trim()) };
     let text = format!("the store in {} is in use by {holder}: stop it, or give this one a folder of its own", dir.display());
     Error::new(Code::StoreBusy, text)
+}
+
+/// An error of code `StoreNotWritable`: whoever looks may not even read.
+pub(super) fn unreadable(dir: &Path, error: &io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => ". Run the command as the user that the server runs as (sudo -u …)",
+        _ => "",
+    };
+    let text = format!("the store's folder {} cannot be read: {error}{remedy}", dir.display());
+    Error::new(Code::StoreNotWritable, text)
 }
 
 pub(super) fn not_writable(dir: &Path, error: &io::Error) -> Error {
@@ -217,6 +249,23 @@ mod tests {
         let text = |kind: io::ErrorKind| not_writable(Path::new("/x"), &kind.into()).message().to_owned();
         assert!(text(io::ErrorKind::StorageFull).ends_with("Make room on its disk; opening needs as much as the store has"));
         assert!(text(io::ErrorKind::PermissionDenied).ends_with("Give this user a writable folder there"));
+    }
+
+    #[test]
+    fn an_opener_waits_for_who_looks_and_for_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Folder::lock(dir.path()).unwrap());
+        let reader = File::open(dir.path().join("lock")).unwrap();
+        reader.try_lock_shared().unwrap();
+        std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..2).map(|_| scope.spawn(|| Folder::lock(dir.path()))).collect();
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(openers.iter().all(|opener| !opener.is_finished()));
+            reader.unlock().unwrap();
+            // Of two, one has it, and keeps it until both have an answer.
+            let answers: Vec<_> = openers.into_iter().map(|opener| opener.join().unwrap()).collect();
+            assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+        });
     }
 
     /// As by a child process between its fork and its exec.

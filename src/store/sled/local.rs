@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::SledStore;
 use super::host_marks;
 use super::key_state;
 use super::meta::Meta;
 use super::read::read_entry;
 use super::record::{REDIS_KEY, VALUE_LIMIT, check_length};
 use super::remembered;
+use super::store::SledStore;
 use super::transaction::Transaction;
 use crate::domain::lock::PullRef;
 use crate::error::Result;

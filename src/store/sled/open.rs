@@ -61,7 +61,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened> {
 }
 
 /// The same folder, wherever the process's working directory is later: sled opens files by their paths again and again.
-fn absolute(dir: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(dir: &Path) -> Result<PathBuf> {
     std::path::absolute(dir).map_err(|e| folder::not_writable(dir, &e))
 }
 
@@ -240,7 +240,7 @@ fn sled_failed(folder: &Folder, failure: SledFailure) -> Error {
 }
 
 /// Copies sled's files, without unfinished snapshots.
-fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
     create_private_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -1,0 +1,241 @@
+//! What is printed: JSON as it came, or lines for a person. Never a clone URL, which holds a token, but with `--json`.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use atlock::domain::json::parse_json;
+use atlock::domain::lock::ProjectLock;
+use atlock::error::{Code, Error, Result};
+use humantime_serde::re::humantime::format_rfc3339_millis;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// What a command prints, and whether it found what it was asked for.
+pub struct Outcome {
+    pub text: Vec<u8>,
+    pub found: bool,
+}
+
+impl Outcome {
+    fn lines(text: String, found: bool) -> Outcome {
+        Outcome { text: text.into_bytes(), found }
+    }
+
+    fn json(mut json: Vec<u8>, found: bool) -> Outcome {
+        json.push(b'\n');
+        Outcome { text: json, found }
+    }
+}
+
+/// The version of this program, which is the library's.
+pub fn version(json: bool) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    if json {
+        return Outcome::json(serde_json::json!({ "version": version }).to_string().into_bytes(), true);
+    }
+    Outcome::lines(format!("atlock {version}\n"), true)
+}
+
+/// An answer, which another version may have given.
+fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T> {
+    parse_json(answer).map_err(|e| Error::new(Code::Protocol, format!("the answer cannot be read: {e}")))
+}
+
+/// Mode, stores, hybrid mode, warnings.
+pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
+    if json {
+        let both = [br#"{"health":"#, health, br#","status":"#, status, b"}"].concat();
+        return Ok(Outcome::json(both, true));
+    }
+    let (status, health): (Value, Value) = (read(status)?, read(health)?);
+    let mut text = format!("mode      {}\n", word(&status["mode"]));
+    for (name, store) in [("redis", &health["enhanced"]), ("legacy", &health["legacy"])] {
+        match (store.is_object(), store["error"].as_str()) {
+            (false, _) => {}
+            (true, None) => {
+                text += &format!("{name:<9} answered in {:.2} ms\n", store["response_time"].as_f64().unwrap_or_default())
+            }
+            (true, Some(error)) => text += &format!("{name:<9} does not work: {error}\n"),
+        }
+    }
+    if status["circuit_state"].is_string() {
+        text += &hybrid(&status);
+    }
+    for warning in list_of(&status["warnings"]) {
+        text += &format!("warning   {}\n", word(warning));
+    }
+    Ok(Outcome::lines(text, true))
+}
+
+/// The state of hybrid mode. Where no server decides, there is no breaker.
+fn hybrid(status: &Value) -> String {
+    let because = |reason: &Value| reason.as_str().map_or_else(String::new, |reason| format!(": {reason}"));
+    let mut text = String::new();
+    if status["circuit_state"] != "disabled" {
+        let (state, since) = (word(&status["circuit_state"]), time(&status["since"]));
+        text += &format!("breaker   {state} since {since}{}\n", because(&status["cause"]));
+    }
+    text += &format!("armed     {}{}\n", if status["armed"] == true { "yes" } else { "no" }, because(&status["unarmed_because"]));
+    let waiting = status["journal_length"].as_u64().unwrap_or_default();
+    if waiting > 0 {
+        text += &format!("journal   {waiting} keys that Redis does not know of yet\n");
+    }
+    for conflict in list_of(&status["conflicts"]) {
+        let pull = |num: &Value| num.as_i64().map_or_else(|| "somebody".to_owned(), |num| format!("pull #{num}"));
+        let (local, redis) = (pull(&conflict["local_pull"]), pull(&conflict["redis_pull"]));
+        let (key, at) = (word(&conflict["key"]), time(&conflict["at"]));
+        text += &format!("conflict  {key:?}  held by {redis} in Redis, granted to {local} here, found {at}\n");
+    }
+    if let Ok(recovery) = Recovery::deserialize(&status["last_recovery"]) {
+        let Recovery { at, duration_ms, pushed, restored, adopted, conflicts } = recovery;
+        text += &format!(
+            "recovery  {}: {pushed} pushed to Redis, {restored} restored there, {adopted} adopted from it, {conflicts} in conflict; \
+             {duration_ms} ms\n",
+            time(&at)
+        );
+    }
+    text
+}
+
+#[derive(Deserialize)]
+struct Recovery {
+    at: Value,
+    duration_ms: u64,
+    pushed: u64,
+    restored: u64,
+    adopted: u64,
+    conflicts: u64,
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn list_of(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Microseconds since 1970, for a person.
+fn time(micros: &Value) -> String {
+    format_rfc3339_millis(UNIX_EPOCH + Duration::from_micros(micros.as_u64().unwrap_or_default())).to_string()
+}
+
+/// A text for Prometheus.
+pub fn metrics(answer: &[u8]) -> Result<Outcome> {
+    Ok(Outcome::lines(read(answer)?, true))
+}
+
+#[derive(Deserialize)]
+struct Locks<'a> {
+    #[serde(borrow)]
+    locks: Vec<&'a RawValue>,
+    unreadable: Vec<Unreadable>,
+    incomplete: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Unreadable {
+    key: String,
+    reason: String,
+}
+
+/// A list of locks: of whatever length, it was found.
+pub fn list(answer: Vec<u8>, json: bool) -> Result<Outcome> {
+    Ok(Outcome { found: true, ..released(answer, json)? })
+}
+
+/// A list of locks that were released; an empty one was not found.
+pub fn released(answer: Vec<u8>, json: bool) -> Result<Outcome> {
+    let Locks { locks, unreadable, incomplete } = read(&answer)?;
+    let found = !locks.is_empty();
+    if json {
+        return Ok(Outcome::json(answer, found));
+    }
+    let mut text: String = locks.iter().map(|value| line(value.get().as_bytes(), "")).collect();
+    for Unreadable { key, reason } in unreadable {
+        text += &format!("unreadable  {key:?}: {reason}\n");
+    }
+    if let Some(reason) = incomplete {
+        text += &format!("incomplete  there may be more: {reason}\n");
+    }
+    if text.is_empty() {
+        text += "no locks\n";
+    }
+    Ok(Outcome::lines(text, found))
+}
+
+/// One lock, or none.
+pub fn one(answer: Vec<u8>, key: &str, json: bool) -> Outcome {
+    let found = answer != b"null";
+    match (json, found) {
+        (true, _) => Outcome::json(answer, found),
+        (false, false) => Outcome::lines(format!("no lock {key:?}\n"), found),
+        (false, true) => Outcome::lines(line(&answer, key), found),
+    }
+}
+
+/// One lock for a person: key, holder, time.
+fn line(value: &[u8], key: &str) -> String {
+    let lock = match ProjectLock::parse(value) {
+        Ok(lock) => lock,
+        Err(e) => return format!("{key:?}: {}\n", Error::message(&e)),
+    };
+    let details: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
+    let user = details["User"]["Username"].as_str().unwrap_or("?");
+    let time = details["Time"].as_str().unwrap_or("?");
+    format!("{:?}  pull #{}  {user}  {time}\n", lock.fields().key(), lock.pull().num)
+}
+
+#[cfg(test)]
+mod tests {
+    use atlock::health::StoreHealth;
+    use atlock::hybrid::status::{ConflictReport, Fallbacks, Recovery, Report};
+
+    fn hybrid(report: &Report) -> String {
+        super::hybrid(&serde_json::to_value(report).expect("serialises"))
+    }
+
+    #[test]
+    fn the_state_of_hybrid_mode_is_told_in_lines() {
+        let at = 1_795_508_220_123_456;
+        let conflict = ConflictReport { key: "acme/infra/a/default/".to_owned(), local_pull: Some(1), redis_pull: Some(2), at };
+        let command = ConflictReport { key: "apply".to_owned(), local_pull: None, redis_pull: None, at };
+        let report = Report {
+            fallback_active: true,
+            circuit_state: "open".to_owned(),
+            cause: Some("refused".to_owned()),
+            since: at,
+            armed: false,
+            unarmed_because: Some("instances is many".to_owned()),
+            journal_length: 3,
+            conflicts: vec![conflict, command],
+            last_recovery: Some(Recovery { at, duration_ms: 12, pushed: 1, restored: 2, adopted: 3, conflicts: 1, taken: 0 }),
+            fallbacks: Fallbacks::default(),
+            needs_local: true,
+            enhanced: StoreHealth::default(),
+            legacy: StoreHealth::default(),
+            host_store: None,
+        };
+        let lines = [
+            "breaker   open since 2026-11-24T08:17:00.123Z: refused",
+            "armed     no: instances is many",
+            "journal   3 keys that Redis does not know of yet",
+            r#"conflict  "acme/infra/a/default/"  held by pull #2 in Redis, granted to pull #1 here, found 2026-11-24T08:17:00.123Z"#,
+            r#"conflict  "apply"  held by somebody in Redis, granted to somebody here, found 2026-11-24T08:17:00.123Z"#,
+            "recovery  2026-11-24T08:17:00.123Z: 1 pushed to Redis, 2 restored there, 3 adopted from it, 1 in conflict; 12 ms",
+        ];
+        assert_eq!(hybrid(&report).lines().collect::<Vec<_>>(), lines);
+
+        let calm = Report {
+            circuit_state: "closed".to_owned(),
+            cause: None,
+            armed: true,
+            unarmed_because: None,
+            journal_length: 0,
+            conflicts: Vec::new(),
+            last_recovery: None,
+            ..report
+        };
+        assert_eq!(hybrid(&calm), "breaker   closed since 2026-11-24T08:17:00.123Z\narmed     yes\n");
+    }
+}

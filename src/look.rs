@@ -1,0 +1,208 @@
+//! Looking at the stores of a configuration whose server does not run, or cannot be asked.
+//!
+//! Invariant: nothing changes, in no store and no folder (`store::read_only`). What a start would do, recover, hand over, announce, is left
+//! to the next start.
+//!
+//! In hybrid mode two stores may hold locks. Redis is what the next start believes, so it answers, if it does; else the local store's
+//! copy, which may be old. Which of the two it was is told ([`Look::source`]), and which keys the local store has decided that Redis
+//! does not know of. Beside a server that has the local store open Redis alone is looked at.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::call::{Call, RequestId};
+use crate::clock::Clock;
+use crate::config::{Backend, Config, Durability, Mode};
+use crate::error::{Code, Error, Result};
+use crate::health::StoreHealth;
+use crate::hybrid::status::{ConflictReport, Fallbacks, Report};
+use crate::store::Store;
+use crate::store::contract::local::{EntryKey, KeyState, SyncState};
+use crate::store::redis::RedisStore;
+use crate::store::sled::{SledReader, SledStore};
+
+/// Most keys that are named.
+const MOST_NAMED: usize = 10;
+
+/// The store that answers for a server that does not, and what is known beside it.
+#[derive(Debug)]
+pub struct Look {
+    mode: Mode,
+    store: Box<dyn Store>,
+    report: Option<Report>,
+    source: Option<String>,
+    warnings: Vec<String>,
+}
+
+impl Look {
+    /// Opens what can be opened.
+    ///
+    /// Errors: `Unsupported` for Atlantis's own store, which is the server's; those of the store; in hybrid mode those of Redis where the
+    /// local store cannot be looked at, either.
+    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Look> {
+        let local = || {
+            let folder = config.locking.data_dir.as_deref();
+            let folder = folder.ok_or_else(|| Error::new(Code::InvalidConfig, "locking.data_dir is missing"))?;
+            SledStore::open_read_only(folder, Arc::clone(clock))
+        };
+        let redis = || RedisStore::open_read_only(&config.locking.enhanced.redis);
+        let alone = |store, warnings| Ok(Look { mode: config.mode(), store, report: None, source: None, warnings });
+        refuse_stocks(config)?;
+        match config.mode() {
+            Mode::Strict => {
+                let local = local()?;
+                let warnings = Known::of(&local.0, config)?.warnings;
+                alone(Box::new(local), warnings)
+            }
+            Mode::Native => alone(Box::new(redis()?), Vec::new()),
+            Mode::Hybrid => {
+                let local = local().and_then(|local| Ok((Known::of(&local.0, config)?, local)));
+                both(config, redis(), local, &**clock)
+            }
+        }
+    }
+
+    /// The mode of which this is a look: the one that is set, but `native` where Redis alone could be looked at.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The store that answers.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// What is known of hybrid mode's stores; `None` in the other modes.
+    pub fn report(&self) -> Option<Report> {
+        self.report.clone()
+    }
+
+    /// Which store answers, for a person, where that might be another than expected.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// What endangers the locks, beside what the store that answers knows.
+    pub fn warnings(&self) -> Vec<String> {
+        self.store.warnings().into_iter().chain(self.warnings.iter().cloned()).collect()
+    }
+}
+
+/// An error of code `Unsupported` if the configuration's store is Atlantis's own, which is the server's alone.
+pub fn refuse_stocks(config: &Config) -> Result<()> {
+    if config.mode() != Mode::Strict || config.locking.backend != Backend::Boltdb {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Unsupported,
+        "in strict mode on Atlantis's own store (locking.backend: boltdb) only the server can look at the locks: see its page, \
+         or GET /api/locks",
+    ))
+}
+
+/// Hybrid mode: Redis if it answers, else the local store's copy.
+fn both<R: Store + 'static, L: Store + 'static>(
+    config: &Config,
+    redis: Result<R>,
+    local: Result<(Known, L)>,
+    clock: &dyn Clock,
+) -> Result<Look> {
+    let deadline = clock.now() + config.locking.enhanced.redis.timeouts.operation + config.locking.timeout;
+    let call = Call::new(RequestId::from_text("look"), deadline);
+    let (redis, enhanced) = asked(redis, |redis| redis.ping(&call));
+    let (local, legacy) = asked(local, |(_, local)| local.ping(&call));
+    let (store, known, source, warning): (Box<dyn Store>, _, _, _) = match (redis, local) {
+        (Ok(redis), Ok((known, local))) => {
+            local.close()?;
+            let source = format!("no server runs here: this is what Redis says{}", known.beside_redis());
+            (Box::new(redis), known, source, None)
+        }
+        (Ok(redis), Err(e)) if e.code() == Code::StoreBusy => {
+            let source = Some("the server has the local store open: this is what Redis says".to_owned());
+            return Ok(Look { mode: Mode::Native, store: Box::new(redis), report: None, source, warnings: Vec::new() });
+        }
+        (Ok(redis), Err(e)) => {
+            let warning = format!("the local store cannot be looked at: {e}");
+            (Box::new(redis), Known::default(), "this is what Redis says".to_owned(), Some(warning))
+        }
+        (Err(e), Ok((known, local))) => {
+            let source = "no server runs here, and Redis does not answer: this is what the local store has".to_owned();
+            (Box::new(local), known, source, Some(format!("Redis is not asked: {e}")))
+        }
+        (Err(e), Err(local)) => {
+            return Err(Error::new(e.code(), format!("neither store can be looked at: {e}. The local store: {local}")));
+        }
+    };
+    let report = Report {
+        fallback_active: false,
+        circuit_state: "disabled".to_owned(),
+        cause: None,
+        since: clock.unix_micros(),
+        armed: false,
+        unarmed_because: Some("no server decides here: its stores are only looked at".to_owned()),
+        journal_length: known.undelivered.len(),
+        conflicts: known.conflicts,
+        last_recovery: None,
+        fallbacks: Fallbacks::default(),
+        needs_local: config.locking.enhanced.durability == Durability::Sync,
+        enhanced,
+        legacy,
+        host_store: None,
+    };
+    let warnings = warning.into_iter().chain(known.warnings).collect();
+    Ok(Look { mode: Mode::Hybrid, store, report: Some(report), source: Some(source), warnings })
+}
+
+/// A store that was opened and answers, and how it answered.
+fn asked<T>(opened: Result<T>, ask: impl FnOnce(&T) -> Result<()>) -> (Result<T>, StoreHealth) {
+    let start = Instant::now();
+    let answer = opened.and_then(|store| ask(&store).map(|()| store));
+    let health = StoreHealth::of(&answer, start.elapsed());
+    (answer, health)
+}
+
+/// What the local store knows beside values.
+#[derive(Default)]
+struct Known {
+    /// Keys that it decided and of which Redis does not know.
+    undelivered: Vec<EntryKey>,
+    conflicts: Vec<ConflictReport>,
+    warnings: Vec<String>,
+}
+
+impl Known {
+    fn of(local: &SledReader, config: &Config) -> Result<Known> {
+        let record = local.redis_record()?;
+        // A store that has followed no Redis has decided all of it.
+        let is_alone = record.is_none();
+        let is_undelivered = |known: &KeyState| match known.state {
+            SyncState::Decided => true,
+            SyncState::Pending => known.value.is_some(),
+            SyncState::Synced => is_alone && known.value.is_some(),
+        };
+        let everything = local.everything()?.into_iter();
+        let undelivered = everything.filter(|(_, known)| is_undelivered(known)).map(|(key, _)| key).collect();
+        let conflicts: Vec<ConflictReport> = local.conflicts()?.iter().map(ConflictReport::of).collect();
+        let granted_twice =
+            |conflict: &ConflictReport| format!("the lock {:?} was granted twice; see conflicts in the status", conflict.key);
+        let settings = &config.locking.enhanced;
+        let record = record.unwrap_or_default();
+        let unseen =
+            || record.unseen(&settings.redis.name()).filter(|_| config.mode() == Mode::Hybrid && !settings.allow_unseen_redis);
+        let lacks = record.may_lack().or_else(unseen);
+        let lacks = lacks.map(|why| format!("the local store may lack locks: {why}"));
+        let warnings = lacks.into_iter().chain(conflicts.iter().map(granted_twice)).collect();
+        Ok(Known { undelivered, conflicts, warnings })
+    }
+
+    /// What Redis cannot tell.
+    fn beside_redis(&self) -> String {
+        if self.undelivered.is_empty() {
+            return String::new();
+        }
+        let named: Vec<String> = self.undelivered.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+        let more = self.undelivered.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("; it does not know yet what the local store decided of {}{more}", named.join(", "))
+    }
+}

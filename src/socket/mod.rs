@@ -1,0 +1,35 @@
+//! A socket in the data folder, by which programs of this machine ask the server that has the folder open: the command line, and
+//! whoever is to know without a second opener of the stores.
+//!
+//! Invariants:
+//! - The socket never makes the server wait. At most 16 connections are answered at once, each by a thread of its own; the others
+//!   are told to come again. A line has a limit in bytes, and reading one, writing one and saying nothing each have a deadline. A
+//!   client that hangs, or sends what is no request, costs its own connection and nothing else.
+//! - No opening of a store fails because of the socket. Where there can be none, the status warns of that and says what to do.
+//! - One process listens in a folder: the one that holds the lock (flock) of the folder itself. Only under that lock is a socket that
+//!   a killed server left replaced, and what is no socket is never removed. (The lock *file* in the folder is the embedded
+//!   store's, which native mode does not keep open.)
+//! - Whoever may connect may do all of it: the socket is its owner's alone (mode 0600) before the first connection, in a folder with
+//!   rights of its own.
+//! - An operation by the socket is the same call as any other: counted, with its deadline, and recorded in the audit trail.
+//! - Closing removes the socket before anybody else can have the folder, tells those who are being answered how their change ended if
+//!   they listen, and ends all threads: those that wait at once, one in an operation with that.
+//!
+//! Faults survived: kill -9 of the server at any point (the next one replaces the socket), of a client; a client that is stopped in
+//! the middle of a line; the socket removed by somebody else (a warning; a restart makes it again); no free descriptors or
+//! threads (that connection is dropped, and the next is tried). What is not bounded is an answer: a list is as long as there are locks,
+//! once for each of the connections.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `protocol` | the lines, and the one table of operations |
+//! | `server` | listens, answers, ends |
+//! | `client` | asks |
+
+mod client;
+mod protocol;
+mod server;
+
+pub use client::Client;
+pub use protocol::{FILE, OPERATIONS, Operation};
+pub use server::listening;

@@ -1,0 +1,364 @@
+//! Looking at the stores of a server that does not run: what is seen, and that nothing changes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod redis_support;
+mod sled_support;
+mod wait;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atlock::clock::SystemClock;
+use atlock::config::Config;
+use atlock::error::Code;
+use atlock::service::Service;
+use atlock::store::Store as _;
+use atlock::store::redis::RedisStore;
+use atlock::store::sled::SledStore;
+use redis_support::{Server, fields, lock_json, settings};
+use sled_support::{SmallDisk, call, grant, system_clock};
+
+/// Every file and folder with all that a change would change.
+type Disk = BTreeMap<PathBuf, (u64, i64, i64, i64, i64, u32, Vec<u8>)>;
+
+fn disk(folder: &Path) -> Disk {
+    let mut found = Disk::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let paths = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        for path in std::iter::once(folder.clone()).chain(paths.filter(|path| path.is_file())) {
+            let at = fs::metadata(&path).unwrap();
+            let bytes = if at.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+            found.insert(path, (at.ino(), at.mtime(), at.mtime_nsec(), at.ctime(), at.ctime_nsec(), at.mode(), bytes));
+        }
+        folders.extend(fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()));
+    }
+    found
+}
+
+/// What a key holds, and whether it has an end.
+type Dump = BTreeMap<Vec<u8>, (Vec<u8>, bool)>;
+
+/// Every key, and how often the server has executed each command that writes.
+fn redis_state(server: &Server) -> (Dump, BTreeMap<String, u64>) {
+    let mut raw = server.raw();
+    let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut raw).unwrap();
+    let dump = |key: Vec<u8>| {
+        let content: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut raw).unwrap();
+        let end: i64 = redis::cmd("PTTL").arg(&key).query(&mut raw).unwrap();
+        (key, (content, end >= 0))
+    };
+    let dump = keys.into_iter().map(dump).collect();
+    let writing: Vec<String> =
+        redis::cmd("COMMAND").arg("LIST").arg("FILTERBY").arg("ACLCAT").arg("write").query(&mut raw).unwrap();
+    let writing: BTreeSet<String> = writing.into_iter().collect();
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut raw).unwrap();
+    let written = stats.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let is_writing = writing.contains(name.split('|').next()?);
+        is_writing.then(|| (name.to_owned(), rest.split(',').next().unwrap().parse().unwrap()))
+    });
+    (dump, written.collect())
+}
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "test").unwrap()
+}
+
+fn open(config: &Config) -> Service {
+    Service::open(config, None, Arc::new(SystemClock)).unwrap()
+}
+
+fn look(config: &Config) -> Service {
+    Service::open_read_only(config, Arc::new(SystemClock)).unwrap()
+}
+
+fn hybrid(folder: &Path, address: &str) -> Config {
+    config(&format!(
+        "locking: {{backend: sled, data_dir: {folder:?}, enhanced: {{enabled: true, compatibility_mode: hybrid, redis: {{address: '{address}'}}}}}}"
+    ))
+}
+
+fn key(path: &str) -> Vec<u8> {
+    serde_json::to_vec(&serde_json::json!({"Key": fields(path).key()})).unwrap()
+}
+
+/// Asks for all that can be asked, and tries all that changes.
+fn use_it(service: &Service) {
+    assert!(service.list().unwrap().incomplete().is_none());
+    service.get_lock(&key("a")).unwrap();
+    service.lock_infos(&serde_json::to_vec(&[fields("a").key(), fields("gone").key()]).unwrap()).unwrap();
+    service.pull_status("github.com::acme/infra::1").unwrap();
+    service.check_command_lock("apply").unwrap();
+    service.ping().unwrap();
+    service.health();
+    service.status();
+    service.metrics();
+    let refused = |answer: Result<(), atlock::error::Error>| {
+        let error = answer.unwrap_err();
+        assert!(
+            error.code() == Code::ReadOnly && error.message().ends_with(": the store was opened only to look at it"),
+            "{error}"
+        );
+    };
+    refused(service.try_lock(&lock_json(fields("new"), 9)).map(drop));
+    refused(service.unlock(&key("a")).map(drop));
+    refused(service.unlock_if_owned_by_pull(&lock_json(fields("a"), 1), 1).map(drop));
+    refused(service.unlock_by_pull("acme/infra", 1).map(drop));
+    refused(service.discard(&key("a")).map(drop));
+    refused(service.lock_command("apply", b"{}").map(drop));
+    refused(service.unlock_command("apply").map(drop));
+    refused(service.swap_pull_status("k", atlock::store::Expected::Any, Some(b"{}")).map(drop));
+}
+
+fn paths(service: &Service) -> Vec<String> {
+    let listing = service.list().unwrap();
+    let path = |value: &[u8]| {
+        serde_json::from_slice::<serde_json::Value>(value).unwrap()["Project"]["Path"].as_str().unwrap().to_owned()
+    };
+    listing.values().map(path).collect()
+}
+
+#[test]
+fn a_look_at_the_embedded_store_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("locks");
+    let config =
+        config(&format!("locking: {{backend: sled, data_dir: {data:?}, audit: {{file: {:?}}}}}", folder.path().join("audit")));
+    let service = open(&config);
+    service.try_lock(&lock_json(fields("a"), 1)).unwrap();
+    service.try_lock(&lock_json(fields("b"), 2)).unwrap();
+    let error = Service::open_read_only(&config, system_clock()).unwrap_err();
+    assert!(error.code() == Code::StoreBusy && error.message().contains("is in use by process"), "{error}");
+    service.close().unwrap();
+
+    let before = disk(folder.path());
+    let service = look(&config);
+    use_it(&service);
+    assert_eq!(paths(&service), ["a", "b"]);
+    assert_eq!((service.source(), service.health().overall), (None, "healthy"));
+    // A second look beside the first; and a server, which neither keeps out.
+    assert_eq!(paths(&look(&config)), ["a", "b"]);
+    assert!(disk(folder.path()) == before, "something changed");
+    let server = open(&config);
+    server.unlock(&key("a")).unwrap();
+    assert_eq!(paths(&service), ["a", "b"]);
+    server.close().unwrap();
+    service.close().unwrap();
+    assert_eq!(paths(&look(&config)), ["b"]);
+}
+
+/// What a killed server left is looked at as it would be opened, and stays for the opening.
+#[test]
+fn a_store_that_was_not_closed_is_looked_at_and_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, killed) = (folder.path().join("locks"), folder.path().join("killed"));
+    let store = SledStore::open(&data, system_clock()).unwrap();
+    for path in 0..20 {
+        grant(&store, fields(&path.to_string()), 1, 900).unwrap();
+    }
+    sled_support::copy_folder(&data, &killed);
+    fs::create_dir(killed.join("sled.saving")).unwrap();
+    let before = disk(&killed);
+    let reader = SledStore::open_read_only(&killed, system_clock()).unwrap();
+    assert_eq!(reader.list(&call()).unwrap().len(), 20);
+    reader.close().unwrap();
+    assert!(disk(&killed) == before, "something changed");
+}
+
+#[test]
+fn where_there_is_no_store_none_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in ["none", "none/below", "."] {
+        let error = SledStore::open_read_only(&folder.path().join(path), system_clock()).unwrap_err();
+        assert!(error.code() == Code::InvalidConfig && error.message().contains("is locking.data_dir right?"), "{error}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_store_is_named_by_its_own_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("locks");
+    SledStore::open(&data, system_clock()).unwrap().close().unwrap();
+    fs::remove_file(data.join("journal")).unwrap();
+    let before = disk(&data);
+    let error = SledStore::open_read_only(&data, system_clock()).unwrap_err();
+    assert_eq!(error.code(), Code::StoreDamaged);
+    assert!(error.message().starts_with(&format!("in a copy of {}, made to look at it: ", data.display())), "{error}");
+    assert!(disk(&data) == before, "something changed");
+}
+
+/// Also one that nobody closed.
+#[test]
+fn a_look_leaves_no_copy_behind() {
+    if let Some((_, data)) = sled_support::role() {
+        let left = || fs::read_dir(std::env::temp_dir()).unwrap().count();
+        let reader = SledStore::open_read_only(&data, system_clock()).unwrap();
+        assert_eq!(left(), 1);
+        reader.close().unwrap();
+        assert_eq!(left(), 0);
+        drop(SledStore::open_read_only(&data, system_clock()).unwrap());
+        assert_eq!(left(), 0);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, temporary) = (folder.path().join("locks"), folder.path().join("tmp"));
+    SledStore::open(&data, system_clock()).unwrap().close().unwrap();
+    fs::create_dir(&temporary).unwrap();
+    let mut child = sled_support::child("a_look_leaves_no_copy_behind", "reader", &data);
+    assert!(child.env("TMPDIR", &temporary).status().unwrap().success());
+}
+
+#[test]
+fn a_full_temporary_folder_is_named() {
+    if let Some((_, data)) = sled_support::role() {
+        let error = SledStore::open_read_only(&data, system_clock()).unwrap_err();
+        assert!(error.code() == Code::StoreNotWritable && error.message().contains("atlock-look-"), "{error}");
+        assert!(error.message().contains("Make room on its disk"), "{error}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("locks");
+    let disk = SmallDisk::mount(&folder.path().join("tmp"), "64k");
+    SledStore::open(&data, system_clock()).unwrap().close().unwrap();
+    let mut child = sled_support::child("a_full_temporary_folder_is_named", "reader", &data);
+    assert!(child.env("TMPDIR", &disk.0).status().unwrap().success());
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+}
+
+/// A Redis with all that a server would tidy up: a lock of a stock server's, one under an old key, one whose new key is held, members
+/// of the index whose locks are gone, a side hash without an end.
+fn untidy(server: &Server) {
+    let store = RedisStore::open(&settings(&server.address()), "0123456789abcdef").unwrap();
+    redis_support::take(&store, fields("a"), 1);
+    redis_support::take(&store, fields("gone"), 1);
+    store.close().unwrap();
+    let mut raw = server.raw();
+    let mut set = |key: String, value: &[u8]| redis::cmd("SET").arg(key).arg(value).exec(&mut raw).unwrap();
+    set(format!("pr/{}", fields("stock").key()), &lock_json(fields("stock"), 2));
+    set(format!("pr/{}", fields("old").old_key()), &lock_json(fields("old"), 3));
+    set(format!("pr/{}", fields("a").old_key()), &lock_json(fields("a"), 4));
+    redis::cmd("DEL").arg(format!("pr/{}", fields("gone").key())).exec(&mut raw).unwrap();
+    redis::cmd("ZADD").arg("atlock:locks").arg(1).arg(fields("long-gone").key()).exec(&mut raw).unwrap();
+}
+
+#[test]
+fn a_look_at_redis_changes_nothing_and_shows_what_is_there() {
+    for shared in [true, false] {
+        let server = Server::start(&[]);
+        untidy(&server);
+        let before = redis_state(&server);
+        let service = look(&config(&format!(
+            "locking: {{enhanced: {{enabled: true, compatibility_mode: native, redis: {{address: '{}', shared_with_stock: {shared}}}}}}}",
+            server.address()
+        )));
+        use_it(&service);
+        assert_eq!(paths(&service), ["a", "old", "stock"]);
+        let listing = service.list().unwrap();
+        let unreadable: Vec<&str> = listing.unreadable().iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(unreadable, [fields("a").old_key()], "today's key is held by another");
+        assert_eq!(service.get_lock(&key("old")).unwrap(), Some(lock_json(fields("old"), 3)));
+        assert_eq!(service.get_lock(&key("a")).unwrap(), Some(lock_json(fields("a"), 1)));
+        assert_eq!(service.get_lock(&key("gone")).unwrap(), None);
+        let infos = service.lock_infos(&serde_json::to_vec(&[fields("a").key(), fields("stock").key()]).unwrap()).unwrap();
+        assert!(infos[0].as_ref().unwrap().token > Some(0) && infos[1].as_ref().unwrap().token.is_none(), "{infos:?}");
+        service.close().unwrap();
+        assert_eq!(redis_state(&server), before);
+    }
+}
+
+/// What the local store holds, what Redis holds, and which of them answers.
+#[test]
+fn a_look_at_hybrid_mode_tells_which_store_answers() {
+    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    let data = folder.path().join("locks");
+    let config = hybrid(&data, &server.address());
+    let service = open(&config);
+    service.try_lock(&lock_json(fields("a"), 1)).unwrap();
+    // As before there was a socket: the server has the local store, and Redis alone can be looked at.
+    let beside = look(&config);
+    assert_eq!(beside.source(), Some("the server has the local store open: this is what Redis says"));
+    assert_eq!((paths(&beside), beside.status().mode.as_str()), (vec!["a".to_owned()], "native"));
+    service.close().unwrap();
+
+    let before = (disk(&data), redis_state(&server));
+    let stopped = look(&config);
+    use_it(&stopped);
+    assert_eq!(stopped.source(), Some("no server runs here: this is what Redis says"));
+    assert_eq!((paths(&stopped), stopped.status().mode.as_str()), (vec!["a".to_owned()], "hybrid"));
+    let report = stopped.status().hybrid.unwrap();
+    assert_eq!((report.circuit_state.as_str(), report.armed, report.journal_length), ("disabled", false, 0));
+    assert_eq!((stopped.health().overall, stopped.status().warnings.len()), ("healthy", 1), "Redis without persistence");
+    assert!(redis_state(&server) == before.1 && disk(&data) == before.0, "something changed");
+
+    // A grant of the fallback, which Redis does not know of.
+    server.kill();
+    let service = open(&config);
+    service.try_lock(&lock_json(fields("b"), 2)).unwrap();
+    service.close().unwrap();
+    let before = disk(&data);
+    let alone = look(&config);
+    use_it(&alone);
+    assert_eq!(alone.source(), Some("no server runs here, and Redis does not answer: this is what the local store has"));
+    assert_eq!(paths(&alone), ["a", "b"]);
+    assert_eq!(alone.status().hybrid.unwrap().journal_length, 1);
+    assert!(alone.status().warnings.iter().any(|warning| warning.starts_with("Redis is not asked: ")), "{:?}", alone.status());
+    assert_eq!(alone.health().overall, "unhealthy");
+    drop(alone);
+    assert!(disk(&data) == before, "something changed");
+    server.restart();
+    let before = (disk(&data), redis_state(&server));
+    let source = look(&config).source().unwrap().to_owned();
+    let key = fields("b").key();
+    assert_eq!(
+        source,
+        format!(
+            "no server runs here: this is what Redis says; it does not know yet what the local store decided of lock {key:?}"
+        )
+    );
+    assert!(redis_state(&server) == before.1 && disk(&data) == before.0, "something changed");
+
+    // Neither.
+    server.kill();
+    fs::remove_dir_all(&data).unwrap();
+    let error = Service::open_read_only(&config, system_clock()).unwrap_err();
+    assert!(
+        error.message().starts_with("neither store can be looked at: ") && error.message().contains("there is no store in"),
+        "{error}"
+    );
+}
+
+/// Looks and starts at the same time: a look never makes a server's start fail.
+#[test]
+fn a_look_stands_in_no_servers_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("locks");
+    SledStore::open(&data, system_clock()).unwrap().close().unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let looks = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                match SledStore::open_read_only(&data, system_clock()) {
+                    Ok(_) => drop(looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst)),
+                    Err(e) => assert_eq!(e.code(), Code::StoreBusy, "{e}"),
+                }
+            }
+        });
+        for _ in 0..50 {
+            let started = SledStore::open(&data, system_clock());
+            if started.is_err() {
+                done.store(true, std::sync::atomic::Ordering::SeqCst);
+            }
+            started.unwrap().close().unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert!(looks.into_inner() > 0);
+}
