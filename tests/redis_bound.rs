@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis_support::proxy::Proxy;
 use redis_support::{Cluster, Server, call, fields, get, lock_json, open, release, settings, take};
+use wait::wait_until;
 
 const LOCK: &str = "pr/acme/infra/a/default/";
 const SIDE: &str = "{pr/acme/infra/a/default/}:atlock";
@@ -342,9 +343,7 @@ fn an_attempt_that_was_to_be_judged_does_not_act_later() {
     std::thread::scope(|scope| {
         let (store, first) = (&store, first);
         let stuck = scope.spawn(move || store.release(&release, &first));
-        while !proxy.is_done() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("the first is stuck", Duration::from_secs(20), || proxy.is_done());
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(other.release(&release, &again), Ok(None), "pull 2 does not hold it");
         del(&raw);
