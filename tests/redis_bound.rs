@@ -63,6 +63,9 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     let gone = remote(&store);
     assert_eq!((gone.value, gone.token), (None, token));
     assert!((1..=3_600_000).contains(&ttl(raw)), "{}", ttl(raw));
+    raw(redis::cmd("PEXPIRE").arg(SIDE).arg(60_000));
+    assert_eq!(remote(&store).value, None);
+    assert!((1..=60_000).contains(&ttl(raw)), "a look does not put its end off: {}", ttl(raw));
     raw(redis::cmd("PERSIST").arg(SIDE));
 
     // So it does where the index of all locks is put right.
