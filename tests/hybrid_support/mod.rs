@@ -108,7 +108,7 @@ fn wait_until_recovered_since(service: &Service, moment: u64, within: Duration) 
     wait_for("Redis decides again", within, || {
         let status = service.status();
         let last = status.hybrid.as_ref().and_then(|report| report.last_recovery.as_ref());
-        if !status.fallback_active && last.is_some_and(|last| last.at > moment) { Ok(()) } else { Err(status) }
+        if !status.fallback_active && last.is_some_and(|last| last.at > moment) { Ok(()) } else { Err(Box::new(status)) }
     });
     start.elapsed()
 }

@@ -253,6 +253,13 @@ pub const LINES: &[Line] = &[
         broken: "{ let _ = redis; self.clock.unix_micros() }",
         noticed_by: HYBRID,
     },
+    Line {
+        name: "a recovery does not look again",
+        file: "src/hybrid/recovery.rs",
+        line: "for _ in «0..MAX_PASSES» {",
+        broken: "0..1",
+        noticed_by: HYBRID,
+    },
     // The merge.
     Line {
         name: "what was there before is forgotten",
@@ -367,6 +374,63 @@ pub const LINES: &[Line] = &[
         line: "(_, false) if «self.needs_local» => {",
         broken: "false",
         noticed_by: "lib health",
+    },
+    Line {
+        name: "a lock that a stock server took has the token of an older version's lock",
+        file: "src/store/redis/lua/read.lua",
+        line: "is_bound = «redis.call('PTTL', KEYS[2]) < 0»",
+        broken: "true",
+        noticed_by: "redis_bound",
+    },
+    Line {
+        name: "the token of a lock that is held comes to an end",
+        file: "src/store/redis/lua/end_orphans.lua",
+        line: "if «redis.call('PTTL', KEYS[i]) == -2» then",
+        broken: "true",
+        noticed_by: "redis_bound",
+    },
+    Line {
+        name: "what is left of a lock that a stock server deleted has no end",
+        file: "src/store/redis/lua/orphan.lua",
+        line: "if «redis.call('PTTL', side) == -1» then",
+        broken: "false",
+        noticed_by: "redis_bound",
+    },
+    Line {
+        name: "each look at what is left of a lock puts its end off",
+        file: "src/store/redis/lua/orphan.lua",
+        line: "    if redis.call('PTTL', side) «== -1» then",
+        broken: "~= -2",
+        noticed_by: "redis_bound",
+    },
+    Line {
+        name: "the index forgets a lock that is about to be taken",
+        file: "src/store/redis/indexes.rs",
+        line: "self.redis.transport.clock().at(Instant::now()) - «TRIM_GRACE_MICROS»",
+        broken: "0",
+        noticed_by: "redis_layout indexes_are_checked",
+    },
+    Line {
+        name: "the index forgets a lock that was taken again",
+        file: "src/store/redis/lua/index_trim.lua",
+        line: "if stamp and «tonumber(stamp) == tonumber(ARGV[i + 1]) and tonumber(stamp) <= tonumber(ARGV[1])» then",
+        broken: "true",
+        noticed_by: "redis_bound what_a_lock_left",
+    },
+    // What is durable in the embedded store.
+    Line {
+        name: "the journal is not synced",
+        file: "src/store/sled/journal.rs",
+        line: "OpenOptions::new().write(true).custom_flags(«flags»).open(path)",
+        broken: "flags & !libc::O_DSYNC",
+        noticed_by: "sled_sync",
+    },
+    Line {
+        name: "the journal begins anew before sled's log is durable",
+        file: "src/store/sled/committer.rs",
+        line: "«self.log.sync_data()».map_err(",
+        broken: "Ok::<(), std::io::Error>(())",
+        noticed_by: "sled_sync",
     },
     // The embedded store's ground, and the copy.
     Line {

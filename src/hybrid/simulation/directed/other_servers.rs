@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, grant, one_server};
+use super::{apply, gone, grant, one_server};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::PullRef;
@@ -30,6 +30,37 @@ fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
     world.network.goes_after_a_look.store(true, Ordering::SeqCst);
     assert_eq!(grant(&world, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
     assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+}
+
+/// Runs something when Redis has made a change and has this key, before the answer to that change is there.
+fn once_redis_has(world: &Arc<World>, key: EntryKey, then: Box<dyn FnOnce() + Send>) {
+    let weak = Arc::downgrade(world);
+    *world.network.after_change.lock() = Some(Box::new(move || {
+        let world = weak.upgrade().expect("goes on");
+        if world.redis.value(&key).is_some() { then() } else { once_redis_has(&world, key, then) }
+    }));
+}
+
+/// Another server takes a lock while a recovery puts back what was decided here: the recovery looks again before it ends.
+#[test]
+fn a_recovery_learns_of_a_lock_that_was_taken_during_it() {
+    let (world, instance) = one_server(Durability::Sync);
+    instance.core.begin_fallback(gone());
+    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+    let others = EntryKey::Command("plan".to_owned());
+    let (weak, key) = (Arc::downgrade(&world), others.clone());
+    let takes = move || {
+        let world = weak.upgrade().expect("goes on");
+        let token = world.clock.unix_micros();
+        let question = Question::Grant { key, value: b"other".to_vec(), token, name: "other".to_owned() };
+        world.redis.execute(&question, "other", false, token);
+    };
+    once_redis_has(&world, apply(), Box::new(takes));
+    world.clock.advance(Duration::from_secs(2));
+    (0..4).for_each(|_| world.tick(0));
+    assert!(!instance.core.in_fallback());
+    assert_eq!(instance.core.known(&others).expect("is read").value.map(|held| held.value), Some(b"other".to_vec()));
+    assert!(instance.core.arming.unarmed().is_some(), "another server uses this Redis");
 }
 
 /// While a release by pull is made, another pull takes one of the locks, of which the local store did not know: it knows that then.
