@@ -110,7 +110,7 @@ pub struct Error {
 }
 
 /// The result of every fallible function here.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of this code and text, but for credentials in URLs.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use atlock::config;
 use atlock::domain::key::Fields;
-use atlock::domain::lock::PullRef;
+use atlock::domain::lock::{ProjectLock, PullRef};
 use atlock::error::Code;
 use atlock::store::contract::local::{EntryKey, Held};
 use atlock::store::contract::shared::{Remote, SharedStore as _};
@@ -229,9 +229,9 @@ fn the_script_judges_as_the_library_does() {
             let held = Held { value: value.clone(), token: 1 };
             match way {
                 // A grant's value was read before: this is what its caller does.
-                0 if atlock::domain::lock::ProjectLock::parse(&value).is_ok() => {
-                    let granted =
-                        store.grant(&Grant { key, pull: Some(PullRef { repo: "acme/infra", num: 1 }), value: &value }, &call());
+                0 if ProjectLock::parse(&value).is_ok() => {
+                    let lock = ProjectLock::parse(&value).unwrap();
+                    let granted = store.grant(&Grant { key, lock: Some(&lock), value: &value }, &call());
                     prop_assert!(matches!(granted, Ok(Granted::Yes { .. })), "{granted:?}");
                 }
                 1 => drop(store.put(&EntryKey::Project(MEMBER.to_owned()), None, Some(&held), &call()).unwrap()),

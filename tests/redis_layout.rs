@@ -52,7 +52,7 @@ fn stocks_keys_and_bytes_and_ours_beside_them() {
     assert_eq!((instance, &side[&format!("r:{request}")]), ("test-instance", &format!("G{token}")));
 
     store.swap_pull_status("host::acme/infra::1", atlock::store::Expected::Absent, Some(b"{}"), &call()).unwrap();
-    store.grant(&atlock::store::Grant { key: LockKey::Command("apply"), pull: None, value: b"{}" }, &call()).unwrap();
+    store.grant(&atlock::store::Grant { key: LockKey::Command("apply"), lock: None, value: b"{}" }, &call()).unwrap();
     let found = keys(&server);
     assert!(found.contains(&"host::acme/infra::1".to_owned()) && found.contains(&"global/apply/lock".to_owned()), "{found:?}");
 }

@@ -85,7 +85,7 @@ fn answer(store: &dyn Store, operation: &Operation) -> String {
             if release {
                 format!("{:?}", store.release(&Release { key, fields: None, pull_num: None }, &call()).unwrap())
             } else {
-                granted(store.grant(&Grant { key, pull: None, value: br#"{"LockMetadata":{}}"# }, &call()).unwrap())
+                granted(store.grant(&Grant { key, lock: None, value: br#"{"LockMetadata":{}}"# }, &call()).unwrap())
             }
         }
         Operation::ReleaseByPull { repo, pull } => {

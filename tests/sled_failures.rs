@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use atlock::domain::key::Fields;
-use atlock::domain::lock::PullRef;
+use atlock::domain::lock::{ProjectLock, PullRef};
 use atlock::error::{Code, Result};
 use atlock::store::sled::{SledStore, Step, StepHook};
 use atlock::store::{Expected, Grant, Granted, LockKey, Store};
@@ -195,7 +195,7 @@ fn a_slow_disk_costs_no_more_than_the_deadline() {
         let (key, value) = (fields(project).key(), lock_json(fields(project), 1, 0));
         let start = Instant::now();
         let result = store.grant(
-            &Grant { key: LockKey::Project(&key), pull: None, value: &value },
+            &Grant { key: LockKey::Project(&key), lock: Some(&ProjectLock::parse(&value).unwrap()), value: &value },
             &call_within(Duration::from_millis(millis)),
         );
         assert!(start.elapsed() < Duration::from_secs(5));

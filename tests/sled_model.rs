@@ -93,7 +93,7 @@ fn answer(store: &dyn Store, operation: &Operation) -> Result<String> {
             let key = fields(repo, 0).key();
             format!(
                 "{:?}",
-                store.grant(&Grant { key: LockKey::Project(&key), pull: None, value: BAD_VALUES[value].as_bytes() }, &call)?
+                store.grant(&Grant { key: LockKey::Project(&key), lock: None, value: BAD_VALUES[value].as_bytes() }, &call)?
             )
         }
         Operation::Release { repo, path, guarded, pull } => {
@@ -108,7 +108,7 @@ fn answer(store: &dyn Store, operation: &Operation) -> Result<String> {
             if release {
                 format!("{:?}", store.release(&Release { key, fields: None, pull_num: None }, &call)?)
             } else {
-                format!("{:?}", store.grant(&Grant { key, pull: None, value: br#"{"LockMetadata":{}}"# }, &call)?)
+                format!("{:?}", store.grant(&Grant { key, lock: None, value: br#"{"LockMetadata":{}}"# }, &call)?)
             }
         }
         Operation::ReleaseByPull { repo, pull } => {

@@ -1,12 +1,9 @@
 //! What an audit trail tells of: one event, one line. Of a lock's value only the fields of [`Holder`] are read.
 
-use std::borrow::Cow;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::call::AnsweredBy;
-use crate::domain::json::parse_json;
-use crate::domain::key::Fields;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Error;
 use crate::store::LockKey;
 
@@ -61,7 +58,7 @@ pub struct Event<'a> {
     pub user: Option<&'a str>,
     /// For a refusal or a conflict, who holds the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub holder: Option<&'a Holder<'a>>,
+    pub holder: Option<Holder<'a>>,
     /// The store that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<AnsweredBy>,
@@ -106,9 +103,10 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// An event of this pull.
-    pub(crate) fn of(self, holder: &'a Holder<'_>) -> Event<'a> {
-        Event { repo: Some(&holder.project.repo), pull: Some(holder.pull.num), user: Some(&holder.user.name), ..self }
+    /// An event of the pull and the user that this lock names.
+    pub(crate) fn of(self, lock: &'a ProjectLock<'_>) -> Event<'a> {
+        let Holder { repo, pull, user } = Holder::of(lock);
+        Event { repo: Some(repo), pull: Some(pull), user: Some(user), ..self }
     }
 
     pub(super) fn failed(self, error: &'a Error) -> Event<'a> {
@@ -116,61 +114,18 @@ impl<'a> Event<'a> {
     }
 }
 
-/// All that is read of a lock's value: who holds it, and the fields that make its key.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// All that is shown of a lock: who holds it.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Holder<'a> {
-    #[serde(borrow, rename = "Project")]
-    project: HolderProject<'a>,
-    #[serde(borrow, rename = "Workspace")]
-    workspace: Cow<'a, str>,
-    #[serde(rename = "Pull")]
-    pull: HolderPull,
-    #[serde(borrow, rename = "User", default)]
-    user: HolderUser<'a>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct HolderProject<'a> {
-    #[serde(borrow, rename = "ProjectName", default)]
-    name: Cow<'a, str>,
-    #[serde(borrow, rename = "RepoFullName")]
-    repo: Cow<'a, str>,
-    #[serde(borrow, rename = "Path")]
-    path: Cow<'a, str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct HolderPull {
-    #[serde(rename = "Num")]
-    num: i64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct HolderUser<'a> {
-    #[serde(borrow, rename = "Username", default)]
-    name: Cow<'a, str>,
+    repo: &'a str,
+    pull: i64,
+    user: &'a str,
 }
 
 impl<'a> Holder<'a> {
-    /// The holder whom a lock's value names; `None` if it is no project's lock.
-    pub fn of(value: &'a [u8]) -> Option<Holder<'a>> {
-        parse_json(value).ok()
-    }
-
-    pub(super) fn key(&self) -> String {
-        let HolderProject { name, repo, path } = &self.project;
-        Fields { repo, path, workspace: &self.workspace, project: name }.key()
-    }
-}
-
-impl Serialize for Holder<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shown<'a> {
-            repo: &'a str,
-            pull: i64,
-            user: &'a str,
-        }
-        Shown { repo: &self.project.repo, pull: self.pull.num, user: &self.user.name }.serialize(serializer)
+    /// The holder whom a lock names.
+    pub(crate) fn of(lock: &'a ProjectLock<'_>) -> Holder<'a> {
+        let PullRef { repo, num } = lock.pull();
+        Holder { repo, pull: num, user: lock.user() }
     }
 }

@@ -3,8 +3,8 @@
 use super::event::{Event, Holder, Kind};
 use super::file::AuditLog;
 use crate::call::AnsweredBy;
-use crate::domain::lock::PullRef;
-use crate::error::Result;
+use crate::domain::lock::{ProjectLock, PullRef};
+use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::store::{Grant, Granted, Listing, LockKey};
 
@@ -23,9 +23,9 @@ pub struct Trail<'a> {
 
 impl<'a> Trail<'a> {
     /// A grant, a refusal, or an error in place of either.
-    pub fn grant(&self, grant: &Grant<'_>, answer: &Result<Granted>) {
-        let taker = Holder::of(grant.value);
-        let with_taker = |event: Event<'_>| match &taker {
+    /// `holder` is the lock in the way, if it can be read.
+    pub fn grant(&self, grant: &Grant<'_>, answer: Result<&Granted, &Error>, holder: Option<&ProjectLock<'_>>) {
+        let with_taker = |event: Event<'_>| match grant.lock {
             Some(taker) => self.log.record(&event.of(taker)),
             None => self.log.record(&event),
         };
@@ -33,9 +33,8 @@ impl<'a> Trail<'a> {
             Ok(Granted::Yes { token }) => {
                 with_taker(Event { token: Some(*token), ..self.event(Kind::Grant).about(grant.key) });
             }
-            Ok(Granted::Held { value }) => {
-                let holder = Holder::of(value);
-                with_taker(Event { holder: holder.as_ref(), ..self.event(Kind::Refusal).about(grant.key) });
+            Ok(Granted::Held { .. }) => {
+                with_taker(Event { holder: holder.map(Holder::of), ..self.event(Kind::Refusal).about(grant.key) });
             }
             Err(e) => with_taker(self.event(Kind::Error).about(grant.key).failed(e)),
         }
@@ -45,9 +44,10 @@ impl<'a> Trail<'a> {
     pub fn removal(&self, kind: Kind, key: LockKey<'_>, answer: &Result<Option<Vec<u8>>>) {
         match answer {
             Ok(None) => {}
-            Ok(Some(value)) => match Holder::of(value) {
-                Some(holder) => self.log.record(&self.event(kind).about(key).of(&holder)),
-                None => self.log.record(&self.event(kind).about(key)),
+            Ok(Some(value)) => match ProjectLock::parse(value) {
+                Ok(lock) => self.log.record(&self.event(kind).about(key).of(&lock)),
+                // A command's, or an entry that is no lock.
+                Err(_) => self.log.record(&self.event(kind).about(key)),
             },
             Err(e) => self.log.record(&self.event(Kind::Error).about(key).failed(e)),
         }
@@ -59,11 +59,12 @@ impl<'a> Trail<'a> {
         match answer {
             Ok(released) => {
                 for value in released.values() {
-                    match Holder::of(value) {
-                        Some(holder) => {
-                            self.log.record(&self.event(Kind::Release).about(LockKey::Project(&holder.key())).of(&holder));
+                    match ProjectLock::parse(value) {
+                        Ok(lock) => {
+                            let key = lock.fields().key();
+                            self.log.record(&self.event(Kind::Release).about(LockKey::Project(&key)).of(&lock));
                         }
-                        None => self.log.record(&of_pull(Kind::Release)),
+                        Err(_) => self.log.record(&of_pull(Kind::Release)),
                     }
                 }
             }

@@ -25,6 +25,7 @@ pub struct ProjectLock<'a> {
     project: Cow<'a, str>,
     pull_num: i64,
     host: Cow<'a, str>,
+    user: Cow<'a, str>,
 }
 
 const NOT_A_LOCK: &str = "not a lock in Atlantis's JSON";
@@ -46,6 +47,7 @@ impl<'a> ProjectLock<'a> {
             project: read.project.unwrap_or_default(),
             pull_num: read.pull_num.ok_or_else(|| missing("Pull.Num"))?,
             host: read.host.unwrap_or_default(),
+            user: read.user.unwrap_or_default(),
         };
         if lock.repo.is_empty() {
             return Err(Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: Project.RepoFullName is empty")));
@@ -66,6 +68,11 @@ impl<'a> ProjectLock<'a> {
     /// The Git host of its pull (`Pull.BaseRepo.VCSHost.Hostname`); empty if the lock does not tell.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Who took it (`User.Username`); empty if the lock does not tell.
+    pub fn user(&self) -> &str {
+        &self.user
     }
 }
 

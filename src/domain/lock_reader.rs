@@ -32,6 +32,8 @@ enum Shape {
     Text,
     /// `string`: the host of the pull.
     Host,
+    /// `string`: the user who took the lock.
+    User,
     /// `int`.
     Whole,
     /// `bool`.
@@ -91,7 +93,7 @@ static REPO: [Member; 6] = [
     member("VCSHost", Shape::Object(&HOST)),
 ];
 static HOST: [Member; 2] = [member("Hostname", Shape::Host), member("Type", Shape::Whole)];
-static USER: [Member; 2] = [member("Username", Shape::Text), member("Teams", Shape::Texts)];
+static USER: [Member; 2] = [member("Username", Shape::User), member("Teams", Shape::Texts)];
 
 /// What the core keeps of a lock.
 #[derive(Debug, Default)]
@@ -102,6 +104,7 @@ pub(super) struct Read<'a> {
     pub(super) project: Option<Cow<'a, str>>,
     pub(super) pull_num: Option<i64>,
     pub(super) host: Option<Cow<'a, str>>,
+    pub(super) user: Option<Cow<'a, str>>,
 }
 
 /// Reads a whole text as a lock. Whether its names are there is left to the caller.
@@ -159,6 +162,10 @@ impl<'a> Read<'a> {
                 self.host = Some(scanner.text()?.meaning());
                 Ok(())
             }
+            (Some(b'"'), Shape::User) => {
+                self.user = Some(scanner.text()?.meaning());
+                Ok(())
+            }
             (Some(b'-' | b'0'..=b'9'), Shape::Whole) => whole(scanner, member, i64::MAX).map(drop),
             (Some(b't'), Shape::Flag) => scanner.word("true"),
             (Some(b'f'), Shape::Flag) => scanner.word("false"),
@@ -186,7 +193,7 @@ impl<'a> Read<'a> {
 impl Shape {
     fn is_not(&self) -> &'static str {
         match self {
-            Shape::Name(_) | Shape::Text | Shape::Host => "is not a text",
+            Shape::Name(_) | Shape::Text | Shape::Host | Shape::User => "is not a text",
             Shape::PullNum | Shape::Whole => "is not a whole number",
             Shape::Flag => "is not true or false",
             Shape::Texts => "is not a list of texts",

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::status::Recovery;
 use crate::audit::{AuditLog, Event, Holder, Kind};
 use crate::call::AnsweredBy;
+use crate::domain::lock::ProjectLock;
 use crate::error::Error;
 use crate::store::contract::local::{EntryKey, Held};
 
@@ -33,22 +34,22 @@ impl AuditTrail {
 
     /// Both stores granted this lock; Redis's holder keeps it.
     pub fn conflict(&self, key: &EntryKey, local: &Held, remote: &Held) {
-        let (ours, theirs) = (Holder::of(&local.value), Holder::of(&remote.value));
+        let (ours, theirs) = (ProjectLock::parse(&local.value).ok(), ProjectLock::parse(&remote.value).ok());
         self.record(|event| {
-            let event = Event { holder: theirs.as_ref(), ..event(Kind::Conflict) };
+            let event = Event { holder: theirs.as_ref().map(Holder::of), ..event(Kind::Conflict) };
             let event = key.lock().map_or(event, |key| event.about(key));
-            ours.as_ref().map_or(event, |holder| event.of(holder))
+            ours.as_ref().map_or(event, |lock| event.of(lock))
         });
     }
 
     /// The start found in the host store that this lock was released, or taken, while hybrid mode was not in use.
     pub fn before_start(&self, kind: Kind, key: &EntryKey, held: &Held) {
-        let holder = Holder::of(&held.value);
+        let lock = ProjectLock::parse(&held.value).ok();
         self.record(|event| {
             let detail = Some("in strict mode or by a stock server, before this start");
             let event = Event { store: Some(AnsweredBy::Legacy), detail, ..event(kind) };
             let event = key.lock().map_or(event, |key| event.about(key));
-            holder.as_ref().map_or(event, |holder| event.of(holder))
+            lock.as_ref().map_or(event, |lock| event.of(lock))
         });
     }
 

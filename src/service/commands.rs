@@ -13,14 +13,14 @@ impl Service {
             limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
             let key = command_key(name)?;
             check_json(lock)?;
-            let grant = Grant { key, pull: None, value: lock };
+            let grant = Grant { key, lock: None, value: lock };
             let granted = store.grant(&grant, call).and_then(|granted| {
                 if let Granted::Held { value } = &granted {
                     check_json(value).map_err(|e| unreadable(&key, &e))?;
                 }
                 Ok(granted)
             });
-            self.audited(Operation::LockCommand, call, granted, |trail, granted| trail.grant(&grant, granted))
+            self.audited(Operation::LockCommand, call, granted, |trail, granted| trail.grant(&grant, granted.as_ref(), None))
         })
     }
 

@@ -26,15 +26,21 @@ impl Service {
             let parsed = ProjectLock::parse(lock)?;
             let key = parsed.fields().key();
             limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
-            let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
-            let granted = store.grant(&grant, call).and_then(|granted| {
-                if let Granted::Held { value } = &granted {
-                    let holder = ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
-                    refuse_namesake(&grant.key, &holder, &parsed)?;
-                }
-                Ok(granted)
+            let grant = Grant { key: LockKey::Project(&key), lock: Some(&parsed), value: lock };
+            let granted = store.grant(&grant, call);
+            let held = match &granted {
+                Ok(Granted::Held { value }) => Some(ProjectLock::parse(value)),
+                _ => None,
+            };
+            let refused = match &held {
+                Some(Ok(holder)) => refuse_namesake(&grant.key, holder, &parsed),
+                Some(Err(e)) => Err(unreadable(&grant.key, e)),
+                None => Ok(()),
+            };
+            self.audit(Operation::TryLock, call, |trail| {
+                trail.grant(&grant, refused.as_ref().and(granted.as_ref()), held.as_ref().and_then(|held| held.as_ref().ok()));
             });
-            self.audited(Operation::TryLock, call, granted, |trail, granted| trail.grant(&grant, granted))
+            refused.and_then(|()| granted)
         })
     }
 

@@ -199,10 +199,14 @@ impl Service {
         answer: Result<T>,
         record: impl FnOnce(&Trail<'_>, &Result<T>),
     ) -> Result<T> {
-        if let Some(log) = &self.audit {
-            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance }, &answer);
-        }
+        self.audit(operation, call, |trail| record(trail, &answer));
         answer
+    }
+
+    fn audit(&self, operation: Operation, call: &Call, record: impl FnOnce(&Trail<'_>)) {
+        if let Some(log) = &self.audit {
+            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance });
+        }
     }
 
     /// Who answered a call: the store that decides, unless the call says otherwise.

@@ -52,10 +52,17 @@ impl fmt::Display for LockKey<'_> {
 pub struct Grant<'a> {
     /// Which lock.
     pub key: LockKey<'a>,
-    /// The pull that takes it; `None` for a command lock.
-    pub pull: Option<PullRef<'a>>,
-    /// The JSON to store: valid JSON, checked by the caller.
+    /// What the value says, which the caller has parsed; `None` for a command lock.
+    pub lock: Option<&'a ProjectLock<'a>>,
+    /// The JSON to store: valid JSON, checked by the caller. A store keeps it, and reads nothing in it.
     pub value: &'a [u8],
+}
+
+impl<'a> Grant<'a> {
+    /// The pull that takes it; `None` for a command lock.
+    pub fn pull(&self) -> Option<PullRef<'a>> {
+        self.lock.map(ProjectLock::pull)
+    }
 }
 
 /// The answer to a [`Grant`].

@@ -14,7 +14,7 @@ use atlock::call::{Call, Calls};
 use atlock::clock::{Clock, SystemClock};
 use atlock::config;
 use atlock::domain::key::Fields;
-use atlock::domain::lock::PullRef;
+use atlock::domain::lock::ProjectLock;
 use atlock::error::Result;
 use atlock::store::redis::RedisStore;
 use atlock::store::{Grant, Granted, LockKey, Release, Store};
@@ -214,8 +214,8 @@ pub fn fields(path: &str) -> Fields<'_> {
 
 pub fn grant_within(store: &dyn Store, fields: Fields<'_>, num: i64, timeout: Duration) -> Result<Granted> {
     let value = lock_json(fields, num);
-    let pull = Some(PullRef { repo: fields.repo, num });
-    store.grant(&Grant { key: LockKey::Project(&fields.key()), pull, value: &value }, &call_within(timeout))
+    let lock = ProjectLock::parse(&value).ok();
+    store.grant(&Grant { key: LockKey::Project(&fields.key()), lock: lock.as_ref(), value: &value }, &call_within(timeout))
 }
 
 pub fn grant(store: &dyn Store, fields: Fields<'_>, num: i64) -> Result<Granted> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use atlock::call::{Call, Calls};
 use atlock::clock::{Clock, SystemClock};
 use atlock::domain::key::Fields;
-use atlock::domain::lock::PullRef;
+use atlock::domain::lock::ProjectLock;
 use atlock::error::Result;
 use atlock::store::{Grant, Granted, LockKey, Store};
 
@@ -46,8 +46,8 @@ pub fn lock_json(fields: Fields<'_>, num: i64, padding: usize) -> Vec<u8> {
 /// Takes the lock of these fields for pull `num`.
 pub fn grant(store: &dyn Store, fields: Fields<'_>, num: i64, padding: usize) -> Result<Granted> {
     let value = lock_json(fields, num, padding);
-    let pull = Some(PullRef { repo: fields.repo, num });
-    store.grant(&Grant { key: LockKey::Project(&fields.key()), pull, value: &value }, &call())
+    let lock = ProjectLock::parse(&value).ok();
+    store.grant(&Grant { key: LockKey::Project(&fields.key()), lock: lock.as_ref(), value: &value }, &call())
 }
 
 /// This test binary again, running only `test`, with its role and folder in the environment.

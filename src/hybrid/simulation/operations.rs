@@ -47,8 +47,8 @@ impl World {
         let value = value_for(key, self.number());
         self.oracle.lock().asks(key, &value);
         let lock = key.lock().expect("is a lock");
-        let pull = ProjectLock::parse(&value).ok();
-        let grant = Grant { key: lock, pull: pull.as_ref().map(ProjectLock::pull), value: &value };
+        let parsed = ProjectLock::parse(&value).ok();
+        let grant = Grant { key: lock, lock: parsed.as_ref(), value: &value };
         let answer = instance.store.grant(&grant, &self.call());
         self.say(|| format!("{who}: grant {key} {} → {}", text(&value), show(&answer)));
         self.oracle.lock().grant_answered(key, value, &answer);

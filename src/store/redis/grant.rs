@@ -21,7 +21,7 @@ impl RedisStore {
         let lock = keys::lock_key(grant.key);
         let side = keys::side_key(&lock);
         let indexed = self.indexed(grant.key);
-        let (member, pull_index) = match (indexed, grant.pull) {
+        let (member, pull_index) = match (indexed, grant.pull()) {
             (Some(member), Some(pull)) => (member, keys::pull_index(pull.repo, pull.num)),
             _ => ("", String::new()),
         };

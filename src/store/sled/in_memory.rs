@@ -13,7 +13,6 @@ use super::group::Group;
 use super::host_marks;
 use super::key_state;
 use super::meta::Meta;
-use super::pull_index;
 use super::record::{self, PROJECT_PREFIX, REDIS_KEY, Stored, key_of};
 use super::remembered;
 use super::transaction::{Entries, Transaction};
@@ -245,7 +244,7 @@ impl std::fmt::Debug for InMemoryStore {
 
 impl Store for InMemoryStore {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        let prefix = grant.pull.and_then(|_| pull_index::index_prefix(grant.value));
+        let prefix = grant.pull().map(record::pull_prefix);
         self.commit(call, |tx| changes::grant(tx, &EntryKey::from(grant.key), grant.value, prefix.as_deref()))
     }
 

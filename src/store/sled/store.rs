@@ -15,7 +15,7 @@ use super::read::{failed, read_entry, read_value};
 use super::record::{self, PROJECT_PREFIX, Stored};
 use super::step::StepHook;
 use super::tree::Tree;
-use super::{changes, folder, pull_index};
+use super::{changes, folder};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::domain::lock::PullRef;
@@ -85,10 +85,7 @@ impl Store for SledStore {
             return Ok(Granted::Held { value });
         }
         record::check_length("a value", grant.value.len(), record::VALUE_LIMIT)?;
-        let pull_prefix = match grant.key {
-            LockKey::Project(_) => pull_index::index_prefix(grant.value),
-            LockKey::Command(_) => None,
-        };
+        let pull_prefix = grant.pull().map(record::pull_prefix);
         let (name, value) = (EntryKey::from(grant.key), grant.value.to_vec());
         self.committer.commit(value.len(), call, move |tx| changes::grant(tx, &name, &value, pull_prefix.as_deref()))
     }

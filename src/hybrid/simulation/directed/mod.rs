@@ -38,7 +38,7 @@ fn apply() -> EntryKey {
 }
 
 fn grant(world: &World, instance: &Instance, value: &[u8]) -> Result<Granted> {
-    let grant = Grant { key: LockKey::Command("apply"), pull: None, value };
+    let grant = Grant { key: LockKey::Command("apply"), lock: None, value };
     instance.store.grant(&grant, &world.call())
 }
 

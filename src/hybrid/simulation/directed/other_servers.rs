@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{apply, gone, grant, one_server};
 use crate::clock::Clock;
 use crate::config::Durability;
-use crate::domain::lock::PullRef;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Code;
 use crate::hybrid::simulation::redis::Question;
 use crate::hybrid::simulation::world::World;
@@ -85,8 +85,8 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
         let done = took.clone();
         std::thread::spawn(move || {
             let world = weak.upgrade().expect("goes on");
-            let pull = PullRef { repo: "a/b", num: 2 };
-            let grant = Grant { key: LockKey::Project("a/b/x/default/"), pull: Some(pull), value: &value };
+            let lock = ProjectLock::parse(&value).expect("is one");
+            let grant = Grant { key: LockKey::Project("a/b/x/default/"), lock: Some(&lock), value: &value };
             took.send(for_taker.store.grant(&grant, &world.call())).expect("is awaited");
         });
         // It is to come in between, if that is possible.
