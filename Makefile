@@ -9,11 +9,12 @@ CARGO   ?= cargo
 GO      ?= go
 CC      ?= cc
 PREFIX  ?= /usr/local
-# The release that `make atlantis` links with; another one goes to build/atlantis-VERSION/atlantis.
-ATLANTIS_VERSION ?= v0.47.1
+# The release that `make atlantis` links with: that of go.mod, or another one, which goes to build/atlantis-VERSION/atlantis.
+REQUIRED_ATLANTIS := $(shell sed -n 's|^\tgithub.com/runatlantis/atlantis ||p' go/go.mod)
+ATLANTIS_VERSION ?= $(REQUIRED_ATLANTIS)
 DESTDIR ?=
 
-LINKED  := $(if $(filter v0.47.1,$(ATLANTIS_VERSION)),build/atlantis,build/atlantis-$(ATLANTIS_VERSION)/atlantis)
+LINKED  := $(if $(filter $(REQUIRED_ATLANTIS),$(ATLANTIS_VERSION)),build/atlantis,build/atlantis-$(ATLANTIS_VERSION)/atlantis)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
@@ -30,7 +31,7 @@ lib: ## build the release: libatlock.so, libatlock.a and the command line, and t
 	@scripts/go-archive $(RELEASE)/libatlock.a
 
 .PHONY: atlantis
-atlantis: lib ## build the real Atlantis with atlock linked in: build/atlantis (ATLANTIS_VERSION=v0.47.1)
+atlantis: lib ## build the real Atlantis with atlock linked in: build/atlantis (ATLANTIS_VERSION= for another release)
 	@cd go && $(GO) run ./cmd/link -version $(ATLANTIS_VERSION)
 
 # The demonstration's: PORT, MODE=embedded or hybrid, and ONCE=1 to go through everything once and end.
@@ -69,6 +70,13 @@ test-faults: ## hybrid mode against slow faults: fail-over, a link that is down 
 	$(CARGO) test --locked --test hybrid_faults slow:: -- --ignored --nocapture
 	ATLOCK_HYBRID_KILL_ROUNDS=30 $(CARGO) test --locked --test hybrid_kill nothing_acknowledged -- --nocapture
 
+# The simulation's: each seed is six schedules; some hundred seeds a second.
+SEEDS ?= 0..20000
+
+.PHONY: simulation
+simulation: ## hybrid mode's simulation over more seeds than make test (SEEDS=0..20000)
+	ATLOCK_SIMULATION_SEEDS=$(SEEDS) $(CARGO) test --release --locked --lib simulation
+
 .PHONY: mutants
 mutants: ## break each line of tests/mutants/lines.rs on purpose: a test must notice it
 	$(CARGO) test --locked --test mutants -- --ignored --nocapture
@@ -90,7 +98,7 @@ atlantis-stock: ## build the unmodified Atlantis that the linked one is compared
 	@cd go && $(GO) build -trimpath -o ../build/atlantis-stock github.com/runatlantis/atlantis
 
 .PHONY: test-e2e
-test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode (ATLANTIS_VERSION=v0.47.1)
+test-e2e: prepare atlantis atlantis-stock ## real servers, webhooks and a browser, in every mode (ATLANTIS_VERSION= for another release)
 	cd go && ATLOCK_E2E_SERVER=$(abspath $(LINKED)) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/...
 
 .PHONY: test-install
@@ -98,13 +106,24 @@ test-install: lib ## install into a temporary prefix, and build a C program by p
 	@scripts/test-install
 
 .PHONY: lint
-lint: lib ## formatting, lints, docs, and that header and exported symbols are as committed
+lint: lib check ## what make check does, and docs, and that header and exported symbols are as committed
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) test --locked --test header --test symbols
+
+# The commit after which commits are looked at; without it, main.
+BASE ?=
+
+.PHONY: check
+check: ## before each commit: formatting, and lints of Rust, Go, shell scripts, workflows and commit messages (no test)
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features test-panic -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@unformatted=$$(gofmt -l go); if [[ -n $$unformatted ]]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
 	cd go && $(GO) vet -trimpath ./... && $(GO) vet -trimpath -tags e2e ./e2e/...
-	$(CARGO) test --locked --test header --test symbols
+	cd go && $(GO) tool -modfile=tools.mod staticcheck -tags e2e ./...
+	cd go && $(GO) tool -modfile=tools.mod actionlint -shellcheck=shellcheck ../.github/workflows/*.yml
+	git ls-files -z --cached --others --exclude-standard |\
+	    xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba)?sh$$/ { print FILENAME } { nextfile }' | xargs shellcheck
+	scripts/check-commits $(BASE)
 
 .PHONY: header
 header: ## write include/atlock.h anew from src/capi
@@ -113,6 +132,10 @@ header: ## write include/atlock.h anew from src/capi
 .PHONY: bench
 bench: lib prepare ## measure side by side with stock Atlantis; writes bench/report.{json,md,svg}
 	cd go && $(GO) run ./cmd/bench
+
+.PHONY: bench-stores
+bench-stores: ## measure the stores alone, without Go: time, what of it is Redis's, memory, 1,000,000 keys; asserts nothing
+	$(CARGO) bench --locked --bench sled --bench redis --bench redis_scale
 
 .PHONY: bench-server
 bench-server: atlantis atlantis-stock ## measure whole servers beside the unmodified one: start, memory, pages; writes bench/server.md

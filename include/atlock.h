@@ -43,21 +43,6 @@
 #define ATLOCK_ABI_VERSION 1
 
 /*
- Any current value will do.
- */
-#define ATLOCK_EXPECT_ANY 0
-
-/*
- There must be no value.
- */
-#define ATLOCK_EXPECT_ABSENT 1
-
-/*
- The value must be exactly the bytes given.
- */
-#define ATLOCK_EXPECT_BYTES 2
-
-/*
  Success.
  */
 #define ATLOCK_OK 0
@@ -189,6 +174,26 @@
 #define ATLOCK_OTHER_PULL 25
 
 /*
+ Any current value will do.
+ */
+#define ATLOCK_EXPECT_ANY 0
+
+/*
+ There must be no value.
+ */
+#define ATLOCK_EXPECT_ABSENT 1
+
+/*
+ The value must be exactly the bytes given.
+ */
+#define ATLOCK_EXPECT_BYTES 2
+
+/*
+ Version of the callback struct below.
+ */
+#define ATLOCK_HOST_STORE_ABI_VERSION 1
+
+/*
  The largest lock, in bytes of JSON.
  */
 #define ATLOCK_MAX_LOCK_BYTES (1 << 20)
@@ -202,27 +207,6 @@
  The longest key of a lock, command or pull status, in bytes.
  */
 #define ATLOCK_MAX_KEY_BYTES (16 << 10)
-
-/*
- The largest value that a local store keeps, bytes.
- */
-#define MAX_VALUE_BYTES (16 << 20)
-
-/*
- How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
- A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
- */
-#define MAX_TOMBSTONES 32
-
-/*
- How many released keys are remembered when the store is asked to forget.
- */
-#define MOST_RELEASED 20000
-
-/*
- Version of the callback struct below.
- */
-#define ATLOCK_HOST_STORE_ABI_VERSION 1
 
 /*
  Take a lock if it is free.
@@ -304,6 +288,35 @@ typedef struct atlock_buffer {
 } atlock_buffer;
 
 /*
+ A host store as a C program passes it in.
+ */
+typedef struct atlock_host_store {
+    /*
+     `ATLOCK_HOST_STORE_ABI_VERSION`.
+     */
+    uint32_t abi_version;
+    /*
+     Passed to both functions; theirs.
+     */
+    void *ctx;
+    /*
+     Does the operation `op`, `ATLOCK_OP_…`, whose JSON is described in docs/host-store.md. `input` is valid during the
+     call only. Returns 0 and fills `output`, or anything else and fills `error` with a text, each with
+     `atlock_buffer_assign`. Called from any thread, from several at once; must not unwind. Never null.
+     */
+    int32_t (*call)(void *ctx,
+                    uint32_t op,
+                    const uint8_t *input,
+                    size_t input_len,
+                    struct atlock_buffer *output,
+                    struct atlock_buffer *error);
+    /*
+     Called once, after the last `call`, also when opening fails. May be null.
+     */
+    void (*release)(void *ctx);
+} atlock_host_store;
+
+/*
  Where one lock lies in a list's JSON: bytes `start` to `end`.
  */
 typedef struct atlock_span {
@@ -335,161 +348,19 @@ typedef struct atlock_spans {
     size_t capacity;
 } atlock_spans;
 
-/*
- A host store as a C program passes it in.
- */
-typedef struct atlock_host_store {
-    /*
-     `ATLOCK_HOST_STORE_ABI_VERSION`.
-     */
-    uint32_t abi_version;
-    /*
-     Passed to both functions; theirs.
-     */
-    void *ctx;
-    /*
-     Does the operation `op`, `ATLOCK_OP_…`, whose JSON is described in docs/host-store.md. `input` is valid during the
-     call only. Returns 0 and fills `output`, or anything else and fills `error` with a text, each with
-     `atlock_buffer_assign`. Called from any thread, from several at once; must not unwind. Never null.
-     */
-    int32_t (*call)(void *ctx,
-                    uint32_t op,
-                    const uint8_t *input,
-                    size_t input_len,
-                    struct atlock_buffer *output,
-                    struct atlock_buffer *error);
-    /*
-     Called once, after the last `call`, also when opening fails. May be null.
-     */
-    void (*release)(void *ctx);
-} atlock_host_store;
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
 /*
- Frees a buffer and leaves it empty. Null, and a buffer that is empty or all zero, are harmless.
-
- # Safety
- `buffer` is null or points to a buffer that this library filled, or that is all zero.
+ The `ATLOCK_ABI_VERSION` of the library that is linked.
  */
-void atlock_buffer_free(struct atlock_buffer *buffer);
+uint32_t atlock_abi_version(void);
 
 /*
- Copies `len` bytes into a buffer; for host stores to answer with. What the buffer held before is freed.
-
- # Safety
- `buffer` is as for `atlock_buffer_free`; `data` is readable for `len` bytes.
+ The library's version, for example `0.1.0`: NUL-terminated, static, not to be freed.
  */
-void atlock_buffer_assign(struct atlock_buffer *buffer, const uint8_t *data, size_t len);
-
-/*
- Frees spans and leaves them empty. Null, and spans that are empty or all zero, are harmless.
-
- # Safety
- `spans` is null or points to spans that this library filled, or that are all zero.
- */
-void atlock_spans_free(struct atlock_spans *spans);
-
-/*
- Takes the global lock of the command `name` (for example `apply`) if it is free.
-
- `lock` is the JSON of Atlantis's `command.Lock`, stored byte for byte. `out` is as in `atlock_try_lock`.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_lock_command(const struct atlock *handle,
-                            const uint8_t *name,
-                            size_t name_len,
-                            const uint8_t *lock,
-                            size_t lock_len,
-                            struct atlock_buffer *out,
-                            struct atlock_buffer *error);
-
-/*
- Releases the global lock of the command `name`. `out` receives the released lock, or `null` if there was none.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_unlock_command(const struct atlock *handle,
-                              const uint8_t *name,
-                              size_t name_len,
-                              struct atlock_buffer *out,
-                              struct atlock_buffer *error);
-
-/*
- Reads the global lock of the command `name`. `out` receives it, or `null` if there is none.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_check_command_lock(const struct atlock *handle,
-                                  const uint8_t *name,
-                                  size_t name_len,
-                                  struct atlock_buffer *out,
-                                  struct atlock_buffer *error);
-
-#if defined(ATLOCK_DEFAULT_INSTANCE)
-/*
- `atlock_try_lock` over the process's own instance: takes the lock whose JSON this is. `ok` is
- `{"acquired":true,"token":N}` or `{"acquired":false,"lock":{…}}`.
-
- # Safety
- `lock_json` is null or NUL-terminated.
- */
-char *try_lock(const char *lock_json);
-#endif
-
-#if defined(ATLOCK_DEFAULT_INSTANCE)
-/*
- `atlock_unlock` over the process's own instance: `ok` is the released lock, or `null`.
-
- # Safety
- `target_json` is null or NUL-terminated.
- */
-char *unlock(const char *target_json);
-#endif
-
-#if defined(ATLOCK_DEFAULT_INSTANCE)
-/*
- `atlock_list` over the process's own instance: `ok` is `{"locks":[…],"unreadable":[…]}`.
- */
-char *list(void);
-#endif
-
-#if defined(ATLOCK_DEFAULT_INSTANCE)
-/*
- `atlock_get_lock` over the process's own instance: `ok` is the lock, or `null`.
-
- # Safety
- `target_json` is null or NUL-terminated.
- */
-char *get_lock(const char *target_json);
-#endif
-
-#if defined(ATLOCK_DEFAULT_INSTANCE)
-/*
- `atlock_unlock_by_pull` over the process's own instance, with `{"RepoFullName":…,"PullNum":…}`: `ok` is
- `{"locks":[…],"unreadable":[…]}` with the released locks.
-
- # Safety
- `pull_json` is null or NUL-terminated.
- */
-char *unlock_by_pull(const char *pull_json);
-#endif
-
-#if defined(ATLOCK_DEFAULT_INSTANCE)
-/*
- Frees an answer of the five functions above. Null is harmless.
-
- # Safety
- `answer` is null, or one of those answers that was not freed.
- */
-void atlock_string_free(char *answer);
-#endif
+const char *atlock_version(void);
 
 /*
  Reads a settings file (YAML), applies the environment variables over it, checks it, and writes the result as JSON to
@@ -567,58 +438,6 @@ void atlock_free(struct atlock *handle);
  */
 int32_t atlock_test_panic(struct atlock_buffer *error);
 #endif
-
-/*
- The `ATLOCK_ABI_VERSION` of the library that is linked.
- */
-uint32_t atlock_abi_version(void);
-
-/*
- The library's version, for example `0.1.0`: NUL-terminated, static, not to be freed.
- */
-const char *atlock_version(void);
-
-/*
- Returns `ATLOCK_OK` if the store that decides answers and could be written, the reason as a status otherwise.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_ping(const struct atlock *handle, struct atlock_buffer *error);
-
-/*
- Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
- 1970. Asks no store.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_status(const struct atlock *handle,
-                      struct atlock_buffer *out,
-                      struct atlock_buffer *error);
-
-/*
- Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
- tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_health(const struct atlock *handle,
-                      struct atlock_buffer *out,
-                      struct atlock_buffer *error);
-
-/*
- Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.
-
- Its content type is `application/openmetrics-text; version=1.0.0; charset=utf-8`; it holds no secret and no name of a lock.
-
- # Safety
- See the rules at the top of `atlock.h`.
- */
-int32_t atlock_metrics(const struct atlock *handle,
-                       struct atlock_buffer *out,
-                       struct atlock_buffer *error);
 
 /*
  Takes a project's lock if it is free.
@@ -715,7 +534,7 @@ int32_t atlock_list(const struct atlock *handle,
  # Safety
  See the rules at the top of `atlock.h`.
  */
-int32_t atlock_standings(const struct atlock *handle,
+int32_t atlock_lock_info(const struct atlock *handle,
                          const uint8_t *keys,
                          size_t keys_len,
                          struct atlock_buffer *out,
@@ -738,6 +557,46 @@ int32_t atlock_unlock_by_pull(const struct atlock *handle,
                               struct atlock_buffer *out,
                               struct atlock_spans *spans,
                               struct atlock_buffer *error);
+
+/*
+ Takes the global lock of the command `name` (for example `apply`) if it is free.
+
+ `lock` is the JSON of Atlantis's `command.Lock`, stored byte for byte. `out` is as in `atlock_try_lock`.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_lock_command(const struct atlock *handle,
+                            const uint8_t *name,
+                            size_t name_len,
+                            const uint8_t *lock,
+                            size_t lock_len,
+                            struct atlock_buffer *out,
+                            struct atlock_buffer *error);
+
+/*
+ Releases the global lock of the command `name`. `out` receives the released lock, or `null` if there was none.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_unlock_command(const struct atlock *handle,
+                              const uint8_t *name,
+                              size_t name_len,
+                              struct atlock_buffer *out,
+                              struct atlock_buffer *error);
+
+/*
+ Reads the global lock of the command `name`. `out` receives it, or `null` if there is none.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_check_command_lock(const struct atlock *handle,
+                                  const uint8_t *name,
+                                  size_t name_len,
+                                  struct atlock_buffer *out,
+                                  struct atlock_buffer *error);
 
 /*
  Reads the pull status at `key`. `out` receives it byte for byte; its `data` is NULL if there is none.
@@ -772,6 +631,133 @@ int32_t atlock_swap_pull_status(const struct atlock *handle,
                                 int32_t *swapped,
                                 struct atlock_buffer *current,
                                 struct atlock_buffer *error);
+
+/*
+ Returns `ATLOCK_OK` if the store that decides answers and could be written, the reason as a status otherwise.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_ping(const struct atlock *handle, struct atlock_buffer *error);
+
+/*
+ Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
+ 1970. Asks no store.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_status(const struct atlock *handle,
+                      struct atlock_buffer *out,
+                      struct atlock_buffer *error);
+
+/*
+ Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
+ tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
+ `overall` is `healthy`; `degraded` if locks are granted, but not as they should be; or `unhealthy` if none can be granted.
+ `headline` says in a few words who decides now, or that no lock is granted, and why.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_health(const struct atlock *handle,
+                      struct atlock_buffer *out,
+                      struct atlock_buffer *error);
+
+/*
+ Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.
+
+ Its content type is `application/openmetrics-text; version=1.0.0; charset=utf-8`; it holds no secret and no name of a lock.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_metrics(const struct atlock *handle,
+                       struct atlock_buffer *out,
+                       struct atlock_buffer *error);
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ `atlock_try_lock` over the process's own instance: takes the lock whose JSON this is. `ok` is
+ `{"acquired":true,"token":N}` or `{"acquired":false,"lock":{…}}`.
+
+ # Safety
+ `lock_json` is null or NUL-terminated.
+ */
+char *try_lock(const char *lock_json);
+#endif
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ `atlock_unlock` over the process's own instance: `ok` is the released lock, or `null`.
+
+ # Safety
+ `target_json` is null or NUL-terminated.
+ */
+char *unlock(const char *target_json);
+#endif
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ `atlock_list` over the process's own instance: `ok` is `{"locks":[…],"unreadable":[…]}`.
+ */
+char *list(void);
+#endif
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ `atlock_get_lock` over the process's own instance: `ok` is the lock, or `null`.
+
+ # Safety
+ `target_json` is null or NUL-terminated.
+ */
+char *get_lock(const char *target_json);
+#endif
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ `atlock_unlock_by_pull` over the process's own instance, with `{"RepoFullName":…,"PullNum":…}`: `ok` is
+ `{"locks":[…],"unreadable":[…]}` with the released locks.
+
+ # Safety
+ `pull_json` is null or NUL-terminated.
+ */
+char *unlock_by_pull(const char *pull_json);
+#endif
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ Frees an answer of the five functions above. Null is harmless.
+
+ # Safety
+ `answer` is null, or one of those answers that was not freed.
+ */
+void atlock_string_free(char *answer);
+#endif
+
+/*
+ Frees a buffer and leaves it empty. Null, and a buffer that is empty or all zero, are harmless.
+
+ # Safety
+ `buffer` is null or points to a buffer that this library filled, or that is all zero.
+ */
+void atlock_buffer_free(struct atlock_buffer *buffer);
+
+/*
+ Copies `len` bytes into a buffer; for host stores to answer with. What the buffer held before is freed.
+
+ # Safety
+ `buffer` is as for `atlock_buffer_free`; `data` is readable for `len` bytes.
+ */
+void atlock_buffer_assign(struct atlock_buffer *buffer, const uint8_t *data, size_t len);
+
+/*
+ Frees spans and leaves them empty. Null, and spans that are empty or all zero, are harmless.
+
+ # Safety
+ `spans` is null or points to spans that this library filled, or that are all zero.
+ */
+void atlock_spans_free(struct atlock_spans *spans);
 
 #ifdef __cplusplus
 }  // extern "C"

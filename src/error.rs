@@ -1,10 +1,14 @@
 //! One error type for the whole library: a stable code and a text for a person.
 //!
-//! The text says what happened, to which key, file or setting, and what to do next. It never holds a secret.
+//! The text says what happened, to which key, file or setting, and what to do next. It never holds a secret
+//! (`src/redact.rs`).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
+
+use crate::redact::without_credentials;
 
 /// What kind of failure it was. The numbers are the C ABI's status codes: append-only, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -109,14 +113,14 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error of this code and text.
+    /// An error of this code and text, but for credentials in URLs.
     pub fn new(code: Code, message: impl Into<String>) -> Error {
-        Error { code, message: message.into() }
+        Error { code, message: without_credentials(Cow::Owned(message.into())).into_owned() }
     }
 
     /// The same error with `context: ` before its text.
     pub fn context(self, context: impl fmt::Display) -> Error {
-        Error { code: self.code, message: format!("{context}: {}", self.message) }
+        Error::new(self.code, format!("{context}: {}", self.message))
     }
 
     /// Its code.

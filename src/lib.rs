@@ -4,9 +4,11 @@
 //! capi     the C ABI: casts, ownership, panic guard
 //! service  one method for each operation
 //! socket   by which other programs ask the running server
-//! hybrid   which store answers
+//! mode     strict, native or hybrid: opens what a mode needs, hands locks over from one to another
 //! look     the stores of a server that does not run, of which nothing is changed
-//! store    sled (embedded), redis (shared), host (the program's own), memory (the reference)
+//! hybrid   Redis, and the local store in its place: fallback, recovery
+//! store    sled (embedded), redis (shared), host (the program's own), reference (for tests); contract: what hybrid asks of them
+//! domain   what locks are: names, JSON, who holds them
 //! ```
 //!
 //! ```
@@ -32,9 +34,14 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod health;
 pub mod hybrid;
 pub mod look;
 pub mod metrics;
+pub mod mode;
+pub mod operation;
+pub mod process;
+mod redact;
 pub mod service;
 pub mod socket;
 pub mod store;

@@ -2,11 +2,11 @@
 //! with sanitizers, and must end well.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod native;
+mod c_support;
 
 use std::collections::BTreeSet;
 
-use native::{Linkage, compile, root, run};
+use c_support::{Linkage, compile, root, run};
 
 fn passes(program: &str, linkage: Linkage) {
     let source = if program == "header_cxx" { format!("{program}.cpp") } else { format!("{program}.c") };
@@ -43,7 +43,7 @@ fn the_sanitizers_are_on() {
     is_caught("overflow", "heap-buffer-overflow");
     is_caught("leak", "LeakSanitizer: detected memory leaks");
     is_caught("undefined", "signed integer overflow");
-    if native::instrumented() {
+    if c_support::instrumented() {
         is_caught("freed_input", "heap-use-after-free");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -77,7 +78,10 @@ fn version_and_status() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["mode"], &json["health"]["overall"]), (&"strict".into(), &"healthy".into()));
     let health = json["health"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
-    assert_eq!((health, &json["health"]["circuit_state"]), (vec!["circuit_state", "legacy", "overall"], &"disabled".into()));
+    assert_eq!(
+        (health, &json["health"]["circuit_state"]),
+        (vec!["circuit_state", "headline", "legacy", "overall"], &"disabled".into())
+    );
     let status = json["status"].as_object().unwrap();
     assert!(!status.contains_key("conflicts") && !status.contains_key("armed"), "{json}");
     assert_eq!(status["fallback_active"], false);

@@ -219,22 +219,29 @@ fn anchors(page: &str) -> BTreeSet<String> {
     anchors
 }
 
+/// The alerts' links lead out of Alertmanager, wherever that is: to the section on the pages of this release, which its tag names.
 #[test]
 fn each_alert_has_its_section() {
     let rules = text("deploy/monitoring/alerts.yaml");
     let names: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     let urls: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")).collect();
     assert!(names.len() >= 14);
-    let wanted: Vec<String> = names.iter().map(|name| format!("docs/05-troubleshooting.md#{}", name.to_lowercase())).collect();
-    assert_eq!(urls, wanted);
-    let anchors = anchors(&text("docs/05-troubleshooting.md"));
+    let page = "docs/05-troubleshooting.md";
+    let base = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/v", env!("CARGO_PKG_VERSION"));
+    let wanted: Vec<String> = names.iter().map(|name| format!("{base}/{page}#{}", name.to_lowercase())).collect();
+    assert_eq!(
+        urls, wanted,
+        "the links of deploy/monitoring/alerts.yaml (and alerts_test.yaml), with Cargo.toml's repository and version"
+    );
+    let anchors = anchors(&text(page));
     for name in names {
         assert!(anchors.contains(&name.to_lowercase()), "{name} has no section");
     }
 }
 
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].iter().map(|page| root().join(page)).collect();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].iter().map(|page| root().join(page)).collect();
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     pages.extend(docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")));
     pages

@@ -1,29 +1,29 @@
 //! A host store beside hybrid mode: what its content proves at the start, and what its failures must not do.
-#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::collections::BTreeMap;
-use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use atlock::capi::buffer::{Buffer, atlock_buffer_assign};
 use atlock::clock::SystemClock;
 use atlock::config::Config;
-use atlock::error::{Code, Result};
+use atlock::error::{Code, Error, Result};
 use atlock::service::Service;
-use atlock::store::host::{HOST_STORE_ABI_VERSION, HostStore, HostStoreCallbacks, OP_APPLY, OP_DUMP, OP_PING};
+use atlock::store::host::{HostCalls, HostStore, OP_APPLY, OP_DUMP, OP_PING};
 use atlock::store::{Expected, Granted, Swap};
 use parking_lot::{Condvar, Mutex};
 use redis_support::Server;
 use serde_json::Value;
+use wait::wait_until;
 
 const STATUS: &str = "git.example.com::acme/infra::1";
 
 /// A host store that outlives the services that use it, as a file does.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct File {
     content: Mutex<Content>,
     /// The op that never answers.
@@ -41,7 +41,7 @@ struct File {
 }
 
 /// What a backup of it has.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     entries: BTreeMap<String, Value>,
     mark: Option<Value>,
@@ -119,35 +119,24 @@ impl File {
 
     fn store(self: &Arc<File>) -> HostStore {
         self.released.store(false, Ordering::SeqCst);
-        let ctx = Arc::into_raw(Arc::clone(self)).cast_mut().cast();
-        HostStore::new(HostStoreCallbacks { abi_version: HOST_STORE_ABI_VERSION, ctx, call: Some(call), release: Some(release) })
-            .unwrap()
+        HostStore::new(Box::new(Calls(Arc::clone(self))))
     }
 }
 
-unsafe extern "C" fn call(
-    ctx: *mut c_void,
-    op: u32,
-    input: *const u8,
-    input_len: usize,
-    output: *mut Buffer,
-    error: *mut Buffer,
-) -> i32 {
-    // SAFETY: `ctx` is the file of `File::store`, which `release` gives back; the rest is as HostStore::call passes it.
-    let (file, input) = unsafe { (&*ctx.cast::<File>(), std::slice::from_raw_parts(input, input_len)) };
-    let (status, buffer, text) = match file.answer(op, input) {
-        Ok(text) => (0, output, text),
-        Err(text) => (1, error, text),
-    };
-    // SAFETY: as above.
-    unsafe { atlock_buffer_assign(buffer, text.as_ptr(), text.len()) };
-    status
+/// The calls of one service to the file.
+#[derive(Debug)]
+struct Calls(Arc<File>);
+
+impl HostCalls for Calls {
+    fn call(&self, op: u32, input: &[u8]) -> Result<Vec<u8>> {
+        self.0.answer(op, input).map(String::into_bytes).map_err(|text| Error::new(Code::HostStore, text))
+    }
 }
 
-unsafe extern "C" fn release(ctx: *mut c_void) {
-    // SAFETY: it is called once, after the last call.
-    let file = unsafe { Arc::from_raw(ctx.cast::<File>()) };
-    file.released.store(true, Ordering::SeqCst);
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.0.released.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A server: a folder, a file, and a Redis.
@@ -212,12 +201,8 @@ fn is_held(service: &Service, path: &str) -> bool {
     service.get_lock(format!(r#"{{"Key":"acme/infra/{path}/default/"}}"#).as_bytes()).unwrap().is_some()
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < give_up, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+fn until(what: &str, done: impl FnMut() -> bool) {
+    wait_until(what, Duration::from_secs(20), done);
 }
 
 fn warns_of(service: &Service, text: &str) -> bool {
@@ -505,4 +490,38 @@ fn a_rollback_fills_a_file_that_is_not_the_copy() {
     assert_eq!(world.file.paths(), ["b", "poison"]);
     let service = world.open();
     assert!(!is_held(&service, "a") && is_held(&service, "b") && is_held(&service, "poison"));
+}
+
+/// An embedded store that is new must not begin beside a file with locks, in any mode: it would grant them again.
+#[test]
+fn a_new_embedded_store_is_refused_beside_a_file_with_locks() {
+    for mode in ["strict", "hybrid", "native"] {
+        let world = World::new("single");
+        let open = |config: &str| {
+            let text = format!(
+                "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
+                 redis: {{address: '{}'}}}}}}",
+                world.folder.path().join("embedded"),
+                world.redis.address()
+            );
+            Service::open(&Config::parse(&text, config).unwrap(), Some(world.file.store()), Arc::new(SystemClock))
+        };
+        let a = || (key_of("a"), Value::from(String::from_utf8(lock("a", 1)).unwrap()));
+        world.file.content.lock().entries.extend([a()]);
+        let refused = open("with locks").expect_err(mode);
+        assert_eq!(refused.code(), Code::InvalidConfig, "{mode}: {refused}");
+        assert!(refused.message().contains("has locks (1)"), "{refused}");
+        // What cannot be read may have locks.
+        world.file.is_broken.store(true, Ordering::SeqCst);
+        assert_eq!(open("broken").expect_err(mode).code(), Code::HostStore, "{mode}");
+        world.file.is_broken.store(false, Ordering::SeqCst);
+        // A pull status is no lock.
+        let status = serde_json::to_string(&serde_json::json!({ "status": STATUS })).unwrap();
+        let content = Content { entries: BTreeMap::from([(status, Value::from("{}"))]), ..Content::default() };
+        *world.file.content.lock() = content;
+        open("without locks").expect(mode).close().unwrap();
+        // A store that is not new has its own locks: the file is from before.
+        world.file.content.lock().entries.extend([a()]);
+        open("known").expect(mode).close().unwrap();
+    }
 }

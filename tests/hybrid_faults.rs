@@ -6,6 +6,7 @@
 mod hybrid_support;
 mod redis_support;
 mod sled_support;
+mod wait;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,10 +19,11 @@ use hybrid_support::local::Local;
 use hybrid_support::network::Network;
 use hybrid_support::{
     Caller, Locks, Scenario, StopOnDrop, Told, close, hybrid, in_redis, listed, locks_of, on_disk, open, race, take_many,
-    try_open, wait_until, wait_until_recovered,
+    try_open, wait_until_recovered,
 };
 use redis_support::{Cluster, Server, certificates, fields, free_port, path, settings};
 use sled_support::SmallDisk;
+use wait::wait_until;
 
 /// Writes every change to its disk before it answers.
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
@@ -41,36 +43,36 @@ fn run(server: &Server, command: &[&str]) {
     redis::cmd(command[0]).arg(&command[1..]).query::<()>(&mut server.raw()).unwrap();
 }
 
-fn a_hung_redis(local: Local) {
+fn a_hung_redis_costs_no_acknowledged_lock(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     scenario(local, "hung", &folder, &server).run(&mut server, |server, _| server.pause(), |server| server.resume());
 }
 
-fn a_redis_that_loses_everything(local: Local) {
+fn a_redis_that_loses_everything_gets_it_back(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     scenario(local, "killed, back empty", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
 }
 
 /// Nobody may have called while it was away.
-fn a_redis_that_loses_everything_within_a_moment(local: Local) {
+fn a_redis_that_is_empty_at_once_gets_everything_back(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let scenario = Scenario { reads_may_miss: true, ..scenario(local, "empty at once", &folder, &server) };
     scenario.run(&mut server, |server, _| server.restart(), |_| ());
 }
 
-fn a_redis_that_is_flushed(local: Local) {
+fn a_redis_that_is_flushed_gets_everything_back(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let scenario = Scenario { reads_may_miss: true, ..scenario(local, "flushed", &folder, &server) };
     scenario.run(&mut server, |server, _| run(server, &["FLUSHALL"]), |_| ());
 }
 
-fn a_redis_that_comes_back_with_its_data(local: Local) {
+fn a_redis_that_comes_back_with_its_data_learns_what_was_decided(local: Local) {
     let (folder, mut server) = (folder(), Server::start(DURABLE));
     scenario(local, "killed, back with data", &folder, &server).run(&mut server, |server, _| server.kill(), Server::restart);
 }
 
 /// Locks released since the snapshot stay released, and those granted since stay.
-fn a_redis_that_comes_back_with_an_older_snapshot(local: Local) {
+fn a_redis_that_goes_back_to_a_snapshot_gets_what_came_since(local: Local) {
     for at_once in [false, true] {
         let (folder, mut server) = (folder(), Server::start(&[]));
         let fault = if at_once { "older snapshot at once" } else { "killed, back with an older snapshot" };
@@ -98,7 +100,7 @@ fn a_redis_that_comes_back_with_an_older_snapshot(local: Local) {
     }
 }
 
-fn a_full_redis(local: Local) {
+fn a_full_redis_costs_no_acknowledged_lock(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     scenario(local, "full", &folder, &server).run(
         &mut server,
@@ -107,7 +109,7 @@ fn a_full_redis(local: Local) {
     );
 }
 
-fn a_master_that_becomes_a_replica(local: Local) {
+fn a_master_that_becomes_a_replica_costs_no_acknowledged_lock(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let nobody = free_port().to_string();
     scenario(local, "read-only replica", &folder, &server).run(
@@ -118,7 +120,7 @@ fn a_master_that_becomes_a_replica(local: Local) {
 }
 
 /// It takes over that master's data: none.
-fn a_master_that_becomes_a_replica_of_an_empty_one(local: Local) {
+fn a_replica_of_an_empty_master_gets_everything_back(local: Local) {
     let (folder, mut server) = (folder(), Server::start(&[]));
     let empty = Server::start(&["--repl-diskless-sync-delay", "0"]);
     let scenario = Scenario { reads_may_miss: true, ..scenario(local, "replica of an empty master", &folder, &server) };
@@ -134,7 +136,7 @@ fn a_master_that_becomes_a_replica_of_an_empty_one(local: Local) {
     );
 }
 
-fn a_slow_network(local: Local) {
+fn a_slow_network_leaves_the_decision_to_the_local_store(local: Local) {
     let (folder, server) = (folder(), Server::start(&[]));
     let mut line = Line::to(&server.address());
     let mut scenario = scenario(local, "latency over slow_call", &folder, &server);
@@ -144,7 +146,7 @@ fn a_slow_network(local: Local) {
 }
 
 /// Some answers are lost, others come: nobody may be told anything that is not so.
-fn a_network_that_breaks_connections(local: Local) {
+fn a_network_that_breaks_connections_makes_no_answer_untrue(local: Local) {
     for (one_in, fault) in [(1, "every connection reset"), (3, "one in three reset"), (10, "one in ten reset")] {
         let (folder, server) = (folder(), Server::start(&[]));
         let mut line = Line::to(&server.address());
@@ -189,7 +191,9 @@ fn full_disk(local: Local, fault: &str, durability: Durability, allowed: &[Code]
     caller.told.merge(raced);
     let status = service.status();
     wait_until("the health tells of the disk", Duration::from_secs(2), || !service.health().legacy.unwrap().healthy);
-    assert_eq!(service.health().overall, if allowed.is_empty() { "degraded" } else { "unhealthy" });
+    let health = service.health();
+    assert_eq!(health.overall, if allowed.is_empty() { "degraded" } else { "unhealthy" });
+    assert_eq!(health.headline.starts_with("No lock is granted"), !allowed.is_empty(), "{health:?}");
     assert_eq!(refused > 0, !allowed.is_empty(), "the disk is full: {:?}", caller.told.errors);
     let told = caller.told;
     eprintln!("{fault}: longest wait {:.0?}, errors {:?}, warnings {:?}", told.longest, told.errors, status.warnings);
@@ -287,7 +291,7 @@ fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Optio
 }
 
 #[test]
-fn a_start_without_redis() {
+fn a_start_without_redis_grants_and_redis_learns_of_it() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let mut server = None;
@@ -299,14 +303,14 @@ fn a_start_without_redis() {
 }
 
 #[test]
-fn a_start_at_a_wrong_port() {
+fn a_start_at_a_wrong_port_grants_and_names_the_address() {
     let not_redis = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = not_redis.local_addr().unwrap().to_string();
     start_degraded("started at a port that never answers", settings(&address), &[&address], None);
 }
 
 #[test]
-fn a_start_with_a_wrong_password() {
+fn a_start_with_a_wrong_password_grants_and_names_the_password() {
     let server = Server::start(&["--requirepass", "right"]);
     let client = redis::Client::open(format!("redis://:right@{}", server.address())).unwrap();
     let mut raw = client.get_connection().unwrap();
@@ -319,7 +323,7 @@ fn a_start_with_a_wrong_password() {
 }
 
 #[test]
-fn a_password_that_changes() {
+fn a_password_that_changes_is_read_again() {
     let (folder, server) = (folder(), Server::start(&["--requirepass", "old"]));
     let file = folder.path().join("password");
     std::fs::write(&file, "old\n").unwrap();
@@ -342,7 +346,7 @@ fn a_password_that_changes() {
 }
 
 #[test]
-fn a_start_with_tls_at_a_plain_port() {
+fn a_start_with_tls_at_a_plain_port_grants_and_names_tls() {
     let certificates_folder = folder();
     certificates(certificates_folder.path());
     let server = Server::start(&[]);
@@ -404,16 +408,16 @@ fn two_servers(local: Local, fault: &str, instances: Instances, why: &str) {
     told.assert_is("Redis", &in_redis(&server.address()));
 }
 
-fn two_servers_that_each_believe_to_be_alone(local: Local) {
+fn two_servers_that_each_believe_to_be_alone_grant_nothing_without_redis(local: Local) {
     two_servers(local, "two servers, single", Instances::Single, "another server uses the same Redis");
 }
 
-fn two_servers_that_know_of_each_other(local: Local) {
+fn two_servers_that_know_of_each_other_grant_nothing_without_redis(local: Local) {
     two_servers(local, "two servers, many", Instances::Many, "instances is many");
 }
 
 #[test]
-fn a_thousand_callers_of_a_hung_redis() {
+fn a_thousand_callers_of_a_hung_redis_do_not_wait_for_it() {
     let (folder, server) = (folder(), Server::start(&[]));
     let service = open(&hybrid(Local::Embedded, folder.path(), settings(&server.address())));
     let mut first = Caller::new(&service, &[]);
@@ -504,7 +508,7 @@ fn the_same_lock_again_is_no_loss(local: Local) {
 }
 
 /// Callers who never pause, all at a few locks: recovery ends all the same, and nobody waits for it.
-fn a_recovery_under_load(local: Local) {
+fn a_recovery_under_load_ends_and_holds_up_nobody(local: Local) {
     const LOCKS: usize = 8;
     const ROUNDS: usize = 5;
     let (folder, mut server) = (folder(), Server::start(DURABLE));
@@ -611,7 +615,7 @@ fn the_status_tells_what_redis_does_not_know(local: Local) {
 
 /// Under a running server its data folder, with Atlantis's file in it if there is one, is moved away: health tells within a probe,
 /// nothing is granted, with Redis and without, and a server that is started at the path grants what this one does not.
-fn a_data_folder_that_is_moved_away(local: Local) {
+fn a_server_whose_data_folder_is_moved_away_grants_nothing(local: Local) {
     let (folder, mut server) = (folder(), Server::start(DURABLE));
     let (data, moved) = (folder.path().join("data"), folder.path().join("moved"));
     let service = open(&hybrid(local, &data, settings(&server.address())));
@@ -643,7 +647,7 @@ fn a_data_folder_that_is_moved_away(local: Local) {
 
 /// Atlantis's file alone is deleted: nothing counts as copied, and health tells, but locks are granted.
 #[test]
-fn an_atlantis_file_that_is_deleted() {
+fn an_atlantis_file_that_is_deleted_costs_no_grant_and_is_told() {
     let (folder, server) = (folder(), Server::start(&[]));
     let service = open(&hybrid(Local::BoltDb, folder.path(), settings(&server.address())));
     let mut caller = Caller::new(&service, &[]);
@@ -658,27 +662,27 @@ fn an_atlantis_file_that_is_deleted() {
 }
 
 over_both_local_stores! {
-    a_data_folder_that_is_moved_away,
-    a_hung_redis,
-    a_redis_that_loses_everything,
-    a_redis_that_loses_everything_within_a_moment,
-    a_redis_that_is_flushed,
-    a_redis_that_comes_back_with_its_data,
-    a_redis_that_comes_back_with_an_older_snapshot,
-    a_full_redis,
-    a_master_that_becomes_a_replica,
-    a_master_that_becomes_a_replica_of_an_empty_one,
-    a_slow_network,
-    a_network_that_breaks_connections,
+    a_server_whose_data_folder_is_moved_away_grants_nothing,
+    a_hung_redis_costs_no_acknowledged_lock,
+    a_redis_that_loses_everything_gets_it_back,
+    a_redis_that_is_empty_at_once_gets_everything_back,
+    a_redis_that_is_flushed_gets_everything_back,
+    a_redis_that_comes_back_with_its_data_learns_what_was_decided,
+    a_redis_that_goes_back_to_a_snapshot_gets_what_came_since,
+    a_full_redis_costs_no_acknowledged_lock,
+    a_master_that_becomes_a_replica_costs_no_acknowledged_lock,
+    a_replica_of_an_empty_master_gets_everything_back,
+    a_slow_network_leaves_the_decision_to_the_local_store,
+    a_network_that_breaks_connections_makes_no_answer_untrue,
     a_full_disk_refuses_clearly,
     redis_goes_on_without_the_local_store_where_nothing_waits_for_that,
     both_stores_down_refuse_clearly,
-    two_servers_that_each_believe_to_be_alone,
-    two_servers_that_know_of_each_other,
+    two_servers_that_each_believe_to_be_alone_grant_nothing_without_redis,
+    two_servers_that_know_of_each_other_grant_nothing_without_redis,
     a_lock_that_redis_lost_is_read,
     a_lock_that_redis_lost_is_read_again_soon,
     the_same_lock_again_is_no_loss,
-    a_recovery_under_load,
+    a_recovery_under_load_ends_and_holds_up_nobody,
     a_lock_of_a_stock_server_is_not_overwritten,
     the_status_tells_what_redis_does_not_know,
 }
@@ -690,7 +694,7 @@ mod slow {
     /// A replica takes over, with every lock that it was sent; those that it was not are put back.
     #[test]
     #[ignore = "slow: make test-faults"]
-    fn a_cluster_that_loses_a_master() {
+    fn a_cluster_that_loses_a_master_costs_no_acknowledged_lock() {
         let (folder, mut cluster) = (folder(), Cluster::start(1));
         // The first nodes given are the masters; the first of them dies.
         let addresses: Vec<String> = cluster.nodes[1..].iter().map(Server::address).collect();
@@ -719,7 +723,7 @@ mod slow {
 
     #[test]
     #[ignore = "slow: make test-faults"]
-    fn a_network_link_that_is_down() {
+    fn a_network_link_that_is_down_costs_no_acknowledged_lock() {
         let folder = folder();
         let mut network = Network::start();
         let mut scenario = Scenario::new(Local::Embedded, "link down", folder.path(), settings(&network.address()));
@@ -730,7 +734,7 @@ mod slow {
 
     #[test]
     #[ignore = "slow: make test-faults"]
-    fn the_recovery_of_ten_thousand_locks() {
+    fn a_recovery_of_ten_thousand_locks_restores_each() {
         const LOCKS: usize = 10_000;
         const CALLERS: usize = 16;
         let (folder, port) = (folder(), free_port());

@@ -7,6 +7,7 @@
 mod hybrid_support;
 mod redis_support;
 mod sled_support;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -18,11 +19,10 @@ use atlock::error::Code;
 use atlock::service::Service;
 use atlock::store::Granted;
 use hybrid_support::local::Local;
-use hybrid_support::{
-    Locks, close, hybrid, in_redis, listed, on_disk, open, take_many, target, wait_until, wait_until_recovered,
-};
+use hybrid_support::{Locks, close, hybrid, in_redis, listed, on_disk, open, take_many, target, wait_until_recovered};
 use redis_support::{Server, die_with_the_test, fields, free_port, lock_json, settings};
 use sled_support::{Random, child, copy_folder, role, seed};
+use wait::wait_until;
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 30;

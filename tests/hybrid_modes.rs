@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
@@ -13,6 +14,7 @@ use atlock::error::{Code, Result};
 use atlock::service::Service;
 use atlock::store::{Expected, Granted, Swap};
 use redis_support::Server;
+use wait::wait_until;
 
 const STATUS: &str = "git.example.com::acme/infra::1";
 
@@ -135,11 +137,7 @@ fn a_fresh_start_without_redis_grants_where_that_is_allowed() {
     let status = hybrid.status();
     assert!(status.fallback_active && status.hybrid.unwrap().armed);
     redis.restart();
-    let give_up = Instant::now() + Duration::from_secs(10);
-    while hybrid.status().fallback_active {
-        assert!(Instant::now() < give_up, "{:?}", hybrid.status());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("Redis decides", Duration::from_secs(10), || !hybrid.status().fallback_active);
     let stored: Vec<u8> = redis::cmd("GET").arg("pr/acme/infra/a/default/").query(&mut redis.raw()).unwrap();
     assert_eq!(stored, lock("a", 1));
     take(&hybrid, "b", 1);

@@ -3,19 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
-use atlock::hybrid::report::Fallbacks;
+use atlock::hybrid::status::Fallbacks;
 use atlock::service::Service;
 use redis_support::Server;
 use serde_json::Value;
+use wait::wait_until;
 
 const TOKEN: &str = "s3cr3t-token";
+/// How long to wait for what comes by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "s3cr3t-password";
 
 fn lock(path: &str, num: i64, user: &str) -> Vec<u8> {
@@ -38,17 +42,9 @@ fn open(server: &Server, folder: &Path) -> Service {
     Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < give_up, "still not: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Waits until the local store decides, or does not.
 fn wait_for_fallback(service: &Service, active: bool) {
-    wait_until(&format!("the local store decides: {active}"), || service.status().fallback_active == active);
+    wait_until(&format!("the local store decides: {active}"), PATIENCE, || service.status().fallback_active == active);
 }
 
 /// What the status tells of the times in which the local store decided.
@@ -109,7 +105,7 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
         (r#"atlock_circuit_transitions_total{to="closed"}"#, 0.0),
         ("atlock_fallback_active", 1.0),
         ("atlock_armed", 1.0),
-        ("atlock_journal_length", 1.0),
+        ("atlock_unsynced_keys", 1.0),
         (r#"atlock_recoveries_total{result="ok"}"#, 1.0),
         (r#"atlock_store_healthy{store="enhanced"}"#, 0.0),
         (r#"atlock_store_healthy{store="legacy"}"#, 1.0),
@@ -123,7 +119,7 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
     server.restart();
     wait_for_fallback(&service, false);
     // It is written just after Redis decides.
-    wait_until("the recovery is told of", || trail(folder.path()).len() > 5);
+    wait_until("the recovery is told of", PATIENCE, || trail(folder.path()).len() > 5);
     let told = trail(folder.path());
     let did = last(&told, "recovery")["detail"].as_str().unwrap().to_owned();
     assert!(did.starts_with("1 pushed to Redis, 1 restored there, 0 adopted from it, 0 in conflict; "), "{did}");
@@ -135,7 +131,7 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
         (r#"atlock_circuit_state{state="closed"}"#, 1.0),
         (r#"atlock_circuit_transitions_total{to="closed"}"#, 1.0),
         ("atlock_fallback_active", 0.0),
-        ("atlock_journal_length", 0.0),
+        ("atlock_unsynced_keys", 0.0),
         (r#"atlock_recoveries_total{result="ok"}"#, 2.0),
         (r#"atlock_recoveries_total{result="failed"}"#, 0.0),
         ("atlock_recovery_duration_seconds_count", 2.0),
@@ -159,7 +155,7 @@ fn a_lock_that_both_granted_is_told_of() {
     for _ in 0..2 {
         let mut announced = || redis::cmd("HVALS").arg("atlock:instances").query::<Vec<String>>(&mut stock).unwrap();
         let before = announced();
-        wait_until("Redis is announced to", || announced() != before);
+        wait_until("Redis is announced to", PATIENCE, || announced() != before);
     }
     server.pause();
     wait_for_fallback(&service, true);
@@ -188,7 +184,7 @@ fn a_lock_that_both_granted_is_told_of() {
     // A lock that nobody here took: somebody else uses this Redis.
     redis::cmd("SET").arg("pr/acme/infra/b/default/").arg(lock("b", 3, "eve")).exec(&mut stock).unwrap();
     service.try_lock(&lock("b", 4, "ada")).unwrap();
-    wait_until("it is disarmed, and told of", || {
+    wait_until("it is disarmed, and told of", PATIENCE, || {
         metric(&service, "atlock_armed") == 0.0 && kinds(&trail(folder.path())).last() == Some(&"disarmed")
     });
     let disarmed = last(&trail(folder.path()), "disarmed");

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
@@ -13,6 +14,7 @@ use atlock::error::Code;
 use atlock::service::Service;
 use atlock::store::{Granted, Location, LockInfo};
 use redis_support::Server;
+use wait::{wait_for, wait_until};
 
 fn open(mode: &str, server: &Server, folder: &Path) -> Service {
     let settings = format!(
@@ -33,18 +35,13 @@ fn take(service: &Service, path: &str) -> u64 {
 }
 
 /// Waits until the locks at `a` and `b` stand like this, and the one at `c`, which nobody holds, not at all.
-fn wait_for(service: &Service, wanted: [Option<LockInfo>; 2]) {
-    let give_up = Instant::now() + Duration::from_secs(20);
+fn wait_until_they_are(service: &Service, wanted: [Option<LockInfo>; 2]) {
     let [a, b] = wanted;
     let wanted = vec![a, b, None];
-    loop {
+    wait_for(&format!("{wanted:?}"), Duration::from_secs(20), || {
         let lock_infos = service.lock_infos(br#"["acme/infra/a/w/","acme/infra/b/w/","acme/infra/c/w/"]"#).unwrap();
-        if lock_infos == wanted {
-            return;
-        }
-        assert!(Instant::now() < give_up, "{lock_infos:?}, not {wanted:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        if lock_infos == wanted { Ok(()) } else { Err(lock_infos) }
+    });
 }
 
 fn is(token: u64, store: Location) -> Option<LockInfo> {
@@ -56,7 +53,7 @@ fn strict_mode_knows_its_own_tokens() {
     let (server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
     let service = open("strict", &server, folder.path());
     let a = take(&service, "a");
-    wait_for(&service, [is(a, Location::Legacy), None]);
+    wait_until_they_are(&service, [is(a, Location::Legacy), None]);
 }
 
 #[test]
@@ -67,7 +64,7 @@ fn native_mode_asks_redis_and_knows_no_token_of_a_stock_server() {
     let mut stock = redis::Client::open(format!("redis://{}", server.address())).unwrap().get_connection().unwrap();
     let lock = r#"{"Project":{"RepoFullName":"acme/infra","Path":"b"},"Workspace":"w","Pull":{"Num":2}}"#;
     redis::cmd("SET").arg("pr/acme/infra/b/w/").arg(lock).query::<()>(&mut stock).unwrap();
-    wait_for(&service, [is(a, Location::Enhanced), Some(LockInfo { token: None, store: Location::Enhanced })]);
+    wait_until_they_are(&service, [is(a, Location::Enhanced), Some(LockInfo { token: None, store: Location::Enhanced })]);
 }
 
 #[test]
@@ -75,17 +72,13 @@ fn hybrid_mode_tells_what_redis_does_not_know_yet() {
     let (mut server, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());
     let service = open("hybrid", &server, folder.path());
     let a = take(&service, "a");
-    wait_for(&service, [is(a, Location::Both), None]);
+    wait_until_they_are(&service, [is(a, Location::Both), None]);
     server.kill();
     let b = take(&service, "b");
-    wait_for(&service, [is(a, Location::Both), is(b, Location::Legacy)]);
+    wait_until_they_are(&service, [is(a, Location::Both), is(b, Location::Legacy)]);
     server.restart();
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while service.status().fallback_active {
-        assert!(Instant::now() < give_up, "{:?}", service.status());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    wait_for(&service, [is(a, Location::Both), is(b, Location::Both)]);
+    wait_until("Redis decides again", Duration::from_secs(20), || !service.status().fallback_active);
+    wait_until_they_are(&service, [is(a, Location::Both), is(b, Location::Both)]);
 }
 
 #[test]

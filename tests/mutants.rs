@@ -85,7 +85,7 @@ fn each_broken_line_is_noticed() {
 
 /// A copy of the sources, in which each line is a switch.
 fn lay_out(copy: &Path) {
-    for part in ["src", "tests", "include"] {
+    for part in ["src", "tests", "benches", "include"] {
         let _ = std::fs::remove_dir_all(copy.join(part));
         copy_folder(&root().join(part), &copy.join(part));
     }

@@ -3,6 +3,7 @@
 
 mod redis_support;
 mod sled_support;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

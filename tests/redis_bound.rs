@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis_support::proxy::Proxy;
 use redis_support::{Cluster, Server, call, fields, get, lock_json, open, release, settings, take};
+use wait::wait_until;
 
 const LOCK: &str = "pr/acme/infra/a/default/";
 const SIDE: &str = "{pr/acme/infra/a/default/}:atlock";
@@ -61,6 +63,9 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     let gone = remote(&store);
     assert_eq!((gone.value, gone.token), (None, token));
     assert!((1..=3_600_000).contains(&ttl(raw)), "{}", ttl(raw));
+    raw(redis::cmd("PEXPIRE").arg(SIDE).arg(60_000));
+    assert_eq!(remote(&store).value, None);
+    assert!((1..=60_000).contains(&ttl(raw)), "a look does not put its end off: {}", ttl(raw));
     raw(redis::cmd("PERSIST").arg(SIDE));
 
     // So it does where the index of all locks is put right.
@@ -341,9 +346,7 @@ fn an_attempt_that_was_to_be_judged_does_not_act_later() {
     std::thread::scope(|scope| {
         let (store, first) = (&store, first);
         let stuck = scope.spawn(move || store.release(&release, &first));
-        while !proxy.is_done() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("the first is stuck", Duration::from_secs(20), || proxy.is_done());
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(other.release(&release, &again), Ok(None), "pull 2 does not hold it");
         del(&raw);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod redis_support;
+mod wait;
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use atlock::config;
 use atlock::error::Code;
 use atlock::store::{Granted, Store as _};
 use redis_support::{Cluster, Server, call, call_within, fields, get, grant, grant_within, lock_json, open, settings, take};
+use wait::{wait_for, wait_until};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -34,11 +36,10 @@ fn a_grant_with_enough_replicas_counts() {
     let server = Server::start(&["--repl-diskless-sync-delay", "0"]);
     let replica = Server::start(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
     let store = open(&config::Redis { wait_replicas: 1, ..settings(&server.address()) }).unwrap();
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while !redis::cmd("INFO").arg("replication").query::<String>(&mut replica.raw()).unwrap().contains("master_link_status:up") {
-        assert!(Instant::now() < give_up, "the replica did not follow");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the replica follows", Duration::from_secs(20), || {
+        let info: String = redis::cmd("INFO").arg("replication").query(&mut replica.raw()).unwrap();
+        info.contains("master_link_status:up")
+    });
     take(&store, fields("a"), 1);
     let value: Vec<u8> = redis::cmd("GET").arg("pr/acme/infra/a/default/").query(&mut replica.raw()).unwrap();
     assert_eq!(value, lock_json(fields("a"), 1));
@@ -103,19 +104,11 @@ fn a_cluster_that_lost_a_master_lists() {
     cluster.nodes[0].kill();
     // The client is to notice. What it answers is no matter.
     let _ = store.list(&call_within(TIMEOUT));
-    let give_up = Instant::now() + Duration::from_secs(30);
     let is_master =
         |node: &Server| redis::cmd("INFO").arg("replication").query::<String>(&mut node.raw()).unwrap().contains("role:master");
-    while cluster.nodes[1..].iter().filter(|node| is_master(node)).count() < 3 {
-        assert!(Instant::now() < give_up, "no replica took over");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let give_up = Instant::now() + Duration::from_secs(5);
-    loop {
-        match store.list(&call()) {
-            Ok(listing) => return assert_eq!(listing.len(), LOCKS),
-            Err(error) => assert!(Instant::now() < give_up, "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("a replica has taken over", Duration::from_secs(30), || {
+        cluster.nodes[1..].iter().filter(|node| is_master(node)).count() == 3
+    });
+    let listing = wait_for("the locks are listed", Duration::from_secs(5), || store.list(&call()));
+    assert_eq!(listing.len(), LOCKS);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod redis_support;
+mod wait;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Barrier, Mutex};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod redis_support;
+mod wait;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use atlock::config;
 use atlock::error::{Code, Error};
 use atlock::store::{Granted, Store};
 use redis_support::{Cluster, Server, call, certificates, fields, free_port, get, grant, open, path, release, settings, take};
+use wait::wait_for;
 
 const PASSWORD: &str = "hunter2-very-secret";
 /// The rights that a user needs, as docs/03-configuration.md gives them (tests/docs.rs).
@@ -38,15 +40,10 @@ fn with_password(address: &str, username: &str, password: &str) -> config::Redis
 
 /// Connections beside that of the question itself.
 fn assert_nothing_open(server: &Server) {
-    let give_up = Instant::now() + Duration::from_secs(5);
-    loop {
+    wait_for("nothing is connected", Duration::from_secs(5), || {
         let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.raw()).unwrap();
-        if clients.lines().count() == 1 {
-            return;
-        }
-        assert!(Instant::now() < give_up, "{clients}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        if clients.lines().count() == 1 { Ok(()) } else { Err(clients) }
+    });
 }
 
 #[test]

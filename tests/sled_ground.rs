@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod sled_support;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atlock::domain::key::Fields;
 use atlock::domain::lock::PullRef;
@@ -17,8 +18,11 @@ use atlock::error::{Code, Result};
 use atlock::store::sled::SledStore;
 use atlock::store::{Expected, Granted, LockKey, Store};
 use sled_support::{SmallDisk, call, contents, copy_folder, grant, system_clock};
+use wait::wait_until;
 
 const THREADS: usize = 4;
+/// How long to wait for what comes by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn fields(project: &str) -> Fields<'_> {
     Fields { repo: "a/b", path: ".", workspace: "w", project }
@@ -216,11 +220,11 @@ fn second_server(blow: Blow, moved: Option<&str>) {
             });
         }
         let _stopper = StopOnDrop(&stop);
-        wait_until("the callers work", || told.acknowledged().len() > 200);
+        wait_until("the callers work", PATIENCE, || told.acknowledged().len() > 200);
         blow(folder.path());
         is_over.store(true, Ordering::SeqCst);
         let each_called = |times| since.iter().all(|since| since.load(Ordering::SeqCst) >= times);
-        wait_until("every call that was under way has ended", || each_called(1));
+        wait_until("every call that was under way has ended", PATIENCE, || each_called(1));
         let before = told.acknowledged();
         let second = open(&path);
         // Those that the callers come to about now.
@@ -229,7 +233,7 @@ fn second_server(blow: Blow, moved: Option<&str>) {
         let wanted = (0..THREADS).flat_map(|thread| about(thread).map(move |nth| format!("{thread}-{nth}")));
         let granted: BTreeSet<String> =
             wanted.filter(|project| !before.contains(project) && take(&second, project).unwrap()).collect();
-        wait_until("callers came while the second was open", || each_called(20));
+        wait_until("callers came while the second was open", PATIENCE, || each_called(20));
         (before, granted)
     });
     assert_eq!(told.acknowledged(), before, "something was acknowledged after the files were gone");
@@ -251,14 +255,6 @@ struct StopOnDrop<'a>(&'a AtomicBool);
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < give_up, "still not: {what}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -288,7 +284,7 @@ fn a_second_server_where_a_copy_took_the_folders_place() {
             fs::rename(&path, &moved).unwrap();
             // The group that is under way must not be copied in halves.
             let mut seen = contents(&moved);
-            wait_until("the first has stopped writing", || {
+            wait_until("the first has stopped writing", PATIENCE, || {
                 std::thread::sleep(Duration::from_millis(50));
                 let before = std::mem::replace(&mut seen, contents(&moved));
                 before == seen

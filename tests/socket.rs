@@ -3,6 +3,7 @@
 
 mod redis_support;
 mod sled_support;
+mod wait;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

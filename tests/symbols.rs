@@ -1,13 +1,13 @@
 //! What the library exports, what it is called, and what it must be linked with.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod native;
+mod c_support;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use native::{Library, library, minimal_library, root};
+use c_support::{Library, library, minimal_library, root};
 
 /// The unprefixed functions and the one that frees their answers: all that the feature `default-instance` adds.
 const DEFAULT_INSTANCE: [&str; 6] = ["try_lock", "unlock", "list", "get_lock", "unlock_by_pull", "atlock_string_free"];

@@ -7,7 +7,16 @@
 //	defer database.Close()
 //	locker := locking.NewClient(database)
 //
-// Three modes decide which store answers: strict (the legacy store alone: Atlantis's own BoltDB or Redis code passed in with
-// [WithBoltDB] or [WithLegacy], or the embedded sled store), hybrid (Redis; a local store follows, and decides while Redis is away), and
-// native (Redis alone). README.md of the repository describes the settings and what is guaranteed.
+// The mode decides which store answers:
+//
+//   - strict: the legacy store alone. It is Atlantis's own BoltDB or Redis code, passed in with [WithBoltDB] or [WithLegacy] and called
+//     directly, or the embedded sled store.
+//   - hybrid: Redis. A local store follows it, and decides in its place while Redis is away.
+//   - native: Redis alone.
+//
+// [Open] brings along what was held in the mode before, or says why it cannot. Only a program that opens stock's Redis code itself has a
+// step of its own to make: [HandOverToRedis].
+//
+// Settings, state and errors are those of package client, the library without Atlantis's code, and have their names here, too. README.md
+// of the repository describes the settings and what is guaranteed.
 package atlock

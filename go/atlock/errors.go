@@ -1,16 +1,8 @@
 package atlock
 
-import (
-	"errors"
+import "errors"
 
-	"github.com/atlock/atlock/go/internal/capi"
-)
-
-// Error is a failure of the library: a code, which is one of the sentinels below, and a text for a person that says what
-// happened, to which key or setting, and what to do next. It never holds a secret.
-type Error = capi.Error
-
-// Sentinels for errors.Is.
+// The errors of Atlantis's own stores, with their texts. Package client's are in client.go.
 var (
 	// ErrLockExists: the command's global lock is held already.
 	ErrLockExists = errors.New("lock already exists")
@@ -18,30 +10,4 @@ var (
 	ErrNoLock = errors.New("no lock exists")
 	// ErrContended: a pull status was changed by others each time, many times in a row.
 	ErrContended = errors.New("the pull status keeps changing")
-
-	ErrInvalidArgument  error = capi.InvalidArgument
-	ErrInvalidJSON      error = capi.InvalidJSON
-	ErrTooLarge         error = capi.TooLarge
-	ErrInvalidConfig    error = capi.InvalidConfig
-	ErrUnsupported      error = capi.Unsupported
-	ErrClosed           error = capi.Closed           // the database was closed
-	ErrStoreBusy        error = capi.StoreBusy        // another process has the data folder open
-	ErrStoreNotWritable error = capi.StoreNotWritable // the data folder cannot be written
-	ErrStoreNewerFormat error = capi.StoreNewerFormat // a newer version wrote the data folder
-	ErrStoreDamaged     error = capi.StoreDamaged     // the data folder lacks what was acknowledged; nothing was changed
-	ErrStoreFailed      error = capi.StoreFailed      // an I/O error; open the database again
-	ErrEntryUnreadable  error = capi.EntryUnreadable  // the entry is not a lock; it stays, and so does its key's lock
-	ErrUnreachable      error = capi.Unreachable      // no connection to Redis
-	ErrAuthentication   error = capi.Authentication   // Redis refused user or password
-	ErrPermission       error = capi.Permission       // the Redis user may not do what is needed
-	ErrTLS              error = capi.TLS              // the TLS handshake failed
-	ErrReadOnly         error = capi.ReadOnly         // a read-only replica
-	ErrTimeout          error = capi.Timeout          // the deadline passed, nothing was changed
-	ErrOutcomeUnknown   error = capi.OutcomeUnknown   // the change may or may not have happened
-	ErrNotReplicated    error = capi.NotReplicated    // too few replicas confirmed; the grant was taken back
-	ErrProtocol         error = capi.Protocol         // an answer that this version does not understand
-	ErrHostStore        error = capi.HostStore        // the host store failed
-	ErrInternal         error = capi.Internal         // a bug in atlock
-	ErrDegraded         error = capi.Degraded         // Redis is away, and the local store must not decide; try again later
-	ErrOtherPull        error = capi.OtherPull        // the holder is another pull with the same number, which Atlantis cannot tell apart
 )

@@ -8,8 +8,6 @@ import (
 
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
-
-	"github.com/atlock/atlock/go/internal/capi"
 )
 
 const (
@@ -31,39 +29,35 @@ func pullKey(pull models.PullRequest) (string, error) {
 	return fmt.Sprintf("%s::%s::%d", hostname, repo, pull.Num), nil
 }
 
-// GetPullStatus returns a pull's status, or nil if there is none.
-func (c *core) GetPullStatus(pull models.PullRequest) (*models.PullStatus, error) {
+func (l *library) GetPullStatus(pull models.PullRequest) (*models.PullStatus, error) {
 	key, err := pullKey(pull)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := c.pullStatus(key)
+	raw, err := l.PullStatus(key)
 	if err != nil {
-		return nil, fmt.Errorf("DB transaction failed: %w", err)
+		return nil, transactionFailed(err)
 	}
 	status, err := decodePullStatus(key, raw)
 	if err != nil {
-		return nil, fmt.Errorf("DB transaction failed: %w", err)
+		return nil, transactionFailed(err)
 	}
 	return status, nil
 }
 
-// DeletePullStatus deletes a pull's status, if there is one.
-func (c *core) DeletePullStatus(pull models.PullRequest) error {
+func (l *library) DeletePullStatus(pull models.PullRequest) error {
 	key, err := pullKey(pull)
 	if err != nil {
 		return err
 	}
-	if err := c.slots.run(func() error { return c.handle.DeletePullStatus(key) }); err != nil {
-		return fmt.Errorf("DB transaction failed: %w", err)
+	if err := l.Client.DeletePullStatus(key); err != nil {
+		return transactionFailed(err)
 	}
 	return nil
 }
 
-// UpdateProjectStatus sets the status of one project of a pull. Without a status for the pull, or for the project, it does
-// nothing, as stock.
-func (c *core) UpdateProjectStatus(pull models.PullRequest, workspace string, repoRelDir string, newStatus models.ProjectPlanStatus) error {
-	_, err := c.updatePullStatus(pull, func(key string, raw []byte) (*models.PullStatus, error) {
+func (l *library) UpdateProjectStatus(pull models.PullRequest, workspace string, repoRelDir string, newStatus models.ProjectPlanStatus) error {
+	_, err := l.updatePullStatus(pull, func(key string, raw []byte) (*models.PullStatus, error) {
 		status, err := decodePullStatus(key, raw)
 		if status == nil || err != nil {
 			return nil, err
@@ -80,13 +74,12 @@ func (c *core) UpdateProjectStatus(pull models.PullRequest, workspace string, re
 	return err
 }
 
-// UpdatePullWithResults merges new results into a pull's status and returns it. Updates at the same time are all kept.
-func (c *core) UpdatePullWithResults(pull models.PullRequest, newResults []command.ProjectResult) (models.PullStatus, error) {
-	status, err := c.updatePullStatus(pull, func(key string, raw []byte) (*models.PullStatus, error) {
+func (l *library) UpdatePullWithResults(pull models.PullRequest, newResults []command.ProjectResult) (models.PullStatus, error) {
+	status, err := l.updatePullStatus(pull, func(key string, raw []byte) (*models.PullStatus, error) {
 		current, err := decodePullStatus(key, raw)
 		if err != nil {
 			// As stock: an entry of another schema is overwritten with fresh data.
-			c.logger.Warn("discarding an unreadable pull status", slog.String("key", key), slog.String("error", err.Error()))
+			l.logger.Warn("discarding an unreadable pull status", slog.String("key", key), slog.String("error", err.Error()))
 		}
 		merged := mergeResults(current, pull, newResults)
 		return &merged, nil
@@ -99,20 +92,20 @@ func (c *core) UpdatePullWithResults(pull models.PullRequest, newResults []comma
 
 // updatePullStatus replaces a pull's status by what update makes of it, with compare-and-swap: update is called again when
 // somebody else's change came first. A nil status from update means no change.
-func (c *core) updatePullStatus(pull models.PullRequest, update func(key string, raw []byte) (*models.PullStatus, error)) (*models.PullStatus, error) {
+func (l *library) updatePullStatus(pull models.PullRequest, update func(key string, raw []byte) (*models.PullStatus, error)) (*models.PullStatus, error) {
 	key, err := pullKey(pull)
 	if err != nil {
 		return nil, err
 	}
-	status, err := c.swapUntilDone(key, update)
+	status, err := l.swapUntilDone(key, update)
 	if err != nil {
-		return nil, fmt.Errorf("DB transaction failed: %w", err)
+		return nil, transactionFailed(err)
 	}
 	return status, nil
 }
 
-func (c *core) swapUntilDone(key string, update func(key string, raw []byte) (*models.PullStatus, error)) (*models.PullStatus, error) {
-	raw, err := c.pullStatus(key)
+func (l *library) swapUntilDone(key string, update func(key string, raw []byte) (*models.PullStatus, error)) (*models.PullStatus, error) {
+	raw, err := l.PullStatus(key)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +118,7 @@ func (c *core) swapUntilDone(key string, update func(key string, raw []byte) (*m
 		if err != nil {
 			return nil, fmt.Errorf("serializing: %w", err)
 		}
-		swapped, current, err := c.swapPullStatus(key, raw, value)
+		swapped, current, err := l.SwapPullStatus(key, raw, value)
 		if err != nil {
 			return nil, err
 		}
@@ -135,38 +128,6 @@ func (c *core) swapUntilDone(key string, update func(key string, raw []byte) (*m
 		raw = current
 	}
 	return nil, fmt.Errorf("pull status %q: %w, %d times in a row", key, ErrContended, maxSwaps)
-}
-
-// pullStatus reads the raw status at key; nil if there is none.
-func (c *core) pullStatus(key string) ([]byte, error) {
-	var raw []byte
-	err := c.slots.run(func() error {
-		buffer, err := c.handle.PullStatus(key)
-		raw = takeBytes(&buffer)
-		return err
-	})
-	return raw, err
-}
-
-// swapPullStatus replaces the raw status at key if it is still expected; otherwise it returns the current one.
-func (c *core) swapPullStatus(key string, expected, value []byte) (bool, []byte, error) {
-	var swapped bool
-	var current []byte
-	err := c.slots.run(func() error {
-		done, buffer, err := c.handle.SwapPullStatus(key, expected, value)
-		swapped, current = done, takeBytes(&buffer)
-		return err
-	})
-	return swapped, current, err
-}
-
-// takeBytes copies a buffer's bytes and frees it; nil if it is null.
-func takeBytes(buffer *capi.Buffer) []byte {
-	if buffer.IsNull() {
-		return nil
-	}
-	defer buffer.Free()
-	return append([]byte{}, buffer.Bytes()...)
 }
 
 func decodePullStatus(key string, raw []byte) (*models.PullStatus, error) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/runatlantis/atlantis/server/events/models"
 
-	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/client"
 	"github.com/atlock/atlock/go/internal/hostop"
 )
 
@@ -37,20 +37,20 @@ func (h hostAnswers) Call(op uint32, _ []byte) ([]byte, error) {
 
 func (hostAnswers) Close() error { return nil }
 
-// over is a core over a host store that answers so, and what is logged.
-func over(t *testing.T, answers hostAnswers) (*core, *bytes.Buffer) {
+// over is a library over a host store that answers so, and what is logged.
+func over(t *testing.T, answers hostAnswers) (*library, *bytes.Buffer) {
 	t.Helper()
-	handle, err := capi.OpenWithHost([]byte(`{"locking":{"backend":"boltdb"}}`), answers)
+	opened, err := client.Open(Config{}, client.WithHost(answers))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := handle.Close(); err != nil {
+		if err := opened.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	var log bytes.Buffer
-	return newCore(handle, slog.New(slog.NewTextHandler(&log, nil))), &log
+	return newLibrary(opened, slog.New(slog.NewTextHandler(&log, nil))), &log
 }
 
 func logs(t *testing.T, log *bytes.Buffer, texts ...string) {
@@ -66,11 +66,11 @@ func logs(t *testing.T, log *bytes.Buffer, texts ...string) {
 }
 
 func TestReleasesThatWereMadeAreReportedAsMade(t *testing.T) {
-	core, log := over(t, hostAnswers{
+	library, log := over(t, hostAnswers{
 		hostop.ReleaseByPull: "[" + goodLock + "," + oddTime + "," + oddNames + "]",
 		hostop.Release:       oddTime,
 	})
-	released, err := core.UnlockByPull("acme/infra", 7)
+	released, err := library.UnlockByPull("acme/infra", 7)
 	if err != nil || len(released) != 3 {
 		t.Fatalf("%v %v", released, err)
 	}
@@ -92,11 +92,11 @@ func TestReleasesThatWereMadeAreReportedAsMade(t *testing.T) {
 	logs(t, log, "a lock was released", "acme/infra/b/default/web", "/Pull/State")
 
 	project := models.NewProject("acme/infra", "b", "web")
-	lock, err := core.Unlock(project, "default")
+	lock, err := library.Unlock(project, "default")
 	if err != nil || lock == nil || !isOdd(*lock) {
 		t.Errorf("Unlock: %+v %v", lock, err)
 	}
-	lock, err = core.UnlockIfOwnedByPull(project, "default", 7)
+	lock, err = library.UnlockIfOwnedByPull(project, "default", 7)
 	if err != nil || lock == nil || !isOdd(*lock) {
 		t.Errorf("UnlockIfOwnedByPull: %+v %v", lock, err)
 	}
@@ -104,10 +104,10 @@ func TestReleasesThatWereMadeAreReportedAsMade(t *testing.T) {
 
 // One lock that only Go cannot read never hides the others.
 func TestListLeavesOutWhatGoCannotRead(t *testing.T) {
-	core, log := over(t, hostAnswers{hostop.ReleaseByPull: "[" + oddTime + "," + goodLock + "," + oddNames + "]"})
-	answer := func() (capi.Listing, error) { return core.handle.UnlockByPull("acme/infra", 7) }
+	library, log := over(t, hostAnswers{hostop.ReleaseByPull: "[" + oddTime + "," + goodLock + "," + oddNames + "]"})
+	answer := func() (*client.Listing, error) { return library.Client.UnlockByPull("acme/infra", 7) }
 	for range 2 {
-		locks, err := core.listing(answer, core.listed)
+		locks, err := library.listing(answer, library.listed)
 		if err != nil || len(locks) != 1 || locks[0].Project.Path != "a" {
 			t.Fatalf("%v %v", locks, err)
 		}
@@ -121,15 +121,15 @@ func TestListLeavesOutWhatGoCannotRead(t *testing.T) {
 // What the library's definition refuses is named by its key, also by a host store, whose list has no keys.
 func TestUnreadableEntriesAreNamed(t *testing.T) {
 	answers := hostAnswers{hostop.List: "[" + oddTime + "," + goodLock + "]"}
-	core, log := over(t, answers)
-	locks, err := core.List()
+	library, log := over(t, answers)
+	locks, err := library.List()
 	if err != nil || len(locks) != 1 {
 		t.Fatalf("%v %v", locks, err)
 	}
 	logs(t, log, "(of the host store)")
 	answers[hostop.Dump] = `[{"key":{"project":"acme/infra/b/default/web"},"value":"not JSON"},{"key":{"command":"apply"},"value":"x"},` +
 		`{"key":{"project":"acme/infra/c/default/"},"unreadable":true}]`
-	if _, err := core.List(); err != nil {
+	if _, err := library.List(); err != nil {
 		t.Fatal(err)
 	}
 	logs(t, log, "acme/infra/b/default/web", "acme/infra/c/default/")
@@ -137,30 +137,24 @@ func TestUnreadableEntriesAreNamed(t *testing.T) {
 		t.Errorf("a command's lock is no project's: %s", log)
 	}
 	answers[hostop.Get], answers[hostop.Grant] = oddTime, `{"granted":false,"value":`+oddTime+`}`
-	if _, err := core.GetLock(models.NewProject("acme/infra", "b", "web"), "default"); !errors.Is(err, ErrEntryUnreadable) {
+	if _, err := library.GetLock(models.NewProject("acme/infra", "b", "web"), "default"); !errors.Is(err, ErrEntryUnreadable) {
 		t.Errorf("GetLock: %v", err)
 	}
 	asking := models.ProjectLock{Project: models.NewProject("acme/infra", "b", "web"), Workspace: "default"}
-	if _, _, err := core.TryLock(asking); !errors.Is(err, ErrEntryUnreadable) {
+	if _, _, err := library.TryLock(asking); !errors.Is(err, ErrEntryUnreadable) {
 		t.Errorf("TryLock: %v", err)
 	}
 }
 
-func TestWhatStandsBesideLocksIsRead(t *testing.T) {
-	core, log := over(t, hostAnswers{hostop.List: "[]"})
-	for _, rest := range []string{
-		`{"locks":[],"unreadable":[{"key":"k","reason":"r"}],"incomplete":"timed out"}`,
-		`],"unreadable":[{"key":"k","reason":"r"}],"incomplete":"timed out"}`,
-	} {
-		beside := core.beside("UnlockByPull", []byte(rest))
-		if beside.Incomplete != "timed out" || len(beside.Unreadable) != 1 || beside.Unreadable[0] != (entry{"k", "r"}) {
-			t.Errorf("%s: %+v", rest, beside)
-		}
+func TestAListThatIsNotCompleteIsReported(t *testing.T) {
+	library, log := over(t, hostAnswers{hostop.List: "[]"})
+	listing := client.Listing{Unreadable: []client.Unreadable{{Key: "k", Reason: "r"}}, Incomplete: "timed out"}
+	if locks := library.releasedByPull("acme/infra", 7, &listing); len(locks) != 0 {
+		t.Errorf("locks %v", locks)
 	}
-	logs(t, log, "there may be more", "timed out")
-	for _, rest := range []string{`{"locks":[],"unreadable":[]}`, `],"unreadable":[]}`} {
-		if beside := core.beside("List", []byte(rest)); beside.Incomplete != "" || len(beside.Unreadable) != 0 {
-			t.Errorf("%s: %+v", rest, beside)
-		}
+	logs(t, log, "there may be more", "timed out", "cannot be read")
+	log.Reset()
+	if locks, err := library.List(); err != nil || len(locks) != 0 || log.Len() != 0 {
+		t.Errorf("locks %v, %v, log %s", locks, err, log)
 	}
 }

@@ -11,7 +11,8 @@ import (
 // inURL finds the user and password of URLs in a text.
 var inURL = regexp.MustCompile(`(\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/?#"'<>]*@`)
 
-// withoutCredentials leaves users and passwords of URLs out of a text.
+// withoutCredentials leaves users and passwords of URLs out of a text, by the rule of the library (src/redact.rs). The library's own
+// texts have none; but the errors of Atlantis's stores, which strict mode calls directly, never enter it.
 func withoutCredentials(text string) string {
 	return inURL.ReplaceAllString(text, "${1}")
 }
@@ -26,7 +27,7 @@ func webAddress(text string) string {
 	return address.String()
 }
 
-// cleanHealth leaves credentials out of a health. The library's texts have none; those of a store passed in may.
+// cleanHealth leaves credentials out of a health.
 func cleanHealth(health atlock.Health) atlock.Health {
 	for _, store := range []**atlock.StoreHealth{&health.Enhanced, &health.Legacy} {
 		if *store != nil {

@@ -33,9 +33,6 @@ func healthHandler(database Database) http.Handler {
 	})
 }
 
-// unhealthy is the health in which no lock can be granted.
-const unhealthy = "unhealthy"
-
 // writeError answers that the locking layer itself does not: it is closed while the server stops.
 func writeError(w http.ResponseWriter, err error) {
 	writeJSON(w, http.StatusServiceUnavailable, map[string]string{"error": withoutCredentials(err.Error())})

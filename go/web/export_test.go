@@ -37,8 +37,8 @@ var (
 	Short              = short
 )
 
-// Decision tells who decides, by level and headline.
-func Decision(status atlock.Status, health atlock.Health) (level, headline string) {
-	now := decision(status, health)
-	return now.Level, now.Headline
+// State is the head of the page: its level, its headline, and what follows.
+func State(status atlock.Status, health atlock.Health) (level, headline string, because []string) {
+	now := newState(status, health)
+	return now.Level, now.Headline, now.Because
 }

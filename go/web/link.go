@@ -42,7 +42,7 @@ func linkText(database Database, history *history) string {
 	if err != nil {
 		return "status"
 	}
-	return decision(status, history.health()).Headline
+	return newestHealth(database, history, status.Mode).Headline
 }
 
 // insertingWriter passes a page on, with the link behind the insertion point.

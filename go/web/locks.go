@@ -141,12 +141,12 @@ func (t *lockTable) stand(database Database, mode string) {
 		keys[i] = t.Rows[i].key
 		t.Rows[i].PullURL = webAddress(t.Rows[i].PullURL)
 	}
-	standings, err := database.Standings(keys)
-	if err != nil || len(standings) != len(keys) {
-		standings = make([]atlock.Standing, len(keys))
+	infos, err := database.LockInfo(keys)
+	if err != nil || len(infos) != len(keys) {
+		infos = make([]atlock.LockInfo, len(keys))
 	}
-	for i, standing := range standings {
-		t.Rows[i].Token, t.Rows[i].Store = standing.Token, placeText(mode, standing.Store)
+	for i, info := range infos {
+		t.Rows[i].Token, t.Rows[i].Store = uint64(info.Token), placeText(mode, info.Store)
 	}
 }
 

@@ -56,6 +56,7 @@ var pageTemplate = template.Must(template.New("locking.html").Funcs(template.Fun
 	"ago":    func(now, at time.Time) string { return short(now.Sub(at)) },
 	"micro":  atlock.UnixMicro.Time,
 	"join":   strings.Join,
+	"doubly": func(conflicts []atlock.Conflict) string { return counted(len(conflicts), "lock was", "locks were") },
 }).ParseFS(assets, "assets/locking.html"))
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -65,12 +66,12 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status = cleanStatus(status)
-	health, now := p.health(status.Mode), time.Now()
+	health, now := newestHealth(p.database, p.history, status.Mode), time.Now()
 	data := pageData{
 		Options:   p.options,
 		Now:       now,
 		Status:    status,
-		State:     decision(status, health),
+		State:     newState(status, health),
 		Facts:     facts(status, health),
 		Stores:    stores(status.Mode, health),
 		Chart:     newChart(now, status.Mode, p.history.samples(), status.Fallbacks),
@@ -87,14 +88,14 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(html.Bytes()) // it fails if the client has left
 }
 
-// health is the newest that is known: in hybrid mode asking is free, in the others it would ask the store.
-func (p *page) health(mode string) atlock.Health {
+// newestHealth is the newest that is known: in hybrid mode asking is free, in the others it would ask the store.
+func newestHealth(database Database, history *history, mode string) atlock.Health {
 	if mode == atlock.ModeHybrid {
-		if health, err := p.database.Health(); err == nil {
+		if health, err := database.Health(); err == nil {
 			return cleanHealth(health)
 		}
 	}
-	return p.history.health()
+	return history.health()
 }
 
 // warnings are those that the page's head does not tell already.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -33,8 +35,9 @@ func TestThePageOfHybridMode(t *testing.T) {
 	waitUntil(t, "the lock in both stores", func() bool { return strings.Contains(page(), "Redis, local") })
 
 	redis.Kill()
-	take(t, database, "acme/infra", "during", 8)
+	// A lock that is asked for before that may be in doubt until Redis is back.
 	waitUntil(t, "the fallback", func() bool { return strings.Contains(page(), "The local store decides") })
+	take(t, database, "acme/infra", "during", 8)
 	text = page()
 	for _, wanted := range []string{`class="state warn"`, "Because: ", redis.Addr, "so far", "local only", "1 key", "during"} {
 		if !strings.Contains(text, wanted) {
@@ -68,6 +71,7 @@ func TestAConflictOnThePage(t *testing.T) {
 	database := openHybrid(t, redis.Addr)
 	served := serveAtlantis(t, database)
 	redis.Kill()
+	waitUntil(t, "the fallback", func() bool { return strings.Contains(must(t, served, web.PagePath), "The local store decides") })
 	take(t, database, "acme/infra", "network", 7)
 	redis.Restart(t)
 	// A stock server was quicker.
@@ -84,31 +88,84 @@ func TestAConflictOnThePage(t *testing.T) {
 	}
 }
 
-func TestDecision(t *testing.T) {
+// The page's head repeats what the library says, and decides nothing of its own.
+func TestTheHeadOfThePage(t *testing.T) {
 	ok, broken := &atlock.StoreHealth{Healthy: true}, &atlock.StoreHealth{Error: "gone"}
-	conflict := []atlock.Conflict{{Key: "k"}}
-	for name, c := range map[string]struct {
-		status          atlock.Status
-		health          atlock.Health
-		level, headline string
-	}{
-		"strict":                   {atlock.Status{Mode: "strict"}, atlock.Health{Legacy: ok}, "good", "Strict mode"},
-		"strict, broken":           {atlock.Status{Mode: "strict"}, atlock.Health{Legacy: broken}, "bad", "No lock is granted"},
-		"native":                   {atlock.Status{Mode: "native"}, atlock.Health{Enhanced: ok}, "good", "Redis decides"},
-		"native, broken":           {atlock.Status{Mode: "native"}, atlock.Health{Enhanced: broken}, "bad", "No lock is granted"},
-		"hybrid":                   {atlock.Status{Mode: "hybrid", Armed: true}, atlock.Health{Enhanced: ok, Legacy: ok}, "good", "Redis decides"},
-		"hybrid, not armed":        {atlock.Status{Mode: "hybrid"}, atlock.Health{Enhanced: ok, Legacy: ok}, "warn", "Redis decides"},
-		"hybrid, Redis slow":       {atlock.Status{Mode: "hybrid", Armed: true}, atlock.Health{Enhanced: broken, Legacy: ok}, "warn", "Redis decides"},
-		"hybrid, disk broken":      {atlock.Status{Mode: "hybrid", Armed: true}, atlock.Health{Enhanced: ok, Legacy: broken}, "bad", "Redis decides"},
-		"fallback":                 {atlock.Status{Mode: "hybrid", FallbackActive: true, Armed: true}, atlock.Health{Enhanced: broken, Legacy: ok}, "warn", "The local store decides"},
-		"fallback, not armed":      {atlock.Status{Mode: "hybrid", FallbackActive: true}, atlock.Health{Enhanced: broken, Legacy: ok}, "bad", "No lock is granted"},
-		"fallback, disk broken":    {atlock.Status{Mode: "hybrid", FallbackActive: true, Armed: true}, atlock.Health{Legacy: broken}, "bad", "No lock is granted"},
-		"hybrid, granted twice":    {atlock.Status{Mode: "hybrid", Armed: true, Conflicts: conflict}, atlock.Health{Enhanced: ok, Legacy: ok}, "bad", "Redis decides"},
-		"hybrid, right at a start": {atlock.Status{Mode: "hybrid", Armed: true}, atlock.Health{}, "good", "Redis decides"},
-	} {
-		if level, headline := web.Decision(c.status, c.health); level != c.level || headline != c.headline {
-			t.Errorf("%s: %s, %q", name, level, headline)
+	for overall, level := range map[string]string{"healthy": "good", "degraded": "warn", "unhealthy": "bad"} {
+		for _, status := range []atlock.Status{
+			{Mode: "strict"}, {Mode: "native"}, {Mode: "hybrid", Armed: true}, {Mode: "hybrid"}, {Mode: "hybrid", FallbackActive: true},
+			{Mode: "hybrid", Armed: true, Conflicts: []atlock.Conflict{{Key: "k"}}},
+		} {
+			for _, legacy := range []*atlock.StoreHealth{nil, ok, broken} {
+				health := atlock.Health{Overall: overall, Headline: "Who decides", Enhanced: broken, Legacy: legacy}
+				if gotLevel, headline, _ := web.State(status, health); gotLevel != level || headline != "Who decides" {
+					t.Errorf("%+v, %+v: %s, %q", status, health, gotLevel, headline)
+				}
+			}
 		}
+	}
+	for want, c := range map[string]struct {
+		status atlock.Status
+		health atlock.Health
+	}{
+		"": {atlock.Status{Mode: "hybrid", Armed: true}, atlock.Health{Enhanced: ok, Legacy: ok}},
+		"Redis: gone|If Redis fails, no lock is granted: many": {
+			atlock.Status{Mode: "hybrid", UnarmedBecause: "many"}, atlock.Health{Enhanced: broken, Legacy: ok}},
+		"Because: refused|The local store must not decide: many|Local store: gone": {
+			atlock.Status{Mode: "hybrid", FallbackActive: true, Cause: "refused", UnarmedBecause: "many"}, atlock.Health{Enhanced: broken, Legacy: broken}},
+		"Lock store: gone": {atlock.Status{Mode: "strict"}, atlock.Health{Legacy: broken}},
+		"Redis: gone":      {atlock.Status{Mode: "native"}, atlock.Health{Enhanced: broken}},
+	} {
+		_, _, because := web.State(c.status, c.health)
+		if got := strings.Join(because, "|"); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}
+
+// The local store's disk fails while Redis decides. With sync every change waits for that disk, so none is granted; with async
+// Redis goes on without it. Page and health say the same, and what they say is so.
+func TestABrokenDiskWhileRedisDecides(t *testing.T) {
+	for durability, wanted := range map[string]struct {
+		overall, level, headline string
+		code                     int
+		granted                  bool
+	}{
+		"sync":  {"unhealthy", "bad", "No lock is granted: the local store", http.StatusServiceUnavailable, false},
+		"async": {"degraded", "warn", "Redis decides; the local store does not work", http.StatusOK, true},
+	} {
+		t.Run(durability, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "data")
+			database := open(t, atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: folder, Enhanced: atlock.Enhanced{
+				Enabled: true, CompatibilityMode: "hybrid", Durability: durability,
+				Redis: atlock.Redis{Address: redistest.Start(t, redistest.Options{}).Addr, Timeouts: shortTimeouts},
+			}}})
+			served := serveAtlantis(t, database)
+			if err := os.Rename(folder, folder+".moved"); err != nil {
+				t.Fatal(err)
+			}
+			waitUntil(t, "the fault", func() bool {
+				health, err := database.Health()
+				return err == nil && !health.Legacy.Healthy
+			})
+			if health, err := database.Health(); err != nil || health.Overall != wanted.overall || !strings.HasPrefix(health.Headline, wanted.headline) {
+				t.Errorf("health %+v, %v", health, err)
+			}
+			text := must(t, served, web.PagePath)
+			if !strings.Contains(text, fmt.Sprintf("<section class=\"state %s\">\n      <h1>%s", wanted.level, wanted.headline)) {
+				t.Errorf("the page's head is not %s, %q: %s", wanted.level, wanted.headline, text)
+			}
+			if response, _ := get(t, served, web.HealthPath); response.StatusCode != wanted.code {
+				t.Errorf("the health: %s", response.Status)
+			}
+			// Atlantis's own page needs the global apply lock, which the local store tells while each change waits for it.
+			if response, text := get(t, served, "/"); response.StatusCode == http.StatusOK && !strings.Contains(text, "Locking: "+wanted.headline) {
+				t.Error("Atlantis's own page tells something else")
+			}
+			if granted, _, err := database.TryLock(newLock("acme/infra", "network", 7)); granted != wanted.granted {
+				t.Errorf("granted: %t, %v", granted, err)
+			}
+		})
 	}
 }
 
@@ -182,11 +239,11 @@ func TestErrorsHaveNoSecret(t *testing.T) {
 // failing is a database that answers nothing but errors with credentials.
 type failing struct{ *atlock.Database }
 
-func (failing) Status() (atlock.Status, error)                { return atlock.Status{}, fmt.Errorf("%s", leak) }
-func (failing) Health() (atlock.Health, error)                { return atlock.Health{}, fmt.Errorf("%s", leak) }
-func (failing) Metrics() (string, error)                      { return "", fmt.Errorf("%s", leak) }
-func (failing) List() ([]models.ProjectLock, error)           { return nil, fmt.Errorf("%s", leak) }
-func (failing) Standings([]string) ([]atlock.Standing, error) { return nil, fmt.Errorf("%s", leak) }
+func (failing) Status() (atlock.Status, error)               { return atlock.Status{}, fmt.Errorf("%s", leak) }
+func (failing) Health() (atlock.Health, error)               { return atlock.Health{}, fmt.Errorf("%s", leak) }
+func (failing) Metrics() (string, error)                     { return "", fmt.Errorf("%s", leak) }
+func (failing) List() ([]models.ProjectLock, error)          { return nil, fmt.Errorf("%s", leak) }
+func (failing) LockInfo([]string) ([]atlock.LockInfo, error) { return nil, fmt.Errorf("%s", leak) }
 
 // What somebody else chose is never markup.
 func TestHostileNames(t *testing.T) {
@@ -259,12 +316,15 @@ func TestTheHistoryIsBounded(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
+	// The same table is in src/redact.rs.
 	for text, wanted := range map[string]string{
 		"no":                                  "no",
 		"get https://u:p@host/x?y=z: refused": "get https://host/x?y=z: refused",
-		"rediss://:p@host:1, https://token@other": "rediss://host:1, https://other",
-		"https://u:p@ss@host/path":                "https://host/path",
-		"mail ada@example.com":                    "mail ada@example.com",
+		"rediss://:p@host:1, https://token@other":     "rediss://host:1, https://other",
+		"https://u:p@ss@host/path":                    "https://host/path",
+		`"https://u:p@host/a?b=c@d" and http://plain`: `"https://host/a?b=c@d" and http://plain`,
+		"https://host?to=a@b 'git://u@h'":             "https://host?to=a@b 'git://h'",
+		"mail ada@example.com":                        "mail ada@example.com",
 	} {
 		if got := web.WithoutCredentials(text); got != wanted {
 			t.Errorf("%q became %q", text, got)

@@ -25,7 +25,7 @@ type Database interface {
 	Status() (atlock.Status, error)
 	Health() (atlock.Health, error)
 	Metrics() (string, error)
-	Standings(keys []string) ([]atlock.Standing, error)
+	LockInfo(keys []string) ([]atlock.LockInfo, error)
 }
 
 var _ Database = (*atlock.Database)(nil)

@@ -109,10 +109,15 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 				t.Errorf("the status is %+v", status)
 			}
 			var health struct {
-				Overall string `json:"overall"`
+				Overall  string `json:"overall"`
+				Headline string `json:"headline"`
 			}
 			decode(t, must(t, served, web.HealthPath), &health)
-			if health.Overall != "healthy" {
+			decides := "Redis decides"
+			if mode == "strict" {
+				decides = "The lock store decides"
+			}
+			if health.Overall != "healthy" || health.Headline != decides {
 				t.Errorf("the health is %+v", health)
 			}
 			if text := must(t, served, web.MetricsPath); !strings.Contains(text, "\natlock_info{") || !strings.Contains(text, "\ngo_goroutines ") {
@@ -265,8 +270,8 @@ func TestLinkOnAtlantissOwnPage(t *testing.T) {
 	database := openSled(t)
 	take(t, database, "acme/infra", "network", 7)
 	for base, wanted := range map[string]string{
-		"":          `<a href="/locking">Locking: Strict mode</a>`,
-		"/atlantis": `<a href="/atlantis/locking">Locking: Strict mode</a>`,
+		"":          `<a href="/locking">Locking: The lock store decides</a>`,
+		"/atlantis": `<a href="/atlantis/locking">Locking: The lock store decides</a>`,
 	} {
 		served := serveAtlantis(t, database, func(s *server.Server) { s.AtlantisURL.Path = base })
 		response, text := get(t, served, "/")

@@ -3,6 +3,7 @@
 //! A pointer in them is null or points to allocated memory, never to the placeholder (an address of a few bytes) that an empty `Vec`
 //! has: Go looks at every pointer on a stack that it moves, and aborts the process on one that is none.
 
+use super::caller::caller;
 use crate::store::Span;
 
 /// Bytes that the library allocated: not NUL-terminated. Free with `atlock_buffer_free`, never with `free`.
@@ -69,8 +70,7 @@ impl Spans {
 /// `buffer` is null or points to a buffer that this library filled, or that is all zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_buffer_free(buffer: *mut Buffer) {
-    // SAFETY: as required of the caller.
-    if let Some(buffer) = unsafe { buffer.as_mut() } {
+    if let Some(buffer) = caller!().passed(buffer) {
         drop(buffer.take());
     }
 }
@@ -81,13 +81,11 @@ pub unsafe extern "C" fn atlock_buffer_free(buffer: *mut Buffer) {
 /// `buffer` is as for `atlock_buffer_free`; `data` is readable for `len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_buffer_assign(buffer: *mut Buffer, data: *const u8, len: usize) {
-    // SAFETY: as required of the caller.
-    if let Some(buffer) = unsafe { buffer.as_mut() } {
+    let mut caller = caller!();
+    let copy = caller.bytes("data", data, len).ok().filter(|_| !data.is_null()).map(<[u8]>::to_vec);
+    if let Some(buffer) = caller.passed(buffer) {
         drop(buffer.take());
-        if !data.is_null() && len <= isize::MAX as usize {
-            // SAFETY: as required of the caller.
-            *buffer = Buffer::from_bytes(unsafe { std::slice::from_raw_parts(data, len) }.to_vec());
-        }
+        *buffer = copy.map_or(Buffer::EMPTY, Buffer::from_bytes);
     }
 }
 
@@ -97,8 +95,7 @@ pub unsafe extern "C" fn atlock_buffer_assign(buffer: *mut Buffer, data: *const 
 /// `spans` is null or points to spans that this library filled, or that are all zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_spans_free(spans: *mut Spans) {
-    // SAFETY: as required of the caller.
-    if let Some(spans) = unsafe { spans.as_mut() } {
+    if let Some(spans) = caller!().passed(spans) {
         let Spans { data, len, capacity } = std::mem::replace(spans, Spans::EMPTY);
         if !data.is_null() {
             // SAFETY: spans that are not null come from `from_vec`.

@@ -1,8 +1,8 @@
 //! Global locks of commands, such as Atlantis's global apply lock.
 
 use super::buffer::Buffer;
-use super::guard::guard;
-use super::input::{Out, bytes, granted_json, service, text};
+use super::caller::caller;
+use super::entry::{granted_json, guard};
 use crate::service::Service;
 
 /// Takes the global lock of the command `name` (for example `apply`) if it is free.
@@ -21,16 +21,12 @@ pub unsafe extern "C" fn atlock_lock_command(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
-        // SAFETY: as required of the caller.
-        let (name, lock) = unsafe { (text("name", name, name_len)?, bytes("lock", lock, lock_len)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
+        let (name, lock) = (caller.text("name", name, name_len)?, caller.bytes("lock", lock, lock_len)?);
         out.write_bytes(granted_json(&service.lock_command(name, lock)?));
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Releases the global lock of the command `name`. `out` receives the released lock, or `null` if there was none.
@@ -45,14 +41,11 @@ pub unsafe extern "C" fn atlock_unlock_command(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, name) = unsafe { (service(handle)?, Out::new("out", out)?, text("name", name, name_len)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out, name) = (caller.service(handle)?, caller.out("out", out)?, caller.text("name", name, name_len)?);
         out.write_value(service.unlock_command(name)?);
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Reads the global lock of the command `name`. `out` receives it, or `null` if there is none.
@@ -67,12 +60,9 @@ pub unsafe extern "C" fn atlock_check_command_lock(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, name) = unsafe { (service(handle)?, Out::new("out", out)?, text("name", name, name_len)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out, name) = (caller.service(handle)?, caller.out("out", out)?, caller.text("name", name, name_len)?);
         out.write_value(service.check_command_lock(name)?);
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }

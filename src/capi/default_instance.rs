@@ -4,20 +4,19 @@
 //! embedded store in `./atlock-data`. If opening fails, the next call tries again. All five take and return NUL-terminated
 //! JSON; the answer is `{"ok":…}` or `{"error":{"code":…,"message":…}}`, never null, and freed with `atlock_string_free`.
 
-use std::ffi::{CStr, CString, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use serde::Deserialize;
 
-use super::guard::panic_text;
-use super::input::granted_json;
+use super::caller::{Caller, caller};
+use super::entry::{granted_json, unpanicked, value_json};
 use crate::clock::SystemClock;
 use crate::config::{Backend, Config};
 use crate::domain::json::parse_json;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::service::Service;
 use crate::socket;
 
@@ -40,11 +39,7 @@ struct PullJson {
 /// `lock_json` is null or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn try_lock(lock_json: *const c_char) -> *mut c_char {
-    answer(|| {
-        // SAFETY: as required of the caller.
-        let lock = unsafe { argument(lock_json) }?;
-        instance()?.try_lock(lock).map(|granted| granted_json(&granted))
-    })
+    answer(caller!(), |caller| instance()?.try_lock(json(caller, lock_json)?).map(|granted| granted_json(&granted)))
 }
 
 /// `atlock_unlock` over the process's own instance: `ok` is the released lock, or `null`.
@@ -53,17 +48,13 @@ pub unsafe extern "C" fn try_lock(lock_json: *const c_char) -> *mut c_char {
 /// `target_json` is null or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn unlock(target_json: *const c_char) -> *mut c_char {
-    answer(|| {
-        // SAFETY: as required of the caller.
-        let target = unsafe { argument(target_json) }?;
-        instance()?.unlock(target).map(value_json)
-    })
+    answer(caller!(), |caller| instance()?.unlock(json(caller, target_json)?).map(value_json))
 }
 
 /// `atlock_list` over the process's own instance: `ok` is `{"locks":[…],"unreadable":[…]}`.
 #[unsafe(no_mangle)]
 pub extern "C" fn list() -> *mut c_char {
-    answer(|| instance()?.list().map(|listing| listing.into_json().0))
+    answer(caller!(), |_| instance()?.list().map(|listing| listing.into_json().0))
 }
 
 /// `atlock_get_lock` over the process's own instance: `ok` is the lock, or `null`.
@@ -72,11 +63,7 @@ pub extern "C" fn list() -> *mut c_char {
 /// `target_json` is null or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn get_lock(target_json: *const c_char) -> *mut c_char {
-    answer(|| {
-        // SAFETY: as required of the caller.
-        let target = unsafe { argument(target_json) }?;
-        instance()?.get_lock(target).map(value_json)
-    })
+    answer(caller!(), |caller| instance()?.get_lock(json(caller, target_json)?).map(value_json))
 }
 
 /// `atlock_unlock_by_pull` over the process's own instance, with `{"RepoFullName":…,"PullNum":…}`: `ok` is
@@ -86,9 +73,8 @@ pub unsafe extern "C" fn get_lock(target_json: *const c_char) -> *mut c_char {
 /// `pull_json` is null or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn unlock_by_pull(pull_json: *const c_char) -> *mut c_char {
-    answer(|| {
-        // SAFETY: as required of the caller.
-        let pull: PullJson = parse_json(unsafe { argument(pull_json) }?)?;
+    answer(caller!(), |caller| {
+        let pull: PullJson = parse_json(json(caller, pull_json)?)?;
         instance()?.unlock_by_pull(&pull.repo_full_name, pull.pull_num).map(|listing| listing.into_json().0)
     })
 }
@@ -122,25 +108,13 @@ fn settings() -> Result<Config> {
     Ok(config)
 }
 
-/// # Safety
-/// `json` is null or NUL-terminated, and lives as long as the result.
-unsafe fn argument<'a>(json: *const c_char) -> Result<&'a [u8]> {
-    if json.is_null() {
-        return Err(Error::new(Code::InvalidArgument, "the JSON is null"));
-    }
-    // SAFETY: as required of the caller.
-    Ok(unsafe { CStr::from_ptr(json) }.to_bytes())
-}
-
-fn value_json(value: Option<Vec<u8>>) -> Vec<u8> {
-    value.unwrap_or_else(|| b"null".to_vec())
+fn json(caller: &Caller, json: *const c_char) -> Result<&[u8]> {
+    caller.terminated("the JSON", json)
 }
 
 /// The envelope around an answer, an error or a panic.
-fn answer(body: impl FnOnce() -> Result<Vec<u8>>) -> *mut c_char {
-    let outcome =
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::new(Code::Internal, panic_text(payload))));
-    let json = match outcome {
+fn answer(caller: Caller, body: impl FnOnce(&Caller) -> Result<Vec<u8>>) -> *mut c_char {
+    let json = match unpanicked(|| body(&caller)) {
         Ok(json) => [br#"{"ok":"#, &json[..], b"}"].concat(),
         Err(e) => serde_json::json!({"error": {"code": e.code() as i32, "message": e.message()}}).to_string().into_bytes(),
     };

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::guard::guard;
-use super::input::{Out, service, text};
+use super::caller::caller;
+use super::entry::guard;
+use super::host_store::HostStoreCallbacks;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::service::Service;
 use crate::socket;
-use crate::store::host::{HostStore, HostStoreCallbacks};
+use crate::store::host::HostStore;
 
 /// Reads a settings file (YAML), applies the environment variables over it, checks it, and writes the result as JSON to
 /// `out`: what `atlock_open` takes. An empty path means no file: strict mode on Atlantis's own store.
@@ -22,14 +23,11 @@ use crate::store::host::{HostStore, HostStoreCallbacks};
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_load_config(path: *const u8, path_len: usize, out: *mut Buffer, error: *mut Buffer) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (out, path) = unsafe { (Out::new("out", out)?, text("path", path, path_len)?) };
+    guard(caller!(), error, |caller| {
+        let (out, path) = (caller.out("out", out)?, caller.text("path", path, path_len)?);
         let config = if path.is_empty() { Config::without_file() } else { Config::load(Path::new(path)) };
         out.write_json(&config?)
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
@@ -47,15 +45,11 @@ pub unsafe extern "C" fn atlock_load_config_over(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let out = unsafe { Out::new("out", out)? };
-        // SAFETY: as required of the caller.
-        let (defaults, path) = unsafe { (text("defaults", defaults, defaults_len)?, text("path", path, path_len)?) };
+    guard(caller!(), error, |caller| {
+        let out = caller.out("out", out)?;
+        let (defaults, path) = (caller.text("defaults", defaults, defaults_len)?, caller.text("path", path, path_len)?);
         out.write_json(&Config::load_over(defaults, (!path.is_empty()).then(|| Path::new(path)))?)
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Opens the stores that a configuration names and writes the handle to `out`.
@@ -79,17 +73,14 @@ pub unsafe extern "C" fn atlock_open(
     out: *mut *mut Service,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let host = unsafe { host.as_ref() }.map(|callbacks| HostStore::new(*callbacks)).transpose()?;
-        // SAFETY: as required of the caller.
-        let (out, config) = unsafe { (Out::new("out", out)?, text("config", config, config_len)?) };
+    guard(caller!(), error, |caller| {
+        // SAFETY: as required of the caller: the functions keep their contract.
+        let host = unsafe { host.as_ref().map(|callbacks| callbacks.into_store()).transpose()? };
+        let (out, config) = (caller.out("out", out)?, caller.text("config", config, config_len)?);
         let service = open(config, host)?;
         out.write(Box::into_raw(Box::new(service)));
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
@@ -104,8 +95,7 @@ fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_close(handle: *const Service, error: *mut Buffer) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, || service(handle)?.close()) }
+    guard(caller!(), error, |caller| caller.service(handle)?.close())
 }
 
 /// Frees a handle, and closes it if that was not done. Null is harmless. No other call may use the handle meanwhile or later.
@@ -114,15 +104,11 @@ pub unsafe extern "C" fn atlock_close(handle: *const Service, error: *mut Buffer
 /// `handle` is null or a handle from `atlock_open` that was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_free(handle: *mut Service) {
-    let body = || {
-        if !handle.is_null() {
-            // SAFETY: as required of the caller.
-            drop(unsafe { Box::from_raw(handle) });
-        }
+    let service = caller!().given_back(handle);
+    guard(caller!(), std::ptr::null_mut(), |_| {
+        drop(service);
         Ok(())
-    };
-    // SAFETY: null is allowed.
-    unsafe { guard(std::ptr::null_mut(), body) };
+    });
 }
 
 /// Panics inside the library, to prove that it comes back as a status.
@@ -132,6 +118,5 @@ pub unsafe extern "C" fn atlock_free(handle: *mut Service) {
 #[cfg(feature = "test-panic")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_test_panic(error: *mut Buffer) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, || panic!("a deliberate panic")) }
+    guard(caller!(), error, |_| panic!("a deliberate panic"))
 }

@@ -1,26 +1,9 @@
-//! Version, status, health and metrics.
-
-use std::ffi::c_char;
+//! What an operator sees: ping, status, health, metrics.
 
 use super::buffer::Buffer;
-use super::guard::guard;
-use super::input::{Out, service};
+use super::caller::caller;
+use super::entry::guard;
 use crate::service::Service;
-
-/// Version of the functions, structs and numbers in `atlock.h`. It grows when one is added; what is there keeps its meaning.
-pub const ATLOCK_ABI_VERSION: u32 = 1;
-
-/// The `ATLOCK_ABI_VERSION` of the library that is linked.
-#[unsafe(no_mangle)]
-pub extern "C" fn atlock_abi_version() -> u32 {
-    ATLOCK_ABI_VERSION
-}
-
-/// The library's version, for example `0.1.0`: NUL-terminated, static, not to be freed.
-#[unsafe(no_mangle)]
-pub extern "C" fn atlock_version() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
-}
 
 /// Returns `ATLOCK_OK` if the store that decides answers and could be written, the reason as a status otherwise.
 ///
@@ -28,8 +11,7 @@ pub extern "C" fn atlock_version() -> *const c_char {
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_ping(handle: *const Service, error: *mut Buffer) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, || service(handle)?.ping()) }
+    guard(caller!(), error, |caller| caller.service(handle)?.ping())
 }
 
 /// Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
@@ -39,29 +21,25 @@ pub unsafe extern "C" fn atlock_ping(handle: *const Service, error: *mut Buffer)
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_status(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
         out.write_json(&service.status())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
 /// tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
+/// `overall` is `healthy`; `degraded` if locks are granted, but not as they should be; or `unhealthy` if none can be granted.
+/// `headline` says in a few words who decides now, or that no lock is granted, and why.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_health(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
         out.write_json(&service.health())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Writes counters and latencies since the handle was opened to `out`, as a text for Prometheus. Asks no store.
@@ -72,12 +50,9 @@ pub unsafe extern "C" fn atlock_health(handle: *const Service, out: *mut Buffer,
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_metrics(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
         out.write_bytes(service.metrics().into_bytes());
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }

@@ -4,8 +4,8 @@
 //! will do), or `{"Key":"repo/path/workspace/project"}`.
 
 use super::buffer::{Buffer, Spans};
-use super::guard::guard;
-use super::input::{Out, bytes, granted_json, service, text, write_listing};
+use super::caller::{Caller, caller};
+use super::entry::{granted_json, guard};
 use crate::error::Result;
 use crate::service::Service;
 
@@ -31,14 +31,11 @@ pub unsafe extern "C" fn atlock_try_lock(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, lock) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("lock", lock, lock_len)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out, lock) = (caller.service(handle)?, caller.out("out", out)?, caller.bytes("lock", lock, lock_len)?);
         out.write_bytes(granted_json(&service.try_lock(lock)?));
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Releases the lock named by `target`. `out` receives the released lock, or `null` if there was none.
@@ -53,8 +50,7 @@ pub unsafe extern "C" fn atlock_unlock(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { answer(handle, target, target_len, out, error, |service, target| service.unlock(target)) }
+    answer(caller!(), handle, (target, target_len), out, error, |service, target| service.unlock(target))
 }
 
 /// The same as `atlock_unlock`, but only if pull `pull_num` holds the lock; otherwise it stays and `out` receives `null`.
@@ -70,8 +66,9 @@ pub unsafe extern "C" fn atlock_unlock_if_owned_by_pull(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { answer(handle, target, target_len, out, error, |service, target| service.unlock_if_owned_by_pull(target, pull_num)) }
+    answer(caller!(), handle, (target, target_len), out, error, |service, target| {
+        service.unlock_if_owned_by_pull(target, pull_num)
+    })
 }
 
 /// Reads the lock named by `target`. `out` receives it, or `null` if there is none.
@@ -86,8 +83,7 @@ pub unsafe extern "C" fn atlock_get_lock(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { answer(handle, target, target_len, out, error, |service, target| service.get_lock(target)) }
+    answer(caller!(), handle, (target, target_len), out, error, |service, target| service.get_lock(target))
 }
 
 /// Removes whatever is stored at the key of `target`, also what cannot be read as a lock. `out` receives the bytes that were
@@ -103,8 +99,7 @@ pub unsafe extern "C" fn atlock_discard(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    // SAFETY: as required of the caller.
-    unsafe { answer(handle, target, target_len, out, error, |service, target| service.discard(target)) }
+    answer(caller!(), handle, (target, target_len), out, error, |service, target| service.discard(target))
 }
 
 /// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and as a last member
@@ -116,15 +111,11 @@ pub unsafe extern "C" fn atlock_discard(
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, spans: *mut Spans, error: *mut Buffer) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out) = unsafe { (service(handle)?, Out::new("out", out)?) };
-        // SAFETY: as required of the caller.
-        unsafe { write_listing(service.list()?, out, spans) };
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
+        out.write_listing(service.list()?, caller.optional(spans));
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Tells how locks stand, for operators: `keys` is a JSON array of lock keys (`"repo/path/workspace/project"`), and `out` receives
@@ -135,20 +126,17 @@ pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, s
 /// # Safety
 /// See the rules at the top of `atlock.h`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn atlock_standings(
+pub unsafe extern "C" fn atlock_lock_info(
     handle: *const Service,
     keys: *const u8,
     keys_len: usize,
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, keys) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("keys", keys, keys_len)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out, keys) = (caller.service(handle)?, caller.out("out", out)?, caller.bytes("keys", keys, keys_len)?);
         out.write_json(&service.lock_infos(keys)?)
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
@@ -169,35 +157,25 @@ pub unsafe extern "C" fn atlock_unlock_by_pull(
     spans: *mut Spans,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, repo) = unsafe { (service(handle)?, Out::new("out", out)?, text("repo", repo, repo_len)?) };
-        // SAFETY: as required of the caller.
-        unsafe { write_listing(service.unlock_by_pull(repo, pull_num)?, out, spans) };
+    guard(caller!(), error, |caller| {
+        let (service, out, repo) = (caller.service(handle)?, caller.out("out", out)?, caller.text("repo", repo, repo_len)?);
+        out.write_listing(service.unlock_by_pull(repo, pull_num)?, caller.optional(spans));
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Runs an operation on the lock named by `target`, and writes its value or `null`.
-///
-/// # Safety
-/// As for the functions above.
-unsafe fn answer(
+fn answer(
+    caller: Caller,
     handle: *const Service,
-    target: *const u8,
-    target_len: usize,
+    (target, target_len): (*const u8, usize),
     out: *mut Buffer,
     error: *mut Buffer,
     operation: impl FnOnce(&Service, &[u8]) -> Result<Option<Vec<u8>>>,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, target) = unsafe { (service(handle)?, Out::new("out", out)?, bytes("target", target, target_len)?) };
-        out.write_value(operation(service, target)?);
+    guard(caller, error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
+        out.write_value(operation(service, caller.bytes("target", target, target_len)?)?);
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }

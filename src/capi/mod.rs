@@ -1,15 +1,29 @@
 //! The C ABI: casts, ownership and a panic guard; nothing else. `include/atlock.h` is generated from here, and its
 //! preamble (`cbindgen.toml`) states the rules that hold for every function.
+//!
+//! The modules stand in the order in which the header declares what they hold.
 #![allow(unsafe_code)]
 
-pub mod buffer;
+mod caller;
+mod entry;
+
+pub mod version;
+
+pub mod status;
+
+pub mod handle;
+
+pub mod lock;
+
 pub mod command;
+
+pub mod pull_status;
+
+pub mod info;
+
 #[cfg(feature = "default-instance")]
 pub mod default_instance;
-mod guard;
-pub mod handle;
-pub mod info;
-mod input;
-pub mod lock;
-pub mod pull_status;
-pub mod status;
+
+pub mod host_store;
+
+pub mod buffer;

@@ -2,8 +2,8 @@
 //! compare-and-swap.
 
 use super::buffer::Buffer;
-use super::guard::guard;
-use super::input::{Out, bytes, service, text};
+use super::caller::caller;
+use super::entry::guard;
 use crate::error::{Code, Error, Result};
 use crate::service::Service;
 use crate::store::{Expected, Swap};
@@ -27,14 +27,11 @@ pub unsafe extern "C" fn atlock_get_pull_status(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
-        let (service, out, key) = unsafe { (service(handle)?, Out::new("out", out)?, text("key", key, key_len)?) };
+    guard(caller!(), error, |caller| {
+        let (service, out, key) = (caller.service(handle)?, caller.out("out", out)?, caller.text("key", key, key_len)?);
         out.write(optional(service.pull_status(key)?));
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// Replaces the pull status at `key` with `new_value` (JSON, at most 16 MiB; null: deletes it) if the current one is as
@@ -59,23 +56,18 @@ pub unsafe extern "C" fn atlock_swap_pull_status(
     current: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    let body = || {
-        // SAFETY: as required of the caller.
+    guard(caller!(), error, |caller| {
         let (service, swapped, current) =
-            unsafe { (service(handle)?, Out::new("swapped", swapped)?, Out::new("current", current)?) };
-        // SAFETY: as required of the caller.
-        let (key, expected) = unsafe { (text("key", key, key_len)?, bytes("expected", expected, expected_len)?) };
-        // SAFETY: as required of the caller.
-        let new = unsafe { bytes("new_value", new_value, new_value_len) }?;
+            (caller.service(handle)?, caller.out("swapped", swapped)?, caller.out("current", current)?);
+        let (key, expected) = (caller.text("key", key, key_len)?, caller.bytes("expected", expected, expected_len)?);
+        let new = caller.bytes("new_value", new_value, new_value_len)?;
         let new = (!new_value.is_null()).then_some(new);
         match service.swap_pull_status(key, expectation(expect, expected)?, new)? {
             Swap::Done => (swapped.write(1), current.write(Buffer::EMPTY)),
             Swap::Conflict(found) => (swapped.write(0), current.write(optional(found))),
         };
         Ok(())
-    };
-    // SAFETY: as required of the caller.
-    unsafe { guard(error, body) }
+    })
 }
 
 /// A value, which may be empty, or a null buffer.

@@ -9,6 +9,7 @@
 
 mod args;
 mod open;
+mod remark;
 mod show;
 
 use std::io::{self, Write as _};
@@ -20,6 +21,7 @@ use clap::Parser as _;
 
 use self::args::{Arguments, Command};
 use self::open::Source;
+use self::remark::remark;
 use self::show::Outcome;
 
 const NOT_FOUND: u8 = 3;
@@ -30,7 +32,7 @@ pub fn main() -> ExitCode {
     let outcome = match run(&arguments) {
         Ok(outcome) => outcome,
         Err(e) => {
-            tell(&e.to_string());
+            remark(&e.to_string());
             return ExitCode::FAILURE;
         }
     };
@@ -38,17 +40,12 @@ pub fn main() -> ExitCode {
     match stdout.write_all(&outcome.text).and_then(|()| stdout.flush()) {
         // A reader that went away is not an error of ours.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            tell(&format!("the command was carried out, but its output cannot be written: {e}"));
+            remark(&format!("the command was carried out, but its output cannot be written: {e}"));
             ExitCode::FAILURE
         }
         _ if outcome.found => ExitCode::SUCCESS,
         _ => ExitCode::from(NOT_FOUND),
     }
-}
-
-/// Says something beside the output. Nobody needs to hear it.
-fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "atlock: {text}");
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome> {

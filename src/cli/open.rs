@@ -9,7 +9,7 @@ use atlock::look::refuse_stocks;
 use atlock::service::Service;
 use atlock::socket::{Client, Operation};
 
-use super::tell;
+use super::remark::remark;
 
 /// Who answers.
 pub enum Source {
@@ -67,7 +67,7 @@ fn server(config: &Config) -> Result<Option<Client>> {
 fn open_to_look(config: &Config) -> Result<Service> {
     let service = Service::open_read_only(config, Arc::new(SystemClock))?;
     if let Some(source) = service.source() {
-        tell(source);
+        remark(source);
     }
     Ok(service)
 }
@@ -82,7 +82,7 @@ fn open_to_change(mut config: Config) -> Result<Service> {
     config.locking.backend = Backend::Sled;
     match open(&config) {
         Err(e) if e.code() == Code::StoreBusy => {
-            tell("the server has the local store open: this is what Redis says");
+            remark("the server has the local store open: this is what Redis says");
             config.locking.enhanced.compatibility_mode = Mode::Native;
             config.locking.data_dir = None;
             open(&config)

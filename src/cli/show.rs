@@ -188,7 +188,8 @@ fn line(value: &[u8], key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use atlock::hybrid::report::{ConflictReport, Fallbacks, Recovery, Report, StoreHealth};
+    use atlock::health::StoreHealth;
+    use atlock::hybrid::status::{ConflictReport, Fallbacks, Recovery, Report};
 
     fn hybrid(report: &Report) -> String {
         super::hybrid(&serde_json::to_value(report).expect("serialises"))

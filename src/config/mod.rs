@@ -21,11 +21,11 @@ pub struct Config {
     pub locking: Locking,
 }
 
-/// `locking`: the legacy store, and what may stand beside or instead of it.
+/// `locking`: the store of strict mode, and what may stand beside or instead of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Locking {
-    /// The legacy store.
+    /// The store of strict mode.
     pub backend: Backend,
     /// Folder of the embedded store.
     pub data_dir: Option<PathBuf>,
@@ -34,12 +34,12 @@ pub struct Locking {
     pub timeout: Duration,
     /// Where changes to locks are recorded.
     pub audit: Audit,
-    /// The enhanced store and its mode.
+    /// Redis, and the mode.
     pub enhanced: Enhanced,
 }
 
 impl Config {
-    /// Which store answers: the mode asked for, or strict while the enhanced store is not enabled.
+    /// Which store answers: the mode asked for, or strict while `enhanced` is not enabled.
     pub fn mode(&self) -> Mode {
         if self.locking.enhanced.enabled { self.locking.enhanced.compatibility_mode } else { Mode::Strict }
     }
@@ -83,7 +83,7 @@ impl Default for Audit {
     }
 }
 
-/// `locking.backend`: the legacy store.
+/// `locking.backend`: the store of strict mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
@@ -94,7 +94,7 @@ pub enum Backend {
     Sled,
 }
 
-/// `locking.enhanced`: the shared store.
+/// `locking.enhanced`: Redis. The name is the original specification's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Enhanced {
@@ -243,10 +243,10 @@ pub enum EnhancedBackend {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The legacy store alone.
+    /// One store alone: Atlantis's own, or the embedded one.
     #[default]
     Strict,
-    /// Redis decides, the legacy store follows and takes over when Redis fails.
+    /// Redis decides; the local store is kept up to date, and decides while Redis is away.
     Hybrid,
     /// Redis alone.
     Native,

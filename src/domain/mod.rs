@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod key;
+pub mod limits;
 pub mod lock;
 mod lock_reader;
 mod scan;

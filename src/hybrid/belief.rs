@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
+use crate::store::contract::copy::{HostDump, HostMark};
 use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, KeyState, LocalStore, digest};
-use crate::store::host::{HostDump, HostMark};
 
 /// Whether the host store's content is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,8 +163,8 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::copy::HostEntry;
     use crate::store::contract::local::{SyncState, Tombstone};
-    use crate::store::host::HostEntry;
 
     fn judged(text: Option<&str>, written_since: bool, copy: HostCopy) -> Belief {
         let mark = text.map(|text| HostMark { text: text.to_owned(), written_since });

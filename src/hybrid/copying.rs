@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use super::belief;
 use crate::error::{Code, Error, Result};
+use crate::store::contract::copy::HostWrite;
 use crate::store::contract::local::{Change, EntryKey, HostCopy, HostLacks, LocalStore, digest};
-use crate::store::host::HostWrite;
 
 /// Entries that one transaction of the host store takes.
 const BATCH: usize = 500;

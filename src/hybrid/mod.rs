@@ -1,202 +1,235 @@
-//! Which store answers: opens the stores that the mode needs and routes every operation to the one that decides.
+//! Hybrid mode: Redis decides while it answers, the local store in its place while it does not, and both are brought together again.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `core` | what the parts of hybrid mode share: who decides now, what the local store is told |
-//! | `operations` | every operation, asked of Redis or decided here |
-//! | `release_by_pull` | the one that touches many locks |
-//! | `resolve` | what to do where the two stores differ: a pure function |
-//! | `recovery` | does it, for all keys |
-//! | `follow` | keeps a host store as a copy: the one thread that calls it |
-//! | `belief` | what the start makes of a host store's content: pure functions |
-//! | `copying` | writes to it what it lacks |
+//! | `grant`, `release`, `release_by_pull`, `pull_status`, `read` | the operations |
+//! | `flow` | the course that every change takes: intend, ask Redis, decide here |
+//! | `intent` | what is written down before Redis is asked, and what becomes of that |
+//! | `learn` | what the local store is told of Redis |
+//! | `data_loss` | whether Redis has lost a lock that it had confirmed |
+//! | `core` | the parts: `authority`, `arming`, `presence`, `write_behind`, `redis_access`, `key_locks`, `unsynced`, `conflicts` |
 //! | `breaker` | when Redis counts as failed: a pure state machine |
-//! | `watch` | looks at both stores and starts recovery |
-//! | `report`, `counters`, `events` | what an operator sees: status, metrics, audit trail |
-//! | `opening` | opens what a mode needs, after another mode was in use, too |
+//! | `announce` | tells Redis that this server is there, and hears who else is |
+//! | `open`, `probe`, `thread` | the start; looking at both stores now and then |
+//! | `recovery`, `reconcile`, `resolve` | brings both together: all keys, one key, the rules as a pure function |
+//! | `host_copy`, `copying`, `belief` | keeps Atlantis's own store as a copy, and what the start believes of it |
+//! | `status`, `report`, `metrics`, `audit` | what an operator sees |
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
-use self::operations::HybridStore;
-use self::report::Report;
-use self::watch::Watch;
-use crate::audit::AuditLog;
-use crate::clock::Clock;
-use crate::config::{Config, Mode};
-use crate::error::Result;
-use crate::look::Look;
-use crate::store::Store;
-use crate::store::host::HostStore;
+use self::arming::PRESENCE;
+use self::core::Core;
+use self::host_copy::HostCopy;
+use self::open::Opened;
+use self::probe::Schedule;
+use self::recovery::LONG;
+use self::redis_access::Connect;
+use self::status::Report;
+use self::thread::Repeating;
+use crate::call::Call;
+use crate::config::Enhanced;
+use crate::domain::lock::PullRef;
+use crate::error::{Code, Error, Result};
+use crate::process::Process;
+use crate::store::contract::copy::CopyStore;
+use crate::store::contract::local::LocalStore;
+use crate::store::contract::shared::Presence;
+use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 
+mod announce;
+mod arming;
+mod audit;
+mod authority;
 mod belief;
 pub mod breaker;
+mod conflicts;
 mod copying;
 mod core;
-mod counters;
-mod events;
-mod follow;
-mod opening;
-mod operations;
+mod data_loss;
+mod flow;
+mod grant;
+mod host_copy;
+mod intent;
+mod key_locks;
+mod learn;
+mod metrics;
+mod open;
+mod presence;
+mod probe;
+mod pull_status;
+mod read;
+mod reconcile;
 mod recovery;
+mod redis_access;
+mod release;
 mod release_by_pull;
-pub mod report;
+mod report;
 pub mod resolve;
 #[cfg(test)]
 mod simulation;
-mod turns;
-mod watch;
+pub mod status;
+mod thread;
+mod unsynced;
+mod write_behind;
 
-/// The process that opens stores.
-#[derive(Clone, Debug)]
-pub struct Process<'a> {
-    /// Its name, which no other ever has.
-    pub instance: &'a str,
-    /// Its clock.
-    pub clock: Arc<dyn Clock>,
-    /// Its audit trail.
-    pub audit: Option<Arc<AuditLog>>,
+pub(crate) use self::host_copy::catch_up;
+
+/// Both stores as one. Safe from any thread.
+pub struct HybridStore {
+    core: Arc<Core>,
+    host_copy: Option<Arc<HostCopy>>,
+    probing: Mutex<Option<Repeating>>,
+    closed: AtomicBool,
+    /// Held for reading by each operation, so that what they tell the local store is told when it is closed.
+    under_way: RwLock<()>,
 }
 
-/// The stores of one mode.
-#[derive(Debug)]
-pub struct Router {
-    mode: Mode,
-    store: Opened,
-    timeout: Duration,
-    /// What strict mode may lack, though it was allowed to begin.
-    warning: Option<String>,
+/// What hybrid mode is made of.
+pub(crate) struct Parts {
+    pub settings: Enhanced,
+    /// The local store's part of each call's time.
+    pub reserve: Duration,
+    pub local: Arc<dyn LocalStore>,
+    /// Atlantis's own store, and whether it must work for the mode to begin.
+    pub host: Option<(Arc<dyn CopyStore>, bool)>,
+    /// Connects to Redis, under this server's name.
+    pub connect: Connect,
 }
 
-#[derive(Debug)]
-enum Opened {
-    One(Box<dyn Store>),
-    Both(Hybrid),
-    Look(Box<Look>),
+impl HybridStore {
+    /// Brings both stores together, or begins without Redis, unless `legacy_fallback` is false. Nothing stays open on an error.
+    pub(crate) fn open(parts: Parts, process: &Process<'_>) -> Result<HybridStore> {
+        let Parts { settings, reserve, local, host, connect } = parts;
+        let host_copy = host.map(|(host, is_required)| HostCopy::new(host, is_required));
+        open::open(settings, reserve, local, host_copy, connect, process).map(HybridStore::new)
+    }
+
+    fn new(opened: Opened) -> HybridStore {
+        let Opened { core, host_copy } = opened;
+        HybridStore { core, host_copy, probing: Mutex::default(), closed: AtomicBool::new(false), under_way: RwLock::default() }
+    }
+
+    /// Looks at both stores now and then, until the close.
+    pub(crate) fn start_probing(&self) -> Result<()> {
+        probe::first_look(&self.core);
+        let core = Arc::clone(&self.core);
+        let mut due = Schedule::from(core.clock.now());
+        *self.probing.lock() = Some(Repeating::start("atlock-probe", move || probe::tick(&core, &mut due))?);
+        Ok(())
+    }
+
+    /// Redis alone knows the locks from now on: that is remembered on disk.
+    pub(crate) fn note_handed_over(&self) -> Result<()> {
+        self.core.write_record(|record| record.handed_over = true, self.core.clock.now() + LONG)
+    }
+
+    /// The state of hybrid mode.
+    pub(crate) fn report(&self) -> Report {
+        report::report(&self.core, self.host_copy.as_deref())
+    }
+
+    /// Whole families of OpenMetrics text, without the end line.
+    pub(crate) fn metrics(&self) -> String {
+        self.core.metrics.text(&self.report(), &self.core.authority.breaker())
+    }
+
+    /// An operation begins: the store is not closed before it ends.
+    fn begin(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        // Whoever closes it has said so before.
+        let under_way = self.under_way.try_read_recursive().filter(|_| !self.closed.load(Ordering::SeqCst));
+        under_way.ok_or_else(|| Error::new(Code::Closed, "the locking layer is closed"))
+    }
 }
 
-/// Hybrid mode, running.
-struct Hybrid {
-    store: HybridStore,
-    threads: Mutex<Vec<Watch>>,
-}
+impl Store for HybridStore {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        let _under_way = self.begin()?;
+        grant::grant(&self.core, grant, call)
+    }
 
-impl Router {
-    /// Opens what the mode needs; nothing stays open on an error.
-    ///
-    /// Errors: those of the store's own opening, and `InvalidConfig` for a legacy store that was not passed in. Hybrid mode opens
-    /// also when Redis cannot be used, unless `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
-    pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
-        let mode = config.mode();
-        let redis = &config.locking.enhanced.redis;
-        let mut warning = None;
-        let (store, timeout) = match mode {
-            Mode::Strict => {
-                let (store, lacks) = opening::legacy(config, host, process)?;
-                warning = lacks;
-                (Opened::One(store), config.locking.timeout)
-            }
-            Mode::Native => (Opened::One(Box::new(opening::native(config, host, process)?)), redis.timeouts.operation),
-            Mode::Hybrid => {
-                let timeout = redis.timeouts.operation + config.locking.timeout;
-                (Opened::Both(Hybrid::open(config, host, process)?), timeout)
-            }
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let _under_way = self.begin()?;
+        release::release(&self.core, release, call)
+    }
+
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let _under_way = self.begin()?;
+        release::discard(&self.core, key, call)
+    }
+
+    fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        let _under_way = self.begin()?;
+        read::get(&self.core, key, call)
+    }
+
+    fn list(&self, call: &Call) -> Result<Listing> {
+        let _under_way = self.begin()?;
+        read::list(&self.core, call)
+    }
+
+    fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {
+        read::lock_info(&self.core, key, call)
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        let _under_way = self.begin()?;
+        release_by_pull::release_by_pull(&self.core, pull, call)
+    }
+
+    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+        let _under_way = self.begin()?;
+        let here = |local: &dyn LocalStore| local.pull_status(key, call);
+        read::read(&self.core, call, |redis, attempt| redis.pull_status(key, attempt), here)
+    }
+
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        let _under_way = self.begin()?;
+        pull_status::swap(&self.core, key, expected, new, call)
+    }
+
+    fn ping(&self, call: &Call) -> Result<()> {
+        let _under_way = self.begin()?;
+        read::read(&self.core, call, |redis, attempt| redis.ping(attempt), |local| local.ping(call))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        report::warnings(&self.core, self.host_copy.as_deref())
+    }
+
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let core = &self.core;
+        core.stop();
+        drop(self.probing.lock().take());
+        // Each call under way has a deadline; one that takes longer is as one that a crash cut short: then it is not said that all is told.
+        let none_under_way = self.under_way.try_write_for(2 * core.redis.timeout);
+        // What is still to be told goes with the close of the local store.
+        let written = match none_under_way {
+            Some(_) => core.all_written(),
+            None => core.local.flush(core.redis.soon()),
         };
-        Ok(Router { mode, store, timeout, warning })
-    }
-
-    /// Opens the stores of the mode to look at them: nothing in them changes.
-    ///
-    /// Errors: those of [`Look::open`].
-    pub fn open_read_only(config: &Config, clock: &Arc<dyn Clock>) -> Result<Router> {
-        let redis = &config.locking.enhanced.redis;
-        let timeout = redis.timeouts.operation + config.locking.timeout;
-        let look = Look::open(config, clock)?;
-        Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
-    }
-
-    /// What was opened to look at it.
-    pub fn look(&self) -> Option<&Look> {
-        match &self.store {
-            Opened::Look(look) => Some(look),
-            Opened::One(_) | Opened::Both(_) => None,
+        let mut closed = Ok(());
+        if let Some(redis) = core.redis.replace(None) {
+            if !core.in_fallback() {
+                // A courtesy: the presence ends by itself.
+                let _ = redis.announce(&core.arming.instance(), PRESENCE, Presence::Leaves, &core.redis.step());
+            }
+            closed = redis.close();
         }
-    }
-
-    /// The mode.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// The store that decides.
-    pub fn store(&self) -> &dyn Store {
-        match &self.store {
-            Opened::One(store) => &**store,
-            Opened::Both(hybrid) => &hybrid.store,
-            Opened::Look(look) => look.store(),
-        }
-    }
-
-    /// Conditions that endanger a promise.
-    pub fn warnings(&self) -> Vec<String> {
-        let warnings = self.look().map_or_else(|| self.store().warnings(), Look::warnings);
-        warnings.into_iter().chain(self.warning.clone()).collect()
-    }
-
-    /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
-    pub fn metrics(&self) -> String {
-        match &self.store {
-            Opened::One(_) | Opened::Look(_) => String::new(),
-            Opened::Both(hybrid) => hybrid.metrics(),
-        }
-    }
-
-    /// How long an operation may take.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// The state of hybrid mode; `None` in the others.
-    pub fn report(&self) -> Option<Report> {
-        match &self.store {
-            Opened::One(_) => None,
-            Opened::Look(look) => look.report(),
-            Opened::Both(hybrid) => Some(report::report(hybrid.store.core())),
-        }
-    }
-
-    /// Stops everything.
-    pub fn close(&self) -> Result<()> {
-        if let Opened::Both(hybrid) = &self.store {
-            hybrid.store.core().stop();
-            hybrid.threads.lock().clear();
-        }
-        self.store().close()
+        let copied = self.host_copy.as_ref().map_or(Ok(()), |copy| copy.finish());
+        core.local.store().close().and(written).and(copied).and(closed)
     }
 }
 
-impl Hybrid {
-    fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Hybrid> {
-        let core = opening::both(config, host.map(Arc::new), process)?;
-        core.first_look();
-        let store = HybridStore::new(Arc::clone(&core));
-        match Watch::stores(core) {
-            Ok(watch) => Ok(Hybrid { store, threads: Mutex::new(vec![watch]) }),
-            Err(error) => store.close().and(Err(error)),
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let core = self.store.core();
-        let breaker = core.breaker.lock().clone();
-        core.counters.text(&report::report(core), &breaker)
-    }
-}
-
-impl std::fmt::Debug for Hybrid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.store.fmt(f)
+impl fmt::Debug for HybridStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HybridStore").field("fallback", &self.core.in_fallback()).finish_non_exhaustive()
     }
 }

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::json::parse_json;
+use crate::domain::limits::MAX_LOCK_BYTES;
 use crate::error::{Code, Error, Result};
-use crate::service::{MAX_LOCK_BYTES, Service};
+use crate::service::Service;
 
 /// The version of these lines.
 pub(super) const PROTOCOL: u32 = 1;

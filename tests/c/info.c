@@ -1,4 +1,4 @@
-/* ping, status, health, metrics, standings. */
+/* ping, status, health, metrics, lock_info. */
 #include "check.h"
 
 int main(void) {
@@ -16,6 +16,7 @@ int main(void) {
 
     SUCCEEDS(atlock_health(handle, &out, error));
     CHECK(contains(&out, "\"overall\":\"healthy\"") && contains(&out, "\"response_time\":") && !contains(&out, "\"error\""));
+    CHECK(contains(&out, "\"headline\":\"The lock store decides\""));
     CHECK(contains(&out, "\"legacy\":{\"healthy\":true") && contains(&out, "\"circuit_state\":\"disabled\""));
     atlock_buffer_free(&out);
 
@@ -30,11 +31,11 @@ int main(void) {
     SUCCEEDS(atlock_try_lock(handle, (const uint8_t *)lock, strlen(lock), &out, error));
     atlock_buffer_free(&out);
     static const char keys[] = "[\"a/b/./w/\",\"a/b/none/w/\"]";
-    SUCCEEDS(atlock_standings(handle, (const uint8_t *)keys, strlen(keys), &out, error));
+    SUCCEEDS(atlock_lock_info(handle, (const uint8_t *)keys, strlen(keys), &out, error));
     CHECK(starts_with(&out, "[{\"token\":") && ends_with(&out, ",\"store\":\"legacy\"},null]"));
     atlock_buffer_free(&out);
-    FAILS(ATLOCK_INVALID_JSON, "at byte", atlock_standings(handle, (const uint8_t *)keys, 3, &out, error));
-    FAILS(ATLOCK_INVALID_ARGUMENT, "keys is null", atlock_standings(handle, NULL, 3, &out, error));
+    FAILS(ATLOCK_INVALID_JSON, "at byte", atlock_lock_info(handle, (const uint8_t *)keys, 3, &out, error));
+    FAILS(ATLOCK_INVALID_ARGUMENT, "keys is null", atlock_lock_info(handle, NULL, 3, &out, error));
 
     atlock_free(handle);
     return finish("info");

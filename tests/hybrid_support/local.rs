@@ -10,8 +10,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use atlock::capi::buffer::{Buffer, atlock_buffer_assign, atlock_buffer_free};
+use atlock::capi::host_store::HostStoreCallbacks;
 use atlock::config::{Backend, Config};
-use atlock::store::host::{HostStore, HostStoreCallbacks};
+use atlock::store::host::HostStore;
 
 /// What is behind Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,8 @@ fn open(folder: &Path) -> HostStore {
         unsafe { atlock_buffer_free(&raw mut error) };
         panic!("{}: {text}", folder.to_string_lossy());
     }
-    HostStore::new(callbacks).unwrap()
+    // SAFETY: the functions are those of glue.h, which keep the contract.
+    unsafe { callbacks.into_store() }.unwrap()
 }
 
 /// Its one function. It stays loaded: Go's runtime cannot be unloaded.

@@ -15,13 +15,14 @@ use atlock::clock::SystemClock;
 use atlock::config::{self, Config, Mode};
 use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
-use atlock::hybrid::report::Recovery;
+use atlock::hybrid::status::Recovery;
 use atlock::service::Service;
 use atlock::store::Granted;
 
 use self::local::Local;
 use crate::redis_support::{fields, lock_json};
 use crate::sled_support::Random;
+use crate::wait::{wait_for, wait_until};
 
 /// Locks by the path that names them: their pulls' numbers.
 pub type Locks = BTreeMap<String, i64>;
@@ -96,16 +97,6 @@ fn named(value: &[u8]) -> (String, i64) {
     (path, num)
 }
 
-/// Waits until something is so.
-pub fn wait_until(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < within, "{within:?} passed, and still not: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    start.elapsed()
-}
-
 /// Waits until Redis decides again.
 pub fn wait_until_recovered(service: &Service) -> Duration {
     wait_until_recovered_since(service, 0, RECOVERS_WITHIN)
@@ -114,15 +105,12 @@ pub fn wait_until_recovered(service: &Service) -> Duration {
 /// The same, by a recovery that began after this moment.
 fn wait_until_recovered_since(service: &Service, moment: u64, within: Duration) -> Duration {
     let start = Instant::now();
-    loop {
+    wait_for("Redis decides again", within, || {
         let status = service.status();
         let last = status.hybrid.as_ref().and_then(|report| report.last_recovery.as_ref());
-        if !status.fallback_active && last.is_some_and(|last| last.at > moment) {
-            return start.elapsed();
-        }
-        assert!(start.elapsed() < within, "no recovery within {within:?}: {status:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+        if !status.fallback_active && last.is_some_and(|last| last.at > moment) { Ok(()) } else { Err(Box::new(status)) }
+    });
+    start.elapsed()
 }
 
 pub fn micros() -> u64 {
@@ -387,47 +375,24 @@ impl<'a> Scenario<'a> {
             first.release(&format!("before{nth}")).unwrap();
         }
         let answered: [AtomicUsize; WORKERS] = Default::default();
-        let (stop, fell_back, recoveries) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(Vec::new()));
+        let (stop, seen) = (AtomicBool::new(false), Seen::default());
         let (to_fallback, recovery) = std::thread::scope(|scope| {
             let stopper = StopOnDrop(&stop);
-            let workers: Vec<_> = (0..WORKERS)
-                .map(|name| {
-                    let answered = &answered[name];
-                    let (service, stop) = (&service, &stop);
-                    scope.spawn(move || {
-                        let mut caller = Caller { reads_may_miss: self.reads_may_miss, ..Caller::new(service, self.allowed) };
-                        caller.work(name, answered, stop);
-                        caller.told
-                    })
+            let worker = |name: usize| {
+                let (answered, service, stop) = (&answered[name], &service, &stop);
+                scope.spawn(move || {
+                    let mut caller = Caller { reads_may_miss: self.reads_may_miss, ..Caller::new(service, self.allowed) };
+                    caller.work(name, answered, stop);
+                    caller.told
                 })
-                .collect();
+            };
+            let workers: [_; WORKERS] = std::array::from_fn(worker);
             all_are_answered(&answered);
-            scope.spawn(|| {
-                while !stop.load(Ordering::SeqCst) {
-                    let status = service.status();
-                    if status.fallback_active {
-                        fell_back.lock().unwrap().get_or_insert_with(Instant::now);
-                    }
-                    let mut recoveries = recoveries.lock().unwrap();
-                    recoveries.extend(status.hybrid.and_then(|report| report.last_recovery));
-                    recoveries.dedup();
-                    drop(recoveries);
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            });
+            scope.spawn(|| seen.look_at(&service, &stop));
             let broke_at = micros();
             fault(world, &mut first);
             let broke = Instant::now();
-            for round in 0.. {
-                let raced = race(&service, self.allowed, &format!("race{round}"));
-                first.told.merge(raced);
-                let is_over = fell_back.lock().unwrap().is_some() || !self.falls_back;
-                if is_over && broke.elapsed() >= self.lasts {
-                    break;
-                }
-                assert!(broke.elapsed() < Duration::from_secs(10), "{}: the local store does not decide", self.fault);
-                std::thread::sleep(Duration::from_millis(100));
-            }
+            self.race_while_broken(&mut first, &seen, broke);
             for nth in 5..10 {
                 // What an error means is written down already.
                 let _ = first.release(&format!("before{nth}"));
@@ -443,13 +408,11 @@ impl<'a> Scenario<'a> {
             for worker in workers {
                 first.told.merge(worker.join().unwrap());
             }
-            let fell_back = *fell_back.lock().unwrap();
-            (fell_back.map(|at| at.saturating_duration_since(broke)), recovery)
+            (seen.fell_back().map(|at| at.saturating_duration_since(broke)), recovery)
         });
         // A caller may have met the last of the fault.
         let recovery = recovery + wait_until_recovered(&service);
         let Caller { told, .. } = first;
-        let status = service.status();
         eprintln!(
             "{} over {}: fallback after {to_fallback:.0?}, longest wait {:.0?}, errors {:?}, {} reads that missed a lock, \
              recovery {recovery:.0?}: {}",
@@ -459,8 +422,28 @@ impl<'a> Scenario<'a> {
             told.errors,
             told.missed,
             // The first is that of the start.
-            recoveries.into_inner().unwrap().iter().skip(1).map(described).collect::<Vec<_>>().join("; "),
+            seen.recoveries.into_inner().unwrap().iter().skip(1).map(described).collect::<Vec<_>>().join("; "),
         );
+        self.assert_all_is_well(&told, service);
+    }
+
+    /// One lock after the other is raced for, until the local store decides and it was broken for long enough.
+    fn race_while_broken(&self, first: &mut Caller<'_>, seen: &Seen, broke: Instant) {
+        for round in 0.. {
+            let raced = race(first.service, self.allowed, &format!("race{round}"));
+            first.told.merge(raced);
+            let is_over = seen.fell_back().is_some() || !self.falls_back;
+            if is_over && broke.elapsed() >= self.lasts {
+                break;
+            }
+            assert!(broke.elapsed() < Duration::from_secs(10), "{}: the local store does not decide", self.fault);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// No caller waited too long, and the service, Redis and then the disk have what callers were told. It closes the service.
+    fn assert_all_is_well(&self, told: &Told, service: Service) {
+        let status = service.status();
         told.assert_is("the service", &listed(&service));
         told.assert_is("Redis", &(self.redis)());
         assert!(told.longest <= self.bound, "{}: a caller waited {:?}", self.fault, told.longest);
@@ -468,6 +451,34 @@ impl<'a> Scenario<'a> {
         assert_eq!(report.conflicts, [], "{}", self.fault);
         close(service);
         told.assert_is("the local store", &on_disk(self.local, self.config.locking.data_dir.as_ref().unwrap()));
+    }
+}
+
+/// What somebody who looks at a service all the time has seen.
+#[derive(Default)]
+struct Seen {
+    fell_back: Mutex<Option<Instant>>,
+    recoveries: Mutex<Vec<Recovery>>,
+}
+
+impl Seen {
+    fn look_at(&self, service: &Service, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            let status = service.status();
+            if status.fallback_active {
+                self.fell_back.lock().unwrap().get_or_insert_with(Instant::now);
+            }
+            let mut recoveries = self.recoveries.lock().unwrap();
+            recoveries.extend(status.hybrid.and_then(|report| report.last_recovery));
+            recoveries.dedup();
+            drop(recoveries);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// When the local store began to decide, if it did.
+    fn fell_back(&self) -> Option<Instant> {
+        *self.fell_back.lock().unwrap()
     }
 }
 

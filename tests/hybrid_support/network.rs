@@ -2,8 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::hybrid_support::wait_until;
 use crate::redis_support::{die_with_the_test, free_port};
+use crate::wait::wait_until;
 
 /// The namespace, the link and the server; gone on drop.
 pub struct Network {

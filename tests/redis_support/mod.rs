@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atlock::call::{Call, Calls};
 use atlock::clock::{Clock, SystemClock};
@@ -18,6 +18,8 @@ use atlock::domain::lock::PullRef;
 use atlock::error::Result;
 use atlock::store::redis::RedisStore;
 use atlock::store::{Grant, Granted, LockKey, Release, Store};
+
+use crate::wait::{wait_for, wait_until};
 
 /// A private redis-server on a free port of 127.0.0.1. Dropping it kills it.
 pub struct Server {
@@ -80,11 +82,8 @@ impl Server {
     }
 
     fn wait_until_up(&self) {
-        let give_up = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < give_up, "redis-server did not come up on port {}", self.port);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let is_up = || std::net::TcpStream::connect(("127.0.0.1", self.port));
+        wait_for(&format!("redis-server on port {} is up", self.port), Duration::from_secs(20), is_up);
     }
 }
 
@@ -146,13 +145,9 @@ impl Cluster {
         let output = create.output().expect("redis-cli is needed: run scripts/prepare, or install Debian's redis-tools");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let cluster = Cluster { nodes };
-        let give_up = Instant::now() + Duration::from_secs(30);
-        for node in &cluster.nodes {
-            while !cluster_is_ok(node, replicas) {
-                assert!(Instant::now() < give_up, "the cluster did not form");
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
+        wait_until("the cluster has formed", Duration::from_secs(30), || {
+            cluster.nodes.iter().all(|node| cluster_is_ok(node, replicas))
+        });
         cluster
     }
 

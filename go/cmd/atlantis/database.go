@@ -2,96 +2,70 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"time"
+	"reflect"
 
 	"github.com/runatlantis/atlantis/server"
-	bolt "go.etcd.io/bbolt"
+	"github.com/runatlantis/atlantis/server/core/redis"
 
 	"github.com/atlock/atlock/go/atlock"
-	"github.com/atlock/atlock/go/internal/bolthost"
 )
 
 // openDatabase opens what the settings ask for. Strict mode on Atlantis's own store is Atlantis's own code, on the store that
 // --locking-db-type names.
 func openDatabase(config atlock.Config, user server.UserConfig, logger *slog.Logger) (*atlock.Database, error) {
-	if user.LockingDBType == dbTypeRedis && config.Mode() == atlock.ModeStrict && config.Locking.Backend == atlock.BackendBoltDB {
+	if user.LockingDBType != dbTypeRedis {
+		return atlock.Open(config, atlock.WithBoltDB(user.DataDir), atlock.WithLogger(logger))
+	}
+	if config.Mode() == atlock.ModeStrict && config.Locking.Backend == atlock.BackendBoltDB {
 		return openStockRedis(config, user, logger)
 	}
-	if user.LockingDBType == dbTypeBoltDB && config.Locking.Backend == atlock.BackendSled && !config.HasLocalStore() {
-		if err := refuseForgottenLocks(user.DataDir); err != nil {
-			return nil, err
-		}
-	}
-	if user.LockingDBType == dbTypeRedis && config.Mode() == atlock.ModeHybrid {
-		if err := readLocksOnce(config, user, logger); err != nil {
-			return nil, err
-		}
-	}
-	return atlock.Open(config, atlock.WithBoltDB(user.DataDir), atlock.WithLogger(logger))
+	// A BoltDB file that lies there is from before Redis: it is nobody's store.
+	return atlock.Open(config, atlock.WithLogger(logger))
 }
 
-// readLocksOnce makes the local store of hybrid mode where stock Atlantis's locks are in Redis. Without Redis it must not begin: a
-// local store that is new counts as complete, and would grant what Redis holds. A file says that this was begun and not ended.
-func readLocksOnce(config atlock.Config, user server.UserConfig, logger *slog.Logger) error {
-	begun := filepath.Join(user.DataDir, firstStartFile)
-	if _, err := os.Stat(begun); errors.Is(err, fs.ErrNotExist) {
-		if config.HasLocalStore() {
-			return nil
-		}
-		const text = "Hybrid mode's first start has not yet read Redis's locks. Removed by the server.\n"
-		if err := os.WriteFile(begun, []byte(text), 0o600); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return err
-	}
-	failClosed := false
-	config.Locking.Enhanced.LegacyFallback = &failClosed
-	first, err := atlock.Open(config, atlock.WithLogger(logger))
-	if err != nil {
-		return fmt.Errorf("hybrid mode's first start has to read the locks that stock Atlantis keeps in Redis: %w", err)
-	}
-	if err := first.Close(); err != nil {
-		return err
-	}
-	return os.Remove(begun)
-}
-
-// refuseForgottenLocks refuses to begin with an empty embedded store while stock Atlantis's file has locks: they would be
-// granted again.
-func refuseForgottenLocks(dataDir string) error {
-	path := filepath.Join(dataDir, "atlantis.db")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	file, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second, OpenFile: bolthost.OpenWhole})
-	if err != nil {
-		if errors.Is(err, bolt.ErrTimeout) {
-			err = bolthost.ErrBusy
-		}
-		return fmt.Errorf("looking for locks in %s: %w", path, err)
-	}
-	defer file.Close()
-	locks := 0
-	err = file.View(func(tx *bolt.Tx) error {
-		for _, name := range []string{"runLocks", "globalLocks"} {
-			if bucket := tx.Bucket([]byte(name)); bucket != nil {
-				locks += bucket.Stats().KeyN
-			}
-		}
-		return nil
+// openStockRedis opens Atlantis's own Redis code, after Redis got what hybrid mode decided while it was away.
+func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.Logger) (*atlock.Database, error) {
+	legacy, err := redis.NewWithConfig(redis.Config{
+		Hostname:           user.RedisHost,
+		Port:               user.RedisPort,
+		Password:           user.RedisPassword,
+		Username:           user.RedisUsername,
+		TLSEnabled:         user.RedisTLSEnabled,
+		InsecureSkipVerify: user.RedisInsecureSkipVerify,
+		DB:                 user.RedisDB,
+		ClusterAddresses:   clusterAddresses(user),
 	})
 	if err != nil {
-		return fmt.Errorf("looking for locks in %s: %w", path, err)
+		return nil, err
 	}
-	if locks > 0 {
-		return fmt.Errorf("%s has locks (%d), which locking.backend: sled would not know, and grant again: keep backend: boltdb, "+
-			"or release them first, or move the file away to begin without them", path, locks)
+	if config.HasLocalStore() {
+		if err := handOver(config, user, logger); err != nil {
+			return nil, errors.Join(err, legacy.Close())
+		}
+		config.Locking.DataDir = "" // nothing is left in it that Redis lacks
 	}
-	return nil
+	database, err := atlock.Open(config, atlock.WithLegacy(legacy), atlock.WithLogger(logger))
+	if err != nil {
+		return nil, errors.Join(err, legacy.Close())
+	}
+	return database, nil
+}
+
+// handOver gives Redis what hybrid mode decided without it.
+func handOver(config atlock.Config, user server.UserConfig, logger *slog.Logger) error {
+	if !sameServer(config, user) {
+		return errors.New("locking.enhanced.redis is not the Redis of --redis-host, --redis-port, --redis-db or " +
+			"--redis-cluster-addresses, which strict mode uses, and that Redis must have what hybrid mode decided without it: make " +
+			"both the same; or, if those changes may be lost, move " + config.Locking.DataDir + " away")
+	}
+	return atlock.HandOverToRedis(config, atlock.WithLogger(logger))
+}
+
+func sameServer(config atlock.Config, user server.UserConfig) bool {
+	here, flags := config.Locking.Enhanced.Redis, defaults(user).Locking.Enhanced.Redis
+	if here.ClusterMode || flags.ClusterMode {
+		return here.ClusterMode && flags.ClusterMode && reflect.DeepEqual(here.Addresses, flags.Addresses)
+	}
+	return here.Address == flags.Address && here.DB == flags.DB
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/runatlantis/atlantis/server"
 	"github.com/runatlantis/atlantis/server/core/boltdb"
@@ -206,8 +208,47 @@ func TestRollbackToRedisTakesTheJournalAlong(t *testing.T) {
 	closed(t, rolledBack)
 }
 
-// A local store that is new knows nothing of the locks that stock has in Redis.
-func TestHybridsFirstStartOverStocksRedisNeedsIt(t *testing.T) {
+// Strict mode on stock's Redis leaves the local store behind: what others did in Redis meanwhile is unknown to it. Hybrid mode that
+// begins again while Redis is away must not grant what stock has given to somebody.
+func TestHybridAfterStrictOnRedisDoesNotBelieveItsOldStore(t *testing.T) {
+	user, running := withRedis(t, "redis")
+	database := mustOpen(t, user, "hybrid", inMode("hybrid"))
+	take(t, database, "a")
+	closed(t, database)
+	closed(t, mustOpen(t, user, "strict", inMode("hybrid"), rollback))
+	stock, err := redis.NewWithConfig(redis.Config{Hostname: user.RedisHost, Port: user.RedisPort})
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, stock, "b")
+	closed(t, stock)
+	running.Kill()
+	database = mustOpen(t, user, "hybrid", inMode("hybrid"))
+	if acquired, _, err := database.TryLock(lock("b")); acquired || !errors.Is(err, atlock.ErrDegraded) {
+		t.Errorf("what stock holds: %t, %v", acquired, err)
+	}
+	running.Restart(t)
+	wantRedisToDecide(t, database)
+	wantHeld(t, database, "a", "b")
+	closed(t, database)
+}
+
+// wantRedisToDecide waits until hybrid mode has Redis back.
+func wantRedisToDecide(t *testing.T, database *atlock.Database) {
+	t.Helper()
+	for giveUp := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		status, err := database.Status()
+		if err == nil && status.CircuitState == "closed" {
+			return
+		}
+		if err != nil || time.Now().After(giveUp) {
+			t.Fatalf("status %+v, %v", status, err)
+		}
+	}
+}
+
+// A local store that is new knows nothing of the locks that stock has in Redis: without Redis it grants none, start after start.
+func TestHybridsFirstStartOverStocksRedisGrantsNothingWithoutIt(t *testing.T) {
 	user, running := withRedis(t, "redis")
 	stock, err := redis.NewWithConfig(redis.Config{Hostname: user.RedisHost, Port: user.RedisPort})
 	if err != nil {
@@ -217,9 +258,17 @@ func TestHybridsFirstStartOverStocksRedisNeedsIt(t *testing.T) {
 	closed(t, stock)
 	running.Kill()
 	for range 2 {
-		if _, err := open(t, user, inMode("hybrid")); err == nil || !strings.Contains(err.Error(), "hybrid mode's first start") {
-			t.Fatalf("got %v", err)
+		database := mustOpen(t, user, "hybrid", inMode("hybrid"))
+		for _, name := range []string{"a", "b"} {
+			if acquired, _, err := database.TryLock(lock(name)); acquired || !errors.Is(err, atlock.ErrDegraded) {
+				t.Fatalf("%s: %t, %v", name, acquired, err)
+			}
 		}
+		status, err := database.Status()
+		if err != nil || status.Armed || !strings.Contains(status.UnarmedBecause, "has never seen the Redis") {
+			t.Fatalf("status %+v, %v", status, err)
+		}
+		closed(t, database)
 	}
 	running.Restart(t)
 	closed(t, mustOpen(t, user, "hybrid", inMode("hybrid")))

@@ -20,8 +20,6 @@ const (
 	configFile = "locking.yaml" // in Atlantis's data folder
 	dataFolder = "atlock"       // there, too: the default of locking.data_dir
 
-	firstStartFile = "atlock-first-start" // there, while hybrid mode's first start has not read stock's locks from Redis
-
 	dbTypeBoltDB = "boltdb"
 	dbTypeRedis  = "redis"
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/atlock/atlock/go/releases"
 )
 
 const (
@@ -27,8 +29,9 @@ type shapeError struct {
 }
 
 func (e *shapeError) Error() string {
-	return fmt.Sprintf("%s: expected %s, found %s. This release of Atlantis has another shape than go/cmd/link knows (v0.46.0 and "+
-		"v0.47.1); nothing was built: adapt go/cmd/link/edit.go, or take a release that it knows", e.at, e.expected, e.found)
+	return fmt.Sprintf("%s: expected %s, found %s. This release of Atlantis has another shape than go/cmd/link knows (%s); "+
+		"nothing was built: adapt go/cmd/link/edit.go, or take a release that it knows", e.at, e.expected, e.found,
+		strings.Join(releases.Supported, ", "))
 }
 
 // server is a parsed package.

@@ -6,6 +6,8 @@ import (
 	"go/token"
 	"strings"
 	"testing"
+
+	"github.com/atlock/atlock/go/releases"
 )
 
 // A server like Atlantis's, with what the edit looks at; the comments must stay where they are.
@@ -140,21 +142,21 @@ func TestEditServerWantsGo(t *testing.T) {
 	}
 }
 
-// The release that the module requires has the shape: what make atlantis needs.
-func TestEditServerOfTheRelease(t *testing.T) {
-	host, err := findHost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	release, err := download(host.atlantis)
-	if err != nil {
-		t.Fatal(err)
-	}
-	target := t.TempDir()
-	if err := copyModule(release.Dir, target, editServer); err != nil {
-		t.Fatal(err)
-	}
-	if release.Time.IsZero() || release.Version != host.atlantis {
-		t.Errorf("got %+v", release)
+// The releases that are supported have the shape: what make atlantis needs.
+func TestEditServerOfTheReleases(t *testing.T) {
+	for _, version := range releases.Supported {
+		t.Run(version, func(t *testing.T) {
+			release, err := download(version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			target := t.TempDir()
+			if err := copyModule(release.Dir, target, editServer); err != nil {
+				t.Fatal(err)
+			}
+			if release.Time.IsZero() || release.Version != version {
+				t.Errorf("got %+v", release)
+			}
+		})
 	}
 }

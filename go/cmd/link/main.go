@@ -1,6 +1,6 @@
 // Link builds the real Atlantis server with atlock inside.
 //
-//	go run ./cmd/link [-version v0.47.1] [-o file]
+//	go run ./cmd/link [-version release] [-o file]
 //
 // It runs in the folder of the Go module, and needs libatlock.a (make lib). Atlantis has no hook for a database of others, so
 // this copies what the server needs of the released module into build/atlantis-VERSION/, which git ignores, adds one case to the
@@ -12,12 +12,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"github.com/atlock/atlock/go/releases"
 )
 
 const atlantisPath = "github.com/runatlantis/atlantis"
 
 func main() {
-	version := flag.String("version", "", "Atlantis release to link with, such as v0.46.0 (default: the one in go.mod)")
+	version := flag.String("version", "", "Atlantis release to link with: "+strings.Join(releases.Supported, " or ")+" (default: the one in go.mod)")
 	output := flag.String("o", "", "where to write the server (default: build/atlantis, or build/atlantis-VERSION/atlantis for another release)")
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 func check(path string) error {
@@ -86,7 +87,7 @@ func TestWhatBoltWritesIsWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		for round := range 150 {
-			if err := db.Update(churn(random)); err != nil && !errors.Is(err, bolt.ErrBucketNotFound) {
+			if err := db.Update(churn(random)); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 				t.Fatal(err)
 			}
 			if err := check(path); err != nil {

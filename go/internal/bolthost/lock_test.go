@@ -217,3 +217,41 @@ func TestReadersAgree(t *testing.T) {
 		t.Errorf("only %d of the texts were locks: the edits test too little", locks)
 	}
 }
+
+// The library's rules (src/model.rs): what they refuse stays.
+func TestReadLock(t *testing.T) {
+	for text, want := range map[string]lock{
+		plain: {fields{"acme/infra", ".", "default", ""}, 5},
+		` {"Workspace":"","Later":[null],"Project":{"RepoFullName":"r","Path":"\u00e9"},"Pull":{"Num":-1,"Num2":{}}} `: {fields{"r", "é", "", ""}, -1},
+	} {
+		if got, err := readLock([]byte(text)); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	change := func(from, to string) string { return strings.Replace(plain, from, to, 1) }
+	for _, text := range []string{
+		"", "null", "[1]", `"x"`, plain + "x", plain[:len(plain)-1],
+		change(`"Project":{`, `"project":{`),
+		change(`"acme/infra"`, `""`),
+		change(`"acme/infra"`, `null`),
+		change(`"acme/infra"`, "\"\xff\""),
+		change(`"acme/infra"`, `"\ud800"`),
+		change(`"ProjectName":""`, `"ProjectName":null`),
+		change(`,"Path":"."`, ``),
+		change(`,"Workspace":"default"`, ``),
+		change(`{"Num":5}`, `{"Num":"5"}`),
+		change(`{"Num":5}`, `{"Num":5.0}`),
+		change(`{"Num":5}`, `{"Num":9223372036854775808}`),
+		change(`{"Num":5}`, `{}`),
+		change(`{"Num":5}`, `null`),
+		change(`{"Num":5}`, `{"Num":5,"Num":6}`),
+	} {
+		if got, err := readLock([]byte(text)); err == nil {
+			t.Errorf("%s is read as %+v", text, got)
+		}
+	}
+	secret := change(`"Pull":{"Num":5}`, `"Pull":"https://user:hunter2@example.com"`)
+	if _, err := readLock([]byte(secret)); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
+}

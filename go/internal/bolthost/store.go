@@ -19,6 +19,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/atlock/atlock/go/internal/boltcheck"
 )
@@ -53,6 +54,9 @@ type Store struct {
 	lastToken int64
 }
 
+// Path is the file in a folder.
+func Path(dir string) string { return path.Join(dir, fileName) }
+
 // Open opens the file in a folder, or makes it, with the buckets, the wait for another process and the error texts of stock's
 // boltdb.New. Old lock keys are moved as there, but for its defects (docs/defects.md).
 func Open(dir string) (*Store, error) {
@@ -60,8 +64,8 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("creating data dir: %w", err)
 	}
 	var here ground
-	db, err := here.open(path.Join(dir, fileName))
-	if errors.Is(err, bolt.ErrTimeout) {
+	db, err := here.open(Path(dir))
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, ErrBusy
 	}
 	if err != nil {
@@ -84,11 +88,11 @@ func Open(dir string) (*Store, error) {
 // Check tells whether the file in a folder is whole, or not there, before somebody else's code opens it. Who opens it in between and
 // writes to it leaves it whole, too. It holds the lock meanwhile, and waits for it as Open does.
 func Check(dir string) error {
-	file, err := OpenWhole(path.Join(dir, fileName), os.O_RDWR, 0)
+	file, err := OpenWhole(Path(dir), os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
-	case errors.Is(err, bolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return ErrBusy
 	case err != nil:
 		return fmt.Errorf("starting BoltDB: %w", err)
@@ -98,7 +102,7 @@ func Check(dir string) error {
 
 // MoveAside gives the file in a folder a name that tells when it was found damaged, and returns that.
 func MoveAside(dir string) (string, error) {
-	from := path.Join(dir, fileName)
+	from := Path(dir)
 	to := fmt.Sprintf("%s.damaged-%d", from, time.Now().Unix())
 	if _, err := os.Lstat(to); err == nil {
 		return "", fmt.Errorf("moving the damaged file aside: %s is there already", to)
@@ -140,7 +144,7 @@ func lockFile(file *os.File) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return bolt.ErrTimeout
+			return bolterrors.ErrTimeout
 		}
 	}
 }

@@ -104,10 +104,10 @@ func (h *Handle) List() (Listing, error) {
 	})
 }
 
-// Standings tells how the locks at these keys, a JSON array, stand.
-func (h *Handle) Standings(keys []byte) (Buffer, error) {
+// LockInfo tells how the locks at these keys, a JSON array, stand.
+func (h *Handle) LockInfo(keys []byte) (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t {
-		return C.atlock_standings(h.handle, data(keys), C.size_t(len(keys)), out, failure)
+		return C.atlock_lock_info(h.handle, data(keys), C.size_t(len(keys)), out, failure)
 	})
 }
 

@@ -124,7 +124,7 @@ pub struct KeyState {
     pub value: Option<Held>,
     /// Why it believes so.
     pub state: SyncState,
-    /// What must not come back; the newest last, at most [`MAX_TOMBSTONES`] of each kind.
+    /// What must not come back; the newest last, at most `MAX_TOMBSTONES` of each kind.
     pub tombstones: Vec<Tombstone>,
     /// When the state was written, microseconds since 1970 by this machine's clock.
     pub at: u64,
@@ -147,11 +147,11 @@ impl KeyState {
 }
 
 /// The largest value that a local store keeps, bytes.
-pub const MAX_VALUE_BYTES: usize = 16 << 20;
+pub(crate) const MAX_VALUE_BYTES: usize = 16 << 20;
 
 /// How many values of a key are remembered, of those that Redis had and of those that were only here: the oldest are forgotten.
 /// A lock that an older snapshot of Redis brings back is then one more that an operator has to release.
-pub const MAX_TOMBSTONES: usize = 32;
+pub(crate) const MAX_TOMBSTONES: usize = 32;
 
 /// What the store remembers of its Redis, across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,18 +264,18 @@ pub struct PullRelease {
 /// A change of what the local store believes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Redis is being asked to make this the value; what is there is tombstones.
+    /// Redis is being asked to make this the value; what is there gets a tombstone.
     Intend(EntryKey, Option<Held>),
     /// What was intended is so, decided here.
     Decide(EntryKey),
-    /// This is the value, decided here; what is there is tombstones.
+    /// This is the value, decided here; what is there gets a tombstone.
     SetHere(EntryKey, Option<Held>),
     /// What was intended is so, by Redis; it gave this token.
     Confirm(EntryKey, u64),
     /// This is the value.
     Set(EntryKey, Option<Held>),
     /// This is the value, by Redis, where the last fencing token given for the key is this. What was here with a token up to
-    /// that was released: it is tombstones. Of anything else it is not known: Redis may have lost it.
+    /// that was released: it gets a tombstone. Of anything else it is not known: Redis may have lost it.
     Adopt(EntryKey, Option<Held>, u64),
     /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
     Conflict(EntryKey, Held),
@@ -296,12 +296,12 @@ pub enum Change {
     /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`SyncState::Decided`].
     Redis(RedisRecord),
     /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest
-    /// [`MOST_RELEASED`].
+    /// `MOST_RELEASED`.
     Forget(u64),
 }
 
 /// How many released keys are remembered when the store is asked to forget.
-pub const MOST_RELEASED: usize = 20_000;
+pub(crate) const MOST_RELEASED: usize = 20_000;
 
 /// Waits until what was submitted is durable, or until the deadline.
 pub struct Ticket(Box<dyn FnOnce(Instant) -> Result<()> + Send>);
@@ -334,7 +334,7 @@ pub trait LocalStore: Store {
     fn everything(&self) -> Result<Vec<(EntryKey, KeyState)>>;
 
     /// What is remembered of Redis; `None` if the store never followed one.
-    fn link(&self) -> Result<Option<RedisRecord>>;
+    fn redis_record(&self) -> Result<Option<RedisRecord>>;
 
     /// The conflicts that are not over.
     fn conflicts(&self) -> Result<Vec<Conflict>>;

@@ -1,4 +1,5 @@
 //! What a store must be able to do so that hybrid mode (`crate::hybrid`) can keep it beside another one.
 
+pub mod copy;
 pub mod local;
 pub mod shared;

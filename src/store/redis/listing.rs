@@ -12,9 +12,9 @@ use super::keys::{ALL_LOCKS, LOCK_PREFIX};
 use super::store::RedisStore;
 use super::transport::Attempt;
 use crate::call::Call;
+use crate::domain::limits::MAX_KEY_BYTES;
 use crate::domain::lock::ProjectLock;
 use crate::error::Result;
-use crate::service::MAX_KEY_BYTES;
 use crate::store::Listing;
 use crate::store::contract::local::MAX_VALUE_BYTES;
 

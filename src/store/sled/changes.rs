@@ -8,6 +8,7 @@ use sled::IVec;
 use super::key_state;
 use super::pull_index::remove_lock;
 use super::record::{self, Header, PROJECT_PREFIX, Verdict};
+use super::remembered::entry_name;
 use super::transaction::Transaction;
 use crate::domain::lock::ProjectLock;
 use crate::error::Result;
@@ -63,7 +64,7 @@ pub(super) fn release_by_pull(tx: &mut Transaction<'_>, pull_prefix: &[u8]) -> R
                 continue;
             }
             remove_lock(tx, &key, header, &value)?;
-            if let Some(name) = key_state::name(&key, &value) {
+            if let Some(name) = entry_name(&key, &value) {
                 key_state::decided(tx, &name, Some((header, &value)))?;
             }
             released.push(&value);

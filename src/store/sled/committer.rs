@@ -6,10 +6,6 @@
 //! whether its files are still at their paths (`ground.rs`). A failure on the way ends the store (`health.rs`): nobody is
 //! acknowledged after it.
 //!
-//! A change goes through these states, under its own lock: `Waiting` (in the queue; its caller may withdraw it when the
-//! deadline passes, and then it certainly did not happen), `Taken` (in a group; a caller that leaves now cannot know),
-//! `Answered`.
-//!
 //! Bounds: [`QUEUE_CHANGES`] and [`QUEUE_BYTES`] waiting, as much in a group.
 
 use std::collections::VecDeque;
@@ -22,6 +18,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::ground::Ground;
 use super::group::Group;
+use super::job::{Change, Job, Slot};
 use super::journal::Journal;
 use super::meta::Meta;
 use super::step::{Step, StepHook};
@@ -131,8 +128,7 @@ impl Waiting {
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), answered: Condvar::new() });
-        let job = Job { change: Some(change), answer: None, slot: Arc::clone(&slot) };
+        let (job, slot) = Job::new(change);
         (Waiting { bytes, job: Box::new(job) }, slot)
     }
 }
@@ -319,87 +315,6 @@ fn outcome(failure: &Error, may_have_happened: bool) -> Error {
         Error::new(Code::OutcomeUnknown, format!("the change may or may not be stored: {failure}"))
     } else {
         failure.clone()
-    }
-}
-
-/// A change, whatever its answer's type.
-trait Change: Send {
-    /// Marks it as taken; `false` if its caller has withdrawn it.
-    fn take(&mut self) -> bool;
-    /// Makes it. An error ends the group; a refusal is kept as the answer.
-    fn make(&mut self, tx: &mut Transaction<'_>) -> Result<()>;
-    /// Tells the caller: the answer, or why the group failed.
-    fn answer(self: Box<Self>, verdict: Result<()>);
-}
-
-struct Job<T, F> {
-    change: Option<F>,
-    answer: Option<Result<T>>,
-    slot: Arc<Slot<T>>,
-}
-
-impl<T, F> Change for Job<T, F>
-where
-    T: Send,
-    F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send,
-{
-    fn take(&mut self) -> bool {
-        let mut state = self.slot.state.lock();
-        let wanted = matches!(*state, State::Waiting);
-        if wanted {
-            *state = State::Taken;
-        }
-        wanted
-    }
-
-    fn make(&mut self, tx: &mut Transaction<'_>) -> Result<()> {
-        let Some(change) = self.change.take() else { return Ok(()) };
-        match change(tx) {
-            Err(e) if matches!(e.code(), Code::StoreFailed | Code::StoreDamaged) => Err(e),
-            answer => {
-                self.answer = Some(answer);
-                Ok(())
-            }
-        }
-    }
-
-    fn answer(self: Box<Self>, verdict: Result<()>) {
-        let missing = || Err(Error::new(Code::Internal, "a change was acknowledged without an answer"));
-        let Job { answer, slot, .. } = *self;
-        let answer = verdict.and_then(|()| answer.unwrap_or_else(missing));
-        *slot.state.lock() = State::Answered(answer);
-        slot.answered.notify_one();
-    }
-}
-
-/// Where a caller waits for its answer.
-pub(super) struct Slot<T> {
-    state: Mutex<State<T>>,
-    answered: Condvar,
-}
-
-enum State<T> {
-    Waiting,
-    Taken,
-    Withdrawn,
-    Answered(Result<T>),
-}
-
-impl<T> Slot<T> {
-    /// Waits for the answer; a change that was not begun by the deadline is withdrawn.
-    pub(super) fn wait(&self, deadline: Instant) -> Result<T> {
-        let mut state = self.state.lock();
-        while matches!(*state, State::Waiting | State::Taken) && !self.answered.wait_until(&mut state, deadline).timed_out() {}
-        match std::mem::replace(&mut *state, State::Withdrawn) {
-            State::Answered(answer) => answer,
-            State::Taken => Err(Error::new(
-                Code::OutcomeUnknown,
-                "the disk had not confirmed the change by the deadline: it may or may not be stored",
-            )),
-            State::Waiting | State::Withdrawn => {
-                Err(Error::new(Code::Timeout, "the deadline passed before the change was begun: the store changed nothing"))
-            }
-        }
     }
 }
 

@@ -10,10 +10,12 @@ use sled::IVec;
 
 use super::changes;
 use super::group::Group;
+use super::host_marks;
 use super::key_state;
 use super::meta::Meta;
 use super::pull_index;
-use super::record::{self, LINK_KEY, PROJECT_PREFIX, Stored, key_of};
+use super::record::{self, PROJECT_PREFIX, REDIS_KEY, Stored, key_of};
+use super::remembered;
 use super::transaction::{Entries, Transaction};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -354,13 +356,13 @@ impl LocalStore for InMemoryStore {
         self.view(key_state::everything)
     }
 
-    fn link(&self) -> Result<Option<RedisRecord>> {
+    fn redis_record(&self) -> Result<Option<RedisRecord>> {
         let visible = self.visible()?;
-        key_state::link(Entries::get(&visible, LINK_KEY)?)
+        remembered::redis_record(Entries::get(&visible, REDIS_KEY)?)
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {
-        self.view(key_state::conflicts)
+        self.view(remembered::conflicts)
     }
 
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
@@ -368,14 +370,14 @@ impl LocalStore for InMemoryStore {
         if let Some(then) = then {
             then();
         }
-        self.view(key_state::pull_releases)
+        self.view(remembered::pull_releases)
     }
 
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
-        self.view(|tx| key_state::all_host_lacks(tx, most))
+        self.view(|tx| host_marks::all_host_lacks(tx, most))
     }
 
     fn host_copy(&self) -> Result<Option<HostCopy>> {
-        self.view(key_state::host_copy)
+        self.view(host_marks::host_copy)
     }
 }

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
-use super::SledStore;
+use super::host_marks;
 use super::key_state;
 use super::meta::Meta;
 use super::read::read_entry;
-use super::record::{LINK_KEY, VALUE_LIMIT, check_length};
+use super::record::{REDIS_KEY, VALUE_LIMIT, check_length};
+use super::remembered;
+use super::store::SledStore;
 use super::transaction::Transaction;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
@@ -47,24 +49,24 @@ impl LocalStore for SledStore {
         self.view(key_state::everything)
     }
 
-    fn link(&self) -> Result<Option<RedisRecord>> {
-        self.tree.read(|db| key_state::link(read_entry(db, LINK_KEY)?))
+    fn redis_record(&self) -> Result<Option<RedisRecord>> {
+        self.tree.read(|db| remembered::redis_record(read_entry(db, REDIS_KEY)?))
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {
-        self.view(key_state::conflicts)
+        self.view(remembered::conflicts)
     }
 
     fn pull_releases(&self) -> Result<Vec<PullRelease>> {
-        self.view(key_state::pull_releases)
+        self.view(remembered::pull_releases)
     }
 
     fn host_lacks(&self, most: usize) -> Result<Vec<HostLacks>> {
-        self.view(|tx| key_state::all_host_lacks(tx, most))
+        self.view(|tx| host_marks::all_host_lacks(tx, most))
     }
 
     fn host_copy(&self) -> Result<Option<HostCopy>> {
-        self.view(key_state::host_copy)
+        self.view(host_marks::host_copy)
     }
 }
 

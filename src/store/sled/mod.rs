@@ -23,37 +23,17 @@
 //! A read shows only what is durable, but for a group too large for the journal: that is applied first, and undone should the
 //! machine lose power before it is durable; nobody was told by then that it succeeded.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
-
-use self::committer::{Committer, Writer};
-use self::folder::Folder;
-use self::ground::Ground;
-use self::open::Opened;
-use self::owned::{OwnedExpected, OwnedRelease};
-use self::read::{failed, read_entry, read_value};
-pub use self::read_only::SledReader;
-use self::record::{PROJECT_PREFIX, Stored};
-pub use self::step::{Step, StepHook};
-use self::tree::Tree;
-use super::contract::local::EntryKey;
-use super::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
-use crate::call::Call;
-use crate::clock::Clock;
-use crate::domain::lock::PullRef;
-use crate::error::Result;
-
 mod changes;
 mod committer;
 mod folder;
 mod ground;
 mod group;
 mod health;
+mod history;
+mod host_marks;
 #[cfg(test)]
 pub(crate) mod in_memory;
+mod job;
 mod journal;
 mod key_state;
 mod local;
@@ -64,176 +44,13 @@ mod pull_index;
 mod read;
 mod read_only;
 mod record;
+mod remembered;
 mod step;
+mod store;
 mod transaction;
 mod tree;
 mod trim;
 
-/// The embedded store. Safe from any thread; see the module's documentation for what it survives.
-///
-/// Values have at most 16 MiB; a larger one is an error of code `TooLarge`.
-pub struct SledStore {
-    dir: PathBuf,
-    tree: Arc<Tree>,
-    ground: Arc<Ground>,
-    committer: Committer,
-    folder: Mutex<Option<Folder>>,
-}
-
-impl SledStore {
-    /// Opens the store in the folder `dir`, or creates both, for this user alone.
-    ///
-    /// It starts a thread, and sled starts a few for the whole process. Opening needs free disk space for a second copy of
-    /// the data for as long as it takes.
-    ///
-    /// Errors: `StoreBusy`, at once, if it is open already, here or in another process; `StoreNotWritable`;
-    /// `StoreNewerFormat`; `StoreDamaged` if anything that was acknowledged is not there (nothing is changed then).
-    pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<SledStore> {
-        SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))
-    }
-
-    /// Whether a store was created in this folder.
-    pub fn is_in(dir: &Path) -> bool {
-        dir.join("format.json").is_file() || dir.join("sled").exists()
-    }
-
-    /// The same as [`SledStore::open`], with a hook for tests.
-    pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
-        let Opened { folder, db, meta, log, journal, ground } = open::open(dir)?;
-        let (tree, ground) = (Arc::new(Tree::new(db)), Arc::new(ground));
-        let writer = Writer { tree: Arc::clone(&tree), meta, log, journal, ground: Arc::clone(&ground), clock, hook };
-        let committer = Committer::start(writer)?;
-        Ok(SledStore { dir: folder.dir().to_owned(), tree, ground, committer, folder: Mutex::new(Some(folder)) })
-    }
-
-    /// Whether the store works, and is still at its paths.
-    fn look(&self) -> Result<()> {
-        self.tree.read(|_| Ok(()))?;
-        self.tree.health().watch(|| self.ground.check())
-    }
-
-    /// The fencing token of a lock's holder; `None` if nobody holds it.
-    ///
-    /// Errors: `Closed`, `StoreFailed`.
-    pub fn token(&self, key: LockKey<'_>) -> Result<Option<u64>> {
-        let key = record::lock_key(key);
-        let stored = self.tree.read(|db| read_entry(db, &key)?.map(|bytes| Stored::decode(&key, bytes)).transpose())?;
-        Ok(stored.map(|stored| stored.header.token))
-    }
-}
-
-impl Store for SledStore {
-    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        let key = record::lock_key(grant.key);
-        // Refusing needs no queue: a lock seen here was held at this moment. That its grant may not be durable yet, or its
-        // release may be under way, makes the refusal cautious, not wrong.
-        if let Some(value) = self.tree.read(|db| read_value(db, &key))? {
-            return Ok(Granted::Held { value });
-        }
-        record::check_length("a value", grant.value.len(), record::VALUE_LIMIT)?;
-        let pull_prefix = match grant.key {
-            LockKey::Project(_) => pull_index::index_prefix(grant.value),
-            LockKey::Command(_) => None,
-        };
-        let (name, value) = (EntryKey::from(grant.key), grant.value.to_vec());
-        self.committer.commit(value.len(), call, move |tx| changes::grant(tx, &name, &value, pull_prefix.as_deref()))
-    }
-
-    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let owned = OwnedRelease::from(release);
-        self.committer.commit(owned.len(), call, move |tx| changes::release(tx, &owned.borrowed()))
-    }
-
-    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        let name = EntryKey::from(key);
-        self.committer.commit(name.name().len(), call, move |tx| changes::discard(tx, &name))
-    }
-
-    fn lock_info(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<LockInfo>> {
-        Ok(self.token(key)?.map(|token| LockInfo::new(token, Location::Legacy)))
-    }
-
-    fn get(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::lock_key(key);
-        self.tree.read(|db| read_value(db, &key))
-    }
-
-    fn list(&self, _call: &Call) -> Result<Listing> {
-        self.tree.read(|db| {
-            let mut listing = Listing::default();
-            for entry in db.scan_prefix(PROJECT_PREFIX) {
-                let (key, bytes) = entry.map_err(failed)?;
-                let stored = Stored::decode(&key, bytes)?;
-                match stored.short_value() {
-                    Some(value) => push(&mut listing, &key, &stored, value),
-                    None => push(&mut listing, &key, &stored, &stored.value(&key, |key| read_entry(db, key))?),
-                }
-            }
-            Ok(listing)
-        })
-    }
-
-    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
-        let prefix = record::pull_prefix(pull);
-        self.committer.commit(prefix.len(), call, move |tx| changes::release_by_pull(tx, &prefix))
-    }
-
-    fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::status_key(key);
-        self.tree.read(|db| read_value(db, &key))
-    }
-
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
-        let name = EntryKey::Status(key.to_owned());
-        let new = new.map(<[u8]>::to_vec);
-        record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
-        let expected = OwnedExpected::from(expected);
-        let bytes = new.as_ref().map_or(0, Vec::len) + expected.len();
-        self.committer.commit(bytes, call, move |tx| changes::swap_status(tx, &name, expected.borrowed(), new.as_deref()))
-    }
-
-    fn ping(&self, _call: &Call) -> Result<()> {
-        self.look()
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        // What it finds is kept.
-        let _ = self.look();
-        let failure = self.tree.health().check().err().map(|failure| failure.message().to_owned());
-        failure.into_iter().chain(folder::little_space(&self.dir)).collect()
-    }
-
-    /// Writes what waits, stops the thread, closes sled, and then lets others open the folder. Idempotent.
-    ///
-    /// Errors: `StoreFailed` also if the files are not at their paths any more (`ground.rs`); the store is closed all the same.
-    fn close(&self) -> Result<()> {
-        self.committer.close()?;
-        let closed = self.tree.close();
-        // Held until now, so that nobody else is at the path before. Only the first closer looks.
-        let Some(folder) = self.folder.lock().take() else { return closed };
-        let ground = self.ground.check();
-        drop(folder);
-        closed.and(ground)
-    }
-}
-
-/// Closes the store. It waits for the disk as [`Store::close`] does; call that to see its error.
-impl Drop for SledStore {
-    fn drop(&mut self) {
-        let _ = self.close();
-    }
-}
-
-impl fmt::Debug for SledStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SledStore").field("dir", &self.dir).finish_non_exhaustive()
-    }
-}
-
-/// The values were checked when they were stored, so only those that may be no lock are parsed.
-fn push(listing: &mut Listing, key: &[u8], stored: &Stored, value: &[u8]) {
-    match changes::fault(stored.header, value) {
-        None => listing.push(value),
-        Some(reason) => listing.push_unreadable(String::from_utf8_lossy(&key[PROJECT_PREFIX.len()..]), reason),
-    }
-}
+pub use self::read_only::SledReader;
+pub use self::step::{Step, StepHook};
+pub use self::store::SledStore;

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::SledStore;
 use super::folder::{busy, create_private_dir, not_writable, unreadable};
 use super::open::{absolute, copy_store};
+use super::store::SledStore;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
@@ -57,7 +57,7 @@ impl SledStore {
 impl SledReader {
     /// What the store remembers of its Redis.
     pub fn redis_record(&self) -> Result<Option<RedisRecord>> {
-        self.store.link()
+        self.store.redis_record()
     }
 
     /// The conflicts that it remembers.

@@ -57,7 +57,7 @@ const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
 /// The meta record's key.
 pub(super) const META_KEY: &[u8] = b"M";
 /// The key of what is remembered of Redis.
-pub(super) const LINK_KEY: &[u8] = b"R";
+pub(super) const REDIS_KEY: &[u8] = b"R";
 /// What the keys of all histories begin with.
 pub(super) const HISTORY_PREFIX: &[u8] = b"H";
 /// What the keys of all conflicts begin with.

@@ -10,6 +10,7 @@ use super::meta::Meta;
 use super::read::read_entry;
 use super::record::{self, Header, Stored, Verdict};
 use crate::error::Result;
+use crate::store::contract::local::{EntryKey, Held};
 
 /// What a group changes: an overlay over the tree.
 pub(super) struct Transaction<'a> {
@@ -41,6 +42,11 @@ impl Entries for sled::Db {
 }
 
 impl<'a> Transaction<'a> {
+    /// What the store has at this key.
+    pub(super) fn held(&self, key: &EntryKey) -> Result<Option<Held>> {
+        Ok(self.entry(&record::key_of(key))?.map(|(header, value)| Held { value, token: header.token }))
+    }
+
     /// An empty group over the tree that `meta` describes.
     pub(super) fn new(db: &'a dyn Entries, meta: Meta, now_micros: u64) -> Transaction<'a> {
         Transaction { db, now_micros, staged: BTreeMap::new(), meta, changes: 0, follows_redis: None, has_host: None }
@@ -70,7 +76,7 @@ impl<'a> Transaction<'a> {
     /// Whether this store follows Redis, in hybrid mode now or before: what it changes alone is then written down for Redis.
     pub(super) fn follows_redis(&mut self) -> Result<bool> {
         if self.follows_redis.is_none() {
-            self.follows_redis = Some(self.raw(record::LINK_KEY)?.is_some());
+            self.follows_redis = Some(self.raw(record::REDIS_KEY)?.is_some());
         }
         Ok(self.follows_redis.unwrap_or_default())
     }

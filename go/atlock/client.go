@@ -1,0 +1,84 @@
+package atlock
+
+import "github.com/atlock/atlock/go/client"
+
+// Settings, state and errors are those of package client, which explains each. They have names here, too, so that an Atlantis needs this
+// package alone.
+type (
+	Config        = client.Config
+	Locking       = client.Locking
+	Audit         = client.Audit
+	Enhanced      = client.Enhanced
+	Breaker       = client.Breaker
+	Probes        = client.Probes
+	Redis         = client.Redis
+	TLS           = client.TLS
+	RedisTimeouts = client.RedisTimeouts
+	Duration      = client.Duration
+	Secret        = client.Secret
+
+	Status    = client.Status
+	Conflict  = client.Conflict
+	Recovery  = client.Recovery
+	Fallback  = client.Fallback
+	HostStore = client.HostStore
+	UnixMicro = client.UnixMicro
+
+	Health      = client.Health
+	StoreHealth = client.StoreHealth
+
+	LockInfo     = client.LockInfo
+	FencingToken = client.FencingToken
+
+	Error = client.Error
+)
+
+// Values of the settings and of what is told, as in package client.
+const (
+	ModeStrict = client.ModeStrict
+	ModeHybrid = client.ModeHybrid
+	ModeNative = client.ModeNative
+
+	BackendBoltDB = client.BackendBoltDB
+	BackendSled   = client.BackendSled
+
+	NoToken            = client.NoToken
+	MetricsContentType = client.MetricsContentType
+)
+
+// Sentinels for errors.Is, as in package client, where each is explained.
+var (
+	ErrInvalidArgument  = client.ErrInvalidArgument
+	ErrInvalidJSON      = client.ErrInvalidJSON
+	ErrTooLarge         = client.ErrTooLarge
+	ErrInvalidConfig    = client.ErrInvalidConfig
+	ErrUnsupported      = client.ErrUnsupported
+	ErrClosed           = client.ErrClosed
+	ErrStoreBusy        = client.ErrStoreBusy
+	ErrStoreNotWritable = client.ErrStoreNotWritable
+	ErrStoreNewerFormat = client.ErrStoreNewerFormat
+	ErrStoreDamaged     = client.ErrStoreDamaged
+	ErrStoreFailed      = client.ErrStoreFailed
+	ErrEntryUnreadable  = client.ErrEntryUnreadable
+	ErrUnreachable      = client.ErrUnreachable
+	ErrAuthentication   = client.ErrAuthentication
+	ErrPermission       = client.ErrPermission
+	ErrTLS              = client.ErrTLS
+	ErrReadOnly         = client.ErrReadOnly
+	ErrTimeout          = client.ErrTimeout
+	ErrOutcomeUnknown   = client.ErrOutcomeUnknown
+	ErrNotReplicated    = client.ErrNotReplicated
+	ErrProtocol         = client.ErrProtocol
+	ErrHostStore        = client.ErrHostStore
+	ErrInternal         = client.ErrInternal
+	ErrDegraded         = client.ErrDegraded
+	ErrOtherPull        = client.ErrOtherPull
+)
+
+// LoadConfig is [client.LoadConfig]: it reads a settings file (YAML) and the environment.
+func LoadConfig(path string) (Config, error) { return client.LoadConfig(path) }
+
+// LoadConfigOver is [client.LoadConfigOver]: [LoadConfig] for a program that has settings of its own.
+func LoadConfigOver(defaults Config, path string) (Config, error) {
+	return client.LoadConfigOver(defaults, path)
+}

@@ -1,0 +1,35 @@
+package atlock
+
+import (
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/client"
+)
+
+// library is a Database over the atlock library. Values are written with encoding/json, as stock Atlantis writes them, byte for byte,
+// and errors have the beginning that stock's have.
+type library struct {
+	*client.Client // Ping, Close, Status, Health, Metrics and LockInfo are as there
+	logger         *slog.Logger
+	unreadable     atomic.Pointer[string]
+}
+
+func newLibrary(opened *client.Client, logger *slog.Logger) *library {
+	return &library{Client: opened, logger: logger}
+}
+
+// target names a lock in the library's JSON.
+type target struct {
+	Project   models.Project
+	Workspace string
+}
+
+// transactionFailed is how stock's stores begin the text of an error.
+func transactionFailed(err error) error { return fmt.Errorf("DB transaction failed: %w", err) }
+
+// undecoded is the error of an entry that Atlantis cannot read.
+func undecoded(err error) error { return fmt.Errorf("failed to deserialize current lock: %w", err) }

@@ -1,0 +1,170 @@
+package atlock_test
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runatlantis/atlantis/server/core/boltdb"
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/redistest"
+)
+
+func TestOpenNeedsAStore(t *testing.T) {
+	_, err := atlock.Open(atlock.Config{})
+	if !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), "WithLegacy") {
+		t.Errorf("got %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = atlock.Open(atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: file}})
+	if !errors.Is(err, atlock.ErrStoreNotWritable) {
+		t.Errorf("a file as data folder: got %v", err)
+	}
+}
+
+func TestSecondOpenerIsTold(t *testing.T) {
+	config := atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir()}}
+	first, err := atlock.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := atlock.Open(config); !errors.Is(err, atlock.ErrStoreBusy) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStatusAndHealth(t *testing.T) {
+	legacy, err := boltdb.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs := map[string]struct {
+		config  atlock.Config
+		options []atlock.Option
+	}{
+		"sled":   {config: atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir()}}},
+		"boltdb": {options: []atlock.Option{atlock.WithLegacy(legacy)}},
+	}
+	for name, c := range configs {
+		t.Run(name, func(t *testing.T) {
+			database, err := atlock.Open(c.config, c.options...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := database.List(); err != nil {
+				t.Fatal(err)
+			}
+			status, err := database.Status()
+			if err != nil || status.Mode != "strict" || status.LegacyOps != 1 || status.EnhancedOps != 0 || status.Version == "" ||
+				status.FallbackActive || status.CircuitState != "" || status.Conflicts != nil {
+				t.Errorf("status %+v, %v", status, err)
+			}
+			health, err := database.Health()
+			if err != nil || health.Overall != "healthy" || health.CircuitState != "disabled" || health.Enhanced != nil ||
+				health.Legacy == nil || !health.Legacy.Healthy || health.Legacy.ResponseTimeMS <= 0 || health.Legacy.Error != "" {
+				t.Errorf("health %+v, %v", health, err)
+			}
+			if err := database.Close(); err != nil {
+				t.Fatal(err)
+			}
+			health, err = database.Health()
+			if err != nil || health.Overall != "unhealthy" || health.Legacy.Healthy || !strings.Contains(health.Legacy.Error, "closed") {
+				t.Errorf("after Close: health %+v, %v", health, err)
+			}
+			if _, err := database.List(); !errors.Is(err, atlock.ErrClosed) {
+				t.Errorf("after Close: List gave %v", err)
+			}
+		})
+	}
+}
+
+// Redis is away from the start, and comes up: no field of what the library tells is lost on the way.
+func TestStatusAndHealthOfHybridMode(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	redis.Kill()
+	settings := atlock.Locking{Backend: "sled", DataDir: t.TempDir(), Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "hybrid", AllowUnseenRedis: true,
+		Redis: atlock.Redis{Address: redis.Addr}}}
+	database, err := atlock.Open(atlock.Config{Locking: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	if _, _, err := database.TryLock(models.ProjectLock{Project: models.NewProject("acme/infra", ".", ""), Workspace: "default"}); err != nil {
+		t.Fatal(err)
+	}
+	status, err := database.Status()
+	if err != nil || !status.FallbackActive || status.FallbackOps != 1 || status.CircuitState == "closed" || status.Cause == "" ||
+		!status.Armed || status.JournalLength != 1 || time.Since(status.Since.Time()).Abs() > time.Minute || status.LastRecovery != nil {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	health, err := database.Health()
+	if err != nil || health.Overall != "degraded" || health.CircuitState == "closed" || health.Enhanced.Healthy ||
+		health.Enhanced.Error == "" || !health.Legacy.Healthy {
+		t.Errorf("health %+v, %v", health, err)
+	}
+
+	redis.Restart(t)
+	for giveUp := time.Now().Add(30 * time.Second); status.FallbackActive; time.Sleep(10 * time.Millisecond) {
+		if status, err = database.Status(); err != nil || time.Now().After(giveUp) {
+			t.Fatalf("status %+v, %v", status, err)
+		}
+	}
+	for status.LastRecovery == nil {
+		if status, err = database.Status(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status.CircuitState != "closed" || status.Cause != "" || status.LastRecovery.Pushed != 1 || status.LastRecovery.At == 0 {
+		t.Errorf("status %+v, recovery %+v", status, status.LastRecovery)
+	}
+}
+
+// Atlantis's own store is called directly, so that nothing can be recorded: an operator must know.
+func TestAuditOfAtlantisOwnStore(t *testing.T) {
+	legacy, err := boltdb.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	config := atlock.Config{Locking: atlock.Locking{Audit: atlock.Audit{File: filepath.Join(t.TempDir(), "audit")}}}
+	database, err := atlock.Open(config, atlock.WithLegacy(legacy), atlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	status, err := database.Status()
+	if err != nil || len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "locking.audit") {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	if !strings.Contains(log.String(), "locking.audit") {
+		t.Errorf("the log: %s", log.String())
+	}
+}
+
+// A mode that was set and not enabled may have been forgotten.
+func TestModeThatIsNotEnabled(t *testing.T) {
+	for _, backend := range []string{"boltdb", "sled"} {
+		config := atlock.Config{Locking: atlock.Locking{
+			Backend: backend, DataDir: t.TempDir(), Enhanced: atlock.Enhanced{CompatibilityMode: "hybrid"},
+		}}
+		database, err := atlock.Open(config, atlock.WithBoltDB(t.TempDir()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer database.Close()
+		status, err := database.Status()
+		if err != nil || len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "enabled is false: strict mode answers") {
+			t.Errorf("%s: warnings %q, %v", backend, status.Warnings, err)
+		}
+	}
+}

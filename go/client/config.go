@@ -1,0 +1,164 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/atlock/atlock/go/internal/capi"
+)
+
+// Values of `locking.enhanced.compatibility_mode`.
+const (
+	ModeStrict = "strict"
+	ModeHybrid = "hybrid"
+	ModeNative = "native"
+)
+
+// Values of `locking.backend`.
+const (
+	BackendBoltDB = "boltdb"
+	BackendSled   = "sled"
+)
+
+// Config is the settings file's content. Fields left at zero get their defaults in [Open].
+type Config struct {
+	Locking Locking `json:"locking"`
+}
+
+// Locking is the block `locking`.
+type Locking struct {
+	Backend  string   `json:"backend,omitempty"`  // legacy store: boltdb (the default) or sled
+	DataDir  string   `json:"data_dir,omitempty"` // folder of the embedded store, for sled, for hybrid mode, and to change modes
+	Timeout  Duration `json:"timeout,omitzero"`   // deadline of an operation on the embedded store
+	Audit    Audit    `json:"audit,omitzero"`     // where changes to locks are recorded
+	Enhanced Enhanced `json:"enhanced,omitzero"`  // the shared store
+}
+
+// Audit is the block `locking.audit`.
+type Audit struct {
+	File     string `json:"file,omitempty"`      // empty: no audit trail
+	MaxBytes int64  `json:"max_bytes,omitempty"` // size at which the file is moved to .1 and a new one begun
+	Keep     int    `json:"keep,omitempty"`      // how many moved files are kept
+}
+
+// Enhanced is the block `locking.enhanced`.
+type Enhanced struct {
+	Enabled           bool   `json:"enabled,omitempty"`            // false: strict, whatever the mode says
+	Backend           string `json:"backend,omitempty"`            // redis
+	CompatibilityMode string `json:"compatibility_mode,omitempty"` // strict (the default), hybrid or native
+
+	// Hybrid only.
+	LegacyFallback   *bool  `json:"legacy_fallback,omitempty"`    // nil: true; false fails closed while Redis is away
+	AllowUnseenRedis bool   `json:"allow_unseen_redis,omitempty"` // true: a Redis that this data folder has never seen holds no lock
+	Instances        string `json:"instances,omitempty"`          // single (the default) or many Atlantis servers on this Redis
+	Durability       string `json:"durability,omitempty"`         // sync (the default) or async
+	// Whether the start moves a damaged BoltDB file aside and fills a new one with what is known without it.
+	ReplaceDamagedCopy bool `json:"replace_damaged_copy,omitempty"`
+
+	Breaker Breaker `json:"breaker,omitzero"`
+	Probes  Probes  `json:"health,omitzero"`
+
+	// Strict, after hybrid or native mode: true begins also where locks may be lacking.
+	AllowIncompleteRollback bool `json:"allow_incomplete_rollback,omitempty"`
+
+	Redis Redis `json:"redis,omitzero"`
+}
+
+// Breaker is the block `breaker` of [Enhanced]: when Redis counts as failed, and for how long.
+type Breaker struct {
+	ConsecutiveFailures int      `json:"consecutive_failures,omitempty"`
+	FailureRate         float64  `json:"failure_rate,omitempty"`
+	MinimumCalls        int      `json:"minimum_calls,omitempty"`
+	Window              Duration `json:"window,omitzero"`
+	SlowCall            Duration `json:"slow_call,omitzero"`
+	Open                Duration `json:"open,omitzero"`
+	MaxOpen             Duration `json:"max_open,omitzero"`
+	HalfOpenProbes      int      `json:"half_open_probes,omitempty"`
+}
+
+// Probes is the block `health` of [Enhanced]: how often both stores are looked at.
+type Probes struct {
+	Interval Duration `json:"interval,omitzero"`
+	Timeout  Duration `json:"timeout,omitzero"`
+	Compare  Duration `json:"compare,omitzero"` // how often the local store is compared with Redis
+}
+
+// Redis is the block `locking.enhanced.redis`.
+type Redis struct {
+	Address         string        `json:"address,omitempty"`   // host:port of a single server
+	Addresses       []string      `json:"addresses,omitempty"` // host:port of some nodes of a cluster
+	ClusterMode     bool          `json:"cluster_mode,omitempty"`
+	Username        string        `json:"username,omitempty"`
+	Password        Secret        `json:"password,omitempty"`
+	PasswordFile    string        `json:"password_file,omitempty"`
+	DB              int           `json:"db,omitempty"`
+	TLS             TLS           `json:"tls,omitzero"`
+	SharedWithStock *bool         `json:"shared_with_stock,omitempty"` // nil: true
+	WaitReplicas    int           `json:"wait_replicas,omitempty"`
+	Timeouts        RedisTimeouts `json:"timeouts,omitzero"`
+}
+
+// TLS is the block `locking.enhanced.redis.tls`.
+type TLS struct {
+	Enabled  bool   `json:"enabled,omitempty"`
+	CAFile   string `json:"ca_file,omitempty"`
+	CertFile string `json:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty"`
+}
+
+// RedisTimeouts is the block `locking.enhanced.redis.timeouts`.
+type RedisTimeouts struct {
+	Connect   Duration `json:"connect,omitzero"`
+	Operation Duration `json:"operation,omitzero"`
+}
+
+// LoadConfig reads a settings file (YAML), applies the environment variables over it and checks the result. An empty path
+// means no file: strict mode on Atlantis's own store, unless the environment says otherwise.
+//
+// Errors are [ErrInvalidConfig], with the file, line and key, or the variable, in their text.
+func LoadConfig(path string) (Config, error) {
+	return decodeConfig(capi.LoadConfig(path))
+}
+
+// LoadConfigOver is [LoadConfig] for a program that has settings of its own: what is set in defaults holds where neither the
+// file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or cluster_mode takes the
+// place of all of these and of db; a password or password_file takes the place of either.
+func LoadConfigOver(defaults Config, path string) (Config, error) {
+	text, err := json.Marshal(defaults)
+	if err != nil {
+		return Config{}, err
+	}
+	return decodeConfig(capi.LoadConfigOver(text, path))
+}
+
+func decodeConfig(settings capi.Buffer, err error) (Config, error) {
+	if err != nil {
+		return Config{}, err
+	}
+	defer settings.Free()
+	var config Config
+	if err := json.Unmarshal(settings.Bytes(), &config); err != nil {
+		return Config{}, fmt.Errorf("reading the library's settings: %w", err)
+	}
+	return config, nil
+}
+
+// HasLocalStore tells whether there is a store in `data_dir`: of the sled backend, or left by hybrid or native mode.
+func (c Config) HasLocalStore() bool {
+	if c.Locking.DataDir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(c.Locking.DataDir, "format.json"))
+	return err == nil
+}
+
+// Mode tells which store answers: the mode that is asked for, or strict while `enhanced` is not enabled.
+func (c Config) Mode() string {
+	enhanced := c.Locking.Enhanced
+	if !enhanced.Enabled || enhanced.CompatibilityMode == "" {
+		return ModeStrict
+	}
+	return enhanced.CompatibilityMode
+}

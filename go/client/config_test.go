@@ -1,0 +1,142 @@
+package client_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/atlock/atlock/go/client"
+)
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "locking.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoadConfig(t *testing.T) {
+	path := writeConfig(t, `
+locking:
+  backend: sled
+  data_dir: /data
+  timeout: 2s 500ms
+  enhanced:
+    enabled: true
+    compatibility_mode: native
+    redis: {address: 'redis:6379', password: hunter2, shared_with_stock: false, timeouts: {operation: 250ms}}
+`)
+	t.Setenv("ATLANTIS_ENHANCED_LOCKING_REDIS_DB", "3")
+	config, err := client.LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := config.Locking.Enhanced.Redis
+	switch {
+	case config.Locking.Backend != "sled", config.Locking.DataDir != "/data",
+		time.Duration(config.Locking.Timeout) != 2500*time.Millisecond,
+		config.Locking.Enhanced.CompatibilityMode != "native", redis.Address != "redis:6379", redis.DB != 3,
+		redis.Password != "hunter2", *redis.SharedWithStock, time.Duration(redis.Timeouts.Operation) != 250*time.Millisecond:
+		t.Fatalf("got %+v", config)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(verb, config); strings.Contains(text, "hunter2") {
+			t.Errorf("%s shows the password: %s", verb, text)
+		}
+	}
+}
+
+// Without a file and without variables, Atlantis is as stock.
+func TestLoadConfigWithoutFile(t *testing.T) {
+	config, err := client.LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Locking.Backend != "boltdb" || config.Locking.Enhanced.Enabled {
+		t.Fatalf("got %+v", config)
+	}
+}
+
+func TestLoadConfigOver(t *testing.T) {
+	path := writeConfig(t, "locking: {enhanced: {enabled: true, compatibility_mode: hybrid, redis: {password_file: secret}}}")
+	defaults := client.Config{Locking: client.Locking{DataDir: "/data/atlock", Enhanced: client.Enhanced{
+		Redis: client.Redis{Address: "flag:1", Password: "hunter2", DB: 3}}}}
+	config, err := client.LoadConfigOver(defaults, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := config.Locking.Enhanced.Redis
+	if config.Locking.DataDir != "/data/atlock" || redis.Address != "flag:1" || redis.DB != 3 || redis.PasswordFile != "secret" || redis.Password != "" {
+		t.Errorf("got %+v", config)
+	}
+	t.Setenv("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESS", "variable:1")
+	if config, err = client.LoadConfigOver(defaults, path); err != nil {
+		t.Fatal(err)
+	}
+	if redis = config.Locking.Enhanced.Redis; redis.Address != "variable:1" || redis.DB != 0 {
+		t.Errorf("a server in the environment: got %+v", redis)
+	}
+}
+
+func TestLoadConfigNamesTheMistake(t *testing.T) {
+	path := writeConfig(t, "locking:\n  enhanced:\n    enabeld: true\n")
+	_, err := client.LoadConfig(path)
+	want := path + `:3:5: unknown key "enabeld"; did you mean "enabled"?`
+	if !errors.Is(err, client.ErrInvalidConfig) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := client.LoadConfig(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, client.ErrInvalidConfig) {
+		t.Errorf("a missing file: got %v", err)
+	}
+	t.Setenv("ATLANTIS_ENHANCED_LOCKING_ENABLE", "true")
+	if _, err := client.LoadConfig(""); !errors.Is(err, client.ErrInvalidConfig) || !strings.Contains(err.Error(), "ATLANTIS_ENHANCED_LOCKING_ENABLED") {
+		t.Errorf("a misspelt variable: got %v", err)
+	}
+}
+
+// Every field of Config is a key that the library knows, and the other way round.
+func TestConfigHasTheLibrarysKeys(t *testing.T) {
+	loaded, err := client.LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := true
+	full := loaded
+	full.Locking.DataDir = t.TempDir()
+	full.Locking.Backend = "sled"
+	full.Locking.Audit = client.Audit{File: filepath.Join(t.TempDir(), "audit"), MaxBytes: 1 << 20, Keep: 2}
+	full.Locking.Enhanced.Redis = client.Redis{
+		Address: "a:1", Addresses: []string{"a:1"}, ClusterMode: true, Username: "u", Password: "p", PasswordFile: "f", DB: 1,
+		TLS:             client.TLS{Enabled: true, CAFile: "a", CertFile: "b", KeyFile: "c"},
+		SharedWithStock: &shared, WaitReplicas: 1,
+		Timeouts: client.RedisTimeouts{Connect: client.Duration(time.Second), Operation: client.Duration(time.Second)},
+	}
+	// Strict: the Redis block is read but not used.
+	database, err := client.Open(full)
+	if err != nil {
+		t.Fatalf("a Config with every field set is refused: %v", err)
+	}
+	if err := database.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for _, d := range []time.Duration{0, time.Nanosecond, 1500 * time.Millisecond, 30 * time.Second} {
+		text, err := json.Marshal(client.Duration(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back client.Duration
+		if err := json.Unmarshal(text, &back); err != nil || time.Duration(back) != d {
+			t.Errorf("%v became %s and then %v (%v)", d, text, back, err)
+		}
+	}
+}

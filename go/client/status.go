@@ -1,0 +1,72 @@
+package client
+
+import "time"
+
+// Status is what an operator sees: mode, counters since the start, warnings, and the state of hybrid mode.
+type Status struct {
+	Version         string `json:"version"`
+	Mode            string `json:"mode"`
+	EnhancedEnabled bool   `json:"enhanced_enabled"`
+	Instance        string `json:"instance,omitempty"`
+	LegacyOps       uint64 `json:"legacy_ops"`      // operations that the legacy store answered
+	EnhancedOps     uint64 `json:"enhanced_ops"`    // operations that Redis answered
+	FallbackOps     uint64 `json:"fallback_ops"`    // operations that the local store answered in Redis's place
+	Errors          uint64 `json:"errors"`          // operations that ended with an error
+	FallbackActive  bool   `json:"fallback_active"` // whether the local store decides in Redis's place
+
+	// Hybrid only.
+	CircuitState   string     `json:"circuit_state,omitempty"`   // closed, open or half-open
+	Cause          string     `json:"cause,omitempty"`           // why Redis is not asked
+	Since          UnixMicro  `json:"since,omitempty"`           // since when it is asked, or is not
+	Armed          bool       `json:"armed,omitempty"`           // whether the local store may grant while Redis is away
+	UnarmedBecause string     `json:"unarmed_because,omitempty"` // why not
+	JournalLength  int        `json:"journal_length,omitempty"`  // keys that Redis does not know of yet
+	Conflicts      []Conflict `json:"conflicts,omitempty"`       // locks that both stores granted
+	LastRecovery   *Recovery  `json:"last_recovery,omitempty"`   // the last time that both stores were brought together
+	Fallbacks      []Fallback `json:"fallbacks,omitempty"`       // the last times in which the local store decided, the newest last
+	HostStore      *HostStore `json:"host_store,omitempty"`      // the BoltDB file, kept as a copy
+
+	Warnings []string `json:"warnings"` // conditions that endanger a promise
+}
+
+// Conflict is a lock that both stores granted: the pull in Redis holds it, the local one is set aside.
+type Conflict struct {
+	Key       string    `json:"key"`
+	LocalPull *int      `json:"local_pull,omitempty"` // nil for a command's lock
+	RedisPull *int      `json:"redis_pull,omitempty"`
+	At        UnixMicro `json:"at"` // when it was found
+}
+
+// Recovery is what bringing both stores together did, in keys.
+type Recovery struct {
+	At         UnixMicro `json:"at"`
+	DurationMS uint64    `json:"duration_ms"`
+	Pushed     uint64    `json:"pushed"`   // decided here while Redis was away, and now in Redis
+	Restored   uint64    `json:"restored"` // lost by Redis, and now back there
+	Adopted    uint64    `json:"adopted"`  // taken from Redis
+	Conflicts  uint64    `json:"conflicts"`
+}
+
+// Fallback is a time, since the start, in which the local store decided.
+type Fallback struct {
+	Since    UnixMicro `json:"since"`
+	Until    UnixMicro `json:"until,omitempty"` // zero: it goes on
+	Cause    string    `json:"cause"`
+	Recovery *Recovery `json:"recovery,omitempty"` // what was done at its end
+}
+
+// HostStore is how the BoltDB file stands that hybrid mode keeps as a copy.
+type HostStore struct {
+	Followed       bool   `json:"followed"`               // whether it is kept up to date
+	Error          string `json:"error,omitempty"`        // why it is not, or why it does not take what it lacks
+	NotBelieved    string `json:"not_believed,omitempty"` // why its content was replaced at the start
+	Refused        int    `json:"refused"`                // entries that it refuses, and lacks
+	ReleasedBefore int    `json:"released_before"`        // locks released there before the start, in strict mode or by a stock server
+	TakenBefore    int    `json:"taken_before"`           // locks taken there before the start
+}
+
+// UnixMicro is a time as the library writes it: microseconds since 1970.
+type UnixMicro int64
+
+// Time is the same for a person.
+func (u UnixMicro) Time() time.Time { return time.UnixMicro(int64(u)) }

@@ -1,0 +1,8 @@
+//! What is said beside the output, on stderr.
+
+use std::io::{self, Write as _};
+
+/// Says something. Nobody needs to hear it.
+pub(super) fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "atlock: {text}");
+}

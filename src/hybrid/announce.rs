@@ -1,0 +1,45 @@
+//! Telling Redis that this server is there, and hearing who else is, and what Redis still knows.
+//!
+//! Invariant: what Redis forgot of this server's announcements is noticed at the next one, and is on the local store's disk before
+//! anything rests on what Redis has then.
+
+use super::arming::PRESENCE;
+use super::core::Core;
+use crate::call::Call;
+use crate::error::Result;
+use crate::store::contract::shared::{Announced, SharedStore};
+
+/// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
+pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Result<()> {
+    let saying = core.presence.begin(core.clock.now())?;
+    let announced = redis.announce(&core.arming.instance(), PRESENCE, saying.said, call);
+    if announced.is_err() {
+        // It may be made until its time is over.
+        core.presence.failed(call.deadline + core.redis.timeout);
+    }
+    let Announced { before, agreed, now: at, repeated, others } = announced?;
+    let mut last = 0;
+    let here = i64::try_from(core.clock.unix_micros()).unwrap_or(i64::MAX);
+    core.arming.change(|record| {
+        last = std::mem::replace(&mut record.announced, at);
+        record.clock_ahead = i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(here);
+    });
+    let now = core.clock.now();
+    let long_silence = core.presence.made(agreed, now);
+    core.arming.heard_of_others(!others.is_empty(), long_silence, now);
+    if let Some(other) = others.first() {
+        core.saw_other(format!("instance {other} announced itself"));
+    }
+    if before > last && !saying.is_unsure && !repeated {
+        core.saw_other(
+            "another server announces itself by the name of this one: its data_dir is a copy of this one's".to_owned(),
+        );
+    }
+    if before < last {
+        core.note_lost();
+        // On disk before anything rests on what Redis has now.
+        core.local.flush(core.redis.soon())?;
+    }
+    core.remember();
+    Ok(())
+}

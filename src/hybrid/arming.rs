@@ -1,0 +1,253 @@
+//! Whether the local store may decide while Redis is away: *armed* means alone and complete.
+//!
+//! Complete: every lock of Redis was taken over at the start and since. Alone: `instances: single`, no other instance has announced
+//! itself, and Redis never held a lock that nobody here took. Then nobody but this server can have changed a key since Redis was last
+//! asked, so what this server knows is the truth.
+//!
+//! Invariant: unknown is not empty, and neither time nor a restart makes a server alone or complete: only Redis's own word does. What
+//! that rests on is on the local store's disk before anything rests on it ([`RedisRecord`]).
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::config::{Durability, Enhanced, Instances};
+use crate::error::Error;
+use crate::store::contract::local::{EntryKey, RedisRecord};
+
+/// How long another instance counts as there after it announced itself, or was noticed by its locks, unless it said that it
+/// leaves: long, because one that was cut off from Redis may still be there. Only time in which Redis answers counts.
+pub(super) const PRESENCE: Duration = Duration::from_secs(600);
+
+/// What arming rests on. Safe from any thread; no lock of another part is taken while its own is held.
+pub(super) struct Arming {
+    settings: Enhanced,
+    state: Mutex<State>,
+    /// The wrong fallback, on any error: the simulation must catch it.
+    #[cfg(test)]
+    pub grants_on_any_error: std::sync::atomic::AtomicBool,
+}
+
+struct State {
+    /// What is remembered across restarts.
+    record: RedisRecord,
+    /// Why the local store lacks some of Redis's locks; `None` if it has them all.
+    incomplete: Option<String>,
+    /// Whether it lacked some at the start, and the two do not agree yet: what this server acknowledged before may be among that.
+    lacked: bool,
+    /// How often the local store did not make what it was told.
+    fell_behind: u64,
+    /// Who else was noticed, and from when on Redis's word counts that nobody else is there. Time alone shows nothing: while Redis
+    /// is away, the other is neither.
+    others: Option<(String, Instant)>,
+    /// Keys of entries in Redis that the local store cannot keep.
+    set_aside: BTreeSet<EntryKey>,
+}
+
+impl State {
+    fn has_others(&self, settings: &Enhanced) -> bool {
+        self.others.is_some() || settings.instances == Instances::Many
+    }
+}
+
+impl Arming {
+    /// As the local store remembers it from before this start.
+    pub(super) fn new(settings: &Enhanced, record: RedisRecord, now: Instant) -> Arming {
+        let incomplete = (!record.lacks.is_empty()).then(|| record.lacks.clone());
+        let others = record.not_alone.then(|| ("one that was there when this one was last up".to_owned(), now + PRESENCE));
+        let lacked = incomplete.is_some();
+        let state = State { record, incomplete, lacked, fell_behind: 0, others, set_aside: BTreeSet::new() };
+        Arming {
+            settings: settings.clone(),
+            state: Mutex::new(state),
+            #[cfg(test)]
+            grants_on_any_error: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Why the local store must not grant; `None` if it may.
+    pub(super) fn unarmed(&self) -> Option<String> {
+        #[cfg(test)]
+        if self.grants_on_any_error.load(std::sync::atomic::Ordering::SeqCst) {
+            return None;
+        }
+        if !self.settings.legacy_fallback {
+            return Some("legacy_fallback is false".to_owned());
+        }
+        if self.settings.instances == Instances::Many {
+            return Some("instances is many: another server may hold the lock".to_owned());
+        }
+        let state = self.state.lock();
+        if let Some((who, _)) = &state.others {
+            return Some(format!("another server uses the same Redis: {who}"));
+        }
+        let unseen = || state.record.unseen(&self.settings.redis.name()).filter(|_| !self.settings.allow_unseen_redis);
+        let lacks = state.incomplete.clone().or_else(unseen);
+        lacks.map(|lacks| format!("{lacks}; it is brought up to date when Redis can be asked"))
+    }
+
+    /// What is remembered across restarts.
+    pub(super) fn record(&self) -> RedisRecord {
+        self.state.lock().record.clone()
+    }
+
+    /// This server's name among the instances that use the Redis.
+    pub(super) fn instance(&self) -> String {
+        self.state.lock().record.instance.clone()
+    }
+
+    /// Whether that is the instance of this name.
+    pub(super) fn is_this_server(&self, instance: &str) -> bool {
+        self.state.lock().record.instance == instance
+    }
+
+    /// Changes what is remembered; the caller writes it down.
+    pub(super) fn change(&self, change: impl FnOnce(&mut RedisRecord)) -> RedisRecord {
+        let mut state = self.state.lock();
+        change(&mut state.record);
+        state.record.clone()
+    }
+
+    /// What is to be written down because being alone and complete has changed since that was last written; `None` if it has not.
+    pub(super) fn unwritten(&self) -> Option<RedisRecord> {
+        let mut state = self.state.lock();
+        let not_alone = state.has_others(&self.settings);
+        let lacks = state.incomplete.clone().unwrap_or_default();
+        if (state.record.not_alone, &state.record.lacks) == (not_alone, &lacks) {
+            return None;
+        }
+        (state.record.not_alone, state.record.lacks) = (not_alone, lacks);
+        Some(state.record.clone())
+    }
+
+    /// What is remembered when the server is closed and the local store has everything that it was told.
+    pub(super) fn closed(&self) -> RedisRecord {
+        let mut state = self.state.lock();
+        state.record.trailing = false;
+        state.record.open = false;
+        state.record.lacks = state.incomplete.clone().unwrap_or_default();
+        state.record.clone()
+    }
+
+    /// The two stores agree; the caller writes that down, and says by [`Arming::complete`] or [`Arming::restore`] how that went.
+    pub(super) fn agree(&self, now_micros: u64) -> (RedisRecord, RedisRecord) {
+        let mut state = self.state.lock();
+        let before = state.record.clone();
+        let not_alone = state.has_others(&self.settings);
+        state.record = RedisRecord {
+            handed_over: false,
+            lost: false,
+            granted_blindly: false,
+            agreed_at: now_micros,
+            redis: self.settings.redis.name(),
+            not_alone,
+            lacks: String::new(),
+            ..before.clone()
+        };
+        (before, state.record.clone())
+    }
+
+    /// That was written down: the local store lacks nothing.
+    pub(super) fn complete(&self) {
+        let mut state = self.state.lock();
+        state.incomplete = None;
+        state.lacked = false;
+    }
+
+    /// That could not be written down.
+    pub(super) fn restore(&self, before: RedisRecord) {
+        self.state.lock().record = before;
+    }
+
+    /// Somebody else changes locks in this Redis.
+    pub(super) fn saw_other(&self, who: String, now: Instant) {
+        self.state.lock().others = Some((who, now + PRESENCE));
+    }
+
+    /// Redis says who else is there. `long_silence`: those that were noticed may have been cut off from it meanwhile, too.
+    pub(super) fn heard_of_others(&self, any: bool, long_silence: bool, now: Instant) {
+        let mut state = self.state.lock();
+        if long_silence && let Some((_, until)) = &mut state.others {
+            *until = now + PRESENCE;
+        }
+        state.others.take_if(|(_, until)| !any && *until <= now);
+    }
+
+    /// Whether the local store has every lock of Redis, as far as is known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.state.lock().incomplete.is_none()
+    }
+
+    /// The local store lacks something that it was told.
+    pub(super) fn fell_behind(&self, error: &Error) {
+        let mut state = self.state.lock();
+        state.fell_behind += 1;
+        state.incomplete = Some(format!("the local store does not work: {error}"));
+    }
+
+    /// How often that was so.
+    pub(super) fn times_behind(&self) -> u64 {
+        self.state.lock().fell_behind
+    }
+
+    /// The local store was compared with all of Redis, and has it, unless it fell behind again since it had been so `before`. Tells
+    /// whether Redis is not known to have lost data; `None` if the local store fell behind.
+    pub(super) fn compared(&self, before: u64) -> Option<bool> {
+        let mut state = self.state.lock();
+        (state.fell_behind == before).then(|| {
+            state.incomplete = None;
+            !state.record.lost
+        })
+    }
+
+    /// Redis is known to have lost data. Tells whether that is new; the caller writes it down.
+    pub(super) fn note_lost(&self) -> Option<RedisRecord> {
+        let mut state = self.state.lock();
+        let is_new = !std::mem::replace(&mut state.record.lost, true);
+        is_new.then(|| state.record.clone())
+    }
+
+    /// Whether Redis is known to have lost data, and the two do not agree yet.
+    pub(super) fn has_lost(&self) -> bool {
+        self.state.lock().record.lost
+    }
+
+    /// Whether the local store is known to have everything that this server ever acknowledged.
+    pub(super) fn has_all(&self) -> bool {
+        let state = self.state.lock();
+        !state.lacked && (self.settings.durability == Durability::Sync || state.incomplete.is_none())
+    }
+
+    /// Whether the local store never granted a lock without knowing whether it was held.
+    pub(super) fn is_in_order(&self) -> bool {
+        !self.state.lock().record.granted_blindly
+    }
+
+    /// Whether the two agreed less than an hour ago, by a margin: see [`super::resolve`].
+    pub(super) fn agreed_recently(&self, now_micros: u64) -> bool {
+        const MARGIN: u64 = 55 * 60 * 1_000_000;
+        // A clock that was set back shows nothing.
+        now_micros.checked_sub(self.state.lock().record.agreed_at).is_some_and(|since| since < MARGIN)
+    }
+
+    /// The two were seen to agree.
+    pub(super) fn agreed_at(&self, now_micros: u64) {
+        self.state.lock().record.agreed_at = now_micros;
+    }
+
+    /// Redis has an entry at this key that the local store cannot keep.
+    pub(super) fn set_aside(&self, key: EntryKey) {
+        self.state.lock().set_aside.insert(key);
+    }
+
+    /// These are all of them.
+    pub(super) fn all_set_aside(&self, keys: Vec<EntryKey>) {
+        self.state.lock().set_aside = keys.into_iter().collect();
+    }
+
+    /// Whether there is one at this key.
+    pub(super) fn is_set_aside(&self, key: &EntryKey) -> bool {
+        self.state.lock().set_aside.contains(key)
+    }
+}

@@ -1,0 +1,172 @@
+//! Who decides: Redis while the breaker is closed, the local store otherwise (*fallback*).
+//!
+//! Invariants:
+//! - Who decides here holds the gate for reading, and Redis decides again only once the gate was held for writing: nobody decides
+//!   here and there at once.
+//! - A question that began before Redis decided again says nothing of Redis now: it opens no breaker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::breaker::{Breaker, Outcome, State};
+use super::status::{Fallbacks, Recovery};
+use crate::clock::Clock;
+use crate::config;
+use crate::error::{Code, Error};
+
+/// Who decides, and since when. Safe from any thread.
+pub(super) struct Authority {
+    clock: Arc<dyn Clock>,
+    gate: RwLock<()>,
+    /// Whether the local store decides.
+    fallback: AtomicBool,
+    breaker: Mutex<Breaker>,
+    since: Mutex<Since>,
+}
+
+/// The last change of who decides.
+struct Since {
+    /// Why Redis is not asked, while it is not.
+    cause: Option<Error>,
+    /// When Redis was last asked, or refused.
+    fallback_began: Instant,
+    /// When Redis began to decide again.
+    fallback_ended: Instant,
+    /// The later of the two, microseconds since 1970.
+    unix_micros: u64,
+    fallbacks: Fallbacks,
+}
+
+/// How it stands, for reports.
+pub(super) struct Standing {
+    pub cause: Option<Error>,
+    pub since: u64,
+    pub fallbacks: Fallbacks,
+}
+
+impl Authority {
+    pub(super) fn new(settings: &config::Breaker, clock: Arc<dyn Clock>) -> Authority {
+        let now = clock.now();
+        let since = Since {
+            cause: None,
+            fallback_began: now,
+            fallback_ended: now,
+            unix_micros: clock.unix_micros(),
+            fallbacks: Fallbacks::default(),
+        };
+        Authority {
+            clock,
+            gate: RwLock::new(()),
+            fallback: AtomicBool::new(false),
+            breaker: Mutex::new(Breaker::new(settings)),
+            since: Mutex::new(since),
+        }
+    }
+
+    /// Whether the local store decides.
+    pub(super) fn in_fallback(&self) -> bool {
+        self.fallback.load(Ordering::SeqCst)
+    }
+
+    /// The gate of those who decide here; `None` if it was closed until the deadline.
+    pub(super) fn enter(&self, deadline: Instant) -> Option<RwLockReadGuard<'_, ()>> {
+        self.gate.try_read_until(deadline)
+    }
+
+    /// Keeps everybody from deciding here.
+    pub(super) fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write()
+    }
+
+    /// The breaker opens, and from now on the local store decides. `begins` runs if Redis decided until now, before anybody decides
+    /// here. Tells whether it ran.
+    pub(super) fn begin_fallback(&self, cause: Error, begins: impl FnOnce()) -> bool {
+        let now = self.clock.now();
+        self.breaker.lock().trip(now);
+        self.began(cause, now, begins)
+    }
+
+    fn began(&self, cause: Error, now: Instant, begins: impl FnOnce()) -> bool {
+        let mut since = self.since.lock();
+        let is_new = !self.in_fallback();
+        if is_new {
+            begins();
+            since.unix_micros = self.clock.unix_micros();
+            since.fallback_began = now;
+            let at = since.unix_micros;
+            since.fallbacks.begin(at, &cause);
+            self.fallback.store(true, Ordering::SeqCst);
+        }
+        since.cause = Some(cause);
+        is_new
+    }
+
+    /// Redis decides again, after this recovery. The caller has closed the gate.
+    pub(super) fn end_fallback(&self) {
+        let now = self.clock.now();
+        self.breaker.lock().close(now);
+        let mut since = self.since.lock();
+        since.cause = None;
+        since.unix_micros = self.clock.unix_micros();
+        since.fallback_ended = now;
+        self.fallback.store(false, Ordering::SeqCst);
+    }
+
+    /// Writes down what the recovery did that ended the last fallback.
+    pub(super) fn recovered(&self, done: &Recovery) {
+        let mut since = self.since.lock();
+        let until = since.unix_micros;
+        since.fallbacks.end(until, done);
+    }
+
+    /// Tells the breaker how a question ended that took from `started` until now; `error` is what a fallback that begins now says.
+    /// `begins` as in [`Authority::begin_fallback`].
+    pub(super) fn record(&self, outcome: Outcome, started: Instant, error: Option<&Error>, begins: impl FnOnce()) -> bool {
+        let now = self.clock.now();
+        if started < self.since.lock().fallback_ended {
+            return false;
+        }
+        if self.breaker.lock().record(outcome, now) != Some(State::Open) {
+            return false;
+        }
+        let took = now.saturating_duration_since(started);
+        let slow = || Error::new(Code::Timeout, format!("Redis answers too slowly: {} ms", took.as_millis()));
+        self.began(error.cloned().unwrap_or_else(slow), now, begins)
+    }
+
+    /// Whether Redis may be probed: no change that was sent before the fallback can still be executed, and the breaker allows it.
+    pub(super) fn may_probe(&self, now: Instant, longest_change: Duration) -> bool {
+        let barrier = self.since.lock().fallback_began + longest_change;
+        now >= barrier && self.breaker.lock().may_probe(now, self.clock.jitter())
+    }
+
+    /// A probe ended. Tells whether there were enough good ones for a recovery.
+    pub(super) fn probed(&self, ok: bool) -> bool {
+        let mut breaker = self.breaker.lock();
+        breaker.probed(ok, self.clock.now());
+        breaker.ready()
+    }
+
+    /// Why Redis is still not asked.
+    pub(super) fn set_cause(&self, cause: Error) {
+        self.since.lock().cause = Some(cause);
+    }
+
+    /// Why Redis is not asked.
+    pub(super) fn cause(&self) -> Option<Error> {
+        self.since.lock().cause.clone()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let since = self.since.lock();
+        Standing { cause: since.cause.clone(), since: since.unix_micros, fallbacks: since.fallbacks.clone() }
+    }
+
+    /// The breaker as it is now.
+    pub(super) fn breaker(&self) -> Breaker {
+        self.breaker.lock().clone()
+    }
+}

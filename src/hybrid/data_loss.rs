@@ -1,0 +1,147 @@
+//! Whether Redis has lost data: a lock that it had confirmed is gone, or one that was released is there again.
+//!
+//! Invariant: a lock that this server was told it holds is not given up because Redis does not show it: it must be known that the lock
+//! was released. Where that is not known, the local store's lock stays, goes back to Redis, and decides until then
+//! ([`Core::lost_data`]).
+
+use super::announce::announce;
+use super::core::{Asked, Core};
+use super::learn::{adopt, took_other};
+use super::redis_access::micros;
+use super::resolve::{has_gone_back, is_over, was_lost};
+use crate::call::Call;
+use crate::error::Result;
+use crate::store::contract::local::{EntryKey, Held, KeyState};
+use crate::store::contract::shared::Remote;
+
+/// Whether a lock that the local store knew is in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// It, or another, is there; or nobody knows.
+    No,
+    /// It was released.
+    Released,
+    /// Redis has lost it.
+    Lost,
+}
+
+/// Whether Redis may have lost the local store's lock: that it has lost data is known, or nothing shows that it had the lock
+/// since that was granted. A local store that may lack the lock's release shows neither.
+pub(super) fn may_be_lost(core: &Core, local: &KeyState) -> bool {
+    // The token is the time of the question; its answer took no longer than that.
+    let granted_by =
+        local.value.as_ref().filter(|held| held.token != 0).map(|held| held.token.saturating_add(micros(core.redis.timeout)));
+    core.arming.has_lost()
+        || (core.arming.has_all()
+            && core.presence.remembered().zip(granted_by).is_some_and(|(had_all, granted)| had_all < granted))
+}
+
+/// What Redis has at a key.
+pub(super) fn look(core: &Core, key: &EntryKey, call: &Call) -> Asked<Remote> {
+    core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt))
+}
+
+/// Whether Redis still has the lock that the local store believes to be held: its value then. `None`: it may be asked for,
+/// of Redis or, if that has lost data, here.
+pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &Call) -> Result<Option<Vec<u8>>> {
+    let Some(held) = &local.value else { return Ok(None) };
+    let remote = match look(core, key, call) {
+        Asked::Answer(remote) => remote.seen_by(local),
+        Asked::Failed(error) => return Err(error),
+        Asked::Unavailable => return Ok(None),
+    };
+    match &remote.value {
+        None => match has_lost(core, key, held, &remote, call) {
+            Asked::Answer(true) => core.lost_data("a lock that it had confirmed is gone"),
+            // Somebody else released it.
+            Asked::Answer(false) => adopt(core, key, &remote),
+            Asked::Failed(error) => return Err(error),
+            Asked::Unavailable => {}
+        },
+        Some(value) if *value == held.value => return Ok(remote.value),
+        Some(_) if is_old(core, local, &remote) || goes_back(core, held, &remote) => {}
+        Some(_) => {
+            took_other(core, key, &remote);
+            return Ok(remote.value);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether Redis has lost a lock in whose place it shows this; nobody has the key's lock. The local store answers then.
+pub(super) fn is_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
+    if core.known(key)?.value.is_none_or(|held| Some(&*held.value) == shown) {
+        return Ok(false);
+    }
+    let _guard = core.key_locks.take(std::slice::from_ref(key), call.deadline)?;
+    let local = core.known(key)?;
+    still_held(core, key, &local, call)?;
+    Ok(core.in_fallback())
+}
+
+/// Whether Redis does not have a lock any more that the local store knew.
+pub(super) fn is_gone(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> Asked<Absence> {
+    let remote = match look(core, key, call) {
+        Asked::Answer(remote) => remote,
+        Asked::Failed(error) => return Asked::Failed(error),
+        Asked::Unavailable => return Asked::Unavailable,
+    };
+    let local = match core.known(key) {
+        Ok(local) => local,
+        Err(error) => return Asked::Failed(error),
+    };
+    let remote = remote.seen_by(&local);
+    let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
+    if is_other && (is_old(core, &local, &remote) || goes_back(core, held, &remote)) {
+        return Asked::Answer(Absence::Lost);
+    }
+    if remote.value.is_some() {
+        took_other(core, key, &remote);
+        return Asked::Answer(Absence::No);
+    }
+    match has_lost(core, key, held, &remote, call) {
+        Asked::Answer(true) => {
+            core.lost_data("a lock that it had confirmed is gone");
+            Asked::Answer(Absence::Lost)
+        }
+        Asked::Answer(false) => {
+            adopt(core, key, &remote);
+            Asked::Answer(Absence::Released)
+        }
+        Asked::Failed(error) => Asked::Failed(error),
+        Asked::Unavailable => Asked::Unavailable,
+    }
+}
+
+/// Whether Redis, which shows nothing at the key, has lost this lock. If nobody has asked it for an hour, it is asked whether it
+/// still knows this server: of a release it would remember nothing any more.
+fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Call) -> Asked<bool> {
+    let is_recent = core.arming.agreed_recently(core.clock.unix_micros());
+    if is_recent || remote.token >= held.token {
+        return Asked::Answer(was_lost(key, held, remote, is_recent, false));
+    }
+    match core.ask(call, &mut None, |redis, attempt| announce(core, redis, attempt)) {
+        Asked::Answer(()) => Asked::Answer(was_lost(key, held, remote, false, core.arming.has_lost())),
+        Asked::Failed(error) => Asked::Failed(error),
+        Asked::Unavailable => Asked::Unavailable,
+    }
+}
+
+/// Whether Redis shows a lock from before the one that it had confirmed: it has lost data then.
+pub(super) fn goes_back(core: &Core, held: &Held, remote: &Remote) -> bool {
+    let goes_back = has_gone_back(held, remote);
+    if goes_back {
+        core.lost_data("a lock from before the one that it had confirmed is there");
+    }
+    goes_back
+}
+
+/// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
+pub(super) fn is_old(core: &Core, local: &KeyState, remote: &Remote) -> bool {
+    let is_mine = core.arming.is_this_server(&remote.holder);
+    let is_old = is_over(local, remote, is_mine, core.arming.is_in_order());
+    if is_old {
+        core.lost_data("a lock that was released is there again");
+    }
+    is_old
+}

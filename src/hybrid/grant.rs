@@ -1,0 +1,170 @@
+//! Taking a lock.
+//!
+//! Invariant: Redis is asked only for what the local store knows to be free. A caller is told "granted" only when that is on the local
+//! store's disk (with `durability: sync`), and "held" only when a crash cannot carry the caller's own intent on any more.
+
+use std::time::Instant;
+
+use super::core::{Asked, Core};
+use super::data_loss::{is_old, look, still_held};
+use super::flow::{Flow, run};
+use super::intent::{decide, give_up, in_doubt, make_sure};
+use super::learn::{adopt, confirm, took_other};
+use super::write_behind::Submitted;
+use crate::call::Call;
+use crate::error::{Code, Error, Result};
+use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
+use crate::store::contract::shared::{Put, Remote};
+use crate::store::{Grant, Granted};
+
+/// Takes the lock if it is free.
+pub(super) fn grant(core: &Core, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+    let key = EntryKey::from(grant.key);
+    let _guard = core.key_locks.take(std::slice::from_ref(&key), call.deadline)?;
+    let mut granting =
+        Granting { core, grant, key: &key, local: KeyState::default(), intended: None, submitted: None, lost: None };
+    run(core, &mut granting, call)
+}
+
+struct Granting<'a> {
+    core: &'a Core,
+    grant: &'a Grant<'a>,
+    key: &'a EntryKey,
+    /// What the local store had before.
+    local: KeyState,
+    /// What the local store was told.
+    intended: Option<Held>,
+    submitted: Option<Submitted<'a>>,
+    /// When the lock was first asked for, if the answer was lost.
+    lost: Option<Instant>,
+}
+
+impl Flow for Granting<'_> {
+    type Answer = Granted;
+
+    fn intend(&mut self, call: &Call) -> Result<Option<Granted>> {
+        if self.intended.is_some() {
+            return Ok(None);
+        }
+        make_sure(self.core, self.key, call)?;
+        self.local = self.core.known(self.key)?;
+        if let Some(value) = still_held(self.core, self.key, &self.local, call)? {
+            return Ok(Some(Granted::Held { value }));
+        }
+        // That somebody released it may be known only now: what is undone later must not bring it back.
+        self.local = self.core.known(self.key)?;
+        // A fallback may have begun just now.
+        if self.local.value.is_none() && !self.core.in_fallback() {
+            let held = Held { value: self.grant.value.to_vec(), token: self.core.redis.next_token_of(&self.local) };
+            let intent = Change::Intend(self.key.clone(), Some(held.clone()));
+            self.submitted = Some(self.core.local.submit(vec![intent], call.deadline)?);
+            self.intended = Some(held);
+        }
+        Ok(None)
+    }
+
+    /// What a caller is told is on the local store's disk.
+    fn ask(&mut self, call: &Call) -> Asked<Granted> {
+        let Some(held) = &self.intended else { return Asked::Unavailable };
+        let (grant, token) = (self.grant, held.token);
+        let answer = self.core.ask(call, &mut self.lost, |redis, attempt| redis.grant_with(grant, token, attempt));
+        let answer = match answer {
+            Asked::Answer(Granted::Held { value }) => self.refused(value, call),
+            answer => answer,
+        };
+        let answer = match answer {
+            Asked::Answer(Granted::Yes { token }) => self.granted(token, call),
+            answer => answer,
+        };
+        match answer {
+            Asked::Failed(error) => Asked::Failed(self.give_up(error, call)),
+            answer => answer,
+        }
+    }
+
+    fn decide(&mut self, call: &Call) -> Result<Granted> {
+        let core = self.core;
+        if let Some(why) = core.arming.unarmed() {
+            let before = self.intended.as_ref().map(|_| KeyState::default());
+            return Err(give_up(core, self.key, before.as_ref(), self.lost.is_some(), core.degraded(&why), call));
+        }
+        if let Some(held) = &self.intended {
+            decide(core, &[self.key], Some(&held.value), call)?;
+            return Ok(Granted::Yes { token: held.token });
+        }
+        if in_doubt(core, self.key)? {
+            return Err(core.degraded("the lock was asked for, and Redis alone knows whether it was granted"));
+        }
+        if core.arming.is_set_aside(self.key) {
+            return Err(core.degraded("Redis has an entry at the key that the local store cannot keep"));
+        }
+        let known = core.known(self.key)?;
+        let token = core.redis.next_token_of(&known);
+        if let Some(held) = known.value {
+            return Ok(Granted::Held { value: held.value });
+        }
+        // The token is by Redis's clock, as those of other servers are: the local store's own would be by this machine's.
+        let held = Held { value: self.grant.value.to_vec(), token };
+        core.local.write(vec![Change::SetHere(self.key.clone(), Some(held))], call.deadline)?;
+        core.unsynced.decided(self.key);
+        Ok(Granted::Yes { token })
+    }
+
+    fn give_up(&mut self, error: Error, call: &Call) -> Error {
+        let unknown = self.lost.is_some() || error.code() == Code::OutcomeUnknown;
+        let before = self.intended.as_ref().map(|_| &self.local);
+        give_up(self.core, self.key, before, unknown, error, call)
+    }
+}
+
+impl Granting<'_> {
+    /// Redis granted the lock.
+    fn granted(&mut self, token: u64, call: &Call) -> Asked<Granted> {
+        if let Some(Err(error)) = self.submitted.take().map(|submitted| submitted.wait(call.deadline)) {
+            return Asked::Failed(self.take_back(&error));
+        }
+        confirm(self.core, self.key, token);
+        Asked::Answer(Granted::Yes { token })
+    }
+
+    /// Redis says that somebody holds the lock that the local store believed to be free.
+    fn refused(&self, value: Vec<u8>, call: &Call) -> Asked<Granted> {
+        match look(self.core, self.key, call) {
+            Asked::Answer(remote) => {
+                let remote = remote.seen_by(&self.local);
+                match &remote.value {
+                    Some(_) if is_old(self.core, &self.local, &remote) => return Asked::Unavailable,
+                    Some(_) => took_other(self.core, self.key, &remote),
+                    // Released in between.
+                    None => adopt(self.core, self.key, &remote),
+                }
+            }
+            // That somebody holds it was said all the same, and the local store must not decide otherwise.
+            Asked::Failed(_) | Asked::Unavailable => {
+                // Without its token it cannot be written down.
+                adopt(self.core, self.key, &Remote::default());
+                if !self.local.tombstones.iter().any(|old| old.is(&value, old.token)) {
+                    self.core.saw_other(format!("it took the {}", self.key));
+                }
+            }
+        }
+        // The intent is on disk: a crash must not carry it on once the caller was told.
+        match self.core.local.flush(call.deadline) {
+            Ok(()) => Asked::Answer(Granted::Held { value }),
+            Err(error) => Asked::Failed(error),
+        }
+    }
+
+    /// Redis granted what the local store could not write down.
+    fn take_back(&self, cause: &Error) -> Error {
+        let back = self.core.redis.current();
+        let back = back.map(|redis| redis.put(self.key, Some(self.grant.value), None, &self.core.redis.step()));
+        match back {
+            Some(Ok(Put::Done { .. })) => cause.clone().context("the lock was taken back: the local store could not keep it"),
+            _ => Error::new(
+                Code::OutcomeUnknown,
+                format!("the local store could not keep the lock, and taking it back failed: it may be held. {cause}"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One change at a time for each key, within this process.
+//!
+//! What the local store is told of a key must be in the order in which Redis changed it. Changes of different keys do not wait for
+//! each other. A waiting caller gives up at its deadline, by the injected clock.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Clock;
+use crate::error::{Code, Error, Result};
+use crate::store::contract::local::EntryKey;
+
+/// Which keys are locked. Safe from any thread.
+#[derive(Debug)]
+pub(super) struct KeyLocks {
+    clock: Arc<dyn Clock>,
+    held: Mutex<HashSet<EntryKey>>,
+    ended: Condvar,
+}
+
+/// Some keys are the caller's until this is dropped.
+#[derive(Debug)]
+pub(super) struct KeyGuard<'a> {
+    locks: &'a KeyLocks,
+    keys: Vec<EntryKey>,
+}
+
+impl KeyLocks {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> KeyLocks {
+        KeyLocks { clock, held: Mutex::default(), ended: Condvar::new() }
+    }
+
+    /// Waits for all of these keys at once, so that no two callers wait for each other.
+    pub(super) fn take(&self, keys: &[EntryKey], deadline: Instant) -> Result<KeyGuard<'_>> {
+        let mut held = self.held.lock();
+        while keys.iter().any(|key| held.contains(key)) {
+            if self.ended.wait_until(&mut held, self.clock.park_until(deadline)).timed_out()
+                && keys.iter().any(|key| held.contains(key))
+            {
+                let text = "another change of the same lock was under way until the deadline; nothing was changed: try again";
+                return Err(Error::new(Code::Timeout, text));
+            }
+        }
+        held.extend(keys.iter().cloned());
+        Ok(KeyGuard { locks: self, keys: keys.to_vec() })
+    }
+}
+
+#[cfg(test)]
+impl KeyLocks {
+    /// Whether somebody has this key.
+    pub(super) fn is_taken(&self, key: &EntryKey) -> bool {
+        self.held.lock().contains(key)
+    }
+}
+
+impl Drop for KeyGuard<'_> {
+    fn drop(&mut self) {
+        let mut held = self.locks.held.lock();
+        for key in &self.keys {
+            held.remove(key);
+        }
+        drop(held);
+        self.locks.ended.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_holder_and_others_go_on() {
+        let locks = KeyLocks::new(Arc::new(crate::clock::SystemClock));
+        let key = |name: &str| EntryKey::Project(name.to_owned());
+        let soon = || Instant::now() + Duration::from_millis(20);
+        let first = locks.take(&[key("a"), key("b")], soon()).expect("is free");
+        assert_eq!(locks.take(&[key("c"), key("b")], soon()).expect_err("waits").code(), Code::Timeout);
+        let other = locks.take(&[key("c")], soon()).expect("was not kept by the one who gave up");
+        drop((first, other));
+        locks.take(&[key("a"), key("b"), key("c")], soon()).expect("all are free");
+    }
+
+    #[test]
+    fn the_same_key_twice_is_one_lock() {
+        let locks = KeyLocks::new(Arc::new(crate::clock::SystemClock));
+        let key = EntryKey::Command("apply".to_owned());
+        drop(locks.take(&[key.clone(), key.clone()], Instant::now()).expect("is free"));
+        locks.take(&[key], Instant::now()).expect("is free again");
+    }
+}

@@ -1,0 +1,118 @@
+//! Replacing a pull status.
+//!
+//! Invariant: a status is replaced only where it is as expected, and a caller who is told so meets it again after a crash.
+
+use std::time::Instant;
+
+use super::core::{Asked, Core};
+use super::flow::{Flow, run};
+use super::intent::{decide, give_up, make_sure, may_have_happened};
+use super::learn::{adopt, confirm};
+use super::write_behind::Submitted;
+use crate::call::{AnsweredBy, Call};
+use crate::error::{Error, Result};
+use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
+use crate::store::contract::shared::Remote;
+use crate::store::{Expected, Swap};
+
+/// Replaces, or with `None` deletes, the status if it is as expected.
+pub(super) fn swap(core: &Core, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+    let name = EntryKey::Status(key.to_owned());
+    let _guard = core.key_locks.take(std::slice::from_ref(&name), call.deadline)?;
+    run(core, &mut Swapping { core, key, name: &name, expected, new, intended: None, submitted: None, lost: None }, call)
+}
+
+struct Swapping<'a> {
+    core: &'a Core,
+    key: &'a str,
+    name: &'a EntryKey,
+    expected: Expected<'a>,
+    new: Option<&'a [u8]>,
+    /// What the local store had before, if it was told of the change.
+    intended: Option<KeyState>,
+    submitted: Option<Submitted<'a>>,
+    /// When Redis was first asked, if the answer was lost.
+    lost: Option<Instant>,
+}
+
+impl Flow for Swapping<'_> {
+    type Answer = Swap;
+
+    fn intend(&mut self, call: &Call) -> Result<Option<Swap>> {
+        if self.intended.is_some() {
+            return Ok(None);
+        }
+        make_sure(self.core, self.name, call)?;
+        let local = self.core.known(self.name)?;
+        let current = local.value.as_ref().map(|held| held.value.as_slice());
+        if self.expected.admits(current) && current != self.new {
+            let intent = Change::Intend(self.name.clone(), self.held());
+            self.submitted = Some(self.core.local.submit(vec![intent], call.deadline)?);
+            self.intended = Some(local);
+        }
+        Ok(None)
+    }
+
+    fn ask(&mut self, call: &Call) -> Asked<Swap> {
+        let (key, expected, new) = (self.key, self.expected, self.new);
+        match self.core.ask(call, &mut self.lost, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt)) {
+            Asked::Answer(swapped) => {
+                call.answered(AnsweredBy::Enhanced);
+                match self.learn(&swapped, call) {
+                    Ok(()) => Asked::Answer(swapped),
+                    Err(error) => Asked::Failed(may_have_happened(error)),
+                }
+            }
+            Asked::Failed(error) => Asked::Failed(self.give_up(error, call)),
+            Asked::Unavailable => Asked::Unavailable,
+        }
+    }
+
+    fn decide(&mut self, call: &Call) -> Result<Swap> {
+        if self.intended.is_some() {
+            decide(self.core, &[self.name], self.new, call)?;
+            return Ok(Swap::Done);
+        }
+        let swapped = self.core.local.store().swap_pull_status(self.key, self.expected, self.new, call);
+        let swapped = swapped.map_err(|error| self.give_up(error, call))?;
+        match &swapped {
+            // Redis may have had another one, which the local store did not know or which Redis had lost, and have made the change.
+            Swap::Conflict(_) if self.lost.is_some() => {
+                return Err(may_have_happened(self.core.degraded("the local store has another pull status")));
+            }
+            Swap::Conflict(_) => {}
+            Swap::Done => self.core.unsynced.decided(self.name),
+        }
+        Ok(swapped)
+    }
+
+    fn give_up(&mut self, error: Error, call: &Call) -> Error {
+        give_up(self.core, self.name, self.intended.as_ref(), self.lost.is_some(), error, call)
+    }
+}
+
+impl Swapping<'_> {
+    fn held(&self) -> Option<Held> {
+        self.new.map(|value| Held { value: value.to_vec(), token: 0 })
+    }
+
+    /// The local store learns what Redis answered.
+    fn learn(&mut self, swapped: &Swap, call: &Call) -> Result<()> {
+        match (swapped, self.submitted.take()) {
+            (Swap::Done, Some(submitted)) => {
+                submitted.wait(call.deadline)?;
+                confirm(self.core, self.name, 0);
+                Ok(())
+            }
+            (Swap::Done, None) => {
+                let set = Change::Set(self.name.clone(), self.held());
+                self.core.local.submit(vec![set], call.deadline)?.wait(call.deadline)
+            }
+            (Swap::Conflict(current), submitted) => {
+                adopt(self.core, self.name, &Remote { value: current.clone(), ..Remote::default() });
+                // If the intent is on disk, a crash must not carry it on once the caller was told.
+                submitted.map_or(Ok(()), |_| self.core.local.flush(call.deadline))
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Making the two stores agree on one key.
+
+use super::announce::announce;
+use super::core::Core;
+use super::data_loss::may_be_lost;
+use super::learn::{adopt, confirm};
+use super::resolve::{Action, Evidence, resolve};
+use super::status::Recovery;
+use crate::error::{Code, Error, Result};
+use crate::store::contract::local::{Change, Conflict, EntryKey, KeyState, MAX_VALUE_BYTES, SyncState};
+use crate::store::contract::shared::{Put, Remote, SharedStore};
+
+/// How often a key may change in Redis while it is being reconciled.
+const MAX_TRIES: u32 = 5;
+
+/// Reconciles one key, by whoever has its lock, where the local store has made all that it was told of the key; tells whether there
+/// was anything to do.
+pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
+    // At a recovery's begin it was asked.
+    let mut knows_of_losses = core.in_fallback();
+    for _ in 0..MAX_TRIES {
+        let local = core.local.store().local(key)?;
+        let remote = redis.remote(key, &core.redis.step())?.seen_by(&local);
+        let evidence = Evidence {
+            is_mine: core.arming.is_this_server(&remote.holder),
+            has_all: core.arming.has_all(),
+            in_order: core.arming.is_in_order(),
+            recently: core.arming.agreed_recently(core.clock.unix_micros()),
+            lost: may_be_lost(core, &local),
+        };
+        let action = resolve(key, &local, &remote, evidence);
+        let drops_without_proof = action == Action::Adopt
+            && remote.value.is_none()
+            && local.value.as_ref().is_some_and(|held| held.token == 0 || remote.token < held.token);
+        if drops_without_proof && !knows_of_losses {
+            // Whether Redis has lost it is known once it said whether it still knows this server.
+            announce(core, redis, &core.redis.step())?;
+            knows_of_losses = true;
+            continue;
+        }
+        if act(core, redis, key, &local, &remote, action, done)? {
+            return Ok(action != Action::Nothing);
+        }
+    }
+    Err(Error::new(Code::Timeout, format!("the {key} keeps changing in Redis")))
+}
+
+/// Does it, unless Redis has changed meanwhile.
+fn act(
+    core: &Core,
+    redis: &dyn SharedStore,
+    key: &EntryKey,
+    local: &KeyState,
+    remote: &Remote,
+    action: Action,
+    done: &mut Recovery,
+) -> Result<bool> {
+    match action {
+        Action::Nothing => {
+            let token = if local.value.is_some() { remote.token } else { 0 };
+            if local.state != SyncState::Synced {
+                confirm(core, key, token);
+            }
+        }
+        Action::Adopt => {
+            let is_mine = core.arming.is_this_server(&remote.holder);
+            done.adopted += 1;
+            done.taken += u64::from(remote.value.is_some() && key.lock().is_some() && !is_mine);
+            adopt(core, key, remote);
+        }
+        Action::Push | Action::Restore => {
+            let Put::Done { token } = redis.put(key, remote.value.as_deref(), local.value.as_ref(), &core.redis.step())? else {
+                return Ok(false);
+            };
+            if action == Action::Push {
+                done.pushed += 1
+            } else {
+                done.restored += 1
+            }
+            confirm(core, key, token);
+        }
+        Action::Conflict => {
+            let (Some(local), Some(remote)) = (local.value.clone(), remote.held()) else { return Ok(false) };
+            if remote.value.len() > MAX_VALUE_BYTES {
+                // No lock, and nothing that the local store can keep: both stay as they are.
+                core.arming.set_aside(key.clone());
+                return Ok(true);
+            }
+            done.conflicts += 1;
+            done.taken += 1;
+            core.audit.conflict(key, &local, &remote);
+            core.local.enqueue(Change::Conflict(key.clone(), remote.clone()));
+            core.conflicts.found(Conflict { key: key.clone(), local, remote, at: core.clock.unix_micros() });
+        }
+    }
+    Ok(true)
+}

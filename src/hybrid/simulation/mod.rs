@@ -1,0 +1,122 @@
+//! Hybrid mode against a Redis and a disk that fail in every way, on a clock of its own, step by step from a seed: after each step
+//! no key has two holders, and in the end nothing that was acknowledged is lost.
+//!
+//! One thread runs everything. What happens while a question is on its way to Redis is nested into it: another instance's
+//! operation, or this one's on another key. A crash is a panic that unwinds the operation; the next process finds what was
+//! durable.
+//!
+//! | file | models | cannot express |
+//! |---|---|---|
+//! | `redis` | what Redis has, by the rules of the scripts | a script that differs from its copy here; eviction; a cluster |
+//! | `network`, `client` | a question that is refused, hangs, is lost or arrives late | two questions of one server under way at once |
+//! | `disk` | a disk that is full, late or fails (the real store's logic over a map: `store::sled::in_memory`) | torn or reordered writes |
+//! | `clock` | one time for all, and wall clocks that are ahead or behind | clocks that drift or jump |
+//! | `world` | servers that begin, look around and crash | stock servers, a BoltDB file, a change of mode |
+//! | `operations`, `values` | what callers ask for | more than one caller at a key of one server |
+//! | `schedule` | what happens when, by the seed; the end, when all is well again | – |
+//! | `oracle` | what callers were told, and whether an answer fits that | – |
+//! | `show` | how a line of the log reads | – |
+//!
+//! Whatever happens by chance is drawn from `random`, in order: a seed repeats its schedule. `directed` has single courses of
+//! events instead of seeds.
+//!
+//! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual: each seed is a few schedules.
+
+mod client;
+mod clock;
+mod directed;
+mod disk;
+mod network;
+mod operations;
+mod oracle;
+mod random;
+mod redis;
+mod schedule;
+mod show;
+mod values;
+mod world;
+
+use std::panic::catch_unwind;
+use std::time::Duration;
+
+use self::schedule::run;
+use crate::config::{Durability, Instances};
+
+/// How long a caller waits for Redis.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a schedule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    seed: u64,
+    instances: Instances,
+    durability: Durability,
+    /// Redis may lose all, or go back to an older state.
+    loses_data: bool,
+    /// Whether the local store decides at all.
+    fallback: bool,
+    /// The local store's disk is late, or fails until the next process starts.
+    bad_disk: bool,
+    /// The local store grants on any failure, whoever else there is: the wrong fallback, which must be caught.
+    broken: bool,
+    /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
+    ahead: [i64; 2],
+}
+
+fn plans(seed: u64) -> [(Plan, usize); 6] {
+    let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
+    let plan = Plan {
+        seed,
+        instances: Instances::Single,
+        durability,
+        loses_data: false,
+        fallback: true,
+        bad_disk: false,
+        broken: false,
+        // Half of the machines have clocks that are wrong by nearly as much as they may be.
+        ahead: [0, 1].map(|me| [0, 0, 50_000_000, -50_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
+    };
+    [
+        (Plan { loses_data: durability == Durability::Sync, ..plan }, 1),
+        (Plan { instances: Instances::Many, ..plan }, 2),
+        // Two servers that were each configured to be alone.
+        (plan, 2),
+        (Plan { fallback: false, loses_data: durability == Durability::Sync, ..plan }, 1),
+        (Plan { bad_disk: true, ..plan }, 1),
+        (Plan { bad_disk: true, instances: Instances::Many, ..plan }, 2),
+    ]
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("ATLOCK_SIMULATION_SEEDS") else { return 0..500 };
+    let (first, end) = text.split_once("..").expect("first..end");
+    first.parse().expect("a number")..end.parse().expect("a number")
+}
+
+#[test]
+fn no_fault_makes_two_holders_or_loses_what_was_acknowledged() {
+    for seed in seeds() {
+        for (plan, instances) in plans(seed) {
+            run(plan, instances);
+        }
+    }
+}
+
+/// A violation can be looked at again.
+#[test]
+fn a_seed_repeats_its_schedules() {
+    for (plan, instances) in (0..50).flat_map(plans) {
+        assert_eq!(run(plan, instances), run(plan, instances), "{plan:?}");
+    }
+}
+
+/// The simulation would notice.
+#[test]
+fn falling_back_on_any_error_is_caught() {
+    let caught = (0..200).filter(|seed| {
+        let (plan, instances) = plans(*seed)[1];
+        catch_unwind(|| run(Plan { broken: true, ..plan }, instances)).is_err()
+    });
+    let caught = caught.count();
+    assert!(caught > 20, "only {caught} of 200 schedules showed two holders");
+}

@@ -1,0 +1,47 @@
+//! Opening hybrid mode: the local store, with Atlantis's own behind it if there is one, and Redis if it can be used.
+
+use std::sync::Arc;
+
+use super::host::no_host;
+use crate::config::{Backend, Config, Mode};
+use crate::error::{Code, Error, Result};
+use crate::hybrid::{HybridStore, Parts};
+use crate::process::Process;
+use crate::store::contract::copy::CopyStore;
+use crate::store::contract::local::LocalStore;
+use crate::store::contract::shared::SharedStore;
+use crate::store::host::HostStore;
+use crate::store::redis::RedisStore;
+use crate::store::sled::SledStore;
+
+/// Opens hybrid mode, with its thread.
+pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<HybridStore> {
+    let store = both(config, host.map(Arc::new), process)?;
+    match store.start_probing() {
+        Ok(()) => Ok(store),
+        Err(error) => crate::store::Store::close(&store).and(Err(error)),
+    }
+}
+
+/// Opens both stores and brings them together, without a thread. Other modes do so to hand locks over.
+pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Process<'_>) -> Result<HybridStore> {
+    let Some(folder) = &config.locking.data_dir else {
+        return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
+    };
+    let host = match (config.locking.backend, host) {
+        (Backend::Boltdb, Some(host)) => Some((host as Arc<dyn CopyStore>, config.mode() != Mode::Hybrid)),
+        (Backend::Boltdb, None) => return Err(no_host()),
+        (Backend::Sled, _) => None,
+    };
+    let local: Arc<dyn LocalStore> = Arc::new(SledStore::open(folder, Arc::clone(&process.clock))?);
+    let redis = config.locking.enhanced.redis.clone();
+    let connect = move |name: &str| RedisStore::open(&redis, name).map(|redis| Arc::new(redis) as Arc<dyn SharedStore>);
+    let parts = Parts {
+        settings: config.locking.enhanced.clone(),
+        reserve: config.locking.timeout,
+        local,
+        host,
+        connect: Box::new(connect),
+    };
+    HybridStore::open(parts, process)
+}

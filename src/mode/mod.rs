@@ -1,0 +1,130 @@
+//! Strict, native or hybrid: opens what a mode needs, also after another mode was in use, and leads every operation to the store that
+//! decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::{Config, Mode};
+use crate::error::Result;
+use crate::hybrid::HybridStore;
+use crate::hybrid::status::Report;
+use crate::look::Look;
+use crate::process::Process;
+use crate::store::Store;
+use crate::store::host::HostStore;
+
+mod handover;
+mod host;
+mod hybrid;
+mod native;
+mod strict;
+
+/// The store of one mode.
+#[derive(Debug)]
+pub struct Router {
+    mode: Mode,
+    store: Opened,
+    timeout: Duration,
+    /// What strict mode may lack, though it was allowed to begin.
+    warning: Option<String>,
+}
+
+#[derive(Debug)]
+enum Opened {
+    One(Box<dyn Store>),
+    Both(HybridStore),
+    Look(Box<Look>),
+}
+
+impl Router {
+    /// Opens what the mode needs; nothing stays open on an error.
+    ///
+    /// Errors: those of the store's own opening, and `InvalidConfig` for a legacy store that was not passed in, or that has locks which
+    /// a new embedded store would not know. Hybrid mode opens
+    /// also when Redis cannot be used, unless `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
+    pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
+        let mode = config.mode();
+        host::refuse_forgotten(config, host.as_ref())?;
+        let redis = &config.locking.enhanced.redis;
+        let mut warning = None;
+        let (store, timeout) = match mode {
+            Mode::Strict => {
+                let (store, lacks) = strict::open(config, host, process)?;
+                warning = lacks;
+                (Opened::One(store), config.locking.timeout)
+            }
+            Mode::Native => (Opened::One(Box::new(native::open(config, host, process)?)), redis.timeouts.operation),
+            Mode::Hybrid => {
+                let timeout = redis.timeouts.operation + config.locking.timeout;
+                (Opened::Both(hybrid::open(config, host, process)?), timeout)
+            }
+        };
+        Ok(Router { mode, store, timeout, warning })
+    }
+
+    /// Opens the stores of the mode to look at them: nothing in them changes.
+    ///
+    /// Errors: those of [`Look::open`].
+    pub fn open_read_only(config: &Config, clock: &Arc<dyn Clock>) -> Result<Router> {
+        let redis = &config.locking.enhanced.redis;
+        let timeout = redis.timeouts.operation + config.locking.timeout;
+        let look = Look::open(config, clock)?;
+        Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
+    }
+
+    /// What was opened to look at it.
+    pub fn look(&self) -> Option<&Look> {
+        match &self.store {
+            Opened::Look(look) => Some(look),
+            Opened::One(_) | Opened::Both(_) => None,
+        }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The store that decides.
+    pub fn store(&self) -> &dyn Store {
+        match &self.store {
+            Opened::One(store) => &**store,
+            Opened::Both(hybrid) => hybrid,
+            Opened::Look(look) => look.store(),
+        }
+    }
+
+    /// Conditions that endanger a promise.
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.look().map_or_else(|| self.store().warnings(), Look::warnings);
+        warnings.into_iter().chain(self.warning.clone()).collect()
+    }
+
+    /// The stores' own metrics: whole families of OpenMetrics text, without the end line.
+    pub fn metrics(&self) -> String {
+        match &self.store {
+            Opened::One(_) | Opened::Look(_) => String::new(),
+            Opened::Both(hybrid) => hybrid.metrics(),
+        }
+    }
+
+    /// How long an operation may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The state of hybrid mode; `None` in the others.
+    pub fn report(&self) -> Option<Report> {
+        match &self.store {
+            Opened::One(_) => None,
+            Opened::Both(hybrid) => Some(hybrid.report()),
+            Opened::Look(look) => look.report(),
+        }
+    }
+
+    /// Stops everything.
+    pub fn close(&self) -> Result<()> {
+        self.store().close()
+    }
+}

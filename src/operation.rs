@@ -1,0 +1,81 @@
+//! What the service is asked for, and how that ended: the words of metrics and audit trail.
+
+use crate::error::Code;
+
+/// An operation of the service, as the label `operation` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `try_lock`
+    TryLock,
+    /// `unlock`, also that of a pull's own lock
+    Unlock,
+    /// `list`
+    List,
+    /// `get_lock`
+    GetLock,
+    /// `unlock_by_pull`
+    UnlockByPull,
+    /// `lock_command`
+    LockCommand,
+    /// `unlock_command`
+    UnlockCommand,
+    /// `check_command_lock`
+    CheckCommandLock,
+    /// `pull_status`
+    PullStatus,
+    /// `swap_pull_status`
+    SwapPullStatus,
+    /// `discard`
+    Discard,
+    /// `ping`
+    Ping,
+    /// `lock_info`
+    LockInfo,
+}
+
+/// Each operation with its name, in the order of their numbers.
+pub(crate) const OPERATIONS: [(Operation, &str); 13] = [
+    (Operation::TryLock, "try_lock"),
+    (Operation::Unlock, "unlock"),
+    (Operation::List, "list"),
+    (Operation::GetLock, "get_lock"),
+    (Operation::UnlockByPull, "unlock_by_pull"),
+    (Operation::LockCommand, "lock_command"),
+    (Operation::UnlockCommand, "unlock_command"),
+    (Operation::CheckCommandLock, "check_command_lock"),
+    (Operation::PullStatus, "pull_status"),
+    (Operation::SwapPullStatus, "swap_pull_status"),
+    (Operation::Discard, "discard"),
+    (Operation::Ping, "ping"),
+    (Operation::LockInfo, "lock_info"),
+];
+
+impl Operation {
+    /// Its name, as in the label `operation`.
+    pub fn name(self) -> &'static str {
+        OPERATIONS[self as usize].1
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As asked, or there was nothing to do.
+    Ok,
+    /// A grant, and the lock is held.
+    Refused,
+    /// With an error of this code.
+    Error(Code),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_stand_in_the_order_of_their_numbers() {
+        for (at, (operation, _)) in OPERATIONS.iter().enumerate() {
+            assert_eq!(*operation as usize, at);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Project locks.
+
+use std::borrow::Cow;
+
+use super::target::TargetJson;
+use super::{Service, unreadable};
+use crate::audit::Kind;
+use crate::domain::json::parse_json;
+use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
+use crate::domain::lock::{ProjectLock, PullRef};
+use crate::error::{Code, Error, Result};
+use crate::operation::Operation;
+use crate::store::{Grant, Granted, Listing, LockInfo, LockKey, Release};
+
+impl Service {
+    /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
+    ///
+    /// It is not safe to assume that the lock is held until it is released here: an operator may release it. Whoever must
+    /// know compares the fencing token.
+    ///
+    /// Errors: `InvalidJson`, `TooLarge`; `EntryUnreadable` if what holds the key is not a lock (the key stays taken); `OtherPull` if
+    /// its holder is another pull with the same number, which Atlantis would take for the same pull; `OutcomeUnknown` if the lock may have been taken; those of the store.
+    pub fn try_lock(&self, lock: &[u8]) -> Result<Granted> {
+        self.granting(Operation::TryLock, |store, call| {
+            limit("a lock", lock.len(), MAX_LOCK_BYTES)?;
+            let parsed = ProjectLock::parse(lock)?;
+            let key = parsed.fields().key();
+            limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
+            let grant = Grant { key: LockKey::Project(&key), pull: Some(parsed.pull()), value: lock };
+            let granted = store.grant(&grant, call).and_then(|granted| {
+                if let Granted::Held { value } = &granted {
+                    let holder = ProjectLock::parse(value).map_err(|e| unreadable(&grant.key, &e))?;
+                    refuse_namesake(&grant.key, &holder, &parsed)?;
+                }
+                Ok(granted)
+            });
+            self.audited(Operation::TryLock, call, granted, |trail, granted| trail.grant(&grant, granted))
+        })
+    }
+
+    /// Releases the lock named by `target` (JSON, see [`Service::get_lock`]) and returns it; `None` if there is none.
+    ///
+    /// Errors: `InvalidJson`; `EntryUnreadable` if what holds the key is not a lock (it stays); those of the store.
+    pub fn unlock(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.run(Operation::Unlock, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.target()?;
+            self.release(Operation::Unlock, &Release::of(&target), store, call)
+        })
+    }
+
+    /// The same as [`Service::unlock`], but only if pull `num` holds the lock, and the lock has exactly the fields named: Atlantis
+    /// calls this with a project that it knows, never with one that it guessed from a key. `None` otherwise.
+    pub fn unlock_if_owned_by_pull(&self, target: &[u8], num: i64) -> Result<Option<Vec<u8>>> {
+        self.run(Operation::Unlock, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.exact_target()?;
+            self.release(Operation::Unlock, &Release::of(&target).only_if_held_by(num), store, call)
+        })
+    }
+
+    /// The lock named by `target`, or `None`.
+    ///
+    /// `target` is JSON: an object with the fields `Project` and `Workspace` of a lock, or `{"Key": "repo/path/workspace/project"}`.
+    /// Errors: `InvalidJson`; `EntryUnreadable` if what holds the key is not a lock; those of the store.
+    pub fn get_lock(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.run(Operation::GetLock, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.target()?;
+            let key = LockKey::Project(target.key());
+            let Some(value) = store.get(key, call)? else { return Ok(None) };
+            let lock = ProjectLock::parse(&value).map_err(|e| unreadable(&key, &e))?;
+            let admitted = target.admits(lock.fields());
+            Ok(admitted.then_some(value))
+        })
+    }
+
+    /// Removes whatever is stored at the key of `target`, readable or not, and returns it: an operator's last resort.
+    pub fn discard(&self, target: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.run(Operation::Discard, |store, call| {
+            let target = TargetJson::parse(target)?;
+            let target = target.target()?;
+            let key = LockKey::Project(target.key());
+            let discarded = store.discard(key, call);
+            self.audited(Operation::Discard, call, discarded, |trail, discarded| trail.removal(Kind::Discard, key, discarded))
+        })
+    }
+
+    /// All project locks, and beside them the entries that cannot be read.
+    pub fn list(&self) -> Result<Listing> {
+        self.run_growing(Operation::List, |store, call| store.list(call))
+    }
+
+    /// How the locks at these keys stand, for an operator; `keys` is a JSON array of texts. `None` where it is not known: there is
+    /// no such lock, or its store keeps nothing beside values. Hybrid mode tells what the local store knows.
+    pub fn lock_infos(&self, keys: &[u8]) -> Result<Vec<Option<LockInfo>>> {
+        self.run(Operation::LockInfo, |store, call| {
+            limit("a list of keys", keys.len(), MAX_LOCK_BYTES)?;
+            let keys: Vec<Cow<'_, str>> = parse_json(keys)?;
+            keys.iter().map(|key| store.lock_info(LockKey::Project(key), call)).collect()
+        })
+    }
+
+    /// Releases every lock that pull `num` of exactly this repository holds, and returns them.
+    pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
+        self.run_growing(Operation::UnlockByPull, |store, call| {
+            limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
+            let pull = PullRef { repo, num };
+            let released = store.release_by_pull(pull, call);
+            self.audited(Operation::UnlockByPull, call, released, |trail, released| trail.releases(pull, released))
+        })
+    }
+}
+
+/// Atlantis takes a lock for its own if the holder's pull has the number of the one that asks (`project_locker.go`, v0.47.1), so a
+/// pull with that number and another host or repository must not be told who holds the lock: both would hold it.
+///
+/// Locks that do not tell their host are of any.
+fn refuse_namesake(key: &LockKey<'_>, holder: &ProjectLock<'_>, asking: &ProjectLock<'_>) -> Result<()> {
+    let other_host = !holder.host().is_empty() && !asking.host().is_empty() && !holder.host().eq_ignore_ascii_case(asking.host());
+    if holder.pull().num != asking.pull().num || (holder.pull().repo == asking.pull().repo && !other_host) {
+        return Ok(());
+    }
+    let name = |lock: &ProjectLock<'_>| {
+        let host = if lock.host().is_empty() { "an unknown host" } else { lock.host() };
+        format!("{} on {host}", lock.pull().repo)
+    };
+    let (num, holder, asking) = (holder.pull().num, name(holder), name(asking));
+    Err(Error::new(
+        Code::OtherPull,
+        format!(
+            "{key} is held by pull #{num} of {holder}, and asked for by pull #{num} of {asking}. Atlantis tells pulls apart by their \
+             number alone, so the lock is refused: apply and merge the holder's pull, or discard its lock on Atlantis's page, then plan again"
+        ),
+    ))
+}

@@ -1,0 +1,235 @@
+//! The safe Rust API: one type, one method for each operation of Atlantis's database. The C ABI and the command line are
+//! thin layers over it.
+//!
+//! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::domain::lock`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+
+use self::state::State;
+use crate::audit::{AuditLog, Kind, Trail};
+use crate::call::{AnsweredBy, Call, Calls};
+use crate::clock::Clock;
+use crate::config::{Config, Mode};
+use crate::domain::json::parse_json;
+use crate::error::{Code, Error, Result};
+use crate::look::Look;
+use crate::metrics::Metrics;
+use crate::mode::Router;
+use crate::operation::{Ending, Operation};
+use crate::process::Process;
+use crate::store::host::HostStore;
+use crate::store::{Granted, LockKey, Release, Store};
+
+mod commands;
+mod locks;
+mod pull_status;
+pub mod status;
+mod target;
+
+/// How long a list or a release by pull may take in Redis beside the usual timeout. What they do grows with the number of locks and
+/// keys there; each of its steps has the usual timeout, so that a Redis that hangs costs no more than that.
+const GROWING: Duration = Duration::from_secs(60);
+
+/// The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
+/// others work.
+#[derive(Debug)]
+pub struct Service {
+    state: Arc<State>,
+    /// What has threads that use this service: each has a `Service` on the same state, without this.
+    beside: Option<Box<dyn Beside>>,
+}
+
+/// What runs beside a service and ends with it, as a [socket](crate::socket::listening).
+pub trait Beside: Send + Sync + std::fmt::Debug {
+    /// What an operator should know of it.
+    fn warning(&self) -> Option<String>;
+    /// The service is about to close: begin nothing new, and leave the folder to others. Idempotent.
+    fn stop(&self);
+    /// The stores are closed: end the threads. Idempotent.
+    fn finish(&self);
+}
+
+mod state {
+    use super::*;
+
+    /// What all handles on one service share. The last one to go closes the stores.
+    #[derive(Debug)]
+    pub struct State {
+        pub(super) router: Router,
+        pub(super) calls: Calls,
+        pub(super) metrics: Metrics,
+        pub(super) instance: String,
+        pub(super) audit: Option<Arc<AuditLog>>,
+        pub(super) enhanced_enabled: bool,
+        pub(super) mode_warning: Option<String>,
+        pub(super) closed: AtomicBool,
+    }
+
+    impl Drop for State {
+        fn drop(&mut self) {
+            // The store has nowhere to report to any more; every acknowledged change is durable already.
+            if !*self.closed.get_mut() {
+                let _ = self.router.close();
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Service {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl Service {
+    /// Opens the stores that the configuration names.
+    ///
+    /// `host` is the legacy store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
+    pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
+        let calls = Calls::new(Arc::clone(&clock))?;
+        let instance = calls.instance();
+        let audit = &config.locking.audit;
+        let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
+        let process = Process { instance: &instance, clock, audit: audit.clone() };
+        let router = Router::open(config, host, &process)?;
+        Ok(Service::on(router, config, calls, audit))
+    }
+
+    /// Opens the stores that the configuration names to look at them ([`crate::look`]): nothing in them changes, a change is refused with
+    /// an error of code `ReadOnly`, and there is no audit trail.
+    ///
+    /// Errors: those of [`Look::open`](crate::look::Look::open).
+    pub fn open_read_only(config: &Config, clock: Arc<dyn Clock>) -> Result<Service> {
+        let router = Router::open_read_only(config, &clock)?;
+        Ok(Service::on(router, config, Calls::new(clock)?, None))
+    }
+
+    /// Which store answers where the stores were opened to look at them, for a person; `None` where that is clear.
+    pub fn source(&self) -> Option<&str> {
+        self.router.look().and_then(Look::source)
+    }
+
+    fn on(router: Router, config: &Config, calls: Calls, audit: Option<Arc<AuditLog>>) -> Service {
+        let mut metrics = Metrics::new(router.mode());
+        if let Some(audit) = &audit {
+            metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
+        }
+        let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
+        let (mode_warning, closed) = (config.mode_warning(), AtomicBool::new(false));
+        let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
+        Service { state: Arc::new(state), beside: None }
+    }
+
+    /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
+    #[must_use]
+    pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
+        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None }));
+        self
+    }
+
+    /// Whether the store that decides answers and could be written.
+    pub fn ping(&self) -> Result<()> {
+        self.run(Operation::Ping, |store, call| store.ping(call))
+    }
+
+    /// Stops everything. Calls under way end; later ones answer with an error of code `Closed`. Closing twice is harmless.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        // Before the folder is another's.
+        self.beside.iter().for_each(|beside| beside.stop());
+        let closed = self.router.close();
+        self.beside.iter().for_each(|beside| beside.finish());
+        closed
+    }
+
+    fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
+        let released = store.release(release, call);
+        self.audited(operation, call, released, |trail, released| trail.removal(Kind::Release, release.key, released))
+    }
+
+    fn granting(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<Granted>) -> Result<Granted> {
+        self.counted(operation, self.router.timeout(), |granted| matches!(granted, Granted::Held { .. }), body)
+    }
+
+    fn run<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+        self.counted(operation, self.router.timeout(), |_| false, body)
+    }
+
+    /// The same for what grows with the number of locks. A local store needs no longer than for anything else.
+    fn run_growing<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+        let growing = if self.router.mode() == Mode::Strict { Duration::ZERO } else { GROWING };
+        self.counted(operation, self.router.timeout() + growing, |_| false, body)
+    }
+
+    fn counted<T>(
+        &self,
+        operation: Operation,
+        timeout: Duration,
+        refused: impl FnOnce(&T) -> bool,
+        body: impl FnOnce(&dyn Store, &Call) -> Result<T>,
+    ) -> Result<T> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Closed, "the locking layer is closed: open it again to use it"));
+        }
+        let start = Instant::now();
+        let call = self.calls.within(timeout);
+        let answer = body(self.router.store(), &call);
+        let ending = match &answer {
+            Ok(answer) if refused(answer) => Ending::Refused,
+            Ok(_) => Ending::Ok,
+            Err(e) => Ending::Error(e.code()),
+        };
+        self.metrics.count(operation, self.answered_by(&call), ending, start.elapsed());
+        answer
+    }
+
+    /// Records how a change ended, if there is an audit trail.
+    fn audited<T>(
+        &self,
+        operation: Operation,
+        call: &Call,
+        answer: Result<T>,
+        record: impl FnOnce(&Trail<'_>, &Result<T>),
+    ) -> Result<T> {
+        if let Some(log) = &self.audit {
+            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance }, &answer);
+        }
+        answer
+    }
+
+    /// Who answered a call: the store that decides, unless the call says otherwise.
+    fn answered_by(&self, call: &Call) -> AnsweredBy {
+        let decides = if self.router.mode() == Mode::Strict { AnsweredBy::Legacy } else { AnsweredBy::Enhanced };
+        call.answered_by().unwrap_or(decides)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if self.beside.is_some() {
+            // As in the drop of the state, which what runs beside shares until it is closed.
+            let _ = self.close();
+        }
+    }
+}
+
+fn check_json(json: &[u8]) -> Result<()> {
+    parse_json::<&RawValue>(json).map(drop)
+}
+
+fn unreadable(key: &LockKey<'_>, cause: &Error) -> Error {
+    Error::new(
+        Code::EntryUnreadable,
+        format!(
+            "{key} is taken by an entry that cannot be read, and stays taken: {cause}; see it with `atlock get`, remove it with `atlock discard`"
+        ),
+    )
+}

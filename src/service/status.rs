@@ -1,0 +1,90 @@
+//! What an operator sees: status, health, metrics.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::Service;
+use crate::config::Mode;
+use crate::health::{Health, HybridState, StoreHealth};
+use crate::hybrid::status::Report;
+use crate::metrics::{self, Snapshot};
+
+/// What an operator sees.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// Version of the library.
+    pub version: &'static str,
+    /// `strict`, `hybrid` or `native`.
+    pub mode: String,
+    /// Whether the enhanced store is enabled.
+    pub enhanced_enabled: bool,
+    /// This instance's identity, as it stands in Redis beside the locks that it took.
+    pub instance: String,
+    /// The counters.
+    #[serde(flatten)]
+    pub counters: Snapshot,
+    /// Whether the local store decides in Redis's place.
+    pub fallback_active: bool,
+    /// The state of hybrid mode.
+    #[serde(flatten)]
+    pub hybrid: Option<Report>,
+    /// Conditions that endanger a promise; empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+impl Service {
+    /// Mode, counters, warnings. Asks no store.
+    pub fn status(&self) -> Status {
+        let warnings = self.warnings();
+        let hybrid = self.router.report();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            fallback_active: hybrid.as_ref().is_some_and(|report| report.fallback_active),
+            hybrid,
+            mode: self.router.mode().to_string(),
+            enhanced_enabled: self.enhanced_enabled,
+            instance: self.instance.clone(),
+            counters: self.metrics.snapshot(),
+            warnings,
+        }
+    }
+
+    /// Counters and latencies since the start, as OpenMetrics text of the content type [`metrics::CONTENT_TYPE`]. Asks no store.
+    ///
+    /// Calls after [`Service::close`] are not counted; input that was refused before any store was asked is, with the store
+    /// that decides.
+    ///
+    /// [`metrics::CONTENT_TYPE`]: crate::metrics::CONTENT_TYPE
+    pub fn metrics(&self) -> String {
+        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + "# EOF\n"
+    }
+
+    /// Conditions that endanger a promise.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.router.warnings();
+        warnings.extend(self.mode_warning.clone());
+        warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
+        warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
+        warnings
+    }
+
+    /// Whether the stores answer. In hybrid mode it is what the last probe of each saw; in the others it asks the store.
+    pub fn health(&self) -> Health {
+        if let Some(report) = self.router.report() {
+            return Health::hybrid(HybridState {
+                fallback_active: report.fallback_active,
+                armed: report.armed,
+                needs_local: report.needs_local,
+                redis: report.enhanced,
+                local: report.legacy,
+                copy_error: report.host_store.and_then(|host| host.error),
+                circuit_state: report.circuit_state,
+            });
+        }
+        let start = Instant::now();
+        let answer = self.ping();
+        let store = StoreHealth::of(&answer, start.elapsed());
+        if self.router.mode() == Mode::Native { Health::native(store) } else { Health::strict(store) }
+    }
+}

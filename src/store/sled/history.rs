@@ -1,0 +1,113 @@
+//! What is remembered of one key while the store follows Redis: its state, and which values were there before.
+//!
+//! A history is there only for a key whose state is not synced, or of which a value is remembered; of a synced key that was never
+//! released there is none.
+
+use super::record::{HISTORY_PREFIX, Reader, beside, is_named, key_of, length_bytes, name_of};
+use super::remembered::{encode_key, not_in_format};
+use super::transaction::Transaction;
+use crate::error::Result;
+use crate::store::contract::local::{EntryKey, Held, MAX_TOMBSTONES, SyncState, Tombstone};
+
+const FORMAT: u8 = 1;
+
+/// What is remembered of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct History {
+    pub state: SyncState,
+    pub at: u64,
+    pub tombstones: Vec<Tombstone>,
+}
+
+impl History {
+    /// This value was there, and must not come back.
+    pub(super) fn supersede(&mut self, held: &Held) {
+        let old = Tombstone::of(held, self.state == SyncState::Decided);
+        self.admit(Some(held));
+        let is_like = |known: &&Tombstone| known.only_here == old.only_here;
+        if self.tombstones.iter().filter(is_like).count() >= MAX_TOMBSTONES
+            && let Some(oldest) = self.tombstones.iter().position(|known| is_like(&known))
+        {
+            self.tombstones.remove(oldest);
+        }
+        self.tombstones.push(old);
+    }
+
+    /// This value is there.
+    pub(super) fn admit(&mut self, held: Option<&Held>) {
+        if let Some(held) = held {
+            self.tombstones.retain(|known| !known.is(&held.value, held.token));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state == SyncState::Synced && self.tombstones.is_empty()
+    }
+
+    /// The name stands in it where it does not stand in the tree key.
+    fn encode(&self, key: &EntryKey) -> Result<Vec<u8>> {
+        let state = match self.state {
+            SyncState::Synced => 0,
+            SyncState::Pending => 1,
+            SyncState::Decided => 2,
+        };
+        let mut bytes = vec![FORMAT, state];
+        bytes.extend_from_slice(&self.at.to_be_bytes());
+        bytes.extend_from_slice(&length_bytes(self.tombstones.len()));
+        for old in &self.tombstones {
+            bytes.extend_from_slice(&old.digest);
+            bytes.extend_from_slice(&old.token.to_be_bytes());
+            bytes.push(u8::from(old.only_here));
+        }
+        if !is_named(key) {
+            bytes.extend_from_slice(&encode_key(key)?);
+        }
+        Ok(bytes)
+    }
+
+    /// A history, and whose it is.
+    pub(super) fn decode(tree_key: &[u8], bytes: &[u8]) -> Result<(EntryKey, History)> {
+        let mut reader = Reader(bytes);
+        let history = (|| {
+            if reader.take::<1>()? != [FORMAT] {
+                return None;
+            }
+            let state = match reader.take()? {
+                [0] => SyncState::Synced,
+                [1] => SyncState::Pending,
+                [2] => SyncState::Decided,
+                _ => return None,
+            };
+            let at = u64::from_be_bytes(reader.take()?);
+            let count = u32::from_be_bytes(reader.take()?);
+            let tombstones = (0..count)
+                .map(|_| {
+                    let (digest, token) = (reader.take()?, u64::from_be_bytes(reader.take()?));
+                    Some(Tombstone { digest, token, only_here: reader.take()? != [0] })
+                })
+                .collect::<Option<Vec<_>>>()?;
+            Some(History { state, at, tombstones })
+        })();
+        let name = name_of(tree_key).or_else(|| serde_json::from_slice(reader.0).ok());
+        name.zip(history).ok_or_else(|| not_in_format("a history"))
+    }
+}
+
+/// What is remembered of a key.
+pub(super) fn read(tx: &Transaction<'_>, key: &EntryKey) -> Result<History> {
+    let tree_key = key_of(key);
+    match tx.entry(&beside(HISTORY_PREFIX, &tree_key))? {
+        Some((_, bytes)) => History::decode(&tree_key, &bytes).map(|(_, history)| history),
+        None => Ok(History::default()),
+    }
+}
+
+/// Remembers it.
+pub(super) fn write(tx: &mut Transaction<'_>, key: &EntryKey, history: History) -> Result<()> {
+    let beside = beside(HISTORY_PREFIX, &key_of(key));
+    if history.is_empty() {
+        return tx.remove_entry(&beside);
+    }
+    let history = History { at: tx.now_micros(), ..history };
+    tx.put_entry(&beside, tx.new_status(), &history.encode(key)?)
+}
