@@ -16,9 +16,9 @@ use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::error::Code;
 use atlock::service::Service;
-use atlock::store::Store as _;
 use atlock::store::redis::RedisStore;
 use atlock::store::sled::SledStore;
+use atlock::store::{LockKey, Store as _};
 use redis_support::{Server, fields, lock_json, settings};
 use sled_support::{SmallDisk, call, grant, system_clock};
 
@@ -270,6 +270,29 @@ fn a_look_at_redis_changes_nothing_and_shows_what_is_there() {
         service.close().unwrap();
         assert_eq!(redis_state(&server), before);
     }
+}
+
+#[test]
+fn a_look_at_a_cluster_changes_nothing() {
+    let cluster = redis_support::Cluster::start(0);
+    let store = RedisStore::open(&cluster.settings(), "0123456789abcdef").unwrap();
+    for path in ["a", "b", "c", "gone"] {
+        redis_support::take(&store, fields(path), 1);
+    }
+    store.close().unwrap();
+    for node in &cluster.nodes {
+        // Where the key is another node's, it says so.
+        let _ = redis::cmd("DEL").arg(format!("pr/{}", fields("gone").key())).exec(&mut node.raw());
+    }
+    let state = || cluster.nodes.iter().map(redis_state).collect::<Vec<_>>();
+    let before = state();
+    let reader = RedisStore::open_read_only(&cluster.settings()).unwrap();
+    assert_eq!(reader.list(&call()).unwrap().len(), 3);
+    assert!(reader.lock_info(LockKey::Project(&fields("a").key()), &call()).unwrap().unwrap().token > Some(0));
+    assert_eq!(reader.lock_info(LockKey::Project(&fields("gone").key()), &call()).unwrap(), None);
+    reader.ping(&call()).unwrap();
+    reader.close().unwrap();
+    assert_eq!(state(), before);
 }
 
 /// What the local store holds, what Redis holds, and which of them answers.
