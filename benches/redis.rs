@@ -48,7 +48,7 @@ fn main() {
     server_time(&server, "get");
     p50("grant, held", SAMPLES, |_| drop(grant(&store, fields("held"), 2).unwrap()));
     server_time(&server, "evalsha");
-    p50("grant, free", SAMPLES, |nth| assert!(take(&store, fields(&paths[nth]), 1) > 0));
+    p50("grant, free", SAMPLES, |nth| assert!(take(&store, fields(&paths[nth]), 1).get() > 0));
     server_time(&server, "evalsha");
     p50("release", SAMPLES, |nth| assert!(release(&store, fields(&paths[nth])).unwrap().is_some()));
     server_time(&server, "evalsha");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
+use atlock::domain::token::FencingToken;
 use atlock::error::Code;
 use atlock::service::Service;
 use atlock::store::{Granted, Location, LockInfo};
@@ -26,7 +27,7 @@ fn open(mode: &str, server: &Server, folder: &Path) -> Service {
 }
 
 /// Takes a lock and tells its fencing token.
-fn take(service: &Service, path: &str) -> u64 {
+fn take(service: &Service, path: &str) -> FencingToken {
     let lock = format!(r#"{{"Project":{{"RepoFullName":"acme/infra","Path":"{path}"}},"Workspace":"w","Pull":{{"Num":1}}}}"#);
     match service.try_lock(lock.as_bytes()).unwrap() {
         Granted::Yes { token } => token,
@@ -44,7 +45,7 @@ fn wait_until_they_are(service: &Service, wanted: [Option<LockInfo>; 2]) {
     });
 }
 
-fn is(token: u64, store: Location) -> Option<LockInfo> {
+fn is(token: FencingToken, store: Location) -> Option<LockInfo> {
     Some(LockInfo { token: Some(token), store })
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use atlock::config;
 use atlock::domain::key::Fields;
 use atlock::domain::lock::{ProjectLock, PullRef};
+use atlock::domain::token::FencingToken;
 use atlock::error::Code;
 use atlock::store::contract::local::{EntryKey, Held};
 use atlock::store::contract::shared::{Remote, SharedStore as _};
@@ -54,7 +55,7 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     let stocks = lock_json(fields("a"), 2);
     del(raw);
     set(raw, &stocks);
-    assert_eq!(remote(&store), Remote { value: Some(stocks), token: 0, holder: String::new() });
+    assert_eq!(remote(&store), Remote { value: Some(stocks), token: FencingToken::NONE, holder: String::new() });
     assert_eq!(store.lock_info(LockKey::Project(MEMBER), &call()).unwrap().unwrap().token, None);
     assert_eq!(ttl(raw), -1, "the side hash of a lock that is there stays");
 
@@ -89,7 +90,7 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     raw(redis::cmd("HDEL").arg(SIDE).arg("of"));
     assert_eq!(remote(&store).token, next);
     raw(redis::cmd("PEXPIRE").arg(SIDE).arg(60_000));
-    assert_eq!(remote(&store).token, 0);
+    assert_eq!(remote(&store).token, FencingToken::NONE);
     release(&store, fields("a")).unwrap().unwrap();
 }
 
@@ -140,10 +141,10 @@ fn what_is_put_back_is_bound_too() {
     let store = open(&settings(&server.address())).unwrap();
     let key = EntryKey::Project(MEMBER.to_owned());
     for value in [lock_json(fields("a"), 1), b"not a lock".to_vec()] {
-        store.put(&key, None, Some(&Held { value: value.clone(), token: 7 }), &call()).unwrap();
+        store.put(&key, None, Some(&Held { value: value.clone(), token: FencingToken::new(7) }), &call()).unwrap();
         let there = remote(&store);
         assert_eq!((there.value.as_deref(), there.holder.as_str()), (Some(&*value), "test-instance"));
-        assert!(there.token >= 7);
+        assert!(there.token >= FencingToken::new(7));
         store.put(&key, Some(&value), None, &call()).unwrap();
     }
 }
@@ -226,7 +227,7 @@ fn the_script_judges_as_the_library_does() {
             del(&raw);
             let key = LockKey::Project(MEMBER);
             let release = Release { key, fields: guarded.map(|own| if own { fields("a") } else { other }), pull_num };
-            let held = Held { value: value.clone(), token: 1 };
+            let held = Held { value: value.clone(), token: FencingToken::new(1) };
             match way {
                 // A grant's value was read before: this is what its caller does.
                 0 if ProjectLock::parse(&value).is_ok() => {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use atlock::config;
 use atlock::domain::key::{Fields, Target};
 use atlock::domain::lock::PullRef;
+use atlock::domain::token::FencingToken;
 use atlock::store::redis::RedisStore;
 use atlock::store::reference::ReferenceStore;
 use atlock::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store};
@@ -146,7 +147,7 @@ fn a_cluster_equals_the_reference() {
 /// opened anew and the side hash has expired.
 fn one_winner_a_round(settings: &config::Redis, rounds: usize, forget: &dyn Fn()) {
     const TAKERS: usize = 64;
-    let mut last: HashMap<String, u64> = HashMap::new();
+    let mut last: HashMap<String, FencingToken> = HashMap::new();
     let mut stores: [Arc<RedisStore>; 2] = [Arc::new(open(settings).unwrap()), Arc::new(open(settings).unwrap())];
     for round in 0..rounds {
         let key = Fields { repo: "a/b", path: ["x", "{y}"][round % 2], workspace: "w", project: "" };
@@ -165,7 +166,7 @@ fn one_winner_a_round(settings: &config::Redis, rounds: usize, forget: &dyn Fn()
         let winners = winners.into_inner().unwrap();
         assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
         let (winner, token) = winners[0];
-        let before = last.insert(key.key(), token).unwrap_or(0);
+        let before = last.insert(key.key(), token).unwrap_or_default();
         assert!(token > before, "round {round}: token {token} after {before}");
         assert_eq!(release(&*stores[round % 2], key).unwrap(), Some(lock_json(key, winner)));
         if round % 10 == 9 {

@@ -7,6 +7,7 @@ mod wait;
 use std::time::{Duration, Instant};
 
 use atlock::call::{Call, RequestId};
+use atlock::domain::token::FencingToken;
 use atlock::store::contract::local::{EntryKey, Held};
 use atlock::store::contract::shared::{Announced, Presence, Put, SharedStore as _};
 use atlock::store::{Granted, LockKey, Release, Store as _};
@@ -22,11 +23,11 @@ fn a_token_is_larger_than_the_one_before() {
     let store = open(&settings(&server.address())).unwrap();
     let first = take(&store, fields("a"), 1);
     release(&store, fields("a")).unwrap().unwrap();
-    let ahead = first + 3_600_000_000;
+    let ahead = first.get() + 3_600_000_000;
     redis::cmd("HSET").arg(SIDE).arg("token").arg(ahead).query::<()>(&mut server.raw()).unwrap();
-    assert_eq!(take(&store, fields("a"), 2), ahead + 1);
+    assert_eq!(take(&store, fields("a"), 2).get(), ahead + 1);
     release(&store, fields("a")).unwrap().unwrap();
-    assert!(matches!(grant(&store, fields("a"), 3).unwrap(), Granted::Yes { token } if token == ahead + 2));
+    assert!(matches!(grant(&store, fields("a"), 3).unwrap(), Granted::Yes { token } if token.get() == ahead + 2));
 }
 
 /// What was decided without Redis replaces only what was seen there.
@@ -35,7 +36,7 @@ fn a_put_compares_with_what_was_seen() {
     let server = Server::start(&[]);
     let store = open(&settings(&server.address())).unwrap();
     let key = EntryKey::Project(MEMBER.to_owned());
-    let (theirs, ours) = (lock_json(fields("a"), 1), Held { value: lock_json(fields("a"), 2), token: 7 });
+    let (theirs, ours) = (lock_json(fields("a"), 1), Held { value: lock_json(fields("a"), 2), token: FencingToken::new(7) });
     take(&store, fields("a"), 1);
     for seen in [None, Some(&b"another"[..])] {
         assert_eq!(store.put(&key, seen, Some(&ours), &call()).unwrap(), Put::Changed);

@@ -12,6 +12,7 @@ use std::time::Instant;
 use atlock::clock::Clock;
 use atlock::domain::key::{Fields, Target};
 use atlock::domain::lock::PullRef;
+use atlock::domain::token::FencingToken;
 use atlock::error::{Code, Result};
 use atlock::store::reference::ReferenceStore;
 use atlock::store::sled::SledStore;
@@ -179,7 +180,7 @@ fn sixteen_threads_exclude_each_other_and_see_increasing_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let store = SledStore::open(folder.path(), system_clock()).unwrap();
     // Changed only by the lock's holder: who holds it, and the last token seen.
-    let holders: Vec<Mutex<(Option<i64>, u64)>> = (0..4).map(|_| Mutex::new((None, 0))).collect();
+    let holders: Vec<Mutex<(Option<i64>, FencingToken)>> = (0..4).map(|_| Mutex::new((None, FencingToken::NONE))).collect();
     std::thread::scope(|scope| {
         for num in 0..16_i64 {
             let (store, holders) = (&store, &holders);
@@ -205,12 +206,12 @@ fn sixteen_threads_exclude_each_other_and_see_increasing_tokens() {
 #[test]
 fn tokens_increase_over_a_restart_with_the_clock_set_back() {
     let folder = tempfile::tempdir().unwrap();
-    let mut last: HashMap<&str, u64> = HashMap::new();
+    let mut last: HashMap<&str, FencingToken> = HashMap::new();
     for now in [5_000_000, 1_000, 0] {
         let store = SledStore::open(folder.path(), Arc::new(TestClock(AtomicU64::new(now)))).unwrap();
         let fields = Fields { repo: "a/b", path: ".", workspace: "w", project: "" };
         let Granted::Yes { token } = grant(&store, fields, 1, 0).unwrap() else { panic!("it is free") };
-        assert!(token > last.insert("token", token).unwrap_or(0));
+        assert!(token > last.insert("token", token).unwrap_or_default());
         store.release(&Release::of(&Target::by_fields(fields)), &call()).unwrap().unwrap();
     }
 }

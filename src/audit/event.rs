@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::call::AnsweredBy;
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::Error;
 use crate::store::LockKey;
 
@@ -64,7 +65,7 @@ pub struct Event<'a> {
     pub store: Option<AnsweredBy>,
     /// Fencing token of a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<u64>,
+    pub token: Option<FencingToken>,
     /// Name of an error's code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'a str>,

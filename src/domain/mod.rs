@@ -6,3 +6,4 @@ pub mod limits;
 pub mod lock;
 mod lock_reader;
 mod scan;
+pub mod token;

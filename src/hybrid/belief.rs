@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::copy::{HostDump, HostMark};
 use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, KeyState, LocalStore, digest};
@@ -105,7 +106,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// The host store's value holds.
-    fn take(&mut self, key: &EntryKey, ours: Option<&Held>, theirs: Option<&Vec<u8>>, token: u64) {
+    fn take(&mut self, key: &EntryKey, ours: Option<&Held>, theirs: Option<&Vec<u8>>, token: FencingToken) {
         let held = theirs.map(|value| Held { value: value.clone(), token });
         if key.lock().is_some() {
             self.released.extend(ours.map(|held| (key.clone(), held.clone())));
@@ -122,7 +123,7 @@ impl Findings {
 }
 
 /// Compares both stores' content, key by key.
-pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_token: impl Fn() -> u64) -> Findings {
+pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_token: impl Fn() -> FencingToken) -> Findings {
     let mut findings = Findings::default();
     if *belief == Belief::Copy {
         return findings;
@@ -135,7 +136,7 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
         let is_unreadable = theirs.get(key).is_some_and(Option::is_none);
         let value = theirs.get(key).copied().flatten();
         let there = value.map(|value| digest(value));
-        let token = || if key.lock().is_some() { next_token() } else { 0 };
+        let token = || if key.lock().is_some() { next_token() } else { FencingToken::NONE };
         let is_same = !is_unreadable && value == ours.map(|held| &held.value);
         match belief {
             Belief::Copy => {}
@@ -228,9 +229,12 @@ mod tests {
         ] {
             let case = format!("{belief:?} {ours:?} {was:?} {lacking:?} {theirs:?}");
             let local = KeyState {
-                value: ours.map(|text| Held { value: bytes(text), token: 1 }),
+                value: ours.map(|text| Held { value: bytes(text), token: FencingToken::new(1) }),
                 state: SyncState::Synced,
-                tombstones: was.iter().map(|text| Tombstone::of(&Held { value: bytes(text), token: 9 }, false)).collect(),
+                tombstones: was
+                    .iter()
+                    .map(|text| Tombstone::of(&Held { value: bytes(text), token: FencingToken::new(9) }, false))
+                    .collect(),
                 at: 0,
             };
             let known = Known {
@@ -238,7 +242,7 @@ mod tests {
                 lacking: lacking.map(|there| (key.clone(), vec![there])).into_iter().collect(),
             };
             let entries = theirs.map(|text| HostEntry { key: key.clone(), value: Some(bytes(text)) }).into_iter().collect();
-            let findings = compare(&belief, &HostDump { entries, mark: None }, &known, || 7);
+            let findings = compare(&belief, &HostDump { entries, mark: None }, &known, || FencingToken::new(7));
             let did = match &findings.changes[..] {
                 [] => String::new(),
                 [Change::Followed(_, there)] if *there == theirs.and_then(hash) => copied.clone(),

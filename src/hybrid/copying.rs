@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn set(name: &str, value: &[u8]) -> Change {
-        Change::Set(key(name), Some(Held { value: value.to_vec(), token: 1 }))
+        Change::Set(key(name), Some(Held { value: value.to_vec(), token: crate::domain::token::FencingToken::new(1) }))
     }
 
     /// A host store: what it has, and its answer to each write.

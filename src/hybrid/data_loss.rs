@@ -29,8 +29,8 @@ pub(super) enum Absence {
 /// since that was granted. A local store that may lack the lock's release shows neither.
 pub(super) fn may_be_lost(core: &Core, local: &KeyState) -> bool {
     // The token is the time of the question; its answer took no longer than that.
-    let granted_by =
-        local.value.as_ref().filter(|held| held.token != 0).map(|held| held.token.saturating_add(micros(core.redis.timeout)));
+    let granted_by = local.value.as_ref().and_then(|held| held.token.known());
+    let granted_by = granted_by.map(|token| token.get().saturating_add(micros(core.redis.timeout)));
     core.arming.has_lost()
         || (core.arming.has_all()
             && core.presence.remembered().zip(granted_by).is_some_and(|(had_all, granted)| had_all < granted))

@@ -12,6 +12,7 @@ use super::intent::{decide, give_up, in_doubt, make_sure};
 use super::learn::{adopt, confirm, took_other};
 use super::write_behind::Submitted;
 use crate::call::Call;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
 use crate::store::contract::shared::{Put, Remote};
@@ -119,7 +120,7 @@ impl Flow for Granting<'_> {
 
 impl Granting<'_> {
     /// Redis granted the lock.
-    fn granted(&mut self, token: u64, call: &Call) -> Asked<Granted> {
+    fn granted(&mut self, token: FencingToken, call: &Call) -> Asked<Granted> {
         if let Some(Err(error)) = self.submitted.take().map(|submitted| submitted.wait(call.deadline)) {
             return Asked::Failed(self.take_back(&error));
         }

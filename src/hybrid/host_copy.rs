@@ -22,6 +22,7 @@ use super::core::Core;
 use super::status::HostStoreReport;
 use crate::audit::Kind;
 use crate::clock::Clock;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::copy::{CopyStore, HostDump};
 use crate::store::contract::local::{Change, LocalStore};
@@ -360,7 +361,7 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     let belief = belief::judge(dump.mark.as_ref(), copy, &record.instance);
     let is_doubted = matches!(belief, Belief::Doubted { .. });
     if let Belief::Doubted { why, .. } = &belief {
-        let findings = belief::compare(&belief, &dump, &Known::of(local)?, || clock.unix_micros());
+        let findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
         findings.changes.chunks(GROUP).try_for_each(|changes| tell(changes.to_vec()))?;
         host.warn(not_believed(why));
     }

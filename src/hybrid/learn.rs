@@ -1,11 +1,12 @@
 //! What the local store learns of Redis, whenever it suits.
 
 use super::core::Core;
+use crate::domain::token::FencingToken;
 use crate::store::contract::local::{Change, EntryKey, Held, MAX_VALUE_BYTES};
 use crate::store::contract::shared::Remote;
 
 /// Redis made what was intended.
-pub(super) fn confirm(core: &Core, key: &EntryKey, token: u64) {
+pub(super) fn confirm(core: &Core, key: &EntryKey, token: FencingToken) {
     core.unsynced.know(key);
     core.local.enqueue(Change::Confirm(key.clone(), token));
 }

@@ -10,6 +10,7 @@ use super::intent::{decide, give_up, make_sure, may_have_happened};
 use super::learn::{adopt, confirm};
 use super::write_behind::Submitted;
 use crate::call::{AnsweredBy, Call};
+use crate::domain::token::FencingToken;
 use crate::error::{Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
 use crate::store::contract::shared::Remote;
@@ -93,7 +94,7 @@ impl Flow for Swapping<'_> {
 
 impl Swapping<'_> {
     fn held(&self) -> Option<Held> {
-        self.new.map(|value| Held { value: value.to_vec(), token: 0 })
+        self.new.map(|value| Held { value: value.to_vec(), token: FencingToken::NONE })
     }
 
     /// The local store learns what Redis answered.
@@ -101,7 +102,7 @@ impl Swapping<'_> {
         match (swapped, self.submitted.take()) {
             (Swap::Done, Some(submitted)) => {
                 submitted.wait(call.deadline)?;
-                confirm(self.core, self.name, 0);
+                confirm(self.core, self.name, FencingToken::NONE);
                 Ok(())
             }
             (Swap::Done, None) => {

@@ -6,6 +6,7 @@ use super::data_loss::may_be_lost;
 use super::learn::{adopt, confirm};
 use super::resolve::{Action, Evidence, resolve};
 use super::status::Recovery;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, Conflict, EntryKey, KeyState, MAX_VALUE_BYTES, SyncState};
 use crate::store::contract::shared::{Put, Remote, SharedStore};
@@ -31,7 +32,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
         let action = resolve(key, &local, &remote, evidence);
         let drops_without_proof = action == Action::Adopt
             && remote.value.is_none()
-            && local.value.as_ref().is_some_and(|held| held.token == 0 || remote.token < held.token);
+            && local.value.as_ref().is_some_and(|held| held.token.is_none() || remote.token < held.token);
         if drops_without_proof && !knows_of_losses {
             // Whether Redis has lost it is known once it said whether it still knows this server.
             announce(core, redis, &core.redis.step())?;
@@ -57,7 +58,7 @@ fn act(
 ) -> Result<bool> {
     match action {
         Action::Nothing => {
-            let token = if local.value.is_some() { remote.token } else { 0 };
+            let token = if local.value.is_some() { remote.token } else { FencingToken::NONE };
             if local.state != SyncState::Synced {
                 confirm(core, key, token);
             }

@@ -187,7 +187,7 @@ fn release_pulls(core: &Core, redis: &dyn SharedStore, others_decide: bool) -> R
 fn release_late(core: &Core, redis: &dyn SharedStore, key: &EntryKey, value: &[u8], release: &PullRelease) -> Result<()> {
     let remote = redis.remote(key, &core.redis.step())?;
     // Of a stock server's lock nobody knows whether it is from before.
-    if remote.value.as_deref() != Some(value) || remote.token == 0 || remote.token >= release.up_to {
+    if remote.value.as_deref() != Some(value) || remote.token.is_none() || remote.token >= release.up_to {
         return Ok(());
     }
     if redis.put(key, Some(value), None, &core.redis.step())? == Put::Changed {

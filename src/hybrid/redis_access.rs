@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use super::arming::Arming;
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::local::KeyState;
 use crate::store::contract::shared::SharedStore;
@@ -115,16 +116,17 @@ impl RedisAccess {
     }
 
     /// A fencing token, larger than those before, and than the key's last.
-    pub(super) fn next_token_of(&self, key: &KeyState) -> u64 {
-        self.last_token.fetch_max(key.last_token(), Ordering::Relaxed);
+    pub(super) fn next_token_of(&self, key: &KeyState) -> FencingToken {
+        self.last_token.fetch_max(key.last_token().get(), Ordering::Relaxed);
         self.next_token()
     }
 
     /// A fencing token, larger than those before.
-    pub(super) fn next_token(&self) -> u64 {
+    pub(super) fn next_token(&self) -> FencingToken {
         let now = self.micros();
         let next = |last: u64| Some((last + 1).max(now));
-        self.last_token.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| (last + 1).max(now))
+        let last = self.last_token.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        FencingToken::new(last.map_or(now, |last| (last + 1).max(now)))
     }
 }
 

@@ -95,14 +95,14 @@ pub fn is_over(local: &KeyState, remote: &Remote, is_mine: bool, in_order: bool)
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
     // that the key has had since is over.
     let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
-    is_remembered || (is_mine && remote.token != 0 && remote.token < last)
+    is_remembered || (is_mine && !remote.token.is_none() && remote.token < last)
 }
 
 /// Whether Redis shows a lock from before the one that it had confirmed to the local store: it has lost data since. A key's tokens
 /// only grow, whoever takes it.
 pub fn has_gone_back(held: &Held, remote: &Remote) -> bool {
     let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
-    is_other && remote.token != 0 && remote.token < held.token
+    is_other && !remote.token.is_none() && remote.token < held.token
 }
 
 /// Whether Redis lost a lock that it had confirmed, rather than that somebody released it: whoever does leaves the key's token
@@ -112,7 +112,7 @@ pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lo
         // Nothing is remembered of a pull status.
         EntryKey::Status(_) => lost,
         // A token of 0 is a stock server's lock, of which Redis remembers nothing.
-        _ if held.token == 0 => lost,
+        _ if held.token.is_none() => lost,
         _ => remote.token < held.token && (recently || lost),
     }
 }
@@ -120,6 +120,7 @@ pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::token::FencingToken;
     use crate::store::contract::local::Tombstone;
 
     /// Redis's last token was given to another server.
@@ -127,7 +128,7 @@ mod tests {
     const MINE: Evidence = Evidence { is_mine: true, ..OF_ANOTHER };
 
     fn held(value: &str, token: u64) -> Held {
-        Held { value: value.as_bytes().to_vec(), token }
+        Held { value: value.as_bytes().to_vec(), token: FencingToken::new(token) }
     }
 
     fn local(value: Option<Held>, state: SyncState, tombstones: &[Held]) -> KeyState {
@@ -135,7 +136,11 @@ mod tests {
     }
 
     fn remote(value: Option<&str>, token: u64) -> Remote {
-        Remote { value: value.map(|value| value.as_bytes().to_vec()), token, holder: "other".to_owned() }
+        Remote {
+            value: value.map(|value| value.as_bytes().to_vec()),
+            token: FencingToken::new(token),
+            holder: "other".to_owned(),
+        }
     }
 
     /// Every row: what the local store has and why, what was there before, what Redis has, and what follows.

@@ -16,6 +16,7 @@ use crate::call::Call;
 use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 
 pub mod contract;
@@ -71,7 +72,7 @@ pub enum Granted {
     /// The caller holds the lock.
     Yes {
         /// Fencing token: larger than that of every earlier holder of this key in this store.
-        token: u64,
+        token: FencingToken,
     },
     /// Somebody holds it already.
     Held {
@@ -155,7 +156,7 @@ pub enum Swap {
 pub struct LockInfo {
     /// The holder's fencing token; `None` for a lock that a stock server took.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<u64>,
+    pub token: Option<FencingToken>,
     /// Which store has the lock.
     pub store: Location,
 }
@@ -175,9 +176,9 @@ pub enum Location {
 }
 
 impl LockInfo {
-    /// Of this token; 0 is none.
-    pub fn new(token: u64, store: Location) -> LockInfo {
-        LockInfo { token: (token != 0).then_some(token), store }
+    /// Of this token, if one is known.
+    pub fn new(token: FencingToken, store: Location) -> LockInfo {
+        LockInfo { token: token.known(), store }
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 
 /// A store that lives as long as the process. Safe from any thread.
@@ -65,7 +66,7 @@ impl Store for ReferenceStore {
         }
         state.locks.insert(key, grant.value.to_vec());
         state.last_token = (state.last_token + 1).max(self.clock.unix_micros());
-        Ok(Granted::Yes { token: state.last_token })
+        Ok(Granted::Yes { token: FencingToken::new(state.last_token) })
     }
 
     fn release(&self, release: &Release<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {

@@ -242,7 +242,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a release by pull releases what was taken after it",
         file: "src/hybrid/recovery.rs",
-        line: "if remote.value.as_deref() != Some(value) || remote.token == 0 || «remote.token >= release.up_to» {",
+        line: "if remote.value.as_deref() != Some(value) || remote.token.is_none() || «remote.token >= release.up_to» {",
         broken: "false",
         noticed_by: HYBRID,
     },
@@ -271,7 +271,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "an older lock of another server is a newer one",
         file: "src/hybrid/resolve.rs",
-        line: "is_other && remote.token != 0 && «remote.token < held.token»",
+        line: "is_other && !remote.token.is_none() && «remote.token < held.token»",
         broken: "false",
         noticed_by: HYBRID,
     },
@@ -292,7 +292,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "what is over is known by memory alone",
         file: "src/hybrid/resolve.rs",
-        line: "is_remembered || «(is_mine && remote.token != 0 && remote.token < last)»",
+        line: "is_remembered || «(is_mine && !remote.token.is_none() && remote.token < last)»",
         broken: "{ let _ = (is_mine, last); false }",
         noticed_by: HYBRID,
     },

@@ -15,6 +15,7 @@ use atlock::clock::{Clock, SystemClock};
 use atlock::config;
 use atlock::domain::key::Fields;
 use atlock::domain::lock::ProjectLock;
+use atlock::domain::token::FencingToken;
 use atlock::error::Result;
 use atlock::store::redis::RedisStore;
 use atlock::store::{Grant, Granted, LockKey, Release, Store};
@@ -223,7 +224,7 @@ pub fn grant(store: &dyn Store, fields: Fields<'_>, num: i64) -> Result<Granted>
 }
 
 /// Takes a lock that must be free.
-pub fn take(store: &dyn Store, fields: Fields<'_>, num: i64) -> u64 {
+pub fn take(store: &dyn Store, fields: Fields<'_>, num: i64) -> FencingToken {
     match grant(store, fields, num).unwrap() {
         Granted::Yes { token } => token,
         Granted::Held { .. } => panic!("{} is held", fields.key()),

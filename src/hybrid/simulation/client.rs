@@ -14,6 +14,7 @@ use super::world::World;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{EntryKey, Held};
 use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
@@ -123,7 +124,7 @@ fn listing(values: impl IntoIterator<Item = Vec<u8>>) -> Listing {
 
 impl Store for Client {
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        self.grant_with(grant, 0, call)
+        self.grant_with(grant, FencingToken::NONE, call)
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -177,9 +178,13 @@ impl Store for Client {
 }
 
 impl SharedStore for Client {
-    fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
-        let question =
-            Question::Grant { key: EntryKey::from(grant.key), value: grant.value.to_vec(), token, name: self.name.clone() };
+    fn grant_with(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted> {
+        let question = Question::Grant {
+            key: EntryKey::from(grant.key),
+            value: grant.value.to_vec(),
+            token: token.get(),
+            name: self.name.clone(),
+        };
         reply!(self.change(&question, call), Granted)
     }
 

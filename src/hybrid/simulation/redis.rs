@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::random::Random;
 use super::values::pull_of;
+use crate::domain::token::FencingToken;
 use crate::store::contract::local::{EntryKey, Held};
 use crate::store::contract::shared::{Announced, Presence, Put, Remote};
 use crate::store::{Granted, Swap};
@@ -66,7 +67,7 @@ impl SimulatedRedis {
     pub(super) fn remote(&self, key: &EntryKey) -> Remote {
         let data = self.data.lock();
         let (token, holder) = data.tokens.get(key).cloned().unwrap_or_default();
-        Remote { value: data.entries.get(key).cloned(), token, holder }
+        Remote { value: data.entries.get(key).cloned(), token: FencingToken::new(token), holder }
     }
 
     pub(super) fn entries(&self) -> BTreeMap<EntryKey, Vec<u8>> {
@@ -171,7 +172,7 @@ impl Data {
         self.released.remove(key);
         self.tokens.insert(key.clone(), (token, name.to_owned()));
         self.entries.insert(key.clone(), value.to_vec());
-        Granted::Yes { token }
+        Granted::Yes { token: FencingToken::new(token) }
     }
 
     fn release(&mut self, key: &EntryKey, pull: Option<i64>, now: u64) -> Option<Held> {
@@ -181,7 +182,7 @@ impl Data {
         }
         self.released.insert(key.clone(), now);
         let token = self.last_token(key);
-        self.entries.remove(key).map(|value| Held { value, token })
+        self.entries.remove(key).map(|value| Held { value, token: FencingToken::new(token) })
     }
 
     fn swap(&mut self, key: &EntryKey, expected: Option<&Option<Vec<u8>>>, new: Option<&Vec<u8>>, is_retry: bool) -> Swap {
@@ -202,7 +203,7 @@ impl Data {
         }
         let last = self.last_token(key);
         // As put.lua: another holder's token is passed.
-        let token = new.map_or(last, |held| if last > held.token { last + 1 } else { held.token });
+        let token = new.map_or(last, |held| if last > held.token.get() { last + 1 } else { held.token.get() });
         self.set(key, new.map(|held| &held.value));
         if key.lock().is_some() && new.is_some() {
             self.tokens.insert(key.clone(), (token, name.to_owned()));
@@ -210,7 +211,7 @@ impl Data {
         } else {
             self.released.insert(key.clone(), now);
         }
-        Put::Done { token: if key.lock().is_some() { token } else { 0 } }
+        Put::Done { token: FencingToken::new(if key.lock().is_some() { token } else { 0 }) }
     }
 
     fn announce(&mut self, instance: &str, lease: Duration, presence: Presence, now: u64) -> Announced {

@@ -16,6 +16,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::{LockKey, Store};
 
@@ -74,7 +75,7 @@ pub struct Held {
     /// The bytes.
     pub value: Vec<u8>,
     /// The token.
-    pub token: u64,
+    pub token: FencingToken,
 }
 
 /// How the local store came to believe what it does of a key.
@@ -95,7 +96,7 @@ pub struct Tombstone {
     /// SHA-256 of the bytes.
     pub digest: [u8; 32],
     /// Its fencing token.
-    pub token: u64,
+    pub token: FencingToken,
     /// Whether it was granted and given up while Redis was away, so that Redis hardly has it.
     pub only_here: bool,
 }
@@ -107,7 +108,7 @@ impl Tombstone {
     }
 
     /// Whether it is this value, held by the same.
-    pub fn is(&self, value: &[u8], token: u64) -> bool {
+    pub fn is(&self, value: &[u8], token: FencingToken) -> bool {
         self.token == token && self.digest == digest(value)
     }
 }
@@ -133,16 +134,16 @@ pub struct KeyState {
 impl KeyState {
     /// The largest fencing token that a holder of the key is known to have had; 0 for none. What is only asked for has no holder
     /// yet. What is forgotten of [`KeyState::tombstones`] is always older than what is kept.
-    pub fn last_token(&self) -> u64 {
+    pub fn last_token(&self) -> FencingToken {
         let held = self.value.as_ref().filter(|_| self.state != SyncState::Pending);
-        self.tombstones.iter().map(|old| old.token).chain(held.map(|held| held.token)).max().unwrap_or(0)
+        self.tombstones.iter().map(|old| old.token).chain(held.map(|held| held.token)).max().unwrap_or_default()
     }
 
     /// The same of holders that Redis has had.
-    pub fn last_token_in_redis(&self) -> u64 {
+    pub fn last_token_in_redis(&self) -> FencingToken {
         let held = self.value.as_ref().filter(|_| self.state == SyncState::Synced);
         let tombstones = self.tombstones.iter().filter(|old| !old.only_here).map(|old| old.token);
-        tombstones.chain(held.map(|held| held.token)).max().unwrap_or(0)
+        tombstones.chain(held.map(|held| held.token)).max().unwrap_or_default()
     }
 }
 
@@ -258,7 +259,7 @@ pub struct PullRelease {
     /// Number of the pull.
     pub num: i64,
     /// A fencing token larger than that of any lock which is meant.
-    pub up_to: u64,
+    pub up_to: FencingToken,
 }
 
 /// A change of what the local store believes.
@@ -271,12 +272,12 @@ pub enum Change {
     /// This is the value, decided here; what is there gets a tombstone.
     SetHere(EntryKey, Option<Held>),
     /// What was intended is so, by Redis; it gave this token.
-    Confirm(EntryKey, u64),
+    Confirm(EntryKey, FencingToken),
     /// This is the value.
     Set(EntryKey, Option<Held>),
     /// This is the value, by Redis, where the last fencing token given for the key is this. What was here with a token up to
     /// that was released: it gets a tombstone. Of anything else it is not known: Redis may have lost it.
-    Adopt(EntryKey, Option<Held>, u64),
+    Adopt(EntryKey, Option<Held>, FencingToken),
     /// Redis holds another lock, and that stays; the local one becomes a [`Conflict`].
     Conflict(EntryKey, Held),
     /// A conflict is over.

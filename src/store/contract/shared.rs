@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::local::{EntryKey, Held, KeyState};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::{Grant, Granted, LockKey, Release, Store};
 
@@ -16,7 +17,7 @@ pub struct Remote {
     pub value: Option<Vec<u8>>,
     /// The last fencing token given for the key, also if nobody holds it; 0 if none is remembered: none was given within the
     /// hour, or what the store knew is lost. Always 0 for a pull status.
-    pub token: u64,
+    pub token: FencingToken,
     /// The instance to which that token was given; empty if that is not remembered.
     pub holder: String,
 }
@@ -46,7 +47,7 @@ pub enum Put {
     /// It is so; a lock has this fencing token, which is larger than the one wished for if another holder had one as large.
     Done {
         /// The token.
-        token: u64,
+        token: FencingToken,
     },
     /// There was something else than what had been seen; nothing was changed.
     Changed,
@@ -55,7 +56,7 @@ pub enum Put {
 /// A shared store that can be followed. Safe from any thread.
 pub trait SharedStore: Store {
     /// As [`Store::grant`], with this fencing token, if it is larger than the key's last and within a minute of the server's clock.
-    fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted>;
+    fn grant_with(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted>;
 
     /// Every lock, command lock and pull status. Not at one moment: what changes meanwhile may be old or new.
     fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::json::parse_json;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::LockKey;
 use crate::store::contract::copy::HostWrite;
@@ -40,7 +41,7 @@ pub(super) struct GrantIn<'a> {
 pub(super) struct GrantOut<'a> {
     pub granted: bool,
     #[serde(default)]
-    pub token: u64,
+    pub token: FencingToken,
     #[serde(borrow)]
     pub value: Option<&'a RawValue>,
 }

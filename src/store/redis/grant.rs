@@ -8,6 +8,7 @@ use super::reply::{self, Reply, unexpected};
 use super::scripts;
 use super::store::RedisStore;
 use crate::call::Call;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::{Grant, Granted, LockKey};
 
@@ -17,7 +18,7 @@ const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
 impl RedisStore {
     /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index, a token.
     /// `None`: an attempt whose answer was lost was refused.
-    fn grant_once(&self, grant: &Grant<'_>, proposed: u64, call: &Call) -> Result<Option<Granted>> {
+    fn grant_once(&self, grant: &Grant<'_>, proposed: FencingToken, call: &Call) -> Result<Option<Granted>> {
         let lock = keys::lock_key(grant.key);
         let side = keys::side_key(&lock);
         let indexed = self.indexed(grant.key);
@@ -42,7 +43,7 @@ impl RedisStore {
     }
 
     /// A grant with this fencing token, if the script takes it; 0 for none.
-    pub(super) fn grant_proposed(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
+    pub(super) fn grant_proposed(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted> {
         if let (LockKey::Project(member), false) = (grant.key, self.redis.transport.is_single()) {
             self.stamp(&[member], call)?;
         }

@@ -25,6 +25,7 @@ use super::contract::shared::SharedStore as _;
 use super::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 
 mod errors;
@@ -54,7 +55,7 @@ impl Store for RedisStore {
     }
 
     fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
-        self.grant_proposed(grant, 0, call)
+        self.grant_proposed(grant, FencingToken::NONE, call)
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {

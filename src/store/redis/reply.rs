@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::Held;
 
@@ -68,9 +69,9 @@ pub(super) fn is_done(value: &Value) -> bool {
 }
 
 /// A grant's outcome: `G<fencing token>`.
-pub(super) fn token(outcome: &[u8]) -> Result<u64> {
+pub(super) fn token(outcome: &[u8]) -> Result<FencingToken> {
     let token = outcome.strip_prefix(b"G").ok_or_else(malformed)?;
-    number(token)
+    number(token).map(FencingToken::new)
 }
 
 /// A release's outcome: `R<fencing token> <value>`.
@@ -78,7 +79,7 @@ pub(super) fn released(outcome: &[u8]) -> Result<Held> {
     let text = outcome.strip_prefix(b"R").ok_or_else(malformed)?;
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let value = text[digits..].strip_prefix(b" ").ok_or_else(malformed)?;
-    Ok(Held { value: value.to_vec(), token: number(&text[..digits])? })
+    Ok(Held { value: value.to_vec(), token: FencingToken::new(number(&text[..digits])?) })
 }
 
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Result<T> {
@@ -106,8 +107,8 @@ mod tests {
     #[test]
     fn reads_the_scripts_answers() {
         assert_eq!(reply(&["DONE", "G17"]), Ok(Reply::Done(b"G17".to_vec())));
-        assert_eq!(token(b"G17"), Ok(17));
-        assert_eq!(released(b"R17 {}"), Ok(Held { value: b"{}".to_vec(), token: 17 }));
+        assert_eq!(token(b"G17"), Ok(FencingToken::new(17)));
+        assert_eq!(released(b"R17 {}"), Ok(Held { value: b"{}".to_vec(), token: FencingToken::new(17) }));
         assert_eq!(reply(&["LATE", "1795511065638315"]), Ok(Reply::Late { now: 1_795_511_065_638_315 }));
         assert_eq!(reply(&["CONFLICT"]), Ok(Reply::Conflict(None)));
         assert_eq!(reply(&["JUDGE", "{}"]), Ok(Reply::Judge(b"{}".to_vec())));

@@ -16,6 +16,7 @@ use crate::call::Call;
 use crate::domain::json::parse_json;
 use crate::domain::limits::MAX_KEY_BYTES;
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Result};
 use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES};
 use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
@@ -27,7 +28,7 @@ const ALL_COMMAND_LOCKS: &str = "global/*/lock";
 const ALL_STATUSES: &str = "*::*::*";
 
 impl SharedStore for RedisStore {
-    fn grant_with(&self, grant: &Grant<'_>, token: u64, call: &Call) -> Result<Granted> {
+    fn grant_with(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted> {
         self.grant_proposed(grant, token, call)
     }
 
@@ -71,7 +72,7 @@ impl SharedStore for RedisStore {
         let Some(lock) = key.lock() else {
             let expected = seen.map_or(Expected::Absent, Expected::Bytes);
             return match self.swap_pull_status(key.name(), expected, new.map(|held| held.value.as_slice()), call)? {
-                Swap::Done => Ok(Put::Done { token: 0 }),
+                Swap::Done => Ok(Put::Done { token: FencingToken::NONE }),
                 Swap::Conflict(_) => Ok(Put::Changed),
             };
         };
@@ -88,7 +89,7 @@ impl SharedStore for RedisStore {
             |value: Option<&[u8]>| value.filter(|_| single && !member.is_empty()).map(pull_index_of).unwrap_or_default();
         let value = new.map(|held| held.value.as_slice());
         let (old_index, new_index) = (index_of(seen), index_of(value));
-        let token = new.map_or(0, |held| held.token).to_string();
+        let token = new.map_or(FencingToken::NONE, |held| held.token).to_string();
         let is_read = value.is_none_or(|value| is_lock(lock, value));
         let (lock, indexed) = (keys::lock_key(lock), single && !member.is_empty());
         let side = keys::side_key(&lock);
@@ -191,7 +192,7 @@ impl RedisStore {
             _ => Vec::new(),
         });
         let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        let (token, holder) = (text().parse().unwrap_or(0), text());
+        let (token, holder) = (FencingToken::new(text().parse().unwrap_or(0)), text());
         let holder = holder.split(' ').next().unwrap_or_default().to_owned();
         Ok(Remote { value: parts.next(), token, holder })
     }

@@ -6,6 +6,7 @@
 use super::record::{HISTORY_PREFIX, Reader, beside, is_named, key_of, length_bytes, name_of};
 use super::remembered::{encode_key, not_in_format};
 use super::transaction::Transaction;
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::local::{EntryKey, Held, MAX_TOMBSTONES, SyncState, Tombstone};
 
@@ -56,7 +57,7 @@ impl History {
         bytes.extend_from_slice(&length_bytes(self.tombstones.len()));
         for old in &self.tombstones {
             bytes.extend_from_slice(&old.digest);
-            bytes.extend_from_slice(&old.token.to_be_bytes());
+            bytes.extend_from_slice(&old.token.get().to_be_bytes());
             bytes.push(u8::from(old.only_here));
         }
         if !is_named(key) {
@@ -82,7 +83,7 @@ impl History {
             let count = u32::from_be_bytes(reader.take()?);
             let tombstones = (0..count)
                 .map(|_| {
-                    let (digest, token) = (reader.take()?, u64::from_be_bytes(reader.take()?));
+                    let (digest, token) = (reader.take()?, FencingToken::new(u64::from_be_bytes(reader.take()?)));
                     Some(Tombstone { digest, token, only_here: reader.take()? != [0] })
                 })
                 .collect::<Option<Vec<_>>>()?;

@@ -9,6 +9,7 @@ use super::record::{
 use super::remembered::{encode_conflict, entry_name, read_release, release_key};
 use super::transaction::Transaction;
 use crate::domain::lock::PullRef;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, Conflict, EntryKey, Held, KeyState, MOST_RELEASED, RedisRecord, SyncState, digest};
 
@@ -46,14 +47,14 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
             let history = history::read(tx, key)?;
             history::write(tx, key, History { state: SyncState::Synced, ..history })
         }
-        Change::Set(key, to) => set(tx, key, to.as_ref(), 0),
+        Change::Set(key, to) => set(tx, key, to.as_ref(), FencingToken::NONE),
         Change::Adopt(key, to, last_token) => set(tx, key, to.as_ref(), *last_token),
         Change::Conflict(key, remote) => {
             if let Some(local) = tx.held(key)? {
                 let conflict = Conflict { key: key.clone(), local, remote: remote.clone(), at: tx.now_micros() };
                 tx.put_entry(&beside(CONFLICT_PREFIX, &key_of(key)), tx.new_status(), &encode_conflict(&conflict)?)?;
             }
-            set(tx, key, Some(remote), 0)
+            set(tx, key, Some(remote), FencingToken::NONE)
         }
         Change::EndConflict(key) => tx.remove_entry(&beside(CONFLICT_PREFIX, &key_of(key))),
         Change::ReleaseLater(release) => {
@@ -106,11 +107,11 @@ fn supersede(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, state:
 }
 
 /// The value of a key; of what was there, what has a token up to `released` gets a tombstone.
-fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, released: u64) -> Result<()> {
+fn set(tx: &mut Transaction<'_>, key: &EntryKey, to: Option<&Held>, released: FencingToken) -> Result<()> {
     let old = replace(tx, key, to)?;
     let mut history = history::read(tx, key)?;
     // A token of 0 tells nothing: a stock server took the lock, or it is a pull status.
-    if let Some(old) = old.filter(|old| old.token != 0 && old.token <= released) {
+    if let Some(old) = old.filter(|old| !old.token.is_none() && old.token <= released) {
         history.supersede(&old);
     }
     history.admit(to);
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn what_redis_has_released_gets_a_tombstone_by_what_is_adopted() {
         let key = EntryKey::Project("a/b/c/default/".to_owned());
-        let held = |value: &str, token| Held { value: value.as_bytes().to_vec(), token };
+        let held = |value: &str, token| Held { value: value.as_bytes().to_vec(), token: FencingToken::new(token) };
         for (token, last_token, then) in [
             (10, 10, Action::Push),
             (10, 20, Action::Push),
@@ -247,12 +248,14 @@ mod tests {
         ] {
             for now in [None, Some(held("B", 20))] {
                 let store = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
-                let changes =
-                    vec![Change::Set(key.clone(), Some(held("A", token))), Change::Adopt(key.clone(), now.clone(), last_token)];
+                let changes = vec![
+                    Change::Set(key.clone(), Some(held("A", token))),
+                    Change::Adopt(key.clone(), now.clone(), FencingToken::new(last_token)),
+                ];
                 store.submit(Vec::new(), changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();
                 let known = store.local(&key).unwrap();
                 assert_eq!(known.value, now);
-                let came_back = Remote { value: Some(b"A".to_vec()), token, holder: String::new() };
+                let came_back = Remote { value: Some(b"A".to_vec()), token: FencingToken::new(token), holder: String::new() };
                 let evidence = Evidence { recently: true, ..Evidence::default() };
                 // It is from before the lock that Redis had confirmed then.
                 let is_before = then == Action::Adopt && token != 0 && now.is_some();

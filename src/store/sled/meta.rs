@@ -3,6 +3,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::record::{META_KEY, Reader};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 
 const FORMAT: u8 = 1;
@@ -40,9 +41,9 @@ impl Meta {
     }
 
     /// The next fencing token: larger than every earlier one of this store, also when the wall clock was set back.
-    pub(super) fn next_token(&mut self, unix_micros: u64) -> u64 {
+    pub(super) fn next_token(&mut self, unix_micros: u64) -> FencingToken {
         self.last_token = self.last_token.saturating_add(1).max(unix_micros);
-        self.last_token
+        FencingToken::new(self.last_token)
     }
 
     /// Its stored form.
@@ -132,6 +133,6 @@ mod tests {
     #[test]
     fn tokens_increase_when_the_clock_does_not() {
         let mut meta = Meta::default();
-        assert_eq!([100, 100, 50, 200].map(|now| meta.next_token(now)), [100, 101, 102, 200]);
+        assert_eq!([100, 100, 50, 200].map(|now| meta.next_token(now).get()), [100, 101, 102, 200]);
     }
 }

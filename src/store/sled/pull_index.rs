@@ -24,7 +24,7 @@ fn index_key(tx: &Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> 
     }
     // The pull of a value that was a lock once is told by the index alone. It must not stay there: the key's next holder would be
     // released with that pull.
-    let token = header.token.to_be_bytes();
+    let token = header.token.get().to_be_bytes();
     let indexed = tx.scan(INDEX_PREFIX)?.into_iter().find(|(index_key, of)| index_key.ends_with(&token) && *of == key);
     Ok(indexed.map(|(index_key, _)| index_key))
 }

@@ -31,6 +31,7 @@ use sha2::{Digest as _, Sha256};
 use sled::IVec;
 
 use crate::domain::lock::PullRef;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::LockKey;
 use crate::store::contract::local::EntryKey;
@@ -146,8 +147,8 @@ pub(super) fn pull_prefix(pull: PullRef<'_>) -> Vec<u8> {
 }
 
 /// The by-pull index key of the lock with this token.
-pub(super) fn index_key(pull_prefix: &[u8], token: u64) -> Vec<u8> {
-    [pull_prefix, &token.to_be_bytes()].concat()
+pub(super) fn index_key(pull_prefix: &[u8], token: FencingToken) -> Vec<u8> {
+    [pull_prefix, &token.get().to_be_bytes()].concat()
 }
 
 fn chunk_key(entry_key: &[u8], number: usize) -> Vec<u8> {
@@ -184,7 +185,7 @@ pub(super) struct Header {
     /// Whether the value was found to be a project lock's JSON when it was stored.
     pub verdict: Verdict,
     /// Fencing token of a lock; 0 for a pull status.
-    pub token: u64,
+    pub token: FencingToken,
     /// When it was stored, microseconds since 1970 by this machine's clock. For people, not for decisions.
     pub stored_at: u64,
 }
@@ -196,7 +197,7 @@ pub(super) fn encode(key: &[u8], header: Header, value: &[u8]) -> Result<Vec<(Ve
     let mut bytes = Vec::with_capacity(HEADER + first.len());
     bytes.push(FORMAT);
     bytes.push(header.verdict as u8);
-    bytes.extend_from_slice(&header.token.to_be_bytes());
+    bytes.extend_from_slice(&header.token.get().to_be_bytes());
     bytes.extend_from_slice(&header.stored_at.to_be_bytes());
     bytes.extend_from_slice(&length_bytes(value.len()));
     bytes.extend_from_slice(first);
@@ -224,7 +225,7 @@ impl Stored {
                 [1] => Verdict::LockOnce,
                 [_] => Verdict::Lock,
             };
-            let token = u64::from_be_bytes(reader.take()?);
+            let token = FencingToken::new(u64::from_be_bytes(reader.take()?));
             let stored_at = u64::from_be_bytes(reader.take()?);
             let length = usize::try_from(u32::from_be_bytes(reader.take()?)).ok()?;
             Some((Header { verdict, token, stored_at }, length))
@@ -300,7 +301,7 @@ mod tests {
         }
         // Repository `a/b` with a number that reads as text, beside the repository that has this text in its name.
         let number_as_text = i64::from_be_bytes(*b"/cdefghi");
-        assert!(!index_key(&pull("a/b/cdefghi", 1), 1).starts_with(&pull("a/b", number_as_text)));
+        assert!(!index_key(&pull("a/b/cdefghi", 1), FencingToken::new(1)).starts_with(&pull("a/b", number_as_text)));
     }
 
     #[test]
@@ -323,7 +324,7 @@ mod tests {
         #[test]
         fn an_entry_comes_back_byte_for_byte(length in 0_usize..4 * CHUNK, token: u64, stored_at: u64, is_lock: bool) {
             let value: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-            let header = Header { verdict: Verdict::of(is_lock), token, stored_at };
+            let header = Header { verdict: Verdict::of(is_lock), token: FencingToken::new(token), stored_at };
             let entries: BTreeMap<_, _> = encode(b"Lkey", header, &value).expect("encodes").into_iter().collect();
             let stored = Stored::decode(b"Lkey", entries[&b"Lkey"[..]].as_slice().into()).expect("decodes");
             prop_assert_eq!(stored.header, header);

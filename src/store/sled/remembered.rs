@@ -5,6 +5,7 @@ use sled::IVec;
 use super::record::{self, CONFLICT_PREFIX, PROJECT_PREFIX, PULL_RELEASE_PREFIX, Reader, beside, length_bytes, name_of};
 use super::transaction::Transaction;
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Conflict, EntryKey, Held, PullRelease, RedisRecord};
 
@@ -52,7 +53,7 @@ pub(super) fn encode_conflict(conflict: &Conflict) -> Result<Vec<u8>> {
     let mut bytes = vec![FORMAT];
     bytes.extend_from_slice(&conflict.at.to_be_bytes());
     for held in [&conflict.local, &conflict.remote] {
-        bytes.extend_from_slice(&held.token.to_be_bytes());
+        bytes.extend_from_slice(&held.token.get().to_be_bytes());
         bytes.extend_from_slice(&length_bytes(held.value.len()));
         bytes.extend_from_slice(&held.value);
     }
@@ -67,7 +68,7 @@ fn decode_conflict(bytes: &[u8]) -> Option<Conflict> {
     }
     let at = u64::from_be_bytes(reader.take()?);
     let mut held = || {
-        let token = u64::from_be_bytes(reader.take()?);
+        let token = FencingToken::new(u64::from_be_bytes(reader.take()?));
         let length = u32::from_be_bytes(reader.take()?);
         Some(Held { value: reader.take_slice(length)?.to_vec(), token })
     };

@@ -19,6 +19,7 @@ use super::{changes, folder};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::domain::lock::PullRef;
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::local::EntryKey;
 use crate::store::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
@@ -69,7 +70,7 @@ impl SledStore {
     /// The fencing token of a lock's holder; `None` if nobody holds it.
     ///
     /// Errors: `Closed`, `StoreFailed`.
-    pub fn token(&self, key: LockKey<'_>) -> Result<Option<u64>> {
+    pub fn token(&self, key: LockKey<'_>) -> Result<Option<FencingToken>> {
         let key = record::lock_key(key);
         let stored = self.tree.read(|db| read_entry(db, &key)?.map(|bytes| Stored::decode(&key, bytes)).transpose())?;
         Ok(stored.map(|stored| stored.header.token))

@@ -9,6 +9,7 @@ use super::group::Group;
 use super::meta::Meta;
 use super::read::read_entry;
 use super::record::{self, Header, Stored, Verdict};
+use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::local::{EntryKey, Held};
 
@@ -63,8 +64,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// A header with a fencing token that was given before, by this store or by Redis; later ones are larger.
-    pub(super) fn lock_of(&mut self, verdict: Verdict, token: u64) -> Header {
-        self.meta.last_token = self.meta.last_token.max(token);
+    pub(super) fn lock_of(&mut self, verdict: Verdict, token: FencingToken) -> Header {
+        self.meta.last_token = self.meta.last_token.max(token.get());
         Header { verdict, token, stored_at: self.now_micros }
     }
 
@@ -97,7 +98,7 @@ impl<'a> Transaction<'a> {
 
     /// A header without a token.
     pub(super) fn new_status(&self) -> Header {
-        Header { verdict: Verdict::NoLock, token: 0, stored_at: self.now_micros }
+        Header { verdict: Verdict::NoLock, token: FencingToken::NONE, stored_at: self.now_micros }
     }
 
     /// The entry at this key and its value.

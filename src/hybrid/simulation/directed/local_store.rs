@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{apply, one_server};
 use crate::clock::Clock;
 use crate::config::Durability;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error};
 use crate::hybrid::core::Asked;
 use crate::hybrid::recovery::compare;
@@ -53,7 +54,7 @@ fn what_was_told_is_known_while_it_is_being_made() {
             }
         });
         let stale = (1..5000).find(|token| {
-            let held = Held { value: token.to_string().into_bytes(), token: *token };
+            let held = Held { value: token.to_string().into_bytes(), token: FencingToken::new(*token) };
             core.local.enqueue(Change::Set(key.clone(), Some(held.clone())));
             (0..5).any(|_| core.known(&key).expect("is read").value.as_ref() != Some(&held))
         });
@@ -90,7 +91,7 @@ fn redis_does_not_spend_the_local_stores_time() {
 fn what_was_decided_or_asked_for_is_not_forgotten() {
     let (world, instance) = one_server(Durability::Sync);
     let deadline = world.clock.now() + PATIENCE;
-    let held = |token| Some(Held { value: b"{}".to_vec(), token });
+    let held = |token| Some(Held { value: b"{}".to_vec(), token: FencingToken::new(token) });
     let key = |name: &str| EntryKey::Command(name.to_owned());
     let changes = vec![
         Change::SetHere(key("decided"), held(1)),
@@ -115,7 +116,7 @@ fn what_was_decided_or_asked_for_is_not_forgotten() {
 fn a_lock_of_this_server_that_the_local_store_may_lack_is_not_overwritten() {
     let (world, instance) = one_server(Durability::Async);
     let token = world.clock.unix_micros();
-    let here = Held { value: b"1".to_vec(), token: token - 1000 };
+    let here = Held { value: b"1".to_vec(), token: FencingToken::new(token - 1000) };
     instance.core.local.write(vec![Change::SetHere(apply(), Some(here))], world.clock.now() + PATIENCE).expect("is written");
     let name = instance.core.arming.instance();
     world.redis.execute(&Question::Grant { key: apply(), value: b"2".to_vec(), token, name }, "lost", false, token);
