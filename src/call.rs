@@ -1,4 +1,4 @@
-//! One call of an operation: who asks, how long it may take, which store answered.
+//! One call of an operation: its request id, how long it may take, which store answered.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl RequestId {
     }
 }
 
-/// One call of an operation: who it is, and how long it may take.
+/// One call of an operation: its request id, and how long it may take.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Names the change that this call makes, if it makes one.
@@ -48,7 +48,7 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AnsweredBy {
-    /// The legacy store, in strict mode.
+    /// Strict mode's store; in hybrid mode the local store where Redis is not asked at all (lock info, the import of the copy).
     Legacy,
     /// Redis.
     Enhanced,

@@ -62,7 +62,7 @@ impl Look {
         }
     }
 
-    /// The mode of which this is a look: the one that is set, but `native` where Redis alone could be looked at.
+    /// The mode of which this is a look: the one that is set, but `native` beside a server that has the local store open.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -140,7 +140,7 @@ fn both<R: Store + 'static, L: Store + 'static>(
         since: clock.unix_micros(),
         armed: false,
         unarmed_because: Some("no server decides here: its stores are only looked at".to_owned()),
-        journal_length: known.undelivered.len(),
+        journal_length: known.unsynced.len(),
         conflicts: known.conflicts,
         last_recovery: None,
         fallbacks: Fallbacks::default(),
@@ -164,8 +164,8 @@ fn asked<T>(opened: Result<T>, ask: impl FnOnce(&T) -> Result<()>) -> (Result<T>
 /// What the local store knows beside values.
 #[derive(Default)]
 struct Known {
-    /// Keys that it decided and of which Redis does not know.
-    undelivered: Vec<EntryKey>,
+    /// Keys that were decided here, or asked of Redis without a known answer.
+    unsynced: Vec<EntryKey>,
     conflicts: Vec<ConflictReport>,
     warnings: Vec<String>,
 }
@@ -175,13 +175,13 @@ impl Known {
         let record = local.redis_record()?;
         // A store that has followed no Redis has decided all of it.
         let is_alone = record.is_none();
-        let is_undelivered = |known: &KeyState| match known.state {
+        let is_unsynced = |known: &KeyState| match known.state {
             SyncState::Decided => true,
             SyncState::Pending => known.value.is_some(),
             SyncState::Synced => is_alone && known.value.is_some(),
         };
         let everything = local.everything()?.into_iter();
-        let undelivered = everything.filter(|(_, known)| is_undelivered(known)).map(|(key, _)| key).collect();
+        let unsynced = everything.filter(|(_, known)| is_unsynced(known)).map(|(key, _)| key).collect();
         let conflicts: Vec<ConflictReport> = local.conflicts()?.iter().map(ConflictReport::of).collect();
         let granted_twice =
             |conflict: &ConflictReport| format!("the lock {:?} was granted twice; see conflicts in the status", conflict.key);
@@ -192,16 +192,16 @@ impl Known {
         let lacks = record.may_lack().or_else(unseen);
         let lacks = lacks.map(|why| format!("the local store may lack locks: {why}"));
         let warnings = lacks.into_iter().chain(conflicts.iter().map(granted_twice)).collect();
-        Ok(Known { undelivered, conflicts, warnings })
+        Ok(Known { unsynced, conflicts, warnings })
     }
 
     /// What Redis cannot tell.
     fn beside_redis(&self) -> String {
-        if self.undelivered.is_empty() {
+        if self.unsynced.is_empty() {
             return String::new();
         }
-        let named: Vec<String> = self.undelivered.iter().take(MOST_NAMED).map(ToString::to_string).collect();
-        let more = self.undelivered.len() - named.len();
+        let named: Vec<String> = self.unsynced.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+        let more = self.unsynced.len() - named.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("; it does not know yet what the local store decided of {}{more}", named.join(", "))
     }

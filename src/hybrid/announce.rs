@@ -12,7 +12,7 @@ use crate::store::contract::shared::{Announced, SharedStore};
 /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
 pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Result<()> {
     let saying = core.presence.begin(core.clock.now())?;
-    let announced = redis.announce(&core.arming.instance(), PRESENCE, saying.said, call);
+    let announced = redis.announce(&core.arming.server_name(), PRESENCE, saying.said, call);
     if announced.is_err() {
         // It may be made until its time is over.
         core.presence.failed(call.deadline + core.redis.timeout);

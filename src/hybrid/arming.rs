@@ -93,13 +93,13 @@ impl Arming {
     }
 
     /// This server's name among the instances that use the Redis.
-    pub(super) fn instance(&self) -> String {
-        self.state.lock().record.instance.clone()
+    pub(super) fn server_name(&self) -> String {
+        self.state.lock().record.server_name.clone()
     }
 
-    /// Whether that is the instance of this name.
-    pub(super) fn is_this_server(&self, instance: &str) -> bool {
-        self.state.lock().record.instance == instance
+    /// Whether that is this server's name.
+    pub(super) fn is_this_server(&self, name: &str) -> bool {
+        self.state.lock().record.server_name == name
     }
 
     /// Changes what is remembered; the caller writes it down.

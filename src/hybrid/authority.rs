@@ -31,7 +31,7 @@ pub(super) struct Authority {
 struct Since {
     /// Why Redis is not asked, while it is not.
     cause: Option<Error>,
-    /// When Redis was last asked, or refused.
+    /// When the last fallback began, or this process: nothing was sent to Redis for a caller after it.
     fallback_began: Instant,
     /// When Redis began to decide again.
     fallback_ended: Instant,
@@ -104,7 +104,7 @@ impl Authority {
         is_new
     }
 
-    /// Redis decides again, after this recovery. The caller has closed the gate.
+    /// Redis decides again. The caller has closed the gate.
     pub(super) fn end_fallback(&self) {
         let now = self.clock.now();
         self.breaker.lock().close(now);

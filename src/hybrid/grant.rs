@@ -1,7 +1,7 @@
 //! Taking a lock.
 //!
-//! Invariant: Redis is asked only for what the local store knows to be free. A caller is told "granted" only when that is on the local
-//! store's disk (with `durability: sync`), and "held" only when a crash cannot carry the caller's own intent on any more.
+//! Invariant: Redis is asked for a lock only where the local store knows of no holder. A caller is told "granted" only when that is on
+//! the local store's disk (with `durability: sync`), and "held" only when a crash cannot carry the caller's own intent on any more.
 
 use std::time::Instant;
 
@@ -64,7 +64,7 @@ impl Flow for Granting<'_> {
         Ok(None)
     }
 
-    /// What a caller is told is on the local store's disk.
+    /// With `durability: sync`, what a caller is told rests on the local store's disk.
     fn ask(&mut self, call: &Call) -> Asked<Granted> {
         let Some(held) = &self.intended else { return Asked::Unavailable };
         let (grant, token) = (self.grant, held.token);

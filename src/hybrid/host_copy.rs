@@ -146,7 +146,7 @@ impl HostCopy {
         };
         let deadline = core.clock.now() + PATIENCE;
         core.local.write(vec![Change::FollowHost], deadline)?;
-        let instance = core.arming.instance();
+        let instance = core.arming.server_name();
         let belief = match core.local.store().host_copy()?.unwrap_or_default() {
             _ if is_first && before.is_none() => Belief::First,
             copy => belief::judge(dump.mark.as_ref(), copy, &instance),
@@ -286,7 +286,7 @@ impl HostCopy {
     }
 
     fn copy(&self, core: &Core, pace: &mut Pace, now: Instant) -> Result<()> {
-        let instance = core.arming.instance();
+        let instance = core.arming.server_name();
         let copier = Copier {
             local: core.local.store(),
             apply: &|writes, mark| self.call(core, |host| host.apply(writes, mark)),
@@ -358,7 +358,7 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     };
     let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(()) };
     let dump = host.dump()?;
-    let belief = belief::judge(dump.mark.as_ref(), copy, &record.instance);
+    let belief = belief::judge(dump.mark.as_ref(), copy, &record.server_name);
     let is_doubted = matches!(belief, Belief::Doubted { .. });
     if let Belief::Doubted { why, .. } = &belief {
         let findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
@@ -370,7 +370,7 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
         apply: &|writes, mark| host.apply(writes, mark),
         tell: &tell,
         // What strict mode changed before, or stock, is found by the next start of hybrid mode.
-        instance: is_doubted.then_some(&*record.instance),
+        instance: is_doubted.then_some(&*record.server_name),
     };
     if is_doubted {
         copier.write(&[])?;

@@ -1,11 +1,15 @@
-//! What is written down before Redis is asked for a change, and what becomes of that.
+//! What the local store is handed before Redis is asked for a change, and what becomes of that.
 //!
-//! A change goes: its key's lock is taken; the local store is told what is intended; Redis is asked; the local store is told what
+//! An intent is on the disk before the caller's answer, not before the question (`durability: sync`): a crash may lose an intent whose
+//! caller has no answer yet.
+//!
+//! A change goes: its key's lock is taken; the local store is handed what is intended; Redis is asked; the local store is handed what
 //! became of it. Where Redis does not answer and the breaker opens, the intent becomes the local store's decision, whatever
-//! Redis made of it: nobody else can have changed the key, and recovery settles it. A crash in between leaves an intent, which the
-//! next start carries on (`resolve`).
+//! Redis made of it: nobody else can have changed the key, and recovery reconciles it. A crash in between may leave an intent, which
+//! the next start carries on (`resolve`).
 //!
-//! Invariant: the local store is told of a key only by whoever has the key's lock.
+//! Invariant: the local store is handed a change of a key only by whoever has the key's lock, or by recovery with the gate closed, or
+//! by the start.
 
 use std::time::Instant;
 

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `grant`, `release`, `release_by_pull`, `pull_status`, `read` | the operations |
 //! | `flow` | the course that every change takes: intend, ask Redis, decide here |
-//! | `intent` | what is written down before Redis is asked, and what becomes of that |
-//! | `learn` | what the local store is told of Redis |
+//! | `intent` | what the local store is handed before Redis is asked, and what becomes of that |
+//! | `learn` | what goes into the local store of what Redis said |
 //! | `data_loss` | whether Redis has lost a lock that it had confirmed |
 //! | `core` | the parts: `authority`, `arming`, `presence`, `write_behind`, `redis_access`, `key_locks`, `unsynced`, `conflicts` |
 //! | `breaker` | when Redis counts as failed: a pure state machine |
@@ -85,7 +85,7 @@ pub struct HybridStore {
     host_copy: Option<Arc<HostCopy>>,
     probing: Mutex<Option<Repeating>>,
     closed: AtomicBool,
-    /// Held for reading by each operation, so that what they tell the local store is told when it is closed.
+    /// Held for reading by each operation that may change the local store: all is handed over when that is closed.
     under_way: RwLock<()>,
 }
 
@@ -173,6 +173,7 @@ impl Store for HybridStore {
     }
 
     fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {
+        // This one changes nothing, so the close does not wait for it.
         read::lock_info(&self.core, key, call)
     }
 
@@ -219,7 +220,7 @@ impl Store for HybridStore {
         if let Some(redis) = core.redis.replace(None) {
             if !core.in_fallback() {
                 // A courtesy: the presence ends by itself.
-                let _ = redis.announce(&core.arming.instance(), PRESENCE, Presence::Leaves, &core.redis.step());
+                let _ = redis.announce(&core.arming.server_name(), PRESENCE, Presence::Leaves, &core.redis.step());
             }
             closed = redis.close();
         }

@@ -33,7 +33,7 @@ pub(super) fn open(
     let fallback = settings.legacy_fallback;
     let known = local.redis_record()?;
     let is_first = known.is_none();
-    let new = || RedisRecord { instance: process.instance.to_owned(), ..RedisRecord::default() };
+    let new = || RedisRecord { server_name: process.instance.to_owned(), ..RedisRecord::default() };
     let mut record = known.unwrap_or_else(new);
     record.lacks = record.may_lack().unwrap_or_default();
     record.trailing = settings.durability == Durability::Async;

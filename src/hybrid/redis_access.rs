@@ -68,7 +68,7 @@ impl RedisAccess {
 
     /// A new connection.
     pub(super) fn connect(&self) -> Result<Arc<dyn SharedStore>> {
-        (self.connect)(&self.arming.instance())
+        (self.connect)(&self.arming.server_name())
     }
 
     /// This connection is the one from now on; `None` at the close. Returns the one before.

@@ -50,7 +50,7 @@ fn one(
     run(core, &mut releasing, call)
 }
 
-/// What the last holder of a lock was told to release.
+/// The release of one lock, under way.
 struct Releasing<'a, Admits, InRedis, Here> {
     core: &'a Core,
     key: &'a EntryKey,

@@ -38,8 +38,6 @@ pub(super) fn lacking(record: &RedisRecord, settings: &Enhanced) -> Option<Strin
 
 /// Strict mode begins: if hybrid or native mode left a local store that may lack locks, these are fetched from Redis. Without it, this
 /// is an error; or, where that is allowed, the answer is a warning.
-///
-/// Invariant: strict mode begins with every lock that was acknowledged in another mode, or says which it may lack.
 pub(super) fn take_back(
     config: &Config,
     host: Option<Arc<HostStore>>,

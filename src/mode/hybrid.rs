@@ -14,7 +14,7 @@ use crate::store::host::HostStore;
 use crate::store::redis::RedisStore;
 use crate::store::sled::SledStore;
 
-/// Opens hybrid mode, with its thread.
+/// Opens hybrid mode and starts probing.
 pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<HybridStore> {
     let store = both(config, host.map(Arc::new), process)?;
     match store.start_probing() {
@@ -23,7 +23,8 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
     }
 }
 
-/// Opens both stores and brings them together, without a thread. Other modes do so to hand locks over.
+/// Opens both stores and brings them together; nobody probes them. (A host store has its thread all the same.) Other modes do so to
+/// hand locks over.
 pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Process<'_>) -> Result<HybridStore> {
     let Some(folder) = &config.locking.data_dir else {
         return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));

@@ -19,7 +19,7 @@ pub struct Status {
     pub mode: String,
     /// Whether the enhanced store is enabled.
     pub enhanced_enabled: bool,
-    /// This instance's identity, as it stands in Redis beside the locks that it took.
+    /// This process. In Redis, native mode puts this beside its locks; hybrid mode the server's name, which stays across restarts.
     pub instance: String,
     /// The counters.
     #[serde(flatten)]

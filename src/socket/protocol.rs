@@ -63,7 +63,7 @@ impl Operation {
         })
     }
 
-    /// Carries it out; `input` and the answer are JSON. What was discarded and is no JSON, or JSON's `null`, is answered as a JSON text.
+    /// Carries it out; `input` and the answer are JSON. A stored value that is no JSON, or `null`, is answered as a JSON text.
     pub fn run(&self, service: &Service, input: &[u8]) -> Result<Vec<u8>> {
         (self.run)(service, input)
     }

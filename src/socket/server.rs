@@ -77,7 +77,7 @@ struct Listening {
     path: PathBuf,
     /// Which file the socket is: its device and inode.
     identity: (u64, u64),
-    /// Locked; says who listens here.
+    /// Locked while this process listens here.
     folder: File,
     desk: Arc<Desk>,
     accepting: Mutex<Option<JoinHandle<()>>>,
@@ -284,7 +284,7 @@ impl Desk {
                 break;
             }
         }
-        // The registry has the same socket open, until the next connection comes.
+        // `connections` holds the same socket until the next connection comes.
         let _ = stream.shutdown(Shutdown::Both);
     }
 

@@ -145,7 +145,7 @@ impl World {
             self.heal();
             for instance in self.living() {
                 let core = &instance.core;
-                assert!(!core.in_fallback(), "{} did not recover: {:?}", core.arming.instance(), core.authority.cause());
+                assert!(!core.in_fallback(), "{} did not recover: {:?}", core.arming.server_name(), core.authority.cause());
                 assert!(core.conflicts.all().is_empty(), "a conflict");
                 self.compare_all_of(core);
             }

@@ -158,7 +158,8 @@ pub(crate) const MAX_TOMBSTONES: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedisRecord {
     /// This server's name among the instances that use the Redis: it stays when the process restarts.
-    pub instance: String,
+    #[serde(rename = "instance")]
+    pub server_name: String,
     /// Whether another server was noticed, and not missed for long enough since.
     #[serde(default)]
     pub not_alone: bool,

@@ -91,7 +91,7 @@ fn size(change: &Change) -> usize {
         | Change::Conflict(key, _) => key.name().len() + value_bytes(change),
         Change::Decide(key) | Change::Confirm(key, _) | Change::EndConflict(key) => key.name().len(),
         Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
-        Change::Redis(link) => link.instance.len(),
+        Change::Redis(link) => link.server_name.len(),
         // What it is compared with is stored already.
         Change::Following(key, _) | Change::Followed(key, _) => key.name().len(),
         Change::FollowHost | Change::HostCopy(_) | Change::Forget(_) => 0,

@@ -118,7 +118,7 @@ fn a_lock_of_this_server_that_the_local_store_may_lack_is_not_overwritten() {
     let token = world.clock.unix_micros();
     let here = Held { value: b"1".to_vec(), token: FencingToken::new(token - 1000) };
     instance.core.local.write(vec![Change::SetHere(apply(), Some(here))], world.clock.now() + PATIENCE).expect("is written");
-    let name = instance.core.arming.instance();
+    let name = instance.core.arming.server_name();
     world.redis.execute(&Question::Grant { key: apply(), value: b"2".to_vec(), token, name }, "lost", false, token);
     instance.core.arming.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
     compare(&instance.core).expect("compares");

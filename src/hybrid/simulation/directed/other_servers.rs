@@ -106,7 +106,7 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
 fn a_copy_of_the_data_folder_is_noticed() {
     let (world, instance) = one_server(Durability::Sync);
     world.clock.advance(instance.core.settings.health.interval * 2);
-    let name = instance.core.arming.instance();
+    let name = instance.core.arming.server_name();
     let question = Question::Announce { instance: name, lease: PATIENCE, presence: Presence::Here };
     world.redis.execute(&question, "copy", false, world.clock.unix_micros());
     world.clock.advance(instance.core.settings.health.interval * 2);
