@@ -12,14 +12,17 @@ use std::time::Instant;
 
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
-use crate::config::{Backend, Config, Durability, Mode};
+use crate::config::{Config, Durability, Mode};
 use crate::error::{Code, Error, Result};
 use crate::health::StoreHealth;
 use crate::hybrid::status::{ConflictReport, Fallbacks, Report};
 use crate::store::Store;
-use crate::store::contract::local::{EntryKey, KeyState, SyncState};
+use crate::store::contract::local::{EntryKey, KeyState, RedisRecord, SyncState};
 use crate::store::redis::RedisStore;
 use crate::store::sled::{SledReader, SledStore};
+
+/// Whose word an answer is beside a server that has the local store open.
+pub const REDIS_ALONE: &str = "the server has the local store open: this is what Redis says";
 
 /// Most keys that are named.
 const MOST_NAMED: usize = 10;
@@ -90,7 +93,7 @@ impl Look {
 
 /// An error of code `Unsupported` if the configuration's store is Atlantis's own, which is the server's alone.
 pub fn refuse_stocks(config: &Config) -> Result<()> {
-    if config.mode() != Mode::Strict || config.locking.backend != Backend::Boltdb {
+    if !config.is_on_stocks_store() {
         return Ok(());
     }
     Err(Error::new(
@@ -107,7 +110,7 @@ fn both<R: Store + 'static, L: Store + 'static>(
     local: Result<(Known, L)>,
     clock: &dyn Clock,
 ) -> Result<Look> {
-    let deadline = clock.now() + config.locking.enhanced.redis.timeouts.operation + config.locking.timeout;
+    let deadline = clock.now() + config.operation_timeout();
     let call = Call::new(RequestId::from_text("look"), deadline);
     let (redis, enhanced) = asked(redis, |redis| redis.ping(&call));
     let (local, legacy) = asked(local, |(_, local)| local.ping(&call));
@@ -118,7 +121,7 @@ fn both<R: Store + 'static, L: Store + 'static>(
             (Box::new(redis), known, source, None)
         }
         (Ok(redis), Err(e)) if e.code() == Code::StoreBusy => {
-            let source = Some("the server has the local store open: this is what Redis says".to_owned());
+            let source = Some(REDIS_ALONE.to_owned());
             return Ok(Look { mode: Mode::Native, store: Box::new(redis), report: None, source, warnings: Vec::new() });
         }
         (Ok(redis), Err(e)) => {
@@ -183,15 +186,13 @@ impl Known {
         let everything = local.everything()?.into_iter();
         let unsynced = everything.filter(|(_, known)| is_unsynced(known)).map(|(key, _)| key).collect();
         let conflicts: Vec<ConflictReport> = local.conflicts()?.iter().map(ConflictReport::of).collect();
-        let granted_twice =
-            |conflict: &ConflictReport| format!("the lock {:?} was granted twice; see conflicts in the status", conflict.key);
         let settings = &config.locking.enhanced;
-        let record = record.unwrap_or_default();
-        let unseen =
-            || record.unseen(&settings.redis.name()).filter(|_| config.mode() == Mode::Hybrid && !settings.allow_unseen_redis);
-        let lacks = record.may_lack().or_else(unseen);
+        let redis = (config.mode() == Mode::Hybrid).then(|| settings.redis.name());
+        // Without a record, strict mode has never had a Redis; hybrid mode will have one that the store has never seen.
+        let record = record.or_else(|| redis.as_ref().map(|_| RedisRecord::default()));
+        let lacks = record.and_then(|record| record.lacks_at_start(redis.as_deref(), settings.allow_unseen_redis));
         let lacks = lacks.map(|why| format!("the local store may lack locks: {why}"));
-        let warnings = lacks.into_iter().chain(conflicts.iter().map(granted_twice)).collect();
+        let warnings = lacks.into_iter().chain(conflicts.iter().map(ConflictReport::warning)).collect();
         Ok(Known { unsynced, conflicts, warnings })
     }
 

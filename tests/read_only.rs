@@ -356,6 +356,36 @@ fn a_look_at_hybrid_mode_tells_which_store_answers() {
     );
 }
 
+/// A strict server that is stopped, after hybrid mode: what its next start would fetch from Redis, or refuse for, is told.
+#[test]
+fn a_look_at_strict_mode_tells_what_its_start_would_miss() {
+    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    let address = server.address();
+    let told = |data: &Path, allow_unseen: bool| {
+        let mut config = hybrid(data, &address);
+        (config.locking.enhanced.enabled, config.locking.enhanced.allow_unseen_redis) = (false, allow_unseen);
+        let warnings = look(&config).status().warnings;
+        warnings.into_iter().find(|warning| warning.contains("may lack locks")).unwrap_or_default()
+    };
+    let never_hybrid = folder.path().join("strict");
+    SledStore::open(&never_hybrid, system_clock()).unwrap().close().unwrap();
+    assert_eq!(told(&never_hybrid, false), "");
+
+    let shared = folder.path().join("shared");
+    let mut many = hybrid(&shared, &address);
+    many.locking.enhanced.instances = atlock::config::Instances::Many;
+    open(&many).close().unwrap();
+    let warnings = told(&shared, false);
+    assert!(warnings.contains("may lack locks: another server used the same Redis"), "{warnings}");
+
+    let unseen = folder.path().join("unseen");
+    server.kill();
+    open(&hybrid(&unseen, &address)).close().unwrap();
+    let warnings = told(&unseen, false);
+    assert!(warnings.contains("may lack locks: hybrid mode was in use and never reached its Redis"), "{warnings}");
+    assert_eq!(told(&unseen, true), "");
+}
+
 /// Looks and starts at the same time: a look never makes a server's start fail.
 #[test]
 fn a_look_stands_in_no_servers_way() {

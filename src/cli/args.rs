@@ -18,11 +18,18 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// A command. The running server is asked; without one, all but the last three look at its stores and change nothing.
+/// A command.
 #[derive(Subcommand)]
 pub enum Command {
     /// Prints the library's version
     Version,
+    #[command(flatten)]
+    Ask(Question),
+}
+
+/// What is asked of the running server; without one, all but the last three look at its stores and change nothing.
+#[derive(Subcommand)]
+pub enum Question {
     /// Tells the mode, whether the stores answer, the state of hybrid mode, and what endangers the locks
     Status,
     /// Prints, for Prometheus, the counters of the running server; without one, asks the store once and prints how that ended
@@ -53,9 +60,9 @@ pub enum Command {
     },
 }
 
-impl Command {
+impl Question {
     /// Whether it may change locks.
     pub fn changes(&self) -> bool {
-        matches!(self, Command::Unlock { .. } | Command::UnlockPull { .. } | Command::Discard { .. })
+        matches!(self, Question::Unlock { .. } | Question::UnlockPull { .. } | Question::Discard { .. })
     }
 }

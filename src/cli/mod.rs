@@ -19,7 +19,7 @@ use atlock::config::Config;
 use atlock::error::Result;
 use clap::Parser as _;
 
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, Question};
 use self::open::Source;
 use self::remark::remark;
 use self::show::Outcome;
@@ -50,32 +50,29 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
-    if let Command::Version = command {
-        return Ok(show::version(json));
-    }
+    let Command::Ask(question) = command else { return Ok(show::version(json)) };
     let config = match &arguments.config {
         Some(path) => Config::load(path)?,
         None => Config::without_file()?,
     };
-    let mut source = Source::open(config, command.changes())?;
-    let outcome = match command {
-        Command::Version => Ok(show::version(json)),
-        Command::Status => show::status(&source.ask("status", "null")?, &source.ask("health", "null")?, json),
-        Command::Metrics => {
+    let mut source = Source::open(config, question.changes())?;
+    let outcome = match question {
+        Question::Status => show::status(&source.ask("status", "null")?, &source.ask("health", "null")?, json),
+        Question::Metrics => {
             if let Source::Stores(service) = &source {
                 // Nothing was asked of them yet. A store that does not answer is counted, too.
                 let _ = service.ping();
             }
             show::metrics(&source.ask("metrics", "null")?)
         }
-        Command::List => show::list(source.ask("list", "null")?, json),
-        Command::UnlockPull { repo, number } => {
+        Question::List => show::list(source.ask("list", "null")?, json),
+        Question::UnlockPull { repo, number } => {
             let pull = serde_json::json!({ "RepoFullName": repo, "PullNum": number });
             show::released(source.ask("unlock_by_pull", &pull.to_string())?, json)
         }
-        Command::Get { key } => Ok(show::one(source.ask("get", &target(key))?, key, json)),
-        Command::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
-        Command::Discard { key } => Ok(show::one(source.ask("discard", &target(key))?, key, json)),
+        Question::Get { key } => Ok(show::one(source.ask("get", &target(key))?, key, json)),
+        Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
+        Question::Discard { key } => Ok(show::one(source.ask("discard", &target(key))?, key, json)),
     }?;
     source.close()?;
     Ok(outcome)

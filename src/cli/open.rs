@@ -5,7 +5,7 @@ use std::sync::Arc;
 use atlock::clock::SystemClock;
 use atlock::config::{Backend, Config, Mode};
 use atlock::error::{Code, Error, Result};
-use atlock::look::refuse_stocks;
+use atlock::look::{REDIS_ALONE, refuse_stocks};
 use atlock::service::Service;
 use atlock::socket::{Client, Operation};
 
@@ -25,7 +25,6 @@ impl Source {
         if let Some(client) = server(&config)? {
             return Ok(Source::Server(client));
         }
-        refuse_stocks(&config)?;
         let service = if changes { open_to_change(config) } else { open_to_look(&config) };
         service.map(Source::Stores).map_err(|e| match e.code() {
             Code::StoreBusy => Error::new(
@@ -75,14 +74,15 @@ fn open_to_look(config: &Config) -> Result<Service> {
 /// Opens what the settings name; beside a server in hybrid mode that has the local store open and no socket, Redis alone.
 fn open_to_change(mut config: Config) -> Result<Service> {
     let open = |config: &Config| Service::open(config, None, Arc::new(SystemClock));
+    refuse_stocks(&config)?;
     if config.mode() != Mode::Hybrid {
         return open(&config);
     }
-    // What the command line does does not depend on it, and the BoltDB file is the server's.
+    // The command line does not need the BoltDB file, which is the server's.
     config.locking.backend = Backend::Sled;
     match open(&config) {
         Err(e) if e.code() == Code::StoreBusy => {
-            remark("the server has the local store open: this is what Redis says");
+            remark(REDIS_ALONE);
             config.locking.enhanced.compatibility_mode = Mode::Native;
             config.locking.data_dir = None;
             open(&config)

@@ -44,6 +44,21 @@ impl Config {
         if self.locking.enhanced.enabled { self.locking.enhanced.compatibility_mode } else { Mode::Strict }
     }
 
+    /// Whether the store that answers is Atlantis's own, which the library does not open beside the server's.
+    pub fn is_on_stocks_store(&self) -> bool {
+        self.mode() == Mode::Strict && self.locking.backend == Backend::Boltdb
+    }
+
+    /// How long an operation may take: hybrid mode's has the time of both stores.
+    pub fn operation_timeout(&self) -> Duration {
+        let (local, redis) = (self.locking.timeout, self.locking.enhanced.redis.timeouts.operation);
+        match self.mode() {
+            Mode::Strict => local,
+            Mode::Native => redis,
+            Mode::Hybrid => redis + local,
+        }
+    }
+
     /// A text for an operator if another mode is set than the one that answers: it may have been forgotten to enable it.
     pub fn mode_warning(&self) -> Option<String> {
         let asked = self.locking.enhanced.compatibility_mode;

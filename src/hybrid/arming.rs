@@ -82,7 +82,7 @@ impl Arming {
         if let Some((who, _)) = &state.others {
             return Some(format!("another server uses the same Redis: {who}"));
         }
-        let unseen = || state.record.unseen(&self.settings.redis.name()).filter(|_| !self.settings.allow_unseen_redis);
+        let unseen = || state.record.unseen(&self.settings.redis.name(), self.settings.allow_unseen_redis);
         let lacks = state.incomplete.clone().or_else(unseen);
         lacks.map(|lacks| format!("{lacks}; it is brought up to date when Redis can be asked"))
     }

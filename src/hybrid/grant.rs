@@ -86,8 +86,7 @@ impl Flow for Granting<'_> {
     fn decide(&mut self, call: &Call) -> Result<Granted> {
         let core = self.core;
         if let Some(why) = core.arming.unarmed() {
-            let before = self.intended.as_ref().map(|_| KeyState::default());
-            return Err(give_up(core, self.key, before.as_ref(), self.lost.is_some(), core.degraded(&why), call));
+            return Err(self.give_up(core.degraded(&why), call));
         }
         if let Some(held) = &self.intended {
             decide(core, &[self.key], Some(&held.value), call)?;

@@ -39,8 +39,6 @@ pub(super) fn warnings(core: &Core, host_copy: Option<&HostCopy>) -> Vec<String>
     if let Some(because) = report.unarmed_because {
         warnings.push(format!("no lock is granted while Redis is away: {because}"));
     }
-    for conflict in report.conflicts {
-        warnings.push(format!("the lock {:?} was granted twice; see conflicts in the status", conflict.key));
-    }
+    warnings.extend(report.conflicts.iter().map(ConflictReport::warning));
     warnings
 }

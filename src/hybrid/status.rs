@@ -105,6 +105,11 @@ impl ConflictReport {
             at: conflict.at,
         }
     }
+
+    /// The warning of it, for an operator. (The page finds a conflict's warning by its first words.)
+    pub(crate) fn warning(&self) -> String {
+        format!("the lock {:?} was granted twice; see conflicts in the status", self.key)
+    }
 }
 
 /// The state of hybrid mode.

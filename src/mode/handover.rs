@@ -29,11 +29,8 @@ pub(super) fn hand_over(config: &Config, host: Option<HostStore>, process: &Proc
 }
 
 /// Why strict mode may lack locks, after hybrid or native mode.
-pub(super) fn lacking(record: &RedisRecord, settings: &Enhanced) -> Option<String> {
-    let never_seen = record.redis.is_empty() && !settings.allow_unseen_redis;
-    let never = || never_seen.then(|| "hybrid mode was in use and never reached its Redis, which may hold locks".to_owned());
-    let others = || record.not_alone.then(|| "another server used the same Redis, and its last locks may be lacking".to_owned());
-    record.may_lack().or_else(never).or_else(others)
+pub(super) fn lacking(record: Option<&RedisRecord>, settings: &Enhanced) -> Option<String> {
+    record.and_then(|record| record.lacks_at_start(None, settings.allow_unseen_redis))
 }
 
 /// Strict mode begins: if hybrid or native mode left a local store that may lack locks, these are fetched from Redis. Without it, this
@@ -44,7 +41,7 @@ pub(super) fn take_back(
     record: Option<RedisRecord>,
     process: &Process<'_>,
 ) -> Result<Option<String>> {
-    let Some(missing) = record.as_ref().and_then(|record| lacking(record, &config.locking.enhanced)) else { return Ok(None) };
+    let Some(missing) = lacking(record.as_ref(), &config.locking.enhanced) else { return Ok(None) };
     let mut hybrid = config.clone();
     hybrid.locking.enhanced.legacy_fallback = false;
     match both(&hybrid, host, process).and_then(|store| store.close()) {

@@ -40,36 +40,30 @@ enum Opened {
 impl Router {
     /// Opens what the mode needs; nothing stays open on an error.
     ///
-    /// Errors: those of the store's own opening, and `InvalidConfig` for a legacy store that was not passed in, or that has locks which
-    /// a new embedded store would not know. Hybrid mode opens
-    /// also when Redis cannot be used, unless `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
+    /// Errors: those of the store's own opening, and `InvalidConfig` for a host store that was not passed in, or that has locks which
+    /// a new embedded store would not know. Hybrid mode opens also when Redis cannot be used, unless `legacy_fallback` is false. Hybrid
+    /// mode tells the audit trail who decides.
     pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
         let mode = config.mode();
         host::refuse_forgotten(config, host.as_ref())?;
-        let redis = &config.locking.enhanced.redis;
         let mut warning = None;
-        let (store, timeout) = match mode {
+        let store = match mode {
             Mode::Strict => {
                 let (store, lacks) = strict::open(config, host, process)?;
                 warning = lacks;
-                (Opened::One(store), config.locking.timeout)
+                Opened::One(store)
             }
-            Mode::Native => (Opened::One(Box::new(native::open(config, host, process)?)), redis.timeouts.operation),
-            Mode::Hybrid => {
-                let timeout = redis.timeouts.operation + config.locking.timeout;
-                (Opened::Both(hybrid::open(config, host, process)?), timeout)
-            }
+            Mode::Native => Opened::One(Box::new(native::open(config, host, process)?)),
+            Mode::Hybrid => Opened::Both(hybrid::open(config, host, process)?),
         };
-        Ok(Router { mode, store, timeout, warning })
+        Ok(Router { mode, store, timeout: config.operation_timeout(), warning })
     }
 
     /// Opens the stores of the mode to look at them: nothing in them changes.
     ///
     /// Errors: those of [`Look::open`].
     pub fn open_read_only(config: &Config, clock: &Arc<dyn Clock>) -> Result<Router> {
-        let redis = &config.locking.enhanced.redis;
-        let timeout = redis.timeouts.operation + config.locking.timeout;
-        let look = Look::open(config, clock)?;
+        let (look, timeout) = (Look::open(config, clock)?, config.operation_timeout());
         Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
     }
 

@@ -37,7 +37,7 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
         (Backend::Sled, _, Some(folder)) => {
             let local = sled(folder)?;
             let record = local.redis_record()?;
-            if record.as_ref().and_then(|record| lacking(record, &config.locking.enhanced)).is_none() {
+            if lacking(record.as_ref(), &config.locking.enhanced).is_none() {
                 return Ok((Box::new(local), None));
             }
             local.close()?;

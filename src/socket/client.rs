@@ -10,7 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::value::RawValue;
 
-use super::protocol::{Answer, FILE, Greeting, LONGEST_PATH, Operation, PROTOCOL, Request};
+use super::protocol::{Answer, FILE, Greeting, LONGEST_PATH, Operation, PROTOCOL, Request, as_line};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Code, Error, Result};
 
@@ -84,10 +84,8 @@ impl Client {
     pub fn ask(&mut self, operation: &Operation, input: &[u8]) -> Result<Vec<u8>> {
         let input: &RawValue = crate::domain::json::parse_json(input)?;
         let request = Request { op: operation.name.into(), input: Some(input) };
-        let mut line = serde_json::to_vec(&request).map_err(|e| misunderstood(&self.path, &e))?;
-        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-        line.push(b'\n');
-        let answer = self.exchange(&line).map_err(|e| self.broken(operation, &e))?;
+        let request = serde_json::to_vec(&request).map_err(|e| misunderstood(&self.path, &e))?;
+        let answer = self.exchange(&as_line(request)).map_err(|e| self.broken(operation, &e))?;
         match serde_json::from_slice(&answer).map_err(|e| misunderstood(&self.path, &e))? {
             Answer::Ok(json) => Ok(json.get().as_bytes().to_vec()),
             Answer::Error(refusal) => Err(refusal.error()),

@@ -153,16 +153,20 @@ impl Refusal {
     }
 }
 
-/// An answer as a line. A line break in JSON stands between its parts, never in a text, and becomes a space.
+/// An answer as a line.
 pub(super) fn line(answer: Result<Vec<u8>>) -> Vec<u8> {
-    let mut line = match answer {
+    as_line(match answer {
         Ok(json) => [br#"{"ok":"#, &json[..], b"}"].concat(),
         // Texts and numbers serialise without an error.
         Err(e) => serde_json::to_vec(&Failed { error: Refusal::from(&e) }).unwrap_or_default(),
-    };
-    line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-    line.push(b'\n');
-    line
+    })
+}
+
+/// JSON as a line. A line break in JSON stands between its parts, never in a text, and becomes a space.
+pub(super) fn as_line(mut json: Vec<u8>) -> Vec<u8> {
+    json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    json.push(b'\n');
+    json
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::protocol::{FILE, Greeting, LONGEST_PATH, LONGEST_REQUEST, MOST_CONNECTIONS, Operation, PROTOCOL, Request, line};
-use crate::config::{Backend, Config, Mode};
+use crate::config::Config;
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
 use crate::service::{Beside, Service};
@@ -40,8 +40,7 @@ const BACKLOG: i32 = 128;
 /// missing. Without a `data_dir`, and in strict mode on Atlantis's own store, which is not asked by the library, there is none.
 #[must_use]
 pub fn listening(service: Service, config: &Config) -> Service {
-    let is_stocks = config.mode() == Mode::Strict && config.locking.backend == Backend::Boltdb;
-    match config.locking.data_dir.as_deref().filter(|_| !is_stocks) {
+    match config.locking.data_dir.as_deref().filter(|_| !config.is_on_stocks_store()) {
         Some(folder) => service.beside(|service| Box::new(Socket { listening: Listening::start(folder, service) })),
         None => service,
     }

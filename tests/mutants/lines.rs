@@ -42,7 +42,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a Redis that was never seen counts as empty",
         file: "src/store/contract/local.rs",
-        line: "«(self.redis != redis)».then(",
+        line: "«(self.redis != redis && !allow_unseen)».then(",
         broken: "false",
         noticed_by: "hybrid_modes a_new_folder",
     },
@@ -56,7 +56,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "strict mode begins after a crash with durability async",
         file: "src/mode/handover.rs",
-        line: "let Some(missing) = «record.as_ref().and_then(|record| lacking(record, &config.locking.enhanced))» else {",
+        line: "let Some(missing) = «lacking(record.as_ref(), &config.locking.enhanced)» else {",
         broken: "None::<String>",
         noticed_by: "hybrid_modes strict_mode_does_not_begin",
     },

@@ -192,10 +192,26 @@ pub struct RedisRecord {
     pub agreed_at: u64,
 }
 
+const NEVER_REACHED: &str = "hybrid mode was in use and never reached its Redis, which may hold locks";
+const OTHERS: &str = "another server used the same Redis, and its last locks may be lacking";
+
 impl RedisRecord {
-    /// Why a store may lack locks of the Redis of this name: the two were never brought together.
-    pub fn unseen(&self, redis: &str) -> Option<String> {
-        (self.redis != redis).then(|| {
+    /// Why the next start may find locks lacking; `None` if the store has all that matter to it. `redis` names the Redis of hybrid mode;
+    /// `None` is strict mode, which would decide by the store alone. `allow_unseen`: a Redis that the store has never seen has no locks.
+    ///
+    /// Hybrid mode bears with other servers: it asks Redis, and is not armed.
+    pub fn lacks_at_start(&self, redis: Option<&str>, allow_unseen: bool) -> Option<String> {
+        let never = || (self.redis.is_empty() && !allow_unseen).then(|| NEVER_REACHED.to_owned());
+        let others = || self.not_alone.then(|| OTHERS.to_owned());
+        self.may_lack().or_else(|| match redis {
+            Some(redis) => self.unseen(redis, allow_unseen),
+            None => never().or_else(others),
+        })
+    }
+
+    /// Why a store may lack locks of the Redis of this name: the two were never brought together, and it is not allowed to go by that.
+    pub fn unseen(&self, redis: &str, allow_unseen: bool) -> Option<String> {
+        (self.redis != redis && !allow_unseen).then(|| {
             format!(
                 "this data folder has never seen the Redis at {redis}, which may hold locks (if it holds none, set \
                  locking.enhanced.allow_unseen_redis: true)"
@@ -203,7 +219,7 @@ impl RedisRecord {
         })
     }
 
-    /// Why a store that is not in use may lack locks; `None` if it has them all.
+    /// Why a store that is not in use may lack locks of the Redis that it followed; `None` if it has them all.
     pub fn may_lack(&self) -> Option<String> {
         if self.handed_over {
             return Some("native mode was in use last, and Redis alone knows its locks".to_owned());
