@@ -18,7 +18,7 @@ use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::error::{Code, Error};
 use atlock::service::Service;
-use atlock::socket::{Client, FILE, OPERATIONS, Operation};
+use atlock::socket::{Client, FILE, OPERATIONS, SocketOperation};
 use atlock::store::Granted;
 use serde_json::{Value, json};
 use sled_support::{child, role};
@@ -51,7 +51,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn ask(client: &mut Client, operation: &str, input: &Value) -> Result<Value, Error> {
-    let answer = client.ask(Operation::named(operation).unwrap(), input.to_string().as_bytes())?;
+    let answer = client.ask(SocketOperation::named(operation).unwrap(), input.to_string().as_bytes())?;
     Ok(serde_json::from_slice(&answer).unwrap())
 }
 

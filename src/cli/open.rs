@@ -7,7 +7,7 @@ use atlock::config::{Backend, Config, Mode};
 use atlock::error::{Code, Error, Result};
 use atlock::look::{REDIS_ALONE, refuse_stocks};
 use atlock::service::Service;
-use atlock::socket::{Client, Operation};
+use atlock::socket::{Client, SocketOperation};
 
 use super::remark::remark;
 
@@ -37,7 +37,7 @@ impl Source {
 
     /// Asks for one of [`atlock::socket::OPERATIONS`]; `input` and the answer are JSON.
     pub fn ask(&mut self, operation: &str, input: &str) -> Result<Vec<u8>> {
-        let operation = Operation::named(operation)?;
+        let operation = SocketOperation::named(operation)?;
         match self {
             Source::Server(client) => client.ask(operation, input.as_bytes()),
             Source::Stores(service) => operation.run(service, input.as_bytes()),

@@ -110,7 +110,7 @@ impl Arming {
     }
 
     /// What is to be written down because being alone and complete has changed since that was last written; `None` if it has not.
-    pub(super) fn unwritten(&self) -> Option<RedisRecord> {
+    pub(super) fn take_unwritten(&self) -> Option<RedisRecord> {
         let mut state = self.state.lock();
         let not_alone = state.has_others(&self.settings);
         let lacks = state.incomplete.clone().unwrap_or_default();
@@ -220,7 +220,7 @@ impl Arming {
     }
 
     /// Whether the local store never granted a lock without knowing whether it was held.
-    pub(super) fn is_in_order(&self) -> bool {
+    pub(super) fn never_granted_blindly(&self) -> bool {
         !self.state.lock().record.granted_blindly
     }
 
@@ -232,17 +232,17 @@ impl Arming {
     }
 
     /// The two were seen to agree.
-    pub(super) fn agreed_at(&self, now_micros: u64) {
+    pub(super) fn set_agreed_at(&self, now_micros: u64) {
         self.state.lock().record.agreed_at = now_micros;
     }
 
     /// Redis has an entry at this key that the local store cannot keep.
-    pub(super) fn set_aside(&self, key: EntryKey) {
+    pub(super) fn add_set_aside(&self, key: EntryKey) {
         self.state.lock().set_aside.insert(key);
     }
 
     /// These are all of them.
-    pub(super) fn all_set_aside(&self, keys: Vec<EntryKey>) {
+    pub(super) fn replace_set_aside(&self, keys: Vec<EntryKey>) {
         self.state.lock().set_aside = keys.into_iter().collect();
     }
 

@@ -24,11 +24,11 @@ pub(super) struct Authority {
     /// Whether the local store decides.
     fallback: AtomicBool,
     breaker: Mutex<Breaker>,
-    since: Mutex<Since>,
+    last_change: Mutex<LastChange>,
 }
 
 /// The last change of who decides.
-struct Since {
+struct LastChange {
     /// Why Redis is not asked, while it is not.
     cause: Option<Error>,
     /// When the last fallback began, or this process: nothing was sent to Redis for a caller after it.
@@ -41,7 +41,7 @@ struct Since {
 }
 
 /// How it stands, for reports.
-pub(super) struct Standing {
+pub(super) struct Summary {
     pub cause: Option<Error>,
     pub since: u64,
     pub fallbacks: Fallbacks,
@@ -50,7 +50,7 @@ pub(super) struct Standing {
 impl Authority {
     pub(super) fn new(settings: &config::Breaker, clock: Arc<dyn Clock>) -> Authority {
         let now = clock.now();
-        let since = Since {
+        let last_change = LastChange {
             cause: None,
             fallback_began: now,
             fallback_ended: now,
@@ -62,7 +62,7 @@ impl Authority {
             gate: RwLock::new(()),
             fallback: AtomicBool::new(false),
             breaker: Mutex::new(Breaker::new(settings)),
-            since: Mutex::new(since),
+            last_change: Mutex::new(last_change),
         }
     }
 
@@ -90,17 +90,17 @@ impl Authority {
     }
 
     fn began(&self, cause: Error, now: Instant, begins: impl FnOnce()) -> bool {
-        let mut since = self.since.lock();
+        let mut last_change = self.last_change.lock();
         let is_new = !self.in_fallback();
         if is_new {
             begins();
-            since.unix_micros = self.clock.unix_micros();
-            since.fallback_began = now;
-            let at = since.unix_micros;
-            since.fallbacks.begin(at, &cause);
+            last_change.unix_micros = self.clock.unix_micros();
+            last_change.fallback_began = now;
+            let at = last_change.unix_micros;
+            last_change.fallbacks.begin(at, &cause);
             self.fallback.store(true, Ordering::SeqCst);
         }
-        since.cause = Some(cause);
+        last_change.cause = Some(cause);
         is_new
     }
 
@@ -108,25 +108,25 @@ impl Authority {
     pub(super) fn end_fallback(&self) {
         let now = self.clock.now();
         self.breaker.lock().close(now);
-        let mut since = self.since.lock();
-        since.cause = None;
-        since.unix_micros = self.clock.unix_micros();
-        since.fallback_ended = now;
+        let mut last_change = self.last_change.lock();
+        last_change.cause = None;
+        last_change.unix_micros = self.clock.unix_micros();
+        last_change.fallback_ended = now;
         self.fallback.store(false, Ordering::SeqCst);
     }
 
     /// Writes down what the recovery did that ended the last fallback.
     pub(super) fn recovered(&self, done: &Recovery) {
-        let mut since = self.since.lock();
-        let until = since.unix_micros;
-        since.fallbacks.end(until, done);
+        let mut last_change = self.last_change.lock();
+        let until = last_change.unix_micros;
+        last_change.fallbacks.end(until, done);
     }
 
     /// Tells the breaker how a question ended that took from `started` until now; `error` is what a fallback that begins now says.
     /// `begins` as in [`Authority::begin_fallback`].
     pub(super) fn record(&self, outcome: Outcome, started: Instant, error: Option<&Error>, begins: impl FnOnce()) -> bool {
         let now = self.clock.now();
-        if started < self.since.lock().fallback_ended {
+        if started < self.last_change.lock().fallback_ended {
             return false;
         }
         if self.breaker.lock().record(outcome, now) != Some(State::Open) {
@@ -139,7 +139,7 @@ impl Authority {
 
     /// Whether Redis may be probed: no change that was sent before the fallback can still be executed, and the breaker allows it.
     pub(super) fn may_probe(&self, now: Instant, longest_change: Duration) -> bool {
-        let barrier = self.since.lock().fallback_began + longest_change;
+        let barrier = self.last_change.lock().fallback_began + longest_change;
         now >= barrier && self.breaker.lock().may_probe(now, self.clock.jitter())
     }
 
@@ -152,17 +152,17 @@ impl Authority {
 
     /// Why Redis is still not asked.
     pub(super) fn set_cause(&self, cause: Error) {
-        self.since.lock().cause = Some(cause);
+        self.last_change.lock().cause = Some(cause);
     }
 
     /// Why Redis is not asked.
     pub(super) fn cause(&self) -> Option<Error> {
-        self.since.lock().cause.clone()
+        self.last_change.lock().cause.clone()
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        let since = self.since.lock();
-        Standing { cause: since.cause.clone(), since: since.unix_micros, fallbacks: since.fallbacks.clone() }
+    pub(super) fn summary(&self) -> Summary {
+        let last_change = self.last_change.lock();
+        Summary { cause: last_change.cause.clone(), since: last_change.unix_micros, fallbacks: last_change.fallbacks.clone() }
     }
 
     /// The breaker as it is now.

@@ -118,7 +118,7 @@ impl Findings {
 
     /// The host store has this value; if it is not the one here, that is to be copied.
     fn has(&mut self, key: &EntryKey, theirs: Option<&Vec<u8>>) {
-        self.changes.push(Change::Followed(key.clone(), theirs.map(|value| digest(value))));
+        self.changes.push(Change::Copied(key.clone(), theirs.map(|value| digest(value))));
     }
 }
 
@@ -245,8 +245,8 @@ mod tests {
             let findings = compare(&belief, &HostDump { entries, mark: None }, &known, || FencingToken::new(7));
             let did = match &findings.changes[..] {
                 [] => String::new(),
-                [Change::Followed(_, there)] if *there == theirs.and_then(hash) => copied.clone(),
-                [Change::SetHere(_, held), Change::Followed(_, there)] if *there == theirs.and_then(hash) => {
+                [Change::Copied(_, there)] if *there == theirs.and_then(hash) => copied.clone(),
+                [Change::SetHere(_, held), Change::Copied(_, there)] if *there == theirs.and_then(hash) => {
                     taken(held.as_ref().map(|held| std::str::from_utf8(&held.value).unwrap()))
                 }
                 other => format!("{other:?}"),

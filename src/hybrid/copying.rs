@@ -178,10 +178,10 @@ impl Copier<'_> {
             let changes = lacking.iter().map(|mark| change(mark.key.clone(), mark.value.as_deref().map(digest)));
             changes.chain(self.instance.map(|_| Change::HostCopy(copy))).collect()
         };
-        (self.tell)(told(Change::Following, HostCopy { applying: true, ..before }))?;
+        (self.tell)(told(Change::Copying, HostCopy { applying: true, ..before }))?;
         let writes: Vec<_> = lacking.iter().map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
         (self.apply)(&writes, self.instance.map(|name| belief::mark(name, seq)).as_deref())?;
-        (self.tell)(told(Change::Followed, HostCopy { seq, applying: false }))
+        (self.tell)(told(Change::Copied, HostCopy { seq, applying: false }))
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
 
     fn local(changes: Vec<Change>) -> InMemoryStore {
         let local = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
-        let all = [Change::Redis(RedisRecord::default()), Change::FollowHost].into_iter().chain(changes).collect();
+        let all = [Change::Redis(RedisRecord::default()), Change::CopyBegins].into_iter().chain(changes).collect();
         local.submit(Vec::new(), all, Instant::now()).unwrap().wait(Instant::now()).unwrap();
         local
     }

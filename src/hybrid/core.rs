@@ -123,7 +123,7 @@ impl Core {
     }
 
     /// Redis has lost data: what the local store knows goes back, and decides until then.
-    pub(super) fn lost_data(&self, what: &str) {
+    pub(super) fn fall_back_for_data_loss(&self, what: &str) {
         self.note_lost();
         self.begin_fallback(Error::new(Code::Unreachable, format!("Redis has lost data: {what}")));
     }
@@ -135,27 +135,27 @@ impl Core {
         }
     }
 
-    /// Asks Redis until it answers, the local store decides in its place, or time is over. `lost` becomes the moment when a change
+    /// Asks Redis until it answers, the local store decides in its place, or time is over. `unanswered_since` becomes the moment when a change
     /// was first sent whose answer was lost: it may have been made.
     pub(super) fn ask<T>(
         &self,
         call: &Call,
-        lost: &mut Option<Instant>,
+        unanswered_since: &mut Option<Instant>,
         question: impl FnMut(&dyn SharedStore, &Call) -> Result<T>,
     ) -> Asked<T> {
-        self.ask_for(call, Some(self.redis.timeout), lost, question)
+        self.ask_until(call, Some(self.redis.timeout), unanswered_since, question)
     }
 
     /// The same of a question whose answer grows with what is in Redis: each page of it has the time of a question.
     pub(super) fn ask_long<T>(&self, call: &Call, question: impl FnMut(&dyn SharedStore, &Call) -> Result<T>) -> Asked<T> {
-        self.ask_for(call, None, &mut None, question)
+        self.ask_until(call, None, &mut None, question)
     }
 
-    fn ask_for<T>(
+    fn ask_until<T>(
         &self,
         call: &Call,
         timeout: Option<Duration>,
-        lost: &mut Option<Instant>,
+        unanswered_since: &mut Option<Instant>,
         mut question: impl FnMut(&dyn SharedStore, &Call) -> Result<T>,
     ) -> Asked<T> {
         let until = self.redis.until(call);
@@ -169,7 +169,7 @@ impl Core {
             };
             let started = self.clock.now();
             let mut attempt = Call::new(call.request.clone(), timeout.map_or(until, |timeout| until.min(started + timeout)));
-            attempt.lost_since = *lost;
+            attempt.lost_since = *unanswered_since;
             let answer = question(&*redis, &attempt);
             // One that had less than its time says nothing of Redis by being late.
             let had_its_time = attempt.deadline >= started + self.redis.timeout || self.clock.now() < attempt.deadline;
@@ -181,7 +181,7 @@ impl Core {
                 Err(error) => error,
             };
             if error.code() == Code::OutcomeUnknown {
-                *lost = lost.or(Some(started));
+                *unanswered_since = unanswered_since.or(Some(started));
             }
             if !is_of_redis(&error) {
                 return Asked::Failed(error);
@@ -205,9 +205,7 @@ impl Core {
             }
             Err(error) if is_of_redis(error) => Outcome::Failure,
             // A Redis that is slow decides better than a local store that cannot.
-            _ if took > self.settings.breaker.slow_call && (long || !self.decides_when_away()) => {
-                Outcome::Success(Duration::ZERO)
-            }
+            _ if took > self.settings.breaker.slow_call && (long || !self.would_grant()) => Outcome::Success(Duration::ZERO),
             _ => Outcome::Success(took),
         };
         if self.authority.record(outcome, started, answer.as_ref().err(), || self.presence.disagree())
@@ -236,7 +234,7 @@ impl Core {
     }
 
     /// Whether the local store would grant if Redis were away: it works, it is armed.
-    pub(super) fn decides_when_away(&self) -> bool {
+    pub(super) fn would_grant(&self) -> bool {
         self.arming.unarmed().is_none() && self.local.store().ping(&self.redis.step()).is_ok()
     }
 
@@ -256,7 +254,7 @@ impl Core {
 
     /// Writes down whether the local store is alone and complete, if that has changed.
     pub(super) fn remember(&self) {
-        if let Some(record) = self.arming.unwritten() {
+        if let Some(record) = self.arming.take_unwritten() {
             // On disk before anything rests on it; a disk that does not take this takes no lock either.
             let _ = self.local.write(vec![Change::Redis(record)], self.redis.soon());
         }
@@ -301,7 +299,7 @@ impl Core {
     }
 
     /// An error, if the end has come.
-    pub(super) fn go_on(&self) -> Result<()> {
+    pub(super) fn err_if_stopping(&self) -> Result<()> {
         let is_over = self.stopping.load(Ordering::SeqCst);
         if is_over { Err(Error::new(Code::Closed, "the locking layer is being closed")) } else { Ok(()) }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a lock that this server was told it holds is not given up because Redis does not show it: it must be known that the lock
 //! was released. Where that is not known, the local store's lock stays, goes back to Redis, and decides until then
-//! ([`Core::lost_data`]).
+//! ([`Core::fall_back_for_data_loss`]).
 
 use super::announce::announce;
 use super::core::{Asked, Core};
@@ -37,7 +37,7 @@ pub(super) fn may_be_lost(core: &Core, local: &KeyState) -> bool {
 }
 
 /// What Redis has at a key.
-pub(super) fn look(core: &Core, key: &EntryKey, call: &Call) -> Asked<Remote> {
+pub(super) fn remote_at(core: &Core, key: &EntryKey, call: &Call) -> Asked<Remote> {
     core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt))
 }
 
@@ -45,21 +45,21 @@ pub(super) fn look(core: &Core, key: &EntryKey, call: &Call) -> Asked<Remote> {
 /// of Redis or, if that has lost data, here.
 pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &Call) -> Result<Option<Vec<u8>>> {
     let Some(held) = &local.value else { return Ok(None) };
-    let remote = match look(core, key, call) {
+    let remote = match remote_at(core, key, call) {
         Asked::Answer(remote) => remote.seen_by(local),
         Asked::Failed(error) => return Err(error),
         Asked::Unavailable => return Ok(None),
     };
     match &remote.value {
         None => match has_lost(core, key, held, &remote, call) {
-            Asked::Answer(true) => core.lost_data("a lock that it had confirmed is gone"),
+            Asked::Answer(true) => core.fall_back_for_data_loss("a lock that it had confirmed is gone"),
             // Somebody else released it.
             Asked::Answer(false) => adopt(core, key, &remote),
             Asked::Failed(error) => return Err(error),
             Asked::Unavailable => {}
         },
         Some(value) if *value == held.value => return Ok(remote.value),
-        Some(_) if is_old(core, local, &remote) || goes_back(core, held, &remote) => {}
+        Some(_) if fall_back_if_old(core, local, &remote) || fall_back_if_gone_back(core, held, &remote) => {}
         Some(_) => {
             took_other(core, key, &remote);
             return Ok(remote.value);
@@ -69,7 +69,7 @@ pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &C
 }
 
 /// Whether Redis has lost a lock in whose place it shows this; nobody has the key's lock. The local store answers then.
-pub(super) fn is_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
+pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
     if core.known(key)?.value.is_none_or(|held| Some(&*held.value) == shown) {
         return Ok(false);
     }
@@ -80,8 +80,8 @@ pub(super) fn is_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]>, call: &
 }
 
 /// Whether Redis does not have a lock any more that the local store knew.
-pub(super) fn is_gone(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> Asked<Absence> {
-    let remote = match look(core, key, call) {
+pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> Asked<Absence> {
+    let remote = match remote_at(core, key, call) {
         Asked::Answer(remote) => remote,
         Asked::Failed(error) => return Asked::Failed(error),
         Asked::Unavailable => return Asked::Unavailable,
@@ -92,7 +92,7 @@ pub(super) fn is_gone(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> 
     };
     let remote = remote.seen_by(&local);
     let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
-    if is_other && (is_old(core, &local, &remote) || goes_back(core, held, &remote)) {
+    if is_other && (fall_back_if_old(core, &local, &remote) || fall_back_if_gone_back(core, held, &remote)) {
         return Asked::Answer(Absence::Lost);
     }
     if remote.value.is_some() {
@@ -101,7 +101,7 @@ pub(super) fn is_gone(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> 
     }
     match has_lost(core, key, held, &remote, call) {
         Asked::Answer(true) => {
-            core.lost_data("a lock that it had confirmed is gone");
+            core.fall_back_for_data_loss("a lock that it had confirmed is gone");
             Asked::Answer(Absence::Lost)
         }
         Asked::Answer(false) => {
@@ -128,20 +128,20 @@ fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Ca
 }
 
 /// Whether Redis shows a lock from before the one that it had confirmed: it has lost data then.
-pub(super) fn goes_back(core: &Core, held: &Held, remote: &Remote) -> bool {
-    let goes_back = has_gone_back(held, remote);
-    if goes_back {
-        core.lost_data("a lock from before the one that it had confirmed is there");
+pub(super) fn fall_back_if_gone_back(core: &Core, held: &Held, remote: &Remote) -> bool {
+    let fall_back_if_gone_back = has_gone_back(held, remote);
+    if fall_back_if_gone_back {
+        core.fall_back_for_data_loss("a lock from before the one that it had confirmed is there");
     }
-    goes_back
+    fall_back_if_gone_back
 }
 
 /// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
-pub(super) fn is_old(core: &Core, local: &KeyState, remote: &Remote) -> bool {
+pub(super) fn fall_back_if_old(core: &Core, local: &KeyState, remote: &Remote) -> bool {
     let is_mine = core.arming.is_this_server(&remote.holder);
-    let is_old = is_over(local, remote, is_mine, core.arming.is_in_order());
-    if is_old {
-        core.lost_data("a lock that was released is there again");
+    let fall_back_if_old = is_over(local, remote, is_mine, core.arming.never_granted_blindly());
+    if fall_back_if_old {
+        core.fall_back_for_data_loss("a lock that was released is there again");
     }
-    is_old
+    fall_back_if_old
 }

@@ -6,9 +6,9 @@
 use std::time::Instant;
 
 use super::core::{Asked, Core};
-use super::data_loss::{is_old, look, still_held};
+use super::data_loss::{fall_back_if_old, remote_at, still_held};
 use super::flow::{Flow, run};
-use super::intent::{decide, give_up, in_doubt, make_sure};
+use super::intent::{in_doubt, make_decision, make_sure, undo_or_doubt};
 use super::learn::{adopt, confirm, took_other};
 use super::write_behind::Submitted;
 use crate::call::Call;
@@ -23,7 +23,7 @@ pub(super) fn grant(core: &Core, grant: &Grant<'_>, call: &Call) -> Result<Grant
     let key = EntryKey::from(grant.key);
     let _guard = core.key_locks.take(std::slice::from_ref(&key), call.deadline)?;
     let mut granting =
-        Granting { core, grant, key: &key, local: KeyState::default(), intended: None, submitted: None, lost: None };
+        Granting { core, grant, key: &key, local: KeyState::default(), intended: None, submitted: None, unanswered_since: None };
     run(core, &mut granting, call)
 }
 
@@ -37,7 +37,7 @@ struct Granting<'a> {
     intended: Option<Held>,
     submitted: Option<Submitted<'a>>,
     /// When the lock was first asked for, if the answer was lost.
-    lost: Option<Instant>,
+    unanswered_since: Option<Instant>,
 }
 
 impl Flow for Granting<'_> {
@@ -68,7 +68,7 @@ impl Flow for Granting<'_> {
     fn ask(&mut self, call: &Call) -> Asked<Granted> {
         let Some(held) = &self.intended else { return Asked::Unavailable };
         let (grant, token) = (self.grant, held.token);
-        let answer = self.core.ask(call, &mut self.lost, |redis, attempt| redis.grant_with(grant, token, attempt));
+        let answer = self.core.ask(call, &mut self.unanswered_since, |redis, attempt| redis.grant_with(grant, token, attempt));
         let answer = match answer {
             Asked::Answer(Granted::Held { value }) => self.refused(value, call),
             answer => answer,
@@ -89,7 +89,7 @@ impl Flow for Granting<'_> {
             return Err(self.give_up(core.degraded(&why), call));
         }
         if let Some(held) = &self.intended {
-            decide(core, &[self.key], Some(&held.value), call)?;
+            make_decision(core, &[self.key], Some(&held.value), call)?;
             return Ok(Granted::Yes { token: held.token });
         }
         if in_doubt(core, self.key)? {
@@ -106,14 +106,14 @@ impl Flow for Granting<'_> {
         // The token is by Redis's clock, as those of other servers are: the local store's own would be by this machine's.
         let held = Held { value: self.grant.value.to_vec(), token };
         core.local.write(vec![Change::SetHere(self.key.clone(), Some(held))], call.deadline)?;
-        core.unsynced.decided(self.key);
+        core.unsynced.add_decided(self.key);
         Ok(Granted::Yes { token })
     }
 
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
-        let unknown = self.lost.is_some() || error.code() == Code::OutcomeUnknown;
+        let unknown = self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown;
         let before = self.intended.as_ref().map(|_| &self.local);
-        give_up(self.core, self.key, before, unknown, error, call)
+        undo_or_doubt(self.core, self.key, before, unknown, error, call)
     }
 }
 
@@ -129,11 +129,11 @@ impl Granting<'_> {
 
     /// Redis says that somebody holds the lock that the local store believed to be free.
     fn refused(&self, value: Vec<u8>, call: &Call) -> Asked<Granted> {
-        match look(self.core, self.key, call) {
+        match remote_at(self.core, self.key, call) {
             Asked::Answer(remote) => {
                 let remote = remote.seen_by(&self.local);
                 match &remote.value {
-                    Some(_) if is_old(self.core, &self.local, &remote) => return Asked::Unavailable,
+                    Some(_) if fall_back_if_old(self.core, &self.local, &remote) => return Asked::Unavailable,
                     Some(_) => took_other(self.core, self.key, &remote),
                     // Released in between.
                     None => adopt(self.core, self.key, &remote),

@@ -145,7 +145,7 @@ impl HostCopy {
             }
         };
         let deadline = core.clock.now() + PATIENCE;
-        core.local.write(vec![Change::FollowHost], deadline)?;
+        core.local.write(vec![Change::CopyBegins], deadline)?;
         let instance = core.arming.server_name();
         let belief = match core.local.store().host_copy()?.unwrap_or_default() {
             _ if is_first && before.is_none() => Belief::First,
@@ -244,13 +244,13 @@ impl HostCopy {
             match order {
                 Order::Wait => {}
                 Order::End => break Ok(()),
-                // A panic must not end the thread: the next look may go well.
+                // A panic must not end the thread: the next round may go well.
                 Order::Follow | Order::Finish => {
                     let is_last = order == Order::Finish;
-                    let look = || self.look(core, &mut pace, is_last);
-                    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
+                    let round = || self.round(core, &mut pace, is_last);
+                    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(round));
                     if is_last {
-                        break looked.unwrap_or_else(|_| Err(Error::new(Code::Internal, "copying to the host store panicked")));
+                        break ended.unwrap_or_else(|_| Err(Error::new(Code::Internal, "copying to the host store panicked")));
                     }
                 }
             }
@@ -259,8 +259,8 @@ impl HostCopy {
         self.changed.notify_all();
     }
 
-    /// One look: copies what is lacking.
-    fn look(&self, core: &Core, pace: &mut Pace, is_last: bool) -> Result<()> {
+    /// One round: copies what is lacking.
+    fn round(&self, core: &Core, pace: &mut Pace, is_last: bool) -> Result<()> {
         let now = core.clock.now();
         if now < pace.next && !is_last {
             return Ok(());

@@ -54,14 +54,14 @@ fn undo(core: &Core, key: &EntryKey, before: Option<Held>, deadline: Instant) ->
 ///
 /// If that fails, recovery may still carry it on. With `durability: async` the local store may lack the intent, if its queue
 /// was full when it was to be handed over.
-pub(super) fn decide(core: &Core, keys: &[&EntryKey], to: Option<&[u8]>, call: &Call) -> Result<()> {
+pub(super) fn make_decision(core: &Core, keys: &[&EntryKey], to: Option<&[u8]>, call: &Call) -> Result<()> {
     let decisions = keys.iter().map(|&key| Change::Decide(key.clone())).collect();
     let decided = all_intended(core, keys, to).and_then(|()| core.local.write(decisions, call.deadline));
     for key in keys {
         match decided {
             Ok(()) => {
                 core.unsynced.know(key);
-                core.unsynced.decided(key);
+                core.unsynced.add_decided(key);
             }
             Err(_) => core.unsynced.doubt(key),
         }
@@ -80,7 +80,14 @@ fn all_intended(core: &Core, keys: &[&EntryKey], to: Option<&[u8]>) -> Result<()
 }
 
 /// An operation on Redis failed. What was intended, if `before` is what was there before, did not happen; or nobody knows.
-pub(super) fn give_up(core: &Core, key: &EntryKey, before: Option<&KeyState>, unknown: bool, error: Error, call: &Call) -> Error {
+pub(super) fn undo_or_doubt(
+    core: &Core,
+    key: &EntryKey,
+    before: Option<&KeyState>,
+    unknown: bool,
+    error: Error,
+    call: &Call,
+) -> Error {
     match before {
         Some(before) if !unknown => match undo(core, key, before.value.clone(), call.deadline) {
             Ok(()) => error,

@@ -15,7 +15,7 @@ pub(super) fn confirm(core: &Core, key: &EntryKey, token: FencingToken) {
 pub(super) fn adopt(core: &Core, key: &EntryKey, remote: &Remote) {
     core.unsynced.know(key);
     if remote.value.as_ref().is_some_and(|value| value.len() > MAX_VALUE_BYTES) {
-        core.arming.set_aside(key.clone());
+        core.arming.add_set_aside(key.clone());
         return;
     }
     core.local.enqueue(Change::Adopt(key.clone(), remote.held(), remote.token));

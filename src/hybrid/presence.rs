@@ -20,7 +20,7 @@ const LONGEST_ANNOUNCEMENT: Duration = Duration::from_secs(1);
 /// What was announced. Safe from any thread; no lock of another part is taken while its own is held.
 pub(super) struct Presence {
     /// Held by whoever announces this server.
-    turn: Mutex<()>,
+    announcing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -31,7 +31,7 @@ struct State {
     /// The moment of which Redis is to remember that.
     had_all_at: Option<u64>,
     /// Whether an announcement may have been made whose answer is not known: one of this process, or of the one before.
-    announcing: bool,
+    unanswered: bool,
     /// Until when one that failed may still be made.
     unsure_until: Instant,
     /// When the last announcement was made.
@@ -43,26 +43,26 @@ pub(super) struct Saying<'a> {
     pub said: Said,
     /// Whether an earlier one may have been made, or may still be made, unknown to this server.
     pub is_unsure: bool,
-    _turn: MutexGuard<'a, ()>,
+    _announcing: MutexGuard<'a, ()>,
 }
 
 impl Presence {
     pub(super) fn new(now: Instant) -> Presence {
-        let state = State { remembers: Some(u64::MAX), had_all_at: None, announcing: true, unsure_until: now, announced_at: now };
-        Presence { turn: Mutex::default(), state: Mutex::new(state) }
+        let state = State { remembers: Some(u64::MAX), had_all_at: None, unanswered: true, unsure_until: now, announced_at: now };
+        Presence { announcing: Mutex::default(), state: Mutex::new(state) }
     }
 
     /// One announcement begins. One at a time: each answer is compared with the one before.
     pub(super) fn begin(&self, now: Instant) -> Result<Saying<'_>> {
-        let Some(turn) = self.turn.try_lock_for(LONGEST_ANNOUNCEMENT) else {
+        let Some(announcing) = self.announcing.try_lock_for(LONGEST_ANNOUNCEMENT) else {
             return Err(Error::new(Code::Degraded, "another announcement to Redis is under way: try again"));
         };
         let mut state = self.state.lock();
         // Once: said again, it might be said to a Redis that has lost data in between.
         let said = state.had_all_at.take().map_or(Said::Here, Said::Agreed);
-        let is_unsure = state.announcing || now < state.unsure_until;
-        state.announcing = true;
-        Ok(Saying { said, is_unsure, _turn: turn })
+        let is_unsure = state.unanswered || now < state.unsure_until;
+        state.unanswered = true;
+        Ok(Saying { said, is_unsure, _announcing: announcing })
     }
 
     /// The announcement failed, and may be made until then.
@@ -74,7 +74,7 @@ impl Presence {
     /// silence of others says nothing.
     pub(super) fn made(&self, agreed: u64, now: Instant) -> bool {
         let mut state = self.state.lock();
-        state.announcing = false;
+        state.unanswered = false;
         state.remembers = state.remembers.map(|remembered| remembered.min(agreed));
         now.saturating_duration_since(std::mem::replace(&mut state.announced_at, now)) > LONGEST_SILENCE
     }
@@ -92,7 +92,7 @@ impl Presence {
     }
 
     /// Redis had everything when this server announced itself at this moment of its clock.
-    pub(super) fn had_all_at(&self, announced: Option<u64>) {
+    pub(super) fn set_had_all_at(&self, announced: Option<u64>) {
         self.state.lock().had_all_at = announced;
     }
 

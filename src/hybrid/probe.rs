@@ -87,15 +87,15 @@ fn probe_redis(core: &Core) {
     let Some(redis) = core.redis.current() else { return };
     if let Err(error) = probe(core, &*redis).or_else(|_| probe(core, &*redis)) {
         // A Redis that is slow decides better than a local store that cannot. Whoever waits for one that hangs opens the breaker.
-        if !is_late(&error) || core.decides_when_away() {
+        if !is_late(&error) || core.would_grant() {
             core.begin_fallback(error);
         }
         return;
     }
     if core.arming.has_lost() {
-        core.lost_data("it does not know this server any more");
+        core.fall_back_for_data_loss("it does not know this server any more");
     } else if !core.in_fallback() {
-        core.arming.agreed_at(core.clock.unix_micros());
+        core.arming.set_agreed_at(core.clock.unix_micros());
     }
 }
 

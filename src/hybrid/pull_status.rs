@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::core::{Asked, Core};
 use super::flow::{Flow, run};
-use super::intent::{decide, give_up, make_sure, may_have_happened};
+use super::intent::{make_decision, make_sure, may_have_happened, undo_or_doubt};
 use super::learn::{adopt, confirm};
 use super::write_behind::Submitted;
 use crate::call::{AnsweredBy, Call};
@@ -20,7 +20,11 @@ use crate::store::{Expected, Swap};
 pub(super) fn swap(core: &Core, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
     let name = EntryKey::Status(key.to_owned());
     let _guard = core.key_locks.take(std::slice::from_ref(&name), call.deadline)?;
-    run(core, &mut Swapping { core, key, name: &name, expected, new, intended: None, submitted: None, lost: None }, call)
+    run(
+        core,
+        &mut Swapping { core, key, name: &name, expected, new, before: None, submitted: None, unanswered_since: None },
+        call,
+    )
 }
 
 struct Swapping<'a> {
@@ -30,17 +34,17 @@ struct Swapping<'a> {
     expected: Expected<'a>,
     new: Option<&'a [u8]>,
     /// What the local store had before, if it was told of the change.
-    intended: Option<KeyState>,
+    before: Option<KeyState>,
     submitted: Option<Submitted<'a>>,
     /// When Redis was first asked, if the answer was lost.
-    lost: Option<Instant>,
+    unanswered_since: Option<Instant>,
 }
 
 impl Flow for Swapping<'_> {
     type Answer = Swap;
 
     fn intend(&mut self, call: &Call) -> Result<Option<Swap>> {
-        if self.intended.is_some() {
+        if self.before.is_some() {
             return Ok(None);
         }
         make_sure(self.core, self.name, call)?;
@@ -49,14 +53,17 @@ impl Flow for Swapping<'_> {
         if self.expected.admits(current) && current != self.new {
             let intent = Change::Intend(self.name.clone(), self.held());
             self.submitted = Some(self.core.local.submit(vec![intent], call.deadline)?);
-            self.intended = Some(local);
+            self.before = Some(local);
         }
         Ok(None)
     }
 
     fn ask(&mut self, call: &Call) -> Asked<Swap> {
         let (key, expected, new) = (self.key, self.expected, self.new);
-        match self.core.ask(call, &mut self.lost, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt)) {
+        match self
+            .core
+            .ask(call, &mut self.unanswered_since, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt))
+        {
             Asked::Answer(swapped) => {
                 call.answered(AnsweredBy::Enhanced);
                 match self.learn(&swapped, call) {
@@ -70,25 +77,25 @@ impl Flow for Swapping<'_> {
     }
 
     fn decide(&mut self, call: &Call) -> Result<Swap> {
-        if self.intended.is_some() {
-            decide(self.core, &[self.name], self.new, call)?;
+        if self.before.is_some() {
+            make_decision(self.core, &[self.name], self.new, call)?;
             return Ok(Swap::Done);
         }
         let swapped = self.core.local.store().swap_pull_status(self.key, self.expected, self.new, call);
         let swapped = swapped.map_err(|error| self.give_up(error, call))?;
         match &swapped {
             // Redis may have had another one, which the local store did not know or which Redis had lost, and have made the change.
-            Swap::Conflict(_) if self.lost.is_some() => {
+            Swap::Conflict(_) if self.unanswered_since.is_some() => {
                 return Err(may_have_happened(self.core.degraded("the local store has another pull status")));
             }
             Swap::Conflict(_) => {}
-            Swap::Done => self.core.unsynced.decided(self.name),
+            Swap::Done => self.core.unsynced.add_decided(self.name),
         }
         Ok(swapped)
     }
 
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
-        give_up(self.core, self.name, self.intended.as_ref(), self.lost.is_some(), error, call)
+        undo_or_doubt(self.core, self.name, self.before.as_ref(), self.unanswered_since.is_some(), error, call)
     }
 }
 

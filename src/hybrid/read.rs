@@ -1,7 +1,7 @@
 //! Reading: from Redis while that answers, from the local store otherwise.
 
 use super::core::{Asked, Core};
-use super::data_loss::is_lost;
+use super::data_loss::fall_back_if_lost;
 use crate::call::{AnsweredBy, Call};
 use crate::error::Result;
 use crate::store::contract::local::{EntryKey, LocalStore, SyncState};
@@ -47,7 +47,7 @@ pub(super) fn get(core: &Core, key: LockKey<'_>, call: &Call) -> Result<Option<V
         let value = read(core, call, |redis, attempt| redis.get(key, attempt), |local| local.get(key, call))?;
         // What Redis said just before it was found to have lost data is asked again, here.
         let is_final = call.answered_by() == Some(AnsweredBy::Fallback);
-        if is_final || !(core.in_fallback() || is_lost(core, &EntryKey::from(key), value.as_deref(), call)?) {
+        if is_final || !(core.in_fallback() || fall_back_if_lost(core, &EntryKey::from(key), value.as_deref(), call)?) {
             return Ok(value);
         }
     }

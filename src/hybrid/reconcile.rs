@@ -25,7 +25,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
         let evidence = Evidence {
             is_mine: core.arming.is_this_server(&remote.holder),
             has_all: core.arming.has_all(),
-            in_order: core.arming.is_in_order(),
+            in_order: core.arming.never_granted_blindly(),
             recently: core.arming.agreed_recently(core.clock.unix_micros()),
             lost: may_be_lost(core, &local),
         };
@@ -84,7 +84,7 @@ fn act(
             let (Some(local), Some(remote)) = (local.value.clone(), remote.held()) else { return Ok(false) };
             if remote.value.len() > MAX_VALUE_BYTES {
                 // No lock, and nothing that the local store can keep: both stay as they are.
-                core.arming.set_aside(key.clone());
+                core.arming.add_set_aside(key.clone());
                 return Ok(true);
             }
             done.conflicts += 1;

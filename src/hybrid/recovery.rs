@@ -52,7 +52,7 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
     let gate = core.authority.close_gate();
     release_pulls(core, &**redis, false)?;
     let dirty = core.unsynced.take_dirty();
-    reconcile_dirty(core, &**redis, &dirty, &mut done).inspect_err(|_| core.unsynced.dirty(dirty))?;
+    reconcile_dirty(core, &**redis, &dirty, &mut done).inspect_err(|_| core.unsynced.add_dirty(dirty))?;
     agree(core, announced)?;
     core.unsynced.all_synced();
     core.redis.replace(Some(Arc::clone(redis)));
@@ -84,7 +84,7 @@ pub(super) fn begin(core: &Core, everything: Vec<(EntryKey, KeyState)>, was_clos
             }
         }
         if known.state == SyncState::Decided || (known.state == SyncState::Pending && known.value.is_some()) {
-            core.unsynced.decided_before(key);
+            core.unsynced.add_decided_before(key);
         }
     }
     let redis = core.redis.connect()?;
@@ -105,7 +105,7 @@ pub(super) fn compare(core: &Core) -> Result<()> {
     if !core.in_fallback()
         && let Some(has_all) = core.arming.compared(before)
     {
-        core.presence.had_all_at(Some(announced).filter(|_| has_all));
+        core.presence.set_had_all_at(Some(announced).filter(|_| has_all));
     }
     core.remember();
     // What was announced since the last time is on disk now, at the latest.
@@ -121,13 +121,13 @@ pub(super) fn compare(core: &Core) -> Result<()> {
 
 /// One look at all keys; tells how many had to be reconciled.
 fn pass(core: &Core, redis: &dyn SharedStore, done: &mut Recovery) -> Result<u32> {
-    core.go_on()?;
+    core.err_if_stopping()?;
     core.unsynced.forget_dirty();
     core.local.flush(core.redis.soon())?;
     let keys = differing(core, redis)?;
     let mut reconciled = 0;
     for batch in keys.chunks(BATCH) {
-        core.go_on()?;
+        core.err_if_stopping()?;
         // One after the other: with many callers there may be no moment in which all are free. Nobody else waits for a key's lock
         // while having one.
         let deadline = core.redis.soon();
@@ -148,7 +148,7 @@ fn differing(core: &Core, redis: &dyn SharedStore) -> Result<Vec<EntryKey>> {
     // What fails here for others' sake says nothing of Redis.
     core.record(&snapshot, started, true);
     let remote: BTreeMap<EntryKey, Vec<u8>> = snapshot?.into_iter().collect();
-    core.arming.all_set_aside(redis.set_aside());
+    core.arming.replace_set_aside(redis.set_aside());
     let local: BTreeMap<EntryKey, KeyState> = core.local.store().everything()?.into_iter().collect();
     let keys: BTreeSet<&EntryKey> = remote.keys().chain(local.keys()).collect();
     let differ = |key: &&EntryKey| {
@@ -192,7 +192,7 @@ fn release_late(core: &Core, redis: &dyn SharedStore, key: &EntryKey, value: &[u
     }
     if redis.put(key, Some(value), None, &core.redis.step())? == Put::Changed {
         // It is another lock.
-        core.unsynced.dirty([key.clone()]);
+        core.unsynced.add_dirty([key.clone()]);
         return Ok(());
     }
     // The local store may not have known it: it must not come back either.

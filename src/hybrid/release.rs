@@ -6,9 +6,9 @@
 use std::time::Instant;
 
 use super::core::{Asked, Core};
-use super::data_loss::{Absence, goes_back, is_gone, is_old};
+use super::data_loss::{Absence, fall_back_if_gone_back, fall_back_if_old, look_for_absence};
 use super::flow::{Flow, run};
-use super::intent::{decide, give_up, make_sure, may_have_happened};
+use super::intent::{make_decision, make_sure, may_have_happened, undo_or_doubt};
 use super::learn::release_of;
 use super::write_behind::Submitted;
 use crate::call::Call;
@@ -46,7 +46,8 @@ fn one(
 ) -> Result<Option<Vec<u8>>> {
     let key = EntryKey::from(key);
     let _guard = core.key_locks.take(std::slice::from_ref(&key), call.deadline)?;
-    let mut releasing = Releasing { core, key: &key, admits, in_redis, here, intended: None, submitted: None, lost: None };
+    let mut releasing =
+        Releasing { core, key: &key, admits, in_redis, here, before: None, submitted: None, unanswered_since: None };
     run(core, &mut releasing, call)
 }
 
@@ -58,10 +59,10 @@ struct Releasing<'a, Admits, InRedis, Here> {
     in_redis: InRedis,
     here: Here,
     /// What the local store had before, if it was told of the release.
-    intended: Option<KeyState>,
+    before: Option<KeyState>,
     submitted: Option<Submitted<'a>>,
     /// When Redis was first asked, if the answer was lost.
-    lost: Option<Instant>,
+    unanswered_since: Option<Instant>,
 }
 
 impl<Admits, InRedis, Here> Flow for Releasing<'_, Admits, InRedis, Here>
@@ -73,7 +74,7 @@ where
     type Answer = Option<Vec<u8>>;
 
     fn intend(&mut self, call: &Call) -> Result<Option<Self::Answer>> {
-        if self.intended.is_some() {
+        if self.before.is_some() {
             return Ok(None);
         }
         make_sure(self.core, self.key, call)?;
@@ -83,13 +84,13 @@ where
         if local.value.as_ref().is_none_or(|held| (self.admits)(&held.value).unwrap_or(false)) {
             let intent = Change::Intend(self.key.clone(), None);
             self.submitted = Some(self.core.local.submit(vec![intent], call.deadline)?);
-            self.intended = Some(local);
+            self.before = Some(local);
         }
         Ok(None)
     }
 
     fn ask(&mut self, call: &Call) -> Asked<Self::Answer> {
-        match self.core.ask(call, &mut self.lost, &self.in_redis) {
+        match self.core.ask(call, &mut self.unanswered_since, &self.in_redis) {
             Asked::Answer(Some(was)) => match self.released(was, call) {
                 Ok(released) => Asked::Answer(released),
                 Err(error) => Asked::Failed(error),
@@ -102,17 +103,17 @@ where
 
     fn decide(&mut self, call: &Call) -> Result<Self::Answer> {
         let core = self.core;
-        if let Some(KeyState { value: Some(held), .. }) = &self.intended {
-            if let (Some(_), Some(why)) = (self.lost, core.arming.unarmed()) {
+        if let Some(KeyState { value: Some(held), .. }) = &self.before {
+            if let (Some(_), Some(why)) = (self.unanswered_since, core.arming.unarmed()) {
                 // Whose lock it was, if it was released, Redis alone knows.
-                return Err(give_up(core, self.key, self.intended.as_ref(), true, core.degraded(&why), call));
+                return Err(undo_or_doubt(core, self.key, self.before.as_ref(), true, core.degraded(&why), call));
             }
-            decide(core, &[self.key], None, call)?;
+            make_decision(core, &[self.key], None, call)?;
             return Ok(Some(held.value.clone()));
         }
         let released = (self.here)().map_err(|error| self.give_up(error, call))?;
         if released.is_some() {
-            core.unsynced.decided(self.key);
+            core.unsynced.add_decided(self.key);
             return Ok(released);
         }
         if let Some(value) = end_conflict(core, self.key, &self.admits) {
@@ -124,7 +125,7 @@ where
     }
 
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
-        give_up(self.core, self.key, self.intended.as_ref(), self.lost.is_some(), error, call)
+        undo_or_doubt(self.core, self.key, self.before.as_ref(), self.unanswered_since.is_some(), error, call)
     }
 }
 
@@ -135,14 +136,15 @@ where
     /// Redis has released a lock; what the caller is told was released.
     fn released(&mut self, was: Held, call: &Call) -> Result<Option<Vec<u8>>> {
         let core = self.core;
-        let intended = self.intended.take();
-        let held = intended.as_ref().and_then(|local| local.value.as_ref());
+        let before = self.before.take();
+        let held = before.as_ref().and_then(|local| local.value.as_ref());
         let mut is_past = false;
         let mut written = self.submitted.take().map_or(Ok(()), |submitted| submitted.wait(call.deadline));
         if held.is_none_or(|held| held.value != was.value) {
-            let before = intended.as_ref().map_or_else(|| core.known(self.key), |local| Ok(local.clone()))?;
+            let before = before.as_ref().map_or_else(|| core.known(self.key), |local| Ok(local.clone()))?;
             let shown = before_release(&was);
-            is_past = is_old(core, &before, &shown) || before.value.as_ref().is_some_and(|held| goes_back(core, held, &shown));
+            is_past = fall_back_if_old(core, &before, &shown)
+                || before.value.as_ref().is_some_and(|held| fall_back_if_gone_back(core, held, &shown));
             if !is_past {
                 let changes = release_of(self.key, was.clone()).into();
                 written = written.and_then(|()| core.local.submit(changes, call.deadline)?.wait(call.deadline));
@@ -153,14 +155,14 @@ where
             Error::new(Code::OutcomeUnknown, text)
         })?;
         // What is released is what was held last, not what came back.
-        Ok(if is_past { intended.and_then(|local| local.value).map(|held| held.value) } else { Some(was.value) })
+        Ok(if is_past { before.and_then(|local| local.value).map(|held| held.value) } else { Some(was.value) })
     }
 
     /// Redis has no such lock, though the local store may have had one: it is as Redis says, unless that has lost data.
     fn nothing_released(&mut self, call: &Call) -> Asked<Option<Vec<u8>>> {
         let core = self.core;
-        let held = self.intended.as_ref().and_then(|local| local.value.as_ref());
-        let released = match held.map_or(Asked::Answer(Absence::No), |held| is_gone(core, self.key, held, call)) {
+        let held = self.before.as_ref().and_then(|local| local.value.as_ref());
+        let released = match held.map_or(Asked::Answer(Absence::No), |held| look_for_absence(core, self.key, held, call)) {
             Asked::Answer(Absence::Lost) => held.map(|held| held.value.clone()),
             Asked::Answer(Absence::Released | Absence::No) => end_conflict(core, self.key, &self.admits),
             Asked::Failed(error) => {

@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::core::{Asked, Core};
-use super::data_loss::{Absence, goes_back, is_gone, is_old};
+use super::data_loss::{Absence, fall_back_if_gone_back, fall_back_if_old, look_for_absence};
 use super::flow::{Flow, run};
-use super::intent::{decide, make_sure, may_have_happened};
+use super::intent::{make_decision, make_sure, may_have_happened};
 use super::learn::release_of;
 use super::release::{before_release, end_conflict};
 use super::write_behind::{Submitted, is_of};
@@ -96,8 +96,16 @@ fn release_these(
         Ok(guard) => guard,
         Err(error) => return Asked::Failed(error),
     };
-    let mut releasing =
-        Releasing { core, pull, keys, known: Vec::new(), is_intended: false, submitted: None, made: Released::new(), lost: None };
+    let mut releasing = Releasing {
+        core,
+        pull,
+        keys,
+        known: Vec::new(),
+        is_intended: false,
+        submitted: None,
+        made: Released::new(),
+        unanswered_since: None,
+    };
     let ended = if redis_was_asked {
         run(core, &mut releasing, call)
     } else {
@@ -129,7 +137,7 @@ struct Releasing<'a> {
     /// What was released.
     made: Released,
     /// When Redis was first asked, if an answer was lost.
-    lost: Option<Instant>,
+    unanswered_since: Option<Instant>,
 }
 
 impl Flow for Releasing<'_> {
@@ -157,8 +165,8 @@ impl Flow for Releasing<'_> {
 
     fn ask(&mut self, call: &Call) -> Asked<()> {
         for some in self.keys.chunks(AT_ONCE) {
-            let Releasing { core, pull, made, lost, .. } = self;
-            let answer = core.ask(call, lost, |redis, attempt| {
+            let Releasing { core, pull, made, unanswered_since, .. } = self;
+            let answer = core.ask(call, unanswered_since, |redis, attempt| {
                 let (released, ended) = redis.release_held(*pull, some, attempt);
                 made.extend(released);
                 ended
@@ -187,7 +195,7 @@ impl Flow for Releasing<'_> {
         }
         if self.is_intended {
             let keys: Vec<&EntryKey> = self.known.iter().map(|(key, _)| key).collect();
-            decide(self.core, &keys, None, call)?;
+            make_decision(self.core, &keys, None, call)?;
             self.made.extend(self.known.iter().map(|(key, held)| (key.clone(), held.clone())));
             return Ok(());
         }
@@ -203,7 +211,7 @@ impl Flow for Releasing<'_> {
             self.core.local.write(changes, call.deadline)?;
         }
         for (key, held) in &self.known {
-            self.core.unsynced.decided(key);
+            self.core.unsynced.add_decided(key);
             self.made.insert(key.clone(), held.clone());
         }
         Ok(())
@@ -212,7 +220,7 @@ impl Flow for Releasing<'_> {
     /// Of what was not released, it did not happen; or nobody knows.
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
         let rest = self.known.iter().filter(|(key, _)| !self.made.contains_key(key));
-        if self.lost.is_some() || error.code() == Code::OutcomeUnknown {
+        if self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown {
             self.keys.iter().filter(|key| !self.made.contains_key(key)).for_each(|key| self.core.unsynced.doubt(key));
             return may_have_happened(error);
         }
@@ -239,7 +247,9 @@ impl Releasing<'_> {
             }
             let local = core.known(key)?;
             let shown = before_release(was);
-            if is_old(core, &local, &shown) || expected.is_some_and(|(_, held)| goes_back(core, held, &shown)) {
+            if fall_back_if_old(core, &local, &shown)
+                || expected.is_some_and(|(_, held)| fall_back_if_gone_back(core, held, &shown))
+            {
                 past.push(key.clone());
             } else if expected.is_none() {
                 changes.extend(release_of(key, was.clone()));
@@ -258,10 +268,10 @@ impl Releasing<'_> {
             if self.made.contains_key(key) {
                 continue;
             }
-            match is_gone(self.core, key, held, call) {
+            match look_for_absence(self.core, key, held, call) {
                 Asked::Answer(Absence::Lost) => drop(self.made.insert(key.clone(), held.clone())),
                 // A try whose answer was lost may have released it.
-                Asked::Answer(Absence::Released) if self.lost.is_some() => {
+                Asked::Answer(Absence::Released) if self.unanswered_since.is_some() => {
                     self.made.insert(key.clone(), held.clone());
                 }
                 Asked::Answer(Absence::Released | Absence::No) => {}

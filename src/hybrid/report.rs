@@ -8,18 +8,18 @@ use crate::config::Durability;
 /// The state of hybrid mode.
 pub(super) fn report(core: &Core, host_copy: Option<&HostCopy>) -> Report {
     let unarmed_because = core.arming.unarmed();
-    let (standing, seen) = (core.authority.standing(), core.seen.lock().clone());
+    let (summary, seen) = (core.authority.summary(), core.seen.lock().clone());
     Report {
         fallback_active: core.in_fallback(),
         circuit_state: core.authority.breaker().state().to_string(),
-        cause: standing.cause.as_ref().map(|cause| cause.message().to_owned()),
-        since: standing.since,
+        cause: summary.cause.as_ref().map(|cause| cause.message().to_owned()),
+        since: summary.since,
         armed: unarmed_because.is_none(),
         unarmed_because,
         journal_length: core.unsynced.count(),
         conflicts: core.conflicts.all().iter().map(ConflictReport::of).collect(),
         last_recovery: seen.last_recovery,
-        fallbacks: standing.fallbacks,
+        fallbacks: summary.fallbacks,
         needs_local: core.settings.durability == Durability::Sync,
         enhanced: seen.redis,
         legacy: seen.local,

@@ -22,13 +22,13 @@ pub(super) struct Unsynced {
 
 impl Unsynced {
     /// The local store decided a key.
-    pub(super) fn decided(&self, key: &EntryKey) {
+    pub(super) fn add_decided(&self, key: &EntryKey) {
         self.dirty.lock().insert(key.clone());
         self.decided.lock().insert(key.clone());
     }
 
     /// The start found that the one before did so.
-    pub(super) fn decided_before(&self, key: EntryKey) {
+    pub(super) fn add_decided_before(&self, key: EntryKey) {
         self.decided.lock().insert(key);
     }
 
@@ -53,7 +53,7 @@ impl Unsynced {
     }
 
     /// Recovery has to look at them once more.
-    pub(super) fn dirty(&self, keys: impl IntoIterator<Item = EntryKey>) {
+    pub(super) fn add_dirty(&self, keys: impl IntoIterator<Item = EntryKey>) {
         self.dirty.lock().extend(keys);
     }
 

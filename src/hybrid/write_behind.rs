@@ -143,7 +143,7 @@ impl WriteBehind {
     pub(super) fn write(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
         let (ticket, number) = {
             let mut queue = self.queue.lock();
-            (self.hand_over(&mut queue, changes, deadline)?, queue.number)
+            (self.submit_queued(&mut queue, changes, deadline)?, queue.number)
         };
         let answer = ticket.wait(deadline);
         // What is late may still be made; after any other answer nothing of it, or before it, is on its way.
@@ -153,7 +153,7 @@ impl WriteBehind {
         answer
     }
 
-    fn hand_over(&self, queue: &mut Queue, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
+    fn submit_queued(&self, queue: &mut Queue, changes: Vec<Change>, deadline: Instant) -> Result<Ticket> {
         // Everybody waits for whoever waits for room in the local store's queue.
         let deadline = deadline.min(self.clock.now() + self.timeout);
         let queued = std::mem::take(&mut queue.queued);
@@ -174,7 +174,7 @@ impl WriteBehind {
         let mut queue = self.queue.lock();
         if self.durability == Durability::Sync {
             let keys: Vec<EntryKey> = changes.iter().filter_map(|change| value_of(change).map(|(key, _)| key.clone())).collect();
-            let ticket = self.hand_over(&mut queue, changes, deadline)?;
+            let ticket = self.submit_queued(&mut queue, changes, deadline)?;
             return Ok(Submitted { behind: self, keys, ticket: Some(ticket) });
         }
         changes.into_iter().for_each(|change| queue.push(change));

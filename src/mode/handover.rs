@@ -35,7 +35,7 @@ pub(super) fn lacking(record: Option<&RedisRecord>, settings: &Enhanced) -> Opti
 
 /// Strict mode begins: if hybrid or native mode left a local store that may lack locks, these are fetched from Redis. Without it, this
 /// is an error; or, where that is allowed, the answer is a warning.
-pub(super) fn take_back(
+pub(super) fn fetch_from_redis(
     config: &Config,
     host: Option<Arc<HostStore>>,
     record: Option<RedisRecord>,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::handover::{lacking, note_blindness, take_back};
+use super::handover::{fetch_from_redis, lacking, note_blindness};
 use super::host::no_host;
 use crate::config::{Backend, Config};
 use crate::error::{Code, Error, Result};
@@ -24,7 +24,7 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
             let local = sled(folder)?;
             let record = local.redis_record()?;
             local.close()?;
-            let warning = take_back(config, Some(Arc::clone(&host)), record, process)?;
+            let warning = fetch_from_redis(config, Some(Arc::clone(&host)), record, process)?;
             let local = sled(folder)?;
             note_blindness(&local, warning.is_some(), process)?;
             catch_up(&*host, &local, &*process.clock)?;
@@ -41,7 +41,7 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
                 return Ok((Box::new(local), None));
             }
             local.close()?;
-            let warning = take_back(config, None, record, process)?;
+            let warning = fetch_from_redis(config, None, record, process)?;
             let local = sled(folder)?;
             note_blindness(&local, warning.is_some(), process)?;
             Ok((Box::new(local), warning))

@@ -10,7 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::value::RawValue;
 
-use super::protocol::{Answer, FILE, Greeting, LONGEST_PATH, Operation, PROTOCOL, Request, as_line};
+use super::protocol::{Answer, FILE, Greeting, LONGEST_PATH, PROTOCOL, Request, SocketOperation, as_line};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Code, Error, Result};
 
@@ -81,7 +81,7 @@ impl Client {
     /// Asks for an operation; `input` and the answer are JSON.
     ///
     /// Errors: the server's, with its code and text; `OutcomeUnknown` if the connection broke after a change was asked for.
-    pub fn ask(&mut self, operation: &Operation, input: &[u8]) -> Result<Vec<u8>> {
+    pub fn ask(&mut self, operation: &SocketOperation, input: &[u8]) -> Result<Vec<u8>> {
         let input: &RawValue = crate::domain::json::parse_json(input)?;
         let request = Request { op: operation.name.into(), input: Some(input) };
         let request = serde_json::to_vec(&request).map_err(|e| misunderstood(&self.path, &e))?;
@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    fn broken(&self, operation: &Operation, error: &io::Error) -> Error {
+    fn broken(&self, operation: &SocketOperation, error: &io::Error) -> Error {
         let (code, outcome) = match operation.changes {
             true => (Code::OutcomeUnknown, "the change may or may not have happened: look at the lock before you try again"),
             false => (Code::Unreachable, "try again"),

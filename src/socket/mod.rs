@@ -31,5 +31,5 @@ mod protocol;
 mod server;
 
 pub use client::Client;
-pub use protocol::{FILE, OPERATIONS, Operation};
+pub use protocol::{FILE, OPERATIONS, SocketOperation};
 pub use server::listening;

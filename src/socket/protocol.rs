@@ -30,22 +30,22 @@ pub(super) const LONGEST_PATH: usize = 107;
 pub(super) const LONGEST_REQUEST: usize = MAX_LOCK_BYTES + 4096;
 
 /// What programs may ask: a row is all that a new one needs.
-pub static OPERATIONS: &[Operation] = &[
-    Operation { name: "list", changes: false, run: |service, _| Ok(service.list()?.into_json().0) },
-    Operation { name: "get", changes: false, run: |service, target| service.get_lock(target).map(value) },
-    Operation { name: "lock_info", changes: false, run: |service, keys| json(&service.lock_infos(keys)?) },
-    Operation { name: "status", changes: false, run: |service, _| json(&service.status()) },
-    Operation { name: "health", changes: false, run: |service, _| json(&service.health()) },
-    Operation { name: "metrics", changes: false, run: |service, _| json(&service.metrics()) },
-    Operation { name: "version", changes: false, run: |_, _| json(&Version { version: env!("CARGO_PKG_VERSION") }) },
-    Operation { name: "unlock", changes: true, run: |service, target| service.unlock(target).map(value) },
-    Operation { name: "unlock_by_pull", changes: true, run: unlock_by_pull },
-    Operation { name: "discard", changes: true, run: |service, target| service.discard(target).map(value) },
+pub static OPERATIONS: &[SocketOperation] = &[
+    SocketOperation { name: "list", changes: false, run: |service, _| Ok(service.list()?.into_json().0) },
+    SocketOperation { name: "get", changes: false, run: |service, target| service.get_lock(target).map(value) },
+    SocketOperation { name: "lock_info", changes: false, run: |service, keys| json(&service.lock_infos(keys)?) },
+    SocketOperation { name: "status", changes: false, run: |service, _| json(&service.status()) },
+    SocketOperation { name: "health", changes: false, run: |service, _| json(&service.health()) },
+    SocketOperation { name: "metrics", changes: false, run: |service, _| json(&service.metrics()) },
+    SocketOperation { name: "version", changes: false, run: |_, _| json(&Version { version: env!("CARGO_PKG_VERSION") }) },
+    SocketOperation { name: "unlock", changes: true, run: |service, target| service.unlock(target).map(value) },
+    SocketOperation { name: "unlock_by_pull", changes: true, run: unlock_by_pull },
+    SocketOperation { name: "discard", changes: true, run: |service, target| service.discard(target).map(value) },
 ];
 
 /// An operation, as it is carried out by whoever has the stores open.
 #[derive(Debug)]
-pub struct Operation {
+pub struct SocketOperation {
     /// Its name.
     pub name: &'static str,
     /// Whether it may change locks.
@@ -53,9 +53,9 @@ pub struct Operation {
     run: fn(&Service, &[u8]) -> Result<Vec<u8>>,
 }
 
-impl Operation {
+impl SocketOperation {
     /// The one of this name.
-    pub fn named(name: &str) -> Result<&'static Operation> {
+    pub fn named(name: &str) -> Result<&'static SocketOperation> {
         OPERATIONS.iter().find(|operation| operation.name == name).ok_or_else(|| {
             let known: Vec<&str> = OPERATIONS.iter().map(|operation| operation.name).collect();
             let (version, known) = (env!("CARGO_PKG_VERSION"), known.join(", "));
@@ -122,30 +122,30 @@ pub(super) struct Request<'a> {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Answer<'a> {
     Ok(#[serde(borrow)] &'a RawValue),
-    Error(Refusal),
+    Error(WireError),
 }
 
 #[derive(Serialize)]
 struct Failed {
-    error: Refusal,
+    error: WireError,
 }
 
 /// An error on its way.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Refusal {
+pub(super) struct WireError {
     code: i32,
     name: String,
     message: String,
 }
 
-impl From<&Error> for Refusal {
-    fn from(error: &Error) -> Refusal {
+impl From<&Error> for WireError {
+    fn from(error: &Error) -> WireError {
         let code = error.code();
-        Refusal { code: code as i32, name: code.name().to_owned(), message: error.message().to_owned() }
+        WireError { code: code as i32, name: code.name().to_owned(), message: error.message().to_owned() }
     }
 }
 
-impl Refusal {
+impl WireError {
     /// The server's error. A newer server may have codes that this program does not know.
     pub(super) fn error(self) -> Error {
         let name = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&self.name);
@@ -158,7 +158,7 @@ pub(super) fn line(answer: Result<Vec<u8>>) -> Vec<u8> {
     as_line(match answer {
         Ok(json) => [br#"{"ok":"#, &json[..], b"}"].concat(),
         // Texts and numbers serialise without an error.
-        Err(e) => serde_json::to_vec(&Failed { error: Refusal::from(&e) }).unwrap_or_default(),
+        Err(e) => serde_json::to_vec(&Failed { error: WireError::from(&e) }).unwrap_or_default(),
     })
 }
 
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(refusal.code, error.code() as i32);
             assert_eq!(refusal.error(), error);
         }
-        let unknown = Refusal { code: 999, name: "of_a_later_version".to_owned(), message: "later".to_owned() };
+        let unknown = WireError { code: 999, name: "of_a_later_version".to_owned(), message: "later".to_owned() };
         assert_eq!(unknown.error(), Error::new(Code::Protocol, "later"));
     }
 
@@ -205,9 +205,9 @@ mod tests {
     #[test]
     fn each_operation_has_one_row() {
         for operation in OPERATIONS {
-            assert!(std::ptr::eq(Operation::named(operation.name).expect("is known"), operation), "{}", operation.name);
+            assert!(std::ptr::eq(SocketOperation::named(operation.name).expect("is known"), operation), "{}", operation.name);
         }
-        let error = Operation::named("lock\n").expect_err("is unknown");
+        let error = SocketOperation::named("lock\n").expect_err("is unknown");
         assert!(error.code() == Code::Unsupported && error.message().contains("\"lock\\n\""), "{error}");
     }
 }

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::protocol::{FILE, Greeting, LONGEST_PATH, LONGEST_REQUEST, MOST_CONNECTIONS, Operation, PROTOCOL, Request, line};
+use super::protocol::{
+    FILE, Greeting, LONGEST_PATH, LONGEST_REQUEST, MOST_CONNECTIONS, PROTOCOL, Request, SocketOperation, line,
+};
 use crate::config::Config;
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
@@ -56,7 +58,7 @@ impl Beside for Socket {
     /// Why programs cannot ask this server, and what to do.
     fn warning(&self) -> Option<String> {
         match &self.listening {
-            Ok(listening) => listening.lost(),
+            Ok(listening) => listening.missing_socket(),
             Err(reason) => Some(reason.clone()),
         }
     }
@@ -140,7 +142,7 @@ impl Listening {
     }
 
     /// A text for an operator if the socket is not at its path any more.
-    fn lost(&self) -> Option<String> {
+    fn missing_socket(&self) -> Option<String> {
         (!self.is_there()).then(|| {
             format!(
                 "no program can ask this server what it holds: its socket {} was removed or replaced; a restart makes it again",
@@ -174,8 +176,8 @@ impl Listening {
 
     fn finish(&self) {
         let connections = std::mem::take(&mut *self.desk.connections.lock());
-        let give_up = Instant::now() + FAREWELL;
-        while connections.iter().any(|connection| !connection.thread.is_finished()) && Instant::now() < give_up {
+        let until = Instant::now() + FAREWELL;
+        while connections.iter().any(|connection| !connection.thread.is_finished()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
         for Connection { stream, thread } in connections {
@@ -271,7 +273,7 @@ impl Desk {
         let mut sent = send(stream, &greeting);
         while sent.is_ok() {
             let (answer, goes_on) = match lines.next(Instant::now() + REQUEST) {
-                Ok(None) | Err(Unread::Lost) => break,
+                Ok(None) | Err(Unread::Broken) => break,
                 Ok(Some(request)) => self.answer(&request),
                 Err(Unread::TooLong) => {
                     let text = format!("a request has at most {LONGEST_REQUEST} bytes, its line break included");
@@ -294,7 +296,7 @@ impl Desk {
             Err(e) => return (Err(e.context(r#"a request is a line like {"op":"list"}"#)), false),
         };
         let input = request.input.map_or("null", |input| input.get()).as_bytes();
-        let run = || Operation::named(&request.op)?.run(&self.service, input);
+        let run = || SocketOperation::named(&request.op)?.run(&self.service, input);
         let answer = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             Err(Error::new(
                 Code::Internal,
@@ -336,7 +338,7 @@ struct Lines<'a> {
 enum Unread {
     TooLong,
     /// The connection failed, or was silent.
-    Lost,
+    Broken,
 }
 
 impl Lines<'_> {
@@ -356,13 +358,13 @@ impl Lines<'_> {
             }
             let mut part = [0; 16 << 10];
             let most = part.len().min(LONGEST_REQUEST - looked_at);
-            let left = left(deadline).map_err(|_| Unread::Lost)?;
-            self.stream.set_read_timeout(Some(left)).map_err(|_| Unread::Lost)?;
+            let left = left(deadline).map_err(|_| Unread::Broken)?;
+            self.stream.set_read_timeout(Some(left)).map_err(|_| Unread::Broken)?;
             match (&mut &*self.stream).read(&mut part[..most]) {
                 Ok(0) => return Ok(None),
                 Ok(read) => self.rest.extend_from_slice(&part[..read]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Unread::Lost),
+                Err(_) => return Err(Unread::Broken),
             }
         }
     }

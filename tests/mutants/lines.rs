@@ -77,21 +77,21 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a slow Redis loses the decision to a local store that cannot decide",
         file: "src/hybrid/core.rs",
-        line: "(long || «!self.decides_when_away()») =>",
+        line: "(long || «!self.would_grant()») =>",
         broken: "false",
         noticed_by: HYBRID,
     },
     Line {
         name: "a late probe takes the decision to a local store that cannot decide",
         file: "src/hybrid/probe.rs",
-        line: "if !is_late(&error) || «core.decides_when_away()» {",
+        line: "if !is_late(&error) || «core.would_grant()» {",
         broken: "true",
         noticed_by: HYBRID,
     },
     Line {
         name: "an answer from before the outage counts after it",
         file: "src/hybrid/authority.rs",
-        line: "if «started < self.since.lock().fallback_ended» {",
+        line: "if «started < self.last_change.lock().fallback_ended» {",
         broken: "false",
         noticed_by: HYBRID,
     },
@@ -214,8 +214,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "no barrier before a recovery",
         file: "src/hybrid/authority.rs",
-        line: "let barrier = «self.since.lock().fallback_began + longest_change»;",
-        broken: "{ let _ = longest_change; self.since.lock().fallback_began }",
+        line: "let barrier = «self.last_change.lock().fallback_began + longest_change»;",
+        broken: "{ let _ = longest_change; self.last_change.lock().fallback_began }",
         noticed_by: HYBRID,
     },
     Line {

@@ -304,12 +304,12 @@ pub enum Change {
     /// That is done.
     ReleasedPull(PullRelease),
     /// The host store is there, and from now on it is written down where it is behind. The first time, it is behind with nothing.
-    FollowHost,
+    CopyBegins,
     /// The host store is about to get the value with this digest; `None` for none.
-    Following(EntryKey, Option<[u8; 32]>),
+    Copying(EntryKey, Option<[u8; 32]>),
     /// The host store has the value with this digest now.
-    Followed(EntryKey, Option<[u8; 32]>),
-    /// What is remembered of the mark that the host store bears. It was made known by [`Change::FollowHost`] before.
+    Copied(EntryKey, Option<[u8; 32]>),
+    /// What is remembered of the mark that the host store bears. It was made known by [`Change::CopyBegins`] before.
     HostCopy(HostCopy),
     /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`SyncState::Decided`].
     Redis(RedisRecord),
@@ -348,7 +348,7 @@ pub trait LocalStore: Store {
     /// `first` are made, too, if the ticket is given up at its deadline before the others were begun.
     fn submit(&self, first: Vec<Change>, changes: Vec<Change>, deadline: Instant) -> Result<Ticket>;
 
-    /// Everything that is known: all entries, and all keys whose state is not settled or of which a value is remembered.
+    /// Everything that is known: all entries, and all keys whose state is not synced or of which a value is remembered.
     fn everything(&self) -> Result<Vec<(EntryKey, KeyState)>>;
 
     /// What is remembered of Redis; `None` if the store never followed one.

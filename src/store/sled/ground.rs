@@ -45,7 +45,7 @@ impl Place {
         Ok(Place { path, file: identity(&file.metadata()?), length })
     }
 
-    fn look(&self) -> std::result::Result<(), String> {
+    fn check(&self) -> std::result::Result<(), String> {
         let path = self.path.display();
         match fs::metadata(&self.path) {
             Ok(found) if identity(&found) != self.file => {
@@ -76,7 +76,7 @@ impl Ground {
     ///
     /// Errors: `StoreFailed`, with what was found and what to do.
     pub(super) fn check(&self) -> Result<()> {
-        self.files.iter().try_for_each(Place::look).map_err(|found| self.lost(&found))
+        self.files.iter().try_for_each(Place::check).map_err(|found| self.lost(&found))
     }
 
     fn lost(&self, found: &str) -> Error {

@@ -68,8 +68,8 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 _ => Ok(()),
             }
         }
-        Change::FollowHost => follow_host(tx),
-        Change::Following(key, value) => match read_mark(tx, key)? {
+        Change::CopyBegins => follow_host(tx),
+        Change::Copying(key, value) => match read_mark(tx, key)? {
             Some(mut there) => {
                 // It may be tried again and again.
                 there.retain(|known| known != value);
@@ -78,7 +78,7 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
             }
             None => Ok(()),
         },
-        Change::Followed(key, value) => {
+        Change::Copied(key, value) => {
             if tx.held(key)?.map(|held| digest(&held.value)) == *value {
                 tx.remove_entry(&host_key(key))
             } else {

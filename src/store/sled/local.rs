@@ -93,7 +93,7 @@ fn size(change: &Change) -> usize {
         Change::ReleaseLater(release) | Change::ReleasedPull(release) => release.repo.len(),
         Change::Redis(link) => link.server_name.len(),
         // What it is compared with is stored already.
-        Change::Following(key, _) | Change::Followed(key, _) => key.name().len(),
-        Change::FollowHost | Change::HostCopy(_) | Change::Forget(_) => 0,
+        Change::Copying(key, _) | Change::Copied(key, _) => key.name().len(),
+        Change::CopyBegins | Change::HostCopy(_) | Change::Forget(_) => 0,
     }
 }

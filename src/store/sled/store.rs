@@ -62,7 +62,7 @@ impl SledStore {
     }
 
     /// Whether the store works, and is still at its paths.
-    fn look(&self) -> Result<()> {
+    fn check_ground(&self) -> Result<()> {
         self.tree.read(|_| Ok(()))?;
         self.tree.health().watch(|| self.ground.check())
     }
@@ -145,12 +145,12 @@ impl Store for SledStore {
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {
-        self.look()
+        self.check_ground()
     }
 
     fn warnings(&self) -> Vec<String> {
         // What it finds is kept.
-        let _ = self.look();
+        let _ = self.check_ground();
         let failure = self.tree.health().check().err().map(|failure| failure.message().to_owned());
         failure.into_iter().chain(folder::little_space(&self.dir)).collect()
     }

@@ -112,7 +112,7 @@ impl Combiner {
     }
 
     /// The next waiting caller leads, or one leader fewer is under way.
-    fn hand_over(&self, queue: &mut Queue) {
+    fn pass_turn(&self, queue: &mut Queue) {
         let successor = queue.waiting.iter().find(|job| job.make_leader());
         if successor.is_none() {
             queue.leaders -= 1;
@@ -125,7 +125,7 @@ impl Combiner {
         let mut queue = self.queue.lock();
         let left = std::mem::replace(&mut *job.state.lock(), State { progress: Progress::Gone, leads: false });
         if left.leads {
-            self.hand_over(&mut queue);
+            self.pass_turn(&mut queue);
         }
         match left.progress {
             Progress::Answered(reply) => reply,
@@ -140,7 +140,7 @@ struct Handover<'a>(&'a Combiner);
 
 impl Drop for Handover<'_> {
     fn drop(&mut self) {
-        self.0.hand_over(&mut self.0.queue.lock());
+        self.0.pass_turn(&mut self.0.queue.lock());
     }
 }
 
