@@ -163,7 +163,7 @@
 #define ATLOCK_INTERNAL 23
 
 /*
- Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
+ Redis cannot be asked, and the local store cannot answer this in its place: nothing was changed; try again later.
  */
 #define ATLOCK_DEGRADED 24
 
@@ -348,6 +348,10 @@ typedef struct atlock_spans {
     size_t capacity;
 } atlock_spans;
 
+
+
+
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -394,7 +398,7 @@ int32_t atlock_load_config_over(const uint8_t *defaults,
 /*
  Opens the stores that a configuration names and writes the handle to `out`.
 
- `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the legacy store for
+ `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the host store for
  `locking.backend: boltdb`, or null; it is copied, and its `release` is called in any case: after the handle was freed, or
  before this function returns an error.
 

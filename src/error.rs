@@ -62,7 +62,7 @@ pub enum Code {
     HostStore = 22,
     /// A bug: the library panicked, and the panic was stopped at its border.
     Internal = 23,
-    /// Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
+    /// Redis cannot be asked, and the local store cannot answer this in its place: nothing was changed; try again later.
     Degraded = 24,
     /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the
     /// same key. Atlantis compares the numbers alone, and would take the lock for its own.

@@ -19,7 +19,7 @@ pub struct Health {
     /// Redis; absent in strict mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enhanced: Option<StoreHealth>,
-    /// The legacy store; absent in native mode.
+    /// The local store, in strict mode the store that answers; absent in native mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub legacy: Option<StoreHealth>,
     /// The breaker: `closed`, `open` or `half-open`; `disabled` in strict and native mode, which have none.

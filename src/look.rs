@@ -3,9 +3,9 @@
 //! Invariant: nothing changes, in no store and no folder (`store::read_only`). What a start would do, recover, hand over, announce, is left
 //! to the next start.
 //!
-//! In hybrid mode two stores may hold locks. Redis is what the next start believes, so it answers, if it does; else the local store's
-//! copy, which may be old. Which of the two it was is told ([`Look::source`]), and which keys the local store has decided that Redis
-//! does not know of. Beside a server that has the local store open Redis alone is looked at.
+//! In hybrid mode two stores may hold locks. Redis is what the next start believes, so Redis answers if it can be reached; else the local
+//! store's content, which may be old. Which of the two it was is told ([`Look::source`]), and which keys the local store has decided that
+//! Redis does not know of. Beside a server that has the local store open Redis alone is looked at.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -103,7 +103,7 @@ pub fn refuse_stocks(config: &Config) -> Result<()> {
     ))
 }
 
-/// Hybrid mode: Redis if it answers, else the local store's copy.
+/// Hybrid mode: Redis if it answers, else the local store's content.
 fn both<R: Store + 'static, L: Store + 'static>(
     config: &Config,
     redis: Result<R>,
@@ -112,8 +112,8 @@ fn both<R: Store + 'static, L: Store + 'static>(
 ) -> Result<Look> {
     let deadline = clock.now() + config.operation_timeout();
     let call = Call::new(RequestId::from_text("look"), deadline);
-    let (redis, enhanced) = asked(redis, |redis| redis.ping(&call));
-    let (local, legacy) = asked(local, |(_, local)| local.ping(&call));
+    let (redis, redis_health) = asked(redis, |redis| redis.ping(&call));
+    let (local, local_health) = asked(local, |(_, local)| local.ping(&call));
     let (store, known, source, warning): (Box<dyn Store>, _, _, _) = match (redis, local) {
         (Ok(redis), Ok((known, local))) => {
             local.close()?;
@@ -148,8 +148,8 @@ fn both<R: Store + 'static, L: Store + 'static>(
         last_recovery: None,
         fallbacks: Fallbacks::default(),
         needs_local: config.locking.enhanced.durability == Durability::Sync,
-        enhanced,
-        legacy,
+        enhanced: redis_health,
+        legacy: local_health,
         host_store: None,
     };
     let warnings = warning.into_iter().chain(known.warnings).collect();

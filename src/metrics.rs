@@ -28,7 +28,7 @@ const BUCKETS: [f64; 18] =
 /// The counters that [`Service::status`](crate::service::Service::status) shows, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
-    /// Operations that the legacy store answered.
+    /// Operations that strict mode's store answered, or in hybrid mode the local store where Redis is not asked at all.
     pub legacy_ops: u64,
     /// Operations that Redis answered.
     pub enhanced_ops: u64,

@@ -73,7 +73,7 @@ fn version_and_status() {
     let folder = prepared();
     assert_eq!(told(folder.path(), &["version"]), (format!("atlock {}\n", env!("CARGO_PKG_VERSION")), 0));
     let (text, status) = told(folder.path(), &["status"]);
-    assert!(status == 0 && text.starts_with("mode      strict\nlegacy    answered in ") && text.lines().count() == 2, "{text}");
+    assert!(status == 0 && text.starts_with("mode      strict\nlocal     answered in ") && text.lines().count() == 2, "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["mode"], &json["health"]["overall"]), (&"strict".into(), &"healthy".into()));
@@ -98,10 +98,10 @@ fn status_of_hybrid_mode_without_redis() {
     let (text, status) = told(folder.path(), &["status"]);
     let lines: Vec<&str> = text.lines().collect();
     assert!(status == 0 && lines[0] == "mode      hybrid" && lines[1].starts_with("redis     does not work: "), "{text}");
-    assert!(lines[2].starts_with("legacy    answered in "), "{text}");
+    assert!(lines[2].starts_with("local     answered in "), "{text}");
     // Nobody decides, and nothing was begun by looking.
     assert_eq!(lines[3], "armed     no: no server decides here: its stores are only looked at");
-    assert_eq!(lines[4], "journal   2 keys that Redis does not know of yet");
+    assert_eq!(lines[4], "unsynced  2 keys that Redis does not know of yet");
     assert!(lines[5].starts_with("warning   Redis is not asked: ") && lines[5].contains("127.0.0.1:1"), "{text}");
     assert_eq!(lines.len(), 6, "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);

@@ -119,7 +119,7 @@ func facts(status atlock.Status, health atlock.Health) []fact {
 	if status.Mode == "hybrid" {
 		add("breaker", status.CircuitState, pick(status.CircuitState == "closed", "", warn))
 		add("local store armed", pick(status.Armed, "yes", "no"), pick(status.Armed, "", warn))
-		add("journal", counted(status.JournalLength, "key", "keys"), pick(status.JournalLength == 0, "", warn))
+		add("unsynced keys", counted(status.JournalLength, "key", "keys"), pick(status.JournalLength == 0, "", warn))
 		add("conflicts", fmt.Sprint(len(status.Conflicts)), pick(len(status.Conflicts) == 0, "", bad))
 		add("Redis answered", fmt.Sprint(status.EnhancedOps), "")
 		add("local answered", fmt.Sprint(status.FallbackOps), "")

@@ -54,7 +54,7 @@ pub unsafe extern "C" fn atlock_load_config_over(
 
 /// Opens the stores that a configuration names and writes the handle to `out`.
 ///
-/// `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the legacy store for
+/// `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the host store for
 /// `locking.backend: boltdb`, or null; it is copied, and its `release` is called in any case: after the handle was freed, or
 /// before this function returns an error.
 ///

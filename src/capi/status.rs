@@ -50,7 +50,7 @@ pub const ATLOCK_PROTOCOL: i32 = 21;
 pub const ATLOCK_HOST_STORE: i32 = 22;
 /// A bug: the library panicked, and the panic was stopped at its border.
 pub const ATLOCK_INTERNAL: i32 = 23;
-/// Redis cannot be asked, and the local store must not decide in its place: nothing was changed; try again later.
+/// Redis cannot be asked, and the local store cannot answer this in its place: nothing was changed; try again later.
 pub const ATLOCK_DEGRADED: i32 = 24;
 /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the same
 /// key. Nothing was changed. Atlantis compares the numbers alone, and would take the lock for its own.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-/// Says something. Nobody needs to hear it.
+/// Says something. A failed write is ignored.
 pub(super) fn remark(text: &str) {
     let _ = writeln!(io::stderr(), "atlock: {text}");
 }

@@ -49,7 +49,7 @@ pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
     }
     let (status, health): (Value, Value) = (read(status)?, read(health)?);
     let mut text = format!("mode      {}\n", word(&status["mode"]));
-    for (name, store) in [("redis", &health["enhanced"]), ("legacy", &health["legacy"])] {
+    for (name, store) in [("redis", &health["enhanced"]), ("local", &health["legacy"])] {
         match (store.is_object(), store["error"].as_str()) {
             (false, _) => {}
             (true, None) => {
@@ -78,7 +78,7 @@ fn hybrid(status: &Value) -> String {
     text += &format!("armed     {}{}\n", if status["armed"] == true { "yes" } else { "no" }, because(&status["unarmed_because"]));
     let waiting = status["journal_length"].as_u64().unwrap_or_default();
     if waiting > 0 {
-        text += &format!("journal   {waiting} keys that Redis does not know of yet\n");
+        text += &format!("unsynced  {waiting} keys that Redis does not know of yet\n");
     }
     for conflict in list_of(&status["conflicts"]) {
         let pull = |num: &Value| num.as_i64().map_or_else(|| "somebody".to_owned(), |num| format!("pull #{num}"));
@@ -219,7 +219,7 @@ mod tests {
         let lines = [
             "breaker   open since 2026-11-24T08:17:00.123Z: refused",
             "armed     no: instances is many",
-            "journal   3 keys that Redis does not know of yet",
+            "unsynced  3 keys that Redis does not know of yet",
             r#"conflict  "acme/infra/a/default/"  held by pull #2 in Redis, granted to pull #1 here, found 2026-11-24T08:17:00.123Z"#,
             r#"conflict  "apply"  held by somebody in Redis, granted to somebody here, found 2026-11-24T08:17:00.123Z"#,
             "recovery  2026-11-24T08:17:00.123Z: 1 pushed to Redis, 2 restored there, 3 adopted from it, 1 in conflict; 12 ms",

@@ -25,7 +25,7 @@ impl Config {
 
     fn check_hybrid(&self) -> Result<()> {
         if self.locking.data_dir.is_none() {
-            return wrong("locking.data_dir is missing: hybrid mode keeps its journal in a folder of its own");
+            return wrong("locking.data_dir is missing: hybrid mode keeps its local store in a folder of its own");
         }
         let enhanced = &self.locking.enhanced;
         enhanced.redis.check()?;

@@ -1,4 +1,4 @@
-//! Whether the local store may decide while Redis is away: *armed* means alone and complete.
+//! Whether the local store may grant while Redis is away, and say that there is no lock: *armed* means alone and complete.
 //!
 //! Complete: every lock of Redis was taken over at the start and since. Alone: `instances: single`, no other instance has announced
 //! itself, and Redis never held a lock that nobody here took. Then nobody but this server can have changed a key since Redis was last
@@ -34,12 +34,12 @@ struct State {
     record: RedisRecord,
     /// Why the local store lacks some of Redis's locks; `None` if it has them all.
     incomplete: Option<String>,
-    /// Whether it lacked some at the start, and the two do not agree yet: what this server acknowledged before may be among that.
+    /// Whether the local store began incomplete and has not agreed with Redis since: it may lack this server's own acknowledged locks.
     lacked: bool,
-    /// How often the local store did not make what it was told.
+    /// How often the local store did not make what it was handed.
     fell_behind: u64,
-    /// Who else was noticed, and from when on Redis's word counts that nobody else is there. Time alone shows nothing: while Redis
-    /// is away, the other is neither.
+    /// Who else was noticed, and the earliest moment at which Redis's word counts that it has gone. Time alone proves nothing: cut off
+    /// from Redis, it may still be there.
     others: Option<(String, Instant)>,
     /// Keys of entries in Redis that the local store cannot keep.
     set_aside: BTreeSet<EntryKey>,
@@ -109,7 +109,7 @@ impl Arming {
         state.record.clone()
     }
 
-    /// What is to be written down because being alone and complete has changed since that was last written; `None` if it has not.
+    /// Takes what is to be written down because being alone and complete has changed since the last time; `None` if it has not.
     pub(super) fn take_unwritten(&self) -> Option<RedisRecord> {
         let mut state = self.state.lock();
         let not_alone = state.has_others(&self.settings);
@@ -121,7 +121,7 @@ impl Arming {
         Some(state.record.clone())
     }
 
-    /// What is remembered when the server is closed and the local store has everything that it was told.
+    /// What is remembered when the server is closed and the local store has everything that it was handed.
     pub(super) fn closed(&self) -> RedisRecord {
         let mut state = self.state.lock();
         state.record.trailing = false;
@@ -179,7 +179,7 @@ impl Arming {
         self.state.lock().incomplete.is_none()
     }
 
-    /// The local store lacks something that it was told.
+    /// The local store lacks something that it was handed.
     pub(super) fn fell_behind(&self, error: &Error) {
         let mut state = self.state.lock();
         state.fell_behind += 1;
@@ -191,17 +191,17 @@ impl Arming {
         self.state.lock().fell_behind
     }
 
-    /// The local store was compared with all of Redis, and has it, unless it fell behind again since it had been so `before`. Tells
-    /// whether Redis is not known to have lost data; `None` if the local store fell behind.
-    pub(super) fn compared(&self, before: u64) -> Option<bool> {
+    /// After a comparison with all of Redis: complete, unless it fell behind since (`times_before`). Returns whether Redis has all, too;
+    /// `None` if it fell behind.
+    pub(super) fn compared(&self, times_before: u64) -> Option<bool> {
         let mut state = self.state.lock();
-        (state.fell_behind == before).then(|| {
+        (state.fell_behind == times_before).then(|| {
             state.incomplete = None;
             !state.record.lost
         })
     }
 
-    /// Redis is known to have lost data. Tells whether that is new; the caller writes it down.
+    /// Redis is known to have lost data. Returns what the caller writes down, if that is new.
     pub(super) fn note_lost(&self) -> Option<RedisRecord> {
         let mut state = self.state.lock();
         let is_new = !std::mem::replace(&mut state.record.lost, true);

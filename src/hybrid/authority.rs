@@ -40,7 +40,7 @@ struct LastChange {
     fallbacks: Fallbacks,
 }
 
-/// How it stands, for reports.
+/// Who decides and since when, for reports.
 pub(super) struct Summary {
     pub cause: Option<Error>,
     pub since: u64,
@@ -82,7 +82,7 @@ impl Authority {
     }
 
     /// The breaker opens, and from now on the local store decides. `begins` runs if Redis decided until now, before anybody decides
-    /// here. Tells whether it ran.
+    /// here. Returns whether it ran.
     pub(super) fn begin_fallback(&self, cause: Error, begins: impl FnOnce()) -> bool {
         let now = self.clock.now();
         self.breaker.lock().trip(now);
@@ -143,7 +143,7 @@ impl Authority {
         now >= barrier && self.breaker.lock().may_probe(now, self.clock.jitter())
     }
 
-    /// A probe ended. Tells whether there were enough good ones for a recovery.
+    /// A probe ended. Returns whether there were enough good ones for a recovery.
     pub(super) fn probed(&self, ok: bool) -> bool {
         let mut breaker = self.breaker.lock();
         breaker.probed(ok, self.clock.now());

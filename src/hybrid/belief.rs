@@ -96,7 +96,7 @@ impl Known {
 /// What follows from the host store's content.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// What the local store is told.
+    /// What the local store is handed.
     pub changes: Vec<Change>,
     /// Locks that were released there.
     pub released: Vec<(EntryKey, Held)>,

@@ -1,4 +1,4 @@
-//! Locks that both stores granted: found by recovery, shown to people, ended by the pull whose lock was set aside.
+//! Locks that both stores granted: found by recovery, shown to people, ended by the pull whose lock was overruled.
 
 use parking_lot::Mutex;
 
@@ -28,7 +28,7 @@ impl Conflicts {
         self.0.lock().iter().map(|conflict| conflict.key.clone()).collect()
     }
 
-    /// The one at this key whose lock that was set aside is admitted is over.
+    /// The one at this key is over, if its overruled lock is admitted.
     pub(super) fn end(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Conflict> {
         let mut conflicts = self.0.lock();
         let is_meant = |conflict: &Conflict| conflict.key == *key && admits(&conflict.local.value).unwrap_or(false);

@@ -23,14 +23,14 @@ const SHOWN: usize = 80;
 
 /// Writes to the host store; its answer.
 pub(super) type Apply<'a> = &'a dyn Fn(&[HostWrite<'_>], Option<&str>) -> Result<()>;
-/// Tells the local store something, and waits for its disk.
-pub(super) type Tell<'a> = &'a dyn Fn(Vec<Change>) -> Result<()>;
+/// Writes changes to the local store: waits for its disk.
+pub(super) type Write<'a> = &'a dyn Fn(Vec<Change>) -> Result<()>;
 
 /// What is needed to write to the host store.
 pub(super) struct Copier<'a> {
     pub local: &'a dyn LocalStore,
     pub apply: Apply<'a>,
-    pub tell: Tell<'a>,
+    pub write_here: Write<'a>,
     /// This server's name, for the mark. Without one the mark stays as it is: what others wrote since is still to be found.
     pub instance: Option<&'a str>,
 }
@@ -174,14 +174,14 @@ impl Copier<'_> {
     pub(super) fn write(&self, lacking: &[HostLacks]) -> Result<()> {
         let before = self.local.host_copy()?.unwrap_or_default();
         let seq = before.seq + 1;
-        let told = |change: fn(EntryKey, Option<[u8; 32]>) -> Change, copy: HostCopy| {
-            let changes = lacking.iter().map(|mark| change(mark.key.clone(), mark.value.as_deref().map(digest)));
-            changes.chain(self.instance.map(|_| Change::HostCopy(copy))).collect()
+        let changes = |change: fn(EntryKey, Option<[u8; 32]>) -> Change, copy: HostCopy| {
+            let keys = lacking.iter().map(|mark| change(mark.key.clone(), mark.value.as_deref().map(digest)));
+            keys.chain(self.instance.map(|_| Change::HostCopy(copy))).collect()
         };
-        (self.tell)(told(Change::Copying, HostCopy { applying: true, ..before }))?;
+        (self.write_here)(changes(Change::Copying, HostCopy { applying: true, ..before }))?;
         let writes: Vec<_> = lacking.iter().map(|mark| HostWrite { key: &mark.key, value: mark.value.as_deref() }).collect();
         (self.apply)(&writes, self.instance.map(|name| belief::mark(name, seq)).as_deref())?;
-        (self.tell)(told(Change::Copied, HostCopy { seq, applying: false }))
+        (self.write_here)(changes(Change::Copied, HostCopy { seq, applying: false }))
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
                     self.marks.lock().extend(mark.map(str::to_owned));
                     Ok(())
                 },
-                tell: &|changes| local.submit(Vec::new(), changes, Instant::now())?.wait(Instant::now()),
+                write_here: &|changes| local.submit(Vec::new(), changes, Instant::now())?.wait(Instant::now()),
                 instance: Some("me"),
             };
             copier.copy(aside)

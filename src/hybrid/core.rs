@@ -3,7 +3,7 @@
 //! | part | owns |
 //! |---|---|
 //! | [`Authority`] | who decides: the gate, the breaker, since when and why |
-//! | [`Arming`] | whether the local store may decide: alone and complete, and what is remembered of that |
+//! | [`Arming`] | whether the local store may grant: alone and complete, and what is remembered of that |
 //! | [`Presence`] | what this server and Redis know of each other |
 //! | [`WriteBehind`] | what is on its way to the local store |
 //! | [`RedisAccess`] | the connection, this server's own calls, fencing tokens |
@@ -68,7 +68,7 @@ pub(super) struct Before {
     pub conflicts: Vec<Conflict>,
 }
 
-/// The end of asking Redis.
+/// How a question to Redis ended.
 pub(super) enum Asked<T> {
     /// It answered.
     Answer(T),
@@ -122,21 +122,21 @@ impl Core {
         }
     }
 
-    /// Redis has lost data: what the local store knows goes back, and decides until then.
+    /// Redis has lost data: the local store decides until Redis has back what that knows.
     pub(super) fn fall_back_for_data_loss(&self, what: &str) {
         self.note_lost();
         self.begin_fallback(Error::new(Code::Unreachable, format!("Redis has lost data: {what}")));
     }
 
-    /// Redis has lost data; that is remembered until the two agree, across a restart, too.
+    /// Remembers that Redis has lost data, until the two agree, across a restart, too.
     pub(super) fn note_lost(&self) {
         if let Some(record) = self.arming.note_lost() {
             self.local.enqueue(Change::Redis(record));
         }
     }
 
-    /// Asks Redis until it answers, the local store decides in its place, or time is over. `unanswered_since` becomes the moment when a change
-    /// was first sent whose answer was lost: it may have been made.
+    /// Asks Redis until it answers, the local store decides in its place, or time is over. `unanswered_since` becomes the moment when a
+    /// change was first sent whose answer was lost: it may have been made.
     pub(super) fn ask<T>(
         &self,
         call: &Call,
@@ -196,7 +196,7 @@ impl Core {
         }
     }
 
-    /// Tells the breaker how a question ended; a `long` one may take long.
+    /// Tells the breaker how a question ended. `long`: its time says nothing of Redis.
     pub(super) fn record<T>(&self, answer: &Result<T>, started: Instant, long: bool) {
         let took = self.clock.now().saturating_duration_since(started);
         let outcome = match answer {
@@ -215,7 +215,7 @@ impl Core {
         }
     }
 
-    /// Lets the caller decide here, or read here; the local store has been told everything by then.
+    /// Lets the caller decide here, or read here; the local store has made by then what it was handed.
     ///
     /// `None`: Redis decides again. An error: with `legacy_fallback: false` nobody does.
     pub(super) fn local_turn(&self, call: &Call) -> Result<Option<RwLockReadGuard<'_, ()>>> {
@@ -238,11 +238,11 @@ impl Core {
         self.arming.unarmed().is_none() && self.local.store().ping(&self.redis.step()).is_ok()
     }
 
-    /// The error of what must not be done now.
+    /// The error of what neither store can answer now.
     pub(super) fn degraded(&self, why: &str) -> Error {
         let cause = self.authority.cause().map_or_else(String::new, |cause| format!(" ({cause})"));
         let text =
-            format!("Redis cannot be asked, and the local store must not decide in its place: {why}{cause}; try again later");
+            format!("Redis cannot be asked, and the local store cannot answer this in its place: {why}{cause}; try again later");
         Error::new(Code::Degraded, text)
     }
 

@@ -68,7 +68,7 @@ pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &C
     Ok(None)
 }
 
-/// Whether Redis has lost a lock in whose place it shows this; nobody has the key's lock. The local store answers then.
+/// Falls back if Redis has lost a lock in whose place it shows this; nobody has the key's lock. Returns whether the local store answers.
 pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
     if core.known(key)?.value.is_none_or(|held| Some(&*held.value) == shown) {
         return Ok(false);
@@ -79,7 +79,7 @@ pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]
     Ok(core.in_fallback())
 }
 
-/// Whether Redis does not have a lock any more that the local store knew.
+/// Looks why Redis has not released a lock that the local store knew: falls back if Redis has lost it, and learns what is there else.
 pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> Asked<Absence> {
     let remote = match remote_at(core, key, call) {
         Asked::Answer(remote) => remote,
@@ -127,21 +127,21 @@ fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Ca
     }
 }
 
-/// Whether Redis shows a lock from before the one that it had confirmed: it has lost data then.
+/// Falls back if Redis shows a lock from before the one that it had confirmed: it has lost data then. Returns whether that is so.
 pub(super) fn fall_back_if_gone_back(core: &Core, held: &Held, remote: &Remote) -> bool {
-    let fall_back_if_gone_back = has_gone_back(held, remote);
-    if fall_back_if_gone_back {
+    let is_back = has_gone_back(held, remote);
+    if is_back {
         core.fall_back_for_data_loss("a lock from before the one that it had confirmed is there");
     }
-    fall_back_if_gone_back
+    is_back
 }
 
-/// Whether a lock that Redis has, or had until now, was given up long ago: Redis has lost data then.
+/// Falls back if a lock that Redis has, or had until now, was given up long ago: Redis has lost data then. Returns whether that is so.
 pub(super) fn fall_back_if_old(core: &Core, local: &KeyState, remote: &Remote) -> bool {
     let is_mine = core.arming.is_this_server(&remote.holder);
-    let fall_back_if_old = is_over(local, remote, is_mine, core.arming.never_granted_blindly());
-    if fall_back_if_old {
+    let is_old = is_over(local, remote, is_mine, core.arming.never_granted_blindly());
+    if is_old {
         core.fall_back_for_data_loss("a lock that was released is there again");
     }
-    fall_back_if_old
+    is_old
 }

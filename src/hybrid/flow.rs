@@ -1,8 +1,8 @@
 //! The one course of every change in hybrid mode: intend, ask Redis, and where Redis is away, decide here.
 //!
 //! Invariants:
-//! - Redis is asked only after the local store was told what is intended, where there is anything to tell ([`super::intent`]).
-//! - The local store decides only while the gate is held, and after it has made everything that it was told.
+//! - Redis is asked only after the local store was handed what is intended, where there is anything to hand over ([`super::intent`]).
+//! - The local store decides only while the gate is held, and after it has made everything that it was handed.
 //! - A call ends in one of three ways: Redis's answer, the local store's decision, or an error that says whether the change may have
 //!   been made.
 
@@ -15,10 +15,10 @@ pub(super) trait Flow {
     /// What the caller is told.
     type Answer;
 
-    /// Before Redis is asked: the local store is told what is intended, once. `Some`: the answer is known already.
+    /// Before Redis is asked: the local store is handed what is intended, once. `Some`: the answer is known already.
     fn intend(&mut self, call: &Call) -> Result<Option<Self::Answer>>;
 
-    /// Asks Redis, and tells the local store what became of the intent. An error is final: the intent was undone, or is in doubt.
+    /// Asks Redis, and hands the local store what became of the intent. An error is final: the intent was undone, or is in doubt.
     fn ask(&mut self, call: &Call) -> Asked<Self::Answer>;
 
     /// The local store decides, whatever Redis made of the intent.

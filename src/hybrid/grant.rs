@@ -33,7 +33,7 @@ struct Granting<'a> {
     key: &'a EntryKey,
     /// What the local store had before.
     local: KeyState,
-    /// What the local store was told.
+    /// What the local store was handed.
     intended: Option<Held>,
     submitted: Option<Submitted<'a>>,
     /// When the lock was first asked for, if the answer was lost.
@@ -141,7 +141,8 @@ impl Granting<'_> {
             }
             // That somebody holds it was said all the same, and the local store must not decide otherwise.
             Asked::Failed(_) | Asked::Unavailable => {
-                // Without its token it cannot be written down.
+                // The holder's token is unknown, so it cannot be kept: forget our intent, and disarm, unless it is a value that we know
+                // to be old.
                 adopt(self.core, self.key, &Remote::default());
                 if !self.local.tombstones.iter().any(|old| old.is(&value, old.token)) {
                     self.core.saw_other(format!("it took the {}", self.key));

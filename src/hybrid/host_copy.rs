@@ -39,11 +39,11 @@ const SLOW: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(25);
 /// Shortest and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// Time between two looks while entries are set aside: each reads them.
+/// Time between two rounds while entries are set aside: each reads them.
 const ASIDE_TICK: Duration = Duration::from_millis(250);
 /// Shortest and longest pause before entries that were refused are tried again.
 const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// Changes that the start tells the local store at once.
+/// Changes that the start writes to the local store at once.
 const GROUP: usize = 1000;
 
 /// The host store, and the thread that calls it.
@@ -126,7 +126,7 @@ impl HostCopy {
         followed.map(drop)
     }
 
-    /// Tells whether the host store can be followed.
+    /// Returns whether the host store can be kept up to date.
     fn import(&self, core: &Core, is_first: bool) -> Result<bool> {
         let before = core.local.store().host_copy()?;
         let dump = match self.dump() {
@@ -290,7 +290,7 @@ impl HostCopy {
         let copier = Copier {
             local: core.local.store(),
             apply: &|writes, mark| self.call(core, |host| host.apply(writes, mark)),
-            tell: &|changes| core.local.write(changes, core.clock.now() + PATIENCE),
+            write_here: &|changes| core.local.write(changes, core.clock.now() + PATIENCE),
             instance: Some(&instance),
         };
         if !pace.is_marked {
@@ -325,7 +325,7 @@ impl HostCopy {
         answer
     }
 
-    /// How it stands; asks nobody.
+    /// What is known of the host store; asks nobody.
     pub(super) fn report(&self, now: Instant) -> HostStoreReport {
         let seen = self.seen.lock();
         let called = seen.calling.map(|since| now.saturating_duration_since(since)).filter(|time| *time > SLOW);
@@ -352,7 +352,7 @@ fn not_believed(why: &str) -> String {
 
 /// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
 pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<()> {
-    let tell = |changes| {
+    let write_here = |changes| {
         let deadline = clock.now() + PATIENCE;
         local.submit(Vec::new(), changes, deadline)?.wait(deadline)
     };
@@ -362,13 +362,13 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     let is_doubted = matches!(belief, Belief::Doubted { .. });
     if let Belief::Doubted { why, .. } = &belief {
         let findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
-        findings.changes.chunks(GROUP).try_for_each(|changes| tell(changes.to_vec()))?;
+        findings.changes.chunks(GROUP).try_for_each(|changes| write_here(changes.to_vec()))?;
         host.warn(not_believed(why));
     }
     let copier = Copier {
         local,
         apply: &|writes, mark| host.apply(writes, mark),
-        tell: &tell,
+        write_here: &write_here,
         // What strict mode changed before, or stock, is found by the next start of hybrid mode.
         instance: is_doubted.then_some(&*record.server_name),
     };

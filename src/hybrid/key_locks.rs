@@ -1,6 +1,6 @@
 //! One change at a time for each key, within this process.
 //!
-//! What the local store is told of a key must be in the order in which Redis changed it. Changes of different keys do not wait for
+//! What the local store is handed of a key must be in the order in which Redis changed it. Changes of different keys do not wait for
 //! each other. A waiting caller gives up at its deadline, by the injected clock.
 
 use std::collections::HashSet;

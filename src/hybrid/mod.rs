@@ -209,9 +209,10 @@ impl Store for HybridStore {
         let core = &self.core;
         core.stop();
         drop(self.probing.lock().take());
-        // Each call under way has a deadline; one that takes longer is as one that a crash cut short: then it is not said that all is told.
+        // Each call under way has a deadline; one that takes longer is as one that a crash cut short: then it is not said that all is
+        // handed over.
         let none_under_way = self.under_way.try_write_for(2 * core.redis.timeout);
-        // What is still to be told goes with the close of the local store.
+        // What is still queued goes with the close of the local store.
         let written = match none_under_way {
             Some(_) => core.all_written(),
             None => core.local.flush(core.redis.soon()),

@@ -70,7 +70,7 @@ impl Presence {
         self.state.lock().unsure_until = until;
     }
 
-    /// It was made; Redis remembers that it had everything until `agreed`. Tells whether the one before was so long ago that the
+    /// It was made; Redis remembers that it had everything until `agreed`. Returns whether the one before was so long ago that the
     /// silence of others says nothing.
     pub(super) fn made(&self, agreed: u64, now: Instant) -> bool {
         let mut state = self.state.lock();

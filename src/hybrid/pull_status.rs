@@ -33,7 +33,7 @@ struct Swapping<'a> {
     name: &'a EntryKey,
     expected: Expected<'a>,
     new: Option<&'a [u8]>,
-    /// What the local store had before, if it was told of the change.
+    /// What the local store had, once the change was intended.
     before: Option<KeyState>,
     submitted: Option<Submitted<'a>>,
     /// When Redis was first asked, if the answer was lost.

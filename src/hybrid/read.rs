@@ -58,7 +58,7 @@ pub(super) fn list(core: &Core, call: &Call) -> Result<Listing> {
     read_with(core, || core.ask_long(call, |redis, attempt| redis.list(attempt)), |local| local.list(call), call)
 }
 
-/// How a lock stands.
+/// What is known of a lock.
 pub(super) fn lock_info(core: &Core, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {
     call.answered(AnsweredBy::Legacy);
     let known = core.known(&EntryKey::from(key))?;

@@ -14,7 +14,7 @@ use crate::store::contract::shared::{Put, Remote, SharedStore};
 /// How often a key may change in Redis while it is being reconciled.
 const MAX_TRIES: u32 = 5;
 
-/// Reconciles one key, by whoever has its lock, where the local store has made all that it was told of the key; tells whether there
+/// Reconciles one key, by whoever has its lock, where the local store has made all that it was handed of the key; returns whether there
 /// was anything to do.
 pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
     // At a recovery's begin it was asked.

@@ -3,7 +3,7 @@
 //! Recovery: wait until nothing that was sent to Redis before can still be executed there (*barrier*: every change carries a time
 //! after which Redis does not make it) → look at every key that the two do not agree on, and do what `resolve` says, with
 //! scripts that change only what was seen (*replay, compare, put back*) → again, until nothing is left (*verify*) → let nobody decide
-//! here, settle what was decided since, and close.
+//! here, reconcile what was decided since, and close.
 //!
 //! It keeps no progress: what is left to do follows from the two stores, so it may be cut short anywhere and begin anew.
 
@@ -95,7 +95,7 @@ pub(super) fn begin(core: &Core, everything: Vec<(EntryKey, KeyState)>, was_clos
     recover(core, &redis).map(drop)
 }
 
-/// Looks at all keys while Redis decides: others may have changed it, or the local store may not have made what it was told.
+/// Looks at all keys while Redis decides: others may have changed it, or the local store may not have made what it was handed.
 pub(super) fn compare(core: &Core) -> Result<()> {
     let Some(redis) = core.redis.current() else { return Ok(()) };
     let mut done = Recovery::default();
@@ -119,7 +119,7 @@ pub(super) fn compare(core: &Core) -> Result<()> {
     Ok(())
 }
 
-/// One look at all keys; tells how many had to be reconciled.
+/// One look at all keys; returns how many had to be reconciled.
 fn pass(core: &Core, redis: &dyn SharedStore, done: &mut Recovery) -> Result<u32> {
     core.err_if_stopping()?;
     core.unsynced.forget_dirty();

@@ -58,7 +58,7 @@ struct Releasing<'a, Admits, InRedis, Here> {
     admits: Admits,
     in_redis: InRedis,
     here: Here,
-    /// What the local store had before, if it was told of the release.
+    /// What the local store had, once the release was intended.
     before: Option<KeyState>,
     submitted: Option<Submitted<'a>>,
     /// When Redis was first asked, if the answer was lost.
@@ -119,7 +119,7 @@ where
         if let Some(value) = end_conflict(core, self.key, &self.admits) {
             return Ok(Some(value));
         }
-        // Redis may have one that the local store does not know of, or may have had it until this try, whose answer was lost.
+        // Redis may have a lock unknown here, or had one until a try whose answer was lost.
         let Some(why) = core.arming.unarmed() else { return Ok(None) };
         Err(self.give_up(core.degraded(&format!("no such lock is known here; {why}")), call))
     }
@@ -133,7 +133,7 @@ impl<Admits, InRedis, Here> Releasing<'_, Admits, InRedis, Here>
 where
     Admits: Fn(&[u8]) -> Result<bool>,
 {
-    /// Redis has released a lock; what the caller is told was released.
+    /// Redis has released a lock; returns what the caller is told was released.
     fn released(&mut self, was: Held, call: &Call) -> Result<Option<Vec<u8>>> {
         let core = self.core;
         let before = self.before.take();
@@ -141,10 +141,10 @@ where
         let mut is_past = false;
         let mut written = self.submitted.take().map_or(Ok(()), |submitted| submitted.wait(call.deadline));
         if held.is_none_or(|held| held.value != was.value) {
-            let before = before.as_ref().map_or_else(|| core.known(self.key), |local| Ok(local.clone()))?;
+            let local = before.as_ref().map_or_else(|| core.known(self.key), |local| Ok(local.clone()))?;
             let shown = before_release(&was);
-            is_past = fall_back_if_old(core, &before, &shown)
-                || before.value.as_ref().is_some_and(|held| fall_back_if_gone_back(core, held, &shown));
+            is_past = fall_back_if_old(core, &local, &shown)
+                || local.value.as_ref().is_some_and(|held| fall_back_if_gone_back(core, held, &shown));
             if !is_past {
                 let changes = release_of(self.key, was.clone()).into();
                 written = written.and_then(|()| core.local.submit(changes, call.deadline)?.wait(call.deadline));
@@ -180,12 +180,12 @@ where
     }
 }
 
-/// What Redis had until it released this lock; who took that is not known.
+/// `was` as Redis showed it before; its holder is not known any more.
 pub(super) fn before_release(was: &Held) -> Remote {
     Remote { value: Some(was.value.clone()), token: was.token, holder: String::new() }
 }
 
-/// The one whose lock was set aside in a conflict gives it up.
+/// The one whose lock was overruled in a conflict gives it up.
 pub(super) fn end_conflict(core: &Core, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Vec<u8>> {
     let ended = core.conflicts.end(key, admits)?;
     core.local.enqueue(Change::EndConflict(key.clone()));

@@ -1,7 +1,7 @@
 //! Releasing everything that a pull holds, in hybrid mode.
 //!
 //! Invariants:
-//! - Redis is asked to release, and the local store is told of it, only for keys whose locks the caller has. So whoever takes
+//! - Redis is asked to release, and the local store is handed that, only for keys whose locks the caller has. So whoever takes
 //!   one of the pull's locks meanwhile, and is told so, does it wholly before or wholly after.
 //! - A release that was made is told, also if another of the same call fails ([`Listing::incomplete`]): its caller has plans to
 //!   discard.
@@ -144,7 +144,7 @@ impl Flow for Releasing<'_> {
     /// What was released is in `made`, also on an error.
     type Answer = ();
 
-    /// Tells the local store what is going to be released: what it knows of the pull's, and where it knows nothing, whatever is there.
+    /// Hands the local store what is going to be released: what it knows of the pull's, and where it knows nothing, whatever is there.
     fn intend(&mut self, call: &Call) -> Result<Option<()>> {
         if self.is_intended {
             return Ok(None);

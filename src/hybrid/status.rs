@@ -84,7 +84,7 @@ impl Fallbacks {
 pub struct ConflictReport {
     /// The lock's key.
     pub key: String,
-    /// Number of the pull whose lock is set aside; absent for a command's lock.
+    /// Number of the pull whose lock is overruled; absent for a command's lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_pull: Option<i64>,
     /// Number of the pull that holds it in Redis.
@@ -153,7 +153,7 @@ pub struct Report {
     pub host_store: Option<HostStoreReport>,
 }
 
-/// How the host store stands, which is kept as a copy of the local store.
+/// What is known of the host store, which is kept as a copy of the local store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HostStoreReport {
     /// Whether it is kept up to date. If not, it is as it was before this start.

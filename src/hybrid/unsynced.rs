@@ -16,7 +16,7 @@ pub(super) struct Unsynced {
     /// Decided here since both stores last agreed.
     decided: Keys,
     /// Nobody knows what Redis made of the last change, of this process or, at the start, of the one before: the local store calls
-    /// others pending only until it has been told.
+    /// others pending only until it is handed the outcome.
     in_doubt: Keys,
 }
 

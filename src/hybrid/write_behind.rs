@@ -1,7 +1,7 @@
 //! What is on its way to the local store: changes that a caller waits for, and changes that go along with the next ones.
 //!
 //! Invariants:
-//! - Changes reach the local store in the order in which they were told here.
+//! - Changes reach the local store in the order in which they came here.
 //! - What is on its way counts as known ([`WriteBehind::queued`]): nobody decides by what the local store had before.
 //! - With `durability: sync`, what a caller's acknowledgement rests on is on the local store's disk before the caller is told. With
 //!   `async` it rests on Redis alone.
@@ -37,39 +37,39 @@ pub(super) struct WriteBehind {
 
 #[derive(Default)]
 struct Queue {
-    /// Changes that nobody waits for: they go along with the next, or at the next look at the stores.
+    /// Changes that nobody waits for: they go along with the next, or in the thread's next round.
     queued: Vec<Change>,
-    /// What the local store will have at a key, once it has made all that it was told; and which list of changes says so.
+    /// What the local store will have at a key, once it has made all that it was handed; and which batch of changes says so.
     values: HashMap<EntryKey, (u64, Option<Held>)>,
-    /// The list that was handed over last.
-    number: u64,
+    /// The batch that was submitted last.
+    last_batch: u64,
 }
 
 impl Queue {
     fn push(&mut self, change: Change) {
-        self.overlay_in(self.number + 1, &change);
+        self.overlay_in(self.last_batch + 1, &change);
         self.queued.push(change);
     }
 
-    /// `list` is the one with which the change is handed over.
-    fn overlay_in(&mut self, list: u64, change: &Change) {
+    /// `batch` is the one with which the change is submitted.
+    fn overlay_in(&mut self, batch: u64, change: &Change) {
         if let Some((key, held)) = value_of(change) {
-            self.values.insert(key.clone(), (list, held.cloned()));
+            self.values.insert(key.clone(), (batch, held.cloned()));
         }
     }
 
-    /// This list, and all before it, is not on its way any more.
-    fn made(&mut self, list: u64) {
-        self.values.retain(|_, (number, _)| *number > list);
+    /// This batch, and all before it, is not on its way any more.
+    fn landed(&mut self, batch: u64) {
+        self.values.retain(|_, (of, _)| *of > batch);
     }
 
     fn is_empty(&self) -> bool {
         self.queued.is_empty() && self.values.is_empty()
     }
 
-    /// The list that was to be handed over will not be made.
+    /// The batch that was to be submitted will not be made.
     fn not_taken(&mut self) {
-        self.values.retain(|_, (list, _)| *list != self.number);
+        self.values.retain(|_, (batch, _)| *batch != self.last_batch);
     }
 
     fn strike(&mut self, keys: &[EntryKey]) {
@@ -134,21 +134,21 @@ impl WriteBehind {
         self.queue.lock().values.iter().filter(is_meant).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Tells the local store something, whenever it suits.
+    /// Queues a change for the local store, whenever it suits.
     pub(super) fn enqueue(&self, change: Change) {
         self.queue.lock().push(change);
     }
 
-    /// Tells the local store something, after all that is queued, and waits until it is on disk.
+    /// Writes changes to the local store, after all that is queued: waits until they are on disk.
     pub(super) fn write(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
-        let (ticket, number) = {
+        let (ticket, batch) = {
             let mut queue = self.queue.lock();
-            (self.submit_queued(&mut queue, changes, deadline)?, queue.number)
+            (self.submit_queued(&mut queue, changes, deadline)?, queue.last_batch)
         };
         let answer = ticket.wait(deadline);
         // What is late may still be made; after any other answer nothing of it, or before it, is on its way.
         if !answer.as_ref().is_err_and(is_late) {
-            self.queue.lock().made(number);
+            self.queue.lock().landed(batch);
         }
         answer
     }
@@ -157,8 +157,8 @@ impl WriteBehind {
         // Everybody waits for whoever waits for room in the local store's queue.
         let deadline = deadline.min(self.clock.now() + self.timeout);
         let queued = std::mem::take(&mut queue.queued);
-        queue.number += 1;
-        changes.iter().for_each(|change| queue.overlay_in(queue.number, change));
+        queue.last_batch += 1;
+        changes.iter().for_each(|change| queue.overlay_in(queue.last_batch, change));
         let is_alone = queued.is_empty();
         self.store.submit(queued, changes, deadline).inspect_err(|error| {
             queue.not_taken();
@@ -168,8 +168,8 @@ impl WriteBehind {
         })
     }
 
-    /// Tells the local store what a caller's acknowledgement rests on: it can be waited for. With `durability: async` it rests on
-    /// Redis alone, and the local store is told later.
+    /// Hands the local store what a caller's acknowledgement rests on: it can be waited for. With `durability: async` it rests on
+    /// Redis alone, and the changes are queued.
     pub(super) fn submit(&self, changes: Vec<Change>, deadline: Instant) -> Result<Submitted<'_>> {
         let mut queue = self.queue.lock();
         if self.durability == Durability::Sync {
@@ -187,8 +187,8 @@ impl WriteBehind {
         Ok(Submitted { behind: self, keys: Vec::new(), ticket: None })
     }
 
-    /// Waits until the local store has everything that it was told. Its state of a key is up to date then, if the key is the
-    /// caller's.
+    /// Waits until the local store has everything that it was handed or that is queued for it. Its state of a key is up to date then,
+    /// if the key is the caller's.
     pub(super) fn flush(&self, deadline: Instant) -> Result<()> {
         if self.queue.lock().is_empty() {
             return Ok(());

@@ -20,6 +20,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Native mode begins: what the local store has goes to Redis, which alone knows the locks from then on.
 pub(super) fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<()> {
     let mut config = config.clone();
+    // No fallback: the opening fails without Redis.
     config.locking.enhanced.legacy_fallback = false;
     if host.is_none() {
         config.locking.backend = Backend::Sled;
@@ -43,6 +44,7 @@ pub(super) fn fetch_from_redis(
 ) -> Result<Option<String>> {
     let Some(missing) = lacking(record.as_ref(), &config.locking.enhanced) else { return Ok(None) };
     let mut hybrid = config.clone();
+    // No fallback: the opening fails without Redis.
     hybrid.locking.enhanced.legacy_fallback = false;
     match both(&hybrid, host, process).and_then(|store| store.close()) {
         Ok(()) => Ok(None),

@@ -39,11 +39,11 @@ const GROWING: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Service {
     state: Arc<State>,
-    /// What has threads that use this service: each has a `Service` on the same state, without this.
+    /// What runs beside the service on threads of its own; its handle has no `beside`, so there is no circle.
     beside: Option<Box<dyn Beside>>,
 }
 
-/// What runs beside a service and ends with it, as a [socket](crate::socket::listening).
+/// What runs beside a service and ends with it, such as a [socket](crate::socket::listening).
 pub trait Beside: Send + Sync + std::fmt::Debug {
     /// What an operator should know of it.
     fn warning(&self) -> Option<String>;
@@ -90,7 +90,7 @@ impl std::ops::Deref for Service {
 impl Service {
     /// Opens the stores that the configuration names.
     ///
-    /// `host` is the legacy store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
+    /// `host` is the host store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
     pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
         let calls = Calls::new(Arc::clone(&clock))?;
         let instance = calls.instance();
@@ -163,7 +163,7 @@ impl Service {
         self.counted(operation, self.router.timeout(), |_| false, body)
     }
 
-    /// The same for what grows with the number of locks. A local store needs no longer than for anything else.
+    /// The same for what grows with the number of locks. Strict mode's store needs no longer than for anything else.
     fn run_growing<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
         let growing = if self.router.mode() == Mode::Strict { Duration::ZERO } else { GROWING };
         self.counted(operation, self.router.timeout() + growing, |_| false, body)
@@ -219,7 +219,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if self.beside.is_some() {
-            // As in the drop of the state, which what runs beside shares until it is closed.
+            // No caller is left to hear of an error. Closing also stops what runs beside, which keeps the state alive.
             let _ = self.close();
         }
     }

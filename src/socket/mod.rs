@@ -1,5 +1,5 @@
 //! A socket in the data folder, by which programs of this machine ask the server that has the folder open: the command line, and
-//! whoever is to know without a second opener of the stores.
+//! monitors, without opening the stores a second time.
 //!
 //! Invariants:
 //! - The socket never makes the server wait. At most 16 connections are answered at once, each by a thread of its own; the others
@@ -12,8 +12,8 @@
 //! - Whoever may connect may do all of it: the socket is its owner's alone (mode 0600) before the first connection, in a folder with
 //!   rights of its own.
 //! - An operation by the socket is the same call as any other: counted, with its deadline, and recorded in the audit trail.
-//! - Closing removes the socket before anybody else can have the folder, tells those who are being answered how their change ended if
-//!   they listen, and ends all threads: those that wait at once, one in an operation with that.
+//! - Closing removes the socket first, before anybody else can have the folder. Who is in an operation still hears how it ended; idle
+//!   connections end at once. Then all threads are joined.
 //!
 //! Faults survived: kill -9 of the server at any point (the next one replaces the socket), of a client; a client that is stopped in
 //! the middle of a line; the socket removed by somebody else (a warning; a restart makes it again); no free descriptors or

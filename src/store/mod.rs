@@ -203,7 +203,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// All project locks, in the order of their keys where the store knows it.
     fn list(&self, call: &Call) -> Result<Listing>;
 
-    /// How a lock stands; `None` if it is not known here: there is no such lock, or the store keeps none of this.
+    /// What is known of a lock; `None` if nothing is known here: there is no such lock, or the store keeps none of this.
     fn lock_info(&self, _key: LockKey<'_>, _call: &Call) -> Result<Option<LockInfo>> {
         Ok(None)
     }

@@ -27,8 +27,9 @@ pub struct RedisStore {
 impl RedisStore {
     /// Connects, checks that the server can be used, and takes over locks under the keys of Atlantis before v0.40.
     ///
-    /// `instance` is what stands beside the locks that are taken: the process in native mode, the server's name in hybrid mode. A single server keeps no thread, a cluster two; a new
-    /// connection has one look its name up and one read its files, and each of these ends when the system lets it.
+    /// `instance` is what stands beside the locks that are taken: the process in native mode, the server's name in hybrid mode. A single
+    /// server keeps no thread, a cluster two; a new connection has one look its name up and one read its files, and each of these ends
+    /// when the system lets it.
     ///
     /// Taking over looks at the names of all keys (`legacy_keys.rs`), at every opening. It may take up to two minutes more.
     ///

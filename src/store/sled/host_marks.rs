@@ -55,7 +55,7 @@ pub(super) fn read_mark(tx: &Transaction<'_>, key: &EntryKey) -> Result<Option<V
 }
 
 /// The first time, the host store has nothing of what is here.
-pub(super) fn follow_host(tx: &mut Transaction<'_>) -> Result<()> {
+pub(super) fn begin_copy(tx: &mut Transaction<'_>) -> Result<()> {
     if tx.has_host()? {
         return Ok(());
     }

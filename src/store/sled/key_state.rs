@@ -1,7 +1,7 @@
 //! What is known of each key while the store follows Redis (`store::contract::local`), and the changes of that.
 
 use super::history::{self, History};
-use super::host_marks::{follow_host, host_key, host_lacks, read_mark, write_mark};
+use super::host_marks::{begin_copy, host_key, host_lacks, read_mark, write_mark};
 use super::pull_index::{index_prefix, remove_lock};
 use super::record::{
     self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, Header, REDIS_KEY, Verdict, beside, key_of,
@@ -68,7 +68,7 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
                 _ => Ok(()),
             }
         }
-        Change::CopyBegins => follow_host(tx),
+        Change::CopyBegins => begin_copy(tx),
         Change::Copying(key, value) => match read_mark(tx, key)? {
             Some(mut there) => {
                 // It may be tried again and again.
