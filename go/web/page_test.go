@@ -39,7 +39,7 @@ func TestThePageOfHybridMode(t *testing.T) {
 	waitUntil(t, "the fallback", func() bool { return strings.Contains(page(), "The local store decides") })
 	take(t, database, "acme/infra", "during", 8)
 	text = page()
-	for _, wanted := range []string{`class="state warn"`, "Because: ", redis.Addr, "so far", "local only", "1 key", "during"} {
+	for _, wanted := range []string{`class="state warn"`, "Because: ", redis.Addr, "so far", "local only", "unsynced keys", "1 key", "during"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("without Redis: no %q", wanted)
 		}

@@ -79,7 +79,7 @@ pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]
     Ok(core.in_fallback())
 }
 
-/// Looks why Redis has not released a lock that the local store knew: falls back if Redis has lost it, and learns what is there else.
+/// Looks why Redis has not released a lock that the local store knew: falls back if Redis has lost it, else learns what is there.
 pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> Asked<Absence> {
     let remote = match remote_at(core, key, call) {
         Asked::Answer(remote) => remote,
