@@ -245,7 +245,7 @@ pub struct Conflict {
     pub at: u64,
 }
 
-/// What is remembered of the host store's content: which mark it should bear ([`crate::store::host::HostStore::apply`]).
+/// What is remembered of the host store's content: which mark it should bear ([`crate::store::contract::copy::CopyStore::apply`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostCopy {
