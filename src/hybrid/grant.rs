@@ -78,7 +78,10 @@ impl Flow for Granting<'_> {
             answer => answer,
         };
         match answer {
-            Asked::Failed(error) => Asked::Failed(self.give_up(error, call)),
+            Asked::Failed(error) => {
+                let is_unknown = self.lost.is_some() || error.code() == Code::OutcomeUnknown;
+                Asked::Failed(give_up(self.core, self.key, Some(&self.local), is_unknown, error, call))
+            }
             answer => answer,
         }
     }
@@ -112,9 +115,8 @@ impl Flow for Granting<'_> {
     }
 
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
-        let unknown = self.lost.is_some() || error.code() == Code::OutcomeUnknown;
         let before = self.intended.as_ref().map(|_| &self.local);
-        give_up(self.core, self.key, before, unknown, error, call)
+        give_up(self.core, self.key, before, self.lost.is_some(), error, call)
     }
 }
 

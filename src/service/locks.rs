@@ -40,7 +40,7 @@ impl Service {
             self.audit(Operation::TryLock, call, |trail| {
                 trail.grant(&grant, refused.as_ref().and(granted.as_ref()), held.as_ref().and_then(|held| held.as_ref().ok()));
             });
-            refused.and_then(|()| granted)
+            refused.and(granted)
         })
     }
 

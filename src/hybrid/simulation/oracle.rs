@@ -25,13 +25,15 @@ pub(super) struct Oracle {
     /// Being released just now, by an operation into which another is nested.
     releasing: Vec<EntryKey>,
     /// Told to be released, though not by name: it may take until the end.
-    going: BTreeSet<Vec<u8>>,
-    /// Told to be released.
-    gone: BTreeSet<Vec<u8>>,
+    going: BTreeMap<Vec<u8>, u64>,
+    /// Told to be released, and when, by Redis's clock.
+    gone: BTreeMap<Vec<u8>, u64>,
     /// Requests whose end nobody knows: they may be executed until their time is over.
     open: BTreeSet<String>,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
+    /// What Redis's clock shows.
+    now: u64,
 }
 
 /// A release that is under way, and what the oracle knew when it began.
@@ -43,6 +45,11 @@ pub(super) struct Releasing {
 }
 
 impl Oracle {
+    /// Time goes on.
+    pub(super) fn at(&mut self, now: u64) {
+        self.now = now;
+    }
+
     /// Who was told to hold the key.
     pub(super) fn holder(&self, key: &EntryKey) -> Option<Vec<u8>> {
         self.certain.get(key).cloned()
@@ -65,12 +72,12 @@ impl Oracle {
 
     fn granted(&mut self, key: &EntryKey, value: &[u8]) {
         self.no_longer_asks(key, value);
-        if self.gone.contains(value) {
+        if self.gone.contains_key(value) {
             return;
         }
         if let Some(holder) = self.certain.insert(key.clone(), value.to_vec()) {
             let going = self.perhaps_gone.contains(&holder) || self.releasing.contains(key);
-            let excused = holder == value || going || self.gone.contains(&holder);
+            let excused = holder == value || going || self.gone.contains_key(&holder);
             assert!(excused, "two holders of the {key}: {} and {}", text(&holder), text(value));
             // It was released, though nobody was told: an old snapshot of Redis may bring it back.
             self.perhaps_gone.insert(holder);
@@ -78,7 +85,7 @@ impl Oracle {
     }
 
     fn released(&mut self, key: &EntryKey, value: &[u8]) {
-        self.gone.insert(value.to_vec());
+        self.gone.entry(value.to_vec()).or_insert(self.now);
         self.no_longer_asks(key, value);
         if self.certain.get(key).is_some_and(|holder| holder == value) {
             self.certain.remove(key);
@@ -151,7 +158,8 @@ impl Oracle {
                 self.perhaps_gone.extend(before.iter().cloned());
                 // Otherwise some may still be held.
                 if listing.incomplete().is_none() {
-                    self.going.extend(before);
+                    let now = self.now;
+                    self.going.extend(before.into_iter().map(|value| (value, now)));
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 let asked = keys.iter().filter_map(|key| self.maybe.get(key)).flatten();
@@ -213,9 +221,13 @@ impl Oracle {
     }
 
     /// In the end there is what was acknowledged, and nothing that was released or refused.
-    pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>) {
+    ///
+    /// `remembered`: for how long Redis tells several servers of each other's releases. A server that saw a lock and was away for
+    /// longer cannot know whether the lock was released or lost. In doubt, the lock stays.
+    pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
         for (key, value) in entries {
-            let released = self.gone.contains(value) || self.going.contains(value);
+            let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
+            let released = self.gone.get(value).or_else(|| self.going.get(value)).is_some_and(|at| !may_stay(at));
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
             assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
         }
