@@ -1,8 +1,6 @@
 package atlock
 
 import (
-	"bytes"
-	"errors"
 	"strings"
 	"time"
 
@@ -17,24 +15,6 @@ func decodeLock(text []byte, lock *models.ProjectLock) error {
 	}
 	*lock = models.ProjectLock{}
 	return decode(text, lock)
-}
-
-// decodeGrant reads the library's answer to TryLock: whether the lock was acquired, and if not, the lock that is held.
-func decodeGrant(answer []byte, held *models.ProjectLock) (acquired bool, err error) {
-	if lock, ok := bytes.CutPrefix(answer, []byte(`{"acquired":false,"lock":`)); ok && len(lock) > 0 {
-		*held = models.ProjectLock{}
-		return false, decodeLock(lock[:len(lock)-1], held)
-	}
-	var reply struct {
-		Acquired bool `json:"acquired"`
-	}
-	if err := decode(answer, &reply); err != nil {
-		return false, err
-	}
-	if !reply.Acquired {
-		return false, errors.New("the library refused a lock without telling the holder")
-	}
-	return true, nil
 }
 
 // scanLock reads a lock that json.Marshal wrote. False: it is something else, and lock is not to be used. The lock's strings

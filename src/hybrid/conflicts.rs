@@ -13,9 +13,11 @@ impl Conflicts {
         Conflicts(Mutex::new(before))
     }
 
-    /// One was found.
-    pub(super) fn found(&self, conflict: Conflict) {
-        self.0.lock().push(conflict);
+    /// One was found; `remember` tells the local store so.
+    pub(super) fn found(&self, conflict: Conflict, remember: impl FnOnce()) {
+        let mut conflicts = self.0.lock();
+        remember();
+        conflicts.push(conflict);
     }
 
     /// All of them.
@@ -28,11 +30,13 @@ impl Conflicts {
         self.0.lock().iter().map(|conflict| conflict.key.clone()).collect()
     }
 
-    /// The one at this key is over, if its overruled lock is admitted.
-    pub(super) fn end(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Conflict> {
+    /// The one at this key is over, if its overruled lock is admitted. `forget` hands the local store that, before another one can be
+    /// found.
+    pub(super) fn end(&self, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>, forget: impl FnOnce()) -> Option<Conflict> {
         let mut conflicts = self.0.lock();
         let is_meant = |conflict: &Conflict| conflict.key == *key && admits(&conflict.local.value).unwrap_or(false);
         let place = conflicts.iter().position(is_meant)?;
+        forget();
         Some(conflicts.remove(place))
     }
 }

@@ -10,9 +10,9 @@
 //! | [`KeyLocks`], [`Unsynced`], [`Conflicts`] | one change a key; keys on which the stores may differ; locks granted twice |
 //!
 //! **Order of locks.** A key's lock, then the gate, then the locks inside the parts. A part takes no lock of another part while it
-//! holds its own, but for two: [`Authority`] tells [`Presence`] that a fallback begins, and [`WriteBehind`] hands changes to the local
-//! store and tells [`Arming`] of a failure. [`Presence`] and [`Arming`] take none. Recovery closes the gate without any key's lock:
-//! whoever has one may be waiting for the gate.
+//! holds its own, but for three: [`Authority`] tells [`Presence`] that a fallback begins, [`Conflicts`] queues for [`WriteBehind`] what
+//! begins and ends, and [`WriteBehind`] hands changes to the local store and tells [`Arming`] of a failure. [`Presence`] and [`Arming`]
+//! take none. Recovery closes the gate without any key's lock: whoever has one may be waiting for the gate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -78,7 +78,10 @@ impl Flow for Granting<'_> {
             answer => answer,
         };
         match answer {
-            Asked::Failed(error) => Asked::Failed(self.give_up(error, call)),
+            Asked::Failed(error) => {
+                let is_unknown = self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown;
+                Asked::Failed(undo_or_doubt(self.core, self.key, Some(&self.local), is_unknown, error, call))
+            }
             answer => answer,
         }
     }
@@ -111,9 +114,8 @@ impl Flow for Granting<'_> {
     }
 
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
-        let unknown = self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown;
         let before = self.intended.as_ref().map(|_| &self.local);
-        undo_or_doubt(self.core, self.key, before, unknown, error, call)
+        undo_or_doubt(self.core, self.key, before, self.unanswered_since.is_some(), error, call)
     }
 }
 

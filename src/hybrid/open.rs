@@ -43,11 +43,11 @@ pub(super) fn open(
     let opened = Opened { core, host_copy: host_copy.map(Arc::new) };
     let core = &opened.core;
     // The first time, everything that is there is written down.
-    core.local.write(vec![Change::Redis(record)], core.clock.now() + LONG)?;
+    core.local.write(vec![Change::Redis(record)], core.clock.now() + LONG).inspect_err(|_| opened.abandon())?;
     if let Some(copy) = &opened.host_copy {
         copy.start(core, is_first).inspect_err(|_| opened.abandon())?;
     }
-    let everything = core.local.store().everything()?;
+    let everything = core.local.store().everything().inspect_err(|_| opened.abandon())?;
     match begin(core, everything, was_closed) {
         Ok(()) => {}
         Err(error) if fallback => core.begin_fallback(error),

@@ -90,8 +90,8 @@ fn act(
             done.conflicts += 1;
             done.taken += 1;
             core.audit.conflict(key, &local, &remote);
-            core.local.enqueue(Change::Conflict(key.clone(), remote.clone()));
-            core.conflicts.found(Conflict { key: key.clone(), local, remote, at: core.clock.unix_micros() });
+            let conflict = Conflict { key: key.clone(), local, remote: remote.clone(), at: core.clock.unix_micros() };
+            core.conflicts.found(conflict, || core.local.enqueue(Change::Conflict(key.clone(), remote)));
         }
     }
     Ok(true)

@@ -187,7 +187,6 @@ pub(super) fn before_release(was: &Held) -> Remote {
 
 /// The one whose lock was overruled in a conflict gives it up.
 pub(super) fn end_conflict(core: &Core, key: &EntryKey, admits: impl Fn(&[u8]) -> Result<bool>) -> Option<Vec<u8>> {
-    let ended = core.conflicts.end(key, admits)?;
-    core.local.enqueue(Change::EndConflict(key.clone()));
+    let ended = core.conflicts.end(key, admits, || core.local.enqueue(Change::EndConflict(key.clone())))?;
     Some(ended.local.value)
 }

@@ -305,8 +305,12 @@ func putMark(tx *bolt.Tx, mark string) error {
 }
 
 // eachValue visits the values of a bucket in the order of their keys.
-func eachValue(tx *bolt.Tx, bucket string, visit func(key, value []byte) error) error {
-	return tx.Bucket([]byte(bucket)).ForEach(func(key, value []byte) error {
+func eachValue(tx *bolt.Tx, name string, visit func(key, value []byte) error) error {
+	bucket := tx.Bucket([]byte(name))
+	if bucket == nil { // a file that is only looked at, and that nobody has prepared
+		return nil
+	}
+	return bucket.ForEach(func(key, value []byte) error {
 		if value == nil { // a bucket in the bucket, which Atlantis does not make
 			return nil
 		}

@@ -45,24 +45,24 @@ impl World {
 
     pub(super) fn grant(&self, instance: &Instance, who: usize, key: &EntryKey) {
         let value = value_for(key, self.number());
-        self.oracle.lock().asks(key, &value);
+        self.oracle().asks(key, &value);
         let lock = key.lock().expect("is a lock");
         let parsed = ProjectLock::parse(&value).ok();
         let grant = Grant { key: lock, lock: parsed.as_ref(), value: &value };
         let answer = instance.store.grant(&grant, &self.call());
         self.say(|| format!("{who}: grant {key} {} → {}", text(&value), show(&answer)));
-        self.oracle.lock().grant_answered(key, value, &answer);
+        self.oracle().grant_answered(key, value, &answer);
     }
 
     /// What one server says of a lock is what it told its callers; of others' changes it may know nothing while Redis is away.
     fn get(&self, instance: &Instance, who: usize, key: &EntryKey) {
-        let before = self.oracle.lock().holder(key);
+        let before = self.oracle().holder(key);
         let answer = instance.store.get(key.lock().expect("is a lock"), &self.call());
         self.say(|| format!("{who}: get {key} → {}", show(&answer)));
         let is_alone = self.disks.count() == 1 && !self.is_nested();
         let is_complete = self.plan.durability == Durability::Sync;
         if is_alone && is_complete {
-            self.oracle.lock().read_answered(key, before, answer);
+            self.oracle().read_answered(key, before, answer);
         }
     }
 
@@ -70,37 +70,37 @@ impl World {
         let pull_num = (matches!(key, EntryKey::Project(_)) && self.random.percent(30)).then_some(1);
         let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num };
         let nested = self.is_nested();
-        let releasing = self.oracle.lock().begin_release(std::slice::from_ref(key), pull_num);
+        let releasing = self.oracle().begin_release(std::slice::from_ref(key), pull_num);
         let call = self.call();
         let answer = instance.store.release(&release, &call);
-        self.oracle.lock().end_release(&releasing, &call, &answer);
+        self.oracle().end_release(&releasing, &call, &answer);
         self.say(|| format!("{who}: release {key} {pull_num:?} → {}", show(&answer)));
-        self.oracle.lock().release_answered(releasing, nested, &answer);
+        self.oracle().release_answered(releasing, nested, &answer);
     }
 
     fn release_by_pull(&self, instance: &Instance, who: usize) {
         let pull = PullRef { repo: REPO, num: 1 };
         let keys = keys_of_repo();
-        let releasing = self.oracle.lock().begin_release(&keys, Some(pull.num));
+        let releasing = self.oracle().begin_release(&keys, Some(pull.num));
         self.active.lock().extend(keys.iter().map(|key| (who, key.clone())));
         let call = self.call();
         let answer = instance.store.release_by_pull(pull, &call);
-        self.oracle.lock().end_release(&releasing, &call, &answer);
+        self.oracle().end_release(&releasing, &call, &answer);
         self.active.lock().retain(|(me, key)| *me != who || !keys.contains(key));
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
-        self.oracle.lock().pull_release_answered(releasing, pull.num, &answer);
+        self.oracle().pull_release_answered(releasing, pull.num, &answer);
     }
 
     fn swap(&self, instance: &Instance, who: usize, key: &EntryKey) {
-        let current = self.oracle.lock().holder(key);
+        let current = self.oracle().holder(key);
         let new = (!self.random.percent(25)).then(|| value_for(key, self.number()));
         let is_blind = self.random.percent(30);
         let expected = if is_blind { Expected::Any } else { current.as_deref().map_or(Expected::Absent, Expected::Bytes) };
         if let Some(new) = &new {
-            self.oracle.lock().asks(key, new);
+            self.oracle().asks(key, new);
         }
         let answer = instance.store.swap_pull_status(STATUS, expected, new.as_deref(), &self.call());
         self.say(|| format!("{who}: swap {} → {}", texts(&new), show(&answer)));
-        self.oracle.lock().swap_answered(key, new, &answer);
+        self.oracle().swap_answered(key, new, &answer);
     }
 }

@@ -25,14 +25,24 @@ pub(super) struct Oracle {
     /// Being released just now, by an operation into which another is nested.
     releasing: Vec<EntryKey>,
     /// Told to be released, though not by name: it may take until the end.
-    going: BTreeSet<Vec<u8>>,
-    /// Told to be released.
-    gone: BTreeSet<Vec<u8>>,
+    going: BTreeMap<Vec<u8>, u64>,
+    /// Told to be released, and when, by Redis's clock.
+    gone: BTreeMap<Vec<u8>, u64>,
     /// Requests whose end nobody knows: they may be executed until their time is over.
     open: BTreeSet<String>,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
+    /// When a pull was released as a whole.
+    released_pulls: Vec<(i64, u64)>,
+    /// When a lock was first told to be held.
+    granted_at: BTreeMap<Vec<u8>, u64>,
+    /// What Redis's clock shows.
+    now: u64,
 }
+
+/// By how much servers may be wrong about Redis's clock, microseconds. While Redis is away, a release by pull reaches what was taken
+/// until then by that clock.
+const CLOCK_ERROR: u64 = 1_000;
 
 /// A release that is under way, and what the oracle knew when it began.
 pub(super) struct Releasing {
@@ -43,6 +53,11 @@ pub(super) struct Releasing {
 }
 
 impl Oracle {
+    /// Time goes on.
+    pub(super) fn at(&mut self, now: u64) {
+        self.now = now;
+    }
+
     /// Who was told to hold the key.
     pub(super) fn holder(&self, key: &EntryKey) -> Option<Vec<u8>> {
         self.certain.get(key).cloned()
@@ -65,12 +80,13 @@ impl Oracle {
 
     fn granted(&mut self, key: &EntryKey, value: &[u8]) {
         self.no_longer_asks(key, value);
-        if self.gone.contains(value) {
+        self.granted_at.entry(value.to_vec()).or_insert(self.now);
+        if self.gone.contains_key(value) {
             return;
         }
         if let Some(holder) = self.certain.insert(key.clone(), value.to_vec()) {
             let going = self.perhaps_gone.contains(&holder) || self.releasing.contains(key);
-            let excused = holder == value || going || self.gone.contains(&holder);
+            let excused = holder == value || going || self.gone.contains_key(&holder);
             assert!(excused, "two holders of the {key}: {} and {}", text(&holder), text(value));
             // It was released, though nobody was told: an old snapshot of Redis may bring it back.
             self.perhaps_gone.insert(holder);
@@ -78,7 +94,7 @@ impl Oracle {
     }
 
     fn released(&mut self, key: &EntryKey, value: &[u8]) {
-        self.gone.insert(value.to_vec());
+        self.gone.entry(value.to_vec()).or_insert(self.now);
         self.no_longer_asks(key, value);
         if self.certain.get(key).is_some_and(|holder| holder == value) {
             self.certain.remove(key);
@@ -146,12 +162,14 @@ impl Oracle {
 
     pub(super) fn pull_release_answered(&mut self, releasing: Releasing, num: i64, answer: &Result<Listing>) {
         let Releasing { keys, before, .. } = releasing;
+        self.released_pulls.push((num, self.now));
         match answer {
             Ok(listing) => {
                 self.perhaps_gone.extend(before.iter().cloned());
                 // Otherwise some may still be held.
                 if listing.incomplete().is_none() {
-                    self.going.extend(before);
+                    let now = self.now;
+                    self.going.extend(before.into_iter().map(|value| (value, now)));
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 let asked = keys.iter().filter_map(|key| self.maybe.get(key)).flatten();
@@ -203,6 +221,13 @@ impl Oracle {
         }
     }
 
+    /// Whether the lock was taken so soon after a release of its pull that the two servers' clocks cannot tell which came first.
+    fn met_its_pulls_release(&self, holder: &[u8]) -> bool {
+        let granted_at = self.granted_at.get(holder).copied().unwrap_or_default();
+        let is_near = |at: u64| granted_at.abs_diff(at) <= CLOCK_ERROR;
+        self.released_pulls.iter().any(|(num, at)| pull_of(holder) == Some(*num) && is_near(*at))
+    }
+
     /// What a server alone believes is what it told its callers.
     pub(super) fn check_belief(&self, believed: impl Fn(&EntryKey) -> Option<Vec<u8>>) {
         let is_certain = |(key, holder): &(&EntryKey, &Vec<u8>)| key.lock().is_some() && !self.perhaps_gone.contains(*holder);
@@ -213,15 +238,19 @@ impl Oracle {
     }
 
     /// In the end there is what was acknowledged, and nothing that was released or refused.
-    pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>) {
+    ///
+    /// `remembered`: for how long Redis tells several servers of each other's releases. A server that saw a lock and was away for
+    /// longer cannot know whether the lock was released or lost. In doubt, the lock stays.
+    pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
         for (key, value) in entries {
-            let released = self.gone.contains(value) || self.going.contains(value);
+            let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
+            let released = self.gone.get(value).or_else(|| self.going.get(value)).is_some_and(|at| !may_stay(at));
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
             assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
         }
         for (key, holder) in &self.certain {
             let found = entries.get(key);
-            let excused = self.perhaps_gone.contains(holder);
+            let excused = self.perhaps_gone.contains(holder) || self.met_its_pulls_release(holder);
             assert!(found == Some(holder) || excused, "the {key} was lost by {}: {:?}", text(holder), found.map(|v| text(v)));
         }
     }

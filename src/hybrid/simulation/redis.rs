@@ -17,7 +17,7 @@ use crate::store::contract::shared::{Announced, Presence, Put, Remote};
 use crate::store::{Granted, Swap};
 
 /// How long Redis remembers the token of a lock that was released, microseconds.
-const REMEMBERED: u64 = 3_600_000_000;
+pub(super) const REMEMBERED: u64 = 3_600_000_000;
 /// By how much a proposed token may differ from Redis's clock, microseconds.
 const WINDOW: u64 = 60_000_000;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::redis::REMEMBERED;
 use super::show::Brief;
 use super::world::World;
 use super::{PATIENCE, Plan};
@@ -88,7 +89,7 @@ impl World {
         for late in self.network.arriving(self.clock.now(), &self.random) {
             let reply = self.redis.execute(&late.question, &late.request, late.is_retry, self.clock.unix_micros());
             self.say(|| format!("late: {} → {}", late.question.brief(), reply.brief()));
-            self.oracle.lock().arrived_late(&late.request, &late.question, &reply);
+            self.oracle().arrived_late(&late.request, &late.question, &reply);
         }
     }
 
@@ -136,7 +137,7 @@ impl World {
         }
         let Some(instance) = self.instance(0) else { return };
         let believed = |key: &EntryKey| instance.core.known(key).expect("is read").value.map(|held| held.value);
-        self.oracle.lock().check_belief(believed);
+        self.oracle().check_belief(believed);
     }
 
     /// Everything works again: the stores agree, and on what callers were told.
@@ -159,7 +160,8 @@ impl World {
                     local.into_iter().filter_map(|(key, state)| Some((key, state.value?.value))).collect();
                 assert_eq!(local, settled, "the stores differ");
             }
-            self.oracle.lock().check_end(&settled);
+            let forgets = (self.disks.count() > 1).then_some(REMEMBERED);
+            self.oracle().check_end(&settled, forgets);
         });
     }
 

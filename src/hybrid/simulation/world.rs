@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::client::Client;
 use super::clock::{MachineClock, SimulatedClock};
@@ -49,7 +49,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) disks: Disks,
     instances: RwLock<Vec<Option<Arc<Instance>>>>,
-    pub(super) oracle: Mutex<Oracle>,
+    oracle: Mutex<Oracle>,
     /// Keys under change, by instance.
     pub(super) active: Mutex<Vec<(usize, EntryKey)>>,
     /// How many operations are nested into others; while one is, nobody crashes.
@@ -228,11 +228,18 @@ impl World {
         // What was being asked for has no answer.
         let active: Vec<_> = self.active.lock().extract_if(.., |(who, _)| *who == me).collect();
         for (_, key) in active {
-            let mut oracle = self.oracle.lock();
+            let mut oracle = self.oracle();
             oracle.perhaps_released(&key);
             keys_of_repo().iter().for_each(|key| oracle.perhaps_released(key));
         }
         self.disks.crash(me, &self.random, self.hook(me));
+    }
+
+    /// Who judges, at this moment.
+    pub(super) fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        let mut oracle = self.oracle.lock();
+        oracle.at(self.clock.unix_micros());
+        oracle
     }
 
     /// The server looks around, as it does in the background.

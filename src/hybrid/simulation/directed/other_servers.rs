@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, gone, grant, one_server};
+use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -61,6 +61,24 @@ fn a_recovery_learns_of_a_lock_that_was_taken_during_it() {
     assert!(!instance.core.in_fallback());
     assert_eq!(instance.core.known(&others).expect("is read").value.map(|held| held.value), Some(b"other".to_vec()));
     assert!(instance.core.arming.unarmed().is_some(), "another server uses this Redis");
+}
+
+/// Redis had a lock that was seen there, and says so without a comparison of all keys: what became of the lock since is not a loss.
+#[test]
+fn a_lock_that_was_seen_in_redis_is_not_put_back_once_it_was_released() {
+    let (world, instance) = one_server(Durability::Sync);
+    let token = world.clock.unix_micros();
+    let question = Question::Grant { key: apply(), value: b"other".to_vec(), token, name: "other".to_owned() };
+    world.redis.execute(&question, "other", false, token);
+    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Held { .. })));
+    // A token is the time of a question; its answer may have taken this long.
+    world.clock.advance(instance.core.redis.timeout);
+    for _ in 0..2 {
+        world.clock.advance(instance.core.settings.health.interval);
+        world.tick(0);
+    }
+    drop(instance);
+    assert_stays_released_though_redis_forgets_it(&world, "its release");
 }
 
 /// While a release by pull is made, another pull takes one of the locks, of which the local store did not know: it knows that then.
