@@ -396,6 +396,19 @@ int32_t atlock_load_config_over(const uint8_t *defaults,
                                 struct atlock_buffer *error);
 
 /*
+ Writes 1 to `found` if there is a store in the folder `data_dir` (`locking.data_dir`), of `locking.backend: sled` or left by hybrid
+ or native mode, and 0 if there is none. Its locks are known to whoever opens it, and perhaps to nobody else. An empty path, and one
+ that is not there, are 0; a folder that cannot be looked at may have locks, and is an error.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_has_local_store(const uint8_t *data_dir,
+                               size_t data_dir_len,
+                               int32_t *found,
+                               struct atlock_buffer *error);
+
+/*
  Opens the stores that a configuration names and writes the handle to `out`.
 
  `config` is JSON (or YAML) in the form of the settings file; the environment is not read. `host` is the host store for

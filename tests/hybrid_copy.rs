@@ -492,36 +492,133 @@ fn a_rollback_fills_a_file_that_is_not_the_copy() {
     assert!(!is_held(&service, "a") && is_held(&service, "b") && is_held(&service, "poison"));
 }
 
-/// An embedded store that is new must not begin beside a file with locks, in any mode: it would grant them again.
+impl World {
+    /// Opens this mode on a folder of its own, beside the same file.
+    fn try_embedded(&self, backend: &str, mode: &str, folder: &std::path::Path) -> Result<Service> {
+        let text = format!(
+            "locking: {{backend: {backend}, data_dir: {folder:?}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
+             redis: {{address: '{}'}}}}}}",
+            self.redis.address()
+        );
+        Service::open(&Config::parse(&text, "test").unwrap(), Some(self.file.store()), Arc::new(SystemClock))
+    }
+
+    /// What stock holds in the file.
+    fn stock_takes(&self, path: &str) {
+        self.file
+            .changed_by_stock(|entries| drop(entries.insert(key_of(path), String::from_utf8(lock(path, 1)).unwrap().into())));
+    }
+}
+
+fn is_refused(opened: Result<Service>, text: &str, case: &str) {
+    let refused = opened.map(drop).expect_err(case);
+    assert_eq!(refused.code(), Code::InvalidConfig, "{case}: {refused}");
+    assert!(refused.message().contains(text), "{case}: {refused}");
+}
+
+/// An embedded store must not begin beside a file with locks, in any mode, new or not: it would grant them again.
 #[test]
-fn a_new_embedded_store_is_refused_beside_a_file_with_locks() {
+fn an_embedded_store_is_refused_beside_a_file_with_locks() {
     for mode in ["strict", "hybrid", "native"] {
         let world = World::new("single");
-        let open = |config: &str| {
-            let text = format!(
-                "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: true, compatibility_mode: {mode}, \
-                 redis: {{address: '{}'}}}}}}",
-                world.folder.path().join("embedded"),
-                world.redis.address()
-            );
-            Service::open(&Config::parse(&text, config).unwrap(), Some(world.file.store()), Arc::new(SystemClock))
-        };
-        let a = || (key_of("a"), Value::from(String::from_utf8(lock("a", 1)).unwrap()));
-        world.file.content.lock().entries.extend([a()]);
-        let refused = open("with locks").expect_err(mode);
-        assert_eq!(refused.code(), Code::InvalidConfig, "{mode}: {refused}");
-        assert!(refused.message().contains("has locks (1)"), "{refused}");
+        let folder = world.folder.path().join("embedded");
+        let open = || world.try_embedded("sled", mode, &folder);
+        world.stock_takes("a");
+        is_refused(open(), "has locks (1), which locking.backend: sled would not know", mode);
         // What cannot be read may have locks.
         world.file.is_broken.store(true, Ordering::SeqCst);
-        assert_eq!(open("broken").expect_err(mode).code(), Code::HostStore, "{mode}");
+        assert_eq!(open().expect_err(mode).code(), Code::HostStore, "{mode}");
         world.file.is_broken.store(false, Ordering::SeqCst);
         // A pull status is no lock.
         let status = serde_json::to_string(&serde_json::json!({ "status": STATUS })).unwrap();
         let content = Content { entries: BTreeMap::from([(status, Value::from("{}"))]), ..Content::default() };
         *world.file.content.lock() = content;
-        open("without locks").expect(mode).close().unwrap();
-        // A store that is not new has its own locks: the file is from before.
-        world.file.content.lock().entries.extend([a()]);
-        open("known").expect(mode).close().unwrap();
+        open().expect(mode).close().unwrap();
+        // A store that has begun does not know what strict mode or stock took in the file since.
+        world.try_embedded("boltdb", "strict", &folder).expect(mode).close().unwrap();
+        world.stock_takes("a");
+        is_refused(open(), "has locks (1), which locking.backend: sled would not know", mode);
+    }
+}
+
+/// Native mode without Atlantis's own store as its backend has nothing to hand over, and needs no embedded store for that.
+#[test]
+fn native_mode_makes_no_embedded_store_that_it_does_not_need() {
+    let world = World::new("single");
+    let folder = world.folder.path().join("embedded");
+    world.try_embedded("sled", "native", &folder).unwrap().close().unwrap();
+    assert!(!folder.join("format.json").exists() && !folder.join("sled").exists());
+    world.try_embedded("boltdb", "native", &folder).unwrap().close().unwrap();
+    assert!(folder.join("format.json").exists());
+}
+
+/// Atlantis's own store alone must not begin while the embedded one has locks that it never got.
+#[test]
+fn a_file_is_refused_beside_an_embedded_store_with_locks() {
+    for (mode, is_command) in [("strict", false), ("strict", true), ("hybrid", false)] {
+        let case = format!("{mode}, {is_command}");
+        let world = World::new("single");
+        let folder = world.folder.path().join("embedded");
+        let service = world.try_embedded("sled", mode, &folder).unwrap();
+        match is_command {
+            true => assert!(matches!(service.lock_command("apply", br#"{"by":"me"}"#).unwrap(), Granted::Yes { .. })),
+            false => take(&service, "a", 1),
+        }
+        assert_eq!(service.swap_pull_status(STATUS, Expected::Absent, Some(b"{}")).unwrap(), Swap::Done);
+        service.close().unwrap();
+        let strict = || world.try_embedded("boltdb", "strict", &folder);
+        is_refused(strict(), "has locks (1), which locking.backend: boltdb would not know", &case);
+        assert!(world.file.content.lock().entries.is_empty(), "{case}");
+        // What was released is no hindrance, and a pull status is no lock.
+        let service = world.try_embedded("sled", mode, &folder).unwrap();
+        match is_command {
+            true => drop(service.unlock_command("apply").unwrap()),
+            false => unlock(&service, "a"),
+        }
+        service.close().unwrap();
+        strict().expect(&case).close().unwrap();
+    }
+}
+
+/// What strict mode held in the embedded store goes along to every mode that reads it, and from there to the file.
+#[test]
+fn what_an_embedded_store_held_goes_along_to_hybrid_and_native_mode() {
+    for mode in ["hybrid", "native"] {
+        let world = World::new("single");
+        let folder = world.folder.path().join("embedded");
+        let service = world.try_embedded("sled", "strict", &folder).unwrap();
+        take(&service, "a", 1);
+        assert!(matches!(service.lock_command("apply", br#"{"by":"me"}"#).unwrap(), Granted::Yes { .. }));
+        service.close().unwrap();
+        let service = world.try_embedded("boltdb", mode, &folder).unwrap();
+        assert!(is_held(&service, "a") && service.check_command_lock("apply").unwrap().is_some(), "{mode}");
+        take(&service, "b", 2);
+        service.close().unwrap();
+        let strict = world.try_embedded("boltdb", "strict", &folder).expect(mode);
+        strict.close().unwrap();
+        assert_eq!(world.file.paths(), ["a", "b"], "{mode}");
+        assert!(world.file.content.lock().entries.contains_key(r#"{"command":"apply"}"#), "{mode}");
+    }
+}
+
+/// Unknown is not empty: a folder that cannot be looked at may have a store, whose locks would be granted again.
+#[test]
+fn a_folder_that_cannot_be_looked_at_is_an_error() {
+    let world = World::new("single");
+    let path = world.folder.path();
+    let (circle, long, file) = (path.join("circle"), path.join("x".repeat(300)), path.join("file"));
+    std::os::unix::fs::symlink(&circle, &circle).unwrap();
+    std::fs::write(&file, "").unwrap();
+    for mode in ["strict", "native"] {
+        let backend = if mode == "strict" { "boltdb" } else { "sled" };
+        for folder in [&circle, &long] {
+            let error = world.try_embedded(backend, mode, folder).map(drop).expect_err(mode);
+            assert_eq!(error.code(), Code::StoreNotWritable, "{mode}: {error}");
+            assert!(error.message().contains("cannot be looked at"), "{mode}: {error}");
+        }
+        // What is not there has no locks.
+        for folder in [path.join("none"), file.join("below")] {
+            world.try_embedded(backend, mode, &folder).expect(mode).close().unwrap();
+        }
     }
 }

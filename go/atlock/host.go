@@ -23,7 +23,11 @@ func openHost(config Config, dir string, logger *slog.Logger) (client.Host, erro
 	if !errors.Is(err, bolthost.ErrDamaged) {
 		return failedHost{err}, nil
 	}
-	if !config.Locking.Enhanced.ReplaceDamagedCopy || !config.HasLocalStore() {
+	has, storeErr := config.HasLocalStore()
+	if storeErr != nil {
+		return nil, storeErr
+	}
+	if !config.Locking.Enhanced.ReplaceDamagedCopy || !has {
 		return failedHost{fmt.Errorf("%w (with locking.enhanced.replace_damaged_copy: true the next start moves it aside and fills a new one)", err)}, nil
 	}
 	aside, moveErr := bolthost.MoveAside(dir)

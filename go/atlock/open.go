@@ -30,8 +30,8 @@ func WithLegacy(legacy db.Database) Option {
 
 // WithBoltDB passes Atlantis's own BoltDB file in this folder in: the legacy store for `locking.backend: boltdb`. In strict mode
 // this is [WithLegacy] of Atlantis's boltdb.New. Hybrid mode needs this one: it keeps the file's values byte for byte, which a
-// db.Database does not show. What does not use the legacy store does not open the file; only a store of `locking.backend: sled` that is
-// new looks whether the file has locks, and then does not begin.
+// db.Database does not show. What does not use the legacy store does not open the file; only a store of `locking.backend: sled` looks
+// whether the file has locks, and then does not begin.
 func WithBoltDB(dir string) Option {
 	return func(o *options) { o.boltDB = &dir }
 }
@@ -63,7 +63,7 @@ func Open(config Config, opts ...Option) (*Database, error) {
 		return openOverBoltDB(config, *o.boltDB, o.logger)
 	}
 	if o.boltDB != nil && config.Locking.Backend == BackendSled {
-		// The library looks at it, and refuses to begin with an embedded store that is new while this file has locks.
+		// The library looks at it, and refuses to begin with an embedded store while this file has locks.
 		return openLibrary(config, o.logger, client.WithHost(bolthost.Look{Dir: *o.boltDB}))
 	}
 	return openLibrary(config, o.logger)
@@ -71,7 +71,11 @@ func Open(config Config, opts ...Option) (*Database, error) {
 
 // openPassthrough opens strict mode on a database that the caller opened.
 func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*Database, error) {
-	if config.HasLocalStore() {
+	has, err := config.HasLocalStore()
+	if err != nil {
+		return nil, err
+	}
+	if has {
 		return nil, invalid("hybrid or native mode was in use with locking.data_dir %s, and what it holds must go into the BoltDB file first: "+
 			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
 			"open without locking.data_dir", config.Locking.DataDir)

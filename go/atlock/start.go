@@ -17,8 +17,8 @@ import (
 // bringBack gives the BoltDB file what hybrid or native mode had not yet written there, before Atlantis's own code opens it. It
 // returns what the library warns of.
 func bringBack(config Config, dir string, logger *slog.Logger) ([]string, error) {
-	if !config.HasLocalStore() {
-		return nil, nil
+	if has, err := config.HasLocalStore(); err != nil || !has {
+		return nil, err
 	}
 	// Opening it is all that is needed.
 	database, err := openOverBoltDB(config, dir, logger)
@@ -39,8 +39,8 @@ func bringBack(config Config, dir string, logger *slog.Logger) ([]string, error)
 //
 // It needs Redis, and fails within the timeouts of `locking.enhanced.redis` if Redis cannot be used.
 func HandOverToRedis(config Config, opts ...Option) error {
-	if !config.HasLocalStore() {
-		return nil
+	if has, err := config.HasLocalStore(); err != nil || !has {
+		return err
 	}
 	// Native mode does both where it begins.
 	config.Locking.Enhanced.Enabled = true

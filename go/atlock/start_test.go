@@ -3,6 +3,8 @@ package atlock_test
 import (
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,8 +19,8 @@ import (
 	"github.com/atlock/atlock/go/internal/redistest"
 )
 
-// An embedded store that is new does not know what is held in the BoltDB file that is passed along.
-func TestANewEmbeddedStoreDoesNotForgetTheFilesLocks(t *testing.T) {
+// An embedded store does not know what is held in the BoltDB file that is passed along.
+func TestAnEmbeddedStoreDoesNotForgetTheFilesLocks(t *testing.T) {
 	redis := redistest.Start(t, redistest.Options{})
 	for name, fill := range map[string]func(db.Database) error{
 		"a project's lock": func(stock db.Database) error { _, _, err := stock.TryLock(lockOf("a", 1)); return err },
@@ -36,8 +38,8 @@ func TestANewEmbeddedStoreDoesNotForgetTheFilesLocks(t *testing.T) {
 	}
 }
 
-// A file without locks is no hindrance, and one that fills later is no concern of a store that has begun.
-func TestAnEmbeddedStoreThatHasBegunGoesOn(t *testing.T) {
+// A file without locks is no hindrance. One that fills later is: its locks are as unknown to a store that has begun.
+func TestAnEmbeddedStoreThatHasBegunGoesOnBesideAFileWithoutLocks(t *testing.T) {
 	files := t.TempDir()
 	stock, err := boltdb.New(files)
 	must(t, err)
@@ -51,12 +53,67 @@ func TestAnEmbeddedStoreThatHasBegunGoesOn(t *testing.T) {
 	take(t, begun, "a", 1)
 	closed(t, begun)
 	withStock(t, files, func(stock db.Database) { take(t, stock, "b", 2) })
+	if _, err := atlock.Open(config, atlock.WithBoltDB(files)); !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), "has locks (1), which locking.backend: sled would not know") {
+		t.Errorf("beside a file that has been used since: %v", err)
+	}
+	withStock(t, files, func(stock db.Database) { release(t, stock, "b") })
 	again, err := atlock.Open(config, atlock.WithBoltDB(files))
 	must(t, err)
 	defer closed(t, again)
 	if got := held(t, again); got != "a" {
 		t.Errorf("held: %s", got)
 	}
+}
+
+// What strict mode held in the embedded store is not forgotten by strict mode on the file; hybrid mode takes it along.
+func TestTheFileDoesNotForgetTheEmbeddedStoresLocks(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	files, local := t.TempDir(), t.TempDir()
+	open := func(backend, mode string) (*atlock.Database, error) {
+		return atlock.Open(settings(backend, mode, local, redis.Addr), atlock.WithBoltDB(files))
+	}
+	embedded, err := open("sled", "strict")
+	must(t, err)
+	take(t, embedded, "a", 1)
+	closed(t, embedded)
+	if _, err := open("boltdb", "strict"); !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), "has locks (1), which locking.backend: boltdb would not know") {
+		t.Errorf("strict on boltdb: %v", err)
+	}
+	hybrid, err := open("boltdb", "hybrid")
+	must(t, err)
+	closed(t, hybrid)
+	strict, err := open("boltdb", "strict")
+	must(t, err)
+	defer closed(t, strict)
+	if got := held(t, strict); got != "a" {
+		t.Errorf("held: %s", got)
+	}
+}
+
+// Unknown is not empty: a folder that cannot be looked at may have a store with locks, and nothing begins without them.
+func TestAFolderThatCannotBeLookedAtStopsTheStart(t *testing.T) {
+	files := t.TempDir()
+	circle := filepath.Join(t.TempDir(), "circle")
+	must(t, os.Symlink(circle, circle))
+	config := settings("boltdb", "strict", circle, "")
+	if _, err := config.HasLocalStore(); !errors.Is(err, atlock.ErrStoreNotWritable) {
+		t.Errorf("HasLocalStore: %v", err)
+	}
+	if err := atlock.HandOverToRedis(config); !errors.Is(err, atlock.ErrStoreNotWritable) {
+		t.Errorf("HandOverToRedis: %v", err)
+	}
+	if _, err := atlock.Open(config, atlock.WithBoltDB(files)); !errors.Is(err, atlock.ErrStoreNotWritable) || !strings.Contains(err.Error(), "cannot be looked at") {
+		t.Errorf("WithBoltDB: %v", err)
+	}
+	withStock(t, files, func(stock db.Database) {
+		if _, err := atlock.Open(config, atlock.WithLegacy(stock)); !errors.Is(err, atlock.ErrStoreNotWritable) {
+			t.Errorf("WithLegacy: %v", err)
+		}
+	})
+	config.Locking.DataDir = filepath.Join(t.TempDir(), "none")
+	strict, err := atlock.Open(config, atlock.WithBoltDB(files))
+	must(t, err)
+	closed(t, strict)
 }
 
 // stockRedis opens stock's own Redis code.

@@ -3,8 +3,6 @@ package client
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/atlock/atlock/go/internal/capi"
 )
@@ -145,13 +143,10 @@ func decodeConfig(settings capi.Buffer, err error) (Config, error) {
 	return config, nil
 }
 
-// HasLocalStore tells whether there is a store in `data_dir`: of the sled backend, or left by hybrid or native mode.
-func (c Config) HasLocalStore() bool {
-	if c.Locking.DataDir == "" {
-		return false
-	}
-	_, err := os.Stat(filepath.Join(c.Locking.DataDir, "format.json"))
-	return err == nil
+// HasLocalStore tells whether there is a store in `data_dir`: of the sled backend, or left by hybrid or native mode. A folder that this
+// user may not look at may have one, and is an error ([ErrStoreNotWritable]).
+func (c Config) HasLocalStore() (bool, error) {
+	return capi.HasLocalStore(c.Locking.DataDir)
 }
 
 // Mode tells which store answers: the mode that is asked for, or strict while `enhanced` is not enabled.

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::service::Service;
 use crate::socket;
 use crate::store::host::HostStore;
+use crate::store::sled::SledStore;
 
 /// Reads a settings file (YAML), applies the environment variables over it, checks it, and writes the result as JSON to
 /// `out`: what `atlock_open` takes. An empty path means no file: strict mode on Atlantis's own store.
@@ -49,6 +50,26 @@ pub unsafe extern "C" fn atlock_load_config_over(
         let out = caller.out("out", out)?;
         let (defaults, path) = (caller.text("defaults", defaults, defaults_len)?, caller.text("path", path, path_len)?);
         out.write_json(&Config::load_over(defaults, (!path.is_empty()).then(|| Path::new(path)))?)
+    })
+}
+
+/// Writes 1 to `found` if there is a store in the folder `data_dir` (`locking.data_dir`), of `locking.backend: sled` or left by hybrid
+/// or native mode, and 0 if there is none. Its locks are known to whoever opens it, and perhaps to nobody else. An empty path, and one
+/// that is not there, are 0; a folder that cannot be looked at may have locks, and is an error.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_has_local_store(
+    data_dir: *const u8,
+    data_dir_len: usize,
+    found: *mut i32,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (found, folder) = (caller.out("found", found)?, caller.text("data_dir", data_dir, data_dir_len)?);
+        found.write(i32::from(!folder.is_empty() && SledStore::is_in(Path::new(folder))?));
+        Ok(())
     })
 }
 

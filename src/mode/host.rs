@@ -1,8 +1,11 @@
 //! Atlantis's own store (its BoltDB file), as the program passes it in.
 
+use std::path::Path;
+
 use crate::config::{Backend, Config};
 use crate::error::{Code, Error, Result};
 use crate::store::contract::copy::CopyStore as _;
+use crate::store::contract::local::LocalStore as _;
 use crate::store::host::HostStore;
 use crate::store::sled::SledStore;
 
@@ -15,13 +18,13 @@ pub(super) fn no_host() -> Error {
     )
 }
 
-/// Refuses to begin with an embedded store that is new while Atlantis's own has locks: they would be granted again.
+/// Refuses to begin with `backend: sled` while Atlantis's own store has locks: they would be granted again.
 ///
-/// Invariant: absence is not a decision. With `backend: sled`, Atlantis's own store is only looked at, and only where the embedded
-/// one is new. A store that cannot be read may have locks.
+/// Invariant: absence is not a decision. With `backend: sled`, Atlantis's own store is only looked at, and is never a copy that is kept
+/// up to date: what is held there is not known in the embedded store, however long that one has been in use. A store that cannot be
+/// read may have locks.
 pub(super) fn refuse_forgotten(config: &Config, host: Option<&HostStore>) -> Result<()> {
-    let is_new = !config.locking.data_dir.as_deref().is_some_and(SledStore::is_in);
-    let Some(host) = host.filter(|_| is_new && config.locking.backend == Backend::Sled) else { return Ok(()) };
+    let Some(host) = host.filter(|_| config.locking.backend == Backend::Sled) else { return Ok(()) };
     let dump = host.dump().map_err(|e| e.context("looking for locks in the store that was passed in"))?;
     let locks = dump.entries.iter().filter(|entry| entry.key.lock().is_some()).count();
     if locks == 0 {
@@ -32,6 +35,24 @@ pub(super) fn refuse_forgotten(config: &Config, host: Option<&HostStore>) -> Res
         format!(
             "Atlantis's own store (atlantis.db, or what was passed in its place) has locks ({locks}), which locking.backend: sled \
              would not know, and grant again: keep locking.backend: boltdb, or release them first, or move Atlantis's file away to begin without them"
+        ),
+    ))
+}
+
+/// The mirror of [`refuse_forgotten`]: refuses to begin with Atlantis's own store alone while an embedded store that never followed it
+/// has locks, of strict or hybrid mode with `backend: sled`.
+pub(super) fn refuse_left_behind(local: &SledStore, folder: &Path) -> Result<()> {
+    let everything = local.everything()?;
+    let locks = everything.iter().filter(|(key, state)| key.lock().is_some() && state.value.is_some()).count();
+    if locks == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::InvalidConfig,
+        format!(
+            "the embedded store in {} (locking.data_dir) has locks ({locks}), which locking.backend: boltdb would not know, and grant \
+             again: keep locking.backend: sled, or release them first, or move that folder away to begin without them",
+            folder.display()
         ),
     ))
 }

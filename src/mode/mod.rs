@@ -40,9 +40,9 @@ enum Opened {
 impl Router {
     /// Opens what the mode needs; nothing stays open on an error.
     ///
-    /// Errors: those of the store's own opening, and `InvalidConfig` for a host store that was not passed in, or that has locks which
-    /// a new embedded store would not know. Hybrid mode opens also when Redis cannot be used, unless `legacy_fallback` is false. Hybrid
-    /// mode tells the audit trail who decides.
+    /// Errors: those of the store's own opening, and `InvalidConfig` for a host store that was not passed in, or where one of the two
+    /// stores has locks that the other, which is to decide, would not know. Hybrid mode opens also when Redis cannot be used, unless
+    /// `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
     pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
         let mode = config.mode();
         host::refuse_forgotten(config, host.as_ref())?;

@@ -1,7 +1,7 @@
 //! Opening native mode: Redis alone.
 
 use super::handover::hand_over;
-use crate::config::Config;
+use crate::config::{Backend, Config};
 use crate::error::Result;
 use crate::process::Process;
 use crate::store::host::HostStore;
@@ -10,8 +10,12 @@ use crate::store::sled::SledStore;
 
 /// Opens native mode's store, and brings it what another mode left in the local store or in Atlantis's own.
 pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<RedisStore> {
-    if config.locking.data_dir.as_deref().is_some_and(|folder| host.is_some() || SledStore::is_in(folder)) {
-        hand_over(config, host, process)?;
+    if let Some(folder) = config.locking.data_dir.as_deref() {
+        // With `backend: sled`, Atlantis's own store is only looked at (`host::refuse_forgotten`): it has nothing to hand over.
+        let has_own = host.is_some() && config.locking.backend == Backend::Boltdb;
+        if has_own || SledStore::is_in(folder)? {
+            hand_over(config, host, process)?;
+        }
     }
     RedisStore::open(&config.locking.enhanced.redis, process.instance)
 }

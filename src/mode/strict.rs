@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::handover::{fetch_from_redis, lacking, note_blindness};
-use super::host::no_host;
+use super::host::{no_host, refuse_left_behind};
 use crate::config::{Backend, Config};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::catch_up;
@@ -19,7 +19,7 @@ use crate::store::sled::SledStore;
 pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<(Box<dyn Store>, Option<String>)> {
     let sled = |folder: &Path| SledStore::open(folder, Arc::clone(&process.clock));
     match (config.locking.backend, host, config.locking.data_dir.as_deref()) {
-        (Backend::Boltdb, Some(host), Some(folder)) if SledStore::is_in(folder) => {
+        (Backend::Boltdb, Some(host), Some(folder)) if SledStore::is_in(folder)? => {
             let host = Arc::new(host);
             let local = sled(folder)?;
             let record = local.redis_record()?;
@@ -27,7 +27,9 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
             let warning = fetch_from_redis(config, Some(Arc::clone(&host)), record, process)?;
             let local = sled(folder)?;
             note_blindness(&local, warning.is_some(), process)?;
-            catch_up(&*host, &local, &*process.clock)?;
+            if !catch_up(&*host, &local, &*process.clock)? {
+                refuse_left_behind(&local, folder)?;
+            }
             local.close()?;
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
             Ok((Box::new(host), warning))

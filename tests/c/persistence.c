@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 
 #define FOLDER "locks"
 #define CONFIG "{\"locking\":{\"backend\":\"sled\",\"data_dir\":\"" FOLDER "\"}}"
@@ -64,12 +65,56 @@ static void locks_outlive_their_process(void) {
     atlock_free(handle);
 }
 
+static int32_t has_store(const char *folder, atlock_buffer *error) {
+    int32_t found = 7;
+    int32_t status = atlock_has_local_store(TEXT(folder), &found, error);
+    CHECK(status == ATLOCK_OK ? found == 0 || found == 1 : found == 7);
+    return status == ATLOCK_OK ? found : -status;
+}
+
+/* Unknown is not absent: a folder that this user may not look at is an error, not a folder without a store. */
+static void a_store_is_found_or_not_or_unknown(void) {
+    atlock_buffer *none = NULL;
+    CHECK(has_store("", none) == 0);
+    CHECK(has_store("has-store", none) == 0);
+    CHECK(has_store("has-store/below/that", none) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        atlock_free(open_folder("has-store"));
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(has_store("has-store", none) == 1);
+    CHECK(has_store("has-store/format.json", none) == 0);
+    int32_t *nowhere = NULL;
+    FAILS(ATLOCK_INVALID_ARGUMENT, "found is null", atlock_has_local_store(TEXT("has-store"), nowhere, error));
+
+    /* An ordinary user, in a folder that everybody may pass through. */
+    CHECK(chmod(".", 0711) == 0);
+    CHECK(chmod("has-store", geteuid() == 0 ? 0700 : 0) == 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0));
+        CHECK(has_store("none", none) == 0);
+        int32_t found;
+        FAILS(ATLOCK_STORE_NOT_WRITABLE, "has-store of locking.data_dir cannot be looked at: Permission denied",
+              atlock_has_local_store(TEXT("has-store"), &found, error));
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(chmod("has-store", 0700) == 0);
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "other") == 0) {
         open_fails_busy();
         return 0;
     }
     /* Children before the first handle of this process, so that none inherits one. */
+    a_store_is_found_or_not_or_unknown();
     locks_outlive_their_process();
     second_opener_is_told();
     another_process_is_told();

@@ -61,6 +61,27 @@ pub const LINES: &[Line] = &[
         noticed_by: "hybrid_modes strict_mode_does_not_begin",
     },
     Line {
+        name: "an embedded store forgets what the file has",
+        file: "src/mode/host.rs",
+        line: "filter(|_| «config.locking.backend == Backend::Sled»)",
+        broken: "false",
+        noticed_by: "hybrid_copy an_embedded_store_is_refused",
+    },
+    Line {
+        name: "the file forgets what an embedded store has",
+        file: "src/mode/strict.rs",
+        line: "if «!catch_up(&*host, &local, &*process.clock)?» {",
+        broken: "catch_up(&*host, &local, &*process.clock).map(|_| false)?",
+        noticed_by: "hybrid_copy a_file_is_refused",
+    },
+    Line {
+        name: "a folder that cannot be looked at has no store",
+        file: "src/store/sled/folder.rs",
+        line: "Err(e) if «matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)» => Ok(false)",
+        broken: "true",
+        noticed_by: "hybrid_copy a_folder_that_cannot_be_looked_at",
+    },
+    Line {
         name: "native mode was not in use",
         file: "src/store/contract/local.rs",
         line: "if «self.handed_over» {",

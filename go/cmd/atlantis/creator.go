@@ -29,7 +29,12 @@ func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.S
 		return nil, err
 	}
 	if settings == nil {
-		if left := defaults(user); left.HasLocalStore() {
+		left := defaults(user)
+		switch has, err := left.HasLocalStore(); {
+		case err != nil:
+			c.logger.Warn("there are no locking settings: stock Atlantis begins with %s alone. Whether that has all locks is not known: %v",
+				storeName(user), err)
+		case has:
 			c.logger.Warn("%s was left by atlock, and there are no locking settings: stock Atlantis begins with %s alone. If that "+
 				"may lack locks, stop, and start once with the settings and ATLANTIS_ENHANCED_LOCKING_ENABLED=false",
 				left.Locking.DataDir, storeName(user))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,6 +55,22 @@ func TestCreatorWithoutSettingsOverWhatAtlockLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	if history := creator.logger.GetHistory(); !strings.Contains(history, filepath.Join(user.DataDir, "atlock")+" was left by atlock") {
+		t.Errorf("logged %q", history)
+	}
+}
+
+// Whether atlock left something is not known.
+func TestCreatorWithoutSettingsOverWhatCannotBeLookedAt(t *testing.T) {
+	user := startable(t)
+	circle := filepath.Join(user.DataDir, "atlock")
+	if err := os.Symlink(circle, circle); err != nil {
+		t.Fatal(err)
+	}
+	creator := newCreator(t)
+	if _, err := creator.NewServer(user, server.Config{AtlantisVersion: "v1"}); err != nil {
+		t.Fatal(err)
+	}
+	if history := creator.logger.GetHistory(); !strings.Contains(history, "Whether that has all locks is not known: the folder "+circle) {
 		t.Errorf("logged %q", history)
 	}
 }

@@ -39,7 +39,11 @@ func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.L
 	if err != nil {
 		return nil, err
 	}
-	if config.HasLocalStore() {
+	has, err := config.HasLocalStore()
+	if err != nil {
+		return nil, errors.Join(err, legacy.Close())
+	}
+	if has {
 		if err := handOver(config, user, logger); err != nil {
 			return nil, errors.Join(err, legacy.Close())
 		}

@@ -310,15 +310,44 @@ func TestTheEmbeddedStoreDoesNotForgetStocksLocks(t *testing.T) {
 	take(t, database, "b")
 	closed(t, database)
 
-	// The embedded store has begun: stock's file is no concern of it any more.
+	// The embedded store has begun: what stock takes in its file now is as unknown to it.
 	if stock, err = boltdb.New(user.DataDir); err != nil {
 		t.Fatal(err)
 	}
 	take(t, stock, "c")
 	closed(t, stock)
-	database = mustOpen(t, user, "strict", sledFile)
-	wantHeld(t, database, "b")
-	closed(t, database)
+	if _, err := open(t, user, sledFile); err == nil || !strings.Contains(err.Error(), "has locks (1), which locking.backend: sled would not know") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// In strict mode nobody looks at what stock holds in Redis: the embedded store must not begin beside it.
+func TestTheEmbeddedStoreDoesNotForgetStocksLocksInRedis(t *testing.T) {
+	onRedis, onBolt := user(t), user(t)
+	onRedis.LockingDBType = "redis"
+	sled := writeFile(t, filepath.Join(t.TempDir(), "sled.yaml"), sledFile)
+	hybrid := writeFile(t, filepath.Join(t.TempDir(), "hybrid.yaml"), strings.Replace(inMode("hybrid"), "{", "{backend: sled, ", 1))
+	for _, c := range []struct {
+		name, file string
+		user       server.UserConfig
+		enabled    string
+		isRefused  bool
+	}{
+		{"strict", sled, onRedis, "", true},
+		{"a rollback", hybrid, onRedis, "false", true},
+		{"hybrid", hybrid, onRedis, "true", false},
+		{"strict on BoltDB", sled, onBolt, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.enabled != "" {
+				t.Setenv("ATLANTIS_ENHANCED_LOCKING_ENABLED", c.enabled)
+			}
+			_, err := loadSettings(c.file, c.user, nil)
+			if refused := err != nil && strings.Contains(err.Error(), "what stock Atlantis holds in Redis"); refused != c.isRefused || (err != nil && !refused) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 func TestClosedLater(t *testing.T) {

@@ -103,6 +103,11 @@ func check(config atlock.Config, user server.UserConfig) error {
 		return fmt.Errorf("--locking-db-type is %q: with locking settings it must be %s or %s, the store of stock Atlantis",
 			user.LockingDBType, dbTypeBoltDB, dbTypeRedis)
 	}
+	if user.LockingDBType == dbTypeRedis && config.Mode() == atlock.ModeStrict && config.Locking.Backend == atlock.BackendSled {
+		return errors.New("--locking-db-type is redis, and locking.backend is sled in strict mode: the embedded store would not know " +
+			"what stock Atlantis holds in Redis, and grant it again. Remove locking.backend, and strict mode is Atlantis's own Redis " +
+			"code; or set --locking-db-type=boltdb if nothing is held in Redis that the embedded store in locking.data_dir lacks")
+	}
 	tls := config.Locking.Enhanced.Redis.TLS
 	if config.Mode() != atlock.ModeStrict && user.RedisInsecureSkipVerify && tls.Enabled && tls.CAFile == "" {
 		return errors.New("--redis-insecure-skip-verify is set, but atlock always checks the certificate of Redis: name the " +

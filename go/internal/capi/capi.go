@@ -42,6 +42,15 @@ func LoadConfigOver(defaults []byte, path string) (Buffer, error) {
 	return out, check(status)
 }
 
+// HasLocalStore tells whether there is a store in a folder.
+func HasLocalStore(dataDir string) (bool, error) {
+	var found C.int32_t
+	err := check(func(failure *C.atlock_buffer) C.int32_t {
+		return C.atlock_has_local_store(text(dataDir), C.size_t(len(dataDir)), &found, failure)
+	})
+	return found == 1, err
+}
+
 // Open opens the stores that the settings, as JSON, name.
 func Open(config []byte) (*Handle, error) {
 	return open(nil, func(h *Handle, failure *C.atlock_buffer) C.int32_t {

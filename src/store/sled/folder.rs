@@ -183,6 +183,24 @@ pub(super) fn busy(dir: &Path, file: &mut File) -> Error {
     Error::new(Code::StoreBusy, text)
 }
 
+/// Whether the folder has this file.
+///
+/// Errors: `StoreNotWritable` if that cannot be told.
+pub(super) fn is_there(dir: &Path, name: &str) -> Result<bool> {
+    match fs::metadata(dir.join(name)) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => {
+            let text = format!(
+                "the folder {} of locking.data_dir cannot be looked at: {e}. A store there may have locks, which would be granted again: \
+                 give this user the folder, or start as the user that has it; or name the folder that is meant",
+                dir.display()
+            );
+            Err(Error::new(Code::StoreNotWritable, text))
+        }
+    }
+}
+
 /// An error of code `StoreNotWritable`: whoever looks may not even read.
 pub(super) fn unreadable(dir: &Path, error: &io::Error) -> Error {
     let remedy = match error.kind() {

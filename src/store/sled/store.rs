@@ -47,9 +47,11 @@ impl SledStore {
         SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))
     }
 
-    /// Whether a store was created in this folder.
-    pub fn is_in(dir: &Path) -> bool {
-        dir.join("format.json").is_file() || dir.join("sled").exists()
+    /// Whether a store was created in this folder. Only what is not there means no: a folder that cannot be looked at may have locks.
+    ///
+    /// Errors: `StoreNotWritable` if the folder cannot be looked at.
+    pub fn is_in(dir: &Path) -> Result<bool> {
+        Ok(folder::is_there(dir, "format.json")? || folder::is_there(dir, "sled")?)
     }
 
     /// The same as [`SledStore::open`], with a hook for tests.
