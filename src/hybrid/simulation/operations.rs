@@ -40,7 +40,15 @@ impl World {
                 _ => self.release(&instance, who, &key),
             },
         }
-        self.active.lock().retain(|active| *active != (who, key.clone()));
+        self.is_over(who, &key);
+    }
+
+    /// An operation on this key has ended. Another one into which that was nested may still be under way on the same key.
+    fn is_over(&self, who: usize, key: &EntryKey) {
+        let mut active = self.active.lock();
+        if let Some(place) = active.iter().rposition(|(me, of)| *me == who && of == key) {
+            active.remove(place);
+        }
     }
 
     pub(super) fn grant(&self, instance: &Instance, who: usize, key: &EntryKey) {
@@ -86,7 +94,7 @@ impl World {
         let call = self.call();
         let answer = instance.store.release_by_pull(pull, &call);
         self.oracle().end_release(&releasing, &call, &answer);
-        self.active.lock().retain(|(me, key)| *me != who || !keys.contains(key));
+        keys.iter().for_each(|key| self.is_over(who, key));
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
         self.oracle().pull_release_answered(releasing, pull.num, &answer);
     }
