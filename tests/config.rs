@@ -112,6 +112,34 @@ fn no_error_and_no_debug_text_shows_the_password() {
     }
 }
 
+/// Where somebody put them into the address, whatever is in the password.
+#[test]
+fn no_error_shows_the_password_of_an_address() {
+    for address in [
+        "redis://:hunter/2@h",
+        "redis://u:hunter2#w@h",
+        "redis://u:hunter2 b@h",
+        "redis://u:hunter2\\\"q@h",
+        "u:hunter2@h:6379",
+        "redis://hunter2",
+    ] {
+        for redis in [
+            format!("address: \"{address}\""),
+            format!("cluster_mode: true, addresses: [\"{address}\"]"),
+            format!("addresses: \"{address}\""),
+            format!("db: \"{address}\""),
+            format!("cluster_mode: \"{address}\""),
+        ] {
+            let text = format!("locking: {{enhanced: {{enabled: true, compatibility_mode: native, redis: {{{redis}}}}}}}");
+            let message = refused(&text);
+            assert!(!message.contains("hunter"), "{redis}: {message}");
+            if redis.starts_with("address:") {
+                assert!(message.ends_with("user and password have settings of their own, username and password"), "{message}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_missing_or_huge_file_is_a_clear_error() {
     let folder = tempfile::tempdir().expect("folder");
