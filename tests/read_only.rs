@@ -214,6 +214,41 @@ fn a_look_leaves_no_copy_behind() {
     assert!(child.env("TMPDIR", &temporary).status().unwrap().success());
 }
 
+/// Ctrl-C, SIGTERM and kill -9 leave a copy, which has tokens.
+#[test]
+fn a_look_removes_what_an_earlier_one_left_behind() {
+    if let Some((_, data)) = sled_support::role() {
+        drop(SledStore::open_read_only(&data, system_clock()).unwrap());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, temporary) = (folder.path().join("locks"), folder.path().join("tmp"));
+    SledStore::open(&data, system_clock()).unwrap().close().unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+    let left = |name: &str| {
+        let copy = temporary.join(name);
+        fs::create_dir_all(copy.join("sled")).unwrap();
+        fs::write(copy.join("lock"), "").unwrap();
+        copy
+    };
+    let aged = |copy: &Path| fs::File::open(copy).unwrap().set_times(fs::FileTimes::new().set_modified(old)).unwrap();
+    let (gone, young, locked, others, named) =
+        (left("atlock-look-1"), left("atlock-look-2"), left("atlock-look-3"), left("atlock-look-4"), left("somebody-else"));
+    let unlocked = left("atlock-look-5");
+    fs::remove_file(unlocked.join("lock")).unwrap();
+    let linked = temporary.join("atlock-look-6");
+    std::os::unix::fs::symlink(&named, &linked).unwrap();
+    let lock = fs::File::open(locked.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    std::os::unix::fs::chown(&others, Some(65534), None).expect("this test gives a folder to another user: run it as root");
+    [&gone, &locked, &others, &named, &unlocked].into_iter().for_each(|copy| aged(copy));
+    let mut child = sled_support::child("a_look_removes_what_an_earlier_one_left_behind", "reader", &data);
+    assert!(child.env("TMPDIR", &temporary).status().unwrap().success());
+    let mut stays = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    stays.sort();
+    assert_eq!(stays, [young, locked, others, linked, named]);
+}
+
 #[test]
 fn a_full_temporary_folder_is_named() {
     if let Some((_, data)) = sled_support::role() {

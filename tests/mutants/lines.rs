@@ -494,7 +494,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a server's start fails because somebody looks at its store",
         file: "src/store/sled/folder.rs",
-        line: "Err(TryLockError::WouldBlock) if «is_only_read(&file)» &&",
+        line: "Err(TryLockError::WouldBlock) if «is_only_read(&file)» => {",
         broken: "false",
         noticed_by: "read_only a_look_stands",
     },
