@@ -26,6 +26,7 @@ fn a_whole_file_is_read() {
 locking:
   backend: sled
   data_dir: /var/lib/atlantis/locks
+  socket: read
   audit: {file: /var/log/atlantis/locks.jsonl, max_bytes: 1048576, keep: 2}
   enhanced:
     enabled: true
@@ -73,6 +74,7 @@ fn an_unknown_key_names_file_line_and_nearest_key() {
 fn wrong_values_name_the_place() {
     for (text, wanted) in [
         ("locking: {backend: postgres}", "postgres"),
+        ("locking: {socket: write}", "write"),
         ("locking:\n  timeout: fast\n", "locking.yaml:2"),
         ("locking: {timeout: 0s}", "locking.timeout is 0ns"),
         ("locking: {timeout: 31s}", "at most 30s"),
