@@ -4,15 +4,18 @@
 //! to the next start.
 //!
 //! In hybrid mode two stores may hold locks. Redis is what the next start believes, so Redis answers if it can be reached; else the local
-//! store's content, which may be old. Which of the two it was is told ([`Look::source`]), and which keys the local store has decided that
-//! Redis does not know of. Beside a server that has the local store open Redis alone is looked at.
+//! store's content, which may be old. Which of the two it was is told ([`Look::source`]), and where Redis shows less than the next start
+//! may restore: which keys the local store has decided that Redis does not know of, and which locks it holds that Redis does not show, as
+//! after a loss of Redis's data. Beside a server that has the local store open Redis alone is looked at.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
 use crate::config::{Config, Durability, Mode};
+use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::health::StoreHealth;
 use crate::hybrid::status::{ConflictReport, Fallbacks, Report};
@@ -26,6 +29,8 @@ pub const REDIS_ALONE: &str = "the server has the local store open: this is what
 
 /// Most keys that are named.
 const MOST_NAMED: usize = 10;
+/// How long Redis may take to tell all that it holds; each step has an operation's time.
+const COMPARING: Duration = Duration::from_secs(60);
 
 /// The store that answers for a server that does not, and what is known beside it.
 #[derive(Debug)]
@@ -117,8 +122,11 @@ fn both<R: Store + 'static, L: Store + 'static>(
     let (store, known, source, warning): (Box<dyn Store>, _, _, _) = match (redis, local) {
         (Ok(redis), Ok((known, local))) => {
             local.close()?;
-            let source = format!("no server runs here: this is what Redis says{}", known.beside_redis());
-            (Box::new(redis), known, source, None)
+            let whole = Call::new(RequestId::from_text("look"), deadline + COMPARING);
+            let not_shown = known.not_shown(&redis, &whole);
+            let beside = not_shown.as_ref().map_or_else(String::new, |text| format!("; {text}"));
+            let source = format!("no server runs here: this is what Redis says{}{beside}", known.beside_redis());
+            (Box::new(redis), known, source, not_shown)
         }
         (Ok(redis), Err(e)) if e.code() == Code::StoreBusy => {
             let source = Some(REDIS_ALONE.to_owned());
@@ -169,6 +177,8 @@ fn asked<T>(opened: Result<T>, ask: impl FnOnce(&T) -> Result<()>) -> (Result<T>
 struct Known {
     /// Keys that were decided here, or asked of Redis without a known answer.
     unsynced: Vec<EntryKey>,
+    /// Locks that it holds, and that Redis held, too, when it last told.
+    shared: Vec<EntryKey>,
     conflicts: Vec<ConflictReport>,
     warnings: Vec<String>,
 }
@@ -183,8 +193,10 @@ impl Known {
             SyncState::Pending => known.value.is_some(),
             SyncState::Synced => is_alone && known.value.is_some(),
         };
-        let everything = local.everything()?.into_iter();
-        let unsynced = everything.filter(|(_, known)| is_unsynced(known)).map(|(key, _)| key).collect();
+        let (unsynced, rest): (Vec<_>, Vec<_>) = local.everything()?.into_iter().partition(|(_, known)| is_unsynced(known));
+        let unsynced = unsynced.into_iter().map(|(key, _)| key).collect();
+        let holds = |(key, known): &(EntryKey, KeyState)| known.value.is_some() && key.lock().is_some();
+        let shared = rest.into_iter().filter(holds).map(|(key, _)| key).collect();
         let conflicts: Vec<ConflictReport> = local.conflicts()?.iter().map(ConflictReport::of).collect();
         let settings = &config.locking.enhanced;
         let redis = (config.mode() == Mode::Hybrid).then(|| settings.redis.name());
@@ -193,7 +205,7 @@ impl Known {
         let lacks = record.and_then(|record| record.lacks_at_start(redis.as_deref(), settings.allow_unseen_redis));
         let lacks = lacks.map(|why| format!("the local store may lack locks: {why}"));
         let warnings = lacks.into_iter().chain(conflicts.iter().map(ConflictReport::warning)).collect();
-        Ok(Known { unsynced, conflicts, warnings })
+        Ok(Known { unsynced, shared, conflicts, warnings })
     }
 
     /// What Redis cannot tell.
@@ -201,9 +213,50 @@ impl Known {
         if self.unsynced.is_empty() {
             return String::new();
         }
-        let named: Vec<String> = self.unsynced.iter().take(MOST_NAMED).map(ToString::to_string).collect();
-        let more = self.unsynced.len() - named.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("; it does not know yet what the local store decided of {}{more}", named.join(", "))
+        format!("; it does not know yet what the local store decided of {}", names(&self.unsynced))
     }
+
+    /// Which locks the local store holds and Redis does not show; `None` if Redis shows them all.
+    fn not_shown(&self, redis: &dyn Store, call: &Call) -> Option<String> {
+        let missing = match self.missing_in(redis, call) {
+            Ok(missing) if missing.is_empty() => return None,
+            Ok(missing) => missing,
+            Err(e) => return Some(format!("whether the local store holds locks that Redis does not show is not known: {e}")),
+        };
+        let locks = if missing.len() == 1 { "1 lock".to_owned() } else { format!("{} locks", missing.len()) };
+        Some(format!("the local store holds {locks} that Redis does not show: {}; the next start decides", names(&missing)))
+    }
+
+    fn missing_in(&self, redis: &dyn Store, call: &Call) -> Result<Vec<EntryKey>> {
+        if self.shared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let listing = redis.list(call)?;
+        if let Some(reason) = listing.incomplete() {
+            return Err(Error::new(Code::Unreachable, format!("the list of Redis is not whole: {reason}")));
+        }
+        let unreadable = listing.unreadable().iter().map(|entry| entry.key.clone());
+        let readable = listing.values().filter_map(|value| Some(ProjectLock::parse(value).ok()?.fields().key()));
+        let shown: HashSet<String> = readable.chain(unreadable).collect();
+        let mut missing = Vec::new();
+        for key in &self.shared {
+            let is_shown = match (key, key.lock()) {
+                (EntryKey::Project(key), _) => shown.contains(key),
+                (_, Some(command)) => redis.get(command, call)?.is_some(),
+                (_, None) => true,
+            };
+            if !is_shown {
+                missing.push(key.clone());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// The first keys, and how many more there are.
+fn names(keys: &[EntryKey]) -> String {
+    let named: Vec<String> = keys.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    let more = keys.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
 }

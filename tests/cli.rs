@@ -299,6 +299,40 @@ fn an_ordinary_user_is_told_whom_to_be() {
     assert!(status == Some(1) && text.contains("cannot be read: Permission denied"), "{text}");
 }
 
+/// A script must not take a part for the whole.
+#[test]
+fn a_list_and_a_release_that_are_not_whole_fail() {
+    use std::io::{BufRead as _, Write as _};
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("locks");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(folder.path().join("locking.yaml"), format!("locking: {{backend: sled, data_dir: {data:?}}}")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(data.join(atlock::socket::FILE)).unwrap();
+    let asked = [(&["list"][..], 1), (&["list", "--json"], 1), (&["unlock-pull", "acme/infra", "1"], 1), (&["list"], 0)];
+    std::thread::scope(|scope| {
+        // A server whose Redis fails on the way.
+        scope.spawn(|| {
+            for (_, locks) in &asked {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+                stream.write_all(b"{\"protocol\":1,\"version\":\"x\",\"pid\":1}\n").unwrap();
+                std::io::BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+                let listed = if *locks > 0 { String::from_utf8(lock("a", 1)).unwrap() } else { String::new() };
+                let answer = format!("{{\"ok\":{{\"locks\":[{listed}],\"unreadable\":[],\"incomplete\":\"Redis is away\"}}}}\n");
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        for (args, locks) in &asked {
+            let output = atlock(folder.path(), args);
+            let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+            let what = if args[0] == "list" { "there may be more locks" } else { "the pull may still hold locks" };
+            assert_eq!((err, output.status.code()), (format!("atlock: {what}: Redis is away\n"), Some(1)), "{args:?}");
+            assert_eq!(out.contains("acme/infra/a/default/") || out.contains("\"Path\":\"a\""), *locks > 0, "{args:?}: {out}");
+            assert!(!out.contains("no locks"), "{out}");
+        }
+    });
+}
+
 #[test]
 fn an_output_that_nobody_reads_is_no_error_and_a_full_disk_is() {
     let folder = prepared();

@@ -26,6 +26,7 @@ fn a_whole_file_is_read() {
 locking:
   backend: sled
   data_dir: /var/lib/atlantis/locks
+  socket: read
   audit: {file: /var/log/atlantis/locks.jsonl, max_bytes: 1048576, keep: 2}
   enhanced:
     enabled: true
@@ -73,6 +74,7 @@ fn an_unknown_key_names_file_line_and_nearest_key() {
 fn wrong_values_name_the_place() {
     for (text, wanted) in [
         ("locking: {backend: postgres}", "postgres"),
+        ("locking: {socket: write}", "write"),
         ("locking:\n  timeout: fast\n", "locking.yaml:2"),
         ("locking: {timeout: 0s}", "locking.timeout is 0ns"),
         ("locking: {timeout: 31s}", "at most 30s"),
@@ -109,6 +111,34 @@ fn no_error_and_no_debug_text_shows_the_password() {
     for wrong in ["      adress: x\n", "      db: true\n", "      tls: 3\n", "   wrong indent\n"] {
         let message = refused(&format!("{text}{wrong}"));
         assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+/// Where somebody put them into the address, whatever is in the password.
+#[test]
+fn no_error_shows_the_password_of_an_address() {
+    for address in [
+        "redis://:hunter/2@h",
+        "redis://u:hunter2#w@h",
+        "redis://u:hunter2 b@h",
+        "redis://u:hunter2\\\"q@h",
+        "u:hunter2@h:6379",
+        "redis://hunter2",
+    ] {
+        for redis in [
+            format!("address: \"{address}\""),
+            format!("cluster_mode: true, addresses: [\"{address}\"]"),
+            format!("addresses: \"{address}\""),
+            format!("db: \"{address}\""),
+            format!("cluster_mode: \"{address}\""),
+        ] {
+            let text = format!("locking: {{enhanced: {{enabled: true, compatibility_mode: native, redis: {{{redis}}}}}}}");
+            let message = refused(&text);
+            assert!(!message.contains("hunter"), "{redis}: {message}");
+            if redis.starts_with("address:") {
+                assert!(message.ends_with("user and password have settings of their own, username and password"), "{message}");
+            }
+        }
     }
 }
 

@@ -214,6 +214,41 @@ fn a_look_leaves_no_copy_behind() {
     assert!(child.env("TMPDIR", &temporary).status().unwrap().success());
 }
 
+/// Ctrl-C, SIGTERM and kill -9 leave a copy, which has tokens.
+#[test]
+fn a_look_removes_what_an_earlier_one_left_behind() {
+    if let Some((_, data)) = sled_support::role() {
+        drop(SledStore::open_read_only(&data, system_clock()).unwrap());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, temporary) = (folder.path().join("locks"), folder.path().join("tmp"));
+    SledStore::open(&data, system_clock()).unwrap().close().unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+    let left = |name: &str| {
+        let copy = temporary.join(name);
+        fs::create_dir_all(copy.join("sled")).unwrap();
+        fs::write(copy.join("lock"), "").unwrap();
+        copy
+    };
+    let aged = |copy: &Path| fs::File::open(copy).unwrap().set_times(fs::FileTimes::new().set_modified(old)).unwrap();
+    let (gone, young, locked, others, named) =
+        (left("atlock-look-1"), left("atlock-look-2"), left("atlock-look-3"), left("atlock-look-4"), left("somebody-else"));
+    let unlocked = left("atlock-look-5");
+    fs::remove_file(unlocked.join("lock")).unwrap();
+    let linked = temporary.join("atlock-look-6");
+    std::os::unix::fs::symlink(&named, &linked).unwrap();
+    let lock = fs::File::open(locked.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    std::os::unix::fs::chown(&others, Some(65534), None).expect("this test gives a folder to another user: run it as root");
+    [&gone, &locked, &others, &named, &unlocked].into_iter().for_each(|copy| aged(copy));
+    let mut child = sled_support::child("a_look_removes_what_an_earlier_one_left_behind", "reader", &data);
+    assert!(child.env("TMPDIR", &temporary).status().unwrap().success());
+    let mut stays = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    stays.sort();
+    assert_eq!(stays, [young, locked, others, linked, named]);
+}
+
 #[test]
 fn a_full_temporary_folder_is_named() {
     if let Some((_, data)) = sled_support::role() {
@@ -334,16 +369,22 @@ fn a_look_at_hybrid_mode_tells_which_store_answers() {
     assert_eq!(alone.health().overall, "unhealthy");
     drop(alone);
     assert!(disk(&data) == before, "something changed");
+    // Redis has lost what it held: both locks are what the next start puts there.
     server.restart();
     let before = (disk(&data), redis_state(&server));
-    let source = look(&config).source().unwrap().to_owned();
-    let key = fields("b").key();
+    let emptied = look(&config);
+    let (lost, undelivered) = (fields("a").key(), fields("b").key());
+    let not_shown = format!("the local store holds 1 lock that Redis does not show: lock {lost:?}; the next start decides");
     assert_eq!(
-        source,
+        emptied.source().unwrap(),
         format!(
-            "no server runs here: this is what Redis says; it does not know yet what the local store decided of lock {key:?}"
+            "no server runs here: this is what Redis says; it does not know yet what the local store decided of lock {undelivered:?}; \
+             {not_shown}"
         )
     );
+    assert_eq!(paths(&emptied), [""; 0]);
+    assert!(emptied.status().warnings.contains(&not_shown), "{:?}", emptied.status());
+    drop(emptied);
     assert!(redis_state(&server) == before.1 && disk(&data) == before.0, "something changed");
 
     // Neither.
@@ -384,6 +425,33 @@ fn a_look_at_strict_mode_tells_what_its_start_would_miss() {
     let warnings = told(&unseen, false);
     assert!(warnings.contains("may lack locks: hybrid mode was in use and never reached its Redis"), "{warnings}");
     assert_eq!(told(&unseen, true), "");
+}
+
+/// Locks and command locks, of which Redis has lost more than are named; what Redis still has is not among them.
+#[test]
+fn a_look_names_what_the_next_start_may_restore() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    let config = hybrid(&folder.path().join("locks"), &server.address());
+    let service = open(&config);
+    for number in 10..24 {
+        service.try_lock(&lock_json(fields(&number.to_string()), number)).unwrap();
+    }
+    service.lock_command("apply", br#"{"Command":0}"#).unwrap();
+    service.lock_command("plan", br#"{"Command":1}"#).unwrap();
+    service.close().unwrap();
+    assert_eq!(look(&config).source(), Some("no server runs here: this is what Redis says"));
+    let mut raw = server.raw();
+    let gone: Vec<String> = (10..23).map(|number| format!("pr/{}", fields(&number.to_string()).key())).collect();
+    redis::cmd("DEL").arg(gone).exec(&mut raw).unwrap();
+    let names = |text: &str| text.matches("lock \"").count();
+    let source = look(&config).source().unwrap().to_owned();
+    assert!(source.contains("holds 13 locks that Redis does not show: ") && source.contains(" and 3 more; the next"), "{source}");
+    assert!(names(&source) == 10 && !source.contains("infra/23/") && !source.contains("command lock"), "{source}");
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut raw).unwrap();
+    keys.retain(|key| key.contains("apply") || key.contains("infra/23/"));
+    redis::cmd("DEL").arg(&keys).exec(&mut raw).unwrap();
+    let source = look(&config).source().unwrap().to_owned();
+    assert!(source.contains("holds 15 locks that Redis does not show: "), "{keys:?} {source}");
 }
 
 /// Looks and starts at the same time: a look never makes a server's start fail.

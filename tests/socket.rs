@@ -7,7 +7,7 @@ mod wait;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -113,12 +113,78 @@ fn each_operation_answers_what_the_library_does() {
     let kinds: Vec<String> =
         audit.lines().skip(4).map(|line| of(line.as_bytes())["operation"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kinds, ["unlock", "unlock_by_pull", "unlock_by_pull", "discard"]);
+    // But for who asked.
+    let by = |line: &str| of(line.as_bytes())["by"].clone();
+    let uid = fs::metadata("/proc/self").unwrap().uid();
+    let socket = json!({"socket": {"pid": std::process::id(), "uid": uid}});
+    assert!(
+        audit.lines().take(4).all(|line| by(line).is_null()) && audit.lines().skip(4).all(|line| by(line) == socket),
+        "{audit}"
+    );
 
     let error = ask(&mut client, "get", &json!({"Kee": 1})).unwrap_err();
     assert!(error.code() == Code::InvalidJson && error.message().starts_with("a lock is named by"), "{error}");
     let error = ask(&mut client, "unlock_by_pull", &json!({"RepoFullName": "a/b"})).unwrap_err();
     assert!(error.code() == Code::InvalidJson && error.message().contains("PullNum"), "{error}");
     assert_eq!(ask(&mut client, "list", &json!(null)).unwrap()["locks"], json!([]), "an error ends no connection");
+}
+
+/// An error of an operation names who asked, too; and another process is not taken for the server's.
+#[test]
+fn the_trail_names_the_process_that_asked() {
+    if let Some((_, data)) = role() {
+        println!("\nasked by {}", std::process::id());
+        ask(&mut client(&data), "unlock", &json!({"Key": "acme/infra/a/default/"})).unwrap();
+        return;
+    }
+    let (_folder, data) = folder();
+    let service = server(&data);
+    service.try_lock(&lock("a", 1)).unwrap();
+    let output = child("the_trail_names_the_process_that_asked", "client", &data).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    let pid: u32 = said.lines().find_map(|line| line.strip_prefix("asked by ")).unwrap().parse().unwrap();
+    let audit = fs::read_to_string(data.with_file_name("audit")).unwrap();
+    let last: Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["kind"], &last["by"]["socket"]["pid"]), (&"release".into(), &pid.into()));
+    // What the server does itself has nobody beside it, also afterwards.
+    service.try_lock(&lock("a", 1)).unwrap();
+    assert!(!fs::read_to_string(data.with_file_name("audit")).unwrap().lines().last().unwrap().contains("\"by\""));
+}
+
+#[test]
+fn the_settings_say_what_programs_may_ask() {
+    let (_folder, data) = folder();
+    let with = |socket: &str| open(&format!("locking: {{backend: sled, data_dir: {data:?}, socket: {socket}}}"));
+    let service = with("read");
+    service.try_lock(&lock("a", 1)).unwrap();
+    let mut asking = client(&data);
+    let key = json!({"Key": "acme/infra/a/default/"});
+    for operation in OPERATIONS {
+        let input = match operation.name {
+            "lock_info" => json!(["acme/infra/a/default/"]),
+            "unlock_by_pull" => json!({"RepoFullName": "acme/infra", "PullNum": 1}),
+            _ => key.clone(),
+        };
+        let answer = ask(&mut asking, operation.name, &input);
+        match operation.changes {
+            false => drop(answer.unwrap()),
+            true => {
+                let error = answer.unwrap_err();
+                assert!(error.code() == Code::Permission && error.message().contains("locking.socket is read"), "{error}");
+            }
+        }
+    }
+    assert_eq!(service.list().unwrap().len(), 1, "nothing was released");
+    assert_eq!(OPERATIONS.iter().filter(|operation| operation.changes).count(), 3);
+    service.close().unwrap();
+    let service = with("off");
+    assert!(!data.join(FILE).exists() && Client::connect(&data).unwrap().is_none());
+    assert_eq!(service.status().warnings, [""; 0], "it was wanted so");
+    service.close().unwrap();
+    let service = with("all");
+    assert_eq!(ask(&mut client(&data), "unlock", &key).unwrap()["Pull"]["Num"], 1);
+    service.close().unwrap();
 }
 
 #[test]

@@ -42,6 +42,10 @@ const (
 	BackendBoltDB = client.BackendBoltDB
 	BackendSled   = client.BackendSled
 
+	SocketAll  = client.SocketAll
+	SocketRead = client.SocketRead
+	SocketOff  = client.SocketOff
+
 	NoToken            = client.NoToken
 	MetricsContentType = client.MetricsContentType
 )

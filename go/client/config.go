@@ -20,6 +20,13 @@ const (
 	BackendSled   = "sled"
 )
 
+// Values of `locking.socket`.
+const (
+	SocketAll  = "all"
+	SocketRead = "read"
+	SocketOff  = "off"
+)
+
 // Config is the settings file's content. Fields left at zero get their defaults in [Open].
 type Config struct {
 	Locking Locking `json:"locking"`
@@ -30,6 +37,7 @@ type Locking struct {
 	Backend  string   `json:"backend,omitempty"`  // legacy store: boltdb (the default) or sled
 	DataDir  string   `json:"data_dir,omitempty"` // folder of the embedded store, for sled, for hybrid mode, and to change modes
 	Timeout  Duration `json:"timeout,omitzero"`   // deadline of an operation on the embedded store
+	Socket   string   `json:"socket,omitempty"`   // what programs may ask by the socket in data_dir: all (the default), read or off
 	Audit    Audit    `json:"audit,omitzero"`     // where changes to locks are recorded
 	Enhanced Enhanced `json:"enhanced,omitzero"`  // the shared store
 }

@@ -111,6 +111,7 @@ func TestConfigHasTheLibrarysKeys(t *testing.T) {
 	full := loaded
 	full.Locking.DataDir = t.TempDir()
 	full.Locking.Backend = "sled"
+	full.Locking.Socket = client.SocketRead
 	full.Locking.Audit = client.Audit{File: filepath.Join(t.TempDir(), "audit"), MaxBytes: 1 << 20, Keep: 2}
 	full.Locking.Enhanced.Redis = client.Redis{
 		Address: "a:1", Addresses: []string{"a:1"}, ClusterMode: true, Username: "u", Password: "p", PasswordFile: "f", DB: 1,

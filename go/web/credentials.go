@@ -2,19 +2,53 @@ package web
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/atlock/atlock/go/atlock"
 )
 
-// inURL finds the user and password of URLs in a text.
-var inURL = regexp.MustCompile(`(\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/?#"'<>]*@`)
-
 // withoutCredentials leaves users and passwords of URLs out of a text, by the rule of the library (src/redact.rs). The library's own
 // texts have none; but the errors of Atlantis's stores, which strict mode calls directly, never enter it.
 func withoutCredentials(text string) string {
-	return inURL.ReplaceAllString(text, "${1}")
+	var shown strings.Builder
+	for {
+		before, address, found := strings.Cut(text, "://")
+		shown.WriteString(before)
+		if !found {
+			return shown.String()
+		}
+		shown.WriteString("://")
+		text = address[credentials(before, address):]
+	}
+}
+
+// credentials tells how many bytes of what follows a "://" are a user and a password, their @ included. A password that was not encoded
+// may have what ends a host, or a space.
+func credentials(before, address string) int {
+	scheme := strings.ToLower(before)
+	if strings.HasSuffix(scheme, "redis") || strings.HasSuffix(scheme, "rediss") {
+		line := address[:end(address, func(c rune) bool { return c == '\n' || c == '\r' })]
+		line, _, _ = strings.Cut(line, "://")
+		return strings.LastIndexByte(line, '@') + 1
+	}
+	host := address[:end(address, func(c rune) bool { return unicode.IsSpace(c) || strings.ContainsRune(`/?#"'<>`, c) })]
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		return at + 1
+	}
+	if !strings.Contains(host, ":") {
+		return 0
+	}
+	return strings.LastIndexByte(address[:end(address, unicode.IsSpace)], '@') + 1
+}
+
+// end is where a text first has such a character, or its length.
+func end(text string, is func(rune) bool) int {
+	if at := strings.IndexFunc(text, is); at >= 0 {
+		return at
+	}
+	return len(text)
 }
 
 // webAddress is a pull's address on its host, as a link; empty if it is none. Credentials are left out.

@@ -320,11 +320,19 @@ func TestTexts(t *testing.T) {
 	for text, wanted := range map[string]string{
 		"no":                                  "no",
 		"get https://u:p@host/x?y=z: refused": "get https://host/x?y=z: refused",
-		"rediss://:p@host:1, https://token@other":     "rediss://host:1, https://other",
-		"https://u:p@ss@host/path":                    "https://host/path",
-		`"https://u:p@host/a?b=c@d" and http://plain`: `"https://host/a?b=c@d" and http://plain`,
-		"https://host?to=a@b 'git://u@h'":             "https://host?to=a@b 'git://h'",
-		"mail ada@example.com":                        "mail ada@example.com",
+		"rediss://:p@host:1, https://token@other":      "rediss://host:1, https://other",
+		"https://u:p@ss@host/path":                     "https://host/path",
+		`"https://u:p@host/a?b=c@d" and http://plain`:  `"https://host/a?b=c@d" and http://plain`,
+		"https://host?to=a@b 'git://u@h'":              "https://host?to=a@b 'git://h'",
+		"mail ada@example.com":                         "mail ada@example.com",
+		"redis://:pa/ss@h":                             "redis://h",
+		`"redis://u:p#w@h" is no`:                      `"redis://h" is no`,
+		"rediss://u:a b@h":                             "rediss://h",
+		`REDIS://u:p"q@h:1 'redis://u:p'?q@h'`:         "REDIS://h:1 'redis://h'",
+		`git said: https://u:p/?#"'<>w@host/x is away`: "git said: https://host/x is away",
+		"https://host/a:b@c and redis://h:6379":        "https://host/a:b@c and redis://h:6379",
+		"redis://h:1\nmail ada@example.com":            "redis://h:1\nmail ada@example.com",
+		"://@":                                         "://",
 	} {
 		if got := web.WithoutCredentials(text); got != wanted {
 			t.Errorf("%q became %q", text, got)

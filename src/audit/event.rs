@@ -34,6 +34,19 @@ pub enum Kind {
     Disarmed,
 }
 
+/// Who asked for an operation, other than the server itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// A program of this machine, by the server's socket.
+    Socket {
+        /// Its process when it connected; 0 if it is not to be seen from here, as from another container.
+        pid: i32,
+        /// The user that it ran as.
+        uid: u32,
+    },
+}
+
 /// One line of the trail, but for its time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Event<'a> {
@@ -54,9 +67,12 @@ pub struct Event<'a> {
     /// Number of that pull.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull: Option<i64>,
-    /// The user whom the lock names. Who released it is not known here.
+    /// The user whom the lock names: not who released it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
+    /// Who asked for it; absent where that was the server itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// For a refusal or a conflict, who holds the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder: Option<Holder<'a>>,
@@ -87,6 +103,7 @@ impl<'a> Event<'a> {
             repo: None,
             pull: None,
             user: None,
+            by: None,
             holder: None,
             store: None,
             token: None,

@@ -18,6 +18,6 @@ mod file;
 mod tests;
 mod trail;
 
-pub use self::event::{Event, Holder, Kind};
+pub use self::event::{By, Event, Holder, Kind};
 pub use self::file::AuditLog;
 pub use self::trail::Trail;

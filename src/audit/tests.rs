@@ -118,7 +118,7 @@ fn an_error_has_its_code_and_no_credentials() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("audit");
     let log = AuditLog::open(&settings(&file)).expect("opens");
-    let trail = Trail { log: &log, operation: Operation::Unlock, store: AnsweredBy::Fallback, instance: "i" };
+    let trail = Trail { log: &log, operation: Operation::Unlock, store: AnsweredBy::Fallback, instance: "i", by: None };
     let said = format!("\"https://bot:{SECRET}@example.com/a?b=c@d\" and git://{SECRET}@host, http://plain");
     trail.removal(Kind::Release, LockKey::Project("k"), &Err(Error::new(Code::OutcomeUnknown, said)));
     trail.releases(PullRef { repo: "acme/infra", num: 7 }, &Err(Error::new(Code::Degraded, "later")));

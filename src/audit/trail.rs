@@ -1,6 +1,6 @@
 //! How the answers of the service become events.
 
-use super::event::{Event, Holder, Kind};
+use super::event::{By, Event, Holder, Kind};
 use super::file::AuditLog;
 use crate::call::AnsweredBy;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -19,6 +19,8 @@ pub struct Trail<'a> {
     pub store: AnsweredBy,
     /// Identity of the instance.
     pub instance: &'a str,
+    /// Who asked, if that was not the server itself.
+    pub by: Option<By>,
 }
 
 impl<'a> Trail<'a> {
@@ -73,6 +75,6 @@ impl<'a> Trail<'a> {
     }
 
     fn event(&self, kind: Kind) -> Event<'a> {
-        Event { operation: Some(self.operation.name()), store: Some(self.store), ..Event::new(kind, self.instance) }
+        Event { operation: Some(self.operation.name()), store: Some(self.store), by: self.by, ..Event::new(kind, self.instance) }
     }
 }

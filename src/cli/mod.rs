@@ -5,7 +5,7 @@
 //! - Without it, a command that looks changes nothing, on the disk or in Redis. One that changes opens the stores as a server does.
 //! - Output is the same, whoever answered; where that matters, stderr says who did.
 //!
-//! Exit status: 0 done, 1 an error (its text is on stderr), 2 wrong usage, 3 there was no such lock.
+//! Exit status: 0 done, 1 an error or a part of what was asked for (the reason is on stderr), 2 wrong usage, 3 there was no such lock.
 
 mod args;
 mod open;
@@ -36,6 +36,15 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let printed = print(&outcome);
+    if let Some(reason) = &outcome.incomplete {
+        remark(reason);
+        return ExitCode::FAILURE;
+    }
+    printed
+}
+
+fn print(outcome: &Outcome) -> ExitCode {
     let mut stdout = io::stdout();
     match stdout.write_all(&outcome.text).and_then(|()| stdout.flush()) {
         // A reader that went away is not an error of ours.

@@ -29,7 +29,7 @@ impl Source {
         service.map(Source::Stores).map_err(|e| match e.code() {
             Code::StoreBusy => Error::new(
                 Code::StoreBusy,
-                format!("{e}. That server has no socket there by which it could be asked; if it is an atlock server, its status says why"),
+                format!("{e}. That server has no socket there by which it could be asked; if it is an atlock server, its status says why, or its locking.socket is off"),
             ),
             _ => e,
         })

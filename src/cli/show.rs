@@ -14,16 +14,18 @@ use serde_json::value::RawValue;
 pub struct Outcome {
     pub text: Vec<u8>,
     pub found: bool,
+    /// Why that is not all.
+    pub incomplete: Option<String>,
 }
 
 impl Outcome {
     fn lines(text: String, found: bool) -> Outcome {
-        Outcome { text: text.into_bytes(), found }
+        Outcome { text: text.into_bytes(), found, incomplete: None }
     }
 
     fn json(mut json: Vec<u8>, found: bool) -> Outcome {
         json.push(b'\n');
-        Outcome { text: json, found }
+        Outcome { text: json, found, incomplete: None }
     }
 }
 
@@ -141,27 +143,29 @@ struct Unreadable {
 
 /// A list of locks: of whatever length, it was found.
 pub fn list(answer: Vec<u8>, json: bool) -> Result<Outcome> {
-    Ok(Outcome { found: true, ..released(answer, json)? })
+    Ok(Outcome { found: true, ..locks(answer, json, "there may be more locks")? })
 }
 
 /// A list of locks that were released; an empty one was not found.
 pub fn released(answer: Vec<u8>, json: bool) -> Result<Outcome> {
+    locks(answer, json, "the pull may still hold locks")
+}
+
+fn locks(answer: Vec<u8>, json: bool, if_incomplete: &str) -> Result<Outcome> {
     let Locks { locks, unreadable, incomplete } = read(&answer)?;
     let found = !locks.is_empty();
+    let incomplete = incomplete.map(|reason| format!("{if_incomplete}: {reason}"));
     if json {
-        return Ok(Outcome::json(answer, found));
+        return Ok(Outcome { incomplete, ..Outcome::json(answer, found) });
     }
     let mut text: String = locks.iter().map(|value| line(value.get().as_bytes(), "")).collect();
     for Unreadable { key, reason } in unreadable {
         text += &format!("unreadable  {key:?}: {reason}\n");
     }
-    if let Some(reason) = incomplete {
-        text += &format!("incomplete  there may be more: {reason}\n");
-    }
-    if text.is_empty() {
+    if text.is_empty() && incomplete.is_none() {
         text += "no locks\n";
     }
-    Ok(Outcome::lines(text, found))
+    Ok(Outcome { incomplete, ..Outcome::lines(text, found) })
 }
 
 /// One lock, or none.

@@ -108,6 +108,13 @@ impl Redis {
 }
 
 fn check_address(address: &str) -> Result<()> {
+    if address.contains('@') || address.contains("://") {
+        // Not quoted: a password may be in it.
+        return wrong(
+            "locking.enhanced.redis: an address is host:port, without a scheme; user and password have settings of their own, \
+             username and password",
+        );
+    }
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(port)) if port > 0 => Ok(()),

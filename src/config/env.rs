@@ -25,6 +25,7 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_LOCKING_BACKEND", |c, v| set(&mut c.locking.backend, name(v))),
     ("ATLANTIS_LOCKING_DATA_DIR", |c, v| set(&mut c.locking.data_dir, Ok(Some(v.into())))),
     ("ATLANTIS_LOCKING_TIMEOUT", |c, v| set(&mut c.locking.timeout, duration(v))),
+    ("ATLANTIS_LOCKING_SOCKET", |c, v| set(&mut c.locking.socket, name(v))),
     ("ATLANTIS_LOCKING_AUDIT_FILE", |c, v| set(&mut c.locking.audit.file, Ok((!v.is_empty()).then(|| v.into())))),
     ("ATLANTIS_LOCKING_AUDIT_MAX_BYTES", |c, v| set(&mut c.locking.audit.max_bytes, parsed(v, "a number"))),
     ("ATLANTIS_LOCKING_AUDIT_KEEP", |c, v| set(&mut c.locking.audit.keep, parsed(v, "a number"))),

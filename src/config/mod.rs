@@ -32,6 +32,8 @@ pub struct Locking {
     /// Deadline of an operation on the embedded store.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// What programs of this machine may ask the server by its socket.
+    pub socket: Socket,
     /// Where changes to locks are recorded.
     pub audit: Audit,
     /// Redis, and the mode.
@@ -74,10 +76,24 @@ impl Default for Locking {
             backend: Backend::default(),
             data_dir: None,
             timeout: Duration::from_secs(10),
+            socket: Socket::default(),
             audit: Audit::default(),
             enhanced: Enhanced::default(),
         }
     }
+}
+
+/// `locking.socket`: see `crate::socket`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Socket {
+    /// All that the socket has: locks, status, metrics, and releases.
+    #[default]
+    All,
+    /// What changes no lock.
+    Read,
+    /// Nothing: there is no socket.
+    Off,
 }
 
 /// `locking.audit`: see `crate::audit`.

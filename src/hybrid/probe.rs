@@ -95,7 +95,10 @@ fn probe_redis(core: &Core) {
     if core.arming.has_lost() {
         core.fall_back_for_data_loss("it does not know this server any more");
     } else if !core.in_fallback() {
-        core.arming.set_agreed_at(core.clock.unix_micros());
+        // A local store that lacks what Redis made does not agree with Redis.
+        if core.arming.is_complete() {
+            core.arming.set_agreed_at(core.clock.unix_micros());
+        }
         // While Redis decides, all that this server acknowledged is in Redis. The next announcement says so, and a Redis that has lost
         // data in between does not believe it.
         core.presence.set_had_all_at(Some(core.arming.record().announced));

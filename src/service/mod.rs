@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use self::state::State;
-use crate::audit::{AuditLog, Kind, Trail};
+use crate::audit::{AuditLog, By, Kind, Trail};
 use crate::call::{AnsweredBy, Call, Calls};
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
@@ -41,6 +41,8 @@ pub struct Service {
     state: Arc<State>,
     /// What runs beside the service on threads of its own; its handle has no `beside`, so there is no circle.
     beside: Option<Box<dyn Beside>>,
+    /// Whom this handle is for, if not the server itself: the audit trail names them.
+    by: Option<By>,
 }
 
 /// What runs beside a service and ends with it, such as a [socket](crate::socket::listening).
@@ -123,14 +125,19 @@ impl Service {
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (mode_warning, closed) = (config.mode_warning(), AtomicBool::new(false));
         let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
-        Service { state: Arc::new(state), beside: None }
+        Service { state: Arc::new(state), beside: None, by: None }
     }
 
     /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
     #[must_use]
     pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
-        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None }));
+        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None, by: None }));
         self
+    }
+
+    /// Another handle on the same state: the audit trail says of its changes who asked for them.
+    pub(crate) fn asked_by(&self, by: By) -> Service {
+        Service { state: Arc::clone(&self.state), beside: None, by: Some(by) }
     }
 
     /// Whether the store that decides answers and could be written.
@@ -205,7 +212,7 @@ impl Service {
 
     fn audit(&self, operation: Operation, call: &Call, record: impl FnOnce(&Trail<'_>)) {
         if let Some(log) = &self.audit {
-            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance });
+            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance, by: self.by });
         }
     }
 

@@ -9,9 +9,10 @@
 //! - One process listens in a folder: the one that holds the lock (flock) of the folder itself. Only under that lock is a socket that
 //!   a killed server left replaced, and what is no socket is never removed. (The lock *file* in the folder is the embedded
 //!   store's, which native mode does not keep open.)
-//! - Whoever may connect may do all of it: the socket is its owner's alone (mode 0600) before the first connection, in a folder with
-//!   rights of its own.
-//! - An operation by the socket is the same call as any other: counted, with its deadline, and recorded in the audit trail.
+//! - Whoever may connect may do all that `locking.socket` says: the socket is its owner's alone (mode 0600) before the first connection,
+//!   in a folder with rights of its own. What runs as the server's user, as a pull's Terraform code may, is not told from the operator.
+//! - An operation by the socket is the same call as any other: counted, with its deadline, and recorded in the audit trail, with the
+//!   process and the user that asked, as the system tells them.
 //! - Closing removes the socket first, before anybody else can have the folder. Who is in an operation still hears how it ended; idle
 //!   connections end at once. Then all threads are joined.
 //!
@@ -23,10 +24,12 @@
 //! | file | what it does |
 //! |---|---|
 //! | `protocol` | the lines, and the one table of operations |
+//! | `peer` | who is at the other end |
 //! | `server` | listens, answers, ends |
 //! | `client` | asks |
 
 mod client;
+mod peer;
 mod protocol;
 mod server;
 

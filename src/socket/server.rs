@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::peer::peer;
 use super::protocol::{
     FILE, Greeting, LONGEST_PATH, LONGEST_REQUEST, MOST_CONNECTIONS, PROTOCOL, Request, SocketOperation, line,
 };
-use crate::config::Config;
+use crate::audit::By;
+use crate::config::{self, Config};
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
 use crate::service::{Beside, Service};
@@ -39,11 +41,13 @@ const BACKLOG: i32 = 128;
 /// The same service, listening in `locking.data_dir` until it is closed: other programs of this machine can ask it.
 ///
 /// It never fails: where there can be no socket, [`Service::status`] warns of that. The folder is created for this user alone if it is
-/// missing. Without a `data_dir`, and in strict mode on Atlantis's own store, which is not asked by the library, there is none.
+/// missing. There is none without a `data_dir`, with `locking.socket: off`, and in strict mode on Atlantis's own store, which is not asked
+/// by the library.
 #[must_use]
 pub fn listening(service: Service, config: &Config) -> Service {
-    match config.locking.data_dir.as_deref().filter(|_| !config.is_on_stocks_store()) {
-        Some(folder) => service.beside(|service| Box::new(Socket { listening: Listening::start(folder, service) })),
+    let access = config.locking.socket;
+    match config.locking.data_dir.as_deref().filter(|_| !config.is_on_stocks_store() && access != config::Socket::Off) {
+        Some(folder) => service.beside(|service| Box::new(Socket { listening: Listening::start(folder, service, access) })),
         None => service,
     }
 }
@@ -89,6 +93,7 @@ struct Listening {
 struct Desk {
     listener: UnixListener,
     service: Service,
+    access: config::Socket,
     connections: Mutex<Vec<Connection>>,
     is_closing: AtomicBool,
 }
@@ -100,7 +105,7 @@ struct Connection {
 }
 
 impl Listening {
-    fn start(folder: &Path, service: Service) -> std::result::Result<Listening, String> {
+    fn start(folder: &Path, service: Service, access: config::Socket) -> std::result::Result<Listening, String> {
         let none = |why: String| format!("no program can ask this server what it holds: {why}");
         let folder = std::path::absolute(folder).map_err(|e| none(format!("{}: {e}", folder.display())))?;
         let path = folder.join(FILE);
@@ -125,7 +130,7 @@ impl Listening {
             return Err(none(format!("{shown} is no socket: move that file away and restart")));
         }
         let listener = bind(&path).map_err(failed)?;
-        let desk = Desk { listener, service, connections: Mutex::default(), is_closing: AtomicBool::new(false) };
+        let desk = Desk { listener, service, access, connections: Mutex::default(), is_closing: AtomicBool::new(false) };
         let desk = Arc::new(desk);
         let begin = || {
             let found = fs::symlink_metadata(&path)?;
@@ -269,12 +274,14 @@ impl Desk {
         let greeting = Greeting { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
         let Ok(mut greeting) = serde_json::to_vec(&greeting) else { return };
         greeting.push(b'\n');
+        let Ok((pid, uid)) = peer(stream) else { return };
+        let service = self.service.asked_by(By::Socket { pid, uid });
         let mut lines = Lines { stream, rest: Vec::new() };
         let mut sent = send(stream, &greeting);
         while sent.is_ok() {
             let (answer, goes_on) = match lines.next(Instant::now() + REQUEST) {
                 Ok(None) | Err(Unread::Broken) => break,
-                Ok(Some(request)) => self.answer(&request),
+                Ok(Some(request)) => self.answer(&service, &request),
                 Err(Unread::TooLong) => {
                     let text = format!("a request has at most {LONGEST_REQUEST} bytes, its line break included");
                     (Err(Error::new(Code::TooLarge, text)), false)
@@ -290,13 +297,13 @@ impl Desk {
     }
 
     /// The answer to a line, and whether it was a request.
-    fn answer(&self, request: &[u8]) -> (Result<Vec<u8>>, bool) {
+    fn answer(&self, service: &Service, request: &[u8]) -> (Result<Vec<u8>>, bool) {
         let request: Request<'_> = match parse_json(request) {
             Ok(request) => request,
             Err(e) => return (Err(e.context(r#"a request is a line like {"op":"list"}"#)), false),
         };
         let input = request.input.map_or("null", |input| input.get()).as_bytes();
-        let run = || SocketOperation::named(&request.op)?.run(&self.service, input);
+        let run = || self.admitted(SocketOperation::named(&request.op)?)?.run(service, input);
         let answer = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             Err(Error::new(
                 Code::Internal,
@@ -304,6 +311,19 @@ impl Desk {
             ))
         });
         (answer, true)
+    }
+
+    /// The operation, if the settings let programs ask for it.
+    fn admitted(&self, operation: &'static SocketOperation) -> Result<&'static SocketOperation> {
+        if operation.changes && self.access != config::Socket::All {
+            let text = format!(
+                "{} is not done by this server's socket: locking.socket is read. Release locks on Atlantis's page or by a comment; or \
+                 set locking.socket to all and restart the server",
+                operation.name
+            );
+            return Err(Error::new(Code::Permission, text));
+        }
+        Ok(operation)
     }
 }
 

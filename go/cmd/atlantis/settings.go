@@ -29,7 +29,7 @@ const (
 // variables override settings outside of the block `enhanced`. Atlantis has variables of its own with the same prefix.
 var variables = []string{
 	"ATLANTIS_LOCKING_BACKEND", "ATLANTIS_LOCKING_DATA_DIR", "ATLANTIS_LOCKING_TIMEOUT",
-	"ATLANTIS_LOCKING_AUDIT_FILE", "ATLANTIS_LOCKING_AUDIT_MAX_BYTES", "ATLANTIS_LOCKING_AUDIT_KEEP",
+	"ATLANTIS_LOCKING_SOCKET", "ATLANTIS_LOCKING_AUDIT_FILE", "ATLANTIS_LOCKING_AUDIT_MAX_BYTES", "ATLANTIS_LOCKING_AUDIT_KEEP",
 }
 
 // loadSettings reads atlock's settings: from a file, if one is named or is in the data folder, and from the environment. Nil

@@ -31,6 +31,8 @@ const LITTLE_SPACE: u64 = 64 << 20;
 
 /// How long an opener waits for those who copy the store to look at it.
 const READERS: Duration = Duration::from_secs(10);
+/// How long one of them may take: an opener that began to wait with it has the folder in time.
+pub(super) const LOOKING: Duration = Duration::from_secs(8);
 /// Time between two looks whether they are done.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -53,6 +55,10 @@ impl Folder {
     ///
     /// Errors: `StoreNotWritable`; `StoreBusy`, at once, if another opener has it, or if it is being looked at for long.
     pub(super) fn lock(dir: &Path) -> Result<Folder> {
+        Folder::lock_within(dir, READERS)
+    }
+
+    fn lock_within(dir: &Path, readers: Duration) -> Result<Folder> {
         create_durably(dir).map_err(|e| not_writable(dir, &e))?;
         let path = dir.join("lock");
         let mut file = OpenOptions::new()
@@ -63,11 +69,16 @@ impl Folder {
             .mode(0o600)
             .open(&path)
             .map_err(|e| not_writable(dir, &e))?;
-        let give_up = Instant::now() + READERS;
+        let give_up = Instant::now() + readers;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if is_only_read(&file) && Instant::now() < give_up => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) if is_only_read(&file) => {
+                    if Instant::now() >= give_up {
+                        return Err(looked_at(dir));
+                    }
+                    std::thread::sleep(PAUSE);
+                }
                 Err(TryLockError::WouldBlock) => return Err(busy(dir, &mut file)),
                 Err(TryLockError::Error(e)) => return Err(not_writable(dir, &e)),
             }
@@ -201,6 +212,15 @@ pub(super) fn is_there(dir: &Path, name: &str) -> Result<bool> {
     }
 }
 
+/// Nobody has the store in this folder; the pid in the lock file is that of the last one who had.
+fn looked_at(dir: &Path) -> Error {
+    let text = format!(
+        "the store in {} is being looked at by an `atlock` command: wait for its end, or end it, and try again",
+        dir.display()
+    );
+    Error::new(Code::StoreBusy, text)
+}
+
 /// An error of code `StoreNotWritable`: whoever looks may not even read.
 pub(super) fn unreadable(dir: &Path, error: &io::Error) -> Error {
     let remedy = match error.kind() {
@@ -284,6 +304,24 @@ mod tests {
             let answers: Vec<_> = openers.into_iter().map(|opener| opener.join().unwrap()).collect();
             assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
         });
+    }
+
+    #[test]
+    fn an_opener_that_waited_too_long_names_no_server_that_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Folder::lock(dir.path()).unwrap());
+        let reader = File::open(dir.path().join("lock")).unwrap();
+        reader.try_lock_shared().unwrap();
+        let error = Folder::lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.code(), Code::StoreBusy);
+        assert!(
+            error.message().contains("is being looked at by an `atlock` command") && !error.message().contains("process"),
+            "{error}"
+        );
+        reader.unlock().unwrap();
+        let _server = Folder::lock(dir.path()).unwrap();
+        let error = Folder::lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
+        assert!(error.message().contains(&format!("is in use by process {}", std::process::id())), "{error}");
     }
 
     /// As by a child process between its fork and its exec.

@@ -109,7 +109,7 @@ fn save(folder: &Folder) -> Result<()> {
     let (saving, saved) = (folder.path("sled.saving"), folder.path("sled.saved"));
     let save = || {
         remove_dir(&saving)?;
-        copy_store(&folder.path("sled"), &saving)?;
+        copy_store(&folder.path("sled"), &saving, &|from, to| fs::copy(from, to).map(drop))?;
         sync_store(&saving)?;
         fs::rename(&saving, saved)?;
         sync_dir(folder.dir())
@@ -239,16 +239,16 @@ fn sled_failed(folder: &Folder, failure: SledFailure) -> Error {
     }
 }
 
-/// Copies sled's files, without unfinished snapshots.
-pub(super) fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies sled's files by `copy_file`, without unfinished snapshots.
+pub(super) fn copy_store(from: &Path, to: &Path, copy_file: &dyn Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     create_private_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
-            copy_store(&source, &target)?;
+            copy_store(&source, &target, copy_file)?;
         } else if !is_unfinished_snapshot(&source) {
-            fs::copy(&source, &target)?;
+            copy_file(&source, &target)?;
         }
     }
     Ok(())

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::{apply, one_server};
+use super::{apply, grant, one_server};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::token::FencingToken;
@@ -15,6 +16,7 @@ use crate::hybrid::simulation::world::World;
 use crate::hybrid::simulation::{PATIENCE, Plan, plans};
 use crate::store::contract::local::{Change, EntryKey, Held, SyncState};
 use crate::store::sled::in_memory::Disk;
+use crate::store::{Granted, LockKey, Release, Store};
 
 /// A disk that was too slow once does not leave the server unarmed until Redis fails.
 #[test]
@@ -84,6 +86,23 @@ fn redis_does_not_spend_the_local_stores_time() {
     let error = instance.core.local.flush(world.clock.now()).expect_err("the disk is late");
     assert!(matches!(error.code(), Code::Timeout | Code::OutcomeUnknown), "{error}");
     assert_eq!(instance.core.arming.unarmed(), None, "it still will have everything");
+}
+
+/// A full disk kept from the local store that Redis released a lock. When Redis has forgotten that, too, the lock stays released.
+#[test]
+fn what_a_full_disk_kept_from_the_local_store_is_not_put_back() {
+    let (world, instance) = one_server(Durability::Async);
+    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+    let deadline = || world.clock.now() + PATIENCE;
+    instance.core.local.flush(deadline()).expect("works");
+    *world.disks.next.lock() = Some(Disk::IsFull);
+    let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None };
+    assert!(instance.store.release(&release, &world.call()).expect("is released").is_some());
+    instance.core.local.flush(deadline()).expect_err("the disk is full");
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    world.tick(0);
+    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+    assert!(world.redis.value(&apply()).is_none());
 }
 
 /// What Redis has to learn of is remembered until Redis knows it.
