@@ -40,9 +40,9 @@ pub(super) struct Oracle {
     now: u64,
 }
 
-/// By how much servers may be wrong about Redis's clock, microseconds. While Redis is away, a release by pull reaches what was taken
-/// until then by that clock.
-const CLOCK_ERROR: u64 = 1_000;
+/// By how much servers may be wrong about Redis's clock, microseconds: the time of a question. While Redis is away, a release by pull
+/// reaches what was taken until then by that clock.
+const CLOCK_ERROR: u64 = 10_000;
 
 /// A release that is under way, and what the oracle knew when it began.
 pub(super) struct Releasing {
@@ -244,7 +244,8 @@ impl Oracle {
     pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
         for (key, value) in entries {
             let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
-            let released = self.gone.get(value).or_else(|| self.going.get(value)).is_some_and(|at| !may_stay(at));
+            let going = self.going.get(value).filter(|_| !self.met_its_pulls_release(value));
+            let released = self.gone.get(value).or(going).is_some_and(|at| !may_stay(at));
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
             assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
         }
