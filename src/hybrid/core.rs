@@ -172,7 +172,7 @@ impl Core {
             attempt.lost_since = *unanswered_since;
             let answer = question(&*redis, &attempt);
             // One that had less than its time says nothing of Redis by being late.
-            let had_its_time = attempt.deadline >= started + self.redis.timeout || self.clock.now() < attempt.deadline;
+            let had_its_time = attempt.deadline >= started + self.whole_time() || self.clock.now() < attempt.deadline;
             if had_its_time || !answer.as_ref().is_err_and(is_late) {
                 self.record(&answer, started, timeout.is_none());
             }
@@ -200,7 +200,7 @@ impl Core {
     pub(super) fn record<T>(&self, answer: &Result<T>, started: Instant, long: bool) {
         let took = self.clock.now().saturating_duration_since(started);
         let outcome = match answer {
-            Err(error) if is_of_redis(error) && took >= self.redis.timeout && (!long || error.code() == Code::Timeout) => {
+            Err(error) if is_of_redis(error) && took >= self.whole_time() && (!long || error.code() == Code::Timeout) => {
                 Outcome::Hung
             }
             Err(error) if is_of_redis(error) => Outcome::Failure,
@@ -213,6 +213,11 @@ impl Core {
         {
             self.audit.fallback(&cause);
         }
+    }
+
+    /// What counts as a question's whole time: the caller's clock runs a moment before its first question is sent.
+    fn whole_time(&self) -> Duration {
+        self.redis.timeout - self.redis.timeout / 10
     }
 
     /// Lets the caller decide here, or read here; the local store has made by then what it was handed.

@@ -9,6 +9,7 @@ use crate::call::{Call, RequestId};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Code, Error};
+use crate::hybrid::core::Asked;
 use crate::hybrid::simulation::PATIENCE;
 use crate::store::contract::local::{Change, Held};
 
@@ -49,6 +50,19 @@ fn a_lock_that_was_asked_for_before_a_crash_is_not_granted_without_redis() {
     assert_eq!(instance.core.arming.unarmed(), None, "it may grant other locks");
     let error = grant(&world, &instance, b"{}").expect_err("is refused");
     assert!(error.code() == Code::Degraded && error.message().contains("Redis alone knows"), "{error}");
+}
+
+/// One call that waits for Redis's whole time is enough: it goes on here, though it began a moment before its question.
+#[test]
+fn a_call_that_redis_keeps_waiting_is_decided_here() {
+    let (world, instance) = one_server(Durability::Sync);
+    let call = Call::new(RequestId::from_text("hangs"), world.clock.now() + instance.core.redis.timeout + PATIENCE);
+    world.clock.advance(Duration::from_millis(5));
+    let asked = instance.core.ask(&call, &mut None, |_, attempt| {
+        world.clock.advance(attempt.deadline.saturating_duration_since(world.clock.now()));
+        Err::<(), _>(Error::new(Code::OutcomeUnknown, "no reply came before the deadline"))
+    });
+    assert!(matches!(asked, Asked::Unavailable) && instance.core.in_fallback());
 }
 
 /// Who decides here while recovery looks at the last keys is heard as well.
