@@ -213,9 +213,10 @@ func (c *client) operate(request request) error {
 	return c.notes.tell(ended)
 }
 
-// isAway: Redis could not be asked, and nothing was changed.
+// isAway: Redis could not be asked, and nothing was changed. A Redis that is killed may break a new connection off, as a port does that
+// wants TLS.
 func isAway(err error) bool {
-	return errors.Is(err, atlock.ErrUnreachable) || errors.Is(err, atlock.ErrTimeout)
+	return errors.Is(err, atlock.ErrUnreachable) || errors.Is(err, atlock.ErrTimeout) || errors.Is(err, atlock.ErrTLS)
 }
 
 // nameOf groups errors.
