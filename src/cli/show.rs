@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use atlock::domain::json::parse_json;
 use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
+use atlock::hybrid::status::Recovery;
 use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde::Deserialize;
 use serde_json::Value;
@@ -89,24 +90,9 @@ fn hybrid(status: &Value) -> String {
         text += &format!("conflict  {key:?}  held by {redis} in Redis, granted to {local} here, found {at}\n");
     }
     if let Ok(recovery) = Recovery::deserialize(&status["last_recovery"]) {
-        let Recovery { at, duration_ms, pushed, restored, adopted, conflicts } = recovery;
-        text += &format!(
-            "recovery  {}: {pushed} pushed to Redis, {restored} restored there, {adopted} adopted from it, {conflicts} in conflict; \
-             {duration_ms} ms\n",
-            time(&at)
-        );
+        text += &format!("recovery  {}: {recovery}\n", time(&status["last_recovery"]["at"]));
     }
     text
-}
-
-#[derive(Deserialize)]
-struct Recovery {
-    at: Value,
-    duration_ms: u64,
-    pushed: u64,
-    restored: u64,
-    adopted: u64,
-    conflicts: u64,
 }
 
 fn word(value: &Value) -> &str {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::lock::ProjectLock;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::health::StoreHealth;
 use crate::store::contract::local::Conflict;
 
 /// What a recovery did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     /// When it began, microseconds since 1970.
     pub at: u64,
