@@ -12,11 +12,6 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
-    /// Until when, by the machine's own clock, a thread waits for another one that would give up at `deadline`. A simulated clock goes
-    /// on to the deadline, and waits for nobody.
-    fn park_until(&self, deadline: Instant) -> Instant {
-        deadline
-    }
     /// A number from 0 to 1, so that several servers do not do the same at the same moments.
     fn jitter(&self) -> f64 {
         getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))

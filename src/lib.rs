@@ -45,3 +45,4 @@ mod redact;
 pub mod service;
 pub mod socket;
 pub mod store;
+mod sync;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::status::Recovery;
 use crate::audit::{AuditLog, Event, Holder, Kind};

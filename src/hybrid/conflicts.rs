@@ -1,6 +1,6 @@
 //! Locks that both stores granted: found by recovery, shown to people, ended by the pull whose lock was overruled.
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::error::Result;
 use crate::store::contract::local::{Conflict, EntryKey};

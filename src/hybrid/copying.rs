@@ -191,7 +191,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use parking_lot::Mutex;
+    use crate::sync::Mutex;
 
     use super::*;
     use crate::clock::SystemClock;

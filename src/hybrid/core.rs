@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLockReadGuard};
+use crate::sync::{Mutex, RwLockReadGuard};
 
 use super::arming::Arming;
 use super::audit::AuditTrail;
@@ -98,7 +98,7 @@ impl Core {
             local: WriteBehind::new(local, Arc::clone(&arming), Arc::clone(&clock), settings.durability, timeout),
             redis: RedisAccess::new(connect, Arc::clone(&arming), Arc::clone(&clock), process.instance, timeout, reserve),
             arming,
-            key_locks: KeyLocks::new(Arc::clone(&clock)),
+            key_locks: KeyLocks::default(),
             unsynced: Unsynced::default(),
             conflicts: Conflicts::new(before.conflicts),
             seen: Mutex::default(),

@@ -11,10 +11,9 @@
 //!   start. Only the first start, when nothing but the host store knows the locks, does without no host store.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, JoinHandle, Mutex, spawn};
 
 use super::belief::{self, Belief, Findings, Known};
 use super::copying::{Aside, Copier};
@@ -51,6 +50,7 @@ pub(super) struct HostCopy {
     host: Arc<dyn CopyStore>,
     /// Whether it must work for the mode to begin.
     is_required: bool,
+    clock: Arc<dyn Clock>,
     orders: Mutex<Orders>,
     changed: Condvar,
     seen: Mutex<Seen>,
@@ -104,10 +104,11 @@ struct Pace {
 }
 
 impl HostCopy {
-    pub(super) fn new(host: Arc<dyn CopyStore>, is_required: bool) -> HostCopy {
+    pub(super) fn new(host: Arc<dyn CopyStore>, is_required: bool, clock: Arc<dyn Clock>) -> HostCopy {
         HostCopy {
             host,
             is_required,
+            clock,
             orders: Mutex::default(),
             changed: Condvar::new(),
             seen: Mutex::default(),
@@ -118,7 +119,7 @@ impl HostCopy {
     /// The start: takes over what was changed in the host store, and begins to follow. `is_first`: the local store never followed Redis.
     pub(super) fn start(self: &Arc<HostCopy>, core: &Arc<Core>, is_first: bool) -> Result<()> {
         let (copy, for_thread) = (Arc::clone(self), Arc::clone(core));
-        let thread = std::thread::Builder::new().name("atlock-copy".to_owned()).spawn(move || copy.run(&for_thread));
+        let thread = spawn("atlock-copy", move || copy.run(&for_thread));
         let thread = thread.map_err(|e| Error::new(Code::Internal, format!("the thread atlock-copy cannot be started: {e}")))?;
         *self.thread.lock() = Some(thread);
         let followed = self.import(core, is_first);
@@ -176,7 +177,7 @@ impl HostCopy {
 
     /// What the host store has.
     fn dump(&self) -> Result<HostDump> {
-        let give_up = Instant::now() + START;
+        let give_up = self.clock.now() + START;
         let mut orders = self.orders.lock();
         while orders.dump.is_none() {
             if self.changed.wait_until(&mut orders, give_up).timed_out() {
@@ -196,7 +197,7 @@ impl HostCopy {
     /// Errors: those of the host store; `Timeout` if it does not answer. The thread is left behind then.
     pub(super) fn finish(&self) -> Result<()> {
         let Some(thread) = self.thread.lock().take() else { return Ok(()) };
-        let give_up = Instant::now() + END;
+        let give_up = self.clock.now() + END;
         let mut orders = self.orders.lock();
         orders.order = if orders.order == Order::Follow { Order::Finish } else { Order::End };
         self.changed.notify_all();

@@ -1,22 +1,19 @@
 //! One change at a time for each key, within this process.
 //!
 //! What the local store is handed of a key must be in the order in which Redis changed it. Changes of different keys do not wait for
-//! each other. A waiting caller gives up at its deadline, by the injected clock.
+//! each other. A waiting caller gives up at its deadline.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
-use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::EntryKey;
 
 /// Which keys are locked. Safe from any thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct KeyLocks {
-    clock: Arc<dyn Clock>,
     held: Mutex<HashSet<EntryKey>>,
     ended: Condvar,
 }
@@ -29,17 +26,11 @@ pub(super) struct KeyGuard<'a> {
 }
 
 impl KeyLocks {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> KeyLocks {
-        KeyLocks { clock, held: Mutex::default(), ended: Condvar::new() }
-    }
-
     /// Waits for all of these keys at once, so that no two callers wait for each other.
     pub(super) fn take(&self, keys: &[EntryKey], deadline: Instant) -> Result<KeyGuard<'_>> {
         let mut held = self.held.lock();
         while keys.iter().any(|key| held.contains(key)) {
-            if self.ended.wait_until(&mut held, self.clock.park_until(deadline)).timed_out()
-                && keys.iter().any(|key| held.contains(key))
-            {
+            if self.ended.wait_until(&mut held, deadline).timed_out() && keys.iter().any(|key| held.contains(key)) {
                 let text = "another change of the same lock was under way until the deadline; nothing was changed: try again";
                 return Err(Error::new(Code::Timeout, text));
             }
@@ -76,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_holder_and_others_go_on() {
-        let locks = KeyLocks::new(Arc::new(crate::clock::SystemClock));
+        let locks = KeyLocks::default();
         let key = |name: &str| EntryKey::Project(name.to_owned());
         let soon = || Instant::now() + Duration::from_millis(20);
         let first = locks.take(&[key("a"), key("b")], soon()).expect("is free");
@@ -88,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_same_key_twice_is_one_lock() {
-        let locks = KeyLocks::new(Arc::new(crate::clock::SystemClock));
+        let locks = KeyLocks::default();
         let key = EntryKey::Command("apply".to_owned());
         drop(locks.take(&[key.clone(), key.clone()], Instant::now()).expect("is free"));
         locks.take(&[key], Instant::now()).expect("is free again");

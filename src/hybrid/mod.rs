@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use self::arming::PRESENCE;
 use self::core::Core;
@@ -105,7 +105,7 @@ impl HybridStore {
     /// Brings both stores together, or begins without Redis, unless `legacy_fallback` is false. Nothing stays open on an error.
     pub(crate) fn open(parts: Parts, process: &Process<'_>) -> Result<HybridStore> {
         let Parts { settings, reserve, local, host, connect } = parts;
-        let host_copy = host.map(|(host, is_required)| HostCopy::new(host, is_required));
+        let host_copy = host.map(|(host, is_required)| HostCopy::new(host, is_required, Arc::clone(&process.clock)));
         open::open(settings, reserve, local, host_copy, connect, process).map(HybridStore::new)
     }
 

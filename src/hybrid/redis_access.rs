@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 use super::arming::Arming;
 use crate::call::{Call, RequestId};

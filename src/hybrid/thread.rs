@@ -1,10 +1,9 @@
 //! A thread that does something every now and then.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
 
 use crate::error::{Code, Error, Result};
 
@@ -26,7 +25,7 @@ impl Repeating {
             let (stopped, changed) = &*for_thread;
             let mut stopped = stopped.lock();
             while !*stopped {
-                parking_lot::MutexGuard::unlocked(&mut stopped, || {
+                MutexGuard::unlocked(&mut stopped, || {
                     // A panic must not end the thread: the next round may go well.
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut round));
                 });
@@ -35,10 +34,8 @@ impl Repeating {
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(|e| Error::new(Code::Internal, format!("the thread {name} cannot be started: {e}")))?;
+        let thread =
+            spawn(name, run).map_err(|e| Error::new(Code::Internal, format!("the thread {name} cannot be started: {e}")))?;
         Ok(Repeating { stop, thread: Some(thread) })
     }
 }

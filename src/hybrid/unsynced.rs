@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::store::contract::local::EntryKey;
 

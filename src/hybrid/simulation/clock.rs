@@ -52,14 +52,6 @@ impl Clock for SimulatedClock {
         self.advance(time);
     }
 
-    fn park_until(&self, deadline: Instant) -> Instant {
-        if self.has_threads.load(Ordering::SeqCst) {
-            return Instant::now() + Duration::from_secs(30);
-        }
-        self.advance_to(deadline);
-        Instant::now()
-    }
-
     fn jitter(&self) -> f64 {
         f64::from(u32::try_from(self.random.below(1001)).expect("is small")) / 1000.0
     }
@@ -84,10 +76,6 @@ impl Clock for MachineClock {
 
     fn sleep(&self, time: Duration) {
         self.of_redis.sleep(time);
-    }
-
-    fn park_until(&self, deadline: Instant) -> Instant {
-        self.of_redis.park_until(deadline)
     }
 
     fn jitter(&self) -> f64 {

@@ -11,10 +11,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
 
 use super::ground::Ground;
 use super::group::Group;
@@ -49,9 +48,7 @@ impl Committer {
     pub(super) fn start(writer: Writer) -> Result<Committer> {
         let queue = Arc::new(Queue::default());
         let for_thread = Arc::clone(&queue);
-        let thread = std::thread::Builder::new()
-            .name("atlock-committer".to_owned())
-            .spawn(move || run(&for_thread, writer))
+        let thread = spawn("atlock-committer", move || run(&for_thread, writer))
             .map_err(|e| Error::new(Code::StoreFailed, format!("the store's thread cannot be started: {e}")))?;
         Ok(Committer { queue, thread: Mutex::new(Some(thread)) })
     }
@@ -183,9 +180,8 @@ impl Queue {
         state.closed = true;
         self.filled.notify_all();
         self.emptied.notify_all();
-        let deadline = Instant::now() + patience;
         while !state.ended {
-            if self.ended.wait_until(&mut state, deadline).timed_out() && !state.ended {
+            if self.ended.wait_for(&mut state, patience).timed_out() && !state.ended {
                 let text = format!("the disk has not finished a write within {} s; the store is not closed", patience.as_secs());
                 return Err(Error::new(Code::StoreFailed, text));
             }
@@ -203,6 +199,14 @@ impl Queue {
 }
 
 fn run(queue: &Queue, mut writer: Writer) {
+    /// However the thread ends, nobody waits for it any more.
+    struct End<'a>(&'a Queue);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.end();
+        }
+    }
+    let _end = End(queue);
     loop {
         let group = queue.take(trim::give_back);
         if group.is_empty() {
@@ -214,7 +218,6 @@ fn run(queue: &Queue, mut writer: Writer) {
     let tree = Arc::clone(&writer.tree);
     let _ = tree.health().check().and_then(|()| tree.health().watch(|| writer.checkpoint()));
     drop(writer);
-    queue.end();
 }
 
 /// What the thread writes with.

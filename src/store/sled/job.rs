@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};

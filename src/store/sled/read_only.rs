@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::folder::{LOOKING, busy, create_private_dir, not_writable, unreadable};
 use super::open::{absolute, copy_store};

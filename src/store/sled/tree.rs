@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 use super::group::Group;
 use super::health::Health;
