@@ -40,14 +40,6 @@ impl KeyLocks {
     }
 }
 
-#[cfg(test)]
-impl KeyLocks {
-    /// Whether somebody has this key.
-    pub(super) fn is_taken(&self, key: &EntryKey) -> bool {
-        self.held.lock().contains(key)
-    }
-}
-
 impl Drop for KeyGuard<'_> {
     fn drop(&mut self) {
         let mut held = self.locks.held.lock();

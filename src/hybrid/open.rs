@@ -48,6 +48,9 @@ pub(super) fn open(
         copy.start(core, is_first).inspect_err(|_| opened.abandon())?;
     }
     let everything = core.local.store().everything().inspect_err(|_| opened.abandon())?;
+    // What a release by pull reaches is told by tokens: those that are given now are larger, also if the clock was set back meanwhile.
+    let releases = core.local.store().pull_releases().inspect_err(|_| opened.abandon())?;
+    releases.iter().for_each(|release| core.redis.token_was_given(release.up_to));
     match begin(core, everything, was_closed) {
         Ok(()) => {}
         Err(error) if fallback => core.begin_fallback(error),

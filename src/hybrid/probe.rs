@@ -19,7 +19,7 @@ const FORGET: Duration = Duration::from_secs(3600);
 /// How many times as long it is between two comparisons where nobody else changes what is in Redis.
 const ALONE: u32 = 10;
 /// How long a release is remembered, so that an old snapshot of Redis does not bring the lock back; microseconds.
-const REMEMBERED_MICROS: u64 = 24 * 3600 * 1_000_000;
+pub(super) const REMEMBERED_MICROS: u64 = 24 * 3600 * 1_000_000;
 
 /// When what is due.
 #[derive(Debug)]
@@ -48,12 +48,13 @@ pub(super) fn tick(core: &Core, due: &mut Schedule) {
             probe_redis(core);
         }
     }
+    if core.in_fallback() {
+        return try_to_recover(core, now);
+    }
+    // Not while Redis may have gone back to before a release, however long that takes.
     if now >= due.forget {
         due.forget = now + FORGET;
         core.local.enqueue(Change::Forget(core.clock.unix_micros().saturating_sub(REMEMBERED_MICROS)));
-    }
-    if core.in_fallback() {
-        return try_to_recover(core, now);
     }
     if now >= due.compare {
         due.compare = now + core.settings.health.compare;

@@ -117,8 +117,13 @@ impl RedisAccess {
 
     /// A fencing token, larger than those before, and than the key's last.
     pub(super) fn next_token_of(&self, key: &KeyState) -> FencingToken {
-        self.last_token.fetch_max(key.last_token().get(), Ordering::Relaxed);
+        self.token_was_given(key.last_token());
         self.next_token()
+    }
+
+    /// Later tokens are larger than this one.
+    pub(super) fn token_was_given(&self, token: FencingToken) {
+        self.last_token.fetch_max(token.get(), Ordering::Relaxed);
     }
 
     /// A fencing token, larger than those before.

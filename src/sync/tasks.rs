@@ -236,6 +236,23 @@ pub(super) fn wake_one(place: Place) {
     }
 }
 
+/// What `f` starts belongs to this group, and dies with it; so does the task that runs, until `f` ends.
+pub(crate) fn act_as<T>(group: Group, f: impl FnOnce() -> T) -> T {
+    let (state, id) = (state().expect("is a simulation"), running().expect("a task starts a process").id);
+    let set = |group| std::mem::replace(&mut state.tasks.borrow_mut().get_mut(&id).expect("runs").group, group);
+    let before = set(group);
+    let done = f();
+    set(before);
+    done
+}
+
+/// The process dies: its tasks unwind. None of them is the one that runs.
+pub(crate) fn kill(group: Group) {
+    if let Err(panic) = state().expect("is a simulation").kill(|task| task.group == group) {
+        resume_unwind(panic);
+    }
+}
+
 /// Starts a task in the group of the one that runs.
 pub(super) fn spawn_beside(name: &str, job: impl FnOnce() + 'static) {
     let group = group().expect("a task starts it");
@@ -392,11 +409,6 @@ impl Scheduler {
     /// Lets a task that can go on do so until it waits; an error is its panic.
     pub(crate) fn resume(&self, id: TaskId) -> Result<(), Panic> {
         self.0.resume(id)
-    }
-
-    /// The process dies: its tasks unwind.
-    pub(crate) fn kill(&self, group: Group) -> Result<(), Panic> {
-        self.0.kill(|task| task.group == group)
     }
 
     /// What each task waits for.

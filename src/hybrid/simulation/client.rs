@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::network::{Fate, Stuck};
 use super::redis::{Question, Reply};
@@ -19,10 +19,12 @@ use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{EntryKey, Held};
 use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
 use crate::store::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use crate::sync::tasks::{self, Group};
 
 pub(super) struct Client {
     pub(super) world: Weak<World>,
     pub(super) me: usize,
+    pub(super) process: Group,
     pub(super) name: String,
 }
 
@@ -37,15 +39,26 @@ impl Client {
         self.world.upgrade().expect("the simulation goes on")
     }
 
+    /// Others go on meanwhile, and the process may die.
+    fn on_the_way(&self) -> Arc<World> {
+        let world = self.world();
+        tasks::give_way();
+        world.may_die(self.me);
+        world
+    }
+
+    fn waits_until(&self, deadline: Instant) {
+        let clock = &self.world().clock;
+        clock.sleep(deadline.saturating_duration_since(clock.now()));
+    }
+
     /// Comes to Redis in order to read, or does not.
     pub(super) fn read(&self, call: &Call) -> Result<Arc<World>> {
-        let world = self.world();
-        world.may_crash(self.me);
-        world.meanwhile(self.me);
+        let world = self.on_the_way();
         match world.network.fate(&world.random) {
             Fate::Answered => Ok(world),
             Fate::Hangs(_) => {
-                world.clock.advance_to(call.deadline);
+                self.waits_until(call.deadline);
                 Err(Error::new(Code::Timeout, "hangs"))
             }
             _ => Err(Error::new(Code::Unreachable, "refused")),
@@ -53,9 +66,7 @@ impl Client {
     }
 
     fn change(&self, question: &Question, call: &Call) -> Result<Reply> {
-        let world = self.world();
-        world.may_crash(self.me);
-        world.meanwhile(self.me);
+        let world = self.on_the_way();
         let request = call.request.as_str().to_owned();
         if world.clock.now() > call.deadline {
             return Err(Error::new(Code::Timeout, "too late"));
@@ -71,8 +82,7 @@ impl Client {
                 if let Some(then) = then {
                     then();
                 }
-                world.meanwhile(self.me);
-                world.may_crash(self.me);
+                self.on_the_way();
                 Ok(reply)
             }
             Fate::Refused => {
@@ -82,7 +92,7 @@ impl Client {
             Fate::AnswerLost => {
                 let reply = execute();
                 world.say(|| format!("answer lost: {} → {}", question.brief(), reply.brief()));
-                world.meanwhile(self.me);
+                self.on_the_way();
                 Err(unknown())
             }
             Fate::Hangs(executed) => {
@@ -90,7 +100,7 @@ impl Client {
                     let reply = execute();
                     world.say(|| format!("hangs: {} → {}", question.brief(), reply.brief()));
                 }
-                world.clock.advance_to(call.deadline);
+                self.waits_until(call.deadline);
                 Err(unknown())
             }
             Fate::Stuck => {

@@ -1,14 +1,12 @@
-//! Time, which passes only when the schedule lets it pass or somebody waits: Redis's clock, and the machines', which differ from
-//! it by a constant.
-//!
-//! Beyond it: clocks that drift, and a wall clock that is set while a server runs.
+//! Time, which passes only when the schedule lets it pass: Redis's clock, and the machines', which differ from it, drift, and are set.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::random::Random;
 use crate::clock::Clock;
+use crate::sync::tasks;
 
 /// Redis's clock, and the time that passes for everybody.
 #[derive(Debug)]
@@ -16,18 +14,11 @@ pub(super) struct SimulatedClock {
     base: Instant,
     micros: AtomicU64,
     random: Random,
-    /// Whether there are real threads that wait for each other: nobody is to wait in simulated time then.
-    pub(super) has_threads: AtomicBool,
 }
 
 impl SimulatedClock {
     pub(super) fn new(seed: u64) -> SimulatedClock {
-        SimulatedClock {
-            base: Instant::now(),
-            micros: AtomicU64::new(0),
-            random: Random::new(seed),
-            has_threads: AtomicBool::new(false),
-        }
+        SimulatedClock { base: Instant::now(), micros: AtomicU64::new(0), random: Random::new(seed) }
     }
 
     pub(super) fn advance(&self, time: Duration) {
@@ -48,8 +39,9 @@ impl Clock for SimulatedClock {
         1_700_000_000_000_000 + self.micros.load(Ordering::SeqCst)
     }
 
+    /// A task gives way until then.
     fn sleep(&self, time: Duration) {
-        self.advance(time);
+        if tasks::in_task() { tasks::sleep_until(self.now() + time) } else { self.advance(time) }
     }
 
     fn jitter(&self) -> f64 {
@@ -57,12 +49,25 @@ impl Clock for SimulatedClock {
     }
 }
 
-/// The clock of one server's machine: its wall clock is ahead of Redis's, or behind.
+/// The clock of one server's machine: its wall clock is ahead of Redis's, or behind, and goes faster or slower.
 #[derive(Debug)]
 pub(super) struct MachineClock {
-    pub(super) of_redis: Arc<SimulatedClock>,
+    of_redis: Arc<SimulatedClock>,
     /// Microseconds.
-    pub(super) ahead: i64,
+    ahead: AtomicI64,
+    /// Microseconds a second.
+    drift: i64,
+}
+
+impl MachineClock {
+    pub(super) fn new(of_redis: Arc<SimulatedClock>, ahead: i64, drift: i64) -> MachineClock {
+        MachineClock { of_redis, ahead: AtomicI64::new(ahead), drift }
+    }
+
+    /// Somebody sets the wall clock.
+    pub(super) fn set(&self, ahead: i64) {
+        self.ahead.store(ahead, Ordering::SeqCst);
+    }
 }
 
 impl Clock for MachineClock {
@@ -71,7 +76,8 @@ impl Clock for MachineClock {
     }
 
     fn unix_micros(&self) -> u64 {
-        self.of_redis.unix_micros().saturating_add_signed(self.ahead)
+        let seconds = i64::try_from(self.of_redis.micros.load(Ordering::SeqCst) / 1_000_000).expect("is short");
+        self.of_redis.unix_micros().saturating_add_signed(self.ahead.load(Ordering::SeqCst) + seconds * self.drift)
     }
 
     fn sleep(&self, time: Duration) {

@@ -27,10 +27,6 @@ impl Disks {
         self.stores.lock().push(Arc::new(store));
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.stores.lock().len()
-    }
-
     pub(super) fn store(&self, me: usize) -> Arc<InMemoryStore> {
         Arc::clone(&self.stores.lock()[me])
     }
@@ -39,6 +35,11 @@ impl Disks {
     pub(super) fn failed(&self) -> Vec<usize> {
         let stores = self.stores.lock();
         (0..stores.len()).filter(|me| stores[*me].has_failed()).collect()
+    }
+
+    /// The process dies: nothing that it still does reaches the disk.
+    pub(super) fn freeze(&self, me: usize) {
+        self.store(me).freeze();
     }
 
     pub(super) fn crash(&self, me: usize, random: &Random, hook: Hook) {

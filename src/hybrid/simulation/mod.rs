@@ -61,6 +61,10 @@ struct Plan {
     broken: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     ahead: [i64; 2],
+    /// By how much they gain, microseconds a second.
+    drift: [i64; 2],
+    /// In how many of a hundred cases a task gives way before it takes a lock.
+    preempts: u64,
 }
 
 fn plans(seed: u64) -> [(Plan, usize); 6] {
@@ -75,6 +79,8 @@ fn plans(seed: u64) -> [(Plan, usize); 6] {
         broken: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
         ahead: [0, 1].map(|me| [0, 0, 50_000_000, -50_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
+        drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
+        preempts: [0, 0, 5, 30][usize::try_from((seed >> 8) % 4).expect("is small")],
     };
     [
         (Plan { loses_data: durability == Durability::Sync, ..plan }, 1),

@@ -1,41 +1,49 @@
 //! What callers were told, and whether an answer, or what the stores have in the end, fits that.
 //!
-//! It knows neither Redis nor disks nor who decided; only what was asked for and answered. Where an end is unknown, it excuses
-//! either end: such a lock may be there or not. The grant of a key that two hold is never excused.
+//! It knows neither Redis nor disks nor who decided; only what was asked for and answered, and what was under way at once. Where an end is
+//! unknown, it excuses either end: such a lock may be there or not. Two acknowledged holders of one key are never excused, unless a release
+//! that is under way, or whose end is unknown, may have taken one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::redis::{Question, Reply};
 use super::show::text;
 use super::values::pull_of;
-use crate::call::Call;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Result};
-use crate::store::contract::local::{EntryKey, Held};
+use crate::hybrid::probe::REMEMBERED_MICROS;
+use crate::store::contract::local::EntryKey;
 use crate::store::{Granted, Listing, Swap};
+
+/// Numbers what is under way.
+pub(super) type Number = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
-    /// Who was told to hold the key, last.
-    certain: BTreeMap<EntryKey, Vec<u8>>,
+    /// Who was told to hold a key, and was not told, or seen, to be released.
+    holders: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
     /// Asked for, and perhaps granted.
     maybe: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
     /// Perhaps released.
     perhaps_gone: BTreeSet<Vec<u8>>,
-    /// Being released just now, by an operation into which another is nested.
-    releasing: Vec<EntryKey>,
     /// Told to be released, though not by name: it may take until the end.
     going: BTreeMap<Vec<u8>, u64>,
     /// Told to be released, and when, by Redis's clock.
     gone: BTreeMap<Vec<u8>, u64>,
+    /// Released so long before Redis went back that no local store remembers the release.
+    may_return: BTreeSet<Vec<u8>>,
     /// Requests whose end nobody knows: they may be executed until their time is over.
     open: BTreeSet<String>,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
-    /// When a pull was released as a whole.
-    released_pulls: Vec<(i64, u64)>,
-    /// When a lock was first told to be held.
+    /// When a pull was released as a whole: from, until.
+    released_pulls: Vec<(i64, u64, u64)>,
+    /// When a lock was asked for, and when it was told to be held.
+    asked_at: BTreeMap<Vec<u8>, u64>,
     granted_at: BTreeMap<Vec<u8>, u64>,
+    /// The releases and swaps under way.
+    releasing: BTreeMap<Number, Releasing>,
+    /// How often a release began or ended at a key, or its status was swapped.
+    touched: BTreeMap<EntryKey, u64>,
     /// What Redis's clock shows.
     now: u64,
 }
@@ -45,11 +53,29 @@ pub(super) struct Oracle {
 const CLOCK_ERROR: u64 = 10_000;
 
 /// A release that is under way, and what the oracle knew when it began.
-pub(super) struct Releasing {
+#[derive(Debug)]
+struct Releasing {
     keys: Vec<EntryKey>,
+    pull: Option<i64>,
+    /// One release takes at most one lock of a key; one of a whole pull may take several.
+    takes_many: bool,
+    /// Who held one of the keys when it began, and is meant.
     before: Vec<Vec<u8>>,
-    /// How many keys others were releasing.
-    others: usize,
+    /// Whether another one was under way at one of the keys meanwhile.
+    met_another: bool,
+    began: u64,
+}
+
+impl Releasing {
+    fn may_take(&self, key: &EntryKey, value: &[u8]) -> bool {
+        self.keys.contains(key) && self.pull.is_none_or(|num| pull_of(value) == Some(num))
+    }
+}
+
+/// What a read may rest on.
+pub(super) struct Reading {
+    before: Option<Vec<u8>>,
+    touched: u64,
 }
 
 impl Oracle {
@@ -58,13 +84,15 @@ impl Oracle {
         self.now = now;
     }
 
-    /// Who was told to hold the key.
+    /// Who was told to hold the key, if that is one.
     pub(super) fn holder(&self, key: &EntryKey) -> Option<Vec<u8>> {
-        self.certain.get(key).cloned()
+        let holders = self.holders.get(key)?;
+        if holders.len() == 1 { holders.first().cloned() } else { None }
     }
 
     /// A caller asks for the key: from now on it may be granted.
     pub(super) fn asks(&mut self, key: &EntryKey, value: &[u8]) {
+        self.asked_at.insert(value.to_vec(), self.now);
         self.maybe.entry(key.clone()).or_default().insert(value.to_vec());
     }
 
@@ -81,30 +109,49 @@ impl Oracle {
     fn granted(&mut self, key: &EntryKey, value: &[u8]) {
         self.no_longer_asks(key, value);
         self.granted_at.entry(value.to_vec()).or_insert(self.now);
-        if self.gone.contains_key(value) {
-            return;
+        if !self.gone.contains_key(value) {
+            self.holders.entry(key.clone()).or_default().insert(value.to_vec());
+            self.check_holders(key);
         }
-        if let Some(holder) = self.certain.insert(key.clone(), value.to_vec()) {
-            let going = self.perhaps_gone.contains(&holder) || self.releasing.contains(key);
-            let excused = holder == value || going || self.gone.contains_key(&holder);
-            assert!(excused, "two holders of the {key}: {} and {}", text(&holder), text(value));
-            // It was released, though nobody was told: an old snapshot of Redis may bring it back.
-            self.perhaps_gone.insert(holder);
-        }
+    }
+
+    /// One key has one holder: of those that were told to hold it, all but one may be gone.
+    fn check_holders(&self, key: &EntryKey) {
+        let Some(holders) = self.holders.get(key) else { return };
+        let certain: Vec<&Vec<u8>> = holders.iter().filter(|value| !self.perhaps_gone.contains(*value)).collect();
+        let releases = || self.releasing.values().filter(|releasing| certain.iter().any(|value| releasing.may_take(key, value)));
+        let excused = if releases().any(|releasing| releasing.takes_many) { usize::MAX } else { releases().count() };
+        let texts: Vec<String> = certain.iter().map(|value| text(value)).collect();
+        assert!(certain.len() <= excused.saturating_add(1), "two holders of the {key}: {}", texts.join(" and "));
     }
 
     fn released(&mut self, key: &EntryKey, value: &[u8]) {
         self.gone.entry(value.to_vec()).or_insert(self.now);
         self.no_longer_asks(key, value);
-        if self.certain.get(key).is_some_and(|holder| holder == value) {
-            self.certain.remove(key);
+        if let Some(holders) = self.holders.get_mut(key) {
+            holders.remove(value);
         }
     }
 
     /// An operation that may release what is at this key has an unknown end.
-    pub(super) fn perhaps_released(&mut self, key: &EntryKey) {
-        self.perhaps_gone.extend(self.certain.get(key).cloned());
-        self.perhaps_gone.extend(self.maybe.get(key).into_iter().flatten().cloned());
+    fn perhaps_released(&mut self, key: &EntryKey, pull: Option<i64>) {
+        let values = [self.holders.get(key), self.maybe.get(key)];
+        let meant = values.into_iter().flatten().flatten().filter(|value| pull.is_none_or(|num| pull_of(value) == Some(num)));
+        let meant: Vec<_> = meant.cloned().collect();
+        self.perhaps_gone.extend(meant);
+    }
+
+    /// Somebody whose rules allow that took this value away, or wrote over it.
+    pub(super) fn was_overwritten(&mut self, value: &[u8]) {
+        self.perhaps_gone.insert(value.to_vec());
+    }
+
+    /// Redis has gone back to an older state, or lost all.
+    pub(super) fn redis_lost_data(&mut self) {
+        let is_forgotten = |(_, at): &(&Vec<u8>, &u64)| self.now.saturating_sub(**at) > REMEMBERED_MICROS;
+        let forgotten: Vec<_> =
+            self.gone.iter().chain(&self.going).filter(is_forgotten).map(|(value, _)| value.clone()).collect();
+        self.may_return.extend(forgotten);
     }
 
     pub(super) fn grant_answered(&mut self, key: &EntryKey, value: Vec<u8>, answer: &Result<Granted>) {
@@ -115,54 +162,81 @@ impl Oracle {
         }
     }
 
-    /// Nothing else happened since the key had this holder: a read must tell of it.
-    pub(super) fn read_answered(&self, key: &EntryKey, before: Option<Vec<u8>>, answer: Result<Option<Vec<u8>>>) {
-        if let (Ok(found), Some(holder)) = (answer, before)
-            && self.certain.get(key) == Some(&holder)
+    pub(super) fn begin_read(&self, key: &EntryKey) -> Reading {
+        Reading { before: self.holder(key), touched: self.touched(key) }
+    }
+
+    /// Nothing released what the key held when the read began: the read must tell of it.
+    pub(super) fn read_answered(&self, key: &EntryKey, reading: Reading, answer: Result<Option<Vec<u8>>>) {
+        let Reading { before, touched } = reading;
+        let is_quiet = touched == self.touched(key) && !self.releasing.values().any(|releasing| releasing.keys.contains(key));
+        if let (Ok(found), Some(holder), true) = (answer, before, is_quiet)
             && !self.perhaps_gone.contains(&holder)
         {
             assert_eq!(found.map(|value| text(&value)), Some(text(&holder)), "who holds the {key}");
         }
     }
 
+    fn touched(&self, key: &EntryKey) -> u64 {
+        self.touched.get(key).copied().unwrap_or_default()
+    }
+
+    fn touch(&mut self, keys: &[EntryKey]) {
+        keys.iter().for_each(|key| *self.touched.entry(key.clone()).or_default() += 1);
+    }
+
     /// Whoever may be at one of these keys, and of this pull if there is one, may be released from now on.
-    pub(super) fn begin_release(&mut self, keys: &[EntryKey], pull: Option<i64>) -> Releasing {
-        let held = keys.iter().filter_map(|key| self.certain.get(key));
+    pub(super) fn begin_release(&mut self, number: Number, keys: &[EntryKey], pull: Option<i64>, takes_many: bool) {
+        let held = keys.iter().filter_map(|key| self.holders.get(key)).flatten();
         let before = held.filter(|value| pull.is_none_or(|num| pull_of(value) == Some(num))).cloned().collect();
-        let others = self.releasing.len();
-        self.releasing.extend_from_slice(keys);
-        Releasing { keys: keys.to_vec(), before, others }
-    }
-
-    /// The release has ended; where its end is unknown, it may still be executed.
-    pub(super) fn end_release<T>(&mut self, releasing: &Releasing, call: &Call, answer: &Result<T>) {
-        if answer.is_err() {
-            self.open.insert(call.request.as_str().to_owned());
+        let mut met_another = false;
+        for other in self.releasing.values_mut().filter(|other| other.keys.iter().any(|key| keys.contains(key))) {
+            other.met_another = true;
+            met_another = true;
         }
-        self.releasing.truncate(releasing.others);
+        self.touch(keys);
+        let keys = keys.to_vec();
+        self.releasing.insert(number, Releasing { keys, pull, takes_many, before, met_another, began: self.now });
     }
 
-    /// `nested`: another operation was under way, which may have released it before.
-    pub(super) fn release_answered(&mut self, releasing: Releasing, nested: bool, answer: &Result<Option<Vec<u8>>>) {
+    /// The release has ended, or will have no end that anybody is told: then it may still be executed.
+    fn end_release(&mut self, number: Number, request: &str, is_known: bool) -> Releasing {
+        if !is_known {
+            self.open.insert(request.to_owned());
+        }
+        let releasing = self.releasing.remove(&number).expect("is under way");
+        self.touch(&releasing.keys);
+        releasing
+    }
+
+    /// What was asked for has no answer: the process died.
+    pub(super) fn never_answered(&mut self, number: Number, request: &str) {
+        let Releasing { keys, pull, .. } = self.end_release(number, request, false);
+        keys.iter().for_each(|key| self.perhaps_released(key, pull));
+    }
+
+    pub(super) fn release_answered(&mut self, number: Number, request: &str, answer: &Result<Option<Vec<u8>>>) {
+        let releasing = self.end_release(number, request, answer.is_ok());
         let key = &releasing.keys[0];
         match answer {
             Ok(Some(value)) => self.released(key, value),
             Ok(None) => {
-                if let Some(holder) = releasing.before.first()
-                    && !nested
-                    && self.certain.get(key) == Some(holder)
+                if let Some(holder) = releasing.before.first().filter(|_| !releasing.met_another)
+                    && self.holders.get(key).is_some_and(|holders| holders.contains(holder))
                 {
                     assert!(self.perhaps_gone.contains(holder), "the holder of the {key} is not there: {}", text(holder));
                 }
             }
-            Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key),
+            Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key, releasing.pull),
             Err(_) => {}
         }
+        self.check_holders(key);
     }
 
-    pub(super) fn pull_release_answered(&mut self, releasing: Releasing, num: i64, answer: &Result<Listing>) {
-        let Releasing { keys, before, .. } = releasing;
-        self.released_pulls.push((num, self.now));
+    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, answer: &Result<Listing>) {
+        let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
+        let num = pull.expect("is of a pull");
+        self.released_pulls.push((num, began, self.now));
         match answer {
             Ok(listing) => {
                 self.perhaps_gone.extend(before.iter().cloned());
@@ -172,33 +246,39 @@ impl Oracle {
                     self.going.extend(before.into_iter().map(|value| (value, now)));
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
-                let asked = keys.iter().filter_map(|key| self.maybe.get(key)).flatten();
-                let taken = keys.iter().filter_map(|key| self.certain.get(key)).filter(|value| pull_of(value) == Some(num));
-                let meanwhile: Vec<_> = asked.chain(taken).cloned().collect();
-                self.perhaps_gone.extend(meanwhile);
+                keys.iter().for_each(|key| self.perhaps_released(key, pull));
                 for value in listing.values() {
                     let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
                     self.released(&key, value);
                 }
             }
             // On an error some may have been released.
-            Err(_) => keys.iter().for_each(|key| self.perhaps_released(key)),
+            Err(_) => keys.iter().for_each(|key| self.perhaps_released(key, pull)),
         }
+        keys.iter().for_each(|key| self.check_holders(key));
     }
 
-    pub(super) fn swap_answered(&mut self, key: &EntryKey, new: Option<Vec<u8>>, answer: &Result<Swap>) {
+    pub(super) fn swap_answered(&mut self, number: Number, request: &str, new: Option<Vec<u8>>, answer: &Result<Swap>) {
+        let releasing = self.end_release(number, request, answer.is_ok());
+        let key = &releasing.keys[0];
         match answer {
+            // Whoever was there is gone; of two that were made at once, either may have been the last.
             Ok(Swap::Done) => {
-                self.perhaps_released(key);
-                match new {
-                    Some(new) => {
-                        self.no_longer_asks(key, &new);
-                        self.certain.insert(key.clone(), new);
+                self.perhaps_released(key, None);
+                if !releasing.met_another
+                    && let Some(holders) = self.holders.get_mut(key)
+                {
+                    holders.clear();
+                }
+                if let Some(new) = new {
+                    self.no_longer_asks(key, &new);
+                    if releasing.met_another {
+                        self.perhaps_gone.insert(new.clone());
                     }
-                    None => drop(self.certain.remove(key)),
+                    self.holders.entry(key.clone()).or_default().insert(new);
                 }
             }
-            Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key),
+            Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key, None),
             Ok(Swap::Conflict(_)) | Err(_) => {
                 if let Some(new) = new {
                     self.refused(key, new);
@@ -207,49 +287,52 @@ impl Oracle {
         }
     }
 
-    /// A question was executed after its caller had given up.
-    pub(super) fn arrived_late(&mut self, request: &str, question: &Question, reply: &Reply) {
-        if let Reply::Released(Some(Held { value, .. })) = reply
-            && self.open.contains(request)
-        {
-            self.perhaps_gone.insert(value.clone());
+    /// A command changed a key after its caller had given up.
+    pub(super) fn arrived_late(&mut self, request: &str, key: &EntryKey, before: Option<&Vec<u8>>, after: Option<&Vec<u8>>) {
+        let is_open = self.open.iter().any(|open| request.starts_with(open.as_str()));
+        let is_status = matches!(key, EntryKey::Status(_));
+        if let Some(before) = before.filter(|_| is_open || is_status) {
+            self.perhaps_gone.insert(before.clone());
         }
-        if let (Question::Swap { key, new, .. }, Reply::Swapped(Swap::Done)) = (question, reply) {
+        if is_status {
             // Nothing is remembered of a swap: one that arrives late is made if the status is as it expects.
-            self.perhaps_released(key);
-            self.never.retain(|value| Some(value) != new.as_ref());
+            self.perhaps_released(key, None);
+            self.never.retain(|value| Some(value) != after);
         }
     }
 
-    /// Whether the lock was taken so soon after a release of its pull that the two servers' clocks cannot tell which came first.
+    /// Whether the lock was taken so near to a release of its pull that the two servers' clocks cannot tell which came first.
     fn met_its_pulls_release(&self, holder: &[u8]) -> bool {
-        let granted_at = self.granted_at.get(holder).copied().unwrap_or_default();
-        let is_near = |at: u64| granted_at.abs_diff(at) <= CLOCK_ERROR;
-        self.released_pulls.iter().any(|(num, at)| pull_of(holder) == Some(*num) && is_near(*at))
+        let asked = self.asked_at.get(holder).copied().unwrap_or_default();
+        let granted = self.granted_at.get(holder).copied().unwrap_or(u64::MAX - CLOCK_ERROR);
+        let met = |from: u64, until: u64| asked <= until + CLOCK_ERROR && from <= granted + CLOCK_ERROR;
+        self.released_pulls.iter().any(|(num, from, until)| pull_of(holder) == Some(*num) && met(*from, *until))
     }
 
-    /// What a server alone believes is what it told its callers.
+    /// What a server alone believes, while nothing is under way, is what it told its callers.
     pub(super) fn check_belief(&self, believed: impl Fn(&EntryKey) -> Option<Vec<u8>>) {
-        let is_certain = |(key, holder): &(&EntryKey, &Vec<u8>)| key.lock().is_some() && !self.perhaps_gone.contains(*holder);
-        for (key, holder) in self.certain.iter().filter(is_certain) {
+        for key in self.holders.keys().filter(|key| key.lock().is_some()) {
+            let Some(holder) = self.holder(key).filter(|holder| !self.perhaps_gone.contains(holder)) else { continue };
             let known = believed(key).map(|value| text(&value));
-            assert_eq!(known, Some(text(holder)), "whom the local store believes to hold the {key}");
+            assert_eq!(known, Some(text(&holder)), "whom the local store believes to hold the {key}");
         }
     }
 
     /// In the end there is what was acknowledged, and nothing that was released or refused.
     ///
-    /// `remembered`: for how long Redis tells several servers of each other's releases. A server that saw a lock and was away for
-    /// longer cannot know whether the lock was released or lost. In doubt, the lock stays.
+    /// `remembered`: for how long Redis tells servers of releases that their local stores do not have: those of other servers, and with
+    /// `durability: async` a server's own before a crash. A server that saw a lock and was away for longer cannot know whether the lock was
+    /// released or lost. In doubt, the lock stays.
     pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
         for (key, value) in entries {
             let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
             let going = self.going.get(value).filter(|_| !self.met_its_pulls_release(value));
             let released = self.gone.get(value).or(going).is_some_and(|at| !may_stay(at));
+            let released = released && !self.may_return.contains(value);
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
             assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
         }
-        for (key, holder) in &self.certain {
+        for (key, holder) in self.holders.iter().flat_map(|(key, holders)| holders.iter().map(move |holder| (key, holder))) {
             let found = entries.get(key);
             let excused = self.perhaps_gone.contains(holder) || self.met_its_pulls_release(holder);
             assert!(found == Some(holder) || excused, "the {key} was lost by {}: {:?}", text(holder), found.map(|v| text(v)));

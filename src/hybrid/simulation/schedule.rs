@@ -1,45 +1,48 @@
 //! A schedule: what happens, step by step, by the seed; and the end, in which all is well again and the oracle looks at the stores.
 //!
-//! One step is one operation, a moment in which a server looks around, or an event: Redis goes or comes, questions begin to fail,
-//! Redis loses data, a key changes hands very often, or two hours pass. How long the end may take is bounded.
+//! In one step something begins: an operation, a look around, or an event (Redis goes or comes, questions begin to fail, Redis loses
+//! data, a key changes hands very often, hours pass, a clock is set, a process dies). Then some of the tasks that can go on do so, chosen by
+//! the seed, each until it waits for the next time. So any number of operations are under way at once. How long the end may take is
+//! bounded.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::redis::REMEMBERED;
-use super::show::Brief;
 use super::world::World;
 use super::{PATIENCE, Plan};
 use crate::clock::Clock;
 use crate::config::Durability;
-use crate::hybrid::core::Core;
 use crate::hybrid::recovery::compare;
 use crate::store::contract::local::{EntryKey, LocalStore, MAX_TOMBSTONES};
+use crate::sync::tasks::Scheduler;
 
 const STEPS: u32 = 80;
+/// Most callers at a server at once.
+const CALLERS: usize = 4;
 
 /// Runs one schedule and gives its log; a violation is a panic, after that was printed.
-pub(super) fn run(plan: Plan, instances: usize) -> Vec<String> {
-    let world = World::new(plan, instances);
+pub(super) fn run(plan: Plan, servers: usize) -> Vec<String> {
+    let world = World::new(plan, servers);
     let run = || {
-        // They learn of each other before anything else happens.
-        world.undisturbed(|| {
-            (0..instances).for_each(|me| world.begin(me));
-            world.clock.advance(Duration::from_secs(3));
-            (0..instances).for_each(|me| world.tick(me));
+        simulate(&world, |schedule| {
+            schedule.tasks.preempt(plan.preempts);
+            schedule.all_begin();
+            (0..STEPS).for_each(|_| schedule.step());
+            schedule.end();
         });
-        (0..STEPS).for_each(|_| world.step());
-        world.end();
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
         if !plan.broken {
             let log = world.log.lock().join("\n");
             #[allow(clippy::print_stderr)]
             {
-                eprintln!("{log}\n{plan:?}, {instances} instances");
+                eprintln!("{log}\n{plan:?}, {servers} servers");
             }
         }
         resume_unwind(panic);
@@ -47,146 +50,301 @@ pub(super) fn run(plan: Plan, instances: usize) -> Vec<String> {
     std::mem::take(&mut *world.log.lock())
 }
 
-impl World {
-    fn step(self: &Arc<Self>) {
-        self.late_questions_arrive();
-        let who = self.random.index(self.disks.count());
-        if self.random.percent(4) {
-            *self.fuse.lock() = Some((who, u32::try_from(self.random.below(30)).expect("is small")));
+/// The tasks of this world, scheduled by chance.
+fn simulate<T>(world: &Arc<World>, body: impl FnOnce(&Scheduled<'_>) -> T) -> T {
+    let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
+    let chance = Arc::clone(world);
+    Scheduler::run(clock, Box::new(move |end| chance.random.below(end)), |tasks| body(&Scheduled { world, tasks }))
+}
+
+/// Runs one course of events as a task, beside those of the servers that it starts.
+pub(super) fn alone<T: 'static>(world: &Arc<World>, body: impl FnOnce() -> T + 'static) -> T {
+    simulate(world, |schedule| schedule.within_task("the test", body))
+}
+
+/// Something of a server is under way until this is dropped.
+struct Busy(Arc<World>);
+
+impl Busy {
+    fn new(world: &Arc<World>) -> Busy {
+        world.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(world))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Scheduled<'a> {
+    world: &'a Arc<World>,
+    tasks: &'a Scheduler,
+}
+
+/// What is no server's.
+const NOBODY: usize = 0;
+
+impl Scheduled<'_> {
+    /// One of the tasks that can go on does so; `false` if there is none.
+    fn resume_one(&self) -> bool {
+        let ready = self.tasks.ready();
+        if ready.is_empty() {
+            return false;
         }
-        match self.random.below(100) {
+        if let Err(panic) = self.tasks.resume(ready[self.world.random.index(ready.len())]) {
+            resume_unwind(panic);
+        }
+        let doomed = self.world.doomed.lock().take();
+        if let Some(me) = doomed {
+            self.world.crash(me);
+        }
+        true
+    }
+
+    /// One of the tasks goes on, now or when the next moment comes that somebody waits for.
+    /// `false` if nobody waits for one.
+    fn go_on(&self) -> bool {
+        if self.resume_one() {
+            return true;
+        }
+        let moment = self.tasks.next_moment();
+        moment.inspect(|moment| self.world.clock.advance_to(*moment)).is_some()
+    }
+
+    /// Runs this to its end, whatever else goes on beside it.
+    fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
+        let done = Rc::new(Cell::new(None));
+        let for_task = Rc::clone(&done);
+        let task = self.tasks.start(NOBODY, name, move || for_task.set(Some(body())));
+        while self.tasks.is_alive(task) {
+            assert!(self.go_on(), "all wait for each other: {}", self.tasks.describe());
+        }
+        done.take().expect("has ended")
+    }
+
+    /// Starts a task of this server's process, if it has started.
+    fn start(&self, who: usize, name: &str, body: impl FnOnce(&Arc<World>) + 'static) {
+        let Some(process) = self.world.process(who).filter(|_| self.world.instance(who).is_some()) else { return };
+        let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
+        self.tasks.start(process, name, move || {
+            let _busy = busy;
+            body(&world);
+        });
+    }
+
+    /// They learn of each other before anything else happens.
+    fn all_begin(&self) {
+        let world = Arc::clone(self.world);
+        self.within_task("the beginning", move || {
+            (0..world.servers()).for_each(|me| world.begin(me));
+            world.clock.advance(Duration::from_secs(3));
+            (0..world.servers()).for_each(|me| world.tick(me));
+        });
+    }
+
+    fn step(&self) {
+        let (world, random) = (self.world, &self.world.random);
+        world.late_questions_arrive();
+        let who = random.index(world.servers());
+        if random.percent(4) {
+            *world.fuse.lock() = Some((who, u32::try_from(random.below(30)).expect("is small")));
+        }
+        match random.below(100) {
             0..=54 => {
-                self.dies(who, || self.operation(who, false));
+                for _ in 0..=random.below(3) {
+                    self.start_operation(who);
+                }
             }
             55..=84 => {
-                self.clock.advance(Duration::from_millis(self.random.below(400)));
-                self.dies(who, || self.tick(who));
+                world.clock.advance(Duration::from_millis(random.below(400)));
+                self.start(who, "look", move |world| world.tick(who));
             }
-            85..=89 => {
-                let was_up = self.network.is_up.fetch_not(Ordering::SeqCst);
-                self.say(|| format!("Redis is {}", if was_up { "down" } else { "up" }));
+            85..=88 => {
+                let was_up = world.network.is_up.fetch_not(Ordering::SeqCst);
+                world.say(|| format!("Redis is {}", if was_up { "down" } else { "up" }));
             }
-            90..=92 => self.network.trouble.store(self.random.below(60), Ordering::SeqCst),
-            93 => self.hours_pass(),
-            94..=95 if self.plan.loses_data => self.lose_data(),
-            96 => {
-                self.dies(who, || self.busy_key(who));
+            89..=91 => world.network.trouble.store(random.below(60), Ordering::SeqCst),
+            92..=93 => self.hours_pass(),
+            94..=95 if world.plan.loses_data => world.lose_data(),
+            96 => self.start(who, "busy", move |world| world.busy_key(who)),
+            97 => world.set_clock(who),
+            _ => world.redis.keep_image(),
+        }
+        for _ in 0..random.below(12) {
+            if !self.resume_one() && random.percent(50) && !self.go_on() {
+                break;
             }
-            _ => self.redis.keep_image(),
+        }
+        if random.percent(10) {
+            self.pause();
         }
         self.look_at_local_stores();
-        if self.disks.store(who).has_failed() && self.random.percent(20) {
-            self.say(|| format!("instance {who} is started anew"));
-            self.crash(who);
+        if world.disks.store(who).has_failed() && random.percent(20) {
+            world.say(|| format!("instance {who} is started anew"));
+            world.crash(who);
         }
-        if self.instance(who).is_none() {
+        if world.process(who).is_none() {
             self.begin(who);
         }
     }
 
-    /// What was stuck is executed, or never will be.
-    fn late_questions_arrive(&self) {
-        for late in self.network.arriving(self.clock.now(), &self.random) {
-            let reply = self.redis.execute(&late.question, &late.request, late.is_retry, self.clock.unix_micros());
-            self.say(|| format!("late: {} → {}", late.question.brief(), reply.brief()));
-            self.oracle().arrived_late(&late.request, &late.question, &reply);
+    fn begin(&self, who: usize) {
+        let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
+        let process = world.new_process(who);
+        self.tasks.start(process, "start", move || {
+            let _busy = busy;
+            world.start_process(who, process);
+        });
+    }
+
+    fn start_operation(&self, who: usize) {
+        let Some(process) = self.world.process(who) else { return };
+        let callers = self.world.under_way.lock().values().filter(|under_way| under_way.process == process).count();
+        if callers < CALLERS {
+            self.start(who, "caller", move |world| world.operation(who));
         }
     }
 
     /// The server is up and nothing happens, or everything ends and begins again later.
-    fn hours_pass(self: &Arc<Self>) {
-        if self.random.percent(50) {
-            let living = (0..self.disks.count()).filter(|who| self.instance(*who).is_some());
-            living.for_each(|who| self.crash(who));
-            if self.plan.loses_data && self.random.percent(70) {
-                self.lose_data();
+    fn hours_pass(&self) {
+        let (world, random) = (self.world, &self.world.random);
+        if random.percent(50) {
+            (0..world.servers()).for_each(|who| world.crash(who));
+            if world.plan.loses_data && random.percent(70) {
+                world.lose_data();
             }
         }
-        self.say(|| "two hours pass".to_owned());
-        self.clock.advance(Duration::from_secs(2 * 3600));
+        let hours = if random.percent(80) { 2 } else { 24 * (1 + random.below(40)) };
+        world.say(|| format!("{hours} hours pass"));
+        world.clock.advance(Duration::from_secs(hours * 3600));
+    }
+
+    /// Now and then all that is under way ends before anything else begins.
+    fn pause(&self) {
+        /// Who waits longest is a start whose disk is late.
+        const LONGEST: Duration = Duration::from_secs(600);
+        let until = self.world.clock.now() + LONGEST;
+        while self.world.busy.load(Ordering::SeqCst) > 0 && self.go_on() {
+            assert!(self.world.clock.now() < until, "somebody waits for ever: {}", self.tasks.describe());
+        }
+    }
+
+    /// Whenever nothing is under way: what a server alone, whose disk works, believes is what it told its callers, whoever decides.
+    fn look_at_local_stores(&self) {
+        let world = self.world;
+        let is_quiet = world.busy.load(Ordering::SeqCst) == 0;
+        if !is_quiet || world.servers() > 1 || world.plan.bad_disk || world.plan.durability == Durability::Async {
+            return;
+        }
+        let Some(instance) = world.instance(0) else { return };
+        let believed = |key: &EntryKey| instance.core.known(key).expect("is read").value.map(|held| held.value);
+        world.oracle().check_belief(believed);
+    }
+
+    /// Everything works again: the stores agree, and on what callers were told.
+    fn end(&self) {
+        self.heal();
+        let world = Arc::clone(self.world);
+        self.within_task("the end", move || {
+            for instance in world.living() {
+                let core = &instance.core;
+                assert!(!core.in_fallback(), "{} did not recover: {:?}", core.arming.server_name(), core.authority.cause());
+                assert!(core.conflicts.all().is_empty(), "a conflict");
+                world.compare_all_of(&instance);
+            }
+            // Who looked first learns at its next look what the others changed; Redis stays as it is.
+            let settled = world.redis.entries();
+            world.living().iter().for_each(|instance| world.compare_all_of(instance));
+            assert_eq!(world.redis.entries(), settled, "a second look changes Redis");
+            for me in 0..world.servers() {
+                let local = world.disks.store(me).everything().expect("reads");
+                let local: BTreeMap<EntryKey, Vec<u8>> =
+                    local.into_iter().filter_map(|(key, state)| Some((key, state.value?.value))).collect();
+                assert_eq!(local, settled, "the stores differ");
+            }
+            let lacks_some = world.servers() > 1 || world.plan.durability == Durability::Async;
+            let forgets = lacks_some.then_some(REMEMBERED);
+            world.oracle().check_end(&settled, forgets);
+        });
+    }
+
+    /// Nothing fails any more, every server lives, and each has had the time to recover.
+    fn heal(&self) {
+        let world = self.world;
+        world.network.is_up.store(true, Ordering::SeqCst);
+        world.network.trouble.store(0, Ordering::SeqCst);
+        *world.fuse.lock() = None;
+        world.disks.may_fail.store(false, Ordering::SeqCst);
+        let count = world.servers();
+        world.disks.failed().into_iter().for_each(|who| world.crash(who));
+        for _ in 0..400 {
+            world.late_questions_arrive();
+            world.clock.advance(Duration::from_millis(200));
+            for who in 0..count {
+                match world.process(who) {
+                    Some(_) => self.start(who, "look", move |world| world.tick(who)),
+                    None => self.begin(who),
+                }
+            }
+            while self.resume_one() {}
+            let all_recovered =
+                world.living().len() == count && world.living().iter().all(|instance| !instance.core.in_fallback());
+            if all_recovered && !world.network.has_stuck() && world.under_way.lock().is_empty() {
+                break;
+            }
+        }
+        assert!(world.under_way.lock().is_empty(), "a caller waits for ever: {}", self.tasks.describe());
+        assert_eq!(world.living().len(), count, "a server does not begin: {}", self.tasks.describe());
+    }
+}
+
+impl World {
+    /// What was stuck is executed, or never will be.
+    fn late_questions_arrive(&self) {
+        for late in self.network.arriving(self.clock.now(), &self.random) {
+            let before = self.redis.entries();
+            let reply = self.redis.execute(&late.question, &late.request, late.is_retry, self.clock.unix_micros());
+            self.say(|| format!("late: {} → {reply:?}", late.request));
+            let after = self.redis.entries();
+            for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {
+                self.oracle().arrived_late(&late.request, key, before.get(key), after.get(key));
+            }
+        }
     }
 
     /// Redis is empty, or as it was before.
     fn lose_data(&self) {
         let left = self.redis.lose_data(&self.random);
+        self.oracle().redis_lost_data();
         self.say(|| format!("Redis loses data; it has {left} entries now"));
         self.network.drop_stuck();
     }
 
+    /// A machine's wall clock is set.
+    fn set_clock(&self, who: usize) {
+        let ahead = [0, 50_000_000, -50_000_000][self.random.index(3)];
+        self.say(|| format!("the clock of {who} is set: {ahead}"));
+        self.machine(who).set(ahead);
+    }
+
     /// A key that changes hands more often than anybody remembers.
-    fn busy_key(&self, who: usize) {
+    fn busy_key(self: &Arc<Self>, who: usize) {
         let Some(instance) = self.instance(who) else { return };
-        let key = self.free_key(&instance);
+        let key = super::values::any_key(&self.random);
         if key.lock().is_none() {
             return;
         }
-        self.undisturbed(|| {
-            for _ in 0..MAX_TOMBSTONES + 3 {
-                self.clock.advance(Duration::from_micros(10));
-                self.grant(&instance, who, &key);
-                self.release(&instance, who, &key);
-            }
-        });
-    }
-
-    /// What a server alone, whose disk works, believes is what it told its callers, whoever decides.
-    fn look_at_local_stores(&self) {
-        let is_alone = self.disks.count() == 1;
-        if !is_alone || self.plan.bad_disk || self.plan.durability == Durability::Async {
-            return;
+        for _ in 0..MAX_TOMBSTONES + 3 {
+            self.clock.advance(Duration::from_micros(10));
+            self.grant(&instance, who, &key);
+            self.release(&instance, who, &key);
         }
-        let Some(instance) = self.instance(0) else { return };
-        let believed = |key: &EntryKey| instance.core.known(key).expect("is read").value.map(|held| held.value);
-        self.oracle().check_belief(believed);
     }
 
-    /// Everything works again: the stores agree, and on what callers were told.
-    fn end(self: &Arc<Self>) {
-        self.undisturbed(|| {
-            self.heal();
-            for instance in self.living() {
-                let core = &instance.core;
-                assert!(!core.in_fallback(), "{} did not recover: {:?}", core.arming.server_name(), core.authority.cause());
-                assert!(core.conflicts.all().is_empty(), "a conflict");
-                self.compare_all_of(core);
-            }
-            // Who looked first learns at its next look what the others changed; Redis stays as it is.
-            let settled = self.redis.entries();
-            self.living().iter().for_each(|instance| self.compare_all_of(&instance.core));
-            assert_eq!(self.redis.entries(), settled, "a second look changes Redis");
-            for me in 0..self.disks.count() {
-                let local = self.disks.store(me).everything().expect("reads");
-                let local: BTreeMap<EntryKey, Vec<u8>> =
-                    local.into_iter().filter_map(|(key, state)| Some((key, state.value?.value))).collect();
-                assert_eq!(local, settled, "the stores differ");
-            }
-            let forgets = (self.disks.count() > 1).then_some(REMEMBERED);
-            self.oracle().check_end(&settled, forgets);
-        });
-    }
-
-    /// Nothing fails any more, every server lives, and each has had the time to recover.
-    fn heal(self: &Arc<Self>) {
-        self.network.is_up.store(true, Ordering::SeqCst);
-        self.network.trouble.store(0, Ordering::SeqCst);
-        *self.fuse.lock() = None;
-        self.disks.may_fail.store(false, Ordering::SeqCst);
-        let count = self.disks.count();
-        self.disks.failed().into_iter().for_each(|who| self.crash(who));
-        (0..count).filter(|who| self.instance(*who).is_none()).for_each(|who| self.begin(who));
-        for _ in 0..400 {
-            self.late_questions_arrive();
-            self.clock.advance(Duration::from_millis(200));
-            (0..count).for_each(|who| self.tick(who));
-            if !self.network.has_stuck() && self.living().iter().all(|instance| !instance.core.in_fallback()) {
-                break;
-            }
-        }
-        assert_eq!(self.living().len(), count, "a server does not begin");
-    }
-
-    fn compare_all_of(&self, core: &Core) {
-        compare(core).expect("compares");
-        core.local.flush(self.clock.now() + PATIENCE).expect("settles");
+    fn compare_all_of(&self, instance: &super::world::Instance) {
+        compare(&instance.core).expect("compares");
+        instance.core.local.flush(self.clock.now() + PATIENCE).expect("settles");
     }
 }

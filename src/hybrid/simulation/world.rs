@@ -1,11 +1,11 @@
-//! The world: one Redis, a network, and servers, each with a machine and a disk; how a server begins, looks around and crashes.
+//! The world: one Redis, a network, and servers, each with a machine and a disk; how a server begins, looks around and dies.
 //!
-//! It takes part in what happens, and decides nothing: what happens is up to `schedule.rs`, and `oracle.rs` judges. A server can
-//! die wherever it asks Redis or writes, but not while another operation is nested into its own. Beyond it: stock servers, the
-//! BoltDB file and its copy, other modes, and calls that really run at once.
+//! It takes part in what happens, and decides nothing: what happens is up to `schedule.rs`, and `oracle.rs` judges. Everything that a
+//! server does is a task of its process (`crate::sync::tasks`): any number of operations, the look around, the threads of its stores. A
+//! process can die wherever one of its tasks asks Redis or writes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -14,10 +14,9 @@ use super::client::Client;
 use super::clock::{MachineClock, SimulatedClock};
 use super::disk::Disks;
 use super::network::Network;
-use super::oracle::Oracle;
+use super::oracle::{Number, Oracle};
 use super::random::Random;
 use super::redis::SimulatedRedis;
-use super::values::keys_of_repo;
 use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
@@ -27,9 +26,10 @@ use crate::hybrid::core::Core;
 use crate::hybrid::open::open;
 use crate::hybrid::probe::{Schedule, tick};
 use crate::process::Process;
-use crate::store::contract::local::{EntryKey, LocalStore};
+use crate::store::contract::local::LocalStore;
 use crate::store::contract::shared::SharedStore;
 use crate::store::sled::in_memory::{Disk, Hook, InMemoryStore};
+use crate::sync::tasks::{self, Group};
 
 /// A server's process.
 pub(super) struct Instance {
@@ -38,8 +38,23 @@ pub(super) struct Instance {
     due: Mutex<Schedule>,
 }
 
-/// The panic that stands for a crash.
-struct Crash;
+/// A server: a machine, a disk, and a process at most.
+#[derive(Clone)]
+struct Server {
+    clock: Arc<MachineClock>,
+    /// The process, from the beginning of its start.
+    process: Option<Group>,
+    /// Once it has started.
+    instance: Option<Arc<Instance>>,
+}
+
+/// What a caller waits for.
+pub(super) struct UnderWay {
+    pub(super) process: Group,
+    pub(super) request: String,
+    /// Whether it may release something.
+    pub(super) releases: bool,
+}
 
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -48,48 +63,54 @@ pub(super) struct World {
     pub(super) redis: SimulatedRedis,
     pub(super) network: Network,
     pub(super) disks: Disks,
-    instances: RwLock<Vec<Option<Arc<Instance>>>>,
+    servers: RwLock<Vec<Server>>,
     oracle: Mutex<Oracle>,
-    /// Keys under change, by instance.
-    pub(super) active: Mutex<Vec<(usize, EntryKey)>>,
-    /// How many operations are nested into others; while one is, nobody crashes.
-    pub(super) depth: AtomicUsize,
-    /// Whether an instance is looking at all keys.
-    is_ticking: AtomicBool,
-    /// Counts down to a crash of this instance.
+    pub(super) under_way: Mutex<BTreeMap<Number, UnderWay>>,
+    /// How many operations, starts and looks around are under way.
+    pub(super) busy: AtomicUsize,
+    /// Counts down to the death of this server's process.
     pub(super) fuse: Mutex<Option<(usize, u32)>>,
+    /// Whose process has died just now.
+    pub(super) doomed: Mutex<Option<usize>>,
     /// Numbers requests, values and processes.
     number: AtomicU64,
     pub(super) log: Mutex<Vec<String>>,
 }
 
 impl World {
-    /// Redis and the disks of this many instances, before anything happens.
-    pub(super) fn new(plan: Plan, instances: usize) -> Arc<World> {
+    /// Redis and the disks of this many servers, before anything happens.
+    pub(super) fn new(plan: Plan, servers: usize) -> Arc<World> {
+        let clock = Arc::new(SimulatedClock::new(!plan.seed));
+        let server = |me: usize| Server {
+            clock: Arc::new(MachineClock::new(Arc::clone(&clock), plan.ahead[me % 2], plan.drift[me % 2])),
+            process: None,
+            instance: None,
+        };
         let world = Arc::new(World {
             plan,
-            clock: Arc::new(SimulatedClock::new(!plan.seed)),
             random: Random::new(plan.seed),
             redis: SimulatedRedis::default(),
             network: Network::new(),
             disks: Disks::new(plan.bad_disk),
-            instances: RwLock::new(vec![None; instances]),
+            servers: RwLock::new((0..servers).map(server).collect()),
             oracle: Mutex::default(),
-            active: Mutex::default(),
-            depth: AtomicUsize::new(0),
-            is_ticking: AtomicBool::new(false),
+            under_way: Mutex::default(),
+            busy: AtomicUsize::new(0),
             fuse: Mutex::default(),
+            doomed: Mutex::default(),
             number: AtomicU64::new(1),
             log: Mutex::default(),
+            clock,
         });
-        for me in 0..instances {
+        for me in 0..servers {
             world.disks.add(InMemoryStore::new(world.machine(me), world.hook(me)));
         }
         world
     }
 
     pub(super) fn say(&self, line: impl FnOnce() -> String) {
-        self.log.lock().push(line());
+        let line = line();
+        self.log.lock().push(line);
     }
 
     /// A number that nothing else has.
@@ -98,75 +119,59 @@ impl World {
     }
 
     pub(super) fn call(&self) -> Call {
-        Call::new(RequestId::from_text(format!("r{}", self.number())), self.clock.now() + 3 * PATIENCE)
+        Call::new(RequestId::from_text(format!("r{:06}", self.number())), self.clock.now() + 3 * PATIENCE)
     }
 
-    /// The process of this instance, if it lives.
+    pub(super) fn servers(&self) -> usize {
+        self.servers.read().len()
+    }
+
+    /// The process of this server, once it has started.
     pub(super) fn instance(&self, who: usize) -> Option<Arc<Instance>> {
-        self.instances.read()[who].clone()
+        self.servers.read()[who].instance.clone()
+    }
+
+    /// The process of this server, from the beginning of its start.
+    pub(super) fn process(&self, who: usize) -> Option<Group> {
+        self.servers.read()[who].process
     }
 
     pub(super) fn living(&self) -> Vec<Arc<Instance>> {
-        self.instances.read().iter().flatten().cloned().collect()
-    }
-
-    pub(super) fn is_nested(&self) -> bool {
-        self.depth.load(Ordering::SeqCst) > 0
-    }
-
-    /// Nobody crashes in it, and nothing is nested into it.
-    pub(super) fn undisturbed<T>(&self, run: impl FnOnce() -> T) -> T {
-        self.depth.fetch_add(1, Ordering::SeqCst);
-        let done = run();
-        self.depth.fetch_sub(1, Ordering::SeqCst);
-        done
+        self.servers.read().iter().filter_map(|server| server.instance.clone()).collect()
     }
 
     /// A place where the process may die.
-    pub(super) fn may_crash(&self, me: usize) {
-        if self.is_nested() {
-            return;
-        }
+    pub(super) fn may_die(&self, me: usize) {
         let mut fuse = self.fuse.lock();
-        if let Some((who, left)) = &mut *fuse
-            && *who == me
-        {
-            if *left == 0 {
-                *fuse = None;
-                drop(fuse);
-                self.say(|| format!("instance {me} dies"));
-                resume_unwind(Box::new(Crash));
-            }
-            *left -= 1;
-        }
-    }
-
-    /// Something else happens while a question is on its way.
-    pub(super) fn meanwhile(self: &Arc<Self>, me: usize) {
-        if self.is_nested() || !self.random.percent(15) {
+        let Some((who, left)) = &mut *fuse else { return };
+        if *who != me || !tasks::in_task() {
             return;
         }
-        self.undisturbed(|| {
-            let other = self.random.index(self.disks.count());
-            // Within a look at all keys, an operation of the same instance would wait for its turn.
-            if other != me || !self.is_ticking.load(Ordering::SeqCst) {
-                self.operation(other, other == me);
-            }
-        });
+        if *left > 0 {
+            *left -= 1;
+            return;
+        }
+        *fuse = None;
+        drop(fuse);
+        *self.doomed.lock() = Some(me);
+        loop {
+            // It ends here.
+            tasks::give_way();
+        }
     }
 
-    /// The clock of the machine of this instance.
-    fn machine(&self, me: usize) -> Arc<dyn Clock> {
-        let ahead = self.plan.ahead[me % self.plan.ahead.len()];
-        Arc::new(MachineClock { of_redis: Arc::clone(&self.clock), ahead })
+    /// The clock of this server's machine.
+    pub(super) fn machine(&self, me: usize) -> Arc<MachineClock> {
+        Arc::clone(&self.servers.read()[me].clock)
     }
 
-    /// What happens at each write of this instance.
+    /// What happens at each write of this server.
     fn hook(self: &Arc<Self>, me: usize) -> Hook {
         let world = Arc::downgrade(self);
         Box::new(move || {
             let Some(world) = world.upgrade() else { return Disk::Works };
-            world.may_crash(me);
+            tasks::give_way();
+            world.may_die(me);
             let disk = world.disks.fate(&world.random);
             if disk != Disk::Works {
                 world.say(|| format!("  {me}: the disk {disk:?}"));
@@ -175,8 +180,20 @@ impl World {
         })
     }
 
-    /// A new process over what the disk has.
+    /// A new process over what the disk has, started by the task that runs; there is none if it does not start.
     pub(super) fn begin(self: &Arc<Self>, me: usize) {
+        let process = self.new_process(me);
+        tasks::act_as(process, || self.start_process(me, process));
+    }
+
+    /// A process that is to start.
+    pub(super) fn new_process(&self, me: usize) -> Group {
+        let process = usize::try_from(self.number()).expect("is small");
+        self.servers.write()[me].process = Some(process);
+        process
+    }
+
+    pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
         let disk = self.disks.store(me);
         let settings = Enhanced {
             instances: self.plan.instances,
@@ -186,51 +203,46 @@ impl World {
         };
         let world = Arc::downgrade(self);
         let connect = move |name: &str| {
-            let client = Client { world: Weak::clone(&world), me, name: name.to_owned() };
+            let client = Client { world: Weak::clone(&world), me, process, name: name.to_owned() };
             client.read(&Call::new(RequestId::from_text("c"), client.world().clock.now() + PATIENCE))?;
             Ok(Arc::new(client) as Arc<dyn SharedStore>)
         };
         let clock = self.machine(me);
-        let process = format!("i{me}p{}", self.number());
-        let began = self.dies(me, || {
-            let local: Arc<dyn LocalStore> = disk;
-            let process = Process { instance: &process, clock, audit: None };
-            let opened = match open(settings, PATIENCE, local, None, Box::new(connect), &process) {
-                Ok(opened) => opened,
-                Err(e) => {
-                    assert!(!self.plan.fallback || self.plan.bad_disk, "{e}");
-                    return;
-                }
-            };
-            let core = Arc::clone(&opened.core);
-            core.arming.grants_on_any_error.store(self.plan.broken, Ordering::SeqCst);
-            let due = Mutex::new(Schedule::from(self.clock.now()));
-            self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
-            self.instances.write()[me] = Some(Arc::new(Instance { store: HybridStore::new(opened), core, due }));
-        });
-        if !began {
-            self.begin(me);
-        }
+        let name = format!("i{me}p{process}");
+        let local: Arc<dyn LocalStore> = disk;
+        let context = Process { instance: &name, clock, audit: None };
+        let opened = match open(settings, PATIENCE, local, None, Box::new(connect), &context) {
+            Ok(opened) => opened,
+            Err(e) => {
+                assert!(!self.plan.fallback || self.plan.bad_disk, "{e}");
+                self.say(|| format!("instance {me} does not begin: {e}"));
+                self.servers.write()[me].process = None;
+                self.disks.crash(me, &self.random, self.hook(me));
+                return;
+            }
+        };
+        let core = Arc::clone(&opened.core);
+        core.arming.grants_on_any_error.store(self.plan.broken, Ordering::SeqCst);
+        let due = Mutex::new(Schedule::from(self.clock.now()));
+        self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
+        self.servers.write()[me].instance = Some(Arc::new(Instance { store: HybridStore::new(opened), core, due }));
     }
 
-    /// Runs what may crash this instance; `false` if it did. Its disk is then what it left.
-    pub(super) fn dies(self: &Arc<Self>, me: usize, run: impl FnOnce()) -> bool {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return true };
-        if !panic.is::<Crash>() {
-            resume_unwind(panic);
-        }
-        self.crash(me);
-        false
-    }
-
+    /// The process dies; its disk is then what it left.
     pub(super) fn crash(self: &Arc<Self>, me: usize) {
-        self.instances.write()[me] = None;
+        let (process, instance) = {
+            let mut servers = self.servers.write();
+            (servers[me].process.take(), servers[me].instance.take())
+        };
+        let Some(process) = process else { return };
+        self.say(|| format!("instance {me} dies"));
+        self.disks.freeze(me);
+        tasks::kill(process);
+        drop(instance);
         // What was being asked for has no answer.
-        let active: Vec<_> = self.active.lock().extract_if(.., |(who, _)| *who == me).collect();
-        for (_, key) in active {
-            let mut oracle = self.oracle();
-            oracle.perhaps_released(&key);
-            keys_of_repo().iter().for_each(|key| oracle.perhaps_released(key));
+        let lost: Vec<_> = self.under_way.lock().extract_if(.., |_, under_way| under_way.process == process).collect();
+        for (number, under_way) in lost.into_iter().filter(|(_, under_way)| under_way.releases) {
+            self.oracle().never_answered(number, &under_way.request);
         }
         self.disks.crash(me, &self.random, self.hook(me));
     }
@@ -243,11 +255,9 @@ impl World {
     }
 
     /// The server looks around, as it does in the background.
-    pub(super) fn tick(self: &Arc<Self>, who: usize) {
+    pub(super) fn tick(&self, who: usize) {
         let Some(instance) = self.instance(who) else { return };
-        self.is_ticking.store(true, Ordering::SeqCst);
-        let looked = catch_unwind(AssertUnwindSafe(|| tick(&instance.core, &mut instance.due.lock())));
-        self.is_ticking.store(false, Ordering::SeqCst);
-        looked.unwrap_or_else(|crash| resume_unwind(crash));
+        let Some(mut due) = instance.due.try_lock() else { return };
+        tick(&instance.core, &mut due);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use sled::IVec;
 
 use super::changes;
@@ -50,6 +50,8 @@ pub(crate) struct InMemoryStore {
     state: Arc<Mutex<SyncState>>,
     clock: Arc<dyn Clock>,
     hook: Hook,
+    is_frozen: std::sync::atomic::AtomicBool,
+    has_failed: std::sync::atomic::AtomicBool,
     /// What happens when the releases by pull are read, once: a recovery does so when it has looked at all keys.
     pub(crate) at_pull_releases: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -140,7 +142,14 @@ impl SyncState {
 
 impl InMemoryStore {
     pub(crate) fn new(clock: Arc<dyn Clock>, hook: Hook) -> InMemoryStore {
-        InMemoryStore { state: Arc::default(), clock, hook, at_pull_releases: Mutex::default() }
+        InMemoryStore {
+            state: Arc::default(),
+            clock,
+            hook,
+            is_frozen: false.into(),
+            has_failed: false.into(),
+            at_pull_releases: Mutex::default(),
+        }
     }
 
     /// What the next process finds: everything durable, and the first `luck` of the groups that were not yet.
@@ -155,7 +164,14 @@ impl InMemoryStore {
         state.make_queued(self.clock.unix_micros()).expect("is made");
         state.failed = false;
         let state = Arc::new(Mutex::new(state));
-        InMemoryStore { state, clock: Arc::clone(&self.clock), hook, at_pull_releases: Mutex::default() }
+        InMemoryStore {
+            state,
+            clock: Arc::clone(&self.clock),
+            hook,
+            is_frozen: false.into(),
+            has_failed: false.into(),
+            at_pull_releases: Mutex::default(),
+        }
     }
 
     /// How many groups are not durable yet, and may be after a crash.
@@ -164,17 +180,23 @@ impl InMemoryStore {
         state.waiting.len() + state.queue.iter().filter(|(number, _)| *number <= state.begun).count()
     }
 
+    /// The process dies: nothing that it still does reaches the disk.
+    pub(crate) fn freeze(&self) {
+        self.is_frozen.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
     /// Whether it answers nothing until the process starts again.
     pub(crate) fn has_failed(&self) -> bool {
-        self.state.lock().failed
+        self.has_failed.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// What the disk does with the next group.
     fn begin(&self) -> (MutexGuard<'_, SyncState>, Disk) {
-        let disk = (self.hook)();
+        let disk = if self.is_frozen.load(std::sync::atomic::Ordering::SeqCst) { Disk::HasFailed } else { (self.hook)() };
         let mut state = self.state.lock();
-        let disk = if state.failed { Disk::HasFailed } else { disk };
+        let disk = if state.failed || self.is_frozen.load(std::sync::atomic::Ordering::SeqCst) { Disk::HasFailed } else { disk };
         state.failed = matches!(disk, Disk::HasFailed | Disk::Fails);
+        self.has_failed.store(state.failed, std::sync::atomic::Ordering::SeqCst);
         (state, disk)
     }
 

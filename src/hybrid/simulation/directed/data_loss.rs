@@ -13,22 +13,23 @@ use crate::store::{Granted, LockKey, Store};
 /// The server was up for long, then both die, and Redis comes back as it was: what it never had is put back, however long that took.
 #[test]
 fn what_an_older_redis_never_had_is_put_back_after_any_time() {
-    let (world, instance) = one_server(Durability::Sync);
-    world.clock.advance(Duration::from_secs(3600));
-    world.tick(0);
-    let image = world.redis.image();
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-    drop(instance);
-    world.crash(0);
-    world.redis.restore(image);
-    world.clock.advance(Duration::from_secs(2 * 3600));
-    world.begin(0);
-    let instance = world.instance(0).expect("lives");
-    assert_eq!(instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read").as_deref(), Some(&b"{}"[..]));
-    assert!(world.redis.value(&apply()).is_some());
-    // And so it is if that recovery is cut short, and made by another process.
-    let now = world.redis.agreed();
-    assert!(now.iter().all(|agreed| *agreed > 0), "{now:?}");
+    one_server(Durability::Sync, |world, instance| {
+        world.clock.advance(Duration::from_secs(3600));
+        world.tick(0);
+        let image = world.redis.image();
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        drop(instance);
+        world.crash(0);
+        world.redis.restore(image);
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        world.begin(0);
+        let instance = world.instance(0).expect("lives");
+        assert_eq!(instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read").as_deref(), Some(&b"{}"[..]));
+        assert!(world.redis.value(&apply()).is_some());
+        // And so it is if that recovery is cut short, and made by another process.
+        let now = world.redis.agreed();
+        assert!(now.iter().all(|agreed| *agreed > 0), "{now:?}");
+    });
 }
 
 /// Redis itself moves the mark only if it remembers the announcement that belongs to it.
@@ -51,57 +52,66 @@ fn a_redis_that_lost_data_does_not_believe_that_it_had_everything() {
 /// A probe finds a Redis that does not know this server any more, before any caller does.
 #[test]
 fn a_redis_that_forgot_this_server_has_lost_data() {
-    let (world, instance) = one_server(Durability::Sync);
-    world.clock.advance(instance.core.settings.health.interval * 2);
-    world.redis.restore(Data::default());
-    world.tick(0);
-    assert!(instance.core.in_fallback(), "the local store decides until what was lost is back");
+    one_server(Durability::Sync, |world, instance| {
+        world.clock.advance(instance.core.settings.health.interval * 2);
+        world.redis.restore(Data::default());
+        world.tick(0);
+        assert!(instance.core.in_fallback(), "the local store decides until what was lost is back");
+    });
 }
 
 /// Native mode was in use since, and its releases are known to Redis alone, which forgets them after an hour.
 #[test]
 fn what_native_mode_released_is_not_put_back() {
-    let (world, instance) = one_server(Durability::Sync);
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-    let deadline = world.clock.now() + PATIENCE;
-    instance.core.write_record(|link| link.handed_over = true, deadline).expect("is written");
-    drop(instance);
-    assert_stays_released_though_redis_forgets_it(&world, "native");
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let deadline = world.clock.now() + PATIENCE;
+        instance.core.write_record(|link| link.handed_over = true, deadline).expect("is written");
+        drop(instance);
+        assert_stays_released_though_redis_forgets_it(&world, "native");
+    });
 }
 
 /// A lock that another server released is not put back once Redis has shown that it had it.
 #[test]
 fn what_another_server_released_is_not_put_back() {
-    let (world, instance) = one_server(Durability::Sync);
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-    world.clock.advance(instance.core.settings.health.compare * 2);
-    // It was compared, and that is announced.
-    (0..2).for_each(|_| {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        world.clock.advance(instance.core.settings.health.compare * 2);
+        // It was compared, and that is announced.
+        (0..2).for_each(|_| {
+            world.tick(0);
+            world.clock.advance(instance.core.settings.health.interval);
+        });
         world.tick(0);
-        world.clock.advance(instance.core.settings.health.interval);
+        drop(instance);
+        assert_stays_released_though_redis_forgets_it(&world, "other");
     });
-    world.tick(0);
-    drop(instance);
-    assert_stays_released_though_redis_forgets_it(&world, "other");
 }
 
 /// Redis shows another server's lock from before this server's, of which this server never knew.
 #[test]
 fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
-    let (world, instance) = one_server(Durability::Sync);
-    let mut old = world.redis.image();
-    let token = world.clock.unix_micros();
-    old.execute(&Question::Grant { key: apply(), value: b"old".to_vec(), token, name: "other".to_owned() }, "o", false, token);
-    world.clock.advance(Duration::from_millis(10));
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-    // Within a moment: no probe comes in between.
-    world.redis.restore(old);
-    let read = instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read");
-    assert_eq!(read.as_deref(), Some(&b"{}"[..]), "the local store decides");
-    assert!(instance.core.in_fallback());
-    // The other may hold it, for all that is known: it stays, and that is told.
-    world.clock.advance(Duration::from_secs(2));
-    (0..4).for_each(|_| world.tick(0));
-    assert_eq!(instance.core.conflicts.all().len(), 1);
-    assert_eq!(world.redis.value(&apply()).as_deref(), Some(&b"old"[..]));
+    one_server(Durability::Sync, |world, instance| {
+        let mut old = world.redis.image();
+        let token = world.clock.unix_micros();
+        old.execute(
+            &Question::Grant { key: apply(), value: b"old".to_vec(), token, name: "other".to_owned() },
+            "o",
+            false,
+            token,
+        );
+        world.clock.advance(Duration::from_millis(10));
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        // Within a moment: no probe comes in between.
+        world.redis.restore(old);
+        let read = instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read");
+        assert_eq!(read.as_deref(), Some(&b"{}"[..]), "the local store decides");
+        assert!(instance.core.in_fallback());
+        // The other may hold it, for all that is known: it stays, and that is told.
+        world.clock.advance(Duration::from_secs(2));
+        (0..4).for_each(|_| world.tick(0));
+        assert_eq!(instance.core.conflicts.all().len(), 1);
+        assert_eq!(world.redis.value(&apply()).as_deref(), Some(&b"old"[..]));
+    });
 }

@@ -9,28 +9,37 @@ mod other_servers;
 mod outage;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Code, Error, Result};
 use crate::hybrid::simulation::redis::Question;
+use crate::hybrid::simulation::schedule::alone;
 use crate::hybrid::simulation::world::{Instance, World};
 use crate::hybrid::simulation::{Plan, plans};
 use crate::store::contract::local::EntryKey;
 use crate::store::{Grant, Granted, LockKey, Store};
 
-/// One server, alone, armed, with a Redis that works.
-fn one_server(durability: Durability) -> (Arc<World>, Arc<Instance>) {
+/// A course of events with one server that has just begun, in a world with this plan.
+fn server_of(plan: Plan, course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
+    let world = World::new(Plan { ahead: [0, 0], drift: [0, 0], preempts: 0, ..plan }, 1);
+    let for_course = Arc::clone(&world);
+    alone(&world, move || {
+        for_course.begin(0);
+        let instance = for_course.instance(0).expect("lives");
+        course(for_course, instance);
+    });
+}
+
+/// The same with a server that is alone and armed, and a Redis that works.
+fn one_server(durability: Durability, course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
     let (plan, _) = plans(0)[0];
-    let world = World::new(Plan { durability, ahead: [0, 0], ..plan }, 1);
-    world.depth.store(1, Ordering::SeqCst);
-    world.begin(0);
-    world.tick(0);
-    let instance = world.instance(0).expect("lives");
-    assert_eq!(instance.core.arming.unarmed(), None);
-    (world, instance)
+    server_of(Plan { durability, ..plan }, |world, instance| {
+        world.tick(0);
+        assert_eq!(instance.core.arming.unarmed(), None);
+        course(world, instance);
+    });
 }
 
 fn apply() -> EntryKey {

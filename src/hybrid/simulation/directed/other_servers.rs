@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server};
+use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, server_of};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -15,21 +15,21 @@ use crate::hybrid::simulation::{PATIENCE, Plan, plans};
 use crate::store::contract::local::EntryKey;
 use crate::store::contract::shared::Presence;
 use crate::store::{Grant, Granted, LockKey, Store};
+use crate::sync::tasks::give_way;
+use crate::sync::{Mutex, spawn};
 
 /// A grant finds that another server released the lock, and then fails: what is undone is the grant, not that release.
 #[test]
 fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
     let (plan, _) = plans(0)[0];
-    let world = World::new(Plan { fallback: false, ahead: [0, 0], ..plan }, 1);
-    world.depth.store(1, Ordering::SeqCst);
-    world.begin(0);
-    let instance = world.instance(0).expect("lives");
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-    let release = Question::Release { key: apply(), pull: None };
-    world.redis.execute(&release, "other", false, world.clock.unix_micros());
-    world.network.goes_after_a_look.store(true, Ordering::SeqCst);
-    assert_eq!(grant(&world, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
-    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+    server_of(Plan { fallback: false, ..plan }, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let release = Question::Release { key: apply(), pull: None };
+        world.redis.execute(&release, "other", false, world.clock.unix_micros());
+        world.network.goes_after_a_look.store(true, Ordering::SeqCst);
+        assert_eq!(grant(&world, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
+        assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+    });
 }
 
 /// Runs something when Redis has made a change and has this key, before the answer to that change is there.
@@ -44,91 +44,95 @@ fn once_redis_has(world: &Arc<World>, key: EntryKey, then: Box<dyn FnOnce() + Se
 /// Another server takes a lock while a recovery puts back what was decided here: the recovery looks again before it ends.
 #[test]
 fn a_recovery_learns_of_a_lock_that_was_taken_during_it() {
-    let (world, instance) = one_server(Durability::Sync);
-    instance.core.begin_fallback(gone());
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-    let others = EntryKey::Command("plan".to_owned());
-    let (weak, key) = (Arc::downgrade(&world), others.clone());
-    let takes = move || {
-        let world = weak.upgrade().expect("goes on");
-        let token = world.clock.unix_micros();
-        let question = Question::Grant { key, value: b"other".to_vec(), token, name: "other".to_owned() };
-        world.redis.execute(&question, "other", false, token);
-    };
-    once_redis_has(&world, apply(), Box::new(takes));
-    world.clock.advance(Duration::from_secs(2));
-    (0..4).for_each(|_| world.tick(0));
-    assert!(!instance.core.in_fallback());
-    assert_eq!(instance.core.known(&others).expect("is read").value.map(|held| held.value), Some(b"other".to_vec()));
-    assert!(instance.core.arming.unarmed().is_some(), "another server uses this Redis");
+    one_server(Durability::Sync, |world, instance| {
+        instance.core.begin_fallback(gone());
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let others = EntryKey::Command("plan".to_owned());
+        let (weak, key) = (Arc::downgrade(&world), others.clone());
+        let takes = move || {
+            let world = weak.upgrade().expect("goes on");
+            let token = world.clock.unix_micros();
+            let question = Question::Grant { key, value: b"other".to_vec(), token, name: "other".to_owned() };
+            world.redis.execute(&question, "other", false, token);
+        };
+        once_redis_has(&world, apply(), Box::new(takes));
+        world.clock.advance(Duration::from_secs(2));
+        (0..4).for_each(|_| world.tick(0));
+        assert!(!instance.core.in_fallback());
+        assert_eq!(instance.core.known(&others).expect("is read").value.map(|held| held.value), Some(b"other".to_vec()));
+        assert!(instance.core.arming.unarmed().is_some(), "another server uses this Redis");
+    });
 }
 
 /// Redis had a lock that was seen there, and says so without a comparison of all keys: what became of the lock since is not a loss.
 #[test]
 fn a_lock_that_was_seen_in_redis_is_not_put_back_once_it_was_released() {
-    let (world, instance) = one_server(Durability::Sync);
-    let token = world.clock.unix_micros();
-    let question = Question::Grant { key: apply(), value: b"other".to_vec(), token, name: "other".to_owned() };
-    world.redis.execute(&question, "other", false, token);
-    assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Held { .. })));
-    // A token is the time of a question; its answer may have taken this long.
-    world.clock.advance(instance.core.redis.timeout);
-    for _ in 0..2 {
-        world.clock.advance(instance.core.settings.health.interval);
-        world.tick(0);
-    }
-    drop(instance);
-    assert_stays_released_though_redis_forgets_it(&world, "its release");
+    one_server(Durability::Sync, |world, instance| {
+        let token = world.clock.unix_micros();
+        let question = Question::Grant { key: apply(), value: b"other".to_vec(), token, name: "other".to_owned() };
+        world.redis.execute(&question, "other", false, token);
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Held { .. })));
+        // A token is the time of a question; its answer may have taken this long.
+        world.clock.advance(instance.core.redis.timeout);
+        for _ in 0..2 {
+            world.clock.advance(instance.core.settings.health.interval);
+            world.tick(0);
+        }
+        drop(instance);
+        assert_stays_released_though_redis_forgets_it(&world, "its release");
+    });
 }
 
 /// While a release by pull is made, another pull takes one of the locks, of which the local store did not know: it knows that then.
 #[test]
 fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
-    let (world, instance) = one_server(Durability::Sync);
-    let key = EntryKey::Project("a/b/x/default/".to_owned());
-    let [first, second] = [1, 2].map(|num| {
-        let json = serde_json::json!({
-            "Project": {"RepoFullName": "a/b", "Path": "x", "ProjectName": ""}, "Workspace": "default", "Pull": {"Num": num},
+    one_server(Durability::Sync, |world, instance| {
+        let key = EntryKey::Project("a/b/x/default/".to_owned());
+        let [first, second] = [1, 2].map(|num| {
+            let json = serde_json::json!({
+                "Project": {"RepoFullName": "a/b", "Path": "x", "ProjectName": ""}, "Workspace": "default", "Pull": {"Num": num},
+            });
+            json.to_string().into_bytes()
         });
-        json.to_string().into_bytes()
+        // Another server took it.
+        let token = world.clock.unix_micros();
+        let question = Question::Grant { key: key.clone(), value: first.clone(), token, name: "other".to_owned() };
+        world.redis.execute(&question, "other", false, token);
+        let (for_taker, weak, value) = (Arc::clone(&instance), Arc::downgrade(&world), second.clone());
+        let taken = Arc::new(Mutex::new(None));
+        let took = Arc::clone(&taken);
+        *world.network.after_change.lock() = Some(Box::new(move || {
+            let taking = spawn("takes", move || {
+                let world = weak.upgrade().expect("goes on");
+                let lock = ProjectLock::parse(&value).expect("is one");
+                let grant = Grant { key: LockKey::Project("a/b/x/default/"), lock: Some(&lock), value: &value };
+                for_taker.store.grant(&grant, &world.call())
+            });
+            *took.lock() = Some(taking.expect("starts"));
+            // It is to come in between, if that is possible.
+            (0..100).for_each(|_| give_way());
+        }));
+        let released = instance.store.release_by_pull(PullRef { repo: "a/b", num: 1 }, &world.call()).expect("is released");
+        assert_eq!(released.values().collect::<Vec<_>>(), [&first[..]]);
+        let taking = taken.lock().take().expect("has started");
+        let taken = taking.join().expect("ends").expect("is answered");
+        assert!(matches!(taken, Granted::Yes { .. }), "{taken:?}");
+        assert_eq!(world.redis.value(&key).as_ref(), Some(&second));
+        assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(second));
     });
-    // Another server took it.
-    let token = world.clock.unix_micros();
-    let question = Question::Grant { key: key.clone(), value: first.clone(), token, name: "other".to_owned() };
-    world.redis.execute(&question, "other", false, token);
-    world.clock.has_threads.store(true, Ordering::SeqCst);
-    let (for_taker, weak, value) = (Arc::clone(&instance), Arc::downgrade(&world), second.clone());
-    let (took, taken) = std::sync::mpsc::channel();
-    *world.network.after_change.lock() = Some(Box::new(move || {
-        let done = took.clone();
-        std::thread::spawn(move || {
-            let world = weak.upgrade().expect("goes on");
-            let lock = ProjectLock::parse(&value).expect("is one");
-            let grant = Grant { key: LockKey::Project("a/b/x/default/"), lock: Some(&lock), value: &value };
-            took.send(for_taker.store.grant(&grant, &world.call())).expect("is awaited");
-        });
-        // It is to come in between, if that is possible.
-        std::thread::sleep(Duration::from_millis(100));
-        drop(done);
-    }));
-    let released = instance.store.release_by_pull(PullRef { repo: "a/b", num: 1 }, &world.call()).expect("is released");
-    assert_eq!(released.values().collect::<Vec<_>>(), [&first[..]]);
-    let taken = taken.recv_timeout(Duration::from_secs(40)).expect("ends").expect("is answered");
-    assert!(matches!(taken, Granted::Yes { .. }), "{taken:?}");
-    assert_eq!(world.redis.value(&key).as_ref(), Some(&second));
-    assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(second));
 }
 
 /// A data folder that was copied to a second server: both announce themselves by one name.
 #[test]
 fn a_copy_of_the_data_folder_is_noticed() {
-    let (world, instance) = one_server(Durability::Sync);
-    world.clock.advance(instance.core.settings.health.interval * 2);
-    let name = instance.core.arming.server_name();
-    let question = Question::Announce { instance: name, lease: PATIENCE, presence: Presence::Here };
-    world.redis.execute(&question, "copy", false, world.clock.unix_micros());
-    world.clock.advance(instance.core.settings.health.interval * 2);
-    world.tick(0);
-    let why = instance.core.arming.unarmed().expect("another has its name");
-    assert!(why.contains("copy"), "{why}");
+    one_server(Durability::Sync, |world, instance| {
+        world.clock.advance(instance.core.settings.health.interval * 2);
+        let name = instance.core.arming.server_name();
+        let question = Question::Announce { instance: name, lease: PATIENCE, presence: Presence::Here };
+        world.redis.execute(&question, "copy", false, world.clock.unix_micros());
+        world.clock.advance(instance.core.settings.health.interval * 2);
+        world.tick(0);
+        let why = instance.core.arming.unarmed().expect("another has its name");
+        assert!(why.contains("copy"), "{why}");
+    });
 }
