@@ -88,7 +88,7 @@ impl Parser<'_> {
     fn nested(&mut self, inside: fn(&mut Self, &mlua::Table) -> Result<(), String>) -> Result<LuaValue, String> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(format!("Found too many nested data structures ({})", self.depth));
+            return Err(format!("Found too many nested data structures ({}) at character {}", self.depth, self.at));
         }
         let table = self.lua.create_table().map_err(|e| e.to_string())?;
         inside(self, &table)?;

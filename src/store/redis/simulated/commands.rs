@@ -170,7 +170,7 @@ fn hash_get_all(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
 }
 
 fn hash_set(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err("ERR wrong number of arguments for 'hset' command".to_owned());
     }
     let hash = data.hash_mut(&words[1])?;
@@ -223,7 +223,7 @@ fn score(text: &[u8]) -> Option<f64> {
 }
 
 fn sorted_add(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err(syntax());
     }
     let pair = |pair: &[Vec<u8>]| Some((pair[1].clone(), score(&pair[0])?));

@@ -54,8 +54,8 @@ pub(crate) struct Data {
     soonest: Option<u64>,
 }
 
-macro_rules! collection {
-    ($read:ident, $write:ident, $variant:ident, $type:ty) => {
+macro_rules! reads {
+    ($read:ident, $variant:ident, $type:ty) => {
         pub(super) fn $read(&self, key: &[u8]) -> Result<Option<&$type>, String> {
             match self.entries.get(key).map(|entry| &entry.stored) {
                 None => Ok(None),
@@ -63,6 +63,12 @@ macro_rules! collection {
                 Some(_) => Err(WRONG_TYPE.to_owned()),
             }
         }
+    };
+}
+
+macro_rules! collection {
+    ($read:ident, $write:ident, $variant:ident, $type:ty) => {
+        reads!($read, $variant, $type);
 
         /// Makes it, if nothing is there.
         pub(super) fn $write(&mut self, key: &[u8]) -> Result<&mut $type, String> {
@@ -76,7 +82,7 @@ macro_rules! collection {
 }
 
 impl Data {
-    collection!(text, text_mut, Text, Vec<u8>);
+    reads!(text, Text, Vec<u8>);
     collection!(hash, hash_mut, Hash, Vec<(Vec<u8>, Vec<u8>)>);
     collection!(set, set_mut, Set, BTreeSet<Vec<u8>>);
     collection!(sorted, sorted_mut, Sorted, BTreeMap<Vec<u8>, f64>);

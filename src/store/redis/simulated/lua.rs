@@ -61,6 +61,8 @@ pub(super) fn run(hash: &str, text: &[u8], keys: &[Vec<u8>], args: &[Vec<u8>], r
 impl Engine {
     fn new() -> mlua::Result<Engine> {
         let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::default())?;
+        // Scripts are short, and leave little.
+        lua.gc_set_mode(mlua::state::GcMode::Incremental(mlua::state::GcIncParams::default().pause(1000)));
         let query = lua.create_function(|lua, words: MultiValue| query(lua, words))?;
         let sha1hex = lua.create_function(|lua, text: LuaValue| {
             let bytes = bytes_of(&text).unwrap_or_default();
@@ -198,6 +200,8 @@ fn answer(value: &LuaValue) -> Answer {
     Ok(match value {
         LuaValue::String(text) => bulk(text.as_bytes().to_vec()),
         LuaValue::Integer(number) => Value::Int(*number),
+        // What does not fit is the smallest number, as a processor has it.
+        LuaValue::Number(number) if !(-9.3e18..9.2e18).contains(number) => Value::Int(i64::MIN),
         LuaValue::Number(number) => Value::Int(*number as i64),
         LuaValue::Boolean(true) => Value::Int(1),
         LuaValue::Table(table) => {

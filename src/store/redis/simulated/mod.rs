@@ -20,20 +20,20 @@ use parking_lot::Mutex;
 use redis::Value;
 
 use self::commands::{Command, Kind, bulk, whole};
+pub(crate) use self::data::Entry;
 use self::data::{Answer, Data};
-pub(crate) use self::data::{Entry, Stored};
 
 mod cjson;
 mod commands;
 mod data;
-#[cfg(test)]
 mod differential;
 mod glob;
 mod keys;
 mod lua;
 mod numbers;
+mod random_commands;
+mod random_scripts;
 mod sections;
-#[cfg(test)]
 mod tests;
 
 /// What a full server answers.

@@ -2,6 +2,9 @@
 
 /// `%.17g`.
 pub(super) fn seventeen_digits(number: f64) -> String {
+    if number.fract() == 0.0 && number.abs() < 1e17 && (number != 0.0 || number.is_sign_positive()) {
+        return (number as i64).to_string();
+    }
     if number.is_nan() {
         return if number.is_sign_negative() { "-nan" } else { "nan" }.to_owned();
     }

@@ -163,7 +163,7 @@ fn the_real_store_works_over_a_perfect_link() {
     assert_eq!(grant(&store, "a", 2, &world.call("other")), Ok(Granted::Held { value: json("a", 1) }));
     let remote = store.remote(&EntryKey::Project(key("a")), &world.call("look")).expect("looks");
     assert_eq!((remote.value, remote.holder.as_str()), (Some(json("a", 1)), "here"));
-    assert_eq!(release(&store, "a", &world.call("gives back")), Ok(Some(json("a", 1))));
+    assert_eq!(release(&store, "a", &world.call("gives-back")), Ok(Some(json("a", 1))));
     assert_eq!(release(&store, "a", &world.call("again")), Ok(None));
     // A stock server's lock is in no index.
     world.execute(&[b"SET".to_vec(), format!("pr/{}", key("d")).into_bytes(), json("d", 1)]);
@@ -263,8 +263,8 @@ fn script_runs_in_a_second() {
     let (start, before) = (Instant::now(), world.sent.load(Ordering::SeqCst));
     for round in 0..20_000 {
         let path = ["a", "b", "c"][round % 3];
-        grant(&store, path, 1, &world.call(&format!("take {round}"))).expect("is free");
-        release(&store, path, &world.call(&format!("give {round}"))).expect("is released");
+        grant(&store, path, 1, &world.call(&format!("take-{round}"))).expect("is free");
+        release(&store, path, &world.call(&format!("give-{round}"))).expect("is released");
     }
     let runs = world.sent.load(Ordering::SeqCst) - before;
     let rate = runs as f64 / start.elapsed().as_secs_f64();
