@@ -42,9 +42,9 @@ pub(super) fn sha1(bytes: &[u8]) -> String {
     sha1_smol::Sha1::from(bytes).digest().to_string()
 }
 
-/// Whether it is a script.
-pub(super) fn compile(text: &[u8]) -> Result<(), String> {
-    ENGINE.with(|engine| engine.script(&sha1(text), text)).map(drop)
+/// Whether a text of this SHA-1 is a script.
+pub(super) fn compile(hash: &str, text: &[u8]) -> Result<(), String> {
+    ENGINE.with(|engine| engine.script(hash, text)).map(drop)
 }
 
 /// Runs a script of this SHA-1 to its end; the data as they are then, and its answer.

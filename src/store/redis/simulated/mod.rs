@@ -117,17 +117,14 @@ impl State {
         let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
         match (name.as_slice(), words.len()) {
             (b"EVAL", 3..) => {
-                let hash = self.learn(&words[1]);
+                let hash = self.learn(&words[1])?;
                 self.run(&hash, &words[2..], now)
             }
             (b"EVALSHA", 3..) => {
                 let hash = String::from_utf8_lossy(&words[1]).to_ascii_lowercase();
                 self.run(&hash, &words[2..], now)
             }
-            (b"SCRIPT", 3) if words[1].eq_ignore_ascii_case(b"LOAD") => {
-                lua::compile(&words[2])?;
-                Ok(bulk(self.learn(&words[2])))
-            }
+            (b"SCRIPT", 3) if words[1].eq_ignore_ascii_case(b"LOAD") => self.learn(&words[2]).map(bulk),
             (b"CONFIG", 3) if words[1].eq_ignore_ascii_case(b"GET") => Ok(sections::setting(&words[2])),
             (b"INFO", 1..=2) => Ok(bulk(sections::information(words.get(1).map_or(&[][..], Vec::as_slice)))),
             (b"WAIT", 3) => whole(&words[1]).and(whole(&words[2])).map(|_| Value::Int(0)),
@@ -149,10 +146,12 @@ impl State {
         (command.run)(&mut self.data, words, now)
     }
 
-    fn learn(&mut self, text: &[u8]) -> String {
+    /// Keeps a script, if it is one; its SHA-1.
+    fn learn(&mut self, text: &[u8]) -> Result<String, String> {
         let hash = lua::sha1(text);
+        lua::compile(&hash, text)?;
         self.scripts.entry(hash.clone()).or_insert_with(|| text.into());
-        hash
+        Ok(hash)
     }
 
     /// Runs a script; the words are the number of its keys, the keys, and its arguments.

@@ -40,7 +40,7 @@ impl Clock for StillClock {
     }
 }
 
-/// What becomes of the next commands that change a lock.
+/// What becomes of the next commands.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     /// Executed, and the reply is lost.
@@ -58,13 +58,22 @@ struct World {
     fates: Mutex<Vec<Fate>>,
     stuck: Mutex<Vec<Vec<Vec<u8>>>>,
     sent: AtomicU64,
+    /// Microseconds by which the server's clock is ahead of ours.
+    ahead: AtomicU64,
 }
 
 impl World {
     fn new() -> Arc<World> {
         let clock = StillClock { base: Instant::now(), micros: AtomicU64::new(0) };
         let (fates, stuck) = (Mutex::default(), Mutex::default());
-        Arc::new(World { server: SimulatedRedis::default(), clock, fates, stuck, sent: AtomicU64::new(0) })
+        Arc::new(World {
+            server: SimulatedRedis::default(),
+            clock,
+            fates,
+            stuck,
+            sent: AtomicU64::new(0),
+            ahead: AtomicU64::new(0),
+        })
     }
 
     fn store(self: &Arc<World>) -> RedisStore {
@@ -74,7 +83,7 @@ impl World {
     }
 
     fn execute(&self, command: &[Vec<u8>]) -> Value {
-        self.server.execute(command, self.clock.unix_micros())
+        self.server.execute(command, self.clock.unix_micros() + self.ahead.load(Ordering::SeqCst))
     }
 
     fn call(&self, name: &str) -> Call {
@@ -111,8 +120,8 @@ impl Link for WorldLink {
         let world = &self.0;
         world.sent.fetch_add(1, Ordering::SeqCst);
         world.clock.sleep(Duration::from_micros(50));
-        let is_change = command[0].starts_with(b"EVAL");
-        match if is_change { world.fates.lock().pop() } else { None } {
+        let fate = world.fates.lock().pop();
+        match fate {
             None => Ok(world.execute(command)),
             Some(Fate::ReplyLost) => {
                 world.execute(command);
@@ -199,16 +208,28 @@ fn a_lost_reply_is_answered_by_its_first_answer() {
 }
 
 #[test]
-fn a_refused_connection_is_told_at_once_and_a_broken_one_is_not_known() {
+fn who_has_a_connection_does_not_know_what_became_of_it_and_who_has_none_does() {
     let world = World::new();
     let store = world.store();
-    // The open connection breaks; then nobody listens, until the deadline.
-    world.server.restart();
-    world.next(&[Fate::Refused]);
-    assert!(matches!(grant(&store, "a", 1, &world.call("one")), Ok(Granted::Yes { .. })), "it was tried again");
-    world.next(&[Fate::ReplyLost; 20]);
-    let lost = release(&store, "a", &world.call("two")).expect_err("is lost");
-    assert_eq!(lost.code(), Code::OutcomeUnknown);
+    let answer = |store: &RedisStore, name| {
+        let before = world.clock.unix_micros();
+        let answer = release(store, "a", &world.call(name)).map_err(|e| e.code());
+        (answer, world.clock.unix_micros() - before)
+    };
+    world.next(&[Fate::Refused; 100]);
+    let (first, time) = answer(&store, "one");
+    assert_eq!(first, Err(Code::OutcomeUnknown), "the open connection broke, and nobody could be asked");
+    assert!(time > 700_000, "it was tried again until the deadline: {time}");
+    let (second, time) = answer(&store, "two");
+    assert_eq!(second, Err(Code::Unreachable), "nothing was sent");
+    assert!(time < 1_000, "it is told at once: {time}");
+    world.next(&[]);
+    assert_eq!(answer(&store, "three").0, Ok(None));
+    world.next(&[Fate::Stuck; 100]);
+    let (hung, time) = answer(&store, "four");
+    assert_eq!((hung, time), (Err(Code::OutcomeUnknown), 1_000_000), "a server that hangs costs the deadline");
+    let (at_login, time) = answer(&store, "five");
+    assert_eq!((at_login, time), (Err(Code::Unreachable), 1_000_000));
 }
 
 #[test]
@@ -224,6 +245,20 @@ fn a_late_command_does_not_act() {
     let answer = world.execute(&late);
     assert!(matches!(&answer, Value::Array(parts) if parts[0] == Value::BulkString(b"LATE".to_vec())), "{answer:?}");
     assert_eq!(store.get(LockKey::Project(&key("a")), &world.call("look")), Ok(Some(json("a", 1))));
+}
+
+#[test]
+fn a_new_connection_learns_the_servers_clock() {
+    let world = World::new();
+    let store = world.store();
+    let error = |store: &RedisStore| store.clock_micros().abs_diff(world.clock.unix_micros());
+    assert!(error(&store) < 1_000, "{}", error(&store));
+    world.ahead.store(3_600_000_000, Ordering::SeqCst);
+    assert!(error(&store) < 1_000, "nobody told it");
+    world.next(&[Fate::ReplyLost]);
+    let call = world.call("one");
+    assert!(matches!(grant(&store, "a", 1, &call), Ok(Granted::Yes { .. })));
+    assert!(error(&store).abs_diff(3_600_000_000) < 1_000, "{}", error(&store));
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod names;
 mod server_clock;
 #[cfg(test)]
 mod simulated;
+#[cfg(test)]
+mod simulated_failures;
 mod single;
 mod wire;
 
