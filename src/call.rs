@@ -111,8 +111,8 @@ impl Call {
         self.answered_by.set(Some(by));
     }
 
-    /// Time left until the deadline; zero when it has passed.
-    pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+    /// Time left until the deadline from this moment on; zero when it has passed.
+    pub fn remaining(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
     }
 }

@@ -441,7 +441,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the index forgets a lock that is about to be taken",
         file: "src/store/redis/indexes.rs",
-        line: "self.redis.transport.clock().at(Instant::now()) - «TRIM_GRACE_MICROS»",
+        line: "self.redis.transport.clock().at(self.redis.clock.now()) - «TRIM_GRACE_MICROS»",
         broken: "0",
         noticed_by: "redis_layout indexes_are_checked",
     },

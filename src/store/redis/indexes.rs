@@ -4,8 +4,6 @@
 //! A member whose lock is gone is removed when it is met, and the lock's side hash, which a stock server's DEL leaves
 //! without an end, gets its end there.
 
-use std::time::Instant;
-
 use redis::FromRedisValue as _;
 
 use super::errors::Failure;
@@ -55,7 +53,7 @@ impl RedisStore {
 
     /// The newest stamp, microseconds, of members whose locks cannot be taken any more without a new one.
     pub(super) fn newest_to_trim(&self) -> i64 {
-        self.redis.transport.clock().at(Instant::now()) - TRIM_GRACE_MICROS
+        self.redis.transport.clock().at(self.redis.clock.now()) - TRIM_GRACE_MICROS
     }
 
     /// Removes members that were read after `newest` was computed and whose locks were then seen to be gone.

@@ -11,7 +11,7 @@
 //! a stock server has used the Redis since, and then lists and releases by pull would miss that server's locks.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::indexes::pull_index_of;
 use super::keys::{ALL_LOCKS, LOCK_PREFIX, LOCKS_INDEX};
@@ -31,7 +31,7 @@ const BATCH: usize = 500;
 impl RedisStore {
     /// Takes over what is there. Done again, it changes nothing.
     pub(super) fn take_over(&self) -> Result<()> {
-        let call = Call::new(RequestId::from_text("take-over"), Instant::now() + PATIENCE);
+        let call = Call::new(RequestId::from_text("take-over"), self.redis.clock.now() + PATIENCE);
         let newest_to_trim = self.newest_to_trim();
         let mut indexed = self.indexed_members(&call)?;
         let mut scan = self.scan(ALL_LOCKS, &call);

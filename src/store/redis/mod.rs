@@ -42,11 +42,15 @@ mod reply;
 mod retry;
 mod scripts;
 mod shared;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod store;
 mod transport;
 
 pub use self::read_only::RedisReader;
 pub use self::store::RedisStore;
+#[cfg(test)]
+pub(crate) use self::transport::{Link, Undelivered};
 
 impl Store for RedisStore {
     fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {

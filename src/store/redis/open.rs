@@ -1,5 +1,6 @@
 //! Connecting, and checking that the server can be used, before anything is answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use redis::FromRedisValue as _;
@@ -8,6 +9,7 @@ use super::errors::{Failure, explain};
 use super::retry::Retrying;
 use super::scripts;
 use super::transport::{Transport, wait_command};
+use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::error::{Code, Error, Result};
 
@@ -31,6 +33,20 @@ pub(super) fn open(settings: &config::Redis) -> Result<Opened> {
     connect_and(settings, check)
 }
 
+/// The same over a link that is there.
+#[cfg(test)]
+pub(super) fn open_over(
+    link: Arc<dyn super::transport::Link>,
+    clock: Arc<dyn Clock>,
+    settings: &config::Redis,
+) -> Result<Opened> {
+    let deadline = clock.now() + settings.timeouts.connect;
+    let server = server_name(settings);
+    let connected = Transport::over(link, Arc::clone(&clock), settings.timeouts.connect, deadline);
+    let transport = connected.map_err(|failure| explain(&failure, &server))?;
+    checked(Retrying { transport, server, clock }, settings, deadline, check)
+}
+
 /// Connects to look only: whether this user may write is not tried.
 pub(super) fn connect(settings: &config::Redis) -> Result<Opened> {
     connect_and(settings, check_kind)
@@ -40,12 +56,24 @@ fn connect_and(
     settings: &config::Redis,
     check: impl FnOnce(&Retrying, &config::Redis, Instant) -> Result<Vec<String>>,
 ) -> Result<Opened> {
-    let deadline = Instant::now() + settings.timeouts.connect;
-    let server = if settings.cluster_mode { settings.addresses.join(", ") } else { settings.address.clone() };
+    let clock = Arc::new(SystemClock);
+    let deadline = clock.now() + settings.timeouts.connect;
+    let server = server_name(settings);
     let transport = Transport::connect(settings, deadline).map_err(|failure| explain(&failure, &server))?;
-    let redis = Retrying { transport, server };
-    let checked = check(&redis, settings, deadline);
-    match checked {
+    checked(Retrying { transport, server, clock }, settings, deadline, check)
+}
+
+fn server_name(settings: &config::Redis) -> String {
+    if settings.cluster_mode { settings.addresses.join(", ") } else { settings.address.clone() }
+}
+
+fn checked(
+    redis: Retrying,
+    settings: &config::Redis,
+    deadline: Instant,
+    check: impl FnOnce(&Retrying, &config::Redis, Instant) -> Result<Vec<String>>,
+) -> Result<Opened> {
+    match check(&redis, settings, deadline) {
         Ok(warnings) => Ok(Opened { redis, warnings }),
         Err(e) => {
             redis.transport.close();
@@ -69,7 +97,10 @@ fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Resul
     }
     redis.eval(&scripts::PROBE, &PROBE_KEYS, &[], deadline).map_err(explained)?;
     if settings.wait_replicas > 0 {
-        redis.transport.query(&wait_command(0, deadline), deadline).map_err(explained)?;
+        redis
+            .transport
+            .query(&wait_command(0, deadline.saturating_duration_since(redis.clock.now())), deadline)
+            .map_err(explained)?;
     }
     for script in [&*scripts::GRANT, &scripts::RELEASE] {
         // So that the first callers find them; not needed, and a cluster's nodes learn them as they go.

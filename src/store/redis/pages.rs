@@ -31,7 +31,7 @@ pub(super) type Member = (Vec<u8>, Vec<u8>);
 impl RedisStore {
     /// The deadline of one question of many: a server that hangs is noticed as soon as with a single one.
     pub(super) fn page(&self, deadline: Instant) -> Instant {
-        deadline.min(Instant::now() + self.patience)
+        deadline.min(self.redis.clock.now() + self.patience)
     }
 
     /// The same call with a page's deadline: what it changes, it changes by then or not at all.
@@ -43,7 +43,7 @@ impl RedisStore {
 
     /// Whether there is time for another page.
     fn in_time(&self, deadline: Instant) -> Result<()> {
-        if Instant::now() < deadline {
+        if self.redis.clock.now() < deadline {
             return Ok(());
         }
         let text = format!("Redis at {}: there is more in it than could be looked at before the deadline", self.redis.server);

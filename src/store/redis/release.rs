@@ -205,10 +205,10 @@ impl RedisStore {
     }
 
     fn release_batch(&self, members: &[String], guard: &Guard<'_>, call: &Call, released: &mut Released) {
-        let (sent, page) = (Instant::now(), self.page_of(call));
+        let (sent, page) = (self.redis.clock.now(), self.page_of(call));
         let at_once = if self.redis.transport.is_single() { self.release_at_once(members, guard, &page) } else { Vec::new() };
         // Of a server that hangs, no more is asked.
-        let hangs = page.remaining().is_zero();
+        let hangs = page.remaining(self.redis.clock.now()).is_zero();
         for (nth, member) in members.iter().enumerate() {
             let (key, call) = (LockKey::Project(member), self.page_of(call));
             let mut lost_since = call.lost_since;

@@ -4,6 +4,7 @@
 //! carries the moment, on the server's clock, after which it must not act (`not_after`): a command that was stuck in a network
 //! or in a stopped server may be executed minutes after its caller gave up, and would then release somebody else's lock.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
@@ -13,6 +14,7 @@ use super::reply::Reply;
 use super::scripts::Script;
 use super::transport::{Attempt, Transport};
 use crate::call::Call;
+use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 
 /// Most attempts of one call.
@@ -20,11 +22,12 @@ const ATTEMPTS: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// A link, and how its server is called in errors.
+/// A link, how its server is called in errors, and where time comes from.
 #[derive(Debug)]
 pub(super) struct Retrying {
     pub transport: Transport,
     pub server: String,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Retrying {
@@ -34,7 +37,7 @@ impl Retrying {
         for _ in 0..ATTEMPTS {
             match attempt(&self.transport) {
                 Ok(value) => return Ok(value),
-                Err(failure) if self.may_pass(&failure) && pause.fits(deadline) => pause.sleep(),
+                Err(failure) if self.may_pass(&failure) && pause.fits(deadline, &*self.clock) => pause.sleep(&*self.clock),
                 Err(failure) => return Err(self.explain(&failure)),
             }
         }
@@ -59,12 +62,12 @@ impl Retrying {
     ) -> Result<Reply> {
         let mut pause = Pause::default();
         for _ in 0..ATTEMPTS {
-            let sent = Instant::now();
+            let sent = self.clock.now();
             match attempt(&self.head(call, *lost_since)) {
                 Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
                     Reply::Late { now } => {
-                        self.transport.clock().learn(now, Instant::now());
-                        if call.remaining().is_zero() {
+                        self.transport.clock().learn(now, self.clock.now());
+                        if call.remaining(self.clock.now()).is_zero() {
                             break;
                         }
                     }
@@ -76,8 +79,8 @@ impl Retrying {
                         *lost_since = lost_since.or(Some(sent));
                     }
                     let again = self.may_pass(&failure) || (lost_since.is_some() && (failure.is_unsent() || failure.is_lost()));
-                    if again && pause.fits(call.deadline) {
-                        pause.sleep();
+                    if again && pause.fits(call.deadline, &*self.clock) {
+                        pause.sleep(&*self.clock);
                     } else if lost_since.is_some() {
                         return Err(self.unknown(failure));
                     } else {
@@ -106,7 +109,7 @@ impl Retrying {
         send: impl Fn(&Cmd) -> Attempt<T>,
     ) -> Attempt<T> {
         match send(&command(false)) {
-            Err(failure) if is_unknown_script(&failure) && Instant::now() < deadline => send(&command(true)),
+            Err(failure) if is_unknown_script(&failure) && self.clock.now() < deadline => send(&command(true)),
             result => result,
         }
     }
@@ -163,12 +166,12 @@ impl Default for Pause {
 }
 
 impl Pause {
-    fn fits(&self, deadline: Instant) -> bool {
-        Instant::now() + self.0 < deadline
+    fn fits(&self, deadline: Instant, clock: &dyn Clock) -> bool {
+        clock.now() + self.0 < deadline
     }
 
-    fn sleep(&mut self) {
-        std::thread::sleep(self.0);
+    fn sleep(&mut self, clock: &dyn Clock) {
+        clock.sleep(self.0);
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);
     }
 }

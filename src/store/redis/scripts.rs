@@ -17,6 +17,12 @@ impl Script {
         Script { text, hash }
     }
 
+    /// What it says.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// `EVALSHA` with these keys and arguments.
     pub(super) fn by_hash(&self, keys: &[&str], args: &[&[u8]]) -> Cmd {
         command("EVALSHA", &self.hash, keys, args)

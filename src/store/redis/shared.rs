@@ -1,6 +1,6 @@
 //! Redis as a store that a local one follows (`store::contract::shared`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
 
@@ -160,7 +160,7 @@ impl SharedStore for RedisStore {
                 let mut words = text.split(' ');
                 let mut time = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 let (before, agreed, now) = (time(), time(), time());
-                self.redis.transport.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), Instant::now());
+                self.redis.transport.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), self.redis.clock.now());
                 Ok(Announced { before, agreed, now, repeated: lost_since.is_some(), others: words.map(str::to_owned).collect() })
             }
             other => Err(unexpected(&other)),
@@ -168,7 +168,7 @@ impl SharedStore for RedisStore {
     }
 
     fn clock_micros(&self) -> u64 {
-        u64::try_from(self.redis.transport.clock().at(Instant::now())).unwrap_or(0)
+        u64::try_from(self.redis.transport.clock().at(self.redis.clock.now())).unwrap_or(0)
     }
 }
 

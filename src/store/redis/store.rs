@@ -41,6 +41,19 @@ impl RedisStore {
         Ok(store)
     }
 
+    /// The same over a link that is there, with time from this clock.
+    #[cfg(test)]
+    pub(crate) fn over(
+        link: std::sync::Arc<dyn super::transport::Link>,
+        clock: std::sync::Arc<dyn crate::clock::Clock>,
+        settings: &config::Redis,
+        instance: &str,
+    ) -> Result<RedisStore> {
+        let store = RedisStore::of(super::open::open_over(link, clock, settings)?, settings, instance);
+        store.take_over()?;
+        Ok(store)
+    }
+
     /// On a server that was checked.
     pub(super) fn of(opened: Opened, settings: &config::Redis, instance: &str) -> RedisStore {
         RedisStore {

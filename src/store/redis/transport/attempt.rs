@@ -1,6 +1,6 @@
 //! One attempt of one command, and how long a server may wait for its replicas.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use redis::Cmd;
 
@@ -9,9 +9,9 @@ use super::super::errors::Failure;
 /// One attempt's result.
 pub(in crate::store::redis) type Attempt<T> = Result<T, Failure>;
 
-/// `WAIT`, for as long as there is time.
-pub(in crate::store::redis) fn wait_command(replicas: u32, deadline: Instant) -> Cmd {
-    let millis = deadline.saturating_duration_since(Instant::now()).as_millis().saturating_sub(WAIT_MARGIN_MILLIS).max(1);
+/// `WAIT`, for as long as there is time left.
+pub(in crate::store::redis) fn wait_command(replicas: u32, left: Duration) -> Cmd {
+    let millis = left.as_millis().saturating_sub(WAIT_MARGIN_MILLIS).max(1);
     let mut command = redis::cmd("WAIT");
     command.arg(replicas).arg(u64::try_from(millis).unwrap_or(u64::MAX));
     command

@@ -87,7 +87,7 @@ impl Cluster {
         };
         let (in_doubt, renewing) = (AtomicBool::new(false), Mutex::new(()));
         let open = Open { settings, names, files, runtime: Some(runtime), client, in_doubt, renewing };
-        let cluster = Cluster { open: Mutex::new(Some(Arc::new(open))), clock: ServerClock::new() };
+        let cluster = Cluster { open: Mutex::new(Some(Arc::new(open))), clock: ServerClock::new(Instant::now()) };
         cluster.learn_time(deadline)?;
         Ok(cluster)
     }
@@ -132,7 +132,7 @@ impl Cluster {
         }
         let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
         let confirmed = self
-            .route(&wait_command(replicas, deadline), route, deadline)
+            .route(&wait_command(replicas, deadline.saturating_duration_since(Instant::now())), route, deadline)
             .and_then(|value| u32::from_redis_value(value).map_err(|e| Failure::Refused(e.into())));
         Ok((reply, confirmed))
     }

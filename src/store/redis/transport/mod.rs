@@ -11,6 +11,8 @@ pub(super) use self::attempt::{Attempt, wait_command};
 use self::cluster::Cluster;
 use self::names::Names;
 use self::server_clock::ServerClock;
+#[cfg(test)]
+pub(crate) use self::simulated::{Link, Undelivered};
 use self::single::Single;
 use super::errors::Failure;
 use crate::config;
@@ -22,6 +24,10 @@ mod credentials;
 mod errand;
 mod names;
 mod server_clock;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod simulated_failures;
 mod single;
 mod wire;
 
@@ -32,6 +38,9 @@ pub(super) enum Transport {
     Single(Box<Single>),
     /// A client of a cluster.
     Cluster(Cluster),
+    /// A single server of the simulation.
+    #[cfg(test)]
+    Simulated(simulated::Simulated),
 }
 
 impl Transport {
@@ -47,11 +56,26 @@ impl Transport {
         Ok(Transport::Single(Box::new(single)))
     }
 
+    /// Connects over a link; a connection ends its log-in within `patience`.
+    #[cfg(test)]
+    pub(super) fn over(
+        link: Arc<dyn Link>,
+        clock: Arc<dyn crate::clock::Clock>,
+        patience: std::time::Duration,
+        deadline: Instant,
+    ) -> Attempt<Transport> {
+        let simulated = simulated::Simulated::new(link, clock, patience);
+        simulated.query(&redis::cmd("PING"), deadline)?;
+        Ok(Transport::Simulated(simulated))
+    }
+
     /// Sends one command whose reply is short and quick, and waits for it until the deadline.
     pub(super) fn query(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
         match self {
             Transport::Single(single) => single.query(command, deadline),
             Transport::Cluster(cluster) => cluster.query(command, deadline),
+            #[cfg(test)]
+            Transport::Simulated(simulated) => simulated.query(command, deadline),
         }
     }
 
@@ -60,6 +84,8 @@ impl Transport {
         match self {
             Transport::Single(single) => single.run(deadline, |connection| connection.query(command)),
             Transport::Cluster(cluster) => cluster.query_long(command, deadline),
+            #[cfg(test)]
+            Transport::Simulated(simulated) => simulated.query(command, deadline),
         }
     }
 
@@ -68,6 +94,8 @@ impl Transport {
         match self {
             Transport::Single(single) => single.query_all(commands, deadline),
             Transport::Cluster(cluster) => commands.iter().map(|command| cluster.query(command, deadline)).collect(),
+            #[cfg(test)]
+            Transport::Simulated(simulated) => simulated.query_all(commands, deadline),
         }
     }
 
@@ -76,6 +104,8 @@ impl Transport {
         match self {
             Transport::Single(_) => Ok(vec![None]),
             Transport::Cluster(cluster) => Ok(cluster.masters(deadline)?.into_iter().map(Some).collect()),
+            #[cfg(test)]
+            Transport::Simulated(_) => Ok(vec![None]),
         }
     }
 
@@ -98,6 +128,8 @@ impl Transport {
         match self {
             Transport::Single(single) => single.query_then_wait(command, replicas, deadline),
             Transport::Cluster(cluster) => cluster.query_then_wait(command, key, replicas, deadline),
+            #[cfg(test)]
+            Transport::Simulated(simulated) => simulated.query_then_wait(command, replicas, deadline),
         }
     }
 
@@ -106,12 +138,14 @@ impl Transport {
         match self {
             Transport::Single(single) => single.clock(),
             Transport::Cluster(cluster) => cluster.clock(),
+            #[cfg(test)]
+            Transport::Simulated(simulated) => simulated.clock(),
         }
     }
 
     /// Whether it is a single server, on which a script may touch several keys.
     pub(super) fn is_single(&self) -> bool {
-        matches!(self, Transport::Single(_))
+        !matches!(self, Transport::Cluster(_))
     }
 
     /// Ends connections and threads.
@@ -119,6 +153,8 @@ impl Transport {
         match self {
             Transport::Single(single) => single.close(),
             Transport::Cluster(cluster) => cluster.close(),
+            #[cfg(test)]
+            Transport::Simulated(simulated) => simulated.close(),
         }
     }
 }

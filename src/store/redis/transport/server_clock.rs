@@ -11,9 +11,9 @@ pub(in crate::store::redis) struct ServerClock {
 }
 
 impl ServerClock {
-    /// A clock that knows nothing yet.
-    pub(super) fn new() -> ServerClock {
-        ServerClock { base: Instant::now(), offset: AtomicI64::new(0) }
+    /// A clock that knows nothing yet, of which nobody will ask what it showed before `base`.
+    pub(super) fn new(base: Instant) -> ServerClock {
+        ServerClock { base, offset: AtomicI64::new(0) }
     }
 
     /// Learns that the server's clock showed `micros` some time before `received`. That it did so only then is what counts: the

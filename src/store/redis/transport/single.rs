@@ -54,7 +54,7 @@ impl Single {
             name: names.name(&host, port),
             credentials: Reader::new(Arc::clone(&settings)),
             settings,
-            clock: ServerClock::new(),
+            clock: ServerClock::new(Instant::now()),
             combiner: Combiner::default(),
             state: Mutex::default(),
             returned: Condvar::new(),
@@ -99,7 +99,7 @@ impl Single {
                 return Ok((reply, Ok(0)));
             }
             let confirmed = connection
-                .query(&wait_command(replicas, deadline))
+                .query(&wait_command(replicas, deadline.saturating_duration_since(Instant::now())))
                 .and_then(|value| Ok(u32::from_redis_value(value)?))
                 .map_err(Failure::after_sending);
             Ok((reply, confirmed))

@@ -1,0 +1,308 @@
+//! The real store over the simulated server, and the server alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::Value;
+
+use super::super::{Link, RedisStore, Undelivered};
+use super::SimulatedRedis;
+use crate::call::{Call, RequestId};
+use crate::clock::Clock;
+use crate::config;
+use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
+use crate::error::Code;
+use crate::store::contract::local::{EntryKey, Held};
+use crate::store::contract::shared::{Presence, Put, SharedStore as _};
+use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
+
+/// Time that passes only where somebody waits.
+#[derive(Debug)]
+struct StillClock {
+    base: Instant,
+    micros: AtomicU64,
+}
+
+impl Clock for StillClock {
+    fn now(&self) -> Instant {
+        self.base + Duration::from_micros(self.micros.load(Ordering::SeqCst))
+    }
+
+    fn unix_micros(&self) -> u64 {
+        1_800_000_000_000_000 + self.micros.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.micros.fetch_add(u64::try_from(time.as_micros()).expect("is short"), Ordering::SeqCst);
+    }
+}
+
+/// What becomes of the next commands.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// Executed, and the reply is lost.
+    ReplyLost,
+    /// It never arrives; nobody listens.
+    Refused,
+    /// Kept, to arrive later; nothing comes until the deadline.
+    Stuck,
+}
+
+#[derive(Debug)]
+struct World {
+    server: SimulatedRedis,
+    clock: StillClock,
+    fates: Mutex<Vec<Fate>>,
+    stuck: Mutex<Vec<Vec<Vec<u8>>>>,
+    sent: AtomicU64,
+    /// Microseconds by which the server's clock is ahead of ours.
+    ahead: AtomicU64,
+}
+
+impl World {
+    fn new() -> Arc<World> {
+        let clock = StillClock { base: Instant::now(), micros: AtomicU64::new(0) };
+        let (fates, stuck) = (Mutex::default(), Mutex::default());
+        Arc::new(World {
+            server: SimulatedRedis::default(),
+            clock,
+            fates,
+            stuck,
+            sent: AtomicU64::new(0),
+            ahead: AtomicU64::new(0),
+        })
+    }
+
+    fn store(self: &Arc<World>) -> RedisStore {
+        let settings = config::Redis { shared_with_stock: true, ..config::Redis::default() };
+        let clock = Arc::new(WorldClock(Arc::clone(self)));
+        RedisStore::over(Arc::new(WorldLink(Arc::clone(self))), clock, &settings, "here").expect("opens")
+    }
+
+    fn execute(&self, command: &[Vec<u8>]) -> Value {
+        self.server.execute(command, self.clock.unix_micros() + self.ahead.load(Ordering::SeqCst))
+    }
+
+    fn call(&self, name: &str) -> Call {
+        Call::new(RequestId::from_text(name), self.clock.now() + Duration::from_secs(1))
+    }
+
+    fn next(&self, fates: &[Fate]) {
+        *self.fates.lock() = fates.iter().rev().copied().collect();
+    }
+}
+
+#[derive(Debug)]
+struct WorldClock(Arc<World>);
+
+impl Clock for WorldClock {
+    fn now(&self) -> Instant {
+        self.0.clock.now()
+    }
+
+    fn unix_micros(&self) -> u64 {
+        self.0.clock.unix_micros()
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.0.clock.sleep(time);
+    }
+}
+
+#[derive(Debug)]
+struct WorldLink(Arc<World>);
+
+impl Link for WorldLink {
+    fn send(&self, command: &[Vec<u8>], deadline: Instant) -> Result<Value, Undelivered> {
+        let world = &self.0;
+        world.sent.fetch_add(1, Ordering::SeqCst);
+        world.clock.sleep(Duration::from_micros(50));
+        let fate = world.fates.lock().pop();
+        match fate {
+            None => Ok(world.execute(command)),
+            Some(Fate::ReplyLost) => {
+                world.execute(command);
+                Err(Undelivered::Lost)
+            }
+            Some(Fate::Refused) => Err(Undelivered::Refused),
+            Some(Fate::Stuck) => {
+                world.stuck.lock().push(command.to_vec());
+                world.clock.sleep(deadline.saturating_duration_since(world.clock.now()));
+                Err(Undelivered::TimedOut)
+            }
+        }
+    }
+}
+
+fn words(text: &str) -> Vec<Vec<u8>> {
+    text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn json(path: &str, num: i64) -> Vec<u8> {
+    let text =
+        format!(r#"{{"Project":{{"RepoFullName":"acme/infra","Path":"{path}"}},"Workspace":"default","Pull":{{"Num":{num}}}}}"#);
+    text.into_bytes()
+}
+
+fn key(path: &str) -> String {
+    ProjectLock::parse(&json(path, 1)).expect("is a lock").fields().key()
+}
+
+fn grant(store: &RedisStore, path: &str, num: i64, call: &Call) -> crate::error::Result<Granted> {
+    let value = json(path, num);
+    let lock = ProjectLock::parse(&value).ok();
+    store.grant(&Grant { key: LockKey::Project(&key(path)), lock: lock.as_ref(), value: &value }, call)
+}
+
+fn release(store: &RedisStore, path: &str, call: &Call) -> crate::error::Result<Option<Vec<u8>>> {
+    store.release(&Release { key: LockKey::Project(&key(path)), fields: None, pull_num: None }, call)
+}
+
+#[test]
+fn the_real_store_works_over_a_perfect_link() {
+    let world = World::new();
+    let store = world.store();
+    assert_eq!(store.warnings(), Vec::<String>::new());
+    for (path, num) in [("a", 1), ("b", 1), ("c", 2)] {
+        assert!(matches!(grant(&store, path, num, &world.call(path)), Ok(Granted::Yes { .. })));
+    }
+    assert_eq!(grant(&store, "a", 2, &world.call("other")), Ok(Granted::Held { value: json("a", 1) }));
+    let remote = store.remote(&EntryKey::Project(key("a")), &world.call("look")).expect("looks");
+    assert_eq!((remote.value, remote.holder.as_str()), (Some(json("a", 1)), "here"));
+    assert_eq!(release(&store, "a", &world.call("gives-back")), Ok(Some(json("a", 1))));
+    assert_eq!(release(&store, "a", &world.call("again")), Ok(None));
+    // A stock server's lock is in no index.
+    world.execute(&[b"SET".to_vec(), format!("pr/{}", key("d")).into_bytes(), json("d", 1)]);
+    let released = store.release_by_pull(PullRef { repo: "acme/infra", num: 1 }, &world.call("pull")).expect("releases");
+    assert_eq!(released.len(), 2);
+    assert_eq!(store.snapshot(&world.call("all")), Ok(vec![(EntryKey::Project(key("c")), json("c", 2))]));
+    assert_eq!(store.discard(LockKey::Project(&key("c")), &world.call("away")), Ok(Some(json("c", 2))));
+    let held = Held { value: json("c", 3), token: FencingToken::new(7) };
+    let put = store.put(&EntryKey::Project(key("c")), None, Some(&held), &world.call("put"));
+    assert!(matches!(put, Ok(Put::Done { token }) if token > FencingToken::new(7)));
+    assert_eq!(store.put(&EntryKey::Project(key("c")), None, None, &world.call("late")), Ok(Put::Changed));
+    let swap = |expected, new| store.swap_pull_status("h::r::1", expected, new, &world.call("status"));
+    assert_eq!(swap(Expected::Absent, Some(br#"{"Pull":{}}"#)), Ok(Swap::Done));
+    assert_eq!(swap(Expected::Absent, Some(b"2")), Ok(Swap::Conflict(Some(br#"{"Pull":{}}"#.to_vec()))));
+    let lease = Duration::from_secs(60);
+    let first = store.announce("here", lease, Presence::Here, &world.call("here")).expect("announces");
+    let second = store.announce("there", lease, Presence::Here, &world.call("there")).expect("announces");
+    assert_eq!((first.before, second.others), (0, vec!["here".to_owned()]));
+    assert_eq!(store.list(&world.call("list")).map(|listing| listing.len()), Ok(1));
+}
+
+#[test]
+fn a_lost_reply_is_answered_by_its_first_answer() {
+    let world = World::new();
+    let store = world.store();
+    world.next(&[Fate::ReplyLost]);
+    let Ok(Granted::Yes { token }) = grant(&store, "a", 1, &world.call("one")) else { panic!("is free") };
+    assert!(world.fates.lock().is_empty());
+    let remote = store.remote(&EntryKey::Project(key("a")), &world.call("look")).expect("looks");
+    assert_eq!((remote.token, remote.value), (token, Some(json("a", 1))), "granted once");
+    world.next(&[Fate::ReplyLost, Fate::ReplyLost]);
+    assert_eq!(release(&store, "a", &world.call("two")), Ok(Some(json("a", 1))));
+}
+
+#[test]
+fn who_has_a_connection_does_not_know_what_became_of_it_and_who_has_none_does() {
+    let world = World::new();
+    let store = world.store();
+    let answer = |store: &RedisStore, name| {
+        let before = world.clock.unix_micros();
+        let answer = release(store, "a", &world.call(name)).map_err(|e| e.code());
+        (answer, world.clock.unix_micros() - before)
+    };
+    world.next(&[Fate::Refused; 100]);
+    let (first, time) = answer(&store, "one");
+    assert_eq!(first, Err(Code::OutcomeUnknown), "the open connection broke, and nobody could be asked");
+    assert!(time > 700_000, "it was tried again until the deadline: {time}");
+    let (second, time) = answer(&store, "two");
+    assert_eq!(second, Err(Code::Unreachable), "nothing was sent");
+    assert!(time < 1_000, "it is told at once: {time}");
+    world.next(&[]);
+    assert_eq!(answer(&store, "three").0, Ok(None));
+    world.next(&[Fate::Stuck; 100]);
+    let (hung, time) = answer(&store, "four");
+    assert_eq!((hung, time), (Err(Code::OutcomeUnknown), 1_000_000), "a server that hangs costs the deadline");
+    let (at_login, time) = answer(&store, "five");
+    assert_eq!((at_login, time), (Err(Code::Unreachable), 1_000_000));
+}
+
+#[test]
+fn a_late_command_does_not_act() {
+    let world = World::new();
+    let store = world.store();
+    grant(&store, "a", 1, &world.call("one")).expect("is free");
+    world.next(&[Fate::Stuck]);
+    let stuck = release(&store, "a", &world.call("two")).expect_err("nothing comes");
+    assert_eq!(stuck.code(), Code::OutcomeUnknown);
+    world.clock.sleep(Duration::from_millis(1));
+    let late = world.stuck.lock().pop().expect("is on its way");
+    let answer = world.execute(&late);
+    assert!(matches!(&answer, Value::Array(parts) if parts[0] == Value::BulkString(b"LATE".to_vec())), "{answer:?}");
+    assert_eq!(store.get(LockKey::Project(&key("a")), &world.call("look")), Ok(Some(json("a", 1))));
+}
+
+#[test]
+fn a_new_connection_learns_the_servers_clock() {
+    let world = World::new();
+    let store = world.store();
+    let error = |store: &RedisStore| store.clock_micros().abs_diff(world.clock.unix_micros());
+    assert!(error(&store) < 1_000, "{}", error(&store));
+    world.ahead.store(3_600_000_000, Ordering::SeqCst);
+    assert!(error(&store) < 1_000, "nobody told it");
+    world.next(&[Fate::ReplyLost]);
+    let call = world.call("one");
+    assert!(matches!(grant(&store, "a", 1, &call), Ok(Granted::Yes { .. })));
+    assert!(error(&store).abs_diff(3_600_000_000) < 1_000, "{}", error(&store));
+}
+
+#[test]
+fn an_image_brings_data_back_and_a_restart_forgets_scripts() {
+    let world = World::new();
+    let store = world.store();
+    grant(&store, "a", 1, &world.call("one")).expect("is free");
+    let image = world.server.image();
+    release(&store, "a", &world.call("two")).expect("is released");
+    assert_ne!(world.server.image(), image);
+    world.server.restore(&image);
+    assert_eq!(world.server.value(format!("pr/{}", key("a")).as_bytes()), Some(json("a", 1)));
+    world.server.restart();
+    let unknown = world.execute(&words("EVALSHA 0123456789012345678901234567890123456789 0"));
+    assert!(matches!(unknown, Value::ServerError(error) if error.code() == "NOSCRIPT"));
+    release(&store, "a", &world.call("three")).expect("is sent whole");
+    assert!(world.server.evict(b"atlock:locks") || !world.server.keys().contains(&b"atlock:locks".to_vec()));
+}
+
+#[test]
+fn a_key_ends_when_its_time_is_over() {
+    let server = SimulatedRedis::default();
+    let at = |text: &str, millis: u64| server.execute(&words(text), 1000 * millis);
+    assert_eq!(at("SET k v PX 10", 100), Value::Okay);
+    assert_eq!(at("PTTL k", 109), Value::Int(1));
+    assert_eq!(at("GET k", 110), Value::BulkString(b"v".to_vec()));
+    assert_eq!(at("GET k", 111), Value::Nil);
+    assert!(server.contents().is_empty());
+}
+
+/// Not a test of speed: `cargo test --release --lib script_runs -- --ignored --nocapture` tells the rate.
+#[test]
+#[ignore = "a measurement"]
+fn script_runs_in_a_second() {
+    let world = World::new();
+    let store = world.store();
+    let (start, before) = (Instant::now(), world.sent.load(Ordering::SeqCst));
+    for round in 0..20_000 {
+        let path = ["a", "b", "c"][round % 3];
+        grant(&store, path, 1, &world.call(&format!("take-{round}"))).expect("is free");
+        release(&store, path, &world.call(&format!("give-{round}"))).expect("is released");
+    }
+    let runs = world.sent.load(Ordering::SeqCst) - before;
+    let rate = runs as f64 / start.elapsed().as_secs_f64();
+    std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{runs} script runs, {rate:.0} in a second\n"))
+        .expect("is told");
+}
