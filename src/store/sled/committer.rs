@@ -9,13 +9,13 @@
 //! Bounds: [`QUEUE_CHANGES`] and [`QUEUE_BYTES`] waiting, as much in a group.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::files::OpenFile;
 use super::ground::Ground;
 use super::group::Group;
 use super::job::{Change, Job, Slot};
@@ -222,7 +222,7 @@ pub(super) struct Writer {
     pub tree: Arc<Tree>,
     pub meta: Meta,
     /// sled's log, to sync it.
-    pub log: File,
+    pub log: Box<dyn OpenFile>,
     pub journal: Journal,
     pub ground: Arc<Ground>,
     pub clock: Arc<dyn Clock>,
@@ -250,7 +250,7 @@ impl Writer {
     fn write(&mut self, members: &mut [Member], may_have_happened: &mut bool) -> Result<()> {
         let tree = Arc::clone(&self.tree);
         let Some(group) = tree.read(|db| {
-            let mut tx = Transaction::new(db, self.meta, self.clock.unix_micros());
+            let mut tx = Transaction::new(&db, self.meta, self.clock.unix_micros());
             for member in members {
                 let before = tx.changes();
                 member.change.make(&mut tx)?;

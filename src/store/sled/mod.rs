@@ -25,6 +25,8 @@
 
 mod changes;
 mod committer;
+mod database;
+mod files;
 mod folder;
 mod ground;
 mod group;
@@ -47,6 +49,7 @@ mod record;
 mod remembered;
 mod step;
 mod store;
+mod system_files;
 mod transaction;
 mod tree;
 mod trim;

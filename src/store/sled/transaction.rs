@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use sled::IVec;
 
+use super::database::Database;
 use super::group::Group;
 use super::meta::Meta;
 use super::read::read_entry;
@@ -32,9 +33,9 @@ pub(super) trait Entries {
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>>;
 }
 
-impl Entries for sled::Db {
+impl Entries for &dyn Database {
     fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
-        read_entry(self, key)
+        read_entry(*self, key)
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
