@@ -230,7 +230,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn commit(&mut self, group: Vec<Box<dyn Change>>) {
+    /// Makes a group, and answers.
+    pub(super) fn commit(&mut self, group: Vec<Box<dyn Change>>) {
         let mut group: Vec<_> =
             group.into_iter().filter_map(|mut change| change.take().then_some(Member { change, changed: false })).collect();
         let mut may_have_happened = false;
@@ -287,7 +288,7 @@ impl Writer {
     }
 
     /// Makes everything that was applied durable in sled, and lets the journal begin anew.
-    fn checkpoint(&mut self) -> Result<()> {
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
         self.step(Step::Flush)?;
         self.tree.flush()?;
         self.step(Step::Sync)?;

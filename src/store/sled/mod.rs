@@ -25,6 +25,8 @@
 
 mod changes;
 mod committer;
+#[cfg(test)]
+mod crash_tests;
 mod database;
 mod files;
 mod folder;
@@ -47,6 +49,8 @@ mod read;
 mod read_only;
 mod record;
 mod remembered;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod step;
 mod store;
 mod system_files;

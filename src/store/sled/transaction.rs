@@ -43,6 +43,18 @@ impl Entries for &dyn Database {
     }
 }
 
+#[cfg(test)]
+impl Entries for BTreeMap<Vec<u8>, IVec> {
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
+        Ok(BTreeMap::get(self, key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
+        let found = self.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        Ok(found.map(|(key, value)| (key.as_slice().into(), value.clone())).collect())
+    }
+}
+
 impl<'a> Transaction<'a> {
     /// What the store has at this key.
     pub(super) fn held(&self, key: &EntryKey) -> Result<Option<Held>> {
