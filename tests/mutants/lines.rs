@@ -455,7 +455,7 @@ pub const LINES: &[Line] = &[
     // What is durable in the embedded store.
     Line {
         name: "the journal is not synced",
-        file: "src/store/sled/journal.rs",
+        file: "src/store/sled/system_files.rs",
         line: "OpenOptions::new().write(true).custom_flags(«flags»).open(path)",
         broken: "flags & !libc::O_DSYNC",
         noticed_by: "sled_sync",
@@ -529,7 +529,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a server's start fails because somebody looks at its store",
         file: "src/store/sled/folder.rs",
-        line: "Err(TryLockError::WouldBlock) if «is_only_read(&file)» => {",
+        line: "Err(TryLockError::WouldBlock) if «is_only_read(&*file)» => {",
         broken: "false",
         noticed_by: "read_only a_look_stands",
     },

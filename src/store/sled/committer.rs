@@ -9,12 +9,12 @@
 //! Bounds: [`QUEUE_CHANGES`] and [`QUEUE_BYTES`] waiting, as much in a group.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
 
+use super::files::OpenFile;
 use super::ground::Ground;
 use super::group::Group;
 use super::job::{Change, Job, Slot};
@@ -225,7 +225,7 @@ pub(super) struct Writer {
     pub tree: Arc<Tree>,
     pub meta: Meta,
     /// sled's log, to sync it.
-    pub log: File,
+    pub log: Box<dyn OpenFile>,
     pub journal: Journal,
     pub ground: Arc<Ground>,
     pub clock: Arc<dyn Clock>,
@@ -233,7 +233,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn commit(&mut self, group: Vec<Box<dyn Change>>) {
+    /// Makes a group, and answers.
+    pub(super) fn commit(&mut self, group: Vec<Box<dyn Change>>) {
         let mut group: Vec<_> =
             group.into_iter().filter_map(|mut change| change.take().then_some(Member { change, changed: false })).collect();
         let mut may_have_happened = false;
@@ -253,7 +254,7 @@ impl Writer {
     fn write(&mut self, members: &mut [Member], may_have_happened: &mut bool) -> Result<()> {
         let tree = Arc::clone(&self.tree);
         let Some(group) = tree.read(|db| {
-            let mut tx = Transaction::new(db, self.meta, self.clock.unix_micros());
+            let mut tx = Transaction::new(&db, self.meta, self.clock.unix_micros());
             for member in members {
                 let before = tx.changes();
                 member.change.make(&mut tx)?;
@@ -290,7 +291,7 @@ impl Writer {
     }
 
     /// Makes everything that was applied durable in sled, and lets the journal begin anew.
-    fn checkpoint(&mut self) -> Result<()> {
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
         self.step(Step::Flush)?;
         self.tree.flush()?;
         self.step(Step::Sync)?;

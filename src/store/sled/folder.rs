@@ -11,16 +11,18 @@
 //! <dir>/sled.saved/    a copy of sled/, only while sled/ is checked on opening
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::files::{Files, LockFile, OpenFile};
 use super::ground::Ground;
 use super::journal::Journal;
+use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 
 /// The format that this version writes, and the newest that it reads.
@@ -46,46 +48,38 @@ struct FormatFile {
 /// A locked folder. Dropping it lets others in.
 #[derive(Debug)]
 pub(super) struct Folder {
+    files: Arc<dyn Files>,
     dir: PathBuf,
-    lock: File,
+    lock: Box<dyn LockFile>,
 }
 
 impl Folder {
     /// Creates the folder if it is missing, durably and for this user alone, and locks it.
     ///
     /// Errors: `StoreNotWritable`; `StoreBusy`, at once, if another opener has it, or if it is being looked at for long.
-    pub(super) fn lock(dir: &Path) -> Result<Folder> {
-        Folder::lock_within(dir, READERS)
+    pub(super) fn lock(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock) -> Result<Folder> {
+        Folder::lock_within(files, dir, clock, READERS)
     }
 
-    fn lock_within(dir: &Path, readers: Duration) -> Result<Folder> {
-        create_durably(dir).map_err(|e| not_writable(dir, &e))?;
-        let path = dir.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| not_writable(dir, &e))?;
-        let give_up = Instant::now() + readers;
+    fn lock_within(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock, readers: Duration) -> Result<Folder> {
+        let opened = create_durably(&**files, dir).and_then(|()| files.open_lock(&dir.join("lock")));
+        let file = opened.map_err(|e| not_writable(dir, &e))?;
+        let give_up = clock.now() + readers;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if is_only_read(&file) => {
-                    if Instant::now() >= give_up {
+                Err(TryLockError::WouldBlock) if is_only_read(&*file) => {
+                    if clock.now() >= give_up {
                         return Err(looked_at(dir));
                     }
-                    std::thread::sleep(PAUSE);
+                    clock.sleep(PAUSE);
                 }
-                Err(TryLockError::WouldBlock) => return Err(busy(dir, &mut file)),
+                Err(TryLockError::WouldBlock) => return Err(busy(dir, &*file)),
                 Err(TryLockError::Error(e)) => return Err(not_writable(dir, &e)),
             }
         }
-        let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        write_pid.map_err(|e| not_writable(dir, &e))?;
-        Ok(Folder { dir: dir.to_owned(), lock: file })
+        file.set_text(&format!("{}\n", std::process::id())).map_err(|e| not_writable(dir, &e))?;
+        Ok(Folder { files: Arc::clone(files), dir: dir.to_owned(), lock: file })
     }
 
     /// The folder's path.
@@ -98,9 +92,25 @@ impl Folder {
         self.dir.join(name)
     }
 
+    /// The file system that the folder is on.
+    pub(super) fn files(&self) -> &dyn Files {
+        &*self.files
+    }
+
+    /// Whether it has a file or folder of this name.
+    pub(super) fn has(&self, name: &str) -> io::Result<bool> {
+        Ok(self.files.look(&self.path(name))?.is_some())
+    }
+
+    /// Makes the names in it durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.files.sync_dir(&self.dir)
+    }
+
     /// What the open store stands on: this folder's lock file, sled's log and the journal.
-    pub(super) fn ground(&self, log: &File, journal: &Journal) -> io::Result<Ground> {
-        Ground::new(&self.dir, &self.lock, log, journal.file(), journal.length())
+    pub(super) fn ground(&self, log: &dyn OpenFile, journal: &Journal) -> io::Result<Ground> {
+        let (lock, log, file) = (self.lock.found()?, log.found()?, journal.found()?);
+        Ok(Ground::new(Arc::clone(&self.files), &self.dir, lock, log, file, journal.length()))
     }
 
     /// Whether the format file is there.
@@ -108,7 +118,7 @@ impl Folder {
     /// Errors: `StoreNewerFormat`; `StoreDamaged` if it cannot be read.
     pub(super) fn has_format(&self) -> Result<bool> {
         let path = self.path("format.json");
-        let bytes = match fs::read(&path) {
+        let bytes = match self.files.read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(self.damaged(format!("{} cannot be read: {e}", path.display()))),
@@ -134,11 +144,9 @@ impl Folder {
             written_by: concat!("atlock ", env!("CARGO_PKG_VERSION")).to_owned(),
         })?;
         let new = self.path("format.json.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, self.path("format.json"))?;
-        sync_dir(&self.dir)
+        self.files.write(&new, &text)?;
+        self.files.rename(&new, &self.path("format.json"))?;
+        self.sync()
     }
 
     /// An error of code `StoreDamaged` about this folder, with what to do.
@@ -165,9 +173,8 @@ impl Drop for Folder {
 }
 
 /// A text for an operator if the disk is nearly full: a store that cannot write refuses everything.
-pub(super) fn little_space(dir: &Path) -> Option<String> {
-    let disk = rustix::fs::statvfs(dir).ok()?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+pub(super) fn little_space(files: &dyn Files, dir: &Path) -> Option<String> {
+    let free = files.free_space(dir).ok()?;
     (free < LITTLE_SPACE).then(|| {
         let (dir, free, little) = (dir.display(), free >> 20, LITTLE_SPACE >> 20);
         format!("the disk of {dir} has {free} MiB left: the store refuses everything once it is full; keep {little} MiB free")
@@ -175,7 +182,7 @@ pub(super) fn little_space(dir: &Path) -> Option<String> {
 }
 
 /// Whether those who have the folder only look at it.
-fn is_only_read(file: &File) -> bool {
+fn is_only_read(file: &dyn LockFile) -> bool {
     let is_only_read = file.try_lock_shared().is_ok();
     if is_only_read {
         // Else two openers would wait for each other.
@@ -185,10 +192,9 @@ fn is_only_read(file: &File) -> bool {
 }
 
 /// The store in this folder is another's.
-pub(super) fn busy(dir: &Path, file: &mut File) -> Error {
-    let mut pid = String::new();
+pub(super) fn busy(dir: &Path, file: &dyn LockFile) -> Error {
     // The holder may be about to write it.
-    let _ = file.take(32).read_to_string(&mut pid);
+    let pid = file.text().unwrap_or_default();
     let holder = if pid.trim().is_empty() { "another opener".to_owned() } else { format!("process {}", pid.trim()) };
     let text = format!("the store in {} is in use by {holder}: stop it, or give this one a folder of its own", dir.display());
     Error::new(Code::StoreBusy, text)
@@ -242,8 +248,9 @@ pub(super) fn not_writable(dir: &Path, error: &io::Error) -> Error {
 }
 
 /// Creates a folder and the missing ones above it. Each is in its parent, on disk, before this returns.
-fn create_durably(dir: &Path) -> io::Result<()> {
-    if fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir()) {
+fn create_durably(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    let is_there = || matches!(files.look(dir), Ok(Some(found)) if found.is_dir);
+    if is_there() {
         return Ok(());
     }
     let parent = match dir.parent() {
@@ -251,36 +258,39 @@ fn create_durably(dir: &Path) -> io::Result<()> {
         Some(parent) => parent,
         None => return Err(io::ErrorKind::NotFound.into()),
     };
-    create_durably(parent)?;
-    match DirBuilder::new().mode(0o700).create(dir) {
+    create_durably(files, parent)?;
+    match files.create_dir(dir) {
         // A second opener was faster.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => {}
         result => result?,
     }
-    sync_dir(parent)
-}
-
-/// Makes the names in a folder durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    files.sync_dir(parent)
 }
 
 /// Removes a folder and all in it, if it is there.
-pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
+pub(super) fn remove_dir(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    match files.remove_dir_all(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }
 
-/// The folder's parts are private to this user, whatever the process's umask.
-pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(dir)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use super::super::system_files::SystemFiles;
     use super::*;
+    use crate::clock::SystemClock;
+
+    fn lock_within(dir: &Path, readers: Duration) -> Result<Folder> {
+        let files: Arc<dyn Files> = Arc::new(SystemFiles);
+        Folder::lock_within(&files, dir, &SystemClock, readers)
+    }
+
+    fn lock(dir: &Path) -> Result<Folder> {
+        lock_within(dir, READERS)
+    }
 
     #[test]
     fn a_full_disk_and_a_folder_of_another_user_have_remedies_of_their_own() {
@@ -292,11 +302,11 @@ mod tests {
     #[test]
     fn an_opener_waits_for_who_looks_and_for_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Folder::lock(dir.path()).unwrap());
+        drop(lock(dir.path()).unwrap());
         let reader = File::open(dir.path().join("lock")).unwrap();
         reader.try_lock_shared().unwrap();
         std::thread::scope(|scope| {
-            let openers: Vec<_> = (0..2).map(|_| scope.spawn(|| Folder::lock(dir.path()))).collect();
+            let openers: Vec<_> = (0..2).map(|_| scope.spawn(|| lock(dir.path()))).collect();
             std::thread::sleep(Duration::from_millis(100));
             assert!(openers.iter().all(|opener| !opener.is_finished()));
             reader.unlock().unwrap();
@@ -309,18 +319,18 @@ mod tests {
     #[test]
     fn an_opener_that_waited_too_long_names_no_server_that_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Folder::lock(dir.path()).unwrap());
+        drop(lock(dir.path()).unwrap());
         let reader = File::open(dir.path().join("lock")).unwrap();
         reader.try_lock_shared().unwrap();
-        let error = Folder::lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
+        let error = lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.code(), Code::StoreBusy);
         assert!(
             error.message().contains("is being looked at by an `atlock` command") && !error.message().contains("process"),
             "{error}"
         );
         reader.unlock().unwrap();
-        let _server = Folder::lock(dir.path()).unwrap();
-        let error = Folder::lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
+        let _server = lock(dir.path()).unwrap();
+        let error = lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
         assert!(error.message().contains(&format!("is in use by process {}", std::process::id())), "{error}");
     }
 
@@ -328,10 +338,12 @@ mod tests {
     #[test]
     fn a_closed_folder_is_free_although_its_file_is_still_open_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::lock(dir.path()).unwrap();
-        let _inherited = folder.lock.try_clone().unwrap();
-        assert_eq!(Folder::lock(dir.path()).unwrap_err().code(), Code::StoreBusy);
+        let file = File::create(dir.path().join("lock")).unwrap();
+        file.try_lock().unwrap();
+        let _inherited = file.try_clone().unwrap();
+        let folder = Folder { files: Arc::new(SystemFiles), dir: dir.path().to_owned(), lock: Box::new(file) };
+        assert_eq!(lock(dir.path()).unwrap_err().code(), Code::StoreBusy);
         drop(folder);
-        Folder::lock(dir.path()).unwrap();
+        lock(dir.path()).unwrap();
     }
 }

@@ -17,18 +17,18 @@
 //!
 //! The folder itself needs no look: another folder with the same three files can only be made of hard links, and is locked by ours.
 
-use std::fs::{self, File, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::files::{Files, Found};
 use crate::error::{Code, Error, Result};
 
 /// The files that must stay where they are. Safe from any thread.
 #[derive(Debug)]
 pub(super) struct Ground {
+    files: Arc<dyn Files>,
     dir: PathBuf,
-    files: [Place; 3],
+    places: [Place; 3],
 }
 
 /// A file that is open, and where it was opened.
@@ -41,21 +41,17 @@ struct Place {
 }
 
 impl Place {
-    fn of(path: PathBuf, file: &File, length: u64) -> io::Result<Place> {
-        Ok(Place { path, file: identity(&file.metadata()?), length })
-    }
-
-    fn check(&self) -> std::result::Result<(), String> {
+    fn check(&self, files: &dyn Files) -> std::result::Result<(), String> {
         let path = self.path.display();
-        match fs::metadata(&self.path) {
-            Ok(found) if identity(&found) != self.file => {
+        match files.look(&self.path) {
+            Ok(Some(found)) if found.identity != self.file => {
                 Err(format!("{path} is another file than the one that the store has open"))
             }
-            Ok(found) if found.len() < self.length => {
-                Err(format!("{path} was cut to {} bytes; the store had made it {} bytes long", found.len(), self.length))
+            Ok(Some(found)) if found.length < self.length => {
+                Err(format!("{path} was cut to {} bytes; the store had made it {} bytes long", found.length, self.length))
             }
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("{path} is gone")),
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(format!("{path} is gone")),
             Err(e) => Err(format!("{path} cannot be looked at: {e}")),
         }
     }
@@ -63,25 +59,23 @@ impl Place {
 
 impl Ground {
     /// The files as they are open; the journal never has fewer than `journal_length` bytes.
-    pub(super) fn new(dir: &Path, lock: &File, log: &File, journal: &File, journal_length: u64) -> io::Result<Ground> {
-        let files = [
-            Place::of(dir.join("lock"), lock, 0)?,
-            Place::of(dir.join("journal"), journal, journal_length)?,
-            Place::of(dir.join("sled/db"), log, 0)?,
-        ];
-        Ok(Ground { dir: dir.to_owned(), files })
+    pub(super) fn new(files: Arc<dyn Files>, dir: &Path, lock: Found, log: Found, journal: Found, journal_length: u64) -> Ground {
+        let places = [("lock", lock, 0), ("journal", journal, journal_length), ("sled/db", log, 0)];
+        let places = places.map(|(name, found, length)| Place { path: dir.join(name), file: found.identity, length });
+        Ground { files, dir: dir.to_owned(), places }
     }
 
     /// Looks at each path.
     ///
     /// Errors: `StoreFailed`, with what was found and what to do.
     pub(super) fn check(&self) -> Result<()> {
-        self.files.iter().try_for_each(Place::check).map_err(|found| self.lost(&found))
+        self.places.iter().try_for_each(|place| place.check(&*self.files)).map_err(|found| self.lost(&found))
     }
 
     fn lost(&self, found: &str) -> Error {
         let dir = self.dir.display();
-        let found = if self.dir.exists() { found.to_owned() } else { format!("{dir} is gone") };
+        let is_there = matches!(self.files.look(&self.dir), Ok(Some(_)));
+        let found = if is_there { found.to_owned() } else { format!("{dir} is gone") };
         let text = format!(
             "{found}. Somebody moved, deleted, replaced or mounted over the store's files while they were in use. Stop this server. \
              If its folder was moved, put it back at {dir}, in the place of what is there now, and start again; if it was deleted, \
@@ -89,8 +83,4 @@ impl Ground {
         );
         Error::new(Code::StoreFailed, text)
     }
-}
-
-fn identity(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
 }

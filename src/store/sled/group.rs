@@ -12,8 +12,7 @@
 //! for records inside the log, so none is ever long enough to leave it (`record.rs`). For the usual group that would cost a
 //! write that sled waits for.
 
-use sled::IVec;
-
+use super::database::{Database, Write};
 use super::journal::Records;
 use super::meta::Meta;
 use super::read::{failed, read_entry};
@@ -23,9 +22,6 @@ use crate::error::{Code, Error, Result};
 
 /// Stands for the length of a value where the entry is removed.
 const REMOVED: u32 = u32::MAX;
-
-/// A tree entry to put, or with `None` to remove.
-type Write = (Vec<u8>, Option<IVec>);
 
 /// The writes of one group.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,27 +34,20 @@ pub(super) struct Group {
 
 impl Group {
     /// Applies a group that is in the journal. Readers are excluded by the caller.
-    pub(super) fn apply(self, db: &sled::Db) -> sled::Result<()> {
+    pub(super) fn apply(self, db: &dyn Database) -> sled::Result<()> {
         for (key, value) in self.writes {
             match value {
-                Some(value) => drop(db.insert(key, value)?),
-                None => drop(db.remove(key)?),
+                Some(value) => db.insert(&key, value)?,
+                None => db.remove(&key)?,
             }
         }
-        db.insert(META_KEY, self.meta.encode()).map(drop)
+        db.insert(META_KEY, self.meta.encode().into())
     }
 
     /// Applies a group that is not in the journal.
-    pub(super) fn apply_batch(self, db: &sled::Db) -> sled::Result<()> {
-        let mut batch = sled::Batch::default();
-        batch.insert(META_KEY, self.meta.encode());
-        for (key, value) in self.writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        db.apply_batch(batch)
+    pub(super) fn apply_batch(self, db: &dyn Database) -> sled::Result<()> {
+        let meta = (META_KEY.to_vec(), Some(self.meta.encode().into()));
+        db.apply_batch([meta].into_iter().chain(self.writes).collect())
     }
 
     /// Its form in the journal.
@@ -103,7 +92,7 @@ fn decode_write(reader: &mut Reader<'_>) -> Option<Write> {
 ///
 /// Errors: `StoreDamaged` if the tree has no meta record, if a group between the tree's last one and the journal's last one is
 /// missing, or if the tree is not what its meta record says.
-pub(super) fn recover(db: &sled::Db, journal: &Records) -> Result<Meta> {
+pub(super) fn recover(db: &dyn Database, journal: &Records) -> Result<Meta> {
     let bytes = read_entry(db, META_KEY)?.ok_or_else(|| Error::new(Code::StoreDamaged, "its meta record is missing"))?;
     let (mut meta, _) = Meta::decode(&bytes)?;
     for (sequence, record) in journal.range(first_to_apply(journal, meta.sequence)?..) {
@@ -140,6 +129,9 @@ fn first_to_apply(journal: &Records, tree_last: u64) -> Result<u64> {
 mod tests {
     use proptest::prelude::*;
 
+    use sled::IVec;
+
+    use super::super::database::open_sled;
     use super::*;
 
     fn put(key: &str) -> Write {
@@ -166,10 +158,10 @@ mod tests {
         ]
     }
 
-    fn store() -> (tempfile::TempDir, sled::Db) {
+    fn store() -> (tempfile::TempDir, Box<dyn Database>) {
         let folder = tempfile::tempdir().expect("a folder");
-        let db = sled::open(folder.path()).expect("opens");
-        db.insert(META_KEY, Meta::default().encode()).expect("is inserted");
+        let db = open_sled(folder.path()).expect("opens");
+        db.insert(META_KEY, Meta::default().encode().into()).expect("is inserted");
         (folder, db)
     }
 
@@ -182,16 +174,16 @@ mod tests {
     fn the_journal_completes_the_tree() {
         for (applied, more) in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)] {
             let (_folder, db) = store();
-            groups().into_iter().take(applied).for_each(|group| group.apply(&db).expect("is applied"));
+            groups().into_iter().take(applied).for_each(|group| group.apply(&*db).expect("is applied"));
             for (key, value) in groups().into_iter().skip(applied).take(1).flat_map(|group| group.writes).take(more) {
                 match value {
-                    Some(value) => drop(db.insert(key, value).expect("is inserted")),
-                    None => drop(db.remove(key).expect("is removed")),
+                    Some(value) => db.insert(&key, value).expect("is inserted"),
+                    None => db.remove(&key).expect("is removed"),
                 }
             }
-            let meta = recover(&db, &records(&groups())).expect("is recovered");
+            let meta = recover(&*db, &records(&groups())).expect("is recovered");
             assert_eq!(meta, groups()[2].meta);
-            let keys: Vec<IVec> = db.iter().keys().map(|key| key.expect("is read")).collect();
+            let keys: Vec<IVec> = db.scan_prefix(&[]).map(|entry| entry.expect("is read").0).collect();
             assert_eq!(keys, [&b"Lb"[..], b"Lc", b"Ld", META_KEY]);
         }
     }
@@ -201,11 +193,11 @@ mod tests {
     fn older_records_undo_nothing() {
         let all = groups();
         let (_folder, db) = store();
-        all[0].clone().apply(&db).expect("is applied");
-        all[1].clone().apply_batch(&db).expect("is applied");
-        assert_eq!(recover(&db, &records(&all[..1])), Ok(all[1].meta));
+        all[0].clone().apply(&*db).expect("is applied");
+        all[1].clone().apply_batch(&*db).expect("is applied");
+        assert_eq!(recover(&*db, &records(&all[..1])), Ok(all[1].meta));
         let journal = [&all[0], &all[2]].into_iter().map(|group| (group.meta.sequence, group.encode())).collect();
-        assert_eq!(recover(&db, &journal), Ok(all[2].meta));
+        assert_eq!(recover(&*db, &journal), Ok(all[2].meta));
     }
 
     #[test]
@@ -213,21 +205,21 @@ mod tests {
         let all = groups();
         for (kept, applied) in [(vec![1, 2], 0), (vec![2], 1), (vec![0, 2], 0), (vec![0, 2], 1)] {
             let (_folder, db) = store();
-            all.iter().take(applied).for_each(|group| group.clone().apply(&db).expect("is applied"));
+            all.iter().take(applied).for_each(|group| group.clone().apply(&*db).expect("is applied"));
             let journal = kept.iter().map(|nth| (all[*nth].meta.sequence, all[*nth].encode())).collect();
-            let error = recover(&db, &journal).expect_err("is refused");
+            let error = recover(&*db, &journal).expect_err("is refused");
             assert!(error.message().contains("is missing"), "{error}");
         }
         let (_folder, db) = store();
-        all.iter().take(2).for_each(|group| group.clone().apply(&db).expect("is applied"));
-        assert!(recover(&db, &records(&all[2..])).is_ok(), "what sled has need not be in the journal");
+        all.iter().take(2).for_each(|group| group.clone().apply(&*db).expect("is applied"));
+        assert!(recover(&*db, &records(&all[2..])).is_ok(), "what sled has need not be in the journal");
     }
 
     #[test]
     fn a_tree_without_its_meta_record_is_refused() {
         let (_folder, db) = store();
         db.remove(META_KEY).expect("is removed");
-        assert!(recover(&db, &records(&groups())).is_err());
+        assert!(recover(&*db, &records(&groups())).is_err());
     }
 
     proptest! {

@@ -74,17 +74,6 @@ struct SyncState {
     failed: bool,
 }
 
-impl Entries for Map {
-    fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
-        Ok(BTreeMap::get(self, key).cloned())
-    }
-
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
-        let found = self.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
-        Ok(found.map(|(key, value)| (key.as_slice().into(), value.clone())).collect())
-    }
-}
-
 fn apply(map: &mut Map, group: &Group) {
     for (key, value) in &group.writes {
         match value {

@@ -18,12 +18,12 @@
 //! payload, checksum (8 bytes each, big-endian), payload.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
+
+use super::files::{Files, Found, OpenFile};
 
 const BLOCK: usize = 4096;
 /// Size of the file: what sled writes between two checkpoints must stay below two of its segments (`record::SEGMENT`). sled takes
@@ -42,7 +42,7 @@ pub(super) type Records = BTreeMap<u64, Vec<u8>>;
 /// The open journal; its owner writes alone.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: Box<dyn OpenFile>,
     capacity: usize,
     end: usize,
     buffer: Vec<u8>,
@@ -50,19 +50,17 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Writes a new file, durably but for its name: the caller syncs the folder.
-    pub(super) fn create(path: &Path) -> io::Result<()> {
+    pub(super) fn create(files: &dyn Files, path: &Path) -> io::Result<()> {
         let mut bytes = vec![0; FILE_BYTES];
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_all()
+        files.write(path, &bytes)
     }
 
     /// Opens the file. `None` for the records: it is not a journal, or no longer.
-    pub(super) fn open(path: &Path) -> io::Result<(Journal, Option<Records>)> {
-        let bytes = std::fs::read(path)?;
+    pub(super) fn open(files: &dyn Files, path: &Path) -> io::Result<(Journal, Option<Records>)> {
+        let bytes = files.read(path)?;
         let mut journal = Journal {
-            file: open_durable(path, libc::O_DIRECT | libc::O_DSYNC)?,
+            file: files.open_blocks(path, true)?,
             capacity: bytes.len() / BLOCK * BLOCK,
             end: BLOCK,
             buffer: Vec::new(),
@@ -72,15 +70,15 @@ impl Journal {
         }
         // Some file systems take O_DIRECT when opening and refuse it when writing.
         if journal.write_blocks(0, &[&bytes[..BLOCK]]).is_err() {
-            journal.file = open_durable(path, libc::O_DSYNC)?;
+            journal.file = files.open_blocks(path, false)?;
             journal.write_blocks(0, &[&bytes[..BLOCK]])?;
         }
         Ok((journal, Some(scan(&bytes))))
     }
 
     /// The open file.
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    pub(super) fn found(&self) -> io::Result<Found> {
+        self.file.found()
     }
 
     /// How long the file always is, bytes.
@@ -102,7 +100,7 @@ impl Journal {
     ///
     /// A file that another program has cut short is an error: the records before this one are not in it any more.
     pub(super) fn append(&mut self, sequence: u64, payload: &[u8]) -> io::Result<()> {
-        if self.file.metadata()?.len() < self.length() {
+        if self.found()?.length < self.length() {
             return Err(io::Error::other("another program has cut the file short"));
         }
         let length = payload.len() as u64;
@@ -133,17 +131,10 @@ impl Journal {
             aligned[filled..filled + part.len()].copy_from_slice(part);
             filled += part.len();
         }
-        self.file.write_all_at(aligned, at as u64)?;
+        self.file.write_at(aligned, at as u64)?;
         // A rare large group should not hold its memory for good.
         self.buffer.shrink_to(16 * BLOCK);
         Ok(())
-    }
-}
-
-fn open_durable(path: &Path, flags: i32) -> io::Result<File> {
-    match OpenOptions::new().write(true).custom_flags(flags).open(path) {
-        Err(e) if flags != libc::O_DSYNC && e.raw_os_error() == Some(libc::EINVAL) => open_durable(path, libc::O_DSYNC),
-        result => result,
     }
 }
 
@@ -190,6 +181,7 @@ fn checksum(sequence: u64, payload: &[u8]) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::system_files::SystemFiles;
     use super::*;
 
     fn payload(sequence: u64, length: usize) -> Vec<u8> {
@@ -197,7 +189,7 @@ mod tests {
     }
 
     fn opened(path: &Path) -> (Journal, Records) {
-        let (journal, records) = Journal::open(path).expect("opens");
+        let (journal, records) = Journal::open(&SystemFiles, path).expect("opens");
         (journal, records.expect("is a journal"))
     }
 
@@ -208,7 +200,7 @@ mod tests {
         fn records_are_found_again(laps in proptest::collection::vec(proptest::collection::vec(0_usize..8_000, 0..12), 1..4)) {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("journal");
-            Journal::create(&path).expect("is created");
+            Journal::create(&SystemFiles, &path).expect("is created");
             let (mut journal, found) = opened(&path);
             prop_assert_eq!(found.len(), 0);
             let mut sequence = 0;
@@ -232,7 +224,7 @@ mod tests {
         fn a_changed_byte_hides_its_record_and_no_other(at in 0_usize..40_000, flip in 1_u8..) {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("journal");
-            Journal::create(&path).expect("is created");
+            Journal::create(&SystemFiles, &path).expect("is created");
             let (mut journal, _) = opened(&path);
             for sequence in 1..=8 {
                 journal.append(sequence, &payload(sequence, 5_000)).expect("is written");
@@ -249,7 +241,7 @@ mod tests {
     fn room_is_counted_in_blocks() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal");
-        Journal::create(&path).expect("is created");
+        Journal::create(&SystemFiles, &path).expect("is created");
         let (mut journal, _) = opened(&path);
         assert!(journal.can_hold(FILE_BYTES - BLOCK - HEADER) && !journal.can_hold(FILE_BYTES - BLOCK - HEADER + 1));
         let mut records = 0;

@@ -222,15 +222,12 @@ pub(super) fn held_by(tx: &Transaction<'_>, pull: PullRef<'_>) -> Result<Vec<Ent
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Instant;
+    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::clock::SystemClock;
     use crate::hybrid::resolve::{Action, Evidence, resolve};
-    use crate::store::contract::local::LocalStore as _;
     use crate::store::contract::shared::Remote;
-    use crate::store::sled::in_memory::{Disk, InMemoryStore};
+    use crate::store::sled::meta::Meta;
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.
     #[test]
@@ -247,13 +244,14 @@ mod tests {
             (0, 20, Action::Adopt),
         ] {
             for now in [None, Some(held("B", 20))] {
-                let store = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
+                let store = BTreeMap::new();
+                let mut tx = Transaction::new(&store, Meta::default(), 1_000_000);
                 let changes = vec![
                     Change::Set(key.clone(), Some(held("A", token))),
                     Change::Adopt(key.clone(), now.clone(), FencingToken::new(last_token)),
                 ];
-                store.submit(Vec::new(), changes, Instant::now()).unwrap().wait(Instant::now()).unwrap();
-                let known = store.local(&key).unwrap();
+                changes.iter().for_each(|change| apply(&mut tx, change).unwrap());
+                let known = local(&tx, &key).unwrap();
                 assert_eq!(known.value, now);
                 let came_back = Remote { value: Some(b"A".to_vec()), token: FencingToken::new(token), holder: String::new() };
                 let evidence = Evidence { recently: true, ..Evidence::default() };

@@ -19,7 +19,7 @@ use crate::store::contract::local::{
 impl SledStore {
     /// Reads by what a group would see.
     fn view<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.tree.read(|db| f(&Transaction::new(db, Meta::default(), 0)))
+        self.tree.read(|db| f(&Transaction::new(&db, Meta::default(), 0)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::database::Database;
 use super::record::{META_KEY, Reader};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
@@ -74,9 +75,9 @@ impl Meta {
     }
 
     /// Compares itself with everything in the tree.
-    pub(super) fn verify(&self, db: &sled::Db) -> Result<()> {
+    pub(super) fn verify(&self, db: &dyn Database) -> Result<()> {
         let mut found = Meta::default();
-        for entry in db.iter() {
+        for entry in db.scan_prefix(&[]) {
             let (key, value) = entry.map_err(|e| Error::new(Code::StoreDamaged, format!("it cannot be read: {e}")))?;
             if key != META_KEY {
                 found.add(&key, &value);

@@ -25,6 +25,10 @@
 
 mod changes;
 mod committer;
+#[cfg(test)]
+mod crash_tests;
+mod database;
+mod files;
 mod folder;
 mod ground;
 mod group;
@@ -45,8 +49,11 @@ mod read;
 mod read_only;
 mod record;
 mod remembered;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod step;
 mod store;
+mod system_files;
 mod transaction;
 mod tree;
 mod trim;

@@ -10,48 +10,49 @@
 //!
 //! Creating is all or nothing: an empty store is made in `sled.creating/` and renamed, and the format file comes last.
 
-use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::folder::{self, Folder, create_private_dir, remove_dir, sync_dir};
+use super::database::{self, Database};
+use super::files::{Files, OpenFile};
+use super::folder::{self, Folder, remove_dir};
 use super::ground::Ground;
 use super::group;
 use super::health::panicked;
 use super::journal::{Journal, Records};
 use super::meta::Meta;
-use super::record::{META_KEY, SEGMENT};
+use super::record::META_KEY;
+use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 
-/// Bounds sled's page cache; bytes.
-const CACHE_BYTES: u64 = 8 << 20;
 /// A store that this process has just closed may still be held by one of sled's worker threads.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// A store that is whole, durable, and ready to be written.
 pub(super) struct Opened {
     pub folder: Folder,
-    pub db: sled::Db,
+    pub db: Box<dyn Database>,
     pub meta: Meta,
-    pub log: File,
+    pub log: Box<dyn OpenFile>,
     pub journal: Journal,
     pub ground: Ground,
 }
 
 /// Opens or creates the store in this folder.
-pub(super) fn open(dir: &Path) -> Result<Opened> {
-    let folder = Folder::lock(&absolute(dir)?)?;
+pub(super) fn open(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock) -> Result<Opened> {
+    let folder = Folder::lock(files, &absolute(dir)?, clock)?;
     let complete = folder.has_format()?;
     put_back(&folder).map_err(|e| folder.not_writable(&e))?;
-    if !complete && !folder.path("sled").exists() {
+    if !complete && !folder.has("sled").map_err(|e| folder.not_writable(&e))? {
         refuse_if_emptied(&folder)?;
         create(&folder)?;
     }
     let (journal, records) = open_journal(&folder)?;
     save(&folder)?;
-    match open_checked(&folder, complete, &records) {
+    match open_checked(&folder, clock, complete, &records) {
         Ok((db, meta)) => finish(folder, db, meta, journal, complete),
         Err(error) => {
             put_back(&folder).map_err(|e| folder.not_writable(&e))?;
@@ -67,7 +68,7 @@ pub(super) fn absolute(dir: &Path) -> Result<PathBuf> {
 
 /// No format file and no data: a new folder, or one whose creation was cut short. A record in the journal says otherwise.
 fn refuse_if_emptied(folder: &Folder) -> Result<()> {
-    match Journal::open(&folder.path("journal")) {
+    match Journal::open(folder.files(), &folder.path("journal")) {
         Ok((_, Some(records))) if !records.is_empty() => Err(folder.damaged("its data and its format file are missing")),
         _ => Ok(()),
     }
@@ -75,25 +76,25 @@ fn refuse_if_emptied(folder: &Folder) -> Result<()> {
 
 fn create(folder: &Folder) -> Result<()> {
     let (creating, done) = (folder.path("sled.creating"), folder.path("sled"));
-    let io = |e: io::Error| folder.not_writable(&e);
-    remove_dir(&creating).map_err(io)?;
-    create_private_dir(&creating).map_err(io)?;
+    let (files, io) = (folder.files(), |e: io::Error| folder.not_writable(&e));
+    remove_dir(files, &creating).map_err(io)?;
+    files.create_dir(&creating).map_err(io)?;
     let created = guarded(|| {
-        let db = sled_config(&creating).open()?;
-        db.insert(META_KEY, Meta::default().encode())?;
+        let db = files.open_database(&creating)?;
+        db.insert(META_KEY, Meta::default().encode().into())?;
         db.flush()?;
         Ok(db)
     });
-    // Dropped before the rename.
-    created.map(drop).map_err(|e| sled_failed(folder, e))?;
-    sync_store(&creating).map_err(io)?;
-    Journal::create(&folder.path("journal")).map_err(io)?;
-    fs::rename(&creating, &done).map_err(io)?;
-    sync_dir(folder.dir()).map_err(io)
+    // Closed before the rename.
+    database::close(created.map_err(|e| sled_failed(folder, e))?)?;
+    sync_store(files, &creating).map_err(io)?;
+    Journal::create(files, &folder.path("journal")).map_err(io)?;
+    files.rename(&creating, &done).map_err(io)?;
+    folder.sync().map_err(io)
 }
 
 fn open_journal(folder: &Folder) -> Result<(Journal, Records)> {
-    match Journal::open(&folder.path("journal")) {
+    match Journal::open(folder.files(), &folder.path("journal")) {
         Ok((journal, Some(records))) => Ok((journal, records)),
         Ok((_, None)) => Err(folder.damaged("its journal cannot be read")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(folder.damaged("its journal is missing")),
@@ -103,20 +104,23 @@ fn open_journal(folder: &Folder) -> Result<(Journal, Records)> {
 
 /// Copies sled's files, durably.
 fn save(folder: &Folder) -> Result<()> {
-    if !folder.path("sled/db").is_file() {
-        return Err(folder.damaged("its file sled/db is missing"));
+    let files = folder.files();
+    match files.look(&folder.path("sled/db")) {
+        Ok(Some(found)) if !found.is_dir => {}
+        Err(e) if e.kind() != io::ErrorKind::NotADirectory => return Err(folder.not_writable(&e)),
+        _ => return Err(folder.damaged("its file sled/db is missing")),
     }
     let (saving, saved) = (folder.path("sled.saving"), folder.path("sled.saved"));
     let save = || {
-        remove_dir(&saving)?;
-        copy_store(&folder.path("sled"), &saving, &|from, to| fs::copy(from, to).map(drop))?;
-        sync_store(&saving)?;
-        fs::rename(&saving, saved)?;
-        sync_dir(folder.dir())
+        remove_dir(files, &saving)?;
+        copy_store(files, &folder.path("sled"), &saving, &|from, to| files.copy(from, to))?;
+        sync_store(files, &saving)?;
+        files.rename(&saving, &saved)?;
+        folder.sync()
     };
     save().map_err(|e| {
         // What was copied is of no use, and the disk may be full.
-        let _ = remove_dir(&saving);
+        let _ = remove_dir(files, &saving);
         folder.not_writable(&e)
     })
 }
@@ -124,37 +128,37 @@ fn save(folder: &Folder) -> Result<()> {
 /// Puts sled's files back as they were saved, if they are saved.
 fn put_back(folder: &Folder) -> io::Result<()> {
     let (saved, store) = (folder.path("sled.saved"), folder.path("sled"));
-    if !saved.exists() {
+    if !folder.has("sled.saved")? {
         return Ok(());
     }
-    remove_dir(&store)?;
-    fs::rename(saved, store)?;
-    sync_dir(folder.dir())
+    remove_dir(folder.files(), &store)?;
+    folder.files().rename(&saved, &store)?;
+    folder.sync()
 }
 
 /// Forgets the saved files: the store was checked.
 fn forget_saved(folder: &Folder) -> io::Result<()> {
     // Renamed first: half of a copy must never be put back.
-    fs::rename(folder.path("sled.saved"), folder.path("sled.saving"))?;
-    sync_dir(folder.dir())?;
-    remove_dir(&folder.path("sled.saving"))
+    folder.files().rename(&folder.path("sled.saved"), &folder.path("sled.saving"))?;
+    folder.sync()?;
+    remove_dir(folder.files(), &folder.path("sled.saving"))
 }
 
 /// Opens sled and checks that everything acknowledged is there.
-fn open_checked(folder: &Folder, complete: bool, journal: &Records) -> Result<(sled::Db, Meta)> {
+fn open_checked(folder: &Folder, clock: &dyn Clock, complete: bool, journal: &Records) -> Result<(Box<dyn Database>, Meta)> {
     let store = folder.path("sled");
-    remove_unfinished_snapshots(&store).map_err(|e| folder.not_writable(&e))?;
-    let db = open_sled(&store).map_err(|e| sled_failed(folder, e))?;
-    match check(folder, &db, complete, journal) {
+    remove_unfinished_snapshots(folder.files(), &store).map_err(|e| folder.not_writable(&e))?;
+    let db = open_sled(folder.files(), &store, clock).map_err(|e| sled_failed(folder, e))?;
+    match check(folder, &*db, complete, journal) {
         Ok(meta) => Ok((db, meta)),
         Err(e) => {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+            let _ = database::close(db);
             Err(e)
         }
     }
 }
 
-fn check(folder: &Folder, db: &sled::Db, complete: bool, journal: &Records) -> Result<Meta> {
+fn check(folder: &Folder, db: &dyn Database, complete: bool, journal: &Records) -> Result<Meta> {
     let recovered = catch_unwind(AssertUnwindSafe(|| group::recover(db, journal))).unwrap_or_else(|panic| Err(panicked(&*panic)));
     let meta = recovered.map_err(|e| folder.damaged(e))?;
     // Without a format file and empty: its creation was cut short between the two.
@@ -165,40 +169,30 @@ fn check(folder: &Folder, db: &sled::Db, complete: bool, journal: &Records) -> R
 }
 
 /// What a killed process left in the page cache counts from now on, so it must be durable from now on.
-fn finish(folder: Folder, db: sled::Db, meta: Meta, journal: Journal, complete: bool) -> Result<Opened> {
+fn finish(folder: Folder, db: Box<dyn Database>, meta: Meta, journal: Journal, complete: bool) -> Result<Opened> {
     let finish = || {
         let store = folder.path("sled");
-        sync_store(&store)?;
+        sync_store(folder.files(), &store)?;
         if !complete {
             folder.write_format()?;
         }
         forget_saved(&folder)?;
-        let log = File::open(store.join("db"))?;
-        let ground = folder.ground(&log, &journal)?;
+        let log = folder.files().open(&store.join("db"))?;
+        let ground = folder.ground(&*log, &journal)?;
         Ok((log, ground))
     };
     let (log, ground) = finish().map_err(|e| folder.not_writable(&e))?;
     Ok(Opened { folder, db, meta, log, journal, ground })
 }
 
-fn open_sled(store: &Path) -> std::result::Result<sled::Db, SledFailure> {
-    let give_up = Instant::now() + SLED_LOCK_WAIT;
+fn open_sled(files: &dyn Files, store: &Path, clock: &dyn Clock) -> std::result::Result<Box<dyn Database>, SledFailure> {
+    let give_up = clock.now() + SLED_LOCK_WAIT;
     loop {
-        match guarded(|| sled_config(store).open()) {
-            Err(failure) if failure.is_lock() && Instant::now() < give_up => std::thread::sleep(Duration::from_millis(5)),
+        match guarded(|| files.open_database(store)) {
+            Err(failure) if failure.is_lock() && clock.now() < give_up => clock.sleep(Duration::from_millis(5)),
             result => return result,
         }
     }
-}
-
-fn sled_config(store: &Path) -> sled::Config {
-    sled::Config::new()
-        .path(store)
-        .cache_capacity(CACHE_BYTES)
-        .segment_size(SEGMENT)
-        .mode(sled::Mode::LowSpace)
-        // Every batch is flushed; a timer would only write in between.
-        .flush_every_ms(None)
 }
 
 enum SledFailure {
@@ -240,13 +234,17 @@ fn sled_failed(folder: &Folder, failure: SledFailure) -> Error {
 }
 
 /// Copies sled's files by `copy_file`, without unfinished snapshots.
-pub(super) fn copy_store(from: &Path, to: &Path, copy_file: &dyn Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
-    create_private_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            copy_store(&source, &target, copy_file)?;
+pub(super) fn copy_store(
+    files: &dyn Files,
+    from: &Path,
+    to: &Path,
+    copy_file: &dyn Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    files.create_dir(to)?;
+    for entry in files.list(from)? {
+        let (source, target) = (from.join(&entry.name), to.join(&entry.name));
+        if entry.is_dir {
+            copy_store(files, &source, &target, copy_file)?;
         } else if !is_unfinished_snapshot(&source) {
             copy_file(&source, &target)?;
         }
@@ -256,11 +254,11 @@ pub(super) fn copy_store(from: &Path, to: &Path, copy_file: &dyn Fn(&Path, &Path
 
 /// A kill while sled writes a snapshot leaves `snap.*.generating`, with which it refuses to open. Finished snapshots are
 /// never touched: sled needs them to understand the log.
-fn remove_unfinished_snapshots(store: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(store)? {
-        let path = entry?.path();
+fn remove_unfinished_snapshots(files: &dyn Files, store: &Path) -> io::Result<()> {
+    for entry in files.list(store)? {
+        let path = store.join(&entry.name);
         if is_unfinished_snapshot(&path) {
-            fs::remove_file(path)?;
+            files.remove_file(&path)?;
         }
     }
     Ok(())
@@ -271,10 +269,10 @@ fn is_unfinished_snapshot(path: &Path) -> bool {
 }
 
 /// Makes sled's files and their names durable.
-fn sync_store(store: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(store)? {
-        let path = entry?.path();
-        if path.is_dir() { sync_store(&path)? } else { File::open(&path)?.sync_all()? }
+fn sync_store(files: &dyn Files, store: &Path) -> io::Result<()> {
+    for entry in files.list(store)? {
+        let path = store.join(&entry.name);
+        if entry.is_dir { sync_store(files, &path)? } else { files.sync_file(&path)? }
     }
-    sync_dir(store)
+    files.sync_dir(store)
 }

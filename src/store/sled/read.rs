@@ -1,17 +1,18 @@
-//! Reading one entry of the sled tree.
+//! Reading one entry of the tree.
 
 use sled::IVec;
 
+use super::database::Database;
 use super::record::Stored;
 use crate::error::{Code, Error, Result};
 
 /// One tree entry.
-pub(super) fn read_entry(db: &sled::Db, key: &[u8]) -> Result<Option<IVec>> {
+pub(super) fn read_entry(db: &dyn Database, key: &[u8]) -> Result<Option<IVec>> {
     db.get(key).map_err(failed)
 }
 
 /// The value of the entry at this key.
-pub(super) fn read_value(db: &sled::Db, key: &[u8]) -> Result<Option<Vec<u8>>> {
+pub(super) fn read_value(db: &dyn Database, key: &[u8]) -> Result<Option<Vec<u8>>> {
     match read_entry(db, key)? {
         Some(bytes) => Stored::decode(key, bytes)?.value(key, |key| read_entry(db, key)).map(Some),
         None => Ok(None),

@@ -22,9 +22,11 @@ use std::time::{Duration, Instant};
 
 use crate::sync::Mutex;
 
-use super::folder::{LOOKING, busy, create_private_dir, not_writable, unreadable};
+use super::files::Files as _;
+use super::folder::{LOOKING, busy, not_writable, unreadable};
 use super::open::{absolute, copy_store};
 use super::store::SledStore;
+use super::system_files::SystemFiles;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
@@ -127,7 +129,7 @@ impl Copy {
             getrandom::u64().map_err(|e| Error::new(Code::Internal, format!("the system gives no random numbers: {e}")))?;
         let temporary = std::env::temp_dir();
         let path = temporary.join(format!("{NAME}{random:016x}"));
-        create_private_dir(&path).map_err(|e| not_writable(&path, &e))?;
+        SystemFiles.create_dir(&path).map_err(|e| not_writable(&path, &e))?;
         let copy = Copy(path);
         // Its owner is who looks.
         if let Ok(ours) = fs::metadata(&copy.0) {
@@ -170,7 +172,7 @@ fn copy(dir: &Path, limit: Duration) -> Result<Copy> {
     let copied = PARTS.iter().try_for_each(|part| {
         let (from, to) = (dir.join(part), copy.0.join(part));
         match fs::metadata(&from) {
-            Ok(found) if found.is_dir() => copy_store(&from, &to, &copy_file),
+            Ok(found) if found.is_dir() => copy_store(&SystemFiles, &from, &to, &copy_file),
             Ok(_) => copy_file(&from, &to),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
@@ -228,14 +230,14 @@ fn refuse_if_none(dir: &Path) -> Result<()> {
 
 /// Keeps servers out; `None` where no store was ever locked.
 fn lock_shared(dir: &Path) -> Result<Option<File>> {
-    let mut file = match File::open(dir.join("lock")) {
+    let file = match File::open(dir.join("lock")) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(unreadable(dir, &e)),
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(busy(dir, &mut file)),
+        Err(TryLockError::WouldBlock) => Err(busy(dir, &file)),
         Err(TryLockError::Error(e)) => Err(unreadable(dir, &e)),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 
 use super::committer::{Committer, Writer};
+use super::files::Files;
 use super::folder::Folder;
 use super::ground::Ground;
 use super::open::{self, Opened};
@@ -14,6 +15,7 @@ use super::owned::{OwnedExpected, OwnedRelease};
 use super::read::{failed, read_entry, read_value};
 use super::record::{self, PROJECT_PREFIX, Stored};
 use super::step::StepHook;
+use super::system_files::SystemFiles;
 use super::tree::Tree;
 use super::{changes, folder};
 use crate::call::Call;
@@ -28,6 +30,7 @@ use crate::store::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKe
 ///
 /// Values have at most 16 MiB; a larger one is an error of code `TooLarge`.
 pub struct SledStore {
+    files: Arc<dyn Files>,
     dir: PathBuf,
     pub(super) tree: Arc<Tree>,
     ground: Arc<Ground>,
@@ -56,11 +59,16 @@ impl SledStore {
 
     /// The same as [`SledStore::open`], with a hook for tests.
     pub fn open_with_hook(dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
-        let Opened { folder, db, meta, log, journal, ground } = open::open(dir)?;
+        SledStore::open_on(Arc::new(SystemFiles), dir, clock, hook)
+    }
+
+    /// The same on another file system than the machine's.
+    pub(crate) fn open_on(files: Arc<dyn Files>, dir: &Path, clock: Arc<dyn Clock>, hook: StepHook) -> Result<SledStore> {
+        let Opened { folder, db, meta, log, journal, ground } = open::open(&files, dir, &*clock)?;
         let (tree, ground) = (Arc::new(Tree::new(db)), Arc::new(ground));
         let writer = Writer { tree: Arc::clone(&tree), meta, log, journal, ground: Arc::clone(&ground), clock, hook };
         let committer = Committer::start(writer)?;
-        Ok(SledStore { dir: folder.dir().to_owned(), tree, ground, committer, folder: Mutex::new(Some(folder)) })
+        Ok(SledStore { files, dir: folder.dir().to_owned(), tree, ground, committer, folder: Mutex::new(Some(folder)) })
     }
 
     /// Whether the store works, and is still at its paths.
@@ -154,7 +162,7 @@ impl Store for SledStore {
         // What it finds is kept.
         let _ = self.check_ground();
         let failure = self.tree.health().check().err().map(|failure| failure.message().to_owned());
-        failure.into_iter().chain(folder::little_space(&self.dir)).collect()
+        failure.into_iter().chain(folder::little_space(&*self.files, &self.dir)).collect()
     }
 
     /// Writes what waits, stops the thread, closes sled, and then lets others open the folder. Idempotent.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use sled::IVec;
 
+use super::database::Database;
 use super::group::Group;
 use super::meta::Meta;
 use super::read::read_entry;
@@ -32,13 +33,25 @@ pub(super) trait Entries {
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>>;
 }
 
-impl Entries for sled::Db {
+impl Entries for &dyn Database {
     fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
-        read_entry(self, key)
+        read_entry(*self, key)
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
         self.scan_prefix(prefix).map(|entry| entry.map_err(super::read::failed)).collect()
+    }
+}
+
+#[cfg(test)]
+impl Entries for BTreeMap<Vec<u8>, IVec> {
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
+        Ok(BTreeMap::get(self, key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
+        let found = self.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        Ok(found.map(|(key, value)| (key.as_slice().into(), value.clone())).collect())
     }
 }
 

@@ -1,24 +1,23 @@
 //! The open sled tree, shared by the readers and the one writer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::sync::RwLock;
-
+use super::database::{self, Database};
 use super::group::Group;
 use super::health::Health;
 use super::read::failed;
 use crate::error::{Code, Error, Result};
+use crate::sync::RwLock;
 
 /// The tree, until it is closed. Readers share it; applying a group excludes them, so that a read of several tree entries
 /// sees all of a group or nothing of it.
 pub(super) struct Tree {
-    db: RwLock<Option<sled::Db>>,
+    db: RwLock<Option<Box<dyn Database>>>,
     health: Health,
 }
 
 impl Tree {
     /// Shares an open database.
-    pub(super) fn new(db: sled::Db) -> Tree {
+    pub(super) fn new(db: Box<dyn Database>) -> Tree {
         Tree { db: RwLock::new(Some(db)), health: Health::default() }
     }
 
@@ -28,32 +27,29 @@ impl Tree {
     }
 
     /// Reads; an I/O error or a panic in sled ends the store. `f` must not call this again.
-    pub(super) fn read<T>(&self, f: impl FnOnce(&sled::Db) -> Result<T>) -> Result<T> {
+    pub(super) fn read<T>(&self, f: impl FnOnce(&dyn Database) -> Result<T>) -> Result<T> {
         self.health.check()?;
         let db = self.db.read();
-        self.health.watch(|| f(db.as_ref().ok_or_else(closed)?))
+        self.health.watch(|| f(db.as_deref().ok_or_else(closed)?))
     }
 
     /// Applies a group, unseen until it is whole: one that is in the journal, or not.
     pub(super) fn apply(&self, group: Group, in_journal: bool) -> Result<()> {
         let db = self.db.write();
-        let db = db.as_ref().ok_or_else(closed)?;
+        let db = db.as_deref().ok_or_else(closed)?;
         if in_journal { group.apply(db) } else { group.apply_batch(db) }.map_err(failed)
     }
 
     /// Hands everything to the kernel. It is not durable: sled calls sync_file_range, not fsync.
     pub(super) fn flush(&self) -> Result<()> {
         let db = self.db.read();
-        db.as_ref().ok_or_else(closed)?.flush().map(drop).map_err(failed)
+        db.as_ref().ok_or_else(closed)?.flush().map_err(failed)
     }
 
     /// Waits for the readers and closes the database. Does nothing the second time.
     pub(super) fn close(&self) -> Result<()> {
         let Some(db) = self.db.write().take() else { return Ok(()) };
-        // sled unwraps the error of its last sync.
-        catch_unwind(AssertUnwindSafe(|| drop(db))).map_err(|_| {
-            Error::new(Code::StoreFailed, "sled failed while it was closed; what was acknowledged had been synced before")
-        })
+        database::close(db)
     }
 }
 

@@ -1,0 +1,352 @@
+//! One folder, its lives, and what it must have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::super::committer::Writer;
+use super::super::files::Files;
+use super::super::folder::Folder;
+use super::super::job::{self, Job};
+use super::super::open::{self, Opened};
+use super::super::simulated::{Disk, Image, Process, Random};
+use super::super::tree::Tree;
+use super::changes::{Call, Model};
+use super::faults::{Kind, Plan, hook};
+use crate::clock::Clock;
+use crate::error::{Code, Error, Result};
+
+const DIR: &str = "/data/locks";
+/// Where a store may have been damaged.
+const PARTS: [&str; 4] = ["sled", "journal", "format.json", "sled.saved"];
+
+/// What was met, of all that can be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Coverage {
+    counts: BTreeMap<String, u64>,
+    digest: u64,
+}
+
+impl Coverage {
+    fn count(&mut self, what: impl Into<String>) {
+        *self.counts.entry(what.into()).or_default() += 1;
+    }
+
+    pub(super) fn add(&mut self, other: &Coverage) {
+        other.counts.iter().for_each(|(what, count)| *self.counts.entry(what.clone()).or_default() += count);
+    }
+
+    /// What should be met in any longer run.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let faults = ["Dies", "Fails", "GoesOn"].into_iter().flat_map(|kind| {
+            // A test's own: nothing else removes a single file.
+            let all = [
+                "Look", "List", "Read", "Write", "WriteBlocks", "Append", "Create", "Copy", "Rename", "RemoveFolder", "CreateFolder",
+                "SyncFile", "SyncFolder", "Open", "SetText",
+            ];
+            all.map(|what| format!("{kind} at {what}"))
+        });
+        let others = ["crash", "kill", "closed", "checkpoint", "round the journal", "unknown, made", "unknown, not made", "refused", "full"];
+        let others = others.into_iter().chain(["damage: refused", "damage: complete", "older: refused", "older: complete"]);
+        faults.chain(others.map(str::to_owned)).filter(|what| !self.counts.contains_key(what)).collect()
+    }
+}
+
+/// Time goes on by the group.
+#[derive(Debug)]
+struct StepClock(Instant, AtomicU64);
+
+impl Clock for StepClock {
+    fn now(&self) -> Instant {
+        self.0 + Duration::from_micros(self.1.load(Ordering::SeqCst))
+    }
+
+    fn unix_micros(&self) -> u64 {
+        1_700_000_000_000_000 + self.1.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.1.fetch_add(u64::try_from(time.as_micros()).expect("is short"), Ordering::SeqCst);
+    }
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    disk: Arc<Disk>,
+    clock: Arc<StepClock>,
+    /// What was acknowledged.
+    known: Model,
+    /// Before the last group of that.
+    before: Model,
+    /// What there is if the last group, whose outcome is unknown, was made.
+    perhaps: Option<Model>,
+    /// An older `sled/`.
+    older: Option<Image>,
+    coverage: Coverage,
+}
+
+/// An open store.
+struct Store {
+    writer: Writer,
+    tree: Arc<Tree>,
+    folder: Folder,
+}
+
+impl Store {
+    fn open(process: &Process, clock: &Arc<StepClock>) -> Result<Store> {
+        let files: Arc<dyn Files> = Arc::new(process.clone());
+        let Opened { folder, db, meta, log, journal, ground } = open::open(&files, Path::new(DIR), &**clock)?;
+        let (tree, clock) = (Arc::new(Tree::new(db)), Arc::clone(clock));
+        let ground = Arc::new(ground);
+        let writer = Writer { tree: Arc::clone(&tree), meta, log, journal, ground, clock, hook: Arc::new(|_| Ok(())) };
+        Ok(Store { writer, tree, folder })
+    }
+
+    fn content(&self) -> Model {
+        let entries = |db: &dyn super::super::database::Database| {
+            let all = db.scan_prefix(&[]).map(|entry| entry.expect("is read"));
+            Ok(all.map(|(key, value)| (key.to_vec(), value)).filter(|(key, _)| key != super::super::record::META_KEY).collect())
+        };
+        Model { entries: self.tree.read(entries).expect("is read"), meta: self.writer.meta }
+    }
+
+    /// As the committer's thread and the store do it.
+    fn close(mut self) -> Result<()> {
+        let checkpoint = self.tree.health().check().and_then(|()| self.tree.health().watch(|| self.writer.checkpoint()));
+        drop(self.writer);
+        let closed = self.tree.close();
+        drop(self.folder);
+        checkpoint.and(closed)
+    }
+}
+
+/// Runs one seed.
+pub(super) fn run(seed: u64) -> Coverage {
+    let mut random = Random::new(seed);
+    let disk = Disk::new();
+    let clock = Arc::new(StepClock(Instant::now(), AtomicU64::new(0)));
+    let lives = 2 + random.below(5);
+    let (known, before) = (Model::default(), Model::default());
+    let mut world =
+        World { seed, random, disk, clock, known, before, perhaps: None, older: None, coverage: Coverage::default() };
+    for _ in 0..lives {
+        let plan = Plan::random(&mut world.random);
+        world.live(plan);
+        if world.random.percent(12) {
+            world.harm();
+        }
+    }
+    world.disk.limit(None);
+    world.live(Plan::none());
+    world.coverage
+}
+
+impl World {
+    fn live(&mut self, plan: Plan) {
+        let kind = plan.kind;
+        if kind == Kind::Full {
+            let most = if self.random.percent(50) { 300_000 } else { 1_500_000 };
+            let room = self.random.index(most);
+            self.disk.limit(Some(self.disk.used() + room));
+        }
+        let plan = Arc::new(Mutex::new(plan));
+        let process = self.disk.process(hook(&plan));
+        match Store::open(&process, &self.clock) {
+            Ok(store) => {
+                self.adopt(&store.content());
+                self.use_store(store, &process);
+            }
+            Err(error) => self.not_opened(&error, &plan.lock()),
+        }
+        self.end(&process);
+        self.disk.limit(None);
+        let plan = plan.lock();
+        self.coverage.digest ^= plan.digest.rotate_left(self.coverage.counts.len() as u32);
+        if let Some(what) = plan.hit {
+            self.coverage.count(format!("{kind:?} at {what:?}"));
+        }
+    }
+
+    fn not_opened(&mut self, error: &Error, plan: &Plan) {
+        let may_be_full = plan.kind == Kind::Full;
+        assert!(plan.hit.is_some() || may_be_full, "seed {}: nothing failed, and it does not open: {error}", self.seed);
+        if may_be_full {
+            assert_eq!(error.code(), Code::StoreNotWritable, "seed {}: {error}", self.seed);
+            self.coverage.count("full");
+        }
+        self.coverage.count(format!("not opened: {:?}", error.code()));
+    }
+
+    /// What was found after opening: all that is known, and of what is not all or nothing. From then on it is known.
+    fn adopt(&mut self, found: &Model) {
+        let perhaps = self.perhaps.take();
+        if let Some(made) = perhaps.filter(|made| made == found) {
+            self.coverage.count("unknown, made");
+            self.before = std::mem::replace(&mut self.known, made);
+        } else {
+            self.assert_is(found, &self.known);
+            self.coverage.count("unknown, not made");
+        }
+    }
+
+    fn assert_is(&self, found: &Model, wanted: &Model) {
+        let keys: BTreeSet<_> = found.entries.keys().chain(wanted.entries.keys()).collect();
+        let differ: Vec<_> = keys
+            .into_iter()
+            .filter(|key| found.entries.get(*key) != wanted.entries.get(*key))
+            .map(|key| String::from_utf8_lossy(key).into_owned())
+            .collect();
+        let (found, wanted, seed) = (found.meta, wanted.meta, self.seed);
+        assert!(differ.is_empty() && found == wanted, "seed {seed}: found {found:?}, wanted {wanted:?}, other at {differ:?}");
+    }
+
+    fn use_store(&mut self, mut store: Store, process: &Process) {
+        let groups = [0, 3, 20, 60][self.random.index(4)];
+        for _ in 0..groups {
+            if !self.group(&mut store) {
+                // It answers nothing any more.
+                assert!(!self.group(&mut store), "seed {}", self.seed);
+                self.leave(store, process, true);
+                return;
+            }
+        }
+        let found = store.content();
+        self.assert_is(&found, &self.known);
+        self.leave(store, process, false);
+    }
+
+    /// One group of changes. Whether the store still works.
+    fn group(&mut self, store: &mut Store) -> bool {
+        let had_failed = store.tree.health().check().is_err();
+        self.clock.sleep(Duration::from_micros(1 + self.random.below(2_000)));
+        let now = self.clock.unix_micros();
+        let calls: Vec<_> = (0..1 + self.random.below(3)).map(|_| Call::random(&mut self.random, now)).collect();
+        let (wanted, after) = self.known.after(&calls, now);
+        let mut group: Vec<Box<dyn job::Change>> = Vec::new();
+        let slots: Vec<_> = calls
+            .into_iter()
+            .map(|call| {
+                let (job, slot) = Job::new(move |tx: &mut super::super::transaction::Transaction<'_>| call.make(tx));
+                group.push(Box::new(job));
+                slot
+            })
+            .collect();
+        store.writer.commit(group);
+        let answers: Vec<_> = slots.into_iter().map(|slot| slot.wait(Instant::now())).collect();
+        let failure = |answer: &Result<String>| answer.as_ref().err().map(Error::code);
+        if store.tree.health().check().is_ok() {
+            assert_eq!(answers, wanted, "seed {}", self.seed);
+            if let Some(after) = after {
+                self.before = std::mem::replace(&mut self.known, after);
+            }
+            return true;
+        }
+        let codes: Vec<_> = answers.iter().map(failure).collect();
+        assert!(codes.iter().all(Option::is_some), "seed {}: a store that has failed answers {answers:?}", self.seed);
+        if had_failed {
+            assert!(codes.iter().all(|code| *code == Some(Code::StoreFailed)), "seed {}: {answers:?}", self.seed);
+        } else if codes.contains(&Some(Code::OutcomeUnknown)) {
+            self.perhaps = after;
+        } else {
+            self.coverage.count("refused");
+        }
+        false
+    }
+
+    fn leave(&mut self, store: Store, process: &Process, has_failed: bool) {
+        match self.random.below(3) {
+            // The process is ended before it closes anything.
+            0 if !process.is_dead() => {
+                self.power_or_kill();
+                drop(store.close());
+            }
+            _ => {
+                let closed = store.close();
+                if closed.is_ok() && !has_failed && !process.is_dead() {
+                    self.coverage.count("closed");
+                    if self.random.percent(40) {
+                        self.older = Some(self.disk.image(&Path::new(DIR).join("sled")));
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, process: &Process) {
+        if process.is_dead() || self.random.percent(70) {
+            self.power_or_kill();
+        }
+    }
+
+    fn power_or_kill(&mut self) {
+        if self.random.percent(65) {
+            let random = &mut self.random;
+            self.disk.crash(&mut |end| random.below(end));
+            self.coverage.count("crash");
+        } else {
+            self.disk.kill();
+            self.coverage.count("kill");
+        }
+    }
+
+    /// Somebody damages the store, or puts an older part of it back: it is refused and left alone, or complete.
+    fn harm(&mut self) {
+        let dir = Path::new(DIR);
+        self.disk.kill();
+        let whole = self.disk.image(dir);
+        if whole.is_empty() {
+            return;
+        }
+        let (what, in_journal) = match self.older.take().filter(|_| self.random.percent(50)) {
+            Some(older) => {
+                self.disk.restore(&dir.join("sled"), &older);
+                ("older", false)
+            }
+            None => {
+                let part = PARTS[self.random.index(PARTS.len())];
+                let random = &mut self.random;
+                if self.disk.damage(&dir.join(part), &mut |end| random.below(end)).is_none() {
+                    return;
+                }
+                ("damage", part == "journal")
+            }
+        };
+        let harmed = self.data();
+        let process = self.disk.process(hook(&Arc::new(Mutex::new(Plan::none()))));
+        match Store::open(&process, &self.clock) {
+            Ok(store) => {
+                let found = store.content();
+                // The journal's last record, damaged, looks like a torn one.
+                let is_complete = found == self.known || self.perhaps.as_ref() == Some(&found) || (in_journal && found == self.before);
+                assert!(is_complete, "seed {}, {what}: less was found, or more: {:?}", self.seed, found.meta);
+                self.coverage.count(format!("{what}: complete"));
+                drop(store.close());
+            }
+            Err(error) => {
+                assert!(matches!(error.code(), Code::StoreDamaged | Code::StoreNewerFormat), "seed {}, {what}: {error}", self.seed);
+                assert!(self.data() == harmed, "seed {}, {what}: it was changed: {error}", self.seed);
+                self.coverage.count(format!("{what}: refused"));
+            }
+        }
+        self.disk.kill();
+        self.disk.restore(dir, &whole);
+    }
+
+    /// What counts of the folder.
+    fn data(&self) -> Image {
+        let mut all = self.disk.image(Path::new(DIR));
+        // The saved files are put back, whole, before anything else.
+        if all.contains_key(Path::new("sled.saved")) {
+            all.retain(|path, _| !path.starts_with("sled"));
+            let sled = |path: PathBuf| path.strip_prefix("sled.saved").map(|below| Path::new("sled").join(below)).unwrap_or(path.clone());
+            all = all.into_iter().map(|(path, bytes)| (sled(path), bytes)).collect();
+        }
+        all.retain(|path, _| ["sled", "journal", "format.json"].iter().any(|part| path.starts_with(part)));
+        all
+    }
+}
