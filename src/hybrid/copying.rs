@@ -188,24 +188,32 @@ impl Copier<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use crate::sync::Mutex;
 
     use super::*;
     use crate::clock::SystemClock;
     use crate::store::contract::local::{Held, RedisRecord};
-    use crate::store::sled::in_memory::{Disk, InMemoryStore};
+    use crate::store::sled::SledStore;
+    use crate::store::sled::simulated::{Disk, Fate};
 
     fn key(name: &str) -> EntryKey {
         EntryKey::Project(format!("a/b/{name}/default/"))
     }
 
-    fn local(changes: Vec<Change>) -> InMemoryStore {
-        let local = InMemoryStore::new(Arc::new(SystemClock), Box::new(|| Disk::Works));
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
+    fn local(changes: Vec<Change>) -> SledStore {
+        let process = Disk::new().process(Arc::new(|_| Fate::Done));
+        let local =
+            SledStore::open_on(Arc::new(process), Path::new("/locks"), Arc::new(SystemClock), Arc::new(|_| Ok(()))).unwrap();
         let all = [Change::Redis(RedisRecord::default()), Change::CopyBegins].into_iter().chain(changes).collect();
-        local.submit(Vec::new(), all, Instant::now()).unwrap().wait(Instant::now()).unwrap();
+        local.submit(Vec::new(), all, soon()).unwrap().wait(soon()).unwrap();
         local
     }
 
@@ -221,7 +229,7 @@ mod tests {
     }
 
     impl Host {
-        fn copy(&self, local: &InMemoryStore, aside: &mut Aside, takes: impl Fn(&EntryKey) -> bool, works: bool) -> Result<()> {
+        fn copy(&self, local: &SledStore, aside: &mut Aside, takes: impl Fn(&EntryKey) -> bool, works: bool) -> Result<()> {
             let copier = Copier {
                 local,
                 apply: &|writes, mark| {
@@ -232,7 +240,7 @@ mod tests {
                     self.marks.lock().extend(mark.map(str::to_owned));
                     Ok(())
                 },
-                write_here: &|changes| local.submit(Vec::new(), changes, Instant::now())?.wait(Instant::now()),
+                write_here: &|changes| local.submit(Vec::new(), changes, soon())?.wait(soon()),
                 instance: Some("me"),
             };
             copier.copy(aside)
@@ -261,10 +269,10 @@ mod tests {
         let (host, mut aside) = (Host::default(), Aside::default());
         host.copy(&local, &mut aside, |_| false, true).unwrap();
         assert_eq!(aside.failure(), None);
-        local.submit(Vec::new(), vec![set("b", b"x")], Instant::now()).unwrap().wait(Instant::now()).unwrap();
+        local.submit(Vec::new(), vec![set("b", b"x")], soon()).unwrap().wait(soon()).unwrap();
         host.copy(&local, &mut aside, |_| false, true).unwrap();
         assert!(aside.failure().is_some());
-        local.submit(Vec::new(), vec![set("c", b"x")], Instant::now()).unwrap().wait(Instant::now()).unwrap();
+        local.submit(Vec::new(), vec![set("c", b"x")], soon()).unwrap().wait(soon()).unwrap();
         host.copy(&local, &mut aside, |tried| *tried == key("c"), true).unwrap();
         assert_eq!((aside.failure(), aside.refused()), (None, 2));
     }
@@ -277,7 +285,7 @@ mod tests {
         assert_eq!((aside.refused(), host.has.lock().len()), (1, 1));
         host.copy(&local, &mut aside, |_| true, true).unwrap();
         assert_eq!(host.has.lock().len(), 1);
-        local.submit(Vec::new(), vec![set("a", b"y")], Instant::now()).unwrap().wait(Instant::now()).unwrap();
+        local.submit(Vec::new(), vec![set("a", b"y")], soon()).unwrap().wait(soon()).unwrap();
         host.copy(&local, &mut aside, |_| true, true).unwrap();
         assert_eq!(host.has.lock().len(), 2);
     }
@@ -296,7 +304,7 @@ mod tests {
         }
         host.copy(&local, &mut aside, |_| true, true).unwrap();
         assert_eq!(local.host_copy().unwrap(), Some(HostCopy { seq: 1, applying: false }));
-        local.submit(Vec::new(), vec![set("b", b"x")], Instant::now()).unwrap().wait(Instant::now()).unwrap();
+        local.submit(Vec::new(), vec![set("b", b"x")], soon()).unwrap().wait(soon()).unwrap();
         host.copy(&local, &mut aside, |_| true, true).unwrap();
         assert_eq!(*host.marks.lock(), ["1 me", "2 me"]);
     }

@@ -86,9 +86,16 @@ fn probe_local(core: &Core) {
 /// Asks twice: a probe that fails once may have met an accident.
 fn probe_redis(core: &Core) {
     let Some(redis) = core.redis.current() else { return };
-    if let Err(error) = probe(core, &*redis).or_else(|_| probe(core, &*redis)) {
-        // A Redis that is slow decides better than a local store that cannot. Whoever waits for one that hangs opens the breaker.
-        if !is_late(&error) || core.would_grant() {
+    let mut until = core.clock.now();
+    let mut probed = || {
+        until = core.clock.now() + core.settings.health.timeout;
+        probe(core, &*redis, until)
+    };
+    if let Err(error) = probed().or_else(|_| probed()) {
+        // A Redis that is slow decides better than a local store that cannot. Whoever waits for one that hangs opens the breaker. A new
+        // connection that is not made in time has another error than a question that is not answered.
+        let took_too_long = is_late(&error) || core.clock.now() >= until;
+        if !took_too_long || core.would_grant() {
             core.begin_fallback(error);
         }
         return;
@@ -107,8 +114,8 @@ fn probe_redis(core: &Core) {
 }
 
 /// Whether Redis answers and takes writes, in the time that a probe has; and whether it still knows this server, and others.
-fn probe(core: &Core, redis: &dyn SharedStore) -> Result<()> {
-    let call = core.redis.step_until(core.clock.now() + core.settings.health.timeout);
+fn probe(core: &Core, redis: &dyn SharedStore, until: Instant) -> Result<()> {
+    let call = core.redis.step_until(until);
     let (answer, took) = timed(core, || announce(core, redis, &call));
     core.seen.lock().redis = StoreHealth::of(&answer, took);
     answer
@@ -150,6 +157,6 @@ fn reach(core: &Core) -> Result<Arc<dyn SharedStore>> {
             redis
         }
     };
-    probe(core, &*redis)?;
+    probe(core, &*redis, core.clock.now() + core.settings.health.timeout)?;
     Ok(redis)
 }

@@ -257,7 +257,34 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 /// A thread, or a task of a simulation.
 pub(crate) enum JoinHandle<T> {
     Thread(std::thread::JoinHandle<T>),
-    Task(Arc<Mutex<Option<T>>>, Arc<Condvar>),
+    Task(Arc<End<T>>),
+}
+
+/// The end of a task.
+pub(crate) struct End<T> {
+    state: Mutex<Ended<T>>,
+    came: Condvar,
+}
+
+enum Ended<T> {
+    NotYet,
+    With(T),
+    /// Its process is dead, or it panicked.
+    Died,
+}
+
+/// Tells of the end, however it comes.
+struct Ends<T>(Arc<End<T>>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if matches!(*state, Ended::NotYet) {
+            *state = Ended::Died;
+        }
+        drop(state);
+        self.0.came.notify_all();
+    }
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
@@ -267,17 +294,19 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    /// Waits for its end. A panic of a task ends its simulation instead.
+    /// Waits for its end.
     pub(crate) fn join(self) -> std::thread::Result<T> {
         match self {
             JoinHandle::Thread(thread) => thread.join(),
-            JoinHandle::Task(ended, is_over) => {
-                let mut ended = ended.lock();
+            JoinHandle::Task(end) => {
+                let mut state = end.state.lock();
                 loop {
-                    match ended.take() {
-                        Some(value) => return Ok(value),
-                        None => is_over.wait(&mut ended),
+                    match std::mem::replace(&mut *state, Ended::Died) {
+                        Ended::With(value) => return Ok(value),
+                        Ended::Died => return Err(Box::new("the task died")),
+                        Ended::NotYet => *state = Ended::NotYet,
                     }
+                    end.came.wait(&mut state);
                 }
             }
         }
@@ -289,13 +318,11 @@ pub(crate) fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Sen
     if !tasks::is_active() {
         return std::thread::Builder::new().name(name.to_owned()).spawn(run).map(JoinHandle::Thread);
     }
-    let ended = Arc::new(Mutex::new(None));
-    let is_over = Arc::new(Condvar::new());
-    let handle = JoinHandle::Task(Arc::clone(&ended), Arc::clone(&is_over));
+    let end = Arc::new(End { state: Mutex::new(Ended::NotYet), came: Condvar::new() });
+    let ends = Ends(Arc::clone(&end));
     tasks::spawn_beside(name, move || {
         let value = run();
-        *ended.lock() = Some(value);
-        is_over.notify_all();
+        *ends.0.state.lock() = Ended::With(value);
     });
-    Ok(handle)
+    Ok(JoinHandle::Task(end))
 }

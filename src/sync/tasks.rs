@@ -153,6 +153,11 @@ pub(crate) fn in_task() -> bool {
     RUNNING.with_borrow(Option::is_some)
 }
 
+/// Whether the process of the task that runs is dead, and only its destructors go on.
+pub(crate) fn is_dying() -> bool {
+    running().is_some_and(|running| state().is_some_and(|state| state.is_dying(running.id)))
+}
+
 /// The group of the task that runs.
 pub(crate) fn group() -> Option<Group> {
     let id = running()?.id;

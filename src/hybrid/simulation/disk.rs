@@ -1,67 +1,110 @@
-//! The servers' disks, each under one local store: the real store's logic over a map (`store::sled::in_memory`).
+//! The servers' disks: the real embedded store runs on each (`store::sled::simulated`).
 //!
-//! A disk is late, full or fails before a group of changes, as a whole, and a crash leaves some of the groups that nobody waited
-//! for. The store's files are not here: no write is torn or comes in another order, and opening, journal and committer do not run.
+//! Each operation gives way, so that whatever else may happen at a write does. A disk is late, fails, does half of what it was asked for,
+//! or is full; a process's death leaves what it wrote, a machine's any part of what was not synced; and somebody may put an older copy
+//! of the folder back while the server is down.
 
-use std::sync::Arc;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::random::Random;
-use crate::store::sled::in_memory::{Disk, Hook, InMemoryStore};
+use super::world::World;
+use crate::clock::Clock;
+use crate::store::sled::SledStore;
+use crate::store::sled::simulated::{Disk, Fate, Image, Operation, What};
+use crate::sync::tasks;
+
+/// Where each server's store is.
+pub(super) const FOLDER: &str = "/locks";
 
 pub(super) struct Disks {
-    stores: Mutex<Vec<Arc<InMemoryStore>>>,
+    disks: Vec<Arc<Disk>>,
     pub(super) may_fail: AtomicBool,
     /// How the next write ends.
-    pub(super) next: Mutex<Option<Disk>>,
+    pub(super) next: Mutex<Option<Trouble>>,
+    /// Older copies of each folder.
+    copies: Mutex<Vec<Vec<Image>>>,
+}
+
+/// What a disk does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It takes so long.
+    Late(Duration),
+    /// It fails, and has done this much (255: all).
+    Fails(ErrorKind, u8),
 }
 
 impl Disks {
-    pub(super) fn new(may_fail: bool) -> Disks {
-        Disks { stores: Mutex::default(), may_fail: AtomicBool::new(may_fail), next: Mutex::default() }
-    }
-
-    pub(super) fn add(&self, store: InMemoryStore) {
-        self.stores.lock().push(Arc::new(store));
-    }
-
-    pub(super) fn store(&self, me: usize) -> Arc<InMemoryStore> {
-        Arc::clone(&self.stores.lock()[me])
-    }
-
-    /// Those whose process must begin anew.
-    pub(super) fn failed(&self) -> Vec<usize> {
-        let stores = self.stores.lock();
-        (0..stores.len()).filter(|me| stores[*me].has_failed()).collect()
-    }
-
-    /// The process dies: nothing that it still does reaches the disk.
-    pub(super) fn freeze(&self, me: usize) {
-        self.store(me).freeze();
-    }
-
-    pub(super) fn crash(&self, me: usize, random: &Random, hook: Hook) {
-        let mut stores = self.stores.lock();
-        let luck = random.index(stores[me].waiting() + 1);
-        stores[me] = Arc::new(stores[me].after_crash(luck, hook));
-    }
-
-    /// What becomes of a write.
-    pub(super) fn fate(&self, random: &Random) -> Disk {
-        if let Some(disk) = self.next.lock().take() {
-            return disk;
-        }
-        if !self.may_fail.load(Ordering::SeqCst) || !random.percent(5) {
-            return Disk::Works;
-        }
-        match random.below(10) {
-            0 => Disk::IsFull,
-            1..=4 => Disk::IsLate,
-            5..=7 => Disk::ConfirmsLate,
-            8 => Disk::HasFailed,
-            _ => Disk::Fails,
+    pub(super) fn new(count: usize, may_fail: bool) -> Disks {
+        Disks {
+            disks: (0..count).map(|_| Disk::new()).collect(),
+            may_fail: AtomicBool::new(may_fail),
+            next: Mutex::default(),
+            copies: Mutex::new(vec![Vec::new(); count]),
         }
     }
+
+    /// The store on this disk, for a new process.
+    pub(super) fn open(world: &Arc<World>, me: usize) -> crate::error::Result<SledStore> {
+        let hook = hook(Arc::downgrade(world), me);
+        let process = world.disks.disks[me].process(hook);
+        SledStore::open_on(Arc::new(process), Path::new(FOLDER), world.machine(me), Arc::new(|_| Ok(())))
+    }
+
+    /// Nothing that the server's process still does reaches the disk. The machine goes down with it, or does not.
+    pub(super) fn crash(&self, me: usize, random: &Random) {
+        if random.percent(50) {
+            self.disks[me].crash(&mut |end| random.below(end));
+        } else {
+            self.disks[me].kill();
+        }
+    }
+
+    /// Keeps a copy of the folder, as somebody's backup does while the server is down.
+    pub(super) fn keep_copy(&self, me: usize) {
+        let image = self.disks[me].image(Path::new(FOLDER));
+        self.copies.lock()[me].push(image);
+    }
+
+    fn fate(&self, random: &Random) -> Option<Trouble> {
+        if let Some(trouble) = self.next.lock().take() {
+            return Some(trouble);
+        }
+        if !self.may_fail.load(Ordering::SeqCst) || !random.percent(2) {
+            return None;
+        }
+        let part = [0, 100, 200, u8::MAX][random.index(4)];
+        Some(match random.below(10) {
+            0..=5 => Trouble::Late(Duration::from_millis(random.below(4000))),
+            6..=7 => Trouble::Fails(ErrorKind::StorageFull, part),
+            _ => Trouble::Fails(ErrorKind::Other, part),
+        })
+    }
+}
+
+/// What happens at each operation of a process of this server.
+fn hook(world: Weak<World>, me: usize) -> crate::store::sled::simulated::Hook {
+    Arc::new(move |operation: &Operation<'_>| {
+        let Some(world) = world.upgrade() else { return Fate::Done };
+        if matches!(operation.what, What::Look | What::List | What::Read | What::Open) {
+            return Fate::Done;
+        }
+        tasks::give_way();
+        world.may_die(me);
+        let Some(trouble) = world.disks.fate(&world.random) else { return Fate::Done };
+        world.say(|| format!("  {me}: the disk at {:?} of {}: {trouble:?}", operation.what, operation.path.display()));
+        match trouble {
+            Trouble::Late(time) => {
+                world.clock.sleep(time);
+                Fate::Done
+            }
+            Trouble::Fails(kind, part) => Fate::Fails(kind, part),
+        }
+    })
 }

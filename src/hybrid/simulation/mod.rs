@@ -22,15 +22,14 @@
 //!
 //! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual: each seed is a few schedules.
 
-mod client;
 mod clock;
 mod directed;
 mod disk;
+mod link;
 mod network;
 mod operations;
 mod oracle;
 mod random;
-mod redis;
 mod schedule;
 mod show;
 mod values;

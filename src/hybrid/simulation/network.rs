@@ -5,12 +5,10 @@
 //! matter of the connection, and of its own tests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::random::Random;
-use super::redis::Question;
 
 /// What becomes of a question.
 pub(super) enum Fate {
@@ -25,13 +23,8 @@ pub(super) enum Fate {
     Stuck,
 }
 
-/// A question that is executed later, if at all.
-pub(super) struct Stuck {
-    pub(super) not_after: Instant,
-    pub(super) question: Question,
-    pub(super) request: String,
-    pub(super) is_retry: bool,
-}
+/// What happens when Redis has executed a command.
+type AfterCommand = Box<dyn FnMut(&[Vec<u8>]) -> bool + Send>;
 
 pub(super) struct Network {
     pub(super) is_up: AtomicBool,
@@ -39,11 +32,9 @@ pub(super) struct Network {
     pub(super) trouble: AtomicU64,
     /// Redis answers nothing.
     pub(super) hangs: AtomicBool,
-    /// Redis cannot be reached once a key has been looked at.
-    pub(super) goes_after_a_look: AtomicBool,
-    /// What happens when Redis has made a change, before its answer is there, once.
-    pub(super) after_change: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    stuck: Mutex<Vec<Stuck>>,
+    /// What happens when Redis has executed a command, before the answer is there, until it says that it is done.
+    pub(super) after_command: Mutex<Option<AfterCommand>>,
+    stuck: Mutex<Vec<Vec<Vec<u8>>>>,
 }
 
 impl Network {
@@ -52,8 +43,7 @@ impl Network {
             is_up: AtomicBool::new(true),
             trouble: AtomicU64::new(0),
             hangs: AtomicBool::default(),
-            goes_after_a_look: AtomicBool::default(),
-            after_change: Mutex::default(),
+            after_command: Mutex::default(),
             stuck: Mutex::default(),
         }
     }
@@ -63,8 +53,7 @@ impl Network {
             return Fate::Hangs(false);
         }
         if !self.is_up.load(Ordering::SeqCst) {
-            let is_refused = self.goes_after_a_look.load(Ordering::SeqCst) || random.percent(70);
-            return if is_refused { Fate::Refused } else { Fate::Hangs(false) };
+            return if random.percent(70) { Fate::Refused } else { Fate::Hangs(false) };
         }
         if !random.percent(self.trouble.load(Ordering::SeqCst)) {
             return Fate::Answered;
@@ -77,16 +66,26 @@ impl Network {
         }
     }
 
-    pub(super) fn hold_up(&self, question: Stuck) {
-        self.stuck.lock().push(question);
+    /// Redis has executed it; its answer is on the way.
+    pub(super) fn was_executed(&self, command: &[Vec<u8>]) {
+        let Some(mut then) = self.after_command.lock().take() else { return };
+        if !then(command) {
+            *self.after_command.lock() = Some(then);
+        }
     }
 
-    /// What was held up and arrives now. What is too late by now, or met a Redis that is away, never will.
-    pub(super) fn arriving(&self, now: Instant, random: &Random) -> Vec<Stuck> {
+    /// It arrives later, or never.
+    pub(super) fn hold_up(&self, command: Vec<Vec<u8>>) {
+        self.stuck.lock().push(command);
+    }
+
+    /// What was held up and arrives now. What meets a Redis that is away never will.
+    pub(super) fn arriving(&self, random: &Random) -> Vec<Vec<Vec<u8>>> {
         let mut stuck = self.stuck.lock();
-        let is_up = self.is_up.load(Ordering::SeqCst);
-        stuck.retain(|late| is_up && now <= late.not_after);
-        stuck.extract_if(.., |_| random.percent(40)).collect()
+        if !self.is_up.load(Ordering::SeqCst) {
+            stuck.clear();
+        }
+        stuck.extract_if(.., |_| random.percent(30)).collect()
     }
 
     pub(super) fn has_stuck(&self) -> bool {

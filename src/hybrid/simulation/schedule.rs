@@ -13,15 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::redis::REMEMBERED;
+use super::show::{command_text, reply_text, request_of};
 use super::world::World;
 use super::{PATIENCE, Plan};
 use crate::clock::Clock;
 use crate::config::Durability;
+use crate::error::Code;
 use crate::hybrid::recovery::compare;
-use crate::store::contract::local::{EntryKey, LocalStore, MAX_TOMBSTONES};
+use crate::store::contract::local::{EntryKey, MAX_TOMBSTONES};
 use crate::sync::tasks::Scheduler;
 
+/// How long Redis remembers the token of a lock that was released, microseconds.
+const REMEMBERED: u64 = 3_600_000_000;
 const STEPS: u32 = 80;
 /// Most callers at a server at once.
 const CALLERS: usize = 4;
@@ -37,17 +40,22 @@ pub(super) fn run(plan: Plan, servers: usize) -> Vec<String> {
             schedule.end();
         });
     };
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-        if !plan.broken {
+    or_show(&world, run);
+    std::mem::take(&mut *world.log.lock())
+}
+
+/// Runs this, and where that panics shows what has happened.
+fn or_show<T>(world: &World, run: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        if !world.plan.broken {
             let log = world.log.lock().join("\n");
             #[allow(clippy::print_stderr)]
             {
-                eprintln!("{log}\n{plan:?}, {servers} servers");
+                eprintln!("{log}\n{:?}, {} servers", world.plan, world.servers());
             }
         }
         resume_unwind(panic);
-    }
-    std::mem::take(&mut *world.log.lock())
+    })
 }
 
 /// The tasks of this world, scheduled by chance.
@@ -59,7 +67,7 @@ fn simulate<T>(world: &Arc<World>, body: impl FnOnce(&Scheduled<'_>) -> T) -> T 
 
 /// Runs one course of events as a task, beside those of the servers that it starts.
 pub(super) fn alone<T: 'static>(world: &Arc<World>, body: impl FnOnce() -> T + 'static) -> T {
-    simulate(world, |schedule| schedule.within_task("the test", body))
+    or_show(world, || simulate(world, |schedule| schedule.within_task("the test", body)))
 }
 
 /// Something of a server is under way until this is dropped.
@@ -163,6 +171,10 @@ impl Scheduled<'_> {
             }
             85..=88 => {
                 let was_up = world.network.is_up.fetch_not(Ordering::SeqCst);
+                if was_up && random.percent(30) {
+                    // It starts anew, with all that it had.
+                    world.redis.restart();
+                }
                 world.say(|| format!("Redis is {}", if was_up { "down" } else { "up" }));
             }
             89..=91 => world.network.trouble.store(random.below(60), Ordering::SeqCst),
@@ -170,7 +182,7 @@ impl Scheduled<'_> {
             94..=95 if world.plan.loses_data => world.lose_data(),
             96 => self.start(who, "busy", move |world| world.busy_key(who)),
             97 => world.set_clock(who),
-            _ => world.redis.keep_image(),
+            _ => world.keep_image(),
         }
         for _ in 0..random.below(12) {
             if !self.resume_one() && random.percent(50) && !self.go_on() {
@@ -181,9 +193,8 @@ impl Scheduled<'_> {
             self.pause();
         }
         self.look_at_local_stores();
-        if world.disks.store(who).has_failed() && random.percent(20) {
-            world.say(|| format!("instance {who} is started anew"));
-            world.crash(who);
+        if world.plan.bad_disk && random.percent(20) {
+            self.start(who, "health", move |world| world.end_if_failed(who));
         }
         if world.process(who).is_none() {
             self.begin(who);
@@ -255,11 +266,12 @@ impl Scheduled<'_> {
                 world.compare_all_of(&instance);
             }
             // Who looked first learns at its next look what the others changed; Redis stays as it is.
-            let settled = world.redis.entries();
+            let settled = world.entries();
             world.living().iter().for_each(|instance| world.compare_all_of(instance));
-            assert_eq!(world.redis.entries(), settled, "a second look changes Redis");
+            assert_eq!(world.entries(), settled, "a second look changes Redis");
             for me in 0..world.servers() {
-                let local = world.disks.store(me).everything().expect("reads");
+                let instance = world.instance(me).expect("lives");
+                let local = instance.core.local.store().everything().expect("reads");
                 let local: BTreeMap<EntryKey, Vec<u8>> =
                     local.into_iter().filter_map(|(key, state)| Some((key, state.value?.value))).collect();
                 assert_eq!(local, settled, "the stores differ");
@@ -278,13 +290,15 @@ impl Scheduled<'_> {
         *world.fuse.lock() = None;
         world.disks.may_fail.store(false, Ordering::SeqCst);
         let count = world.servers();
-        world.disks.failed().into_iter().for_each(|who| world.crash(who));
         for _ in 0..400 {
             world.late_questions_arrive();
             world.clock.advance(Duration::from_millis(200));
             for who in 0..count {
                 match world.process(who) {
-                    Some(_) => self.start(who, "look", move |world| world.tick(who)),
+                    Some(_) => {
+                        self.start(who, "look", move |world| world.tick(who));
+                        self.start(who, "health", move |world| world.end_if_failed(who));
+                    }
                     None => self.begin(who),
                 }
             }
@@ -303,23 +317,24 @@ impl Scheduled<'_> {
 impl World {
     /// What was stuck is executed, or never will be.
     fn late_questions_arrive(&self) {
-        for late in self.network.arriving(self.clock.now(), &self.random) {
-            let before = self.redis.entries();
-            let reply = self.redis.execute(&late.question, &late.request, late.is_retry, self.clock.unix_micros());
-            self.say(|| format!("late: {} → {reply:?}", late.request));
-            let after = self.redis.entries();
+        for command in self.network.arriving(&self.random) {
+            let before = self.entries();
+            let reply = self.redis.execute(&command, self.clock.unix_micros());
+            self.say(|| format!("late: {} → {}", command_text(&command), reply_text(&reply)));
+            let after = self.entries();
+            let request = request_of(&command).unwrap_or_default();
             for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {
-                self.oracle().arrived_late(&late.request, key, before.get(key), after.get(key));
+                self.oracle().arrived_late(&request, key, before.get(key), after.get(key));
             }
         }
     }
 
-    /// Redis is empty, or as it was before.
-    fn lose_data(&self) {
-        let left = self.redis.lose_data(&self.random);
-        self.oracle().redis_lost_data();
-        self.say(|| format!("Redis loses data; it has {left} entries now"));
-        self.network.drop_stuck();
+    /// Somebody starts a server anew whose local store has failed.
+    fn end_if_failed(&self, who: usize) {
+        let Some(instance) = self.instance(who) else { return };
+        if instance.core.local.store().ping(&self.call()).is_err_and(|error| error.code() == Code::StoreFailed) {
+            self.die(who);
+        }
     }
 
     /// A machine's wall clock is set.

@@ -1,8 +1,8 @@
 //! How questions, answers and values read in the log of a schedule.
 
-use super::redis::{Question, Reply};
 use super::values::pull_of;
 use crate::error::Result;
+use crate::store::redis::script_name;
 use crate::store::{Granted, Listing, Swap};
 
 /// A value in a word: its number, and the pull that it names.
@@ -52,30 +52,34 @@ impl Brief for Swap {
     }
 }
 
-impl Brief for Question {
-    fn brief(&self) -> String {
-        match self {
-            Question::Grant { key, value, .. } => format!("grant {key} {}", text(value)),
-            Question::Release { key, pull } => format!("release {key} {pull:?}"),
-            Question::Swap { key, new, .. } => format!("swap {key} to {}", texts(new)),
-            Question::Put { key, seen, new, .. } => {
-                format!("put {key} from {} to {}", texts(seen), texts(new.as_ref().map(|held| &held.value)))
-            }
-            Question::Announce { instance, .. } => format!("announce {instance}"),
+/// A command in a few words: of a script its name, its lock and the request.
+pub(super) fn command_text(command: &[Vec<u8>]) -> String {
+    let word = |nth: usize| command.get(nth).map_or_else(String::new, |word| String::from_utf8_lossy(word).into_owned());
+    match word(0).as_str() {
+        "EVALSHA" | "EVAL" => {
+            let request = request_of(command).unwrap_or_default();
+            format!("{} {} {request}", script_name(&word(1)), word(3))
         }
+        name => format!("{name} {}", word(1).chars().take(40).collect::<String>()),
     }
 }
 
-impl Brief for Reply {
-    fn brief(&self) -> String {
-        match self {
-            Reply::Granted(granted) => granted.brief(),
-            Reply::Released(held) => texts(held.as_ref().map(|held| &held.value)),
-            Reply::Swapped(swap) => swap.brief(),
-            Reply::Put(put) => format!("{put:?}"),
-            Reply::Announced(_) => "announced".to_owned(),
-        }
-    }
+/// The request that a script is called for.
+pub(super) fn request_of(command: &[Vec<u8>]) -> Option<String> {
+    let is_script = command.first().is_some_and(|name| name.starts_with(b"EVAL"));
+    let keys: usize = std::str::from_utf8(command.get(2)?).ok()?.parse().ok()?;
+    command.get(3 + keys).filter(|_| is_script).map(|request| String::from_utf8_lossy(request).into_owned())
+}
+
+pub(super) fn reply_text(reply: &redis::Value) -> String {
+    let text = match reply {
+        redis::Value::Array(parts) => parts.iter().map(reply_text).collect::<Vec<_>>().join(" "),
+        redis::Value::BulkString(bytes) if bytes.starts_with(b"{") => text(bytes),
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::Nil => "nothing".to_owned(),
+        other => format!("{other:?}"),
+    };
+    text.chars().take(120).collect()
 }
 
 pub(super) fn show<T: Brief>(answer: &Result<T>) -> String {

@@ -34,7 +34,8 @@ pub(super) fn value_for(key: &EntryKey, number: u64) -> Vec<u8> {
                 "Workspace": parts[3], "Pull": {"Num": 1 + number % 2}, "N": number,
             })
         }
-        _ => serde_json::json!({ "N": number }),
+        EntryKey::Status(_) => serde_json::json!({ "Pull": {}, "Projects": [], "N": number }),
+        EntryKey::Command(_) => serde_json::json!({ "N": number }),
     };
     value.to_string().into_bytes()
 }

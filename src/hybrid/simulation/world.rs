@@ -5,18 +5,17 @@
 //! process can die wherever one of its tasks asks Redis or writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::client::Client;
 use super::clock::{MachineClock, SimulatedClock};
 use super::disk::Disks;
+use super::link::{PerfectLink, ServersLink};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
-use super::redis::SimulatedRedis;
 use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
@@ -26,9 +25,10 @@ use crate::hybrid::core::Core;
 use crate::hybrid::open::open;
 use crate::hybrid::probe::{Schedule, tick};
 use crate::process::Process;
-use crate::store::contract::local::LocalStore;
+use crate::store::contract::local::{EntryKey, LocalStore};
 use crate::store::contract::shared::SharedStore;
-use crate::store::sled::in_memory::{Disk, Hook, InMemoryStore};
+use crate::store::redis::simulated::{Image, SimulatedRedis};
+use crate::store::redis::{Link, RedisStore};
 use crate::sync::tasks::{self, Group};
 
 /// A server's process.
@@ -61,6 +61,8 @@ pub(super) struct World {
     pub(super) clock: Arc<SimulatedClock>,
     pub(super) random: Random,
     pub(super) redis: SimulatedRedis,
+    /// Images of Redis to which it may go back, oldest first.
+    images: Mutex<Vec<Image>>,
     pub(super) network: Network,
     pub(super) disks: Disks,
     servers: RwLock<Vec<Server>>,
@@ -86,12 +88,13 @@ impl World {
             process: None,
             instance: None,
         };
-        let world = Arc::new(World {
+        Arc::new(World {
             plan,
             random: Random::new(plan.seed),
             redis: SimulatedRedis::default(),
+            images: Mutex::default(),
             network: Network::new(),
-            disks: Disks::new(plan.bad_disk),
+            disks: Disks::new(servers, plan.bad_disk),
             servers: RwLock::new((0..servers).map(server).collect()),
             oracle: Mutex::default(),
             under_way: Mutex::default(),
@@ -101,11 +104,7 @@ impl World {
             number: AtomicU64::new(1),
             log: Mutex::default(),
             clock,
-        });
-        for me in 0..servers {
-            world.disks.add(InMemoryStore::new(world.machine(me), world.hook(me)));
-        }
-        world
+        })
     }
 
     pub(super) fn say(&self, line: impl FnOnce() -> String) {
@@ -153,6 +152,11 @@ impl World {
         }
         *fuse = None;
         drop(fuse);
+        self.die(me);
+    }
+
+    /// The process that the running task belongs to dies, now.
+    pub(super) fn die(&self, me: usize) {
         *self.doomed.lock() = Some(me);
         loop {
             // It ends here.
@@ -165,19 +169,49 @@ impl World {
         Arc::clone(&self.servers.read()[me].clock)
     }
 
-    /// What happens at each write of this server.
-    fn hook(self: &Arc<Self>, me: usize) -> Hook {
-        let world = Arc::downgrade(self);
-        Box::new(move || {
-            let Some(world) = world.upgrade() else { return Disk::Works };
-            tasks::give_way();
-            world.may_die(me);
-            let disk = world.disks.fate(&world.random);
-            if disk != Disk::Works {
-                world.say(|| format!("  {me}: the disk {disk:?}"));
-            }
-            disk
-        })
+    /// What Redis holds, without what is beside it.
+    pub(super) fn entries(&self) -> BTreeMap<EntryKey, Vec<u8>> {
+        let entry = |key: Vec<u8>| {
+            let name = String::from_utf8(key).ok()?;
+            let value = self.redis.value(name.as_bytes())?;
+            Some((entry_key(&name)?, value))
+        };
+        self.redis.keys().into_iter().filter_map(entry).collect()
+    }
+
+    /// What Redis holds at this key.
+    pub(super) fn value(&self, key: &EntryKey) -> Option<Vec<u8>> {
+        self.entries().remove(key)
+    }
+
+    pub(super) fn keep_image(&self) {
+        self.images.lock().push(self.redis.image());
+    }
+
+    /// Redis is empty, or as it was before.
+    pub(super) fn lose_data(&self) {
+        let mut images = self.images.lock();
+        let old = if self.random.percent(40) || images.is_empty() {
+            Image::default()
+        } else {
+            // The newest often.
+            let nth = self.random.index(2 * images.len()).min(images.len() - 1);
+            images.truncate(nth + 1);
+            images.pop().expect("is there")
+        };
+        drop(images);
+        self.redis.restore(&old);
+        self.redis.restart();
+        self.say(|| format!("Redis loses data; it has {} entries now", self.entries().len()));
+        self.network.drop_stuck();
+        self.oracle().redis_lost_data();
+    }
+
+    /// A server of another machine, which always reaches Redis.
+    pub(super) fn other_server(self: &Arc<Self>, name: &str) -> RedisStore {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let link = Arc::new(PerfectLink(Arc::clone(self)));
+        RedisStore::over(link, clock, &Enhanced::default().redis, name).expect("connects")
     }
 
     /// A new process over what the disk has, started by the task that runs; there is none if it does not start.
@@ -194,30 +228,35 @@ impl World {
     }
 
     pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
-        let disk = self.disks.store(me);
         let settings = Enhanced {
             instances: self.plan.instances,
             durability: self.plan.durability,
             legacy_fallback: self.plan.fallback,
             ..Enhanced::default()
         };
-        let world = Arc::downgrade(self);
+        let link = Arc::new(ServersLink { world: Arc::downgrade(self), me });
+        let (machine, redis) = (self.machine(me), settings.redis.clone());
         let connect = move |name: &str| {
-            let client = Client { world: Weak::clone(&world), me, process, name: name.to_owned() };
-            client.read(&Call::new(RequestId::from_text("c"), client.world().clock.now() + PATIENCE))?;
-            Ok(Arc::new(client) as Arc<dyn SharedStore>)
+            let clock = Arc::clone(&machine) as Arc<dyn Clock>;
+            let store = RedisStore::over(Arc::clone(&link) as Arc<dyn Link>, clock, &redis, name)?;
+            Ok(Arc::new(store) as Arc<dyn SharedStore>)
         };
         let clock = self.machine(me);
         let name = format!("i{me}p{process}");
-        let local: Arc<dyn LocalStore> = disk;
         let context = Process { instance: &name, clock, audit: None };
-        let opened = match open(settings, PATIENCE, local, None, Box::new(connect), &context) {
+        let opened = Disks::open(self, me).and_then(|local| {
+            let local: Arc<dyn LocalStore> = Arc::new(local);
+            open(settings, PATIENCE, local, None, Box::new(connect), &context)
+        });
+        if tasks::is_dying() {
+            return;
+        }
+        let opened = match opened {
             Ok(opened) => opened,
             Err(e) => {
                 assert!(!self.plan.fallback || self.plan.bad_disk, "{e}");
                 self.say(|| format!("instance {me} does not begin: {e}"));
                 self.servers.write()[me].process = None;
-                self.disks.crash(me, &self.random, self.hook(me));
                 return;
             }
         };
@@ -236,7 +275,7 @@ impl World {
         };
         let Some(process) = process else { return };
         self.say(|| format!("instance {me} dies"));
-        self.disks.freeze(me);
+        self.disks.crash(me, &self.random);
         tasks::kill(process);
         drop(instance);
         // What was being asked for has no answer.
@@ -244,7 +283,6 @@ impl World {
         for (number, under_way) in lost.into_iter().filter(|(_, under_way)| under_way.releases) {
             self.oracle().never_answered(number, &under_way.request);
         }
-        self.disks.crash(me, &self.random, self.hook(me));
     }
 
     /// Who judges, at this moment.
@@ -260,4 +298,15 @@ impl World {
         let Some(mut due) = instance.due.try_lock() else { return };
         tick(&instance.core, &mut due);
     }
+}
+
+/// The entry that has this key in Redis; `None` for what is beside the entries.
+fn entry_key(name: &str) -> Option<EntryKey> {
+    if let Some(name) = name.strip_prefix("pr/") {
+        return Some(EntryKey::Project(name.to_owned()));
+    }
+    if let Some(name) = name.strip_prefix("global/").and_then(|name| name.strip_suffix("/lock")) {
+        return Some(EntryKey::Command(name.to_owned()));
+    }
+    (name == super::values::STATUS).then(|| EntryKey::Status(name.to_owned()))
 }

@@ -48,6 +48,8 @@ mod store;
 mod transport;
 
 pub use self::read_only::RedisReader;
+#[cfg(test)]
+pub(crate) use self::scripts::script_name;
 pub use self::store::RedisStore;
 #[cfg(test)]
 pub(crate) use self::transport::{Link, Undelivered};

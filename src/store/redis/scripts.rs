@@ -47,6 +47,29 @@ fn command(name: &str, script: &str, keys: &[&str], args: &[&[u8]]) -> Cmd {
     command
 }
 
+/// What a script is called, by its SHA-1 or its text.
+#[cfg(test)]
+pub(crate) fn script_name(script: &str) -> String {
+    let all = [
+        ("GRANT", &GRANT),
+        ("RELEASE", &RELEASE),
+        ("SWAP", &SWAP_PULL_STATUS),
+        ("READ", &READ),
+        ("LOOK", &LOOK),
+        ("PUT", &PUT),
+        ("ANNOUNCE", &ANNOUNCE),
+        ("INDEX_ADD", &INDEX_ADD),
+        ("INDEX_TRIM", &INDEX_TRIM),
+        ("END_ORPHANS", &END_ORPHANS),
+        ("INDEX_FORGET", &INDEX_FORGET),
+        ("INDEX_PULL", &INDEX_PULL),
+        ("MOVE", &MOVE),
+        ("DELETE_IF", &DELETE_IF),
+        ("PROBE", &PROBE),
+    ];
+    all.iter().find(|(_, known)| known.hash == script || known.text == script).map_or("EVAL", |(name, _)| name).to_owned()
+}
+
 macro_rules! script {
     ($(#[$doc:meta])* $name:ident = $($part:literal),+) => {
         $(#[$doc])*

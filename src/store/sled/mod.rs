@@ -35,8 +35,6 @@ mod group;
 mod health;
 mod history;
 mod host_marks;
-#[cfg(test)]
-pub(crate) mod in_memory;
 mod job;
 mod journal;
 mod key_state;

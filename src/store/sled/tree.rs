@@ -1,6 +1,5 @@
 //! The open sled tree, shared by the readers and the one writer.
 
-
 use super::database::{self, Database};
 use super::group::Group;
 use super::health::Health;

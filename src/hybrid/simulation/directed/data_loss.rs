@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{apply, assert_stays_released_though_redis_forgets_it, grant, one_server};
+use super::{apply, assert_stays_released_though_redis_forgets_it, grant, one_server, other_takes};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::hybrid::simulation::PATIENCE;
-use crate::hybrid::simulation::redis::{Data, Question, Reply};
-use crate::store::contract::shared::Presence;
+use crate::store::contract::shared::{Presence, SharedStore};
+use crate::store::redis::simulated::Image;
 use crate::store::{Granted, LockKey, Store};
 
 /// The server was up for long, then both die, and Redis comes back as it was: what it never had is put back, however long that took.
@@ -20,33 +20,34 @@ fn what_an_older_redis_never_had_is_put_back_after_any_time() {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
         drop(instance);
         world.crash(0);
-        world.redis.restore(image);
+        world.redis.restore(&image);
         world.clock.advance(Duration::from_secs(2 * 3600));
         world.begin(0);
         let instance = world.instance(0).expect("lives");
         assert_eq!(instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read").as_deref(), Some(&b"{}"[..]));
-        assert!(world.redis.value(&apply()).is_some());
+        assert!(world.value(&apply()).is_some());
         // And so it is if that recovery is cut short, and made by another process.
-        let now = world.redis.agreed();
-        assert!(now.iter().all(|agreed| *agreed > 0), "{now:?}");
+        let other = world.other_server("looks");
+        let announced = other.announce(&instance.core.arming.server_name(), PATIENCE, Presence::Here, &world.call());
+        assert!(announced.expect("is announced").agreed > 0);
     });
 }
 
 /// Redis itself moves the mark only if it remembers the announcement that belongs to it.
 #[test]
 fn a_redis_that_lost_data_does_not_believe_that_it_had_everything() {
-    let mut data = Data::default();
-    let mut announce = |presence, now| {
-        let question = Question::Announce { instance: "i".to_owned(), lease: PATIENCE, presence };
-        match data.execute(&question, "r", false, now) {
-            Reply::Announced(announced) => announced.agreed,
-            other => panic!("{other:?}"),
-        }
-    };
-    announce(Presence::Here, 100);
-    announce(Presence::Agreed(100), 200);
-    assert_eq!(announce(Presence::Agreed(300), 400), 100, "it does not know of an announcement at 300");
-    assert_eq!(announce(Presence::Here, 500), 100);
+    one_server(Durability::Sync, |world, _| {
+        let server = world.other_server("i");
+        let announce = |presence| {
+            world.clock.advance(Duration::from_secs(1));
+            server.announce("i", PATIENCE, presence, &world.call()).expect("is announced")
+        };
+        let first = announce(Presence::Here).now;
+        announce(Presence::Agreed(first));
+        let later = world.clock.unix_micros() + 1;
+        assert_eq!(announce(Presence::Agreed(later)).agreed, first, "it does not know of an announcement at that moment");
+        assert_eq!(announce(Presence::Here).agreed, first);
+    });
 }
 
 /// A probe finds a Redis that does not know this server any more, before any caller does.
@@ -54,7 +55,7 @@ fn a_redis_that_lost_data_does_not_believe_that_it_had_everything() {
 fn a_redis_that_forgot_this_server_has_lost_data() {
     one_server(Durability::Sync, |world, instance| {
         world.clock.advance(instance.core.settings.health.interval * 2);
-        world.redis.restore(Data::default());
+        world.redis.restore(&Image::default());
         world.tick(0);
         assert!(instance.core.in_fallback(), "the local store decides until what was lost is back");
     });
@@ -93,18 +94,14 @@ fn what_another_server_released_is_not_put_back() {
 #[test]
 fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
     one_server(Durability::Sync, |world, instance| {
-        let mut old = world.redis.image();
-        let token = world.clock.unix_micros();
-        old.execute(
-            &Question::Grant { key: apply(), value: b"old".to_vec(), token, name: "other".to_owned() },
-            "o",
-            false,
-            token,
-        );
+        let before = world.redis.image();
+        other_takes(&world, "other", &apply(), b"old", world.clock.unix_micros());
+        let old = world.redis.image();
+        world.redis.restore(&before);
         world.clock.advance(Duration::from_millis(10));
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
         // Within a moment: no probe comes in between.
-        world.redis.restore(old);
+        world.redis.restore(&old);
         let read = instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read");
         assert_eq!(read.as_deref(), Some(&b"{}"[..]), "the local store decides");
         assert!(instance.core.in_fallback());
@@ -112,6 +109,6 @@ fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
         world.clock.advance(Duration::from_secs(2));
         (0..4).for_each(|_| world.tick(0));
         assert_eq!(instance.core.conflicts.all().len(), 1);
-        assert_eq!(world.redis.value(&apply()).as_deref(), Some(&b"old"[..]));
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"old"[..]));
     });
 }

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{apply, grant, one_server, server_of};
+use super::{apply, grant, one_server, other_takes, server_of};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error};
 use crate::hybrid::core::Asked;
 use crate::hybrid::recovery::compare;
-use crate::hybrid::simulation::redis::Question;
+use crate::hybrid::simulation::disk::Trouble;
 use crate::hybrid::simulation::{PATIENCE, Plan, plans};
 use crate::store::contract::local::{Change, EntryKey, Held, SyncState};
-use crate::store::sled::in_memory::Disk;
 use crate::store::{Granted, LockKey, Release, Store};
 use crate::sync::spawn;
 use crate::sync::tasks::give_way;
@@ -26,7 +25,8 @@ fn a_local_store_that_fell_behind_is_brought_up_to_date() {
         world.tick(0);
         assert_eq!(instance.core.arming.unarmed(), None);
         let key = EntryKey::Command("apply".to_owned());
-        world.redis.write_by_hand(key.clone(), b"lock".to_vec());
+        let command = [&b"SET"[..], b"global/apply/lock", b"lock"].map(<[u8]>::to_vec);
+        world.redis.execute(&command, world.clock.unix_micros());
         instance.core.arming.fell_behind(&Error::new(Code::Timeout, "slow"));
         assert!(instance.core.arming.unarmed().is_some());
         world.clock.advance(instance.core.settings.health.compare);
@@ -83,28 +83,29 @@ fn redis_does_not_spend_the_local_stores_time() {
         });
         assert!(matches!(asked_long, Asked::Answer(())) && until.expect("was asked") <= call.deadline - PATIENCE);
         instance.core.local.enqueue(Change::Set(apply(), None));
-        *world.disks.next.lock() = Some(Disk::ConfirmsLate);
+        *world.disks.next.lock() = Some(Trouble::Late(10 * PATIENCE));
         let error = instance.core.local.flush(world.clock.now()).expect_err("the disk is late");
         assert!(matches!(error.code(), Code::Timeout | Code::OutcomeUnknown), "{error}");
         assert_eq!(instance.core.arming.unarmed(), None, "it still will have everything");
     });
 }
 
-/// A full disk kept from the local store that Redis released a lock. When Redis has forgotten that, too, the lock stays released.
+/// A disk that is late kept from the local store that Redis released a lock. When Redis has forgotten that, too, the lock stays
+/// released.
 #[test]
-fn what_a_full_disk_kept_from_the_local_store_is_not_put_back() {
+fn what_a_late_disk_kept_from_the_local_store_is_not_put_back() {
     one_server(Durability::Async, |world, instance| {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
         let deadline = || world.clock.now() + PATIENCE;
         instance.core.local.flush(deadline()).expect("works");
-        *world.disks.next.lock() = Some(Disk::IsFull);
+        *world.disks.next.lock() = Some(Trouble::Late(10 * PATIENCE));
         let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None };
         assert!(instance.store.release(&release, &world.call()).expect("is released").is_some());
-        instance.core.local.flush(deadline()).expect_err("the disk is full");
+        instance.core.local.flush(deadline()).expect_err("the disk is late");
         world.clock.advance(Duration::from_secs(2 * 3600));
         world.tick(0);
         assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
-        assert!(world.redis.value(&apply()).is_none());
+        assert!(world.value(&apply()).is_none());
     });
 }
 
@@ -142,10 +143,10 @@ fn a_lock_of_this_server_that_the_local_store_may_lack_is_not_overwritten() {
         let here = Held { value: b"1".to_vec(), token: FencingToken::new(token - 1000) };
         instance.core.local.write(vec![Change::SetHere(apply(), Some(here))], world.clock.now() + PATIENCE).expect("is written");
         let name = instance.core.arming.server_name();
-        world.redis.execute(&Question::Grant { key: apply(), value: b"2".to_vec(), token, name }, "lost", false, token);
+        other_takes(&world, &name, &apply(), b"2", token);
         instance.core.arming.fell_behind(&Error::new(Code::StoreFailed, "no space left"));
         compare(&instance.core).expect("compares");
-        assert_eq!(world.redis.value(&apply()).as_deref(), Some(&b"2"[..]));
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"2"[..]));
         assert_eq!(instance.core.conflicts.all().len(), 1);
     });
 }

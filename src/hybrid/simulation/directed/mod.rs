@@ -11,15 +11,16 @@ mod outage;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::config::Durability;
+use crate::domain::lock::ProjectLock;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
-use crate::hybrid::simulation::redis::Question;
 use crate::hybrid::simulation::schedule::alone;
 use crate::hybrid::simulation::world::{Instance, World};
 use crate::hybrid::simulation::{Plan, plans};
 use crate::store::contract::local::EntryKey;
-use crate::store::{Grant, Granted, LockKey, Store};
+use crate::store::contract::shared::SharedStore;
+use crate::store::{Grant, Granted, LockKey, Release, Store};
 
 /// A course of events with one server that has just begun, in a world with this plan.
 fn server_of(plan: Plan, course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
@@ -51,6 +52,19 @@ fn grant(world: &World, instance: &Instance, value: &[u8]) -> Result<Granted> {
     instance.store.grant(&grant, &world.call())
 }
 
+/// Another server takes a lock that is free, with this token.
+fn other_takes(world: &Arc<World>, name: &str, key: &EntryKey, value: &[u8], token: u64) {
+    let lock = ProjectLock::parse(value).ok();
+    let grant = Grant { key: key.lock().expect("is a lock"), lock: lock.as_ref(), value };
+    let granted = world.other_server(name).grant_with(&grant, FencingToken::new(token), &world.call()).expect("is answered");
+    assert!(matches!(granted, Granted::Yes { .. }));
+}
+
+fn other_releases(world: &Arc<World>, name: &str, key: &EntryKey) {
+    let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num: None };
+    assert!(world.other_server(name).release(&release, &world.call()).expect("is answered").is_some());
+}
+
 fn gone() -> Error {
     Error::new(Code::Unreachable, "gone")
 }
@@ -58,13 +72,12 @@ fn gone() -> Error {
 /// The server dies, its lock is released by somebody else, and Redis has forgotten that when the server begins again.
 fn assert_stays_released_though_redis_forgets_it(world: &Arc<World>, by: &str) {
     world.crash(0);
-    let release = Question::Release { key: apply(), pull: None };
-    world.redis.execute(&release, by, false, world.clock.unix_micros());
+    other_releases(world, by, &apply());
     world.clock.advance(Duration::from_secs(2 * 3600));
     world.begin(0);
     let instance = world.instance(0).expect("lives");
     assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
-    assert!(world.redis.value(&apply()).is_none());
+    assert!(world.value(&apply()).is_none());
 }
 
 /// The server dies, and another process begins on its disk.

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, server_of};
+use super::{
+    apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, other_releases, other_takes, server_of,
+};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Code;
-use crate::hybrid::simulation::redis::Question;
+use crate::hybrid::simulation::show::command_text;
 use crate::hybrid::simulation::world::World;
 use crate::hybrid::simulation::{PATIENCE, Plan, plans};
 use crate::store::contract::local::EntryKey;
-use crate::store::contract::shared::Presence;
+use crate::store::contract::shared::{Presence, SharedStore};
 use crate::store::{Grant, Granted, LockKey, Store};
 use crate::sync::tasks::give_way;
 use crate::sync::{Mutex, spawn};
@@ -24,20 +26,37 @@ fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
     let (plan, _) = plans(0)[0];
     server_of(Plan { fallback: false, ..plan }, |world, instance| {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-        let release = Question::Release { key: apply(), pull: None };
-        world.redis.execute(&release, "other", false, world.clock.unix_micros());
-        world.network.goes_after_a_look.store(true, Ordering::SeqCst);
+        other_releases(&world, "other", &apply());
+        // So that Redis knows the script.
+        world.other_server("other").remote(&apply(), &world.call()).expect("is answered");
+        let (weak, core) = (Arc::downgrade(&world), Arc::clone(&instance.core));
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let is_look = command_text(command).starts_with("READ");
+            if is_look {
+                // Redis goes away, and the connection that was open is known to be broken.
+                let world = weak.upgrade().expect("goes on");
+                world.network.is_up.store(false, Ordering::SeqCst);
+                let soon = world.clock.now() + Duration::from_millis(1);
+                core.redis.current().expect("is there").ping(&core.redis.step_until(soon)).expect_err("Redis is away");
+            }
+            is_look
+        }));
         assert_eq!(grant(&world, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
         assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
     });
 }
 
-/// Runs something when Redis has made a change and has this key, before the answer to that change is there.
-fn once_redis_has(world: &Arc<World>, key: EntryKey, then: Box<dyn FnOnce() + Send>) {
-    let weak = Arc::downgrade(world);
-    *world.network.after_change.lock() = Some(Box::new(move || {
+/// Runs something once, when Redis has executed a command and has this key then, or has it no more, before the answer is there.
+fn once_redis_has(world: &Arc<World>, key: EntryKey, is_there: bool, then: impl FnOnce() + Send + 'static) {
+    let (weak, mut then) = (Arc::downgrade(world), Some(then));
+    *world.network.after_command.lock() = Some(Box::new(move |_| {
         let world = weak.upgrade().expect("goes on");
-        if world.redis.value(&key).is_some() { then() } else { once_redis_has(&world, key, then) }
+        if world.value(&key).is_some() == is_there
+            && let Some(then) = then.take()
+        {
+            then();
+        }
+        then.is_none()
     }));
 }
 
@@ -51,11 +70,9 @@ fn a_recovery_learns_of_a_lock_that_was_taken_during_it() {
         let (weak, key) = (Arc::downgrade(&world), others.clone());
         let takes = move || {
             let world = weak.upgrade().expect("goes on");
-            let token = world.clock.unix_micros();
-            let question = Question::Grant { key, value: b"other".to_vec(), token, name: "other".to_owned() };
-            world.redis.execute(&question, "other", false, token);
+            other_takes(&world, "other", &key, b"other", world.clock.unix_micros());
         };
-        once_redis_has(&world, apply(), Box::new(takes));
+        once_redis_has(&world, apply(), true, takes);
         world.clock.advance(Duration::from_secs(2));
         (0..4).for_each(|_| world.tick(0));
         assert!(!instance.core.in_fallback());
@@ -68,9 +85,7 @@ fn a_recovery_learns_of_a_lock_that_was_taken_during_it() {
 #[test]
 fn a_lock_that_was_seen_in_redis_is_not_put_back_once_it_was_released() {
     one_server(Durability::Sync, |world, instance| {
-        let token = world.clock.unix_micros();
-        let question = Question::Grant { key: apply(), value: b"other".to_vec(), token, name: "other".to_owned() };
-        world.redis.execute(&question, "other", false, token);
+        other_takes(&world, "other", &apply(), b"other", world.clock.unix_micros());
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Held { .. })));
         // A token is the time of a question; its answer may have taken this long.
         world.clock.advance(instance.core.redis.timeout);
@@ -95,13 +110,11 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
             json.to_string().into_bytes()
         });
         // Another server took it.
-        let token = world.clock.unix_micros();
-        let question = Question::Grant { key: key.clone(), value: first.clone(), token, name: "other".to_owned() };
-        world.redis.execute(&question, "other", false, token);
+        other_takes(&world, "other", &key, &first, world.clock.unix_micros());
         let (for_taker, weak, value) = (Arc::clone(&instance), Arc::downgrade(&world), second.clone());
         let taken = Arc::new(Mutex::new(None));
         let took = Arc::clone(&taken);
-        *world.network.after_change.lock() = Some(Box::new(move || {
+        once_redis_has(&world, key.clone(), false, move || {
             let taking = spawn("takes", move || {
                 let world = weak.upgrade().expect("goes on");
                 let lock = ProjectLock::parse(&value).expect("is one");
@@ -111,13 +124,13 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
             *took.lock() = Some(taking.expect("starts"));
             // It is to come in between, if that is possible.
             (0..100).for_each(|_| give_way());
-        }));
+        });
         let released = instance.store.release_by_pull(PullRef { repo: "a/b", num: 1 }, &world.call()).expect("is released");
         assert_eq!(released.values().collect::<Vec<_>>(), [&first[..]]);
         let taking = taken.lock().take().expect("has started");
         let taken = taking.join().expect("ends").expect("is answered");
         assert!(matches!(taken, Granted::Yes { .. }), "{taken:?}");
-        assert_eq!(world.redis.value(&key).as_ref(), Some(&second));
+        assert_eq!(world.value(&key).as_ref(), Some(&second));
         assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(second));
     });
 }
@@ -128,8 +141,7 @@ fn a_copy_of_the_data_folder_is_noticed() {
     one_server(Durability::Sync, |world, instance| {
         world.clock.advance(instance.core.settings.health.interval * 2);
         let name = instance.core.arming.server_name();
-        let question = Question::Announce { instance: name, lease: PATIENCE, presence: Presence::Here };
-        world.redis.execute(&question, "copy", false, world.clock.unix_micros());
+        world.other_server("copy").announce(&name, PATIENCE, Presence::Here, &world.call()).expect("is announced");
         world.clock.advance(instance.core.settings.health.interval * 2);
         world.tick(0);
         let why = instance.core.arming.unarmed().expect("another has its name");

@@ -45,12 +45,35 @@ impl Coverage {
         let faults = ["Dies", "Fails", "GoesOn"].into_iter().flat_map(|kind| {
             // A test's own: nothing else removes a single file.
             let all = [
-                "Look", "List", "Read", "Write", "WriteBlocks", "Append", "Create", "Copy", "Rename", "RemoveFolder", "CreateFolder",
-                "SyncFile", "SyncFolder", "Open", "SetText",
+                "Look",
+                "List",
+                "Read",
+                "Write",
+                "WriteBlocks",
+                "Append",
+                "Create",
+                "Copy",
+                "Rename",
+                "RemoveFolder",
+                "CreateFolder",
+                "SyncFile",
+                "SyncFolder",
+                "Open",
+                "SetText",
             ];
             all.map(|what| format!("{kind} at {what}"))
         });
-        let others = ["crash", "kill", "closed", "checkpoint", "round the journal", "unknown, made", "unknown, not made", "refused", "full"];
+        let others = [
+            "crash",
+            "kill",
+            "closed",
+            "checkpoint",
+            "round the journal",
+            "unknown, made",
+            "unknown, not made",
+            "refused",
+            "full",
+        ];
         let others = others.into_iter().chain(["damage: refused", "damage: complete", "older: refused", "older: complete"]);
         faults.chain(others.map(str::to_owned)).filter(|what| !self.counts.contains_key(what)).collect()
     }
@@ -132,8 +155,7 @@ pub(super) fn run(seed: u64) -> Coverage {
     let clock = Arc::new(StepClock(Instant::now(), AtomicU64::new(0)));
     let lives = 2 + random.below(5);
     let (known, before) = (Model::default(), Model::default());
-    let mut world =
-        World { seed, random, disk, clock, known, before, perhaps: None, older: None, coverage: Coverage::default() };
+    let mut world = World { seed, random, disk, clock, known, before, perhaps: None, older: None, coverage: Coverage::default() };
     for _ in 0..lives {
         let plan = Plan::random(&mut world.random);
         world.live(plan);
@@ -322,13 +344,18 @@ impl World {
             Ok(store) => {
                 let found = store.content();
                 // The journal's last record, damaged, looks like a torn one.
-                let is_complete = found == self.known || self.perhaps.as_ref() == Some(&found) || (in_journal && found == self.before);
+                let is_complete =
+                    found == self.known || self.perhaps.as_ref() == Some(&found) || (in_journal && found == self.before);
                 assert!(is_complete, "seed {}, {what}: less was found, or more: {:?}", self.seed, found.meta);
                 self.coverage.count(format!("{what}: complete"));
                 drop(store.close());
             }
             Err(error) => {
-                assert!(matches!(error.code(), Code::StoreDamaged | Code::StoreNewerFormat), "seed {}, {what}: {error}", self.seed);
+                assert!(
+                    matches!(error.code(), Code::StoreDamaged | Code::StoreNewerFormat),
+                    "seed {}, {what}: {error}",
+                    self.seed
+                );
                 assert!(self.data() == harmed, "seed {}, {what}: it was changed: {error}", self.seed);
                 self.coverage.count(format!("{what}: refused"));
             }
@@ -343,7 +370,9 @@ impl World {
         // The saved files are put back, whole, before anything else.
         if all.contains_key(Path::new("sled.saved")) {
             all.retain(|path, _| !path.starts_with("sled"));
-            let sled = |path: PathBuf| path.strip_prefix("sled.saved").map(|below| Path::new("sled").join(below)).unwrap_or(path.clone());
+            let sled = |path: PathBuf| {
+                path.strip_prefix("sled.saved").map(|below| Path::new("sled").join(below)).unwrap_or(path.clone())
+            };
             all = all.into_iter().map(|(path, bytes)| (sled(path), bytes)).collect();
         }
         all.retain(|path, _| ["sled", "journal", "format.json"].iter().any(|part| path.starts_with(part)));
