@@ -49,7 +49,11 @@ impl Clock for SimulatedClock {
     }
 }
 
-/// The clock of one server's machine: its wall clock is ahead of Redis's, or behind, and goes faster or slower.
+/// When somebody corrects a clock that has drifted by so much, microseconds.
+const CORRECTED: i64 = 15_000_000;
+
+/// The clock of one server's machine: its wall clock is ahead of Redis's, or behind, and goes faster or slower. Together that stays below the
+/// minute by which clocks may differ (docs/reliability.md).
 #[derive(Debug)]
 pub(super) struct MachineClock {
     of_redis: Arc<SimulatedClock>,
@@ -77,7 +81,7 @@ impl Clock for MachineClock {
 
     fn unix_micros(&self) -> u64 {
         let seconds = i64::try_from(self.of_redis.micros.load(Ordering::SeqCst) / 1_000_000).expect("is short");
-        self.of_redis.unix_micros().saturating_add_signed(self.ahead.load(Ordering::SeqCst) + seconds * self.drift)
+        self.of_redis.unix_micros().saturating_add_signed(self.ahead.load(Ordering::SeqCst) + seconds * self.drift % CORRECTED)
     }
 
     fn sleep(&self, time: Duration) {

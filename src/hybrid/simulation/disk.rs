@@ -66,6 +66,11 @@ impl Disks {
         }
     }
 
+    /// Nothing that is still done reaches any disk.
+    pub(super) fn end(&self) {
+        self.disks.iter().for_each(|disk| disk.kill());
+    }
+
     /// Keeps a copy of the folder, as somebody's backup does while the server is down.
     pub(super) fn keep_copy(&self, me: usize) {
         let image = self.disks[me].image(Path::new(FOLDER));

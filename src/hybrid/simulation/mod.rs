@@ -77,7 +77,7 @@ fn plans(seed: u64) -> [(Plan, usize); 6] {
         bad_disk: false,
         broken: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
-        ahead: [0, 1].map(|me| [0, 0, 50_000_000, -50_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
+        ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
         drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
         preempts: [0, 0, 5, 30][usize::try_from((seed >> 8) % 4).expect("is small")],
     };

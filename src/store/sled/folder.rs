@@ -62,7 +62,7 @@ impl Folder {
     }
 
     fn lock_within(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock, readers: Duration) -> Result<Folder> {
-        let opened = create_durably(&**files, dir).and_then(|()| files.open_lock(&dir.join("lock")));
+        let opened = create_all(&**files, dir).and_then(|()| files.open_lock(&dir.join("lock")));
         let file = opened.map_err(|e| not_writable(dir, &e))?;
         let give_up = clock.now() + readers;
         loop {
@@ -80,6 +80,20 @@ impl Folder {
         }
         file.set_text(&format!("{}\n", std::process::id())).map_err(|e| not_writable(dir, &e))?;
         Ok(Folder { files: Arc::clone(files), dir: dir.to_owned(), lock: file })
+    }
+
+    /// Makes the folder's name durable, and those of the folders above it. An opening that was cut short may have created some of them.
+    fn sync_names(&self) -> io::Result<()> {
+        use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+        let above = self.dir.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty());
+        for dir in above {
+            match self.files.sync_dir(dir) {
+                // Whoever creates a folder may open it; and some file systems have no such call.
+                Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     /// The folder's path.
@@ -137,8 +151,9 @@ impl Folder {
         Ok(true)
     }
 
-    /// Writes the format file, atomically and durably.
+    /// Writes the format file, atomically and durably, when everything else is durable, this folder's own name too.
     pub(super) fn write_format(&self) -> io::Result<()> {
+        self.sync_names()?;
         let text = serde_json::to_vec(&FormatFile {
             format: FORMAT,
             written_by: concat!("atlock ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -247,8 +262,8 @@ pub(super) fn not_writable(dir: &Path, error: &io::Error) -> Error {
     Error::new(Code::StoreNotWritable, text)
 }
 
-/// Creates a folder and the missing ones above it. Each is in its parent, on disk, before this returns.
-fn create_durably(files: &dyn Files, dir: &Path) -> io::Result<()> {
+/// Creates a folder and the missing ones above it. Their names are durable once [`Folder::write_format`] says that the store is complete.
+fn create_all(files: &dyn Files, dir: &Path) -> io::Result<()> {
     let is_there = || matches!(files.look(dir), Ok(Some(found)) if found.is_dir);
     if is_there() {
         return Ok(());
@@ -258,13 +273,12 @@ fn create_durably(files: &dyn Files, dir: &Path) -> io::Result<()> {
         Some(parent) => parent,
         None => return Err(io::ErrorKind::NotFound.into()),
     };
-    create_durably(files, parent)?;
+    create_all(files, parent)?;
     match files.create_dir(dir) {
         // A second opener was faster.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => {}
-        result => result?,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => Ok(()),
+        result => result,
     }
-    files.sync_dir(parent)
 }
 
 /// Removes a folder and all in it, if it is there.
