@@ -168,8 +168,11 @@ impl State {
     }
 }
 
-/// A script's keys and its arguments, of the number of its keys and what follows.
-fn split(words: &[Vec<u8>]) -> Result<(&[Vec<u8>], &[Vec<u8>]), String> {
+/// A script's keys, and its arguments.
+type KeysAndArgs<'a> = (&'a [Vec<u8>], &'a [Vec<u8>]);
+
+/// What follows a script: the number of its keys, these, and its arguments.
+fn split(words: &[Vec<u8>]) -> Result<KeysAndArgs<'_>, String> {
     let keys = usize::try_from(whole(&words[0])?).map_err(|_| "ERR Number of keys can't be negative")?;
     words[1..].split_at_checked(keys).ok_or_else(|| "ERR Number of keys can't be greater than number of args".to_owned())
 }
