@@ -20,6 +20,9 @@ const STEPS: u32 = 120;
 /// Milliseconds by which the ends of keys may differ.
 const SLACK: u64 = 5_000;
 
+/// Starts a server, and kills it when who has the other end of the pipe is gone, however that ended.
+const SERVER: &str = "redis-server \"$@\" & cat > /dev/null; kill -9 $!; wait";
+
 /// A redis-server of this test's own. Dropped, it is killed.
 struct Real {
     process: Child,
@@ -31,14 +34,11 @@ impl Real {
     fn start() -> Real {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("socket");
-        let mut command = Command::new("redis-server");
-        command
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(&socket)
-            .arg("--dir")
-            .arg(folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().expect("redis-server is needed: run scripts/prepare, or install Debian's redis-server");
+        let mut command = Command::new("sh");
+        command.args(["-c", SERVER, "sh", "--port", "0", "--save", "", "--appendonly", "no"]);
+        command.arg("--unixsocket").arg(&socket).arg("--dir").arg(folder.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let process = command.spawn().expect("a shell");
         let mut real = Real { process, connection: None, _folder: folder };
         real.connection = Some(connect(&socket));
         real
@@ -52,7 +52,7 @@ impl Real {
 
 impl Drop for Real {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
 }
@@ -63,7 +63,7 @@ fn connect(socket: &Path) -> redis::Connection {
     loop {
         match client.get_connection() {
             Ok(connection) => return connection,
-            Err(e) => assert!(Instant::now() < give_up, "redis-server does not start: {e}"),
+            Err(e) => assert!(Instant::now() < give_up, "redis-server does not start (scripts/prepare installs it): {e}"),
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value as LuaValue};
+use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Value as LuaValue};
 use redis::Value;
 
 use super::FULL;
@@ -68,7 +68,7 @@ impl Engine {
             let bytes = bytes_of(&text).unwrap_or_default();
             lua.create_string(sha1(&bytes))
         })?;
-        let decode = lua.create_function(|lua, text: mlua::LuaString| cjson::decode(lua, &text.as_bytes()))?;
+        let decode = lua.create_function(|lua, text: LuaString| cjson::decode(lua, &text.as_bytes()))?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
         let guarded = prelude.into_function()?.call((query, sha1hex, decode, LuaValue::NULL))?;
         let handler = lua.create_function(|lua, error: LuaValue| located(lua, &error))?;
@@ -87,11 +87,7 @@ impl Engine {
 
     fn run(&self, script: &Function, hash: &str, keys: &[Vec<u8>], args: &[Vec<u8>]) -> Answer {
         let failed = |e: mlua::Error| format!("ERR {}", message(&e));
-        let list = |words: &[Vec<u8>]| -> mlua::Result<Table> {
-            let list = self.lua.create_table_with_capacity(words.len(), 0)?;
-            words.iter().try_for_each(|word| list.raw_push(self.lua.create_string(word)?))?;
-            Ok(list)
-        };
+        let list = |words: &[Vec<u8>]| self.lua.create_sequence_from(words.iter().map(LuaString::wrap));
         let globals = self.lua.globals();
         for (name, words) in [("KEYS", keys), ("ARGV", args)] {
             list(words).and_then(|list| globals.raw_set(name, list)).map_err(failed)?;
@@ -186,9 +182,8 @@ fn to_lua(lua: &Lua, value: Value) -> mlua::Result<LuaValue> {
         Value::Okay => one_field(lua, "ok", "OK")?,
         Value::SimpleString(text) => one_field(lua, "ok", &text)?,
         Value::Array(values) => {
-            let table = lua.create_table_with_capacity(values.len(), 0)?;
-            values.into_iter().try_for_each(|value| table.raw_push(to_lua(lua, value)?))?;
-            LuaValue::Table(table)
+            let values = values.into_iter().map(|value| to_lua(lua, value)).collect::<mlua::Result<Vec<_>>>()?;
+            LuaValue::Table(lua.create_sequence_from(values)?)
         }
         _ => LuaValue::Boolean(false),
     })

@@ -117,12 +117,14 @@ impl State {
         let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
         match (name.as_slice(), words.len()) {
             (b"EVAL", 3..) => {
+                let (keys, args) = split(&words[2..])?;
                 let hash = self.learn(&words[1])?;
-                self.run(&hash, &words[2..], now)
+                self.run(&hash, keys, args, now)
             }
             (b"EVALSHA", 3..) => {
                 let hash = String::from_utf8_lossy(&words[1]).to_ascii_lowercase();
-                self.run(&hash, &words[2..], now)
+                let (keys, args) = split(&words[2..])?;
+                self.run(&hash, keys, args, now)
             }
             (b"SCRIPT", 3) if words[1].eq_ignore_ascii_case(b"LOAD") => self.learn(&words[2]).map(bulk),
             (b"CONFIG", 3) if words[1].eq_ignore_ascii_case(b"GET") => Ok(sections::setting(&words[2])),
@@ -154,23 +156,25 @@ impl State {
         Ok(hash)
     }
 
-    /// Runs a script; the words are the number of its keys, the keys, and its arguments.
-    fn run(&mut self, hash: &str, words: &[Vec<u8>], now: u64) -> Answer {
-        let count = whole(&words[0])?;
-        let keys = usize::try_from(count).map_err(|_| "ERR Number of keys can't be negative")?;
-        if keys > words.len() - 1 {
-            return Err("ERR Number of keys can't be greater than number of args".to_owned());
-        }
+    fn run(&mut self, hash: &str, keys: &[Vec<u8>], args: &[Vec<u8>], now: u64) -> Answer {
         let Some(text) = self.scripts.get(hash).cloned() else {
             return Err("NOSCRIPT No matching script. Please use EVAL.".to_owned());
         };
         let data = std::mem::take(&mut self.data);
         let run = lua::Run { data, now, is_full: self.is_full, has_written: false };
-        let (keys, args) = words[1..].split_at(keys);
         let (data, answer) = lua::run(hash, &text, keys, args, run);
         self.data = data;
         answer
     }
+}
+
+/// A script's keys, and its arguments.
+type KeysAndArgs<'a> = (&'a [Vec<u8>], &'a [Vec<u8>]);
+
+/// What follows a script: the number of its keys, these, and its arguments.
+fn split(words: &[Vec<u8>]) -> Result<KeysAndArgs<'_>, String> {
+    let keys = usize::try_from(whole(&words[0])?).map_err(|_| "ERR Number of keys can't be negative")?;
+    words[1..].split_at_checked(keys).ok_or_else(|| "ERR Number of keys can't be greater than number of args".to_owned())
 }
 
 /// An error as the client's parser reads it.

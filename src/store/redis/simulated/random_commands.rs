@@ -5,6 +5,9 @@ use super::lua::sha1;
 /// The key that holds the moment that scripts see.
 pub(super) const CLOCK: &[u8] = b"differential:clock";
 
+const SCRIPT: &[u8] = b"return 1";
+const BROKEN: &[u8] = b"return retur 1";
+
 /// A command to both servers.
 pub(super) struct Step {
     pub(super) command: Vec<Vec<u8>>,
@@ -128,6 +131,12 @@ impl Chance {
             "GET",
             "ZADD K",
             "EVALSHA 0000000000000000000000000000000000000000 0",
+            "EVAL X 0",
+            "EVALSHA HX 0",
+            "SCRIPT LOAD X",
+            "EVAL B 0",
+            "EVALSHA HB 0",
+            "SCRIPT LOAD B",
             "EVAL X 2 K",
             "EVAL X -1 K",
             "EVAL X y",
@@ -147,7 +156,10 @@ impl Chance {
             "M" => self.one_of(&["a", "b", "c", ""]).as_bytes().to_vec(),
             "S" => self.one_of(&["1", "2", "-1.5", "0.1", "1e20", "1799999999000001"]).as_bytes().to_vec(),
             "(S" => b"(2".to_vec(),
-            "X" => b"return 1".to_vec(),
+            "X" => SCRIPT.to_vec(),
+            "B" => BROKEN.to_vec(),
+            "HX" => sha1(SCRIPT).into_bytes(),
+            "HB" => sha1(BROKEN).into_bytes(),
             other => other.as_bytes().to_vec(),
         }
     }

@@ -64,7 +64,8 @@ struct World {
 
 impl World {
     fn new() -> Arc<World> {
-        let clock = StillClock { base: Instant::now(), micros: AtomicU64::new(0) };
+        // Far from the machine's: whoever asks that one is noticed.
+        let clock = StillClock { base: Instant::now() + Duration::from_secs(86_400), micros: AtomicU64::new(0) };
         let (fates, stuck) = (Mutex::default(), Mutex::default());
         Arc::new(World {
             server: SimulatedRedis::default(),
@@ -77,7 +78,8 @@ impl World {
     }
 
     fn store(self: &Arc<World>) -> RedisStore {
-        let settings = config::Redis { shared_with_stock: true, ..config::Redis::default() };
+        let mut settings = config::Redis { shared_with_stock: true, ..config::Redis::default() };
+        settings.timeouts.connect = Duration::from_millis(300);
         let clock = Arc::new(WorldClock(Arc::clone(self)));
         RedisStore::over(Arc::new(WorldLink(Arc::clone(self))), clock, &settings, "here").expect("opens")
     }
@@ -208,6 +210,22 @@ fn a_lost_reply_is_answered_by_its_first_answer() {
 }
 
 #[test]
+fn a_retry_that_was_forgotten_is_told_from_one_that_never_arrived() {
+    let world = World::new();
+    let store = world.store();
+    for round in 0..8 {
+        assert!(matches!(grant(&store, "a", 1, &world.call(&format!("{round:032}"))), Ok(Granted::Yes { .. })));
+        assert_eq!(release(&store, "a", &world.call(&format!("{round:032}-back"))), Ok(Some(json("a", 1))));
+    }
+    // What is remembered reaches back to before this was first sent.
+    world.next(&[Fate::Refused]);
+    assert!(matches!(grant(&store, "a", 1, &world.call("new")), Ok(Granted::Yes { .. })));
+    let mut old = world.call("old");
+    old.lost_since = Some(world.clock.base);
+    assert_eq!(release(&store, "a", &old).map_err(|e| e.code()), Err(Code::OutcomeUnknown));
+}
+
+#[test]
 fn who_has_a_connection_does_not_know_what_became_of_it_and_who_has_none_does() {
     let world = World::new();
     let store = world.store();
@@ -229,7 +247,7 @@ fn who_has_a_connection_does_not_know_what_became_of_it_and_who_has_none_does() 
     let (hung, time) = answer(&store, "four");
     assert_eq!((hung, time), (Err(Code::OutcomeUnknown), 1_000_000), "a server that hangs costs the deadline");
     let (at_login, time) = answer(&store, "five");
-    assert_eq!((at_login, time), (Err(Code::Unreachable), 1_000_000));
+    assert_eq!((at_login, time), (Err(Code::Unreachable), 300_000), "a log-in has its own");
 }
 
 #[test]

@@ -29,11 +29,13 @@ enum Server {
     BreaksAtLogin,
     Hangs,
     Breaks,
+    /// At the second command since it became that.
+    BreaksSecond,
 }
 
-use Server::{Answers, Away, Breaks, BreaksAtLogin, Hangs, HangsAtLogin, Refuses};
+use Server::{Answers, Away, Breaks, BreaksAtLogin, BreaksSecond, Hangs, HangsAtLogin, Refuses};
 
-const ALL: [Server; 7] = [Answers, Refuses, Away, HangsAtLogin, BreaksAtLogin, Hangs, Breaks];
+const ALL: [Server; 8] = [Answers, Refuses, Away, HangsAtLogin, BreaksAtLogin, Hangs, Breaks, BreaksSecond];
 
 impl Server {
     fn deadline(self) -> Instant {
@@ -41,14 +43,15 @@ impl Server {
         Instant::now() + Duration::from_millis(patience)
     }
 
-    /// What comes of a command: an answer, or what the link tells.
-    fn outcome(self, is_login: bool) -> Result<&'static str, Undelivered> {
+    /// What comes of a command before which `nth` came since it is that: an answer, or what the link tells.
+    fn outcome(self, nth: usize, is_login: bool) -> Result<&'static str, Undelivered> {
         match self {
             Away => Err(Undelivered::Refused),
             HangsAtLogin if is_login => Err(Undelivered::TimedOut),
             BreaksAtLogin if is_login => Err(Undelivered::Lost),
             Hangs if !is_login => Err(Undelivered::TimedOut),
             Breaks if !is_login => Err(Undelivered::Lost),
+            BreaksSecond if !is_login && nth == 1 => Err(Undelivered::Lost),
             _ if is_login => Ok("*2\r\n$10\r\n1800000000\r\n$1\r\n0\r\n"),
             Refuses => Ok("-OOM command not allowed\r\n"),
             _ => Ok("+OK\r\n"),
@@ -59,7 +62,7 @@ impl Server {
 /// A server that becomes another one. It has a loopback address of its own: nobody takes its port while it is away.
 struct Fake {
     address: SocketAddr,
-    now: Arc<Mutex<Server>>,
+    now: Arc<Mutex<Now>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     accepting: Option<thread::JoinHandle<()>>,
 }
@@ -70,7 +73,7 @@ impl Fake {
         let own = Ipv4Addr::new(127, 9, STARTED.fetch_add(1, Ordering::SeqCst), 1);
         let listener = TcpListener::bind((own, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let mut fake = Fake { address, now: Arc::new(Mutex::new(Answers)), open: Arc::default(), accepting: None };
+        let mut fake = Fake { address, now: Arc::new(Mutex::new(Now(Answers, 0))), open: Arc::default(), accepting: None };
         fake.accept(listener);
         fake
     }
@@ -79,7 +82,7 @@ impl Fake {
         let (now, open) = (Arc::clone(&self.now), Arc::clone(&self.open));
         self.accepting = Some(thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                if *now.lock() == Away {
+                if now.lock().0 == Away {
                     return;
                 }
                 open.lock().push(stream.try_clone().expect("is cloned"));
@@ -90,7 +93,7 @@ impl Fake {
     }
 
     fn become_(&mut self, next: Server) {
-        *self.now.lock() = next;
+        *self.now.lock() = Now(next, 0);
         if next == Away {
             let Some(accepting) = self.accepting.take() else { return };
             TcpStream::connect(self.address).expect("still listens");
@@ -109,7 +112,19 @@ impl Drop for Fake {
     }
 }
 
-fn serve(mut stream: TcpStream, now: &Mutex<Server>) {
+/// A server, and how many commands it has met as that, log-ins not counted.
+#[derive(Debug)]
+struct Now(Server, usize);
+
+impl Now {
+    fn outcome(&mut self, is_login: bool) -> Result<&'static str, Undelivered> {
+        let outcome = self.0.outcome(self.1, is_login);
+        self.1 += usize::from(!is_login);
+        outcome
+    }
+}
+
+fn serve(mut stream: TcpStream, now: &Mutex<Now>) {
     let mut parser = Parser::new();
     while let Ok(Value::Array(words)) = parser.parse_value(&mut stream) {
         let outcome = now.lock().outcome(words[0] == Value::BulkString(b"TIME".to_vec()));
@@ -124,7 +139,7 @@ fn serve(mut stream: TcpStream, now: &Mutex<Server>) {
 
 /// The simulated one's.
 #[derive(Debug)]
-struct FakeLink(Mutex<Server>);
+struct FakeLink(Mutex<Now>);
 
 impl Link for FakeLink {
     fn send(&self, command: &[Vec<u8>], deadline: Instant) -> Result<Value, Undelivered> {
@@ -163,12 +178,12 @@ fn compare(servers: &[Server], count: usize) {
     let mut fake = Fake::start();
     let settings = settings(fake.address);
     let single = Single::new(Arc::new(settings.clone()), &Names::of_the_system()).expect("is made");
-    let link = Arc::new(FakeLink(Mutex::new(Answers)));
+    let link = Arc::new(FakeLink(Mutex::new(Now(Answers, 0))));
     let simulated = Simulated::new(Arc::<FakeLink>::clone(&link), Arc::new(SystemClock), settings.timeouts.connect);
     let commands: Vec<Cmd> = (0..count).map(|_| redis::cmd("PING")).collect();
     for (nth, server) in servers.iter().enumerate() {
         fake.become_(*server);
-        *link.0.lock() = *server;
+        *link.0.lock() = Now(*server, 0);
         let (real, imitated) = match &commands[..] {
             [command] => (vec![single.query(command, server.deadline())], vec![simulated.query(command, server.deadline())]),
             all => (single.query_all(all, server.deadline()), simulated.query_all(all, server.deadline())),
@@ -194,7 +209,7 @@ fn a_simulated_connection_fails_as_a_real_one_does() {
 
 #[test]
 fn what_is_too_late_is_not_sent() {
-    let link = Arc::new(FakeLink(Mutex::new(Answers)));
+    let link = Arc::new(FakeLink(Mutex::new(Now(Answers, 0))));
     let simulated = Simulated::new(link, Arc::new(SystemClock), Duration::from_secs(1));
     let late = simulated.query(&redis::cmd("PING"), Instant::now());
     assert_eq!(told(&late), told(&Err(Failure::NotSent(timed_out("late")))));
