@@ -234,7 +234,7 @@ impl RedisStore {
 
     /// One attempt for all, in one round trip.
     fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Attempt<Reply>> {
-        let head = self.redis.head(call, call.lost_since);
+        let head = self.redis.head(call, call.lost_since, self.redis.clock.now());
         let commands: Vec<_> = members
             .iter()
             .map(|member| {

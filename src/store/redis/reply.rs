@@ -24,8 +24,11 @@ pub(super) enum Reply {
         /// Microseconds since 1970.
         now: i64,
     },
-    /// A retry whose first attempt may have been forgotten.
-    Unknown,
+    /// An attempt of a request that may have been forgotten; the server's clock, microseconds.
+    Unknown {
+        /// Microseconds since 1970.
+        now: i64,
+    },
 }
 
 impl Reply {
@@ -38,7 +41,7 @@ impl Reply {
             Reply::Conflict(_) => "CONFLICT",
             Reply::Judge(_) => "JUDGE",
             Reply::Late { .. } => "LATE",
-            Reply::Unknown => "UNKNOWN",
+            Reply::Unknown { .. } => "UNKNOWN",
         }
     }
 
@@ -57,7 +60,7 @@ impl Reply {
             (b"CONFLICT", current) => Ok(Reply::Conflict(current)),
             (b"JUDGE", Some(value)) => Ok(Reply::Judge(value)),
             (b"LATE", Some(now)) => number(&now).map(|now| Reply::Late { now }),
-            (b"UNKNOWN", _) => Ok(Reply::Unknown),
+            (b"UNKNOWN", Some(now)) => number(&now).map(|now| Reply::Unknown { now }),
             _ => Err(malformed()),
         }
     }

@@ -3,6 +3,9 @@
 //! A change carries its request id in every attempt, and the server answers a repeated one with its first answer. It also
 //! carries the moment, on the server's clock, after which it must not act (`not_after`): a command that was stuck in a network
 //! or in a stopped server may be executed minutes after its caller gave up, and would then release somebody else's lock.
+//!
+//! What the server remembers of a key is bounded, so each attempt also says when the first one was sent: one from before what is remembered
+//! does nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +66,7 @@ impl Retrying {
         let mut pause = Pause::default();
         for _ in 0..ATTEMPTS {
             let sent = self.clock.now();
-            match attempt(&self.head(call, *lost_since)) {
+            match attempt(&self.head(call, *lost_since, sent)) {
                 Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
                     Reply::Late { now } => {
                         self.transport.clock().learn(now, self.clock.now());
@@ -71,7 +74,11 @@ impl Retrying {
                             break;
                         }
                     }
-                    Reply::Unknown => return Err(self.unknown("it no longer remembers this change")),
+                    Reply::Unknown { .. } if lost_since.is_some() => {
+                        return Err(self.unknown("it no longer remembers this change"));
+                    }
+                    // Nothing was sent before this, and this did nothing: the server's clock was taken for earlier than it is.
+                    Reply::Unknown { now } => self.transport.clock().learn(now, self.clock.now()),
                     reply => return Ok(reply),
                 },
                 Err(failure) => {
@@ -114,12 +121,15 @@ impl Retrying {
         }
     }
 
-    /// The arguments with which every change begins.
-    pub(super) fn head(&self, call: &Call, lost_since: Option<Instant>) -> Head {
+    /// The arguments with which every change begins, of an attempt that is sent now.
+    pub(super) fn head(&self, call: &Call, lost_since: Option<Instant>, now: Instant) -> Head {
         let clock = self.transport.clock();
         let not_after = clock.at(call.deadline);
-        let lost_since = lost_since.map_or(0, |sent| clock.at(sent));
-        [call.request.as_str().as_bytes().to_vec(), not_after.to_string().into_bytes(), lost_since.to_string().into_bytes()]
+        let first_sent = match lost_since {
+            Some(sent) => clock.at(sent).to_string(),
+            None => format!("-{}", clock.at(now)),
+        };
+        [call.request.as_str().as_bytes().to_vec(), not_after.to_string().into_bytes(), first_sent.into_bytes()]
     }
 
     fn explain(&self, failure: &Failure) -> Error {
@@ -149,7 +159,7 @@ impl Retrying {
     }
 }
 
-/// Request id, `not_after`, and on a retry when the first lost attempt was sent, otherwise 0.
+/// Request id, `not_after`, and when the first lost attempt was sent; without one, when this is, behind a `-`.
 pub(super) type Head = [Vec<u8>; 3];
 
 /// Whether the server does not know a script's hash.

@@ -1,8 +1,8 @@
 -- Comes before every script that changes a lock, behind what may be answered without it.
 --
 -- KEYS[1] the lock   KEYS[2] its side hash   KEYS[3] the index of all locks (a single server only)
--- ARGV[1] request id   ARGV[2] not after: microseconds on this server's clock   ARGV[3] '0', or on a retry: when the
--- first attempt whose reply was lost was sent, microseconds
+-- ARGV[1] request id   ARGV[2] not after: microseconds on this server's clock   ARGV[3] when
+-- the first attempt whose reply was lost was sent, microseconds; behind a '-', when this one was, and none was lost before it
 --
 -- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids and times, oldest first,
 -- in 'q' (id,micros id,micros …); the last fencing token in 'token', in 'holder' who took it: instance and request id; and in
@@ -21,12 +21,14 @@ if now > tonumber(ARGV[2]) then
     return {'LATE', string.format('%.0f', now)}
 end
 
--- Whatever this request did before is its answer. A retry that finds nothing did nothing, if what is
--- remembered reaches back to before it was first sent; otherwise it may have been forgotten.
+-- Whatever this request did before is its answer. One that finds nothing did nothing, if what is remembered reaches back to before it
+-- was first sent; otherwise it may have been forgotten. That holds for a first attempt as well: it may have been stuck on its way while
+-- a retry was answered, and eight other changes came.
 --
 -- That a retry was refused is remembered, too ('N'): attempts before it may still come, when its caller has left. So is that one
 -- was answered by a value for its caller to judge ('J'): those attempts must not act either, but what the caller asks for then may.
 local outcome = 'r:' .. ARGV[1]
+local is_retry = string.byte(ARGV[3]) ~= 45 -- '-'
 local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token', 'of')
 local was_judged = side[1] == 'J'
 if side[1] == 'N' then
@@ -37,10 +39,10 @@ elseif side[1] and not was_judged then
     return {'DONE', side[1]}
 end
 local ids = side[2]
-if ARGV[3] ~= '0' and ids and not was_judged and #ids > MEMORY - LONGEST then
+if ids and not was_judged and #ids > MEMORY - LONGEST then
     local oldest = tonumber(string.match(ids, '^%S-,(%d+)') or '')
-    if not oldest or oldest >= tonumber(ARGV[3]) then
-        return {'UNKNOWN'}
+    if not oldest or oldest >= math.abs(tonumber(ARGV[3])) then
+        return {'UNKNOWN', string.format('%.0f', now)}
     end
 end
 
@@ -61,7 +63,7 @@ end
 
 -- Ends the script without a change.
 local function refuse(reply, memory)
-    if ARGV[3] ~= '0' then
+    if is_retry then
         redis.call('HSET', KEYS[2], outcome, memory or 'N', 'q', ids)
         if not side[2] then
             redis.call('PEXPIRE', KEYS[2], SIDE_TTL)

@@ -119,8 +119,9 @@ impl Chance {
             1 => self.now,
             _ => self.now + 5_000_000,
         };
-        let lost_since = if self.percent(60) { 0 } else { self.now - self.below(60_000_000) };
-        [self.request(), not_after.to_string(), lost_since.to_string()].map(String::into_bytes).to_vec()
+        let sign = if self.percent(60) { "-" } else { "" };
+        let first_sent = format!("{sign}{}", self.now - self.below(60_000_000));
+        [self.request(), not_after.to_string(), first_sent].map(String::into_bytes).to_vec()
     }
 
     fn token(&mut self) -> String {
