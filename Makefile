@@ -75,7 +75,7 @@ SEEDS ?= 0..20000
 
 .PHONY: simulation
 simulation: ## hybrid mode's simulation over more seeds than make test (SEEDS=0..20000)
-	ATLOCK_SIMULATION_SEEDS=$(SEEDS) $(CARGO) test --release --locked --lib simulation
+	ATLOCK_SIMULATION_SEEDS=$(SEEDS) $(CARGO) test --profile simulation --locked --lib simulation
 
 .PHONY: mutants
 mutants: ## break each line of tests/mutants/lines.rs on purpose: a test must notice it

@@ -90,6 +90,11 @@ impl Oracle {
         if holders.len() == 1 { holders.first().cloned() } else { None }
     }
 
+    /// The keys that anybody was told to hold.
+    pub(super) fn keys(&self) -> Vec<EntryKey> {
+        self.holders.keys().cloned().collect()
+    }
+
     /// A caller asks for the key: from now on it may be granted.
     pub(super) fn asks(&mut self, key: &EntryKey, value: &[u8]) {
         self.asked_at.insert(value.to_vec(), self.now);
@@ -310,10 +315,10 @@ impl Oracle {
     }
 
     /// What a server alone believes, while nothing is under way, is what it told its callers.
-    pub(super) fn check_belief(&self, believed: impl Fn(&EntryKey) -> Option<Vec<u8>>) {
+    pub(super) fn check_belief(&self, believed: &BTreeMap<EntryKey, Vec<u8>>) {
         for key in self.holders.keys().filter(|key| key.lock().is_some()) {
             let Some(holder) = self.holder(key).filter(|holder| !self.perhaps_gone.contains(holder)) else { continue };
-            let known = believed(key).map(|value| text(&value));
+            let known = believed.get(key).map(|value| text(value));
             assert_eq!(known, Some(text(&holder)), "whom the local store believes to hold the {key}");
         }
     }

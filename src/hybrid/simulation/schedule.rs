@@ -263,8 +263,14 @@ impl Scheduled<'_> {
             return;
         }
         let Some(instance) = world.instance(0) else { return };
-        let believed = |key: &EntryKey| instance.core.known(key).expect("is read").value.map(|held| held.value);
-        world.oracle().check_belief(believed);
+        let for_look = Arc::clone(world);
+        // The store's own threads may have its locks.
+        self.within_task("the look", move || {
+            let known = |key: &EntryKey| Some((key.clone(), instance.core.known(key).ok()?.value?.value));
+            let keys = for_look.oracle().keys();
+            let believed: BTreeMap<EntryKey, Vec<u8>> = keys.iter().filter_map(known).collect();
+            for_look.oracle().check_belief(&believed);
+        });
     }
 
     /// Everything works again: the stores agree, and on what callers were told.
