@@ -2,7 +2,7 @@
 //!
 //! A group is made durable in the journal, applied to sled (`group.rs`), and then acknowledged: that order is what P2 rests on, and
 //! it makes what a read shows durable, too. A group too large for the journal is applied first and then made durable in sled
-//! itself. When the journal is full, a checkpoint makes what was applied durable in sled. Before anybody is told, the store looks
+//! itself, with a mark in the journal. When the journal is full, a checkpoint makes what was applied durable in sled. Before anybody is told, the store looks
 //! whether its files are still at their paths (`ground.rs`). A failure on the way ends the store (`health.rs`): nobody is
 //! acknowledged after it.
 //!
@@ -277,6 +277,8 @@ impl Writer {
             *may_have_happened = true;
             self.apply(group, false)?;
             self.checkpoint()?;
+            self.step(Step::Journal)?;
+            self.journal.restart_at(meta.sequence).map_err(|e| io_failed("writing the journal", &e))?;
         }
         self.meta = meta;
         Ok(())

@@ -7,8 +7,8 @@
 //! <dir>/journal        the last acknowledged groups (`journal.rs`)
 //! <dir>/sled/          sled's own files
 //! <dir>/sled.creating/ a store that was not yet created completely; nothing in it was ever acknowledged
-//! <dir>/sled.saving/   a copy of sled/ that is not whole
-//! <dir>/sled.saved/    a copy of sled/, only while sled/ is checked on opening
+//! <dir>/sled.saving/   a copy of sled/ that is not whole, or what is left of sled.saved/
+//! <dir>/sled.saved/    sled/ as it was, only while the copy in its place is checked on opening
 //! ```
 
 use std::fs::{self, TryLockError};
@@ -250,14 +250,15 @@ pub(super) fn not_writable(dir: &Path, error: &io::Error) -> Error {
 /// Creates a folder and the missing ones above it. Each is in its parent, on disk, before this returns.
 fn create_durably(files: &dyn Files, dir: &Path) -> io::Result<()> {
     let is_there = || matches!(files.look(dir), Ok(Some(found)) if found.is_dir);
-    if is_there() {
-        return Ok(());
-    }
     let parent = match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
+        None if is_there() => return Ok(()),
         None => return Err(io::ErrorKind::NotFound.into()),
     };
+    if is_there() {
+        return sync_name(files, parent);
+    }
     create_durably(files, parent)?;
     match files.create_dir(dir) {
         // A second opener was faster.
@@ -265,6 +266,16 @@ fn create_durably(files: &dyn Files, dir: &Path) -> io::Result<()> {
         result => result?,
     }
     files.sync_dir(parent)
+}
+
+/// Makes the name of a folder that somebody made durable: who made it may have been ended before. What cannot be synced is not this
+/// user's, or on another file system: nobody who runs this made it.
+fn sync_name(files: &dyn Files, parent: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    match files.sync_dir(parent) {
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported) => Ok(()),
+        result => result,
+    }
 }
 
 /// Removes a folder and all in it, if it is there.

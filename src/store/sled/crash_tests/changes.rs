@@ -83,9 +83,7 @@ impl Call {
             Call::Swap(num, new) => {
                 changes::swap_status(tx, &status(*num), Expected::Any, new.as_deref()).map(|answer| format!("{answer:?}"))
             }
-            Call::Local(changes) => {
-                changes.iter().try_for_each(|change| key_state::apply(tx, change)).map(|()| String::new())
-            }
+            Call::Local(changes) => changes.iter().try_for_each(|change| key_state::apply(tx, change)).map(|()| String::new()),
         }
     }
 }

@@ -45,12 +45,35 @@ impl Coverage {
         let faults = ["Dies", "Fails", "GoesOn"].into_iter().flat_map(|kind| {
             // A test's own: nothing else removes a single file.
             let all = [
-                "Look", "List", "Read", "Write", "WriteBlocks", "Append", "Create", "Copy", "Rename", "RemoveFolder", "CreateFolder",
-                "SyncFile", "SyncFolder", "Open", "SetText",
+                "Look",
+                "List",
+                "Read",
+                "Write",
+                "WriteBlocks",
+                "Append",
+                "Create",
+                "Copy",
+                "Rename",
+                "RemoveFolder",
+                "CreateFolder",
+                "SyncFile",
+                "SyncFolder",
+                "Open",
+                "SetText",
             ];
             all.map(|what| format!("{kind} at {what}"))
         });
-        let others = ["crash", "kill", "closed", "checkpoint", "round the journal", "unknown, made", "unknown, not made", "refused", "full"];
+        let others = [
+            "crash",
+            "kill",
+            "closed",
+            "checkpoint",
+            "round the journal",
+            "unknown, made",
+            "unknown, not made",
+            "refused",
+            "full",
+        ];
         let others = others.into_iter().chain(["damage: refused", "damage: complete", "older: refused", "older: complete"]);
         faults.chain(others.map(str::to_owned)).filter(|what| !self.counts.contains_key(what)).collect()
     }
@@ -88,6 +111,8 @@ struct World {
     /// An older `sled/`.
     older: Option<Image>,
     coverage: Coverage,
+    /// What happened, for who looks at a violation.
+    log: Vec<String>,
 }
 
 /// An open store.
@@ -132,8 +157,18 @@ pub(super) fn run(seed: u64) -> Coverage {
     let clock = Arc::new(StepClock(Instant::now(), AtomicU64::new(0)));
     let lives = 2 + random.below(5);
     let (known, before) = (Model::default(), Model::default());
-    let mut world =
-        World { seed, random, disk, clock, known, before, perhaps: None, older: None, coverage: Coverage::default() };
+    let mut world = World {
+        seed,
+        random,
+        disk,
+        clock,
+        known,
+        before,
+        perhaps: None,
+        older: None,
+        coverage: Coverage::default(),
+        log: Vec::new(),
+    };
     for _ in 0..lives {
         let plan = Plan::random(&mut world.random);
         world.live(plan);
@@ -147,8 +182,13 @@ pub(super) fn run(seed: u64) -> Coverage {
 }
 
 impl World {
+    fn course(&self) -> String {
+        format!("seed {}: {}", self.seed, self.log.join("; "))
+    }
+
     fn live(&mut self, plan: Plan) {
         let kind = plan.kind;
+        self.log.push(format!("{plan:?}"));
         if kind == Kind::Full {
             let most = if self.random.percent(50) { 300_000 } else { 1_500_000 };
             let room = self.random.index(most);
@@ -159,6 +199,7 @@ impl World {
         match Store::open(&process, &self.clock) {
             Ok(store) => {
                 self.adopt(&store.content());
+                self.log.push(format!("opened at {}", self.known.meta.sequence));
                 self.use_store(store, &process);
             }
             Err(error) => self.not_opened(&error, &plan.lock()),
@@ -173,10 +214,11 @@ impl World {
     }
 
     fn not_opened(&mut self, error: &Error, plan: &Plan) {
+        self.log.push(format!("not opened, {:?}: {error}", plan.hit));
         let may_be_full = plan.kind == Kind::Full;
-        assert!(plan.hit.is_some() || may_be_full, "seed {}: nothing failed, and it does not open: {error}", self.seed);
+        assert!(plan.hit.is_some() || may_be_full, "{}: nothing failed, and it does not open: {error}", self.course());
         if may_be_full {
-            assert_eq!(error.code(), Code::StoreNotWritable, "seed {}: {error}", self.seed);
+            assert_eq!(error.code(), Code::StoreNotWritable, "{}: {error}", self.course());
             self.coverage.count("full");
         }
         self.coverage.count(format!("not opened: {:?}", error.code()));
@@ -201,8 +243,8 @@ impl World {
             .filter(|key| found.entries.get(*key) != wanted.entries.get(*key))
             .map(|key| String::from_utf8_lossy(key).into_owned())
             .collect();
-        let (found, wanted, seed) = (found.meta, wanted.meta, self.seed);
-        assert!(differ.is_empty() && found == wanted, "seed {seed}: found {found:?}, wanted {wanted:?}, other at {differ:?}");
+        let (found, wanted, course) = (found.meta, wanted.meta, self.course());
+        assert!(differ.is_empty() && found == wanted, "{course}: found {found:?}, wanted {wanted:?}, other at {differ:?}");
     }
 
     fn use_store(&mut self, mut store: Store, process: &Process) {
@@ -210,7 +252,8 @@ impl World {
         for _ in 0..groups {
             if !self.group(&mut store) {
                 // It answers nothing any more.
-                assert!(!self.group(&mut store), "seed {}", self.seed);
+                assert!(!self.group(&mut store), "{}", self.course());
+                self.log.push(format!("failed: {:?}", store.tree.health().check()));
                 self.leave(store, process, true);
                 return;
             }
@@ -237,19 +280,20 @@ impl World {
             })
             .collect();
         store.writer.commit(group);
+        self.log.push(format!("group {}", self.known.meta.sequence + 1));
         let answers: Vec<_> = slots.into_iter().map(|slot| slot.wait(Instant::now())).collect();
         let failure = |answer: &Result<String>| answer.as_ref().err().map(Error::code);
         if store.tree.health().check().is_ok() {
-            assert_eq!(answers, wanted, "seed {}", self.seed);
+            assert_eq!(answers, wanted, "{}", self.course());
             if let Some(after) = after {
                 self.before = std::mem::replace(&mut self.known, after);
             }
             return true;
         }
         let codes: Vec<_> = answers.iter().map(failure).collect();
-        assert!(codes.iter().all(Option::is_some), "seed {}: a store that has failed answers {answers:?}", self.seed);
+        assert!(codes.iter().all(Option::is_some), "{}: a store that has failed answers {answers:?}", self.course());
         if had_failed {
-            assert!(codes.iter().all(|code| *code == Some(Code::StoreFailed)), "seed {}: {answers:?}", self.seed);
+            assert!(codes.iter().all(|code| *code == Some(Code::StoreFailed)), "{}: {answers:?}", self.course());
         } else if codes.contains(&Some(Code::OutcomeUnknown)) {
             self.perhaps = after;
         } else {
@@ -288,9 +332,11 @@ impl World {
             let random = &mut self.random;
             self.disk.crash(&mut |end| random.below(end));
             self.coverage.count("crash");
+            self.log.push("crash".to_owned());
         } else {
             self.disk.kill();
             self.coverage.count("kill");
+            self.log.push("kill".to_owned());
         }
     }
 
@@ -322,14 +368,19 @@ impl World {
             Ok(store) => {
                 let found = store.content();
                 // The journal's last record, damaged, looks like a torn one.
-                let is_complete = found == self.known || self.perhaps.as_ref() == Some(&found) || (in_journal && found == self.before);
-                assert!(is_complete, "seed {}, {what}: less was found, or more: {:?}", self.seed, found.meta);
+                let is_complete =
+                    found == self.known || self.perhaps.as_ref() == Some(&found) || (in_journal && found == self.before);
+                assert!(is_complete, "{}, {what}: less was found, or more: {:?}", self.course(), found.meta);
                 self.coverage.count(format!("{what}: complete"));
                 drop(store.close());
             }
             Err(error) => {
-                assert!(matches!(error.code(), Code::StoreDamaged | Code::StoreNewerFormat), "seed {}, {what}: {error}", self.seed);
-                assert!(self.data() == harmed, "seed {}, {what}: it was changed: {error}", self.seed);
+                assert!(
+                    matches!(error.code(), Code::StoreDamaged | Code::StoreNewerFormat),
+                    "{}, {what}: {error}",
+                    self.course()
+                );
+                assert!(self.data() == harmed, "{}, {what}: it was changed: {error}", self.course());
                 self.coverage.count(format!("{what}: refused"));
             }
         }
@@ -343,7 +394,9 @@ impl World {
         // The saved files are put back, whole, before anything else.
         if all.contains_key(Path::new("sled.saved")) {
             all.retain(|path, _| !path.starts_with("sled"));
-            let sled = |path: PathBuf| path.strip_prefix("sled.saved").map(|below| Path::new("sled").join(below)).unwrap_or(path.clone());
+            let sled = |path: PathBuf| {
+                path.strip_prefix("sled.saved").map(|below| Path::new("sled").join(below)).unwrap_or(path.clone())
+            };
             all = all.into_iter().map(|(path, bytes)| (sled(path), bytes)).collect();
         }
         all.retain(|path, _| ["sled", "journal", "format.json"].iter().any(|part| path.starts_with(part)));

@@ -137,13 +137,7 @@ impl Process {
         }
     }
 
-    fn makes<T>(
-        &self,
-        what: What,
-        path: &Path,
-        bytes: usize,
-        f: impl FnOnce(&mut State, How) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn makes<T>(&self, what: What, path: &Path, bytes: usize, f: impl FnOnce(&mut State, How) -> io::Result<T>) -> io::Result<T> {
         let fate = self.ask(what, path, bytes)?;
         let state = &mut self.disk.state();
         match fate {
@@ -172,9 +166,15 @@ impl Process {
 
     /// Opens a file to append to it; creates it if it is missing.
     pub(super) fn open_log(&self, path: &Path) -> io::Result<Handle> {
-        let node = self.makes(What::Create, path, 0, |state, how| {
-            if how.is_done() { state.create(path) } else { Err(ErrorKind::NotFound.into()) }
-        })?;
+        let node =
+            self.makes(
+                What::Create,
+                path,
+                0,
+                |state, how| {
+                    if how.is_done() { state.create(path) } else { Err(ErrorKind::NotFound.into()) }
+                },
+            )?;
         Ok(self.handle(path, node, false))
     }
 }
@@ -185,7 +185,11 @@ fn write(state: &mut State, node: usize, bytes: &[u8], at: usize, is_durable: bo
     let room = state.room_for(grows);
     let fits = &bytes[..bytes.len() - (grows - room).min(bytes.len())];
     let file = state.file(node)?;
-    if is_durable { file.write_durably(fits, at) } else { file.write(fits, at) }
+    if is_durable {
+        file.write_durably(fits, at)
+    } else {
+        file.write(fits, at)
+    }
     if room < grows { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
