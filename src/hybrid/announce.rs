@@ -12,16 +12,16 @@ use crate::store::contract::shared::{Announced, SharedStore};
 /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
 pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Result<()> {
     let saying = core.presence.begin(core.clock.now())?;
-    let announced = redis.announce(&core.arming.server_name(), PRESENCE, saying.said, call);
+    let last = core.arming.record().announced;
+    let announced = redis.announce(&core.arming.server_name(), PRESENCE, saying.said, last, call);
     if announced.is_err() {
         // It may be made until its time is over.
         core.presence.failed(call.deadline + core.redis.timeout);
     }
     let Announced { before, agreed, now: at, repeated, others } = announced?;
-    let mut last = 0;
     let here = i64::try_from(core.clock.unix_micros()).unwrap_or(i64::MAX);
     core.arming.change(|record| {
-        last = std::mem::replace(&mut record.announced, at);
+        record.announced = at;
         record.clock_ahead = i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(here);
     });
     let now = core.clock.now();

@@ -221,7 +221,13 @@ impl Store for HybridStore {
         if let Some(redis) = core.redis.replace(None) {
             if !core.in_fallback() {
                 // A courtesy: the presence ends by itself.
-                let _ = redis.announce(&core.arming.server_name(), PRESENCE, Presence::Leaves, &core.redis.step());
+                let _ = redis.announce(
+                    &core.arming.server_name(),
+                    PRESENCE,
+                    Presence::Leaves,
+                    core.arming.record().announced,
+                    &core.redis.step(),
+                );
             }
             closed = redis.close();
         }

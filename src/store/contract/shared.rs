@@ -86,8 +86,9 @@ pub trait SharedStore: Store {
     /// of the keys were gone through. Errors as in [`Store::release`].
     fn release_held(&self, pull: PullRef<'_>, keys: &[EntryKey], call: &Call) -> (Vec<(EntryKey, Held)>, Result<()>);
 
-    /// Says that this instance uses the store, or how.
-    fn announce(&self, instance: &str, lease: Duration, presence: Presence, call: &Call) -> Result<Announced>;
+    /// Says that this instance uses the store, or how. `last`: when it announced itself before, by the store's clock, as far as it had an
+    /// answer; 0 if it never had one.
+    fn announce(&self, instance: &str, lease: Duration, presence: Presence, last: u64, call: &Call) -> Result<Announced>;
 
     /// What the store's clock shows now, microseconds since 1970, as far as is known without asking; rather early than late.
     fn clock_micros(&self) -> u64;
@@ -117,7 +118,8 @@ pub enum Presence {
 /// The answer to [`SharedStore::announce`]. Times are microseconds by the store's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
-    /// When this instance announced itself before; 0 if the store knows nothing of it: never, or what it knew is lost.
+    /// When this instance announced itself before; 0 if the store knows nothing of it: never, or what it knew is lost. Earlier than `last`
+    /// also if the store said so in an answer that never came.
     pub before: u64,
     /// The last moment of which it said that everything was in the store; 0 as above. What the store knew until then it has not
     /// lost: it would have lost this, too.

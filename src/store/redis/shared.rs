@@ -141,14 +141,15 @@ impl SharedStore for RedisStore {
         self.release_guarded(key, &Guard::Raw, call, call.lost_since)
     }
 
-    fn announce(&self, instance: &str, lease: Duration, presence: Presence, call: &Call) -> Result<Announced> {
+    fn announce(&self, instance: &str, lease: Duration, presence: Presence, last: u64, call: &Call) -> Result<Announced> {
         let lease = lease.as_micros().to_string();
         let stay: &[u8] = if presence == Presence::Leaves { b"0" } else { b"1" };
         let agreed = match presence {
             Presence::Agreed(moment) => moment.to_string(),
             Presence::Here | Presence::Leaves => "0".to_owned(),
         };
-        let args = [instance.as_bytes(), lease.as_bytes(), stay, agreed.as_bytes()];
+        let last = last.to_string();
+        let args = [instance.as_bytes(), lease.as_bytes(), stay, agreed.as_bytes(), last.as_bytes()];
         let mut lost_since = None;
         let reply = self.redis.change_with(call, &mut lost_since, |head| {
             let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();

@@ -28,7 +28,7 @@ fn what_an_older_redis_never_had_is_put_back_after_any_time() {
         assert!(world.value(&apply()).is_some());
         // And so it is if that recovery is cut short, and made by another process.
         let other = world.other_server("looks");
-        let announced = other.announce(&instance.core.arming.server_name(), PATIENCE, Presence::Here, &world.call());
+        let announced = other.announce(&instance.core.arming.server_name(), PATIENCE, Presence::Here, 0, &world.call());
         assert!(announced.expect("is announced").agreed > 0);
     });
 }
@@ -40,13 +40,34 @@ fn a_redis_that_lost_data_does_not_believe_that_it_had_everything() {
         let server = world.other_server("i");
         let announce = |presence| {
             world.clock.advance(Duration::from_secs(1));
-            server.announce("i", PATIENCE, presence, &world.call()).expect("is announced")
+            server.announce("i", PATIENCE, presence, 0, &world.call()).expect("is announced")
         };
         let first = announce(Presence::Here).now;
         announce(Presence::Agreed(first));
         let later = world.clock.unix_micros() + 1;
         assert_eq!(announce(Presence::Agreed(later)).agreed, first, "it does not know of an announcement at that moment");
         assert_eq!(announce(Presence::Here).agreed, first);
+    });
+}
+
+/// The answer that would have said so was lost: the next one says it.
+#[test]
+fn a_loss_is_told_until_the_server_has_heard_of_it() {
+    one_server(Durability::Sync, |world, _| {
+        let server = world.other_server("i");
+        let announce = |last| {
+            world.clock.advance(Duration::from_secs(1));
+            server.announce("i", PATIENCE, Presence::Here, last, &world.call()).expect("is announced")
+        };
+        let known = announce(0).now;
+        assert_eq!(announce(known).before, known);
+        let known = world.clock.unix_micros();
+        world.redis.restore(&Image::default());
+        let unheard = announce(known);
+        assert_eq!(unheard.before, 0);
+        let heard = announce(known);
+        assert_eq!(heard.before, 0, "it says so again: nobody has heard it");
+        assert_eq!(announce(heard.now).before, heard.now);
     });
 }
 

@@ -141,7 +141,7 @@ fn a_copy_of_the_data_folder_is_noticed() {
     one_server(Durability::Sync, |world, instance| {
         world.clock.advance(instance.core.settings.health.interval * 2);
         let name = instance.core.arming.server_name();
-        world.other_server("copy").announce(&name, PATIENCE, Presence::Here, &world.call()).expect("is announced");
+        world.other_server("copy").announce(&name, PATIENCE, Presence::Here, 0, &world.call()).expect("is announced");
         world.clock.advance(instance.core.settings.health.interval * 2);
         world.tick(0);
         let why = instance.core.arming.unarmed().expect("another has its name");

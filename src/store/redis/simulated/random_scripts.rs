@@ -181,7 +181,14 @@ impl Chance {
                 let agreed = if self.percent(50) { "0".to_owned() } else { (self.now - self.below(9_000_000)).to_string() };
                 let lease = self.one_of(&["60000000", "1000000"]).as_bytes().to_vec();
                 let (who, stays) = (self.one_of(&["here", "there", "a"]), self.one_of(&["1", "1", "0"]));
-                args.extend([who.as_bytes().to_vec(), lease, stays.as_bytes().to_vec(), agreed.into_bytes()]);
+                let last = if self.percent(50) { 0 } else { self.now - self.below(3) * 1_000_000 };
+                args.extend([
+                    who.as_bytes().to_vec(),
+                    lease,
+                    stays.as_bytes().to_vec(),
+                    agreed.into_bytes(),
+                    last.to_string().into_bytes(),
+                ]);
                 ("ANNOUNCE", &scripts::ANNOUNCE)
             }
             _ => return self.other_script(),

@@ -190,8 +190,8 @@ fn the_real_store_works_over_a_perfect_link() {
     assert_eq!(swap(Expected::Absent, Some(br#"{"Pull":{}}"#)), Ok(Swap::Done));
     assert_eq!(swap(Expected::Absent, Some(b"2")), Ok(Swap::Conflict(Some(br#"{"Pull":{}}"#.to_vec()))));
     let lease = Duration::from_secs(60);
-    let first = store.announce("here", lease, Presence::Here, &world.call("here")).expect("announces");
-    let second = store.announce("there", lease, Presence::Here, &world.call("there")).expect("announces");
+    let first = store.announce("here", lease, Presence::Here, 0, &world.call("here")).expect("announces");
+    let second = store.announce("there", lease, Presence::Here, 0, &world.call("there")).expect("announces");
     assert_eq!((first.before, second.others), (0, vec!["here".to_owned()]));
     assert_eq!(store.list(&world.call("list")).map(|listing| listing.len()), Ok(1));
 }
