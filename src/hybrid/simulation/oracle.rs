@@ -238,7 +238,8 @@ impl Oracle {
         self.check_holders(key);
     }
 
-    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, answer: &Result<Listing>) {
+    /// `knows_clock`: whether the server knows what Redis's clock shows, and so what it reaches later of what it could not see now.
+    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, knows_clock: bool, answer: &Result<Listing>) {
         let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
         let num = pull.expect("is of a pull");
         self.released_pulls.push((num, began, self.now));
@@ -246,7 +247,7 @@ impl Oracle {
             Ok(listing) => {
                 self.perhaps_gone.extend(before.iter().cloned());
                 // Otherwise some may still be held.
-                if listing.incomplete().is_none() {
+                if listing.incomplete().is_none() && knows_clock {
                     let now = self.now;
                     self.going.extend(before.into_iter().map(|value| (value, now)));
                 }

@@ -114,6 +114,9 @@ fn save(folder: &Folder) -> Result<()> {
     }
     let (store, saving) = (folder.path("sled"), folder.path("sled.saving"));
     let save = || {
+        // An opening that was cut short may have renamed it from `sled.saved` a moment ago: once it is half removed, that name must not
+        // come back.
+        folder.sync()?;
         remove_dir(files, &saving)?;
         copy_store(files, &store, &saving, &|from, to| files.copy(from, to))?;
         sync_store(files, &saving)?;

@@ -147,3 +147,38 @@ fn a_hook_that_panics_ends_its_process() {
     open(&disk, works(), &clock).unwrap();
     assert!(clock.unix_micros() > 0);
 }
+
+/// The name of the copy that was laid aside does not come back once the copy is half removed, whatever a power loss keeps.
+#[test]
+fn a_copy_that_is_being_removed_is_never_put_back() {
+    /// Each bit: whether a crash keeps all or nothing of one folder's or file's changes.
+    const CHOICES: u32 = 8;
+    for keeps in 0_u32..1 << CHOICES {
+        let (disk, clock) = (Disk::new(), StepClock::new());
+        let mut store = open(&disk, works(), &clock).unwrap();
+        grant(&mut store, "a");
+        let known = store.content();
+        store.close().unwrap();
+        // The opening forgets what it laid aside, and is told that this failed.
+        let forgets: Hook = Arc::new(|operation| {
+            let is_meant = operation.what == What::Rename && operation.path.ends_with("sled.saving");
+            if is_meant { Fate::Fails(ErrorKind::Other, u8::MAX) } else { Fate::Done }
+        });
+        assert!(open(&disk, forgets, &clock).is_err());
+        disk.kill();
+        // The next one removes it, and the machine loses power.
+        let removes: Hook = Arc::new(|operation| {
+            let is_meant = operation.what == What::RemoveFolder && operation.path.ends_with("sled.saving");
+            if is_meant { Fate::Dies(u8::MAX) } else { Fate::Done }
+        });
+        assert!(open(&disk, removes, &clock).is_err());
+        let mut choice = 0;
+        disk.crash(&mut |end| {
+            let keeps_all = end > 1 && keeps >> (choice % CHOICES) & 1 == 1;
+            choice += u32::from(end > 1);
+            if keeps_all { end - 1 } else { 0 }
+        });
+        let found = open(&disk, works(), &clock).map(|store| store.content());
+        assert_eq!(found.as_ref().ok(), Some(&known), "{keeps:b}: {:?}", found.as_ref().err());
+    }
+}
