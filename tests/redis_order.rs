@@ -68,7 +68,7 @@ fn an_attempt_before_a_refused_retry_does_nothing_later() {
 fn a_mark_needs_its_announcement() {
     let server = Server::start(&[]);
     let store = open(&settings(&server.address())).unwrap();
-    let announce = |presence| -> Announced { store.announce("i", Duration::from_secs(60), presence, &call()).unwrap() };
+    let announce = |presence| -> Announced { store.announce("i", Duration::from_secs(60), presence, 0, &call()).unwrap() };
     let first = announce(Presence::Here);
     assert_eq!((first.before, first.agreed, first.repeated), (0, 0, false));
     let second = announce(Presence::Agreed(first.now));

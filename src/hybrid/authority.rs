@@ -170,3 +170,68 @@ impl Authority {
         self.breaker.lock().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::sync::explore::explore;
+    use crate::sync::tasks::give_way;
+
+    /// In every order: who decides here does so before Redis decides again, or hears that it does; and a recovery waits for no other.
+    #[test]
+    fn nobody_decides_here_once_redis_does() {
+        let orders = explore(
+            |tasks, clock| {
+                let authority = Arc::new(Authority::new(&config::Breaker::default(), Arc::clone(clock) as Arc<dyn Clock>));
+                authority.begin_fallback(Error::new(Code::Unreachable, "gone"), || {});
+                let events = Rc::new(RefCell::new(Vec::new()));
+                for _ in 0..2 {
+                    let (authority, events, clock) = (Arc::clone(&authority), Rc::clone(&events), Arc::clone(clock));
+                    tasks.start(0, "decides", move || {
+                        let gate = authority.enter(clock.now() + Duration::from_secs(1)).expect("is opened in time");
+                        if authority.in_fallback() {
+                            give_way();
+                            events.borrow_mut().push("here");
+                        }
+                        drop(gate);
+                    });
+                }
+                let told = Rc::clone(&events);
+                tasks.start(0, "recovers", move || {
+                    let gate = authority.close_gate();
+                    give_way();
+                    authority.end_fallback();
+                    told.borrow_mut().push("Redis");
+                    drop(gate);
+                });
+                events
+            },
+            |events| assert_eq!(events.borrow().last(), Some(&"Redis"), "{events:?}"),
+        );
+        assert!(orders > 100, "{orders}");
+    }
+
+    /// Of two who see Redis fail, one begins the fallback.
+    #[test]
+    fn a_fallback_begins_once() {
+        explore(
+            |tasks, clock| {
+                let authority = Arc::new(Authority::new(&config::Breaker::default(), Arc::clone(clock) as Arc<dyn Clock>));
+                let begun = Rc::new(RefCell::new(0));
+                for _ in 0..2 {
+                    let (authority, begun) = (Arc::clone(&authority), Rc::clone(&begun));
+                    tasks.start(0, "sees", move || {
+                        let counts = || *begun.borrow_mut() += 1;
+                        authority.begin_fallback(Error::new(Code::Unreachable, "gone"), counts);
+                        assert!(authority.in_fallback());
+                    });
+                }
+                begun
+            },
+            |begun| assert_eq!(*begun.borrow(), 1),
+        );
+    }
+}

@@ -53,9 +53,15 @@ impl Drop for KeyGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::sync::explore::explore;
+    use crate::sync::tasks::give_way;
 
     #[test]
     fn a_key_has_one_holder_and_others_go_on() {
@@ -67,6 +73,32 @@ mod tests {
         let other = locks.take(&[key("c")], soon()).expect("was not kept by the one who gave up");
         drop((first, other));
         locks.take(&[key("a"), key("b"), key("c")], soon()).expect("all are free");
+    }
+
+    /// In every order of three callers, of whom two want the same keys the other way round.
+    #[test]
+    fn no_two_have_a_key_and_none_waits_for_ever() {
+        let orders = explore(
+            |tasks, clock| {
+                let locks = Arc::new(KeyLocks::default());
+                let (held, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+                let key = |name: &str| EntryKey::Project(name.to_owned());
+                for keys in [vec![key("a"), key("b")], vec![key("b"), key("a")], vec![key("b")]] {
+                    let (locks, held, most, clock) = (Arc::clone(&locks), Rc::clone(&held), Rc::clone(&most), Arc::clone(clock));
+                    tasks.start(0, "takes", move || {
+                        let guard = locks.take(&keys, clock.now() + Duration::from_secs(1)).expect("is free in time");
+                        held.set(held.get() + 1);
+                        most.set(held.get().max(most.get()));
+                        give_way();
+                        held.set(held.get() - 1);
+                        drop(guard);
+                    });
+                }
+                most
+            },
+            |most| assert_eq!(most.get(), 1),
+        );
+        assert!(orders > 100, "{orders}");
     }
 
     #[test]

@@ -248,8 +248,8 @@ impl Oracle {
                 self.perhaps_gone.extend(before.iter().cloned());
                 // Otherwise some may still be held.
                 if listing.incomplete().is_none() && knows_clock {
-                    let now = self.now;
-                    self.going.extend(before.into_iter().map(|value| (value, now)));
+                    // The first time counts: what was perhaps gone then may have been gone ever since.
+                    before.into_iter().for_each(|value| drop(self.going.entry(value).or_insert(self.now)));
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 keys.iter().for_each(|key| self.perhaps_released(key, pull));

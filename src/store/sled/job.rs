@@ -101,3 +101,49 @@ impl<T> Slot<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::sync::explore::explore;
+    use crate::sync::tasks::sleep_until;
+
+    /// In every order of a caller who gives up and a thread that begins late: a change that was withdrawn is not made, one that was made is
+    /// never told as not begun, and the caller is told.
+    #[test]
+    fn a_change_is_withdrawn_or_made() {
+        let ends = RefCell::new(BTreeSet::new());
+        explore(
+            |tasks, clock| {
+                let (job, slot) = Job::new(|_: &mut Transaction<'_>| Ok(()));
+                let told = Rc::new(RefCell::new((None, None)));
+                let (by_caller, by_thread) = (Rc::clone(&told), Rc::clone(&told));
+                let deadline = clock.now() + Duration::from_secs(1);
+                tasks.start(0, "waits", move || by_caller.borrow_mut().0 = Some(slot.wait(deadline).map_err(|e| e.code())));
+                tasks.start(0, "makes", move || {
+                    sleep_until(deadline);
+                    let mut job: Box<dyn Change> = Box::new(job);
+                    let is_taken = job.take();
+                    by_thread.borrow_mut().1 = Some(is_taken);
+                    if is_taken {
+                        sleep_until(deadline);
+                        job.answer(Err(Error::new(Code::StoreFailed, "the disk failed")));
+                    }
+                });
+                told
+            },
+            |told| {
+                let (answer, is_taken) = told.take();
+                ends.borrow_mut().insert(format!("{:?} {}", answer.expect("is told"), is_taken.expect("was looked at")));
+            },
+        );
+        let ends: Vec<String> = ends.into_inner().into_iter().collect();
+        assert_eq!(ends, ["Err(OutcomeUnknown) true", "Err(StoreFailed) true", "Err(Timeout) false"]);
+    }
+}
