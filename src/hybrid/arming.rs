@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::Mutex;
 
+use crate::clock::Clock;
 use crate::config::{Durability, Enhanced, Instances};
 use crate::error::Error;
 use crate::store::contract::local::{EntryKey, RedisRecord};
@@ -43,6 +44,8 @@ struct State {
     others: Option<(String, Instant)>,
     /// Keys of entries in Redis that the local store cannot keep.
     set_aside: BTreeSet<EntryKey>,
+    /// When this process last saw the two agree: unlike the wall clock, this one is not set.
+    agreed: Option<Instant>,
 }
 
 impl State {
@@ -57,7 +60,7 @@ impl Arming {
         let incomplete = (!record.lacks.is_empty()).then(|| record.lacks.clone());
         let others = record.not_alone.then(|| ("one that was there when this one was last up".to_owned(), now + PRESENCE));
         let lacked = incomplete.is_some();
-        let state = State { record, incomplete, lacked, fell_behind: 0, others, set_aside: BTreeSet::new() };
+        let state = State { record, incomplete, lacked, fell_behind: 0, others, set_aside: BTreeSet::new(), agreed: None };
         Arming {
             settings: settings.clone(),
             state: Mutex::new(state),
@@ -131,15 +134,16 @@ impl Arming {
     }
 
     /// The two stores agree; the caller writes that down, and says by [`Arming::complete`] or [`Arming::restore`] how that went.
-    pub(super) fn agree(&self, now_micros: u64) -> (RedisRecord, RedisRecord) {
+    pub(super) fn agree(&self, clock: &dyn Clock) -> (RedisRecord, RedisRecord) {
         let mut state = self.state.lock();
+        state.agreed = Some(clock.now());
         let before = state.record.clone();
         let not_alone = state.has_others(&self.settings);
         state.record = RedisRecord {
             handed_over: false,
             lost: false,
             granted_blindly: false,
-            agreed_at: now_micros,
+            agreed_at: clock.unix_micros(),
             redis: self.settings.redis.name(),
             not_alone,
             lacks: String::new(),
@@ -157,7 +161,9 @@ impl Arming {
 
     /// That could not be written down.
     pub(super) fn restore(&self, before: RedisRecord) {
-        self.state.lock().record = before;
+        let mut state = self.state.lock();
+        state.record = before;
+        state.agreed = None;
     }
 
     /// Somebody else changes locks in this Redis.
@@ -225,15 +231,20 @@ impl Arming {
     }
 
     /// Whether the two agreed less than an hour ago, by a margin: see [`super::resolve`].
-    pub(super) fn agreed_recently(&self, now_micros: u64) -> bool {
-        const MARGIN: u64 = 55 * 60 * 1_000_000;
-        // A clock that was set back shows nothing.
-        now_micros.checked_sub(self.state.lock().record.agreed_at).is_some_and(|since| since < MARGIN)
+    pub(super) fn agreed_recently(&self, clock: &dyn Clock) -> bool {
+        const MARGIN: Duration = Duration::from_secs(55 * 60);
+        let state = self.state.lock();
+        // Of a process before, the wall clock tells. One that was set back shows nothing.
+        let by_wall_clock = || clock.unix_micros().checked_sub(state.record.agreed_at).map(Duration::from_micros);
+        let since = state.agreed.map_or_else(by_wall_clock, |agreed| Some(clock.now().saturating_duration_since(agreed)));
+        since.is_some_and(|since| since < MARGIN)
     }
 
     /// The two were seen to agree.
-    pub(super) fn set_agreed_at(&self, now_micros: u64) {
-        self.state.lock().record.agreed_at = now_micros;
+    pub(super) fn saw_agreement(&self, clock: &dyn Clock) {
+        let mut state = self.state.lock();
+        state.agreed = Some(clock.now());
+        state.record.agreed_at = clock.unix_micros();
     }
 
     /// Redis has an entry at this key that the local store cannot keep.

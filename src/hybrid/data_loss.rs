@@ -116,7 +116,7 @@ pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &
 /// Whether Redis, which shows nothing at the key, has lost this lock. If nobody has asked it for an hour, it is asked whether it
 /// still knows this server: of a release it would remember nothing any more.
 fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Call) -> Asked<bool> {
-    let is_recent = core.arming.agreed_recently(core.clock.unix_micros());
+    let is_recent = core.arming.agreed_recently(&*core.clock);
     if is_recent || remote.token >= held.token {
         return Asked::Answer(was_lost(key, held, remote, is_recent, false));
     }

@@ -105,7 +105,7 @@ fn probe_redis(core: &Core) {
     } else if !core.in_fallback() {
         // A local store that lacks what Redis made does not agree with Redis.
         if core.arming.is_complete() {
-            core.arming.set_agreed_at(core.clock.unix_micros());
+            core.arming.saw_agreement(&*core.clock);
         }
         // While Redis decides, all that this server acknowledged is in Redis. The next announcement says so, and a Redis that has lost
         // data in between does not believe it.

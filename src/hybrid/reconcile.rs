@@ -26,7 +26,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
             is_mine: core.arming.is_this_server(&remote.holder),
             has_all: core.arming.has_all(),
             in_order: core.arming.never_granted_blindly(),
-            recently: core.arming.agreed_recently(core.clock.unix_micros()),
+            recently: core.arming.agreed_recently(&*core.clock),
             lost: may_be_lost(core, &local),
         };
         let action = resolve(key, &local, &remote, evidence);

@@ -203,7 +203,7 @@ fn release_late(core: &Core, redis: &dyn SharedStore, key: &EntryKey, value: &[u
 
 /// The two agree since this server `announced` itself, and the local store has that on its disk.
 fn agree(core: &Core, announced: u64) -> Result<()> {
-    let (before, record) = core.arming.agree(core.clock.unix_micros());
+    let (before, record) = core.arming.agree(&*core.clock);
     core.local.write(vec![Change::Redis(record)], core.redis.soon()).inspect_err(|_| core.arming.restore(before))?;
     core.arming.complete();
     core.presence.agree(announced);

@@ -185,7 +185,9 @@ impl Flow for Releasing<'_> {
     }
 
     fn decide(&mut self, call: &Call) -> Result<()> {
-        if self.core.arming.unarmed().is_some() {
+        let is_unarmed = self.core.arming.unarmed().is_some();
+        let knows_redis = self.core.arming.record().announced > 0;
+        if is_unarmed && knows_redis {
             // Redis may have more of them.
             let up_to = self.core.redis.next_token();
             let release = PullRelease { repo: self.pull.repo.to_owned(), num: self.pull.num, up_to };
@@ -193,6 +195,33 @@ impl Flow for Releasing<'_> {
                 return Err(self.give_up(may_have_happened(error), call));
             }
         }
+        self.decide_what_is_known(call)?;
+        if is_unarmed && !knows_redis {
+            // What the pull holds until now is told by Redis's clock, of which nothing is known.
+            return Err(self.core.degraded("this server has never asked this Redis which locks the pull holds there"));
+        }
+        Ok(())
+    }
+
+    /// Of what was not released, it did not happen; or nobody knows.
+    fn give_up(&mut self, error: Error, call: &Call) -> Error {
+        let rest = self.known.iter().filter(|(key, _)| !self.made.contains_key(key));
+        if self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown {
+            self.keys.iter().filter(|key| !self.made.contains_key(key)).for_each(|key| self.core.unsynced.doubt(key));
+            return may_have_happened(error);
+        }
+        // Of those that were released after all, Redis will say so.
+        let back: Vec<Change> = rest.map(|(key, held)| Change::Set(key.clone(), Some(held.clone()))).collect();
+        if back.is_empty() {
+            return error;
+        }
+        self.core.local.write(back, call.deadline).err().map_or(error, may_have_happened)
+    }
+}
+
+impl Releasing<'_> {
+    /// Releases what the local store knows.
+    fn decide_what_is_known(&mut self, call: &Call) -> Result<()> {
         if self.is_intended {
             let keys: Vec<&EntryKey> = self.known.iter().map(|(key, _)| key).collect();
             make_decision(self.core, &keys, None, call)?;
@@ -217,23 +246,6 @@ impl Flow for Releasing<'_> {
         Ok(())
     }
 
-    /// Of what was not released, it did not happen; or nobody knows.
-    fn give_up(&mut self, error: Error, call: &Call) -> Error {
-        let rest = self.known.iter().filter(|(key, _)| !self.made.contains_key(key));
-        if self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown {
-            self.keys.iter().filter(|key| !self.made.contains_key(key)).for_each(|key| self.core.unsynced.doubt(key));
-            return may_have_happened(error);
-        }
-        // Of those that were released after all, Redis will say so.
-        let back: Vec<Change> = rest.map(|(key, held)| Change::Set(key.clone(), Some(held.clone()))).collect();
-        if back.is_empty() {
-            return error;
-        }
-        self.core.local.write(back, call.deadline).err().map_or(error, may_have_happened)
-    }
-}
-
-impl Releasing<'_> {
     /// What Redis released and the local store did not know, or knew as another lock: it must not come back either. What came back
     /// from an older state of Redis was not released now.
     fn learn_releases(&mut self, deadline: Instant) -> Result<()> {

@@ -92,9 +92,7 @@ impl World {
         let answer = instance.store.release_by_pull(pull, &call);
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
         self.ends(number);
-        // A server that has never asked Redis does not know by how much its own clock differs: that is assumed to be nothing.
-        let knows_clock = instance.core.arming.record().announced > 0 || self.plan.ahead == [0, 0];
-        self.oracle().pull_release_answered(number, call.request.as_str(), knows_clock, &answer);
+        self.oracle().pull_release_answered(number, call.request.as_str(), &answer);
     }
 
     fn swap(&self, instance: &Instance, who: usize, key: &EntryKey) {

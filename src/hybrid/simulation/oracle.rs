@@ -238,8 +238,7 @@ impl Oracle {
         self.check_holders(key);
     }
 
-    /// `knows_clock`: whether the server knows what Redis's clock shows, and so what it reaches later of what it could not see now.
-    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, knows_clock: bool, answer: &Result<Listing>) {
+    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, answer: &Result<Listing>) {
         let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
         let num = pull.expect("is of a pull");
         self.released_pulls.push((num, began, self.now));
@@ -247,7 +246,7 @@ impl Oracle {
             Ok(listing) => {
                 self.perhaps_gone.extend(before.iter().cloned());
                 // Otherwise some may still be held.
-                if listing.incomplete().is_none() && knows_clock {
+                if listing.incomplete().is_none() {
                     // The first time counts: what was perhaps gone then may have been gone ever since.
                     before.into_iter().for_each(|value| drop(self.going.entry(value).or_insert(self.now)));
                 }

@@ -82,7 +82,8 @@ fn redis_does_not_spend_the_local_stores_time() {
             Ok(())
         });
         assert!(matches!(asked_long, Asked::Answer(())) && until.expect("was asked") <= call.deadline - PATIENCE);
-        instance.core.local.enqueue(Change::Set(apply(), None));
+        let held = Held { value: b"{}".to_vec(), token: FencingToken::new(1) };
+        instance.core.local.enqueue(Change::Set(apply(), Some(held)));
         *world.disks.next.lock() = Some(Trouble::Late(10 * PATIENCE));
         let error = instance.core.local.flush(world.clock.now()).expect_err("the disk is late");
         assert!(matches!(error.code(), Code::Timeout | Code::OutcomeUnknown), "{error}");
