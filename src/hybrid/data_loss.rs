@@ -68,15 +68,16 @@ pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &C
     Ok(None)
 }
 
-/// Falls back if Redis has lost a lock in whose place it shows this; nobody has the key's lock. Returns whether the local store answers.
+/// Falls back if Redis has lost a lock in whose place it shows this; nobody has the key's lock. Returns whether to ask again: the local
+/// store answers now, or what Redis had lost was put back meanwhile.
 pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]>, call: &Call) -> Result<bool> {
     if core.known(key)?.value.is_none_or(|held| Some(&*held.value) == shown) {
         return Ok(false);
     }
     let _guard = core.key_locks.take(std::slice::from_ref(key), call.deadline)?;
     let local = core.known(key)?;
-    still_held(core, key, &local, call)?;
-    Ok(core.in_fallback())
+    let holder = still_held(core, key, &local, call)?;
+    Ok(core.in_fallback() || holder.is_some_and(|value| Some(&*value) != shown))
 }
 
 /// Looks why Redis has not released a lock that the local store knew: falls back if Redis has lost it, else learns what is there.
@@ -113,10 +114,18 @@ pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &
     }
 }
 
+/// Whether Redis, had it lost nothing, would remember the release of this lock, which it does for an hour: the two agreed since then, or
+/// the lock is younger than that.
+pub(super) fn would_be_remembered(core: &Core, held: &Held) -> bool {
+    const MARGIN: u64 = 55 * 60 * 1_000_000;
+    let age = held.token.known().and_then(|token| core.redis.micros().checked_sub(token.get()));
+    age.is_some_and(|age| age < MARGIN) || core.arming.agreed_recently(&*core.clock)
+}
+
 /// Whether Redis, which shows nothing at the key, has lost this lock. If nobody has asked it for an hour, it is asked whether it
 /// still knows this server: of a release it would remember nothing any more.
 fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Call) -> Asked<bool> {
-    let is_recent = core.arming.agreed_recently(&*core.clock);
+    let is_recent = would_be_remembered(core, held);
     if is_recent || remote.token >= held.token {
         return Asked::Answer(was_lost(key, held, remote, is_recent, false));
     }

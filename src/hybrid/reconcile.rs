@@ -2,7 +2,7 @@
 
 use super::announce::announce;
 use super::core::Core;
-use super::data_loss::may_be_lost;
+use super::data_loss::{may_be_lost, would_be_remembered};
 use super::learn::{adopt, confirm};
 use super::resolve::{Action, Evidence, resolve};
 use super::status::Recovery;
@@ -26,7 +26,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
             is_mine: core.arming.is_this_server(&remote.holder),
             has_all: core.arming.has_all(),
             in_order: core.arming.never_granted_blindly(),
-            recently: core.arming.agreed_recently(&*core.clock),
+            recently: local.value.as_ref().is_some_and(|held| would_be_remembered(core, held)),
             lost: may_be_lost(core, &local),
         };
         let action = resolve(key, &local, &remote, evidence);

@@ -108,7 +108,7 @@ impl RedisAccess {
     }
 
     /// What Redis's clock shows, as far as is known.
-    fn micros(&self) -> u64 {
+    pub(super) fn micros(&self) -> u64 {
         match self.current() {
             Some(redis) => redis.clock_micros(),
             None => self.clock.unix_micros().saturating_add_signed(self.arming.record().clock_ahead),

@@ -41,8 +41,8 @@ pub struct Evidence {
     /// The local store never granted a lock without knowing whether it was held, so that a later token is one that was given after the
     /// earlier was over.
     pub in_order: bool,
-    /// The two agreed less than an hour ago: Redis remembers the fencing token of a released lock for that long, so that a key of
-    /// which it knows nothing at all was lost, not released.
+    /// The two agreed less than an hour ago, or the local store's lock was granted since: Redis remembers the fencing token of a released lock
+    /// for that long, so that a key of which it knows nothing at all was lost, not released.
     pub recently: bool,
     /// Redis has lost data since the two agreed, whatever it was; or nothing shows that it ever had the local store's lock.
     pub lost: bool,
