@@ -17,8 +17,7 @@ const MAX_TRIES: u32 = 5;
 /// Reconciles one key, by whoever has its lock, where the local store has made all that it was handed of the key; returns whether there
 /// was anything to do.
 pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
-    // At a recovery's begin it was asked.
-    let mut knows_of_losses = core.in_fallback();
+    let mut knows_of_losses = false;
     for _ in 0..MAX_TRIES {
         let local = core.local.store().local(key)?;
         let remote = redis.remote(key, &core.redis.step())?.seen_by(&local);
@@ -34,7 +33,8 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
             && remote.value.is_none()
             && local.value.as_ref().is_some_and(|held| held.token.is_none() || remote.token < held.token);
         if drops_without_proof && !knows_of_losses {
-            // Whether Redis has lost it is known once it said whether it still knows this server.
+            // Whether Redis has lost it is known once it said whether it still knows this server: after the look, also while a recovery that
+            // began with that is under way.
             announce(core, redis, &core.redis.step())?;
             knows_of_losses = true;
             continue;

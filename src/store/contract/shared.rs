@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::local::{EntryKey, Held, KeyState};
+use super::local::{EntryKey, Held, KeyState, SyncState};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
@@ -32,7 +32,9 @@ impl Remote {
     /// there. A stock server took it, which leaves the token as it was.
     pub fn seen_by(self, local: &KeyState) -> Remote {
         let Some(value) = &self.value else { return self };
-        let mut tokens = local.value.iter().map(|held| held.token).chain(local.tombstones.iter().map(|old| old.token));
+        // A token that was only wished for may have been given to another server's lock in the same microsecond.
+        let given = local.value.iter().filter(|_| local.state != SyncState::Pending).map(|held| held.token);
+        let mut tokens = given.chain(local.tombstones.iter().map(|old| old.token));
         let is_held = local.value.as_ref().is_some_and(|held| held.token == self.token && held.value == *value);
         if is_held || tokens.all(|token| token != self.token) || local.tombstones.iter().any(|old| old.is(value, self.token)) {
             return self;
