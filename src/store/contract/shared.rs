@@ -133,3 +133,19 @@ pub struct Announced {
     /// The other instances that announced themselves within the lease.
     pub others: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two servers may wish for one token in the same microsecond: the one that was refused knows nothing of it.
+    #[test]
+    fn a_token_that_was_only_wished_for_says_nothing_of_another_lock() {
+        let token = FencingToken::new(17);
+        let held = |value: &[u8]| Some(Held { value: value.to_vec(), token });
+        let remote = Remote { value: Some(b"theirs".to_vec()), token, holder: "other".to_owned() };
+        let local = |state| KeyState { value: held(b"ours"), state, ..KeyState::default() };
+        assert_eq!(remote.clone().seen_by(&local(SyncState::Pending)), remote);
+        assert_eq!(remote.seen_by(&local(SyncState::Synced)).token, FencingToken::NONE, "a stock server took it");
+    }
+}

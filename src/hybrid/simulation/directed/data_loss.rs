@@ -1,14 +1,16 @@
 //! Redis lost what it had, or went back to an older state, or only forgot what it once remembered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{apply, assert_stays_released_though_redis_forgets_it, grant, one_server, other_takes};
+use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, other_takes};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::hybrid::simulation::PATIENCE;
+use crate::hybrid::simulation::world::{Instance, World};
 use crate::store::contract::shared::{Presence, SharedStore};
 use crate::store::redis::simulated::Image;
-use crate::store::{Granted, LockKey, Store};
+use crate::store::{Granted, LockKey, Release, Store};
 
 /// The server was up for long, then both die, and Redis comes back as it was: what it never had is put back, however long that took.
 #[test]
@@ -131,5 +133,62 @@ fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
         (0..4).for_each(|_| world.tick(0));
         assert_eq!(instance.core.conflicts.all().len(), 1);
         assert_eq!(world.value(&apply()).as_deref(), Some(&b"old"[..]));
+    });
+}
+
+fn release(world: &World, instance: &Instance) -> Option<Vec<u8>> {
+    let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None };
+    instance.store.release(&release, &world.call()).expect("is answered")
+}
+
+/// Redis loses a lock, and what it remembers of it, and nothing else.
+fn lose_the_lock(world: &World) {
+    assert!(world.redis.evict(b"global/apply/lock") && world.redis.evict(b"{global/apply/lock}:atlock"));
+}
+
+/// After hours in which nothing was announced, the last announcement is older than the lock: it does not show that Redis had that.
+#[test]
+fn a_lock_younger_than_an_hour_that_redis_does_not_know_was_lost() {
+    one_server(Durability::Sync, |world, instance| {
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        let before = world.redis.image();
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        world.redis.restore(&before);
+        assert_eq!(release(&world, &instance).as_deref(), Some(&b"{}"[..]));
+    });
+}
+
+/// That the two agreed less than an hour ago is not told by a clock that somebody sets.
+#[test]
+fn a_clock_that_was_set_back_hides_no_loss() {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        world.clock.advance(Duration::from_secs(50 * 60));
+        world.tick(0);
+        world.clock.advance(Duration::from_secs(6 * 60));
+        world.machine(0).set(-40_000_000 - 6 * 60_000_000);
+        lose_the_lock(&world);
+        assert_eq!(release(&world, &instance).as_deref(), Some(&b"{}"[..]));
+    });
+}
+
+/// Redis loses data after a recovery has asked it whether it has.
+#[test]
+fn what_is_lost_during_a_recovery_is_put_back() {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        instance.core.begin_fallback(gone());
+        world.clock.advance(Duration::from_secs(2));
+        let weak = Arc::downgrade(&world);
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let is_look = command[0] == b"SCAN";
+            if is_look {
+                weak.upgrade().expect("goes on").redis.restore(&Image::default());
+            }
+            is_look
+        }));
+        (0..8).for_each(|_| world.tick(0));
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
     });
 }

@@ -8,10 +8,12 @@ use super::{
     apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, other_releases, other_takes, server_of,
 };
 use crate::clock::Clock;
-use crate::config::Durability;
+use crate::config::{Durability, Instances};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Code;
+use crate::hybrid::simulation::schedule::alone;
 use crate::hybrid::simulation::show::command_text;
+use crate::hybrid::simulation::values::value_for;
 use crate::hybrid::simulation::world::World;
 use crate::hybrid::simulation::{PATIENCE, Plan, plans};
 use crate::store::contract::local::EntryKey;
@@ -146,5 +148,31 @@ fn a_copy_of_the_data_folder_is_noticed() {
         world.tick(0);
         let why = instance.core.arming.unarmed().expect("another has its name");
         assert!(why.contains("copy"), "{why}");
+    });
+}
+
+/// A server that has never asked Redis does not know by which clock the pull holds what: what was taken since must not be released.
+#[test]
+fn a_server_that_never_asked_redis_promises_no_release_by_pull() {
+    let (plan, _) = plans(0)[0];
+    let world = World::new(Plan { instances: Instances::Many, ahead: [40_000_000, 0], drift: [0, 0], preempts: 0, ..plan }, 1);
+    let for_course = Arc::clone(&world);
+    alone(&world, move || {
+        let world = for_course;
+        world.network.is_up.store(false, Ordering::SeqCst);
+        world.begin(0);
+        let instance = world.instance(0).expect("lives");
+        let error = instance.store.release_by_pull(PullRef { repo: "a/b", num: 1 }, &world.call()).expect_err("is not known");
+        assert!(error.code() == Code::Degraded && error.message().contains("has never asked this Redis"), "{error}");
+        let key = EntryKey::Project("a/b/x/default/".to_owned());
+        let lock = value_for(&key, 2);
+        other_takes(&world, "other", &key, &lock, world.clock.unix_micros());
+        world.network.is_up.store(true, Ordering::SeqCst);
+        for _ in 0..20 {
+            world.clock.advance(Duration::from_secs(1));
+            world.tick(0);
+        }
+        assert!(!instance.core.in_fallback());
+        assert_eq!(world.value(&key), Some(lock));
     });
 }
