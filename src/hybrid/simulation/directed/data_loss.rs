@@ -177,6 +177,11 @@ fn a_clock_that_was_set_back_hides_no_loss() {
 fn what_is_lost_during_a_recovery_is_put_back() {
     one_server(Durability::Sync, |world, instance| {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        // Redis is told that it had the lock.
+        for _ in 0..4 {
+            world.clock.advance(instance.core.settings.health.interval);
+            world.tick(0);
+        }
         world.clock.advance(Duration::from_secs(2 * 3600));
         instance.core.begin_fallback(gone());
         world.clock.advance(Duration::from_secs(2));
