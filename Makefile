@@ -23,7 +23,7 @@ SONAME  := libatlock.so.1
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: lib
 lib: ## build the release: libatlock.so, libatlock.a and the command line, and tell Go which archive it links
@@ -79,7 +79,15 @@ simulation: ## hybrid mode's simulation over more seeds than make test (SEEDS=0.
 
 .PHONY: mutants
 mutants: ## break each line of tests/mutants/lines.rs on purpose: a test must notice it
-	$(CARGO) test --locked --test mutants -- --ignored --nocapture
+	$(CARGO) test --locked --test mutants -- --ignored --nocapture each_broken_line_is_noticed
+
+.PHONY: mutants-simulation
+mutants-simulation: ## which of those lines the simulation finds alone, by which seed (ATLOCK_SIMULATION_SEEDS=0..2000)
+	$(CARGO) test --locked --test mutants -- --ignored --nocapture which_broken_lines
+
+.PHONY: soak
+soak: ## simulation, crash tests and the Redis comparison over ever new seeds, on all cores (SOAK=8h FIRST=seed CORES=)
+	@scripts/soak
 
 .PHONY: test-c
 test-c: ## the C programs alone: against archive and shared library, and under sanitizers

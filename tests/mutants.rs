@@ -3,6 +3,9 @@
 //! `make mutants` makes that copy, builds it once with all of the switches, and runs, for each line, the tests that must notice
 //! it. A line that nothing notices is a hole in the tests. With `ATLOCK_MUTANTS='words|other words'` it runs the lines whose
 //! name has one of them.
+//!
+//! `make mutants-simulation` asks the simulation alone, over many seeds, which of the lines of hybrid mode and the stores it would
+//! find, and prints a table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 #[path = "mutants/lines.rs"]
@@ -66,7 +69,7 @@ fn each_broken_line_is_noticed() {
     let lines: Vec<&Line> = LINES.iter().filter(|line| word.split('|').any(|word| line.name.contains(word))).collect();
     let copy = root().join("target/mutants");
     lay_out(&copy);
-    let tests = build(&copy, &lines);
+    let tests = build(&copy, &lines, "test");
     // Nothing is broken: all is well.
     for (test, filter) in lines.iter().map(|line| line.test()).collect::<BTreeSet<_>>() {
         assert!(passes(&tests[test], filter, ""), "{test} {filter} fails although nothing is broken");
@@ -81,6 +84,64 @@ fn each_broken_line_is_noticed() {
         }
     }
     assert!(unnoticed.is_empty(), "no test notices: {unnoticed:#?}");
+}
+
+/// Whether the simulation is one that meets these lines.
+fn is_simulated(line: &Line) -> bool {
+    ["src/hybrid/", "src/store/"].iter().any(|folder| line.file.starts_with(folder))
+}
+
+#[test]
+#[ignore = "builds the library anew and runs the simulation for each line: make mutants-simulation"]
+fn which_broken_lines_the_simulation_finds() {
+    let word = std::env::var("ATLOCK_MUTANTS").unwrap_or_default();
+    let seeds = std::env::var("ATLOCK_SIMULATION_SEEDS").unwrap_or_else(|_| "0..2000".to_owned());
+    let meant = |line: &&Line| is_simulated(line) && word.split('|').any(|word| line.name.contains(word));
+    let lines: Vec<&Line> = LINES.iter().filter(meant).collect();
+    let copy = root().join("target/mutants");
+    lay_out(&copy);
+    let any = Line { name: "", file: "", line: "", broken: "", noticed_by: "lib" };
+    let simulation = &build(&copy, &[&any], "simulation")["lib"];
+    assert_eq!(found_by_seeds(simulation, &seeds, ""), None, "seeds {seeds} fail although nothing is broken");
+    eprintln!("| broken line | seed | schedules |\n|---|--:|--:|");
+    for line in lines {
+        match found_by_seeds(simulation, &seeds, line.name) {
+            Some(Found::By(seed)) => eprintln!("| {} | {seed} | {} |", line.name, 6 * (seed + 1)),
+            Some(Found::Endless) => eprintln!("| {} | a schedule has no end | |", line.name),
+            None => eprintln!("| {} | not found: `{}` | |", line.name, line.noticed_by),
+        }
+    }
+}
+
+/// How the simulation finds a broken line.
+#[derive(Debug, PartialEq)]
+enum Found {
+    /// A violation in one of the six schedules of this seed.
+    By(u64),
+    /// Nothing comes to an end any more.
+    Endless,
+}
+
+/// What the simulation finds first over these seeds.
+fn found_by_seeds(simulation: &Path, seeds: &str, broken: &str) -> Option<Found> {
+    const LONGEST: &str = "1200";
+    let mut command = Command::new("timeout");
+    command
+        .arg(LONGEST)
+        .arg(simulation)
+        .args(["hybrid::simulation::no_fault", "--nocapture"])
+        .env("ATLOCK_SIMULATION_SEEDS", seeds);
+    command.env("ATLOCK_MUTANT", broken).env("RUST_BACKTRACE", "0").current_dir(root().join("target/mutants"));
+    let output = command.output().unwrap();
+    if output.status.success() {
+        return None;
+    }
+    if output.status.code() == Some(124) {
+        return Some(Found::Endless);
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let seed = text.rsplit("Plan { seed: ").next().and_then(|rest| rest.split(',').next()?.parse().ok());
+    Some(Found::By(seed.unwrap_or_else(|| panic!("{broken}: no seed is named: {}", &text[text.len().saturating_sub(2000)..]))))
 }
 
 /// A copy of the sources, in which each line is a switch.
@@ -149,7 +210,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// Builds the tests, and tells where they are.
-fn build(copy: &Path, lines: &[&Line]) -> BTreeMap<String, PathBuf> {
+fn build(copy: &Path, lines: &[&Line], profile: &str) -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     // What cargo tells this test would make build scripts run again.
     for (name, _) in std::env::vars_os() {
@@ -157,7 +218,10 @@ fn build(copy: &Path, lines: &[&Line]) -> BTreeMap<String, PathBuf> {
             cargo.env_remove(name);
         }
     }
-    cargo.args(["test", "--locked", "--no-run", "--message-format=json"]).current_dir(copy).stderr(Stdio::inherit());
+    cargo
+        .args(["test", "--locked", "--profile", profile, "--no-run", "--message-format=json-render-diagnostics"])
+        .current_dir(copy)
+        .stderr(Stdio::inherit());
     // What the library depends on is built already.
     cargo.env("CARGO_TARGET_DIR", std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target").into()));
     for test in lines.iter().map(|line| line.test().0).collect::<BTreeSet<_>>() {

@@ -8,6 +8,7 @@ use super::core::Core;
 use crate::call::Call;
 use crate::error::Result;
 use crate::store::contract::shared::{Announced, SharedStore};
+use crate::sync::mark;
 
 /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
 pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Result<()> {
@@ -36,6 +37,7 @@ pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Res
         );
     }
     if before < last {
+        mark!("data loss: an announcement is forgotten");
         core.note_lost();
         // On disk before anything rests on what Redis has now.
         core.local.flush(core.redis.soon())?;

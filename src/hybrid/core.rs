@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::sync::{Mutex, RwLockReadGuard};
+use crate::sync::{Mutex, RwLockReadGuard, mark};
 
 use super::arming::Arming;
 use super::audit::AuditTrail;
@@ -201,7 +201,7 @@ impl Core {
         let took = self.clock.now().saturating_duration_since(started);
         let outcome = match answer {
             Err(error) if is_of_redis(error) && took >= self.whole_time() && (!long || error.code() == Code::Timeout) => {
-                Outcome::Hung
+                mark!("fallback: a question hung", Outcome::Hung)
             }
             Err(error) if is_of_redis(error) => Outcome::Failure,
             // A Redis that is slow decides better than a local store that cannot.
@@ -211,6 +211,7 @@ impl Core {
         if self.authority.record(outcome, started, answer.as_ref().err(), || self.presence.disagree())
             && let Some(cause) = self.authority.cause()
         {
+            mark!("fallback: the breaker opens");
             self.audit.fallback(&cause);
         }
     }
@@ -229,11 +230,13 @@ impl Core {
             return Err(Error::new(Code::Timeout, text));
         };
         if !self.in_fallback() {
-            return Ok(None);
+            return mark!("fallback: it ended while somebody waited", Ok(None));
         }
         if !self.settings.legacy_fallback {
+            mark!("fallback: nobody decides");
             return Err(self.degraded("legacy_fallback is false"));
         }
+        mark!("fallback: the local store's turn");
         self.local.flush(call.deadline)?;
         Ok(Some(gate))
     }

@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::error::Result;
 use crate::store::contract::local::{EntryKey, Held, KeyState};
 use crate::store::contract::shared::Remote;
+use crate::sync::mark;
 
 /// Whether a lock that the local store knew is in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +53,19 @@ pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &C
     };
     match &remote.value {
         None => match has_lost(core, key, held, &remote, call) {
-            Asked::Answer(true) => core.fall_back_for_data_loss("a lock that it had confirmed is gone"),
+            Asked::Answer(true) => {
+                mark!("fallback: a lock is gone that was asked for");
+                core.fall_back_for_data_loss("a lock that it had confirmed is gone");
+            }
             // Somebody else released it.
-            Asked::Answer(false) => adopt(core, key, &remote),
+            Asked::Answer(false) => mark!("data loss: released by somebody else", adopt(core, key, &remote)),
             Asked::Failed(error) => return Err(error),
             Asked::Unavailable => {}
         },
         Some(value) if *value == held.value => return Ok(remote.value),
         Some(_) if fall_back_if_old(core, local, &remote) || fall_back_if_gone_back(core, held, &remote) => {}
         Some(_) => {
+            mark!("data loss: somebody else took it");
             took_other(core, key, &remote);
             return Ok(remote.value);
         }
@@ -76,6 +81,7 @@ pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]
     }
     let _guard = core.key_locks.take(std::slice::from_ref(key), call.deadline)?;
     let local = core.known(key)?;
+    mark!("data loss: a read misses a lock");
     let holder = still_held(core, key, &local, call)?;
     Ok(core.in_fallback() || holder.is_some_and(|value| Some(&*value) != shown))
 }
@@ -97,15 +103,18 @@ pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &
         return Asked::Answer(Absence::Lost);
     }
     if remote.value.is_some() {
+        mark!("data loss: another is there");
         took_other(core, key, &remote);
         return Asked::Answer(Absence::No);
     }
     match has_lost(core, key, held, &remote, call) {
         Asked::Answer(true) => {
+            mark!("fallback: a lock is gone that was to be released");
             core.fall_back_for_data_loss("a lock that it had confirmed is gone");
             Asked::Answer(Absence::Lost)
         }
         Asked::Answer(false) => {
+            mark!("data loss: released before");
             adopt(core, key, &remote);
             Asked::Answer(Absence::Released)
         }
@@ -129,6 +138,7 @@ fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Ca
     if is_recent || remote.token >= held.token {
         return Asked::Answer(was_lost(key, held, remote, is_recent, false));
     }
+    mark!("data loss: Redis is asked whether it knows this server");
     match core.ask(call, &mut None, |redis, attempt| announce(core, redis, attempt)) {
         Asked::Answer(()) => Asked::Answer(was_lost(key, held, remote, false, core.arming.has_lost())),
         Asked::Failed(error) => Asked::Failed(error),
@@ -140,6 +150,7 @@ fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Ca
 pub(super) fn fall_back_if_gone_back(core: &Core, held: &Held, remote: &Remote) -> bool {
     let is_back = has_gone_back(held, remote);
     if is_back {
+        mark!("fallback: an older lock is there");
         core.fall_back_for_data_loss("a lock from before the one that it had confirmed is there");
     }
     is_back
@@ -150,6 +161,7 @@ pub(super) fn fall_back_if_old(core: &Core, local: &KeyState, remote: &Remote) -
     let is_mine = core.arming.is_this_server(&remote.holder);
     let is_old = is_over(local, remote, is_mine, core.arming.never_granted_blindly());
     if is_old {
+        mark!("fallback: a released lock is there");
         core.fall_back_for_data_loss("a lock that was released is there again");
     }
     is_old

@@ -17,6 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
 use crate::store::contract::shared::{Put, Remote};
 use crate::store::{Grant, Granted};
+use crate::sync::mark;
 
 /// Takes the lock if it is free.
 pub(super) fn grant(core: &Core, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
@@ -89,6 +90,7 @@ impl Flow for Granting<'_> {
     fn decide(&mut self, call: &Call) -> Result<Granted> {
         let core = self.core;
         if let Some(why) = core.arming.unarmed() {
+            mark!("grant: not armed");
             return Err(self.give_up(core.degraded(&why), call));
         }
         if let Some(held) = &self.intended {
@@ -108,6 +110,7 @@ impl Flow for Granting<'_> {
         }
         // The token is by Redis's clock, as those of other servers are: the local store's own would be by this machine's.
         let held = Held { value: self.grant.value.to_vec(), token };
+        mark!("grant: decided here");
         core.local.write(vec![Change::SetHere(self.key.clone(), Some(held))], call.deadline)?;
         core.unsynced.add_decided(self.key);
         Ok(Granted::Yes { token })
@@ -135,14 +138,17 @@ impl Granting<'_> {
             Asked::Answer(remote) => {
                 let remote = remote.seen_by(&self.local);
                 match &remote.value {
-                    Some(_) if fall_back_if_old(self.core, &self.local, &remote) => return Asked::Unavailable,
+                    Some(_) if fall_back_if_old(self.core, &self.local, &remote) => {
+                        return mark!("grant: refused by an old lock", Asked::Unavailable);
+                    }
                     Some(_) => took_other(self.core, self.key, &remote),
                     // Released in between.
-                    None => adopt(self.core, self.key, &remote),
+                    None => mark!("grant: refused, free by then", adopt(self.core, self.key, &remote)),
                 }
             }
             // That somebody holds it was said all the same, and the local store must not decide otherwise.
             Asked::Failed(_) | Asked::Unavailable => {
+                mark!("grant: refused by nobody knows whom");
                 // The holder's token is unknown, so it cannot be kept: forget our intent, and disarm, unless it is a value that we know
                 // to be old.
                 adopt(self.core, self.key, &Remote::default());
@@ -163,10 +169,15 @@ impl Granting<'_> {
         let back = self.core.redis.current();
         let back = back.map(|redis| redis.put(self.key, Some(self.grant.value), None, &self.core.redis.step()));
         match back {
-            Some(Ok(Put::Done { .. })) => cause.clone().context("the lock was taken back: the local store could not keep it"),
-            _ => Error::new(
-                Code::OutcomeUnknown,
-                format!("the local store could not keep the lock, and taking it back failed: it may be held. {cause}"),
+            Some(Ok(Put::Done { .. })) => {
+                mark!("grant: taken back", cause.clone()).context("the lock was taken back: the local store could not keep it")
+            }
+            _ => mark!(
+                "grant: cannot be taken back",
+                Error::new(
+                    Code::OutcomeUnknown,
+                    format!("the local store could not keep the lock, and taking it back failed: it may be held. {cause}"),
+                )
             ),
         }
     }

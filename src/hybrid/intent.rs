@@ -19,6 +19,7 @@ use super::status::Recovery;
 use crate::call::Call;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState, SyncState};
+use crate::sync::mark;
 
 /// Finds out what Redis made of the last change of a key, if nobody knows that, and carries it on.
 pub(super) fn make_sure(core: &Core, key: &EntryKey, call: &Call) -> Result<()> {
@@ -28,11 +29,12 @@ pub(super) fn make_sure(core: &Core, key: &EntryKey, call: &Call) -> Result<()> 
     core.local.flush(call.deadline.min(core.redis.soon()))?;
     match core.ask(call, &mut None, |redis, _| reconcile(core, redis, key, &mut Recovery::default())) {
         Asked::Answer(_) => {
+            mark!("intent: its outcome is found out");
             core.unsynced.know(key);
             Ok(())
         }
         Asked::Failed(error) => Err(error),
-        Asked::Unavailable => Ok(()),
+        Asked::Unavailable => mark!("intent: its outcome cannot be found out", Ok(())),
     }
 }
 
@@ -41,6 +43,7 @@ pub(super) fn in_doubt(core: &Core, key: &EntryKey) -> Result<bool> {
     if !core.unsynced.is_in_doubt(key) {
         return Ok(false);
     }
+    mark!("intent: in doubt where the local store decides");
     let known = core.known(key)?;
     Ok(known.state == SyncState::Pending && known.value.is_some())
 }
@@ -60,10 +63,11 @@ pub(super) fn make_decision(core: &Core, keys: &[&EntryKey], to: Option<&[u8]>, 
     for key in keys {
         match decided {
             Ok(()) => {
+                mark!("intent: becomes a decision");
                 core.unsynced.know(key);
                 core.unsynced.add_decided(key);
             }
-            Err(_) => core.unsynced.doubt(key),
+            Err(_) => mark!("intent: the decision fails", core.unsynced.doubt(key)),
         }
     }
     decided.map_err(may_have_happened)
@@ -75,6 +79,7 @@ fn all_intended(core: &Core, keys: &[&EntryKey], to: Option<&[u8]>) -> Result<()
         if known.state == SyncState::Pending && known.value.as_ref().map(|held| &*held.value) == to {
             return Ok(());
         }
+        mark!("intent: the queue dropped it");
         Err(core.degraded(&format!("it does not know what was intended at the {key}")))
     })
 }
@@ -90,14 +95,16 @@ pub(super) fn undo_or_doubt(
 ) -> Error {
     match before {
         Some(before) if !unknown => match undo(core, key, before.value.clone(), call.deadline) {
-            Ok(()) => error,
+            Ok(()) => mark!("intent: undone", error),
             Err(e) => {
+                mark!("intent: cannot be undone");
                 core.unsynced.doubt(key);
                 Error::new(Code::OutcomeUnknown, format!("it may still be carried out: {error}; and {e}"))
             }
         },
         None if !unknown => error,
         _ => {
+            mark!("intent: in doubt");
             core.unsynced.doubt(key);
             may_have_happened(error)
         }

@@ -11,6 +11,7 @@ use crate::config::{Durability, Enhanced};
 use crate::error::Result;
 use crate::process::Process;
 use crate::store::contract::local::{Change, LocalStore, RedisRecord};
+use crate::sync::mark;
 
 /// Both stores, brought together as far as Redis can be asked.
 pub(super) struct Opened {
@@ -53,7 +54,7 @@ pub(super) fn open(
     releases.iter().for_each(|release| core.redis.token_was_given(release.up_to));
     match begin(core, everything, was_closed) {
         Ok(()) => {}
-        Err(error) if fallback => core.begin_fallback(error),
+        Err(error) if fallback => mark!("fallback: the start", core.begin_fallback(error)),
         Err(error) => {
             opened.abandon();
             return Err(error);

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::health::StoreHealth;
 use crate::store::contract::local::Change;
 use crate::store::contract::shared::SharedStore;
+use crate::sync::mark;
 
 /// Time between two rounds of forgetting what was released.
 const FORGET: Duration = Duration::from_secs(3600);
@@ -96,11 +97,13 @@ fn probe_redis(core: &Core) {
         // connection that is not made in time has another error than a question that is not answered.
         let took_too_long = is_late(&error) || core.clock.now() >= until;
         if !took_too_long || core.would_grant() {
+            mark!("fallback: a probe fails");
             core.begin_fallback(error);
         }
         return;
     }
     if core.arming.has_lost() {
+        mark!("fallback: Redis does not know this server");
         core.fall_back_for_data_loss("it does not know this server any more");
     } else if !core.in_fallback() {
         // A local store that lacks what Redis made does not agree with Redis.
@@ -141,6 +144,7 @@ fn try_to_recover(core: &Core, now: Instant) {
         Err(error) => Err(error),
     };
     if let Err(error) = outcome {
+        mark!("recovery: fails");
         core.authority.probed(false);
         core.authority.set_cause(error);
     }

@@ -10,6 +10,7 @@ use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, Conflict, EntryKey, KeyState, MAX_VALUE_BYTES, SyncState};
 use crate::store::contract::shared::{Put, Remote, SharedStore};
+use crate::sync::mark;
 
 /// How often a key may change in Redis while it is being reconciled.
 const MAX_TRIES: u32 = 5;
@@ -35,6 +36,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
         if drops_without_proof && !knows_of_losses {
             // Whether Redis has lost it is known once it said whether it still knows this server: after the look, also while a recovery that
             // began with that is under way.
+            mark!("recovery: asks before it drops a lock");
             announce(core, redis, &core.redis.step())?;
             knows_of_losses = true;
             continue;
@@ -71,7 +73,7 @@ fn act(
         }
         Action::Push | Action::Restore => {
             let Put::Done { token } = redis.put(key, remote.value.as_deref(), local.value.as_ref(), &core.redis.step())? else {
-                return Ok(false);
+                return mark!("recovery: Redis changed in between", Ok(false));
             };
             if action == Action::Push {
                 done.pushed += 1

@@ -22,6 +22,7 @@ use crate::domain::lock::PullRef;
 use crate::error::Result;
 use crate::store::contract::local::{Change, EntryKey, KeyState, PullRelease, SyncState};
 use crate::store::contract::shared::{Put, Remote, SharedStore};
+use crate::sync::mark;
 
 /// Most looks at all keys.
 const MAX_PASSES: u32 = 5;
@@ -41,9 +42,11 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
         if pass(core, &**redis, &mut done)? == 0 {
             break;
         }
+        mark!("recovery: a pass found something");
     }
     // At the start the locks that others took may be from before.
     if done.taken > 0 && core.in_fallback() {
+        mark!("recovery: others took locks");
         core.saw_other("it took locks in Redis meanwhile".to_owned());
     }
     release_pulls(core, &**redis, true)?;
@@ -52,12 +55,16 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
     let gate = core.authority.close_gate();
     release_pulls(core, &**redis, false)?;
     let dirty = core.unsynced.take_dirty();
+    if !dirty.is_empty() {
+        mark!("recovery: decided since the last pass");
+    }
     reconcile_dirty(core, &**redis, &dirty, &mut done).inspect_err(|_| core.unsynced.add_dirty(dirty))?;
     agree(core, announced)?;
     core.unsynced.all_synced();
     core.redis.replace(Some(Arc::clone(redis)));
     core.authority.end_fallback();
     drop(gate);
+    mark!("recovery: ends");
     done.duration_ms = u64::try_from(core.clock.now().saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX);
     core.seen.lock().last_recovery = Some(done.clone());
     core.authority.recovered(&done);
@@ -80,6 +87,7 @@ pub(super) fn begin(core: &Core, everything: Vec<(EntryKey, KeyState)>, was_clos
         if known.state == SyncState::Pending {
             last = last.max(known.at);
             if known.value.is_some() {
+                mark!("start: an intent was left");
                 core.unsynced.doubt(&key);
             }
         }
@@ -186,15 +194,18 @@ fn release_pulls(core: &Core, redis: &dyn SharedStore, others_decide: bool) -> R
 /// Releases the lock with this value if it was taken before its pull was released.
 fn release_late(core: &Core, redis: &dyn SharedStore, key: &EntryKey, value: &[u8], release: &PullRelease) -> Result<()> {
     let remote = redis.remote(key, &core.redis.step())?;
+    mark!("recovery: a release by pull finds a lock");
     // Of a stock server's lock nobody knows whether it is from before.
     if remote.value.as_deref() != Some(value) || remote.token.is_none() || remote.token >= release.up_to {
         return Ok(());
     }
     if redis.put(key, Some(value), None, &core.redis.step())? == Put::Changed {
         // It is another lock.
+        mark!("recovery: a late release meets another lock");
         core.unsynced.add_dirty([key.clone()]);
         return Ok(());
     }
+    mark!("recovery: a late release is made");
     // The local store may not have known it: it must not come back either.
     adopt(core, key, &remote);
     adopt(core, key, &Remote { value: None, ..remote });

@@ -16,6 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
 use crate::store::contract::shared::{Remote, SharedStore};
 use crate::store::{LockKey, Release};
+use crate::sync::mark;
 
 /// Releases the lock if it is the one meant, and returns its value.
 pub(super) fn release(core: &Core, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -105,6 +106,7 @@ where
         let core = self.core;
         if let Some(KeyState { value: Some(held), .. }) = &self.before {
             if let (Some(_), Some(why)) = (self.unanswered_since, core.arming.unarmed()) {
+                mark!("release: an answer was lost, and it is not armed");
                 // Whose lock it was, if it was released, Redis alone knows.
                 return Err(undo_or_doubt(core, self.key, self.before.as_ref(), true, core.degraded(&why), call));
             }
@@ -113,6 +115,7 @@ where
         }
         let released = (self.here)().map_err(|error| self.give_up(error, call))?;
         if released.is_some() {
+            mark!("release: decided here");
             core.unsynced.add_decided(self.key);
             return Ok(released);
         }
@@ -146,6 +149,7 @@ where
             is_past = fall_back_if_old(core, &local, &shown)
                 || local.value.as_ref().is_some_and(|held| fall_back_if_gone_back(core, held, &shown));
             if !is_past {
+                mark!("release: of a lock unknown here");
                 let changes = release_of(self.key, was.clone()).into();
                 written = written.and_then(|()| core.local.submit(changes, call.deadline)?.wait(call.deadline));
             }
@@ -163,7 +167,7 @@ where
         let core = self.core;
         let held = self.before.as_ref().and_then(|local| local.value.as_ref());
         let released = match held.map_or(Asked::Answer(Absence::No), |held| look_for_absence(core, self.key, held, call)) {
-            Asked::Answer(Absence::Lost) => held.map(|held| held.value.clone()),
+            Asked::Answer(Absence::Lost) => mark!("release: Redis has lost it", held).map(|held| held.value.clone()),
             Asked::Answer(Absence::Released | Absence::No) => end_conflict(core, self.key, &self.admits),
             Asked::Failed(error) => {
                 core.unsynced.doubt(self.key);

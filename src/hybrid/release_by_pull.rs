@@ -25,6 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::store::Listing;
 use crate::store::contract::local::{Change, EntryKey, Held, PullRelease};
 use crate::store::contract::shared::Reach;
+use crate::sync::mark;
 
 /// How many locks one question releases: on a cluster each is one of its own.
 const AT_ONCE: usize = 100;
@@ -78,7 +79,7 @@ fn release_reached(core: &Core, pull: PullRef<'_>, reach: Reach, released: &mut 
             Asked::Answer(()) => return Ok(()),
             Asked::Failed(error) => return Err(error),
             // Redis decides again: it may know of more.
-            Asked::Unavailable => {}
+            Asked::Unavailable => mark!("by pull: Redis decides again", {}),
         }
     }
 }
@@ -189,6 +190,7 @@ impl Flow for Releasing<'_> {
         let knows_redis = self.core.arming.record().announced > 0;
         if is_unarmed && knows_redis {
             // Redis may have more of them.
+            mark!("by pull: remembered for Redis");
             let up_to = self.core.redis.next_token();
             let release = PullRelease { repo: self.pull.repo.to_owned(), num: self.pull.num, up_to };
             if let Err(error) = self.core.local.write(vec![Change::ReleaseLater(release)], call.deadline) {
@@ -207,6 +209,7 @@ impl Flow for Releasing<'_> {
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
         let rest = self.known.iter().filter(|(key, _)| !self.made.contains_key(key));
         if self.unanswered_since.is_some() || error.code() == Code::OutcomeUnknown {
+            mark!("by pull: in doubt");
             self.keys.iter().filter(|key| !self.made.contains_key(key)).for_each(|key| self.core.unsynced.doubt(key));
             return may_have_happened(error);
         }
@@ -215,6 +218,7 @@ impl Flow for Releasing<'_> {
         if back.is_empty() {
             return error;
         }
+        mark!("by pull: undone");
         self.core.local.write(back, call.deadline).err().map_or(error, may_have_happened)
     }
 }
@@ -224,6 +228,7 @@ impl Releasing<'_> {
     fn decide_what_is_known(&mut self, call: &Call) -> Result<()> {
         if self.is_intended {
             let keys: Vec<&EntryKey> = self.known.iter().map(|(key, _)| key).collect();
+            mark!("by pull: its intents become decisions");
             make_decision(self.core, &keys, None, call)?;
             self.made.extend(self.known.iter().map(|(key, held)| (key.clone(), held.clone())));
             return Ok(());
@@ -237,6 +242,7 @@ impl Releasing<'_> {
             }
         }
         if !changes.is_empty() {
+            mark!("by pull: decided here");
             self.core.local.write(changes, call.deadline)?;
         }
         for (key, held) in &self.known {
@@ -262,8 +268,10 @@ impl Releasing<'_> {
             if fall_back_if_old(core, &local, &shown)
                 || expected.is_some_and(|(_, held)| fall_back_if_gone_back(core, held, &shown))
             {
+                mark!("by pull: what came back was released");
                 past.push(key.clone());
             } else if expected.is_none() {
+                mark!("by pull: of a lock unknown here");
                 changes.extend(release_of(key, was.clone()));
             }
         }
@@ -281,12 +289,15 @@ impl Releasing<'_> {
                 continue;
             }
             match look_for_absence(self.core, key, held, call) {
-                Asked::Answer(Absence::Lost) => drop(self.made.insert(key.clone(), held.clone())),
+                Asked::Answer(Absence::Lost) => {
+                    mark!("by pull: Redis has lost one", drop(self.made.insert(key.clone(), held.clone())))
+                }
                 // A try whose answer was lost may have released it.
                 Asked::Answer(Absence::Released) if self.unanswered_since.is_some() => {
+                    mark!("by pull: a lost answer had released one");
                     self.made.insert(key.clone(), held.clone());
                 }
-                Asked::Answer(Absence::Released | Absence::No) => {}
+                Asked::Answer(Absence::Released | Absence::No) => mark!("by pull: one was not released", {}),
                 Asked::Failed(error) => return Asked::Failed(may_have_happened(error)),
                 Asked::Unavailable => return Asked::Unavailable,
             }

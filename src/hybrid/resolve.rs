@@ -14,6 +14,7 @@
 
 use crate::store::contract::local::{EntryKey, Held, KeyState, SyncState, digest};
 use crate::store::contract::shared::Remote;
+use crate::sync::mark;
 
 /// What to do with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,30 +55,42 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
     let theirs = remote.value.as_deref();
     let ours = local.value.as_ref();
     if theirs == ours.map(|held| held.value.as_slice()) {
-        return Action::Nothing;
+        return mark!("resolve: agree", Action::Nothing);
     }
     if is_over(local, remote, is_mine, in_order) {
-        return Action::Push;
+        return mark!("resolve: is over", Action::Push);
     }
     match (local.state, ours, theirs) {
         // Released here before Redis granted it, to this server and with a later token, because the question was long on its way.
-        (SyncState::Decided, None, Some(value)) if is_mine && has_all && was_here(local, value) => Action::Push,
+        (SyncState::Decided, None, Some(value)) if is_mine && has_all && was_here(local, value) => {
+            mark!("resolve: granted after its release", Action::Push)
+        }
         // Released here; whoever holds it now took it since.
-        (SyncState::Decided | SyncState::Pending, None, _) => Action::Adopt,
-        (SyncState::Decided, Some(_), None) => Action::Push,
+        (SyncState::Decided | SyncState::Pending, None, _) => mark!("resolve: released here, taken since", Action::Adopt),
+        (SyncState::Decided, Some(_), None) => mark!("resolve: granted here", Action::Push),
         // It was granted, and released by somebody else: its token, or a later one, is there. Or it never reached Redis.
-        (SyncState::Pending, Some(held), None) if was_lost(key, held, remote, true, lost) => Action::Push,
-        (SyncState::Pending, Some(_), None) => Action::Adopt,
+        (SyncState::Pending, Some(held), None) if was_lost(key, held, remote, true, lost) => {
+            mark!("resolve: asked for, not made or lost", Action::Push)
+        }
+        (SyncState::Pending, Some(_), None) => mark!("resolve: asked for, released since", Action::Adopt),
         // A pull status is for show: Redis's counts. A lock that was asked for without an answer was never acknowledged.
-        (SyncState::Pending, Some(_), Some(_)) => Action::Adopt,
-        (SyncState::Decided, Some(_), Some(_)) if key.lock().is_none() => Action::Adopt,
-        (SyncState::Decided, Some(_), Some(_)) if is_mine && has_all => Action::Push,
-        (SyncState::Decided, Some(_), Some(_)) => Action::Conflict,
-        (SyncState::Synced, Some(held), None) if was_lost(key, held, remote, recently, lost) => Action::Restore,
+        (SyncState::Pending, Some(_), Some(_)) => mark!("resolve: asked for, another is there", Action::Adopt),
+        (SyncState::Decided, Some(_), Some(_)) if key.lock().is_none() => {
+            mark!("resolve: a status, changed here and there", Action::Adopt)
+        }
+        (SyncState::Decided, Some(_), Some(_)) if is_mine && has_all => mark!("resolve: never acknowledged", Action::Push),
+        (SyncState::Decided, Some(_), Some(_)) => mark!("resolve: both granted", Action::Conflict),
+        (SyncState::Synced, Some(held), None) if was_lost(key, held, remote, recently, lost) => {
+            mark!("resolve: lost", Action::Restore)
+        }
         // Redis went back behind our holder, and another came: both were granted.
-        (SyncState::Synced, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => Action::Conflict,
-        (SyncState::Synced, Some(held), Some(_)) if has_gone_back(held, remote) => Action::Conflict,
-        (SyncState::Synced, _, _) => Action::Adopt,
+        (SyncState::Synced, Some(held), Some(_)) if key.lock().is_some() && lost && remote.token < held.token => {
+            mark!("resolve: lost, another came", Action::Conflict)
+        }
+        (SyncState::Synced, Some(held), Some(_)) if has_gone_back(held, remote) => {
+            mark!("resolve: an older one is there", Action::Conflict)
+        }
+        (SyncState::Synced, _, _) => mark!("resolve: changed by others", Action::Adopt),
     }
 }
 

@@ -9,7 +9,24 @@ mod cooperative;
 #[cfg(test)]
 pub(crate) mod explore;
 #[cfg(test)]
+pub(crate) mod marks;
+#[cfg(test)]
 pub(crate) mod tasks;
+
+/// A place of which a test is to know that it was come by (`marks`); outside of the library's own tests it is nothing. The simulation
+/// counts how often it met each. With a value, that is what it gives.
+macro_rules! mark {
+    ($name:literal) => {
+        #[cfg(test)]
+        $crate::sync::marks::met($name);
+    };
+    ($name:literal, $value:expr) => {{
+        #[cfg(test)]
+        $crate::sync::marks::met($name);
+        $value
+    }};
+}
+pub(crate) use mark;
 
 #[cfg(test)]
 pub(crate) use self::cooperative::{Condvar, JoinHandle, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, spawn};

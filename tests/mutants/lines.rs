@@ -105,7 +105,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a late probe takes the decision to a local store that cannot decide",
         file: "src/hybrid/probe.rs",
-        line: "if !is_late(&error) || «core.would_grant()» {",
+        line: "if !took_too_long || «core.would_grant()» {",
         broken: "true",
         noticed_by: HYBRID,
     },
@@ -140,7 +140,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a local store that lacks what Redis made agrees with Redis",
         file: "src/hybrid/probe.rs",
-        line: "if «core.arming.is_complete()» {\n            core.arming.set_agreed_at",
+        line: "if «core.arming.is_complete()» {\n            core.arming.saw_agreement",
         broken: "true",
         noticed_by: HYBRID,
     },
@@ -177,7 +177,7 @@ pub const LINES: &[Line] = &[
         name: "a grant that the disk did not take is not taken back",
         file: "src/hybrid/grant.rs",
         line: "let back = «back.map(|redis| redis.put(self.key, Some(self.grant.value), None, &self.core.redis.step()))»;",
-        broken: "{ drop(back); Some(Ok(Put::Done { token: 0 })) }",
+        broken: "{ drop(back); Some(Ok(Put::Done { token: FencingToken::NONE })) }",
         noticed_by: HYBRID,
     },
     // One change a key at a time.
@@ -227,14 +227,14 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the two always agreed within the hour",
         file: "src/hybrid/reconcile.rs",
-        line: "recently: «core.arming.agreed_recently(core.clock.unix_micros())»,",
+        line: "recently: local.value.as_ref().is_some_and(|held| «would_be_remembered(core, held)»),",
         broken: "true",
         noticed_by: HYBRID,
     },
     Line {
         name: "the two never agreed within the hour",
         file: "src/hybrid/arming.rs",
-        line: "now_micros.checked_sub(self.state.lock().record.agreed_at).is_some_and(|since| «since < MARGIN»)",
+        line: "since.is_some_and(|since| «since < MARGIN»)",
         broken: "false",
         noticed_by: HYBRID,
     },
@@ -271,7 +271,7 @@ pub const LINES: &[Line] = &[
         name: "a recovery ends while others decide",
         file: "src/hybrid/authority.rs",
         line: "«self.gate.write()»",
-        broken: "{ static FREE: parking_lot::RwLock<()> = parking_lot::RwLock::new(()); FREE.write() }",
+        broken: "{ let free: &'static RwLock<()> = Box::leak(Box::new(RwLock::new(()))); free.write() }",
         noticed_by: HYBRID,
     },
     Line {
@@ -341,7 +341,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a conflict is adopted in silence",
         file: "src/hybrid/resolve.rs",
-        line: "(SyncState::Decided, Some(_), Some(_)) => «Action::Conflict»,",
+        line: "(SyncState::Decided, Some(_), Some(_)) => mark!(\"resolve: both granted\", «Action::Conflict»),",
         broken: "Action::Adopt",
         noticed_by: HYBRID,
     },
@@ -349,7 +349,7 @@ pub const LINES: &[Line] = &[
         name: "what is adopted supersedes nothing",
         file: "src/store/sled/key_state.rs",
         line: "Change::Adopt(key, to, last_token) => set(tx, key, to.as_ref(), «*last_token»),",
-        broken: "{ let _ = last_token; 0 }",
+        broken: "{ let _ = last_token; crate::domain::token::FencingToken::NONE }",
         noticed_by: LIB,
     },
     Line {
@@ -359,11 +359,33 @@ pub const LINES: &[Line] = &[
         broken: "{ let _ = is_held; true }",
         noticed_by: LIB,
     },
+    Line {
+        name: "a clock that was set back gives tokens of before a release by pull",
+        file: "src/hybrid/open.rs",
+        line: "releases.iter().for_each(|release| «core.redis.token_was_given(release.up_to)»);",
+        broken: "drop(release)",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a long outage forgets what was released before it",
+        file: "src/hybrid/probe.rs",
+        line: "    if core.in_fallback() {\n        «return try_to_recover(core, now);»",
+        broken: "core.local.enqueue(Change::Forget(core.clock.unix_micros().saturating_sub(REMEMBERED_MICROS))); \
+                 return try_to_recover(core, now)",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a Redis that hangs at a new connection is gone",
+        file: "src/hybrid/probe.rs",
+        line: "let took_too_long = is_late(&error) || «core.clock.now() >= until»;",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
     // Redis's scripts.
     Line {
         name: "a change is made after its deadline",
         file: "src/store/redis/lua/prologue.lua",
-        line: "if «now > tonumber(ARGV[2])» then\n    return {'LATE'",
+        line: "if «now > tonumber(ARGV[2])» then\n    -- mark: prologue: late",
         broken: "false",
         noticed_by: "redis_replies",
     },
@@ -373,6 +395,20 @@ pub const LINES: &[Line] = &[
         line: "if «side[1] == 'N'» then",
         broken: "false",
         noticed_by: "redis_order",
+    },
+    Line {
+        name: "a first attempt is made however late it comes",
+        file: "src/store/redis/lua/prologue.lua",
+        line: "if ids and «not was_judged» and #ids > MEMORY",
+        broken: "is_retry and not was_judged",
+        noticed_by: "lib simulated::tests",
+    },
+    Line {
+        name: "a first attempt that looks too old is not sent again",
+        file: "src/store/redis/retry.rs",
+        line: "Reply::Unknown { .. } if «lost_since.is_some()» => {",
+        broken: "true",
+        noticed_by: "lib simulated::tests",
     },
     Line {
         name: "a token may be smaller than the one before",

@@ -17,7 +17,7 @@ use super::world::World;
 use crate::clock::Clock;
 use crate::store::sled::SledStore;
 use crate::store::sled::simulated::{Disk, Fate, Image, Operation, What};
-use crate::sync::tasks;
+use crate::sync::{mark, tasks};
 
 /// Where each server's store is.
 pub(super) const FOLDER: &str = "/locks";
@@ -60,8 +60,10 @@ impl Disks {
     /// Nothing that the server's process still does reaches the disk. The machine goes down with it, or does not.
     pub(super) fn crash(&self, me: usize, random: &Random) {
         if random.percent(50) {
+            mark!("fault: a machine loses power");
             self.disks[me].crash(&mut |end| random.below(end));
         } else {
+            mark!("fault: a process dies");
             self.disks[me].kill();
         }
     }
@@ -106,10 +108,14 @@ fn hook(world: Weak<World>, me: usize) -> crate::store::sled::simulated::Hook {
         world.say(|| format!("  {me}: the disk at {:?} of {}: {trouble:?}", operation.what, operation.path.display()));
         match trouble {
             Trouble::Late(time) => {
+                mark!("fault: a disk is late");
                 world.clock.sleep(time);
                 Fate::Done
             }
-            Trouble::Fails(kind, part) => Fate::Fails(kind, part),
+            Trouble::Fails(ErrorKind::StorageFull, part) => {
+                mark!("fault: a disk is full", Fate::Fails(ErrorKind::StorageFull, part))
+            }
+            Trouble::Fails(kind, part) => mark!("fault: a disk fails", Fate::Fails(kind, part)),
         }
     })
 }

@@ -16,6 +16,7 @@
 //! | `schedule` | what happens when, by the seed; the end, when all is well again | – |
 //! | `oracle` | what callers were told, and whether an answer fits that | – |
 //! | `show` | how a line of the log reads | – |
+//! | `coverage` | which branches and faults the schedules met | in which circumstances |
 //!
 //! Whatever happens by chance is drawn from `random`, in order: a seed repeats its schedule. `directed` has single courses of
 //! events instead of seeds.
@@ -23,6 +24,7 @@
 //! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual: each seed is a few schedules.
 
 mod clock;
+mod coverage;
 mod directed;
 mod disk;
 mod link;
@@ -38,8 +40,10 @@ mod world;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
+use self::coverage::Coverage;
 use self::schedule::run;
 use crate::config::{Durability, Instances};
+use crate::sync::marks;
 
 /// How long a caller waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -100,10 +104,20 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn no_fault_makes_two_holders_or_loses_what_was_acknowledged() {
-    for seed in seeds() {
-        for (plan, instances) in plans(seed) {
-            run(plan, instances);
+    let mut coverage = Coverage::default();
+    for (plan, instances) in seeds().flat_map(plans) {
+        marks::take();
+        run(plan, instances);
+        coverage.add(marks::take());
+    }
+    if std::env::var("ATLOCK_SIMULATION_SEEDS").is_ok() {
+        // Shown with --nocapture.
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("{}", coverage.report());
         }
+    } else {
+        assert_eq!(coverage.missing(), Vec::<String>::new(), "never met:\n{}", coverage.report());
     }
 }
 

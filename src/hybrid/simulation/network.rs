@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::random::Random;
+use crate::sync::mark;
 
 /// What becomes of a question.
 pub(super) enum Fate {
@@ -53,16 +54,17 @@ impl Network {
             return Fate::Hangs(false);
         }
         if !self.is_up.load(Ordering::SeqCst) {
+            mark!("fault: Redis is away");
             return if random.percent(70) { Fate::Refused } else { Fate::Hangs(false) };
         }
         if !random.percent(self.trouble.load(Ordering::SeqCst)) {
             return Fate::Answered;
         }
         match random.below(5) {
-            1 => Fate::AnswerLost,
-            2 => Fate::Hangs(random.percent(50)),
-            3 => Fate::Stuck,
-            _ => Fate::Refused,
+            1 => mark!("fault: an answer is lost", Fate::AnswerLost),
+            2 => mark!("fault: a question hangs", Fate::Hangs(random.percent(50))),
+            3 => mark!("fault: a question is stuck", Fate::Stuck),
+            _ => mark!("fault: a question is refused", Fate::Refused),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::error::Code;
 use crate::hybrid::recovery::compare;
 use crate::hybrid::write_behind::is_late;
 use crate::store::contract::local::{EntryKey, MAX_TOMBSTONES};
+use crate::sync::mark;
 use crate::sync::tasks::Scheduler;
 
 /// How long Redis remembers the token of a lock that was released, microseconds.
@@ -186,6 +187,7 @@ impl Scheduled<'_> {
                 let was_up = world.network.is_up.fetch_not(Ordering::SeqCst);
                 if was_up && random.percent(30) {
                     // It starts anew, with all that it had.
+                    mark!("fault: Redis starts anew");
                     world.redis.restart();
                 }
                 world.say(|| format!("Redis is {}", if was_up { "down" } else { "up" }));
@@ -236,12 +238,17 @@ impl Scheduled<'_> {
     fn hours_pass(&self) {
         let (world, random) = (self.world, &self.world.random);
         if random.percent(50) {
+            mark!("fault: all die at once");
             (0..world.servers()).for_each(|who| world.crash(who));
             if world.plan.loses_data && random.percent(70) {
                 world.lose_data();
             }
         }
-        let hours = if random.percent(80) { 2 } else { 24 * (1 + random.below(40)) };
+        let hours = if random.percent(80) {
+            mark!("fault: hours pass", 2)
+        } else {
+            mark!("fault: days pass", 24 * (1 + random.below(40)))
+        };
         world.say(|| format!("{hours} hours pass"));
         world.clock.advance(Duration::from_secs(hours * 3600));
     }
@@ -338,6 +345,7 @@ impl World {
     /// What was stuck is executed, or never will be.
     fn late_questions_arrive(&self) {
         for command in self.network.arriving(&self.random) {
+            mark!("fault: a question arrives late");
             let before = self.entries();
             let reply = self.redis.execute(&command, self.clock.unix_micros());
             self.say(|| format!("late: {} → {}", command_text(&command), reply_text(&reply)));
@@ -359,6 +367,7 @@ impl World {
 
     /// A machine's wall clock is set.
     fn set_clock(&self, who: usize) {
+        mark!("fault: a clock is set");
         let ahead = [0, 40_000_000, -40_000_000][self.random.index(3)];
         self.say(|| format!("the clock of {who} is set: {ahead}"));
         self.machine(who).set(ahead);
@@ -371,6 +380,7 @@ impl World {
         if key.lock().is_none() {
             return;
         }
+        mark!("fault: a key changes hands forty times");
         for _ in 0..MAX_TOMBSTONES + 3 {
             self.clock.advance(Duration::from_micros(10));
             self.grant(&instance, who, &key);

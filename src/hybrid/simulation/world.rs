@@ -30,6 +30,7 @@ use crate::store::contract::local::{EntryKey, LocalStore};
 use crate::store::contract::shared::SharedStore;
 use crate::store::redis::simulated::{Image, SimulatedRedis};
 use crate::store::redis::{Link, RedisStore};
+use crate::sync::mark;
 use crate::sync::tasks::{self, Group};
 
 /// A server's process.
@@ -194,8 +195,9 @@ impl World {
     pub(super) fn lose_data(&self) {
         let mut images = self.images.lock();
         let old = if self.random.percent(40) || images.is_empty() {
-            Image::default()
+            mark!("fault: Redis loses everything", Image::default())
         } else {
+            mark!("fault: Redis goes back");
             // The newest often.
             let nth = self.random.index(2 * images.len()).min(images.len() - 1);
             images.truncate(nth + 1);

@@ -19,6 +19,7 @@ use super::transport::{Attempt, Transport};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
+use crate::sync::mark;
 
 /// Most attempts of one call.
 const ATTEMPTS: u32 = 10;
@@ -69,16 +70,21 @@ impl Retrying {
             match attempt(&self.head(call, *lost_since, sent)) {
                 Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
                     Reply::Late { now } => {
+                        mark!("retry: the answer is LATE");
                         self.transport.clock().learn(now, self.clock.now());
                         if call.remaining(self.clock.now()).is_zero() {
                             break;
                         }
                     }
                     Reply::Unknown { .. } if lost_since.is_some() => {
+                        mark!("retry: the answer to a retry is UNKNOWN");
                         return Err(self.unknown("it no longer remembers this change"));
                     }
                     // Nothing was sent before this, and this did nothing: the server's clock was taken for earlier than it is.
-                    Reply::Unknown { now } => self.transport.clock().learn(now, self.clock.now()),
+                    Reply::Unknown { now } => {
+                        mark!("retry: the answer to a first attempt is UNKNOWN");
+                        self.transport.clock().learn(now, self.clock.now());
+                    }
                     reply => return Ok(reply),
                 },
                 Err(failure) => {
@@ -87,8 +93,10 @@ impl Retrying {
                     }
                     let again = self.may_pass(&failure) || (lost_since.is_some() && (failure.is_unsent() || failure.is_lost()));
                     if again && pause.fits(call.deadline, &*self.clock) {
+                        mark!("retry: tried again");
                         pause.sleep(&*self.clock);
                     } else if lost_since.is_some() {
+                        mark!("retry: given up, its outcome unknown");
                         return Err(self.unknown(failure));
                     } else {
                         return Err(self.explain(&failure));

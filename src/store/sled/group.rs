@@ -18,6 +18,7 @@ use super::meta::Meta;
 use super::record::{META_KEY, Reader, length_bytes};
 
 use crate::error::{Code, Error, Result};
+use crate::sync::mark;
 
 /// Stands for the length of a value where the entry is removed.
 const REMOVED: u32 = u32::MAX;
@@ -120,6 +121,7 @@ pub(super) fn recover(db: &dyn Database, journal: &Records) -> std::result::Resu
         if group.meta.sequence != *sequence {
             return Err(Error::new(Code::StoreDamaged, "a record of the journal has another batch's number").into());
         }
+        mark!("opening: a group from the journal");
         meta = group.meta;
         group.apply(db)?;
     }

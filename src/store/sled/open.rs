@@ -30,6 +30,7 @@ use super::meta::Meta;
 use super::record::META_KEY;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
+use crate::sync::mark;
 
 /// A store that this process has just closed may still be held by one of sled's worker threads.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -50,6 +51,7 @@ pub(super) fn open(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock) -> Res
     let complete = folder.has_format()?;
     put_back(&folder).map_err(|e| folder.not_writable(&e))?;
     if !complete && !folder.has("sled").map_err(|e| folder.not_writable(&e))? {
+        mark!("opening: created anew");
         refuse_if_emptied(&folder)?;
         create(&folder)?;
     }
@@ -137,6 +139,7 @@ fn put_back(folder: &Folder) -> io::Result<()> {
     if !folder.has("sled.saved")? {
         return Ok(());
     }
+    mark!("opening: put back");
     remove_dir(folder.files(), &store)?;
     folder.files().rename(&saved, &store)?;
     folder.sync()

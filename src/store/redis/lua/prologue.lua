@@ -18,6 +18,7 @@ local now = clock[1] * 1000000 + clock[2]
 
 -- A command that arrives after its caller gave up must not act: somebody else may hold the lock by now.
 if now > tonumber(ARGV[2]) then
+    -- mark: prologue: late
     return {'LATE', string.format('%.0f', now)}
 end
 
@@ -32,8 +33,10 @@ local is_retry = string.byte(ARGV[3]) ~= 45 -- '-'
 local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token', 'of')
 local was_judged = side[1] == 'J'
 if side[1] == 'N' then
+    -- mark: prologue: an earlier retry was refused
     return {'NONE'}
 elseif side[1] and not was_judged then
+    -- mark: prologue: a remembered outcome
     -- A write, though it changes nothing: WAIT on this connection is about what this connection wrote.
     redis.call('HSET', KEYS[2], 'q', side[2])
     return {'DONE', side[1]}
@@ -42,6 +45,7 @@ local ids = side[2]
 if ids and not was_judged and #ids > MEMORY - LONGEST then
     local oldest = tonumber(string.match(ids, '^%S-,(%d+)') or '')
     if not oldest or oldest >= math.abs(tonumber(ARGV[3])) then
+        -- mark: prologue: unknown
         return {'UNKNOWN', string.format('%.0f', now)}
     end
 end
@@ -49,11 +53,13 @@ end
 -- The ids to remember from now on; the outcomes of the oldest are forgotten.
 local this = ARGV[1] .. ',' .. string.format('%.0f', now)
 if was_judged then
+    -- mark: prologue: judged before
     this = nil -- it is among them
 elseif ids then
     ids = ids .. ' ' .. this
     while #ids > MEMORY do
         local oldest, rest = string.match(ids, '^([^ ,]+)%S* (.*)$')
+        -- mark: prologue: the oldest is forgotten
         redis.call('HDEL', KEYS[2], 'r:' .. oldest)
         ids = rest
     end
@@ -64,6 +70,7 @@ end
 -- Ends the script without a change.
 local function refuse(reply, memory)
     if is_retry then
+        -- mark: prologue: a refused retry
         redis.call('HSET', KEYS[2], outcome, memory or 'N', 'q', ids)
         if not side[2] then
             redis.call('PEXPIRE', KEYS[2], SIDE_TTL)

@@ -14,6 +14,7 @@ use super::cjson;
 use super::commands::{Command, Kind, bulk};
 use super::data::{Answer, Data};
 use super::numbers::seventeen_digits;
+use crate::sync::marks;
 
 /// What a script is run over.
 pub(super) struct Run {
@@ -68,9 +69,13 @@ impl Engine {
             let bytes = bytes_of(&text).unwrap_or_default();
             lua.create_string(sha1(&bytes))
         })?;
+        let met = lua.create_function(|_, name: String| {
+            marks::met(&name);
+            Ok(())
+        })?;
         let decode = lua.create_function(|lua, text: LuaString| cjson::decode(lua, &text.as_bytes()))?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
-        let guarded = prelude.into_function()?.call((query, sha1hex, decode, LuaValue::NULL))?;
+        let guarded = prelude.into_function()?.call((query, sha1hex, decode, LuaValue::NULL, met))?;
         let handler = lua.create_function(|lua, error: LuaValue| located(lua, &error))?;
         Ok(Engine { lua, scripts: RefCell::default(), guarded, handler })
     }
@@ -79,7 +84,8 @@ impl Engine {
         if let Some(script) = self.scripts.borrow().get(hash) {
             return Ok(script.clone());
         }
-        let chunk = self.lua.load(text).set_name("@user_script").set_mode(mlua::chunk::ChunkMode::Text);
+        let text = with_marks(text);
+        let chunk = self.lua.load(&text).set_name("@user_script").set_mode(mlua::chunk::ChunkMode::Text);
         let script = chunk.into_function().map_err(|e| format!("ERR Error compiling script (new function): {}", message(&e)))?;
         self.scripts.borrow_mut().insert(hash.to_owned(), script.clone());
         Ok(script)
@@ -100,6 +106,16 @@ impl Engine {
         let (line, text) = text.split_once(':').expect("a line, and the error");
         Err(format!("{text} script: {hash}, on @user_script:{line}."))
     }
+}
+
+/// The script, in which each comment that is a mark (`crate::sync::mark`) is one.
+fn with_marks(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let line = |line: &str| match line.trim_start().strip_prefix("-- mark: ") {
+        Some(name) => format!("met('{name}')"),
+        None => line.to_owned(),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n").into_bytes()
 }
 
 fn message(error: &mlua::Error) -> String {

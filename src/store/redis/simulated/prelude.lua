@@ -1,5 +1,6 @@
 -- What a script finds of Redis. The arguments are the functions behind it.
-local query, sha1hex, decode, stand = ...
+local query, sha1hex, decode, stand
+query, sha1hex, decode, stand, met = ...
 
 redis, cjson = {}, {null = stand}
 function redis.call(...)

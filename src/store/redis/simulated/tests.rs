@@ -49,6 +49,8 @@ enum Fate {
     Refused,
     /// Kept, to arrive later; nothing comes until the deadline.
     Stuck,
+    /// Kept, to arrive later; the connection breaks at once.
+    HeldBack,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,10 @@ impl Link for WorldLink {
                 Err(Undelivered::Lost)
             }
             Some(Fate::Refused) => Err(Undelivered::Refused),
+            Some(Fate::HeldBack) => {
+                world.stuck.lock().push(command.to_vec());
+                Err(Undelivered::Lost)
+            }
             Some(Fate::Stuck) => {
                 world.stuck.lock().push(command.to_vec());
                 world.clock.sleep(deadline.saturating_duration_since(world.clock.now()));
@@ -223,6 +229,58 @@ fn a_retry_that_was_forgotten_is_told_from_one_that_never_arrived() {
     let mut old = world.call("old");
     old.lost_since = Some(world.clock.base);
     assert_eq!(release(&store, "a", &old).map_err(|e| e.code()), Err(Code::OutcomeUnknown));
+}
+
+/// Eight changes of a lock that is free before and after them: as many as the server remembers.
+fn changes_hands(store: &RedisStore, world: &World, round: u32) {
+    for nth in 0..4 {
+        let id = |what| format!("{what}{round:015}{nth:016}");
+        assert!(matches!(grant(store, "a", 2, &world.call(&id("t"))), Ok(Granted::Yes { .. })));
+        assert_eq!(release(store, "a", &world.call(&id("r"))), Ok(Some(json("a", 2))));
+    }
+}
+
+/// What was held back arrives: nothing is done.
+fn arrives_and_does_nothing(world: &World) {
+    let late = world.stuck.lock().pop().expect("is on its way");
+    let before = world.server.image();
+    let answer = world.execute(&late);
+    assert!(matches!(&answer, Value::Array(parts) if parts[0] == Value::BulkString(b"UNKNOWN".to_vec())), "{answer:?}");
+    assert_eq!(world.server.image(), before);
+}
+
+/// A first attempt that is long on its way, while a retry is answered and more changes come than the server remembers: its caller has
+/// an answer, and the lock is somebody else's.
+#[test]
+fn a_first_attempt_that_comes_after_its_retry_was_forgotten_does_nothing() {
+    let world = World::new();
+    let store = world.store();
+    world.next(&[Fate::HeldBack]);
+    assert!(matches!(grant(&store, "a", 1, &world.call("taken")), Ok(Granted::Yes { .. })));
+    assert_eq!(release(&store, "a", &world.call("given-back")), Ok(Some(json("a", 1))));
+    changes_hands(&store, &world, 1);
+    arrives_and_does_nothing(&world);
+    assert!(matches!(grant(&store, "a", 1, &world.call("again")), Ok(Granted::Yes { .. })));
+    world.next(&[Fate::HeldBack]);
+    assert_eq!(release(&store, "a", &world.call("released")), Ok(Some(json("a", 1))));
+    changes_hands(&store, &world, 2);
+    assert!(matches!(grant(&store, "a", 3, &world.call("another")), Ok(Granted::Yes { .. })));
+    arrives_and_does_nothing(&world);
+    assert_eq!(store.get(LockKey::Project(&key("a")), &world.call("look")), Ok(Some(json("a", 3))));
+}
+
+/// A first attempt looks older than it is where the server's clock was taken for earlier than it is: it is sent once more.
+#[test]
+fn a_first_attempt_of_a_late_clock_goes_well_at_the_second_try() {
+    let world = World::new();
+    let store = world.store();
+    changes_hands(&store, &world, 1);
+    // Nobody tells the store, until all that is remembered seems to be later than what is sent.
+    world.ahead.store(100_000, Ordering::SeqCst);
+    changes_hands(&store, &world, 2);
+    let sent = world.sent.load(Ordering::SeqCst);
+    assert!(matches!(grant(&store, "a", 1, &world.call("one")), Ok(Granted::Yes { .. })));
+    assert_eq!(world.sent.load(Ordering::SeqCst), sent + 2);
 }
 
 #[test]

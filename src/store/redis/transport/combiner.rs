@@ -260,18 +260,18 @@ mod tests {
         assert!(server.batches.into_inner() < 5_000, "nothing was combined");
     }
 
-    /// Answers the first batches when it may, and none after them.
+    /// Answers each of the first batches when it may, and none after them.
     #[derive(Default)]
     struct Stuck {
         batches: AtomicUsize,
-        may: AtomicBool,
+        may: [AtomicBool; LEADERS],
     }
 
     impl Exchange for Stuck {
         fn exchange(&self, _packed: &[u8], count: usize, deadline: Instant) -> Vec<Attempt<Value>> {
-            let is_first = self.batches.fetch_add(1, Ordering::SeqCst) < LEADERS;
+            let nth = self.batches.fetch_add(1, Ordering::SeqCst);
             while Instant::now() < deadline {
-                if is_first && self.may.load(Ordering::SeqCst) {
+                if self.may.get(nth).is_some_and(|may| may.load(Ordering::SeqCst)) {
                     return vec![Ok(Value::Okay); count];
                 }
                 std::thread::sleep(Duration::from_millis(1));
@@ -292,14 +292,15 @@ mod tests {
         std::thread::scope(|scope| {
             (0..LEADERS).for_each(|_| drop(scope.spawn(|| call(60_000).unwrap())));
             wait_for(0, LEADERS);
-            // The first that waits leads the other.
+            // The first that waits leads the other, while the second leader is under way: that one would make the other lead, too.
             let impatient = scope.spawn(|| call(1_500));
             wait_for(1, LEADERS);
             let patient = scope.spawn(|| call(60_000));
             wait_for(2, LEADERS);
-            server.may.store(true, Ordering::SeqCst);
+            server.may[0].store(true, Ordering::SeqCst);
             assert!(matches!(impatient.join().unwrap(), Err(Failure::ReplyLost(_))), "it had its time");
             assert!(matches!(patient.join().unwrap(), Err(Failure::LeftBehind { sent: true })));
+            server.may.iter().for_each(|may| may.store(true, Ordering::SeqCst));
         });
     }
 
