@@ -32,6 +32,7 @@ mod oracle;
 mod random;
 mod schedule;
 mod show;
+mod stock;
 mod values;
 mod world;
 
@@ -58,6 +59,8 @@ struct Plan {
     bad_disk: bool,
     /// The local store grants on any failure, whoever else there is: the wrong fallback, which must be caught.
     broken: bool,
+    /// A stock server uses the same Redis.
+    stock: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
@@ -66,7 +69,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 6] {
+fn plans(seed: u64) -> [(Plan, usize); 8] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -76,6 +79,7 @@ fn plans(seed: u64) -> [(Plan, usize); 6] {
         fallback: true,
         bad_disk: false,
         broken: false,
+        stock: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
         ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
         drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
@@ -89,6 +93,8 @@ fn plans(seed: u64) -> [(Plan, usize); 6] {
         (Plan { fallback: false, loses_data: durability == Durability::Sync, ..plan }, 1),
         (Plan { bad_disk: true, ..plan }, 1),
         (Plan { bad_disk: true, instances: Instances::Many, ..plan }, 2),
+        (Plan { stock: true, instances: Instances::Many, ..plan }, 1),
+        (Plan { stock: true, instances: Instances::Many, ..plan }, 2),
     ]
 }
 

@@ -32,7 +32,7 @@ impl World {
     }
 
     /// A caller begins to wait.
-    fn begins(&self, call: &Call, releases: bool) -> Number {
+    pub(super) fn begins(&self, call: &Call, releases: bool) -> Number {
         let number = self.number();
         let process = tasks::group().expect("is a task");
         let request = call.request.as_str().to_owned();
@@ -40,7 +40,7 @@ impl World {
         number
     }
 
-    fn ends(&self, number: Number) {
+    pub(super) fn ends(&self, number: Number) {
         self.under_way.lock().remove(&number);
     }
 
@@ -66,7 +66,7 @@ impl World {
         let answer = instance.store.get(key.lock().expect("is a lock"), &call);
         self.say(|| format!("{who}: get {key} → {}", show(&answer)));
         self.ends(number);
-        if self.servers() == 1 && self.plan.durability == Durability::Sync {
+        if self.is_alone() && self.plan.durability == Durability::Sync {
             self.oracle().read_answered(key, reading, answer);
         }
     }
@@ -89,10 +89,12 @@ impl World {
         let call = self.call();
         let number = self.begins(&call, true);
         self.oracle().begin_release(number, &keys, Some(pull.num), true);
+        let asked_before = !instance.core.in_fallback();
         let answer = instance.store.release_by_pull(pull, &call);
+        let asks_redis = asked_before && !instance.core.in_fallback();
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
         self.ends(number);
-        self.oracle().pull_release_answered(number, call.request.as_str(), &answer);
+        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, asks_redis);
     }
 
     fn swap(&self, instance: &Instance, who: usize, key: &EntryKey) {

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::show::{command_text, reply_text, request_of};
+use super::stock::{STOCK, is_stocks};
 use super::world::World;
 use super::{PATIENCE, Plan};
 use crate::clock::Clock;
@@ -168,6 +169,9 @@ impl Scheduled<'_> {
         let (world, random) = (self.world, &self.world.random);
         world.late_questions_arrive();
         let who = random.index(world.servers());
+        if world.plan.stock {
+            self.stock_step();
+        }
         if random.percent(4) {
             *world.fuse.lock() = Some((who, u32::try_from(random.below(30)).expect("is small")));
         }
@@ -231,6 +235,22 @@ impl Scheduled<'_> {
         }
     }
 
+    /// The stock server begins something, or dies.
+    fn stock_step(&self) {
+        let (world, random) = (self.world, &self.world.random);
+        if random.percent(2) {
+            world.stock_dies();
+        }
+        let callers = world.under_way.lock().values().filter(|under_way| under_way.process == STOCK).count();
+        if callers < CALLERS && random.percent(30) {
+            let (world, busy) = (Arc::clone(world), Busy::new(world));
+            self.tasks.start(STOCK, "stock", move || {
+                let _busy = busy;
+                world.stock_operation();
+            });
+        }
+    }
+
     /// The server is up and nothing happens, or everything ends and begins again later.
     fn hours_pass(&self) {
         let (world, random) = (self.world, &self.world.random);
@@ -259,7 +279,7 @@ impl Scheduled<'_> {
     fn look_at_local_stores(&self) {
         let world = self.world;
         let is_quiet = world.busy.load(Ordering::SeqCst) == 0;
-        if !is_quiet || world.servers() > 1 || world.plan.bad_disk || world.plan.durability == Durability::Async {
+        if !is_quiet || !world.is_alone() || world.plan.bad_disk || world.plan.durability == Durability::Async {
             return;
         }
         let Some(instance) = world.instance(0) else { return };
@@ -295,7 +315,7 @@ impl Scheduled<'_> {
                     local.into_iter().filter_map(|(key, state)| Some((key, state.value?.value))).collect();
                 assert_eq!(local, settled, "the stores differ");
             }
-            let lacks_some = world.servers() > 1 || world.plan.durability == Durability::Async;
+            let lacks_some = !world.is_alone() || world.plan.durability == Durability::Async;
             let forgets = lacks_some.then_some(REMEMBERED);
             world.oracle().check_end(&settled, forgets);
         });
@@ -338,8 +358,11 @@ impl World {
     fn late_questions_arrive(&self) {
         for command in self.network.arriving(&self.random) {
             let before = self.entries();
-            let reply = self.redis.execute(&command, self.clock.unix_micros());
+            let reply = self.execute(&command);
             self.say(|| format!("late: {} → {}", command_text(&command), reply_text(&reply)));
+            if is_stocks(&command) {
+                continue;
+            }
             let after = self.entries();
             let request = request_of(&command).unwrap_or_default();
             for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {

@@ -16,6 +16,7 @@ use super::link::{PerfectLink, ServersLink};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
+use super::stock::Stock;
 use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
@@ -75,6 +76,7 @@ pub(super) struct World {
     pub(super) fuse: Mutex<Option<(usize, u32)>>,
     /// Whose process has died just now.
     pub(super) doomed: Mutex<Option<usize>>,
+    pub(super) stock: Stock,
     /// Numbers requests, values and processes.
     number: AtomicU64,
     pub(super) log: Mutex<Vec<String>>,
@@ -103,6 +105,7 @@ impl World {
             busy: AtomicUsize::new(0),
             fuse: Mutex::default(),
             doomed: Mutex::default(),
+            stock: Stock::default(),
             number: AtomicU64::new(1),
             log: Mutex::default(),
             clock,
@@ -125,6 +128,11 @@ impl World {
 
     pub(super) fn servers(&self) -> usize {
         self.servers.read().len()
+    }
+
+    /// Whether no other server uses this Redis.
+    pub(super) fn is_alone(&self) -> bool {
+        self.servers() == 1 && !self.plan.stock
     }
 
     /// The process of this server, once it has started.
@@ -284,7 +292,11 @@ impl World {
         self.disks.crash(me, &self.random);
         tasks::kill(process);
         drop(instance);
-        // What was being asked for has no answer.
+        self.without_answer(process);
+    }
+
+    /// What was being asked of this process has no answer.
+    pub(super) fn without_answer(&self, process: Group) {
         let lost: Vec<_> = self.under_way.lock().extract_if(.., |_, under_way| under_way.process == process).collect();
         for (number, under_way) in lost.into_iter().filter(|(_, under_way)| under_way.releases) {
             self.oracle().never_answered(number, &under_way.request);
