@@ -266,7 +266,9 @@ impl HostCopy {
         if now < pace.next && !is_last {
             return Ok(());
         }
-        let copied = self.copy(core, pace, now);
+        let copied = self.copy(core, pace, now, is_last);
+        // At the end nobody will look at warnings: a store that takes nothing is an error then.
+        let copied = copied.and_then(|()| pace.aside.failure().filter(|_| is_last).map_or(Ok(()), Err));
         let of_host = copied.as_ref().err().filter(|error| error.code() == Code::HostStore).cloned();
         {
             let mut seen = self.seen.lock();
@@ -286,7 +288,8 @@ impl HostCopy {
         copied
     }
 
-    fn copy(&self, core: &Core, pace: &mut Pace, now: Instant) -> Result<()> {
+    /// Copies what is lacking; at the end all that was refused, too: the disk may have room again.
+    fn copy(&self, core: &Core, pace: &mut Pace, now: Instant, is_last: bool) -> Result<()> {
         let instance = core.arming.server_name();
         let copier = Copier {
             local: core.local.store(),
@@ -299,7 +302,7 @@ impl HostCopy {
             copier.write(&[])?;
             pace.is_marked = true;
         }
-        if pace.aside.refused() > 0 && now >= pace.retry {
+        if pace.aside.refused() > 0 && (is_last || now >= pace.retry) {
             let longest = if pace.aside.failure().is_some() { PAUSES.1 } else { REFUSED_PAUSES.1 };
             pace.retry_pause = (pace.retry_pause * 2).min(longest);
             pace.retry = now + pace.retry_pause;

@@ -25,6 +25,7 @@
 mod clock;
 mod directed;
 mod disk;
+mod host;
 mod link;
 mod network;
 mod operations;
@@ -61,6 +62,8 @@ struct Plan {
     broken: bool,
     /// A stock server uses the same Redis.
     stock: bool,
+    /// Atlantis's own store is kept as a copy, and fails.
+    host: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
@@ -69,7 +72,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 8] {
+fn plans(seed: u64) -> [(Plan, usize); 10] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -80,6 +83,7 @@ fn plans(seed: u64) -> [(Plan, usize); 8] {
         bad_disk: false,
         broken: false,
         stock: false,
+        host: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
         ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
         drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
@@ -95,6 +99,8 @@ fn plans(seed: u64) -> [(Plan, usize); 8] {
         (Plan { bad_disk: true, instances: Instances::Many, ..plan }, 2),
         (Plan { stock: true, instances: Instances::Many, ..plan }, 1),
         (Plan { stock: true, instances: Instances::Many, ..plan }, 2),
+        (Plan { host: true, loses_data: durability == Durability::Sync, ..plan }, 1),
+        (Plan { host: true, bad_disk: true, ..plan }, 1),
     ]
 }
 

@@ -97,6 +97,11 @@ impl Oracle {
         self.holders.keys().cloned().collect()
     }
 
+    /// Whether it was told to be held, and nobody may have released it.
+    pub(super) fn surely_holds(&self, value: &[u8]) -> bool {
+        !self.perhaps_gone.contains(value) && self.holders.values().any(|holders| holders.contains(value))
+    }
+
     /// A caller asks for the key: from now on it may be granted.
     pub(super) fn asks(&mut self, key: &EntryKey, value: &[u8]) {
         self.asked_at.insert(value.to_vec(), self.now);

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::show::{command_text, reply_text, request_of};
-use super::stock::{STOCK, is_stocks};
+use super::stock::is_stocks;
 use super::world::World;
 use super::{PATIENCE, Plan};
 use crate::clock::Clock;
@@ -28,7 +28,7 @@ use crate::sync::tasks::Scheduler;
 const REMEMBERED: u64 = 3_600_000_000;
 const STEPS: u32 = 80;
 /// Most callers at a server at once.
-const CALLERS: usize = 4;
+pub(super) const CALLERS: usize = 4;
 
 /// Runs one schedule and gives its log; a violation is a panic, after that was printed.
 pub(super) fn run(plan: Plan, servers: usize) -> Vec<String> {
@@ -84,10 +84,10 @@ pub(super) fn alone<T: 'static>(world: &Arc<World>, body: impl FnOnce() -> T + '
 }
 
 /// Something of a server is under way until this is dropped.
-struct Busy(Arc<World>);
+pub(super) struct Busy(Arc<World>);
 
 impl Busy {
-    fn new(world: &Arc<World>) -> Busy {
+    pub(super) fn new(world: &Arc<World>) -> Busy {
         world.busy.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(world))
     }
@@ -99,9 +99,9 @@ impl Drop for Busy {
     }
 }
 
-struct Scheduled<'a> {
-    world: &'a Arc<World>,
-    tasks: &'a Scheduler,
+pub(super) struct Scheduled<'a> {
+    pub(super) world: &'a Arc<World>,
+    pub(super) tasks: &'a Scheduler,
 }
 
 /// What is no server's.
@@ -109,7 +109,7 @@ const NOBODY: usize = 0;
 
 impl Scheduled<'_> {
     /// One of the tasks that can go on does so; `false` if there is none.
-    fn resume_one(&self) -> bool {
+    pub(super) fn resume_one(&self) -> bool {
         let ready = self.tasks.ready();
         if ready.is_empty() {
             return false;
@@ -135,7 +135,7 @@ impl Scheduled<'_> {
     }
 
     /// Runs this to its end, whatever else goes on beside it.
-    fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
+    pub(super) fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
         let done = Rc::new(Cell::new(None));
         let for_task = Rc::clone(&done);
         let task = self.tasks.start(NOBODY, name, move || for_task.set(Some(body())));
@@ -198,6 +198,7 @@ impl Scheduled<'_> {
             94..=95 if world.plan.loses_data => world.lose_data(),
             96 => self.start(who, "busy", move |world| world.busy_key(who)),
             // Of several servers, none has a clock that is set while Redis is away: that is assumed.
+            98 if world.plan.host => self.start(who, "close", move |world| world.close(who)),
             97 if world.servers() == 1 => world.set_clock(who),
             _ => world.keep_image(),
         }
@@ -218,7 +219,7 @@ impl Scheduled<'_> {
         }
     }
 
-    fn begin(&self, who: usize) {
+    pub(super) fn begin(&self, who: usize) {
         let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
         let process = world.new_process(who);
         self.tasks.start(process, "start", move || {
@@ -232,22 +233,6 @@ impl Scheduled<'_> {
         let callers = self.world.under_way.lock().values().filter(|under_way| under_way.process == process).count();
         if callers < CALLERS {
             self.start(who, "caller", move |world| world.operation(who));
-        }
-    }
-
-    /// The stock server begins something, or dies.
-    fn stock_step(&self) {
-        let (world, random) = (self.world, &self.world.random);
-        if random.percent(2) {
-            world.stock_dies();
-        }
-        let callers = world.under_way.lock().values().filter(|under_way| under_way.process == STOCK).count();
-        if callers < CALLERS && random.percent(30) {
-            let (world, busy) = (Arc::clone(world), Busy::new(world));
-            self.tasks.start(STOCK, "stock", move || {
-                let _busy = busy;
-                world.stock_operation();
-            });
         }
     }
 
@@ -266,7 +251,7 @@ impl Scheduled<'_> {
     }
 
     /// Now and then all that is under way ends before anything else begins.
-    fn pause(&self) {
+    pub(super) fn pause(&self) {
         /// Who waits longest is a start whose disk is late.
         const LONGEST: Duration = Duration::from_secs(600);
         let until = self.world.clock.now() + LONGEST;
@@ -279,6 +264,10 @@ impl Scheduled<'_> {
     fn look_at_local_stores(&self) {
         let world = self.world;
         let is_quiet = world.busy.load(Ordering::SeqCst) == 0;
+        if let Some(instance) = world.instance(0).filter(|_| world.plan.host) {
+            let for_look = Arc::clone(world);
+            self.within_task("the copy's look", move || for_look.check_copy(&instance));
+        }
         if !is_quiet || !world.is_alone() || world.plan.bad_disk || world.plan.durability == Durability::Async {
             return;
         }
@@ -289,7 +278,10 @@ impl Scheduled<'_> {
             let known = |key: &EntryKey| Some((key.clone(), instance.core.known(key).ok()?.value?.value));
             let keys = for_look.oracle().keys();
             let believed: BTreeMap<EntryKey, Vec<u8>> = keys.iter().filter_map(known).collect();
-            for_look.oracle().check_belief(&believed);
+            // The process may have died meanwhile.
+            if for_look.instance(0).is_some() {
+                for_look.oracle().check_belief(&believed);
+            }
         });
     }
 
@@ -301,7 +293,7 @@ impl Scheduled<'_> {
             for instance in world.living() {
                 let core = &instance.core;
                 assert!(!core.in_fallback(), "{} did not recover: {:?}", core.arming.server_name(), core.authority.cause());
-                assert!(core.conflicts.all().is_empty(), "a conflict");
+                world.check_conflicts(core);
                 world.compare_all_of(&instance);
             }
             // Who looked first learns at its next look what the others changed; Redis stays as it is.
@@ -328,6 +320,7 @@ impl Scheduled<'_> {
         world.network.trouble.store(0, Ordering::SeqCst);
         *world.fuse.lock() = None;
         world.disks.may_fail.store(false, Ordering::SeqCst);
+        world.host.heal();
         let count = world.servers();
         for _ in 0..400 {
             world.late_questions_arrive();
@@ -348,6 +341,7 @@ impl Scheduled<'_> {
                 break;
             }
         }
+        self.copy_is_complete();
         assert!(world.under_way.lock().is_empty(), "a caller waits for ever: {}", self.tasks.describe());
         assert_eq!(world.living().len(), count, "a server does not begin: {}", self.tasks.describe());
     }

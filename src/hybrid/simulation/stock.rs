@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use redis::Value;
 
 use super::link::ServersLink;
+use super::schedule::{Busy, CALLERS, Scheduled};
 use super::show::{text, texts};
 use super::values::{REPO, any_key, keys_of_repo, pull_of, value_for};
 use super::world::World;
@@ -83,6 +84,24 @@ fn failed() -> Error {
 
 fn unknown() -> Error {
     Error::new(Code::OutcomeUnknown, "the stock server does not know")
+}
+
+impl Scheduled<'_> {
+    /// The stock server begins something, or dies.
+    pub(super) fn stock_step(&self) {
+        let (world, random) = (self.world, &self.world.random);
+        if random.percent(2) {
+            world.stock_dies();
+        }
+        let callers = world.under_way.lock().values().filter(|under_way| under_way.process == STOCK).count();
+        if callers < CALLERS && random.percent(30) {
+            let (world, busy) = (Arc::clone(world), Busy::new(world));
+            self.tasks.start(STOCK, "stock", move || {
+                let _busy = busy;
+                world.stock_operation();
+            });
+        }
+    }
 }
 
 impl World {

@@ -4,6 +4,7 @@
 //! by chance is for the seeds.
 
 mod data_loss;
+mod host_copy;
 mod local_store;
 mod other_servers;
 mod outage;
