@@ -71,6 +71,12 @@ impl Disks {
         self.disks.iter().for_each(|disk| disk.kill());
     }
 
+    /// Whether a store was created there.
+    pub(super) fn has_store(&self, me: usize) -> bool {
+        let image = self.disks[me].image(Path::new(FOLDER));
+        ["format.json", "sled"].iter().any(|name| image.contains_key(Path::new(name)))
+    }
+
     /// Keeps a copy of the folder, as somebody's backup does while the server is down.
     pub(super) fn keep_copy(&self, me: usize) {
         let image = self.disks[me].image(Path::new(FOLDER));

@@ -15,14 +15,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::schedule::Scheduled;
+use super::values::pull_of;
 use super::world::{Instance, World};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::store::Store as _;
 use crate::store::contract::local::EntryKey;
-use crate::store::host::{HostCalls, HostStore, OP_APPLY, OP_DUMP, OP_PING};
+use crate::store::host::{
+    HostCalls, HostStore, OP_APPLY, OP_DUMP, OP_GET, OP_GRANT, OP_PING, OP_PULL_STATUS, OP_RELEASE, OP_RELEASE_BY_PULL,
+    OP_SWAP_PULL_STATUS,
+};
 use crate::sync::tasks;
 
 /// What the file has.
@@ -65,16 +70,6 @@ impl HostFile {
     /// A server has begun with what is in the file.
     pub(super) fn was_read(&self) {
         self.was_read.store(true, Ordering::SeqCst);
-    }
-
-    /// Somebody else's change.
-    pub(super) fn write(&self, key: &EntryKey, value: Option<Vec<u8>>) {
-        let mut content = self.content.lock();
-        match value {
-            Some(value) => content.entries.insert(key.clone(), value),
-            None => content.entries.remove(key),
-        };
-        content.written_since = true;
     }
 
     pub(super) fn heal(&self) {
@@ -132,6 +127,86 @@ impl Calls {
     }
 }
 
+/// What an operation of strict mode is given.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    new: Option<&'a RawValue>,
+    expected: Option<serde_json::Value>,
+    pull_num: Option<i64>,
+    repo: Option<String>,
+    num: Option<i64>,
+}
+
+impl Content {
+    /// An operation by which the file alone decides: strict mode's, or a stock server's.
+    fn decide(&mut self, op: u32, input: &[u8]) -> Result<Vec<u8>> {
+        let asked: Asked<'_> = serde_json::from_slice(input).expect("is as documented");
+        let key = || serde_json::from_str::<EntryKey>(asked.key.expect("has a key").get()).expect("is a key");
+        let status = || EntryKey::Status(serde_json::from_str(asked.key.expect("has a key").get()).expect("is a name"));
+        let json = |value: Option<&Vec<u8>>| {
+            value.map_or_else(|| "null".to_owned(), |value| String::from_utf8_lossy(value).into_owned())
+        };
+        let answer = match op {
+            OP_GRANT => match self.entries.get(&key()) {
+                Some(_) => format!(r#"{{"granted":false,"value":{}}}"#, json(self.entries.get(&key()))),
+                None => {
+                    self.set(key(), asked.value.map(|value| value.get().into()));
+                    r#"{"granted":true}"#.to_owned()
+                }
+            },
+            OP_RELEASE => {
+                let held =
+                    self.entries.get(&key()).filter(|held| asked.pull_num.is_none_or(|num| pull_of(held) == Some(num))).cloned();
+                if held.is_some() {
+                    self.set(key(), None);
+                }
+                json(held.as_ref())
+            }
+            OP_GET => json(self.entries.get(&key())),
+            OP_RELEASE_BY_PULL => {
+                let start = format!("{}/", asked.repo.expect("has a repository"));
+                let is_meant = |key: &EntryKey, value: &[u8]| {
+                    matches!(key, EntryKey::Project(name) if name.starts_with(&start)) && pull_of(value) == asked.num
+                };
+                let meant: Vec<_> = self
+                    .entries
+                    .iter()
+                    .filter(|(key, value)| is_meant(key, value))
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                meant.iter().for_each(|(key, _)| self.set(key.clone(), None));
+                format!("[{}]", meant.iter().map(|(_, value)| json(Some(value))).collect::<Vec<_>>().join(","))
+            }
+            OP_PULL_STATUS => json(self.entries.get(&status())),
+            OP_SWAP_PULL_STATUS => {
+                let current = self.entries.get(&status()).map(|value| serde_json::from_slice(value).expect("is JSON"));
+                let expected = asked.expected.expect("expects something");
+                if expected["any"] == true || expected["value"] == current.unwrap_or(serde_json::Value::Null) {
+                    self.set(status(), asked.new.map(|new| new.get().into()).filter(|new: &Vec<u8>| new != b"null"));
+                    r#"{"swapped":true}"#.to_owned()
+                } else {
+                    format!(r#"{{"swapped":false,"value":{}}}"#, json(self.entries.get(&status())))
+                }
+            }
+            _ => return Err(fails("no such operation")),
+        };
+        Ok(answer.into_bytes())
+    }
+
+    fn set(&mut self, key: EntryKey, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => self.entries.insert(key, value),
+            None => self.entries.remove(&key),
+        };
+        self.written_since = true;
+    }
+}
+
 impl HostFile {
     fn execute(&self, op: u32, input: &[u8]) -> Result<Vec<u8>> {
         let mut content = self.content.lock();
@@ -158,7 +233,7 @@ impl HostFile {
                 content.mark = mark.or(content.mark.take());
                 Ok(b"{}".to_vec())
             }
-            _ => Err(fails("no such operation")),
+            _ => content.decide(op, input),
         }
     }
 }
@@ -197,7 +272,7 @@ impl World {
         if !self.plan.host {
             return None;
         }
-        if self.host.was_read.load(Ordering::SeqCst) && self.host.may_fail.load(Ordering::SeqCst) {
+        if !self.plan.modes && self.host.was_read.load(Ordering::SeqCst) && self.host.may_fail.load(Ordering::SeqCst) {
             self.tamper_with_host();
         }
         Some(HostStore::new(Box::new(Calls { world: Arc::downgrade(self), me })))
@@ -269,14 +344,14 @@ impl World {
         }
     }
 
-    /// The server's process ends in good order. If it says that all is written, the file has what callers were told.
-    pub(super) fn close(&self, who: usize) {
-        let Some(instance) = self.instance(who) else { return };
+    /// A hybrid server's process ends in good order. If it says that all is written, the file has what callers were told.
+    pub(super) fn close_hybrid(&self, who: usize, instance: &Instance) {
         let Some(_no_more_looks) = instance.due.try_lock() else { return };
         let answer = instance.store.close();
         // What the file refuses was named.
         let is_whole = instance.store.report().host_store.is_some_and(|report| report.followed && report.refused == 0);
         self.say(|| format!("instance {who} is closed: {answer:?}, the file has all: {is_whole}"));
+        self.modes.file_has_all.store(is_whole && answer.is_ok(), Ordering::SeqCst);
         if is_whole && answer.is_ok() && self.under_way.lock().is_empty() {
             self.oracle().check_end(&self.host.content().entries, None);
         }

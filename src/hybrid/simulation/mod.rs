@@ -27,6 +27,7 @@ mod directed;
 mod disk;
 mod host;
 mod link;
+mod modes;
 mod network;
 mod operations;
 mod oracle;
@@ -64,6 +65,8 @@ struct Plan {
     stock: bool,
     /// Atlantis's own store is kept as a copy, and fails.
     host: bool,
+    /// Other modes begin in between.
+    modes: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
@@ -72,7 +75,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 10] {
+fn plans(seed: u64) -> [(Plan, usize); 12] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -84,6 +87,7 @@ fn plans(seed: u64) -> [(Plan, usize); 10] {
         broken: false,
         stock: false,
         host: false,
+        modes: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
         ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
         drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
@@ -101,6 +105,8 @@ fn plans(seed: u64) -> [(Plan, usize); 10] {
         (Plan { stock: true, instances: Instances::Many, ..plan }, 2),
         (Plan { host: true, loses_data: durability == Durability::Sync, ..plan }, 1),
         (Plan { host: true, bad_disk: true, ..plan }, 1),
+        (Plan { modes: true, ..plan }, 1),
+        (Plan { modes: true, host: true, ..plan }, 1),
     ]
 }
 

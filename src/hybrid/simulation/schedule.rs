@@ -147,7 +147,7 @@ impl Scheduled<'_> {
 
     /// Starts a task of this server's process, if it has started.
     fn start(&self, who: usize, name: &str, body: impl FnOnce(&Arc<World>) + 'static) {
-        let Some(process) = self.world.process(who).filter(|_| self.world.instance(who).is_some()) else { return };
+        let Some(process) = self.world.process(who).filter(|_| self.world.running(who).is_some()) else { return };
         let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
         self.tasks.start(process, name, move || {
             let _busy = busy;
@@ -198,7 +198,7 @@ impl Scheduled<'_> {
             94..=95 if world.plan.loses_data => world.lose_data(),
             96 => self.start(who, "busy", move |world| world.busy_key(who)),
             // Of several servers, none has a clock that is set while Redis is away: that is assumed.
-            98 if world.plan.host => self.start(who, "close", move |world| world.close(who)),
+            98 if world.plan.host || world.plan.modes => self.start(who, "close", move |world| world.close(who)),
             97 if world.servers() == 1 => world.set_clock(who),
             _ => world.keep_image(),
         }
@@ -271,7 +271,7 @@ impl Scheduled<'_> {
         if !is_quiet || !world.is_alone() || world.plan.bad_disk || world.plan.durability == Durability::Async {
             return;
         }
-        let Some(instance) = world.instance(0) else { return };
+        let Some(instance) = world.instance(0).filter(|_| world.knows_all(0)) else { return };
         let for_look = Arc::clone(world);
         // The store's own threads may have its locks.
         self.within_task("the look", move || {
@@ -324,6 +324,7 @@ impl Scheduled<'_> {
         let count = world.servers();
         for _ in 0..400 {
             world.late_questions_arrive();
+            world.modes_are_over();
             world.clock.advance(Duration::from_millis(200));
             for who in 0..count {
                 match world.process(who) {
@@ -389,8 +390,8 @@ impl World {
         }
         for _ in 0..MAX_TOMBSTONES + 3 {
             self.clock.advance(Duration::from_micros(10));
-            self.grant(&instance, who, &key);
-            self.release(&instance, who, &key);
+            self.grant(&instance.store, who, &key);
+            self.release(&instance.store, who, &key);
         }
     }
 

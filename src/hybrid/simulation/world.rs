@@ -14,6 +14,7 @@ use super::clock::{MachineClock, SimulatedClock};
 use super::disk::Disks;
 use super::host::HostFile;
 use super::link::{PerfectLink, ServersLink};
+use super::modes::{Modes, Running};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
@@ -23,12 +24,13 @@ use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
 use crate::config::Enhanced;
-use crate::error::Code;
+use crate::error::{Code, Error};
 use crate::hybrid::HybridStore;
 use crate::hybrid::core::Core;
 use crate::hybrid::host_copy::HostCopy;
 use crate::hybrid::open::open;
 use crate::hybrid::probe::{Schedule, tick};
+use crate::mode::Router;
 use crate::process::Process;
 use crate::store::contract::local::{EntryKey, LocalStore};
 use crate::store::contract::shared::SharedStore;
@@ -51,7 +53,7 @@ struct Server {
     /// The process, from the beginning of its start.
     process: Option<Group>,
     /// Once it has started.
-    instance: Option<Arc<Instance>>,
+    running: Option<Running>,
 }
 
 /// What a caller waits for.
@@ -82,6 +84,7 @@ pub(super) struct World {
     pub(super) doomed: Mutex<Option<usize>>,
     pub(super) stock: Stock,
     pub(super) host: HostFile,
+    pub(super) modes: Modes,
     /// Numbers requests, values and processes.
     number: AtomicU64,
     pub(super) log: Mutex<Vec<String>>,
@@ -95,7 +98,7 @@ impl World {
         let server = |me: usize| Server {
             clock: Arc::new(MachineClock::new(Arc::clone(&clock), plan.ahead[me % 2], drift(me))),
             process: None,
-            instance: None,
+            running: None,
         };
         Arc::new(World {
             plan,
@@ -112,6 +115,7 @@ impl World {
             doomed: Mutex::default(),
             stock: Stock::default(),
             host: HostFile::new(plan.host),
+            modes: Modes::default(),
             number: AtomicU64::new(1),
             log: Mutex::default(),
             clock,
@@ -141,9 +145,17 @@ impl World {
         self.servers() == 1 && !self.plan.stock
     }
 
-    /// The process of this server, once it has started.
+    /// What serves this server's callers, once it has started.
+    pub(super) fn running(&self, who: usize) -> Option<Running> {
+        self.servers.read()[who].running.clone()
+    }
+
+    /// The process of this server, once it has started in hybrid mode.
     pub(super) fn instance(&self, who: usize) -> Option<Arc<Instance>> {
-        self.servers.read()[who].instance.clone()
+        match self.running(who)? {
+            Running::Hybrid(instance) => Some(instance),
+            Running::Other(_) => None,
+        }
     }
 
     /// The process of this server, from the beginning of its start.
@@ -152,7 +164,7 @@ impl World {
     }
 
     pub(super) fn living(&self) -> Vec<Arc<Instance>> {
-        self.servers.read().iter().filter_map(|server| server.instance.clone()).collect()
+        (0..self.servers()).filter_map(|who| self.instance(who)).collect()
     }
 
     /// A place where the process may die.
@@ -243,13 +255,22 @@ impl World {
         process
     }
 
-    pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
-        let settings = Enhanced {
+    /// Hybrid mode's settings.
+    pub(super) fn settings(&self) -> Enhanced {
+        Enhanced {
             instances: self.plan.instances,
             durability: self.plan.durability,
             legacy_fallback: self.plan.fallback,
             ..Enhanced::default()
-        };
+        }
+    }
+
+    pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
+        if let Some(config) = self.another_mode() {
+            return self.start_other(me, process, &config);
+        }
+        self.modes.file_has_all.store(false, Ordering::SeqCst);
+        let settings = self.settings();
         let link = Arc::new(ServersLink { world: Arc::downgrade(self), me });
         let (machine, redis) = (self.machine(me), settings.redis.clone());
         let connect = move |name: &str| {
@@ -281,8 +302,7 @@ impl World {
                         || matches!(e.code(), Code::Timeout | Code::OutcomeUnknown),
                     "{e}"
                 );
-                self.say(|| format!("instance {me} does not begin: {e}"));
-                self.servers.write()[me].process = None;
+                self.does_not_begin(me, &e);
                 return;
             }
         };
@@ -291,20 +311,32 @@ impl World {
         let due = Mutex::new(Schedule::from(self.clock.now()));
         self.host.was_read();
         self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
-        self.servers.write()[me].instance = Some(Arc::new(Instance { store: HybridStore::new(opened), core, due }));
+        let instance = Instance { store: HybridStore::new(opened), core, due };
+        self.servers.write()[me].running = Some(Running::Hybrid(Arc::new(instance)));
+    }
+
+    /// It begins in another mode.
+    pub(super) fn begins_with(&self, me: usize, router: Arc<Router>) {
+        self.say(|| format!("{me} begins in mode {:?}", router.mode()));
+        self.servers.write()[me].running = Some(Running::Other(router));
+    }
+
+    pub(super) fn does_not_begin(&self, me: usize, error: &Error) {
+        self.say(|| format!("instance {me} does not begin: {error}"));
+        self.servers.write()[me].process = None;
     }
 
     /// The process dies; its disk is then what it left.
     pub(super) fn crash(self: &Arc<Self>, me: usize) {
-        let (process, instance) = {
+        let (process, running) = {
             let mut servers = self.servers.write();
-            (servers[me].process.take(), servers[me].instance.take())
+            (servers[me].process.take(), servers[me].running.take())
         };
         let Some(process) = process else { return };
         self.say(|| format!("instance {me} dies"));
         self.disks.crash(me, &self.random);
         tasks::kill(process);
-        drop(instance);
+        drop(running);
         self.without_answer(process);
     }
 
