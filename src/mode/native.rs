@@ -9,13 +9,13 @@ use crate::store::host::HostStore;
 use crate::store::redis::RedisStore;
 
 /// Opens native mode's store, and brings it what another mode left in the local store or in Atlantis's own.
+///
+/// Invariant: `data_dir` says that Redis alone knows the locks from now on, also if nothing was in it before: another mode would take a new
+/// folder for one without locks.
 pub(super) fn open(stores: &dyn Stores, config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<RedisStore> {
-    if let Some(folder) = config.locking.data_dir.as_deref() {
+    if config.locking.data_dir.is_some() {
         // With `backend: sled`, Atlantis's own store is only looked at (`host::refuse_forgotten`): it has nothing to hand over.
-        let has_own = host.is_some() && config.locking.backend == Backend::Boltdb;
-        if has_own || stores.has_local(folder)? {
-            hand_over(stores, config, host, process)?;
-        }
+        hand_over(stores, config, host.filter(|_| config.locking.backend == Backend::Boltdb), process)?;
     }
     stores.redis(&config.locking.enhanced.redis)(process.instance)
 }
