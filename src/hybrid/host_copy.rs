@@ -355,13 +355,13 @@ fn not_believed(why: &str) -> String {
 }
 
 /// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
-/// The answer is whether the local store knows the host store at all: `false`, and nothing was copied, where it never followed one.
-pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<bool> {
+/// The answer is what is said of the locks among that. `None`, and nothing was copied, if the local store never followed a host store.
+pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<Option<Vec<String>>> {
     let write_here = |changes| {
         let deadline = clock.now() + PATIENCE;
         local.submit(Vec::new(), changes, deadline)?.wait(deadline)
     };
-    let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(false) };
+    let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(None) };
     let dump = host.dump()?;
     let belief = belief::judge(dump.mark.as_ref(), copy, &record.server_name);
     let is_doubted = matches!(belief, Belief::Doubted { .. });
@@ -383,5 +383,5 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     let mut aside = Aside::default();
     copier.copy(&mut aside)?;
     aside.texts().into_iter().for_each(|text| host.warn(text));
-    Ok(true)
+    Ok(Some(aside.refused_locks().into_iter().map(str::to_owned).collect()))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::handover::{fetch_from_redis, lacking, note_blindness};
-use super::host::{no_host, refuse_left_behind};
+use super::host::{no_host, refuse_incomplete, refuse_left_behind};
 use super::stores::Stores;
 use crate::config::{Backend, Config};
 use crate::error::{Code, Error, Result};
@@ -32,8 +32,12 @@ pub(super) fn open(
             let warning = fetch_from_redis(stores, config, Some(Arc::clone(&host)), record, process)?;
             let local = sled(folder)?;
             note_blindness(&local, warning.is_some(), process)?;
-            if !catch_up(&*host, &local, &*process.clock)? {
-                refuse_left_behind(&local, folder)?;
+            match catch_up(&*host, &local, &*process.clock)? {
+                None => refuse_left_behind(&local, folder)?,
+                Some(lacks) => {
+                    refuse_incomplete(&lacks, config)?;
+                    note_blindness(&local, !lacks.is_empty(), process)?;
+                }
             }
             local.close()?;
             let host = Arc::into_inner(host).ok_or_else(|| Error::new(Code::Internal, "the host store is still in use"))?;
