@@ -347,9 +347,11 @@ impl World {
     /// A hybrid server's process ends in good order. If it says that all is written, the file has what callers were told.
     pub(super) fn close_hybrid(&self, who: usize, instance: &Instance) {
         let Some(_no_more_looks) = instance.due.try_lock() else { return };
+        let knows_all = self.knows_all(who);
         let answer = instance.store.close();
         // What the file refuses was named.
-        let is_whole = instance.store.report().host_store.is_some_and(|report| report.followed && report.refused == 0);
+        let is_whole =
+            knows_all && instance.store.report().host_store.is_some_and(|report| report.followed && report.refused == 0);
         self.say(|| format!("instance {who} is closed: {answer:?}, the file has all: {is_whole}"));
         self.modes.file_has_all.store(is_whole && answer.is_ok(), Ordering::SeqCst);
         if is_whole && answer.is_ok() && self.under_way.lock().is_empty() {

@@ -196,10 +196,11 @@ impl Scheduled<'_> {
             89..=91 => world.network.trouble.store(random.below(60), Ordering::SeqCst),
             92..=93 => self.hours_pass(),
             94..=95 if world.plan.loses_data => world.lose_data(),
+            94..=95 if world.plan.modes => self.start(who, "close", move |world| world.close(who)),
+            98 if world.plan.host => self.start(who, "close", move |world| world.close(who)),
             96 => self.start(who, "busy", move |world| world.busy_key(who)),
-            // Of several servers, none has a clock that is set while Redis is away: that is assumed.
-            98 if world.plan.host || world.plan.modes => self.start(who, "close", move |world| world.close(who)),
-            97 if world.servers() == 1 => world.set_clock(who),
+            // Of several servers, none has a clock that is set while Redis is away: that is assumed. Native mode's locks are another's.
+            97 if world.is_alone() && !world.plan.modes => world.set_clock(who),
             _ => world.keep_image(),
         }
         for _ in 0..random.below(12) {
