@@ -25,6 +25,7 @@
 mod clock;
 mod directed;
 mod disk;
+mod foreign;
 mod host;
 mod link;
 mod modes;
@@ -67,6 +68,8 @@ struct Plan {
     host: bool,
     /// Other modes begin in between.
     modes: bool,
+    /// Other programs use the same Redis, which forgets what is beside the locks.
+    foreign: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
@@ -75,7 +78,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 12] {
+fn plans(seed: u64) -> [(Plan, usize); 14] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -88,6 +91,7 @@ fn plans(seed: u64) -> [(Plan, usize); 12] {
         stock: false,
         host: false,
         modes: false,
+        foreign: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
         ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
         drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
@@ -107,6 +111,8 @@ fn plans(seed: u64) -> [(Plan, usize); 12] {
         (Plan { host: true, bad_disk: true, ..plan }, 1),
         (Plan { modes: true, ..plan }, 1),
         (Plan { modes: true, host: true, ..plan }, 1),
+        (Plan { foreign: true, ..plan }, 1),
+        (Plan { foreign: true, instances: Instances::Many, ..plan }, 2),
     ]
 }
 

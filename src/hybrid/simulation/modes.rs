@@ -46,6 +46,9 @@ impl Running {
 pub(super) struct Modes {
     /// Only hybrid mode begins from now on.
     pub(super) is_over: AtomicBool,
+    /// Strict mode or stock used Atlantis's own store last. Hybrid mode that cannot read the file then grants what was taken there
+    /// (docs/reliability.md, "A copy that refuses, fails, or hangs"), so the file can be read.
+    pub(super) file_decides: AtomicBool,
     /// Atlantis's own store has all locks, as far as anybody was told.
     pub(super) file_has_all: AtomicBool,
 }

@@ -172,6 +172,9 @@ impl Scheduled<'_> {
         if world.plan.stock {
             self.stock_step();
         }
+        if world.plan.foreign && random.percent(8) {
+            world.foreign_program();
+        }
         if random.percent(4) {
             *world.fuse.lock() = Some((who, u32::try_from(random.below(30)).expect("is small")));
         }
@@ -322,6 +325,7 @@ impl Scheduled<'_> {
         *world.fuse.lock() = None;
         world.disks.may_fail.store(false, Ordering::SeqCst);
         world.host.heal();
+        world.remove_what_is_foreign();
         let count = world.servers();
         for _ in 0..400 {
             world.late_questions_arrive();

@@ -23,7 +23,7 @@ use super::stock::Stock;
 use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
-use crate::config::Enhanced;
+use crate::config::{Enhanced, Mode};
 use crate::error::{Code, Error};
 use crate::hybrid::HybridStore;
 use crate::hybrid::core::Core;
@@ -310,6 +310,7 @@ impl World {
         core.arming.grants_on_any_error.store(self.plan.broken, Ordering::SeqCst);
         let due = Mutex::new(Schedule::from(self.clock.now()));
         self.host.was_read();
+        self.modes.file_decides.store(false, Ordering::SeqCst);
         self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
         let instance = Instance { store: HybridStore::new(opened), core, due };
         self.servers.write()[me].running = Some(Running::Hybrid(Arc::new(instance)));
@@ -318,12 +319,14 @@ impl World {
     /// It begins in another mode.
     pub(super) fn begins_with(&self, me: usize, router: Arc<Router>) {
         self.say(|| format!("{me} begins in mode {:?}", router.mode()));
+        self.modes.file_decides.store(router.mode() == Mode::Strict, Ordering::SeqCst);
         self.servers.write()[me].running = Some(Running::Other(router));
     }
 
+    /// The process ends, with what it may have left behind.
     pub(super) fn does_not_begin(&self, me: usize, error: &Error) {
         self.say(|| format!("instance {me} does not begin: {error}"));
-        self.servers.write()[me].process = None;
+        *self.doomed.lock() = Some(me);
     }
 
     /// The process dies; its disk is then what it left.
@@ -353,8 +356,9 @@ impl World {
     pub(super) fn check_conflicts(&self, core: &Core) {
         for conflict in core.conflicts.all() {
             let (ours, theirs) = (text(&conflict.local.value), text(&conflict.remote.value));
-            let is_excused =
-                conflict.remote.token.is_none() && self.plan.stock && !self.oracle().surely_holds(&conflict.local.value);
+            let is_excused = conflict.remote.token.is_none()
+                && (self.plan.stock || self.plan.foreign)
+                && !self.oracle().surely_holds(&conflict.local.value);
             assert!(is_excused, "a conflict at the {}: {ours} here, {theirs} in Redis", conflict.key);
         }
     }
