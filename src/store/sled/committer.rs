@@ -2,9 +2,9 @@
 //!
 //! A group is made durable in the journal, applied to sled (`group.rs`), and then acknowledged: that order is what P2 rests on, and
 //! it makes what a read shows durable, too. A group too large for the journal is applied first and then made durable in sled
-//! itself. When the journal is full, a checkpoint makes what was applied durable in sled. Before anybody is told, the store looks
-//! whether its files are still at their paths (`ground.rs`). A failure on the way ends the store (`health.rs`): nobody is
-//! acknowledged after it.
+//! itself, and the journal gets a mark of it. When the journal is full, a checkpoint makes what was applied durable in sled. Before
+//! anybody is told, the store looks whether its files are still at their paths (`ground.rs`). A failure on the way ends the store
+//! (`health.rs`): nobody is acknowledged after it.
 //!
 //! Bounds: [`QUEUE_CHANGES`] and [`QUEUE_BYTES`] waiting, as much in a group.
 
@@ -280,6 +280,8 @@ impl Writer {
             *may_have_happened = true;
             self.apply(group, false)?;
             self.checkpoint()?;
+            self.step(Step::Journal)?;
+            self.journal.restart_at(meta.sequence).map_err(|e| io_failed("writing the journal", &e))?;
         }
         self.meta = meta;
         Ok(())

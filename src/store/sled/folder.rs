@@ -7,8 +7,8 @@
 //! <dir>/journal        the last acknowledged groups (`journal.rs`)
 //! <dir>/sled/          sled's own files
 //! <dir>/sled.creating/ a store that was not yet created completely; nothing in it was ever acknowledged
-//! <dir>/sled.saving/   a copy of sled/ that is not whole
-//! <dir>/sled.saved/    a copy of sled/, only while sled/ is checked on opening
+//! <dir>/sled.saving/   a copy of sled/ that is not whole, or what is left of sled.saved/
+//! <dir>/sled.saved/    sled/ as it was, only while the copy in its place is checked on opening
 //! ```
 
 use std::fs::{self, TryLockError};
@@ -62,7 +62,7 @@ impl Folder {
     }
 
     fn lock_within(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock, readers: Duration) -> Result<Folder> {
-        let opened = create_all(&**files, dir).and_then(|()| files.open_lock(&dir.join("lock")));
+        let opened = create_durably(&**files, dir).and_then(|()| files.open_lock(&dir.join("lock")));
         let file = opened.map_err(|e| not_writable(dir, &e))?;
         let give_up = clock.now() + readers;
         loop {
@@ -80,20 +80,6 @@ impl Folder {
         }
         file.set_text(&format!("{}\n", std::process::id())).map_err(|e| not_writable(dir, &e))?;
         Ok(Folder { files: Arc::clone(files), dir: dir.to_owned(), lock: file })
-    }
-
-    /// Makes the folder's name durable, and those of the folders above it. An opening that was cut short may have created some of them.
-    fn sync_names(&self) -> io::Result<()> {
-        use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-        let above = self.dir.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty());
-        for dir in above {
-            match self.files.sync_dir(dir) {
-                // Whoever creates a folder may open it; and some file systems have no such call.
-                Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
-                synced => synced?,
-            }
-        }
-        Ok(())
     }
 
     /// The folder's path.
@@ -151,9 +137,8 @@ impl Folder {
         Ok(true)
     }
 
-    /// Writes the format file, atomically and durably, when everything else is durable, this folder's own name too.
+    /// Writes the format file, atomically and durably.
     pub(super) fn write_format(&self) -> io::Result<()> {
-        self.sync_names()?;
         let text = serde_json::to_vec(&FormatFile {
             format: FORMAT,
             written_by: concat!("atlock ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -262,21 +247,33 @@ pub(super) fn not_writable(dir: &Path, error: &io::Error) -> Error {
     Error::new(Code::StoreNotWritable, text)
 }
 
-/// Creates a folder and the missing ones above it. Their names are durable once [`Folder::write_format`] says that the store is complete.
-fn create_all(files: &dyn Files, dir: &Path) -> io::Result<()> {
+/// Creates a folder and the missing ones above it. Each is in its parent, on disk, before this returns.
+fn create_durably(files: &dyn Files, dir: &Path) -> io::Result<()> {
     let is_there = || matches!(files.look(dir), Ok(Some(found)) if found.is_dir);
-    if is_there() {
-        return Ok(());
-    }
     let parent = match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
+        None if is_there() => return Ok(()),
         None => return Err(io::ErrorKind::NotFound.into()),
     };
-    create_all(files, parent)?;
+    if is_there() {
+        return sync_name(files, parent);
+    }
+    create_durably(files, parent)?;
     match files.create_dir(dir) {
         // A second opener was faster.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => {}
+        result => result?,
+    }
+    files.sync_dir(parent)
+}
+
+/// Makes the name of a folder that somebody made durable: who made it may have been ended before. What cannot be synced is not this
+/// user's, or on another file system: nobody who runs this made it.
+fn sync_name(files: &dyn Files, parent: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    match files.sync_dir(parent) {
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported) => Ok(()),
         result => result,
     }
 }

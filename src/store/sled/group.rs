@@ -4,7 +4,7 @@
 //! crash is a beginning of its log (sled 0.34.7: `check_contiguity_in_unstable_tail` in src/pagecache/iterator.rs), so the tree may
 //! hold a part of the group that follows its meta record; [`recover`] makes that group, and those behind it, from the journal. It
 //! makes all that the journal has without a gap, also those that sled had: each write says what its entry is then, so the last
-//! one decides.
+//! one decides. Where there was a group that is too large for the journal, its mark there says that the tree has it.
 //!
 //! A group that is too large for the journal is one sled batch. sled writes a manifest with the log position of the batch's last
 //! record in front of its records, and recovery stops before a batch whose end it does not find (`Tree::apply_batch` in
@@ -15,7 +15,6 @@
 use super::database::{Database, Write};
 use super::journal::Records;
 use super::meta::Meta;
-use super::read::{failed, read_entry};
 use super::record::{META_KEY, Reader, length_bytes};
 
 use crate::error::{Code, Error, Result};
@@ -88,23 +87,44 @@ fn decode_write(reader: &mut Reader<'_>) -> Option<Write> {
     }
 }
 
+/// Why a tree was not completed.
+#[derive(Debug)]
+pub(super) enum Unrecovered {
+    /// Something is not as it was acknowledged.
+    Damaged(Error),
+    /// sled failed.
+    Sled(sled::Error),
+}
+
+impl From<Error> for Unrecovered {
+    fn from(error: Error) -> Unrecovered {
+        Unrecovered::Damaged(error)
+    }
+}
+
+impl From<sled::Error> for Unrecovered {
+    fn from(error: sled::Error) -> Unrecovered {
+        Unrecovered::Sled(error)
+    }
+}
+
 /// Applies what the journal has beyond the tree, and compares the whole tree with its meta record.
 ///
 /// Errors: `StoreDamaged` if the tree has no meta record, if a group between the tree's last one and the journal's last one is
-/// missing, or if the tree is not what its meta record says.
-pub(super) fn recover(db: &dyn Database, journal: &Records) -> Result<Meta> {
-    let bytes = read_entry(db, META_KEY)?.ok_or_else(|| Error::new(Code::StoreDamaged, "its meta record is missing"))?;
+/// missing, or if the tree is not what its meta record says. sled's own are something else: the disk may only be full.
+pub(super) fn recover(db: &dyn Database, journal: &Records) -> std::result::Result<Meta, Unrecovered> {
+    let bytes = db.get(META_KEY)?.ok_or_else(|| Error::new(Code::StoreDamaged, "its meta record is missing"))?;
     let (mut meta, _) = Meta::decode(&bytes)?;
     for (sequence, record) in journal.range(first_to_apply(journal, meta.sequence)?..) {
         let group = Group::decode(record)?;
         if group.meta.sequence != *sequence {
-            return Err(Error::new(Code::StoreDamaged, "a record of the journal has another batch's number"));
+            return Err(Error::new(Code::StoreDamaged, "a record of the journal has another batch's number").into());
         }
         meta = group.meta;
-        group.apply(db).map_err(failed)?;
+        group.apply(db)?;
     }
-    db.flush().map_err(failed)?;
-    meta.verify(db).map(|()| meta)
+    db.flush()?;
+    Ok(meta.verify(db).map(|()| meta)?)
 }
 
 /// The first of the journal's records that follow one another up to its last; a number behind the last if the tree, which ends
@@ -114,8 +134,9 @@ fn first_to_apply(journal: &Records, tree_last: u64) -> Result<u64> {
     if last <= tree_last {
         return Ok(last + 1);
     }
-    let mut first = last;
-    while journal.contains_key(&(first - 1)) {
+    // A mark's group is in the tree alone, and what came before must not undo it.
+    let mut first = last + 1;
+    while journal.get(&(first - 1)).is_some_and(|record| !record.is_empty()) {
         first -= 1;
     }
     if first > tree_last + 1 {
@@ -195,9 +216,9 @@ mod tests {
         let (_folder, db) = store();
         all[0].clone().apply(&*db).expect("is applied");
         all[1].clone().apply_batch(&*db).expect("is applied");
-        assert_eq!(recover(&*db, &records(&all[..1])), Ok(all[1].meta));
+        assert_eq!(recover(&*db, &records(&all[..1])).expect("is recovered"), all[1].meta);
         let journal = [&all[0], &all[2]].into_iter().map(|group| (group.meta.sequence, group.encode())).collect();
-        assert_eq!(recover(&*db, &journal), Ok(all[2].meta));
+        assert_eq!(recover(&*db, &journal).expect("is recovered"), all[2].meta);
     }
 
     #[test]
@@ -208,7 +229,7 @@ mod tests {
             all.iter().take(applied).for_each(|group| group.clone().apply(&*db).expect("is applied"));
             let journal = kept.iter().map(|nth| (all[*nth].meta.sequence, all[*nth].encode())).collect();
             let error = recover(&*db, &journal).expect_err("is refused");
-            assert!(error.message().contains("is missing"), "{error}");
+            assert!(matches!(&error, Unrecovered::Damaged(e) if e.message().contains("is missing")), "{error:?}");
         }
         let (_folder, db) = store();
         all.iter().take(2).for_each(|group| group.clone().apply(&*db).expect("is applied"));

@@ -9,13 +9,16 @@
 //! - Records are overwritten only after a checkpoint: everything up to the last one is durable in sled. So the records above
 //!   sled's own last batch are all here, without a gap, wherever a crash came.
 //! - A record is whole or not there: it carries its number, its length and a checksum. One that is torn was never acknowledged.
+//! - A group that did not fit leaves its number here, as a mark, before it is acknowledged: sled's files without it are too old, and
+//!   without the mark nothing would tell.
 //!
 //! Faults survived: kill and power loss at any point. Detected: a record that is missing or damaged while a later one is there; a
 //! journal that was emptied. Not detected: damage to the very last record, which looks like a torn one; the file replaced by
 //! an older copy of itself.
 //!
 //! Format: blocks of 4 KiB. The first holds [`MAGIC`]; a record begins at a block: [`RECORD`], sequence number, length of the
-//! payload, checksum (8 bytes each, big-endian), payload.
+//! payload, checksum (8 bytes each, big-endian), payload. A mark begins with [`MARK`] and has no payload: versions that do not know
+//! marks see nothing there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,9 +37,10 @@ const FILE_BYTES: usize = 128 << 10;
 const _: () = assert!(3 * FILE_BYTES < 2 * super::record::SEGMENT);
 const MAGIC: &[u8; 16] = b"atlock journal 1";
 const RECORD: &[u8; 8] = b"atlockwr";
+const MARK: &[u8; 8] = b"atlockmk";
 const HEADER: usize = 32;
 
-/// The payloads of the records found, by sequence number.
+/// The payloads of the records found, by sequence number; that of a mark is empty.
 pub(super) type Records = BTreeMap<u64, Vec<u8>>;
 
 /// The open journal; its owner writes alone.
@@ -100,12 +104,22 @@ impl Journal {
     ///
     /// A file that another program has cut short is an error: the records before this one are not in it any more.
     pub(super) fn append(&mut self, sequence: u64, payload: &[u8]) -> io::Result<()> {
+        self.write_record(RECORD, sequence, payload)
+    }
+
+    /// Begins anew, everything in it being durable elsewhere, with the mark of the last group.
+    pub(super) fn restart_at(&mut self, sequence: u64) -> io::Result<()> {
+        self.restart();
+        self.write_record(MARK, sequence, &[])
+    }
+
+    fn write_record(&mut self, kind: &[u8; 8], sequence: u64, payload: &[u8]) -> io::Result<()> {
         if self.found()?.length < self.length() {
             return Err(io::Error::other("another program has cut the file short"));
         }
         let length = payload.len() as u64;
         let mut header = [0; HEADER];
-        header[..8].copy_from_slice(RECORD);
+        header[..8].copy_from_slice(kind);
         header[8..16].copy_from_slice(&sequence.to_be_bytes());
         header[16..24].copy_from_slice(&length.to_be_bytes());
         header[24..].copy_from_slice(&checksum(sequence, payload).to_be_bytes());
@@ -161,10 +175,15 @@ fn scan(bytes: &[u8]) -> Records {
 
 fn read_record(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
-    if !bytes.starts_with(RECORD) {
+    let is_mark = bytes.starts_with(MARK);
+    if !is_mark && !bytes.starts_with(RECORD) {
         return None;
     }
     let (sequence, length) = (number(8)?, usize::try_from(number(16)?).ok()?);
+    // Damage to their first bytes must not make one of the other.
+    if is_mark != (length == 0) {
+        return None;
+    }
     let payload = bytes.get(HEADER..HEADER.checked_add(length)?)?;
     (number(24)? == checksum(sequence, payload)).then_some((sequence, payload))
 }

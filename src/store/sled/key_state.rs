@@ -246,7 +246,7 @@ mod tests {
             for now in [None, Some(held("B", 20))] {
                 let store = BTreeMap::new();
                 let mut tx = Transaction::new(&store, Meta::default(), 1_000_000);
-                let changes = vec![
+                let changes = [
                     Change::Set(key.clone(), Some(held("A", token))),
                     Change::Adopt(key.clone(), now.clone(), FencingToken::new(last_token)),
                 ];

@@ -10,11 +10,14 @@
 //! - An open store was whole when it was opened: every entry that was ever acknowledged, and nothing else (`open.rs`).
 //!
 //! Faults survived without losing anything acknowledged: kill -9 at any point, power loss, a full disk, a failed or torn
-//! write.
+//! write, a failed sync of which the kernel forgets what it should have written. `crash_tests` tries them at each operation on a
+//! file.
 //!
 //! Faults detected, and refused with a text that says what to do: a damaged, truncated or emptied `sled/`, one that is older
-//! than the journal reaches back, a journal that is missing, emptied, or damaged before its end; a missing file. Not detected: the
-//! last record of the journal damaged, the journal or the whole folder replaced by an older copy while the store is closed.
+//! than the journal reaches back, a journal that is missing, emptied, or damaged before its end; a missing file. Not detected:
+//! the last record of the journal damaged, the journal or the whole folder replaced by an older copy while the store is closed; a
+//! `sled/` that is damaged after a crash tore the first record behind an opening or a checkpoint, which stands where the records
+//! before were.
 //!
 //! While it is open: its files moved, deleted, replaced or mounted over; nothing is acknowledged from then on (`ground.rs`).
 //!

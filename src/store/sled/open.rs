@@ -1,10 +1,13 @@
 //! Opening: nothing is answered before everything that was ever acknowledged is known to be there.
 //!
 //! sled repairs while it opens: it cuts the log at the first record that it cannot read, zeroes what is behind, and deletes
-//! files. On a damaged store that would destroy what a backup tool could still read. So sled's files are copied first, and
-//! put back if the check fails: `sled.saving/` becomes `sled.saved/` when the copy is whole, and a `sled.saved/` found on
-//! opening means that an opening was cut short before its check, so it is put back then. It is gone, durably, before
-//! anything is acknowledged.
+//! files. On a damaged store that would destroy what a backup tool could still read. So sled opens a copy of its files, and they are
+//! put back if the check fails: when the copy in `sled.saving/` is whole and durable, `sled/` becomes `sled.saved/` and the copy
+//! becomes `sled/`. A `sled.saved/` found on opening means that an opening was cut short before its check, so it is put back then. It
+//! is gone, durably, before anything is acknowledged.
+//!
+//! That sled goes on in the copy has a second reason. Where a sync failed before, the kernel may show what is on no disk, and no later
+//! sync of that file writes it. What is read and written anew is durable, and only that may stand in for the journal's records.
 //!
 //! The check: the tree matches its meta record (`meta.rs`), and with what the journal adds holds every acknowledged group (`journal.rs`).
 //!
@@ -20,7 +23,7 @@ use super::database::{self, Database};
 use super::files::{Files, OpenFile};
 use super::folder::{self, Folder, remove_dir};
 use super::ground::Ground;
-use super::group;
+use super::group::{self, Unrecovered};
 use super::health::panicked;
 use super::journal::{Journal, Records};
 use super::meta::Meta;
@@ -51,8 +54,7 @@ pub(super) fn open(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock) -> Res
         create(&folder)?;
     }
     let (journal, records) = open_journal(&folder)?;
-    save(&folder)?;
-    match open_checked(&folder, clock, complete, &records) {
+    match save(&folder).and_then(|()| open_checked(&folder, clock, complete, &records)) {
         Ok((db, meta)) => finish(folder, db, meta, journal, complete),
         Err(error) => {
             put_back(&folder).map_err(|e| folder.not_writable(&e))?;
@@ -102,7 +104,7 @@ fn open_journal(folder: &Folder) -> Result<(Journal, Records)> {
     }
 }
 
-/// Copies sled's files, durably.
+/// Lays sled's files aside, and a copy of them, durable, in their place.
 fn save(folder: &Folder) -> Result<()> {
     let files = folder.files();
     match files.look(&folder.path("sled/db")) {
@@ -110,12 +112,13 @@ fn save(folder: &Folder) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotADirectory => return Err(folder.not_writable(&e)),
         _ => return Err(folder.damaged("its file sled/db is missing")),
     }
-    let (saving, saved) = (folder.path("sled.saving"), folder.path("sled.saved"));
+    let (store, saving) = (folder.path("sled"), folder.path("sled.saving"));
     let save = || {
         remove_dir(files, &saving)?;
-        copy_store(files, &folder.path("sled"), &saving, &|from, to| files.copy(from, to))?;
+        copy_store(files, &store, &saving, &|from, to| files.copy(from, to))?;
         sync_store(files, &saving)?;
-        files.rename(&saving, &saved)?;
+        files.rename(&store, &folder.path("sled.saved"))?;
+        files.rename(&saving, &store)?;
         folder.sync()
     };
     save().map_err(|e| {
@@ -125,7 +128,7 @@ fn save(folder: &Folder) -> Result<()> {
     })
 }
 
-/// Puts sled's files back as they were saved, if they are saved.
+/// Puts sled's files back as they were laid aside, if they were.
 fn put_back(folder: &Folder) -> io::Result<()> {
     let (saved, store) = (folder.path("sled.saved"), folder.path("sled"));
     if !folder.has("sled.saved")? {
@@ -136,9 +139,9 @@ fn put_back(folder: &Folder) -> io::Result<()> {
     folder.sync()
 }
 
-/// Forgets the saved files: the store was checked.
+/// Forgets the files that were laid aside: the store was checked.
 fn forget_saved(folder: &Folder) -> io::Result<()> {
-    // Renamed first: half of a copy must never be put back.
+    // Renamed first: half of them must never be put back.
     folder.files().rename(&folder.path("sled.saved"), &folder.path("sled.saving"))?;
     folder.sync()?;
     remove_dir(folder.files(), &folder.path("sled.saving"))
@@ -159,8 +162,11 @@ fn open_checked(folder: &Folder, clock: &dyn Clock, complete: bool, journal: &Re
 }
 
 fn check(folder: &Folder, db: &dyn Database, complete: bool, journal: &Records) -> Result<Meta> {
-    let recovered = catch_unwind(AssertUnwindSafe(|| group::recover(db, journal))).unwrap_or_else(|panic| Err(panicked(&*panic)));
-    let meta = recovered.map_err(|e| folder.damaged(e))?;
+    let recovered = catch_unwind(AssertUnwindSafe(|| group::recover(db, journal)));
+    let meta = recovered.unwrap_or_else(|panic| Err(panicked(&*panic).into())).map_err(|failure| match failure {
+        Unrecovered::Damaged(e) => folder.damaged(e),
+        Unrecovered::Sled(e) => sled_failed(folder, SledFailure::Error(e)),
+    })?;
     // Without a format file and empty: its creation was cut short between the two.
     if meta.sequence > 0 && !complete {
         return Err(folder.damaged("its format.json is missing"));
@@ -181,8 +187,13 @@ fn finish(folder: Folder, db: Box<dyn Database>, meta: Meta, journal: Journal, c
         let ground = folder.ground(&*log, &journal)?;
         Ok((log, ground))
     };
-    let (log, ground) = finish().map_err(|e| folder.not_writable(&e))?;
-    Ok(Opened { folder, db, meta, log, journal, ground })
+    match finish() {
+        Ok((log, ground)) => Ok(Opened { folder, db, meta, log, journal, ground }),
+        Err(e) => {
+            let _ = database::close(db);
+            Err(folder.not_writable(&e))
+        }
+    }
 }
 
 fn open_sled(files: &dyn Files, store: &Path, clock: &dyn Clock) -> std::result::Result<Box<dyn Database>, SledFailure> {

@@ -14,6 +14,7 @@
 //! `ATLOCK_DISK_SEEDS=first..end cargo test --release --lib crash_tests` runs other seeds than the usual ones.
 
 mod changes;
+mod directed;
 mod faults;
 mod world;
 
@@ -28,7 +29,7 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
 #[test]
 fn no_fault_of_a_disk_loses_or_invents_anything() {
     let mut all = Coverage::default();
-    for seed in seeds(200) {
+    for seed in seeds(150) {
         all.add(&run(seed));
     }
     let missing = all.missing();

@@ -20,7 +20,7 @@ use super::faults::{Kind, Plan, hook};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 
-const DIR: &str = "/data/locks";
+pub(super) const DIR: &str = "/data/locks";
 /// Where a store may have been damaged.
 const PARTS: [&str; 4] = ["sled", "journal", "format.json", "sled.saved"];
 
@@ -40,48 +40,38 @@ impl Coverage {
         other.counts.iter().for_each(|(what, count)| *self.counts.entry(what.clone()).or_default() += count);
     }
 
-    /// What should be met in any longer run.
+    /// What should be met in any run.
     pub(super) fn missing(&self) -> Vec<String> {
-        let faults = ["Dies", "Fails", "GoesOn"].into_iter().flat_map(|kind| {
-            // A test's own: nothing else removes a single file.
-            let all = [
-                "Look",
-                "List",
-                "Read",
-                "Write",
-                "WriteBlocks",
-                "Append",
-                "Create",
-                "Copy",
-                "Rename",
-                "RemoveFolder",
-                "CreateFolder",
-                "SyncFile",
-                "SyncFolder",
-                "Open",
-                "SetText",
-            ];
-            all.map(|what| format!("{kind} at {what}"))
-        });
-        let others = [
+        const PLACES: [&str; 8] = ["Look", "Copy", "Rename", "RemoveFolder", "SyncFile", "SyncFolder", "WriteBlocks", "Append"];
+        const OTHERS: [&str; 13] = [
             "crash",
             "kill",
             "closed",
-            "checkpoint",
             "round the journal",
             "unknown, made",
             "unknown, not made",
             "refused",
             "full",
+            "damage: refused",
+            "damage: complete",
+            "older: refused",
+            "older: complete",
+            "not opened: StoreNotWritable",
         ];
-        let others = others.into_iter().chain(["damage: refused", "damage: complete", "older: refused", "older: complete"]);
-        faults.chain(others.map(str::to_owned)).filter(|what| !self.counts.contains_key(what)).collect()
+        let faults = ["Dies", "Fails"].into_iter().flat_map(|kind| PLACES.map(|place| format!("{kind} at {place}")));
+        faults.chain(OTHERS.map(str::to_owned)).filter(|what| !self.counts.contains_key(what)).collect()
     }
 }
 
 /// Time goes on by the group.
 #[derive(Debug)]
-struct StepClock(Instant, AtomicU64);
+pub(super) struct StepClock(Instant, AtomicU64);
+
+impl StepClock {
+    pub(super) fn new() -> Arc<StepClock> {
+        Arc::new(StepClock(Instant::now(), AtomicU64::new(0)))
+    }
+}
 
 impl Clock for StepClock {
     fn now(&self) -> Instant {
@@ -111,17 +101,19 @@ struct World {
     /// An older `sled/`.
     older: Option<Image>,
     coverage: Coverage,
+    /// What happened, for who looks at a violation.
+    log: Vec<String>,
 }
 
 /// An open store.
-struct Store {
-    writer: Writer,
+pub(super) struct Store {
+    pub(super) writer: Writer,
     tree: Arc<Tree>,
     folder: Folder,
 }
 
 impl Store {
-    fn open(process: &Process, clock: &Arc<StepClock>) -> Result<Store> {
+    pub(super) fn open(process: &Process, clock: &Arc<StepClock>) -> Result<Store> {
         let files: Arc<dyn Files> = Arc::new(process.clone());
         let Opened { folder, db, meta, log, journal, ground } = open::open(&files, Path::new(DIR), &**clock)?;
         let (tree, clock) = (Arc::new(Tree::new(db)), Arc::clone(clock));
@@ -130,7 +122,7 @@ impl Store {
         Ok(Store { writer, tree, folder })
     }
 
-    fn content(&self) -> Model {
+    pub(super) fn content(&self) -> Model {
         let entries = |db: &dyn super::super::database::Database| {
             let all = db.scan_prefix(&[]).map(|entry| entry.expect("is read"));
             Ok(all.map(|(key, value)| (key.to_vec(), value)).filter(|(key, _)| key != super::super::record::META_KEY).collect())
@@ -139,7 +131,7 @@ impl Store {
     }
 
     /// As the committer's thread and the store do it.
-    fn close(mut self) -> Result<()> {
+    pub(super) fn close(mut self) -> Result<()> {
         let checkpoint = self.tree.health().check().and_then(|()| self.tree.health().watch(|| self.writer.checkpoint()));
         drop(self.writer);
         let closed = self.tree.close();
@@ -152,10 +144,21 @@ impl Store {
 pub(super) fn run(seed: u64) -> Coverage {
     let mut random = Random::new(seed);
     let disk = Disk::new();
-    let clock = Arc::new(StepClock(Instant::now(), AtomicU64::new(0)));
+    let clock = StepClock::new();
     let lives = 2 + random.below(5);
     let (known, before) = (Model::default(), Model::default());
-    let mut world = World { seed, random, disk, clock, known, before, perhaps: None, older: None, coverage: Coverage::default() };
+    let mut world = World {
+        seed,
+        random,
+        disk,
+        clock,
+        known,
+        before,
+        perhaps: None,
+        older: None,
+        coverage: Coverage::default(),
+        log: Vec::new(),
+    };
     for _ in 0..lives {
         let plan = Plan::random(&mut world.random);
         world.live(plan);
@@ -169,8 +172,13 @@ pub(super) fn run(seed: u64) -> Coverage {
 }
 
 impl World {
+    fn course(&self) -> String {
+        format!("seed {}: {}", self.seed, self.log.join("; "))
+    }
+
     fn live(&mut self, plan: Plan) {
         let kind = plan.kind;
+        self.log.push(format!("{plan:?}"));
         if kind == Kind::Full {
             let most = if self.random.percent(50) { 300_000 } else { 1_500_000 };
             let room = self.random.index(most);
@@ -181,6 +189,7 @@ impl World {
         match Store::open(&process, &self.clock) {
             Ok(store) => {
                 self.adopt(&store.content());
+                self.log.push(format!("opened at {}", self.known.meta.sequence));
                 self.use_store(store, &process);
             }
             Err(error) => self.not_opened(&error, &plan.lock()),
@@ -195,10 +204,11 @@ impl World {
     }
 
     fn not_opened(&mut self, error: &Error, plan: &Plan) {
+        self.log.push(format!("not opened, {:?}: {error}", plan.hit));
         let may_be_full = plan.kind == Kind::Full;
-        assert!(plan.hit.is_some() || may_be_full, "seed {}: nothing failed, and it does not open: {error}", self.seed);
+        assert!(plan.hit.is_some() || may_be_full, "{}: nothing failed, and it does not open: {error}", self.course());
         if may_be_full {
-            assert_eq!(error.code(), Code::StoreNotWritable, "seed {}: {error}", self.seed);
+            assert_eq!(error.code(), Code::StoreNotWritable, "{}: {error}", self.course());
             self.coverage.count("full");
         }
         self.coverage.count(format!("not opened: {:?}", error.code()));
@@ -223,8 +233,8 @@ impl World {
             .filter(|key| found.entries.get(*key) != wanted.entries.get(*key))
             .map(|key| String::from_utf8_lossy(key).into_owned())
             .collect();
-        let (found, wanted, seed) = (found.meta, wanted.meta, self.seed);
-        assert!(differ.is_empty() && found == wanted, "seed {seed}: found {found:?}, wanted {wanted:?}, other at {differ:?}");
+        let (found, wanted, course) = (found.meta, wanted.meta, self.course());
+        assert!(differ.is_empty() && found == wanted, "{course}: found {found:?}, wanted {wanted:?}, other at {differ:?}");
     }
 
     fn use_store(&mut self, mut store: Store, process: &Process) {
@@ -232,7 +242,8 @@ impl World {
         for _ in 0..groups {
             if !self.group(&mut store) {
                 // It answers nothing any more.
-                assert!(!self.group(&mut store), "seed {}", self.seed);
+                assert!(!self.group(&mut store), "{}", self.course());
+                self.log.push(format!("failed: {:?}", store.tree.health().check()));
                 self.leave(store, process, true);
                 return;
             }
@@ -248,6 +259,7 @@ impl World {
         self.clock.sleep(Duration::from_micros(1 + self.random.below(2_000)));
         let now = self.clock.unix_micros();
         let calls: Vec<_> = (0..1 + self.random.below(3)).map(|_| Call::random(&mut self.random, now)).collect();
+        let is_large = calls.iter().any(|call| matches!(call, Call::Swap(_, Some(value)) if value.len() > 130_000));
         let (wanted, after) = self.known.after(&calls, now);
         let mut group: Vec<Box<dyn job::Change>> = Vec::new();
         let slots: Vec<_> = calls
@@ -259,19 +271,23 @@ impl World {
             })
             .collect();
         store.writer.commit(group);
+        self.log.push(format!("group {}", self.known.meta.sequence + 1));
         let answers: Vec<_> = slots.into_iter().map(|slot| slot.wait(Instant::now())).collect();
         let failure = |answer: &Result<String>| answer.as_ref().err().map(Error::code);
         if store.tree.health().check().is_ok() {
-            assert_eq!(answers, wanted, "seed {}", self.seed);
+            assert_eq!(answers, wanted, "{}", self.course());
             if let Some(after) = after {
+                if is_large {
+                    self.coverage.count("round the journal");
+                }
                 self.before = std::mem::replace(&mut self.known, after);
             }
             return true;
         }
         let codes: Vec<_> = answers.iter().map(failure).collect();
-        assert!(codes.iter().all(Option::is_some), "seed {}: a store that has failed answers {answers:?}", self.seed);
+        assert!(codes.iter().all(Option::is_some), "{}: a store that has failed answers {answers:?}", self.course());
         if had_failed {
-            assert!(codes.iter().all(|code| *code == Some(Code::StoreFailed)), "seed {}: {answers:?}", self.seed);
+            assert!(codes.iter().all(|code| *code == Some(Code::StoreFailed)), "{}: {answers:?}", self.course());
         } else if codes.contains(&Some(Code::OutcomeUnknown)) {
             self.perhaps = after;
         } else {
@@ -310,9 +326,11 @@ impl World {
             let random = &mut self.random;
             self.disk.crash(&mut |end| random.below(end));
             self.coverage.count("crash");
+            self.log.push("crash".to_owned());
         } else {
             self.disk.kill();
             self.coverage.count("kill");
+            self.log.push("kill".to_owned());
         }
     }
 
@@ -346,17 +364,17 @@ impl World {
                 // The journal's last record, damaged, looks like a torn one.
                 let is_complete =
                     found == self.known || self.perhaps.as_ref() == Some(&found) || (in_journal && found == self.before);
-                assert!(is_complete, "seed {}, {what}: less was found, or more: {:?}", self.seed, found.meta);
+                assert!(is_complete, "{}, {what}: less was found, or more: {:?}", self.course(), found.meta);
                 self.coverage.count(format!("{what}: complete"));
                 drop(store.close());
             }
             Err(error) => {
                 assert!(
                     matches!(error.code(), Code::StoreDamaged | Code::StoreNewerFormat),
-                    "seed {}, {what}: {error}",
-                    self.seed
+                    "{}, {what}: {error}",
+                    self.course()
                 );
-                assert!(self.data() == harmed, "seed {}, {what}: it was changed: {error}", self.seed);
+                assert!(self.data() == harmed, "{}, {what}: it was changed: {error}", self.course());
                 self.coverage.count(format!("{what}: refused"));
             }
         }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use sled::IVec;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::process::{Handle, Process};
+use super::handle::Handle;
+use super::process::Process;
 use crate::store::sled::database::{Database, Scan, Write};
 use crate::store::sled::files::{Files as _, OpenFile as _};
 

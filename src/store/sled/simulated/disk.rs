@@ -206,11 +206,16 @@ impl State {
         self.locks.entry(node).or_default()
     }
 
+    /// What has a name, or had one since the last sync, so that a crash may bring it back.
     fn reachable(&self) -> BTreeSet<usize> {
         let (mut found, mut next) = (BTreeSet::from([ROOT]), vec![ROOT]);
         while let Some(node) = next.pop() {
             if let Node::Folder(folder) = &self.nodes[node] {
-                next.extend(folder.now.values().chain(folder.base.values()).filter(|node| found.insert(**node)));
+                let added = folder.steps.iter().filter_map(|step| match step {
+                    Step::Add(_, node) => Some(node),
+                    _ => None,
+                });
+                next.extend(folder.base.values().chain(added).filter(|node| found.insert(**node)));
             }
         }
         found

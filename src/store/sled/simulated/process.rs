@@ -1,14 +1,14 @@
 //! A process that uses the disk: what it asks of it, and what becomes of that.
 
-use std::fs::TryLockError;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::database::LogDatabase;
 use super::disk::{Disk, State};
 use super::file::{ALL, share};
+use super::handle::Handle;
 use crate::store::sled::database::Database;
 use crate::store::sled::files::{Entry, Files, Found, LockFile, OpenFile};
 
@@ -42,8 +42,6 @@ pub(crate) enum What {
 pub(crate) struct Operation<'a> {
     pub what: What,
     pub path: &'a Path,
-    /// How much it writes; 0 for a copy.
-    pub bytes: usize,
 }
 
 /// What becomes of an operation. A number says how much of it is done first, from nothing, 0, to all, 255; reading has no half.
@@ -61,7 +59,7 @@ pub(crate) type Hook = Arc<dyn Fn(&Operation<'_>) -> Fate + Send + Sync>;
 /// A process on the disk. From its death on, everything it asks fails and changes nothing.
 #[derive(Clone)]
 pub(crate) struct Process {
-    disk: Arc<Disk>,
+    pub(super) disk: Arc<Disk>,
     is_alive: Arc<AtomicBool>,
     hook: Hook,
 }
@@ -92,20 +90,20 @@ impl Drop for DiesByPanic<'_> {
     }
 }
 
-fn dead() -> io::Error {
+pub(super) fn dead() -> io::Error {
     io::Error::other("the process is dead")
 }
 
 /// How an operation is made: how much of it, and whether a sync forgets what it does not write.
 #[derive(Clone, Copy)]
-struct How {
-    part: u8,
-    forgets: bool,
+pub(super) struct How {
+    pub(super) part: u8,
+    pub(super) forgets: bool,
 }
 
 impl How {
     /// Whether what cannot be done by half is done.
-    fn is_done(self) -> bool {
+    pub(super) fn is_done(self) -> bool {
         self.part >= 128
     }
 }
@@ -115,19 +113,19 @@ impl Process {
         !self.is_alive.load(Ordering::SeqCst)
     }
 
-    fn ask(&self, what: What, path: &Path, bytes: usize) -> io::Result<Fate> {
+    fn ask(&self, what: What, path: &Path) -> io::Result<Fate> {
         // What drops while a panic unwinds must not panic once more.
         if self.is_dead() || std::thread::panicking() {
             return Err(dead());
         }
         let dies = DiesByPanic(&self.is_alive);
-        let fate = (self.hook)(&Operation { what, path, bytes });
+        let fate = (self.hook)(&Operation { what, path });
         drop(dies);
         if self.is_dead() { Err(dead()) } else { Ok(fate) }
     }
 
-    fn reads<T>(&self, what: What, path: &Path, f: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        match self.ask(what, path, 0)? {
+    pub(super) fn reads<T>(&self, what: What, path: &Path, f: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        match self.ask(what, path)? {
             Fate::Done => f(&mut self.disk.state()),
             Fate::Fails(kind, _) => Err(kind.into()),
             Fate::Dies(_) => {
@@ -137,8 +135,8 @@ impl Process {
         }
     }
 
-    fn makes<T>(&self, what: What, path: &Path, bytes: usize, f: impl FnOnce(&mut State, How) -> io::Result<T>) -> io::Result<T> {
-        let fate = self.ask(what, path, bytes)?;
+    pub(super) fn makes<T>(&self, what: What, path: &Path, f: impl FnOnce(&mut State, How) -> io::Result<T>) -> io::Result<T> {
+        let fate = self.ask(what, path)?;
         let state = &mut self.disk.state();
         match fate {
             Fate::Done => f(state, How { part: ALL, forgets: false }),
@@ -156,7 +154,7 @@ impl Process {
 
     fn handle(&self, path: &Path, node: usize, is_durable: bool) -> Handle {
         let number = self.disk.state().next_handle();
-        Handle { process: self.clone(), path: path.to_owned(), node, is_durable, number }
+        Handle::new(self.clone(), path, node, is_durable, number)
     }
 
     fn open_as(&self, path: &Path, is_durable: bool) -> io::Result<Handle> {
@@ -166,21 +164,17 @@ impl Process {
 
     /// Opens a file to append to it; creates it if it is missing.
     pub(super) fn open_log(&self, path: &Path) -> io::Result<Handle> {
-        let node =
-            self.makes(
-                What::Create,
-                path,
-                0,
-                |state, how| {
-                    if how.is_done() { state.create(path) } else { Err(ErrorKind::NotFound.into()) }
-                },
-            )?;
+        let created = |state: &mut State, how: How| match how.is_done() {
+            true => state.create(path),
+            false => Err(ErrorKind::NotFound.into()),
+        };
+        let node = self.makes(What::Create, path, created)?;
         Ok(self.handle(path, node, false))
     }
 }
 
 /// Writes as much as there is room for.
-fn write(state: &mut State, node: usize, bytes: &[u8], at: usize, is_durable: bool) -> io::Result<()> {
+pub(super) fn write(state: &mut State, node: usize, bytes: &[u8], at: usize, is_durable: bool) -> io::Result<()> {
     let grows = (at + bytes.len()).saturating_sub(state.length(node).unwrap_or(0));
     let room = state.room_for(grows);
     let fits = &bytes[..bytes.len() - (grows - room).min(bytes.len())];
@@ -223,7 +217,7 @@ impl Files for Process {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.makes(What::Write, path, bytes.len(), |state, how| {
+        self.makes(What::Write, path, |state, how| {
             if how.part == 0 {
                 return Ok(());
             }
@@ -237,7 +231,7 @@ impl Files for Process {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.makes(What::Copy, to, 0, |state, how| {
+        self.makes(What::Copy, to, |state, how| {
             let from = state.resolve(from)?;
             let bytes = state.file(from)?.bytes().to_vec();
             if how.part == 0 { Ok(()) } else { replace(state, to, &bytes, how.part).map(drop) }
@@ -245,15 +239,15 @@ impl Files for Process {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.makes(What::Rename, to, 0, |state, how| if how.is_done() { state.rename(from, to) } else { Ok(()) })
+        self.makes(What::Rename, to, |state, how| if how.is_done() { state.rename(from, to) } else { Ok(()) })
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.makes(What::RemoveFile, path, 0, |state, how| if how.is_done() { state.remove(path) } else { Ok(()) })
+        self.makes(What::RemoveFile, path, |state, how| if how.is_done() { state.remove(path) } else { Ok(()) })
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.makes(What::RemoveFolder, dir, 0, |state, how| {
+        self.makes(What::RemoveFolder, dir, |state, how| {
             let mut all = state.below(dir)?;
             all.push(dir.to_owned());
             all.iter().take(share(how.part, all.len())).try_for_each(|path| state.remove(path))
@@ -261,11 +255,11 @@ impl Files for Process {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.makes(What::CreateFolder, dir, 0, |state, how| if how.is_done() { state.create_dir(dir) } else { Ok(()) })
+        self.makes(What::CreateFolder, dir, |state, how| if how.is_done() { state.create_dir(dir) } else { Ok(()) })
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        self.makes(What::SyncFile, path, 0, |state, how| {
+        self.makes(What::SyncFile, path, |state, how| {
             let node = state.resolve(path)?;
             state.file(node)?.sync(how.part, how.forgets);
             Ok(())
@@ -273,7 +267,7 @@ impl Files for Process {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.makes(What::SyncFolder, dir, 0, |state, how| if how.is_done() { state.sync_dir(dir) } else { Ok(()) })
+        self.makes(What::SyncFolder, dir, |state, how| if how.is_done() { state.sync_dir(dir) } else { Ok(()) })
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
@@ -297,126 +291,7 @@ impl Files for Process {
     }
 }
 
-fn found(state: &State, node: usize) -> Found {
+pub(super) fn found(state: &State, node: usize) -> Found {
     let length = state.length(node);
     Found { identity: (1, node as u64), length: length.unwrap_or(0) as u64, is_dir: length.is_none() }
-}
-
-/// An open file.
-pub(super) struct Handle {
-    process: Process,
-    path: PathBuf,
-    node: usize,
-    is_durable: bool,
-    number: u64,
-}
-
-impl Handle {
-    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        self.process.reads(What::Read, &self.path, |state| Ok(state.file(self.node)?.bytes().to_vec()))
-    }
-
-    pub(super) fn cut(&self, length: usize) -> io::Result<()> {
-        self.process.makes(What::Cut, &self.path, 0, |state, how| {
-            if how.is_done() {
-                state.file(self.node)?.cut(length);
-            }
-            Ok(())
-        })
-    }
-
-    pub(super) fn is_dead(&self) -> bool {
-        self.process.is_dead()
-    }
-
-    /// Locks are memory's matter: the disk has no say.
-    fn locks<T>(&self, f: impl FnOnce(&mut super::disk::Lock) -> Result<T, TryLockError>) -> Result<T, TryLockError> {
-        if self.is_dead() {
-            return Err(TryLockError::Error(dead()));
-        }
-        f(self.process.disk.state().lock_of(self.node))
-    }
-}
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Handle {{ {} }}", self.path.display())
-    }
-}
-
-impl OpenFile for Handle {
-    fn found(&self) -> io::Result<Found> {
-        if self.is_dead() { Err(dead()) } else { Ok(found(&self.process.disk.state(), self.node)) }
-    }
-
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let what = if self.is_durable { What::WriteBlocks } else { What::Append };
-        self.process.makes(what, &self.path, bytes.len(), |state, how| {
-            let at = usize::try_from(at).map_err(io::Error::other)?;
-            // A durable write that is not finished may be torn.
-            let is_durable = self.is_durable && how.part == ALL;
-            write(state, self.node, &bytes[..share(how.part, bytes.len())], at, is_durable)
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.process.makes(What::SyncFile, &self.path, 0, |state, how| {
-            state.file(self.node)?.sync(how.part, how.forgets);
-            Ok(())
-        })
-    }
-}
-
-impl LockFile for Handle {
-    fn found(&self) -> io::Result<Found> {
-        OpenFile::found(self)
-    }
-
-    fn try_lock(&self) -> Result<(), TryLockError> {
-        self.locks(|lock| {
-            let is_shared = lock.shared.iter().any(|other| *other != self.number);
-            if is_shared || lock.exclusive.is_some_and(|other| other != self.number) {
-                return Err(TryLockError::WouldBlock);
-            }
-            lock.shared.clear();
-            lock.exclusive = Some(self.number);
-            Ok(())
-        })
-    }
-
-    fn try_lock_shared(&self) -> Result<(), TryLockError> {
-        self.locks(|lock| {
-            if lock.exclusive.is_some_and(|other| other != self.number) {
-                return Err(TryLockError::WouldBlock);
-            }
-            lock.exclusive = None;
-            lock.shared.insert(self.number);
-            Ok(())
-        })
-    }
-
-    fn unlock(&self) -> io::Result<()> {
-        let state = &mut self.process.disk.state();
-        let lock = state.lock_of(self.node);
-        lock.shared.remove(&self.number);
-        lock.exclusive = lock.exclusive.filter(|holder| *holder != self.number);
-        Ok(())
-    }
-
-    fn text(&self) -> io::Result<String> {
-        String::from_utf8(self.read()?).map_err(io::Error::other)
-    }
-
-    fn set_text(&self, text: &str) -> io::Result<()> {
-        self.process.makes(What::SetText, &self.path, text.len(), |state, how| {
-            state.file(self.node)?.cut(0);
-            write(state, self.node, &text.as_bytes()[..share(how.part, text.len())], 0, false)
-        })
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let _ = LockFile::unlock(self);
-    }
 }
