@@ -349,7 +349,7 @@ impl World {
     /// A hybrid server's process ends in good order. If it says that all is written, the file has what callers were told.
     pub(super) fn close_hybrid(&self, who: usize, instance: &Instance) {
         let Some(_no_more_looks) = instance.due.try_lock() else { return };
-        let knows_all = self.knows_all(who);
+        let knows_all = instance.knows_all();
         let answer = instance.store.close();
         // What the file refuses was named.
         let is_whole =

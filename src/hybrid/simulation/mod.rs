@@ -70,6 +70,8 @@ struct Plan {
     modes: bool,
     /// Other programs use the same Redis, which forgets what is beside the locks.
     foreign: bool,
+    /// Copies of the data folder are put back.
+    restores: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
@@ -78,7 +80,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 14] {
+fn plans(seed: u64) -> [(Plan, usize); 16] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -92,6 +94,7 @@ fn plans(seed: u64) -> [(Plan, usize); 14] {
         host: false,
         modes: false,
         foreign: false,
+        restores: false,
         // Half of the machines have clocks that are wrong by nearly as much as they may be.
         ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
         drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
@@ -113,6 +116,8 @@ fn plans(seed: u64) -> [(Plan, usize); 14] {
         (Plan { modes: true, host: true, ..plan }, 1),
         (Plan { foreign: true, ..plan }, 1),
         (Plan { foreign: true, instances: Instances::Many, ..plan }, 2),
+        (Plan { restores: true, ..plan }, 1),
+        (Plan { restores: true, host: true, ..plan }, 1),
     ]
 }
 

@@ -123,8 +123,7 @@ impl World {
     /// Whether what the server shows is all that there is: after native mode a local store that could not ask Redis yet lacks locks, and
     /// grants nothing.
     pub(super) fn knows_all(&self, who: usize) -> bool {
-        let is_armed = |instance: Arc<Instance>| instance.core.arming.unarmed().is_none() || !instance.core.in_fallback();
-        !self.plan.modes || self.instance(who).is_none_or(is_armed)
+        !self.plan.modes || self.instance(who).is_none_or(|instance| instance.knows_all())
     }
 
     /// The server's process ends in good order, in whatever mode.

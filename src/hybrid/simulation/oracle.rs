@@ -17,7 +17,7 @@ use crate::store::{Granted, Listing, Swap};
 /// Numbers what is under way.
 pub(super) type Number = u64;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Oracle {
     /// Who was told to hold a key, and was not told, or seen, to be released.
     holders: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
@@ -55,7 +55,7 @@ pub(super) struct Oracle {
 const CLOCK_ERROR: u64 = 10_000;
 
 /// A release that is under way, and what the oracle knew when it began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Releasing {
     keys: Vec<EntryKey>,
     pull: Option<i64>,
@@ -84,6 +84,11 @@ impl Oracle {
     /// Time goes on.
     pub(super) fn at(&mut self, now: u64) {
         self.now = now;
+    }
+
+    /// The same, whenever it is looked at.
+    pub(super) fn without_time(&self) -> Oracle {
+        Oracle { now: 0, ..self.clone() }
     }
 
     /// Who was told to hold the key, if that is one.

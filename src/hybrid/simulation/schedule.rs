@@ -172,6 +172,12 @@ impl Scheduled<'_> {
         if world.plan.stock {
             self.stock_step();
         }
+        if world.plan.restores && random.percent(5) {
+            world.crash(who);
+            self.begin(who);
+            self.pause();
+            world.crash(who);
+        }
         if world.plan.foreign && random.percent(8) {
             world.foreign_program();
         }
@@ -202,8 +208,7 @@ impl Scheduled<'_> {
             94..=95 if world.plan.modes => self.start(who, "close", move |world| world.close(who)),
             98 if world.plan.host => self.start(who, "close", move |world| world.close(who)),
             96 => self.start(who, "busy", move |world| world.busy_key(who)),
-            // Of several servers, none has a clock that is set while Redis is away: that is assumed. Native mode's locks are another's.
-            97 if world.is_alone() && !world.plan.modes => world.set_clock(who),
+            97 if world.may_set_clock() => world.set_clock(who),
             _ => world.keep_image(),
         }
         for _ in 0..random.below(12) {
@@ -377,6 +382,12 @@ impl World {
         if instance.core.local.store().ping(&self.call()).is_err_and(|error| error.code() == Code::StoreFailed) {
             self.die(who);
         }
+    }
+
+    /// Of several servers, none has a clock that is set while Redis is away: that is assumed. Locks that an older local store does not know, or
+    /// native mode's, are as another server's.
+    fn may_set_clock(&self) -> bool {
+        self.is_alone() && !self.plan.modes && !self.plan.restores
     }
 
     /// A machine's wall clock is set.

@@ -46,6 +46,13 @@ pub(super) struct Instance {
     pub(super) due: Mutex<Schedule>,
 }
 
+impl Instance {
+    /// Whether the local store is known to have everything, or Redis is asked.
+    pub(super) fn knows_all(&self) -> bool {
+        self.core.arming.unarmed().is_none() || !self.core.in_fallback()
+    }
+}
+
 /// A server: a machine, a disk, and a process at most.
 #[derive(Clone)]
 struct Server {
@@ -266,6 +273,9 @@ impl World {
     }
 
     pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
+        if self.plan.restores {
+            Disks::copy_or_put_back(self, me);
+        }
         if let Some(config) = self.another_mode() {
             return self.start_other(me, process, &config);
         }
@@ -330,7 +340,7 @@ impl World {
     }
 
     /// The process dies; its disk is then what it left.
-    pub(super) fn crash(self: &Arc<Self>, me: usize) {
+    pub(super) fn crash(&self, me: usize) {
         let (process, running) = {
             let mut servers = self.servers.write();
             (servers[me].process.take(), servers[me].running.take())
