@@ -121,6 +121,22 @@ fn strict_after_native_needs_redis_once() {
     assert_eq!(listed(&strict), values(&[("a", 1)]));
 }
 
+/// The same where native mode was the first: a folder in which nothing was before is not one without locks.
+#[test]
+fn strict_after_native_in_a_new_folder_needs_redis_once() {
+    let (mut redis, folder) = (Server::start(&["--appendonly", "yes"]), tempfile::tempdir().unwrap());
+    let address = redis.address();
+    let native = service("native", true, folder.path(), &address).unwrap();
+    take(&native, "a", 1);
+    native.close().unwrap();
+    redis.kill();
+    let error = service("native", false, folder.path(), &address).expect_err("is refused");
+    assert!(error.code() == Code::Unreachable && error.message().contains("native mode was in use last"), "{error}");
+    redis.restart();
+    let strict = service("native", false, folder.path(), &address).unwrap();
+    assert_eq!(listed(&strict), values(&[("a", 1)]));
+}
+
 /// A new folder and no Redis: what that holds is not known. Who knows that it holds nothing may say so: locks can be taken at once, and
 /// go to Redis when it comes.
 #[test]

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::belief;
+use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::copy::HostWrite;
 use crate::store::contract::local::{Change, EntryKey, HostCopy, HostLacks, LocalStore, digest};
@@ -51,9 +52,16 @@ struct Refused {
     digest: Option<[u8; 32]>,
     /// For a person; `None` for what is nobody's lock, and never passed.
     text: Option<String>,
+    /// Whether the value is a lock, which somebody holds.
+    is_lock: bool,
 }
 
 impl Aside {
+    /// What is said of the locks that the host store refused: whoever asks it finds them free.
+    pub(super) fn refused_locks(&self) -> Vec<&str> {
+        self.entries.values().filter(|refused| refused.is_lock).filter_map(|refused| refused.text.as_deref()).collect()
+    }
+
     /// How many the host store refused.
     pub(super) fn refused(&self) -> usize {
         self.entries.values().filter(|refused| refused.text.is_some()).count()
@@ -93,7 +101,12 @@ impl Aside {
             )
         });
         self.in_a_row += usize::from(text.is_some() && !is_in(&self.before, mark));
-        self.entries.insert(mark.key.clone(), Refused { digest: mark.value.as_deref().map(digest), text });
+        let is_lock = mark.value.as_deref().is_some_and(|value| match mark.key {
+            EntryKey::Project(_) => ProjectLock::parse(value).is_ok(),
+            EntryKey::Command(_) => true,
+            EntryKey::Status(_) => false,
+        });
+        self.entries.insert(mark.key.clone(), Refused { digest: mark.value.as_deref().map(digest), text, is_lock });
     }
 }
 

@@ -266,7 +266,9 @@ impl HostCopy {
         if now < pace.next && !is_last {
             return Ok(());
         }
-        let copied = self.copy(core, pace, now);
+        let copied = self.copy(core, pace, now, is_last);
+        // At the end nobody will look at warnings: a store that takes nothing is an error then.
+        let copied = copied.and_then(|()| pace.aside.failure().filter(|_| is_last).map_or(Ok(()), Err));
         let of_host = copied.as_ref().err().filter(|error| error.code() == Code::HostStore).cloned();
         {
             let mut seen = self.seen.lock();
@@ -286,7 +288,8 @@ impl HostCopy {
         copied
     }
 
-    fn copy(&self, core: &Core, pace: &mut Pace, now: Instant) -> Result<()> {
+    /// Copies what is lacking; at the end all that was refused, too: the disk may have room again.
+    fn copy(&self, core: &Core, pace: &mut Pace, now: Instant, is_last: bool) -> Result<()> {
         let instance = core.arming.server_name();
         let copier = Copier {
             local: core.local.store(),
@@ -299,7 +302,7 @@ impl HostCopy {
             copier.write(&[])?;
             pace.is_marked = true;
         }
-        if pace.aside.refused() > 0 && now >= pace.retry {
+        if pace.aside.refused() > 0 && (is_last || now >= pace.retry) {
             let longest = if pace.aside.failure().is_some() { PAUSES.1 } else { REFUSED_PAUSES.1 };
             pace.retry_pause = (pace.retry_pause * 2).min(longest);
             pace.retry = now + pace.retry_pause;
@@ -352,13 +355,13 @@ fn not_believed(why: &str) -> String {
 }
 
 /// Strict mode begins: the host store is given what it lacked when hybrid mode ended. What it refuses is a warning of it.
-/// The answer is whether the local store knows the host store at all: `false`, and nothing was copied, where it never followed one.
-pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<bool> {
+/// The answer is what is said of the locks among that. `None`, and nothing was copied, if the local store never followed a host store.
+pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn Clock) -> Result<Option<Vec<String>>> {
     let write_here = |changes| {
         let deadline = clock.now() + PATIENCE;
         local.submit(Vec::new(), changes, deadline)?.wait(deadline)
     };
-    let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(false) };
+    let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(None) };
     let dump = host.dump()?;
     let belief = belief::judge(dump.mark.as_ref(), copy, &record.server_name);
     let is_doubted = matches!(belief, Belief::Doubted { .. });
@@ -380,5 +383,5 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     let mut aside = Aside::default();
     copier.copy(&mut aside)?;
     aside.texts().into_iter().for_each(|text| host.warn(text));
-    Ok(true)
+    Ok(Some(aside.refused_locks().into_iter().map(str::to_owned).collect()))
 }

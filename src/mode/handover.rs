@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hybrid::both;
+use super::stores::Stores;
 use crate::config::{Backend, Config, Enhanced};
 use crate::error::Result;
 use crate::process::Process;
@@ -18,14 +19,14 @@ use crate::store::sled::SledStore;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Native mode begins: what the local store has goes to Redis, which alone knows the locks from then on.
-pub(super) fn hand_over(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<()> {
+pub(super) fn hand_over(stores: &dyn Stores, config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<()> {
     let mut config = config.clone();
     // No fallback: the opening fails without Redis.
     config.locking.enhanced.legacy_fallback = false;
     if host.is_none() {
         config.locking.backend = Backend::Sled;
     }
-    let store = both(&config, host.map(Arc::new), process)?;
+    let store = both(stores, &config, host.map(Arc::new), process)?;
     store.note_handed_over().and(store.close())
 }
 
@@ -37,6 +38,7 @@ pub(super) fn lacking(record: Option<&RedisRecord>, settings: &Enhanced) -> Opti
 /// Strict mode begins: if hybrid or native mode left a local store that may lack locks, these are fetched from Redis. Without it, this
 /// is an error; or, where that is allowed, the answer is a warning.
 pub(super) fn fetch_from_redis(
+    stores: &dyn Stores,
     config: &Config,
     host: Option<Arc<HostStore>>,
     record: Option<RedisRecord>,
@@ -46,7 +48,7 @@ pub(super) fn fetch_from_redis(
     let mut hybrid = config.clone();
     // No fallback: the opening fails without Redis.
     hybrid.locking.enhanced.legacy_fallback = false;
-    match both(&hybrid, host, process).and_then(|store| store.close()) {
+    match both(stores, &hybrid, host, process).and_then(|store| store.close()) {
         Ok(()) => Ok(None),
         Err(error) if config.locking.enhanced.allow_incomplete_rollback => Ok(Some(format!(
             "strict mode began without locks that may be held: {missing}, and Redis could not be asked for them ({error}); \

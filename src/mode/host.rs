@@ -56,3 +56,17 @@ pub(super) fn refuse_left_behind(local: &SledStore, folder: &Path) -> Result<()>
         ),
     ))
 }
+
+/// Refuses to begin with Atlantis's own store alone while that lacks locks that were granted: it did not take them, perhaps because its disk
+/// is full, and would grant them again once it takes others.
+pub(super) fn refuse_incomplete(lacks: &[String], config: &Config) -> Result<()> {
+    let Some(first) = lacks.first().filter(|_| !config.locking.enhanced.allow_incomplete_rollback) else { return Ok(()) };
+    Err(Error::new(
+        Code::HostStore,
+        format!(
+            "strict mode would not know all locks: {first} ({} such). Make room on its disk and start again. To begin without them all the \
+             same, set locking.enhanced.allow_incomplete_rollback: true; a lock among them can then be granted again",
+            lacks.len()
+        ),
+    ))
+}

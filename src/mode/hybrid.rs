@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::host::no_host;
+use super::stores::Stores;
 use crate::config::{Backend, Config, Mode};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::{HybridStore, Parts};
@@ -11,12 +12,10 @@ use crate::store::contract::copy::CopyStore;
 use crate::store::contract::local::LocalStore;
 use crate::store::contract::shared::SharedStore;
 use crate::store::host::HostStore;
-use crate::store::redis::RedisStore;
-use crate::store::sled::SledStore;
 
 /// Opens hybrid mode and starts probing.
-pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<HybridStore> {
-    let store = both(config, host.map(Arc::new), process)?;
+pub(super) fn open(stores: &dyn Stores, config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<HybridStore> {
+    let store = both(stores, config, host.map(Arc::new), process)?;
     match store.start_probing() {
         Ok(()) => Ok(store),
         Err(error) => crate::store::Store::close(&store).and(Err(error)),
@@ -25,7 +24,12 @@ pub(super) fn open(config: &Config, host: Option<HostStore>, process: &Process<'
 
 /// Opens both stores and brings them together; nobody probes them. (A host store has its thread all the same.) Other modes do so to
 /// hand locks over.
-pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Process<'_>) -> Result<HybridStore> {
+pub(super) fn both(
+    stores: &dyn Stores,
+    config: &Config,
+    host: Option<Arc<HostStore>>,
+    process: &Process<'_>,
+) -> Result<HybridStore> {
     let Some(folder) = &config.locking.data_dir else {
         return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
     };
@@ -34,9 +38,9 @@ pub(super) fn both(config: &Config, host: Option<Arc<HostStore>>, process: &Proc
         (Backend::Boltdb, None) => return Err(no_host()),
         (Backend::Sled, _) => None,
     };
-    let local: Arc<dyn LocalStore> = Arc::new(SledStore::open(folder, Arc::clone(&process.clock))?);
-    let redis = config.locking.enhanced.redis.clone();
-    let connect = move |name: &str| RedisStore::open(&redis, name).map(|redis| Arc::new(redis) as Arc<dyn SharedStore>);
+    let local: Arc<dyn LocalStore> = Arc::new(stores.local(folder, &process.clock)?);
+    let redis = stores.redis(&config.locking.enhanced.redis);
+    let connect = move |name: &str| redis(name).map(|redis| Arc::new(redis) as Arc<dyn SharedStore>);
     let parts = Parts {
         settings: config.locking.enhanced.clone(),
         reserve: config.locking.timeout,

@@ -18,7 +18,12 @@ mod handover;
 mod host;
 mod hybrid;
 mod native;
+mod stores;
 mod strict;
+
+#[cfg(test)]
+pub(crate) use self::stores::OpenRedis;
+pub(crate) use self::stores::Stores;
 
 /// The store of one mode.
 #[derive(Debug)]
@@ -44,17 +49,27 @@ impl Router {
     /// stores has locks that the other, which is to decide, would not know. Hybrid mode opens also when Redis cannot be used, unless
     /// `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
     pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
+        Router::open_on(&stores::OfThisMachine, config, host, process)
+    }
+
+    /// The same over other stores.
+    pub(crate) fn open_on(
+        stores: &dyn Stores,
+        config: &Config,
+        host: Option<HostStore>,
+        process: &Process<'_>,
+    ) -> Result<Router> {
         let mode = config.mode();
         host::refuse_forgotten(config, host.as_ref())?;
         let mut warning = None;
         let store = match mode {
             Mode::Strict => {
-                let (store, lacks) = strict::open(config, host, process)?;
+                let (store, lacks) = strict::open(stores, config, host, process)?;
                 warning = lacks;
                 Opened::One(store)
             }
-            Mode::Native => Opened::One(Box::new(native::open(config, host, process)?)),
-            Mode::Hybrid => Opened::Both(hybrid::open(config, host, process)?),
+            Mode::Native => Opened::One(Box::new(native::open(stores, config, host, process)?)),
+            Mode::Hybrid => Opened::Both(hybrid::open(stores, config, host, process)?),
         };
         Ok(Router { mode, store, timeout: config.operation_timeout(), warning })
     }

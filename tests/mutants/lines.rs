@@ -70,9 +70,23 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the file forgets what an embedded store has",
         file: "src/mode/strict.rs",
-        line: "if «!catch_up(&*host, &local, &*process.clock)?» {",
-        broken: "catch_up(&*host, &local, &*process.clock).map(|_| false)?",
+        line: "None => «refuse_left_behind(&local, folder)?»",
+        broken: "()",
         noticed_by: "hybrid_copy a_file_is_refused",
+    },
+    Line {
+        name: "strict mode begins though the file did not take a lock",
+        file: "src/mode/strict.rs",
+        line: "«refuse_incomplete(&lacks, config)?»;",
+        broken: "()",
+        noticed_by: "hybrid_copy a_refused_entry",
+    },
+    Line {
+        name: "native mode leaves a new folder as it is",
+        file: "src/mode/native.rs",
+        line: "if «config.locking.data_dir.is_some()» {",
+        broken: "host.is_some()",
+        noticed_by: "hybrid_modes strict_after_native",
     },
     Line {
         name: "a folder that cannot be looked at has no store",

@@ -27,8 +27,8 @@ pub(super) struct Disks {
     pub(super) may_fail: AtomicBool,
     /// How the next write ends.
     pub(super) next: Mutex<Option<Trouble>>,
-    /// Older copies of each folder.
-    copies: Mutex<Vec<Vec<Image>>>,
+    /// A copy of each folder, and what everybody knew when it was made.
+    copies: Mutex<Vec<Option<(Image, String)>>>,
 }
 
 /// What a disk does wrong.
@@ -46,7 +46,7 @@ impl Disks {
             disks: (0..count).map(|_| Disk::new()).collect(),
             may_fail: AtomicBool::new(may_fail),
             next: Mutex::default(),
-            copies: Mutex::new(vec![Vec::new(); count]),
+            copies: Mutex::new(vec![None; count]),
         }
     }
 
@@ -73,10 +73,25 @@ impl Disks {
         self.disks.iter().for_each(|disk| disk.kill());
     }
 
-    /// Keeps a copy of the folder, as somebody's backup does while the server is down.
-    pub(super) fn keep_copy(&self, me: usize) {
+    /// Whether a store was created there.
+    pub(super) fn has_store(&self, me: usize) -> bool {
         let image = self.disks[me].image(Path::new(FOLDER));
-        self.copies.lock()[me].push(image);
+        ["format.json", "sled"].iter().any(|name| image.contains_key(Path::new(name)))
+    }
+
+    /// While the server is down, somebody copies the folder, or puts a copy back. The latter only if nobody was told of any change since:
+    /// more is not allowed (docs/reliability.md). The server may have been up meanwhile.
+    pub(super) fn copy_or_put_back(world: &World, me: usize) {
+        let (folder, known) = (Path::new(FOLDER), format!("{:?} {:?}", world.oracle().without_time(), world.entries()));
+        let (disk, mut copies) = (&world.disks.disks[me], world.disks.copies.lock());
+        match &copies[me] {
+            Some((image, then)) if *then == known => {
+                disk.restore(folder, image);
+                drop(copies);
+                world.say(|| format!("{me}: an older copy of the folder is put back"));
+            }
+            _ => copies[me] = Some((disk.image(folder), known)).filter(|(image, _)| !image.is_empty()),
+        }
     }
 
     fn fate(&self, random: &Random) -> Option<Trouble> {

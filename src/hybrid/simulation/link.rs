@@ -9,6 +9,7 @@ use redis::Value;
 
 use super::network::Fate;
 use super::show::{command_text, reply_text};
+use super::stock::STOCK;
 use super::world::World;
 use crate::clock::Clock;
 use crate::store::redis::{Link, Undelivered};
@@ -42,6 +43,10 @@ impl Drop for OnItsWay<'_> {
 }
 
 impl ServersLink {
+    fn name(&self) -> String {
+        if self.me == STOCK { "stock".to_owned() } else { self.me.to_string() }
+    }
+
     /// Others go on meanwhile, and the process may die.
     fn on_the_way(&self, world: &World) {
         tasks::give_way();
@@ -59,8 +64,8 @@ impl Link for ServersLink {
         self.on_the_way(world);
         on_its_way.command = None;
         let execute = || {
-            let reply = world.redis.execute(command, world.clock.unix_micros());
-            world.say(|| format!("  {}: {} → {}", self.me, command_text(command), reply_text(&reply)));
+            let reply = world.execute(command);
+            world.say(|| format!("  {}: {} → {}", self.name(), command_text(command), reply_text(&reply)));
             reply
         };
         let late = || {
@@ -87,7 +92,7 @@ impl Link for ServersLink {
                 late()
             }
             Fate::Stuck => {
-                world.say(|| format!("  {}: stuck: {}", self.me, command_text(command)));
+                world.say(|| format!("  {}: stuck: {}", self.name(), command_text(command)));
                 world.network.hold_up(command.to_vec());
                 Err(Undelivered::Lost)
             }

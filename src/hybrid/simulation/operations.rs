@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::oracle::Number;
 use super::show::{show, text, texts};
 use super::values::{REPO, STATUS, any_key, keys_of_repo, value_for};
-use super::world::{Instance, UnderWay, World};
+use super::world::{UnderWay, World};
 use crate::call::Call;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -17,22 +17,23 @@ use crate::sync::tasks;
 impl World {
     /// One operation of one server, from beginning to end.
     pub(super) fn operation(self: &Arc<Self>, who: usize) {
-        let Some(instance) = self.instance(who) else { return };
+        let Some(running) = self.running(who) else { return };
+        let store = running.store();
         self.clock.advance(Duration::from_micros(10));
         let key = any_key(&self.random);
         match &key {
-            EntryKey::Status(_) => self.swap(&instance, who, &key),
+            EntryKey::Status(_) => self.swap(store, who, &key),
             _ => match self.random.below(10) {
-                0..=3 => self.grant(&instance, who, &key),
-                4 => self.get(&instance, who, &key),
-                5 if matches!(key, EntryKey::Project(_)) => self.release_by_pull(&instance, who),
-                _ => self.release(&instance, who, &key),
+                0..=3 => self.grant(store, who, &key),
+                4 => self.get(store, who, &key),
+                5 if matches!(key, EntryKey::Project(_)) => self.release_by_pull(store, who),
+                _ => self.release(store, who, &key),
             },
         }
     }
 
     /// A caller begins to wait.
-    fn begins(&self, call: &Call, releases: bool) -> Number {
+    pub(super) fn begins(&self, call: &Call, releases: bool) -> Number {
         let number = self.number();
         let process = tasks::group().expect("is a task");
         let request = call.request.as_str().to_owned();
@@ -40,11 +41,11 @@ impl World {
         number
     }
 
-    fn ends(&self, number: Number) {
+    pub(super) fn ends(&self, number: Number) {
         self.under_way.lock().remove(&number);
     }
 
-    pub(super) fn grant(&self, instance: &Instance, who: usize, key: &EntryKey) {
+    pub(super) fn grant(&self, store: &dyn Store, who: usize, key: &EntryKey) {
         let value = value_for(key, self.number());
         let call = self.call();
         let number = self.begins(&call, false);
@@ -52,50 +53,53 @@ impl World {
         let lock = key.lock().expect("is a lock");
         let parsed = ProjectLock::parse(&value).ok();
         let grant = Grant { key: lock, lock: parsed.as_ref(), value: &value };
-        let answer = instance.store.grant(&grant, &call);
+        let answer = store.grant(&grant, &call);
         self.say(|| format!("{who}: grant {key} {} → {}", text(&value), show(&answer)));
         self.ends(number);
         self.oracle().grant_answered(key, value, &answer);
     }
 
     /// What one server says of a lock is what it told its callers; of others' changes it may know nothing while Redis is away.
-    fn get(&self, instance: &Instance, who: usize, key: &EntryKey) {
+    fn get(&self, store: &dyn Store, who: usize, key: &EntryKey) {
         let call = self.call();
         let number = self.begins(&call, false);
         let reading = self.oracle().begin_read(key);
-        let answer = instance.store.get(key.lock().expect("is a lock"), &call);
+        let answer = store.get(key.lock().expect("is a lock"), &call);
         self.say(|| format!("{who}: get {key} → {}", show(&answer)));
         self.ends(number);
-        if self.servers() == 1 && self.plan.durability == Durability::Sync {
+        if self.is_alone() && self.plan.durability == Durability::Sync && self.knows_all(who) {
             self.oracle().read_answered(key, reading, answer);
         }
     }
 
-    pub(super) fn release(&self, instance: &Instance, who: usize, key: &EntryKey) {
+    pub(super) fn release(&self, store: &dyn Store, who: usize, key: &EntryKey) {
         let pull_num = (matches!(key, EntryKey::Project(_)) && self.random.percent(30)).then_some(1);
         let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num };
         let call = self.call();
         let number = self.begins(&call, true);
         self.oracle().begin_release(number, std::slice::from_ref(key), pull_num, false);
-        let answer = instance.store.release(&release, &call);
+        let answer = store.release(&release, &call);
         self.say(|| format!("{who}: release {key} {pull_num:?} → {}", show(&answer)));
         self.ends(number);
         self.oracle().release_answered(number, call.request.as_str(), &answer);
     }
 
-    fn release_by_pull(&self, instance: &Instance, who: usize) {
+    fn release_by_pull(&self, store: &dyn Store, who: usize) {
         let pull = PullRef { repo: REPO, num: 1 };
         let keys = keys_of_repo();
         let call = self.call();
         let number = self.begins(&call, true);
         self.oracle().begin_release(number, &keys, Some(pull.num), true);
-        let answer = instance.store.release_by_pull(pull, &call);
+        let asks = || self.instance(who).is_none_or(|instance| !instance.core.in_fallback());
+        let asked_before = asks();
+        let answer = store.release_by_pull(pull, &call);
+        let asks_redis = asked_before && asks();
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
         self.ends(number);
-        self.oracle().pull_release_answered(number, call.request.as_str(), &answer);
+        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, asks_redis);
     }
 
-    fn swap(&self, instance: &Instance, who: usize, key: &EntryKey) {
+    fn swap(&self, store: &dyn Store, who: usize, key: &EntryKey) {
         let current = self.oracle().holder(key);
         let new = (!self.random.percent(25)).then(|| value_for(key, self.number()));
         let is_blind = self.random.percent(30);
@@ -106,7 +110,7 @@ impl World {
             self.oracle().asks(key, new);
         }
         self.oracle().begin_release(number, std::slice::from_ref(key), None, false);
-        let answer = instance.store.swap_pull_status(STATUS, expected, new.as_deref(), &call);
+        let answer = store.swap_pull_status(STATUS, expected, new.as_deref(), &call);
         self.say(|| format!("{who}: swap {} → {}", texts(&new), show(&answer)));
         self.ends(number);
         self.oracle().swap_answered(number, call.request.as_str(), new, &answer);

@@ -17,7 +17,7 @@ use crate::store::{Granted, Listing, Swap};
 /// Numbers what is under way.
 pub(super) type Number = u64;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Oracle {
     /// Who was told to hold a key, and was not told, or seen, to be released.
     holders: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
@@ -33,6 +33,8 @@ pub(super) struct Oracle {
     may_return: BTreeSet<Vec<u8>>,
     /// Requests whose end nobody knows: they may be executed until their time is over.
     open: BTreeSet<String>,
+    /// Asked for by a stock server: while Redis is away, no other server learns of such a lock.
+    of_stock: BTreeSet<Vec<u8>>,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
     /// When a pull was released as a whole: from, until.
@@ -53,7 +55,7 @@ pub(super) struct Oracle {
 const CLOCK_ERROR: u64 = 10_000;
 
 /// A release that is under way, and what the oracle knew when it began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Releasing {
     keys: Vec<EntryKey>,
     pull: Option<i64>,
@@ -84,6 +86,11 @@ impl Oracle {
         self.now = now;
     }
 
+    /// The same, whenever it is looked at.
+    pub(super) fn without_time(&self) -> Oracle {
+        Oracle { now: 0, ..self.clone() }
+    }
+
     /// Who was told to hold the key, if that is one.
     pub(super) fn holder(&self, key: &EntryKey) -> Option<Vec<u8>> {
         let holders = self.holders.get(key)?;
@@ -95,10 +102,21 @@ impl Oracle {
         self.holders.keys().cloned().collect()
     }
 
+    /// Whether it was told to be held, and nobody may have released it.
+    pub(super) fn surely_holds(&self, value: &[u8]) -> bool {
+        !self.perhaps_gone.contains(value) && self.holders.values().any(|holders| holders.contains(value))
+    }
+
     /// A caller asks for the key: from now on it may be granted.
     pub(super) fn asks(&mut self, key: &EntryKey, value: &[u8]) {
         self.asked_at.insert(value.to_vec(), self.now);
         self.maybe.entry(key.clone()).or_default().insert(value.to_vec());
+    }
+
+    /// A stock server's caller asks for the key.
+    pub(super) fn asks_stock(&mut self, key: &EntryKey, value: &[u8]) {
+        self.of_stock.insert(value.to_vec());
+        self.asks(key, value);
     }
 
     fn no_longer_asks(&mut self, key: &EntryKey, value: &[u8]) {
@@ -130,7 +148,7 @@ impl Oracle {
         assert!(certain.len() <= excused.saturating_add(1), "two holders of the {key}: {}", texts.join(" and "));
     }
 
-    fn released(&mut self, key: &EntryKey, value: &[u8]) {
+    pub(super) fn released(&mut self, key: &EntryKey, value: &[u8]) {
         self.gone.entry(value.to_vec()).or_insert(self.now);
         self.no_longer_asks(key, value);
         if let Some(holders) = self.holders.get_mut(key) {
@@ -139,7 +157,7 @@ impl Oracle {
     }
 
     /// An operation that may release what is at this key has an unknown end.
-    fn perhaps_released(&mut self, key: &EntryKey, pull: Option<i64>) {
+    pub(super) fn perhaps_released(&mut self, key: &EntryKey, pull: Option<i64>) {
         let values = [self.holders.get(key), self.maybe.get(key)];
         let meant = values.into_iter().flatten().flatten().filter(|value| pull.is_none_or(|num| pull_of(value) == Some(num)));
         let meant: Vec<_> = meant.cloned().collect();
@@ -238,7 +256,9 @@ impl Oracle {
         self.check_holders(key);
     }
 
-    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, answer: &Result<Listing>) {
+    /// `asked_redis`: whether the server that answers asked Redis. If not, a stock server's lock stays that this server did not know
+    /// (docs/reliability.md).
+    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, answer: &Result<Listing>, asked_redis: bool) {
         let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
         let num = pull.expect("is of a pull");
         self.released_pulls.push((num, began, self.now));
@@ -248,7 +268,10 @@ impl Oracle {
                 // Otherwise some may still be held.
                 if listing.incomplete().is_none() {
                     // The first time counts: what was perhaps gone then may have been gone ever since.
-                    before.into_iter().for_each(|value| drop(self.going.entry(value).or_insert(self.now)));
+                    let sure = before.into_iter().filter(|value| asked_redis || !self.of_stock.contains(value));
+                    for value in sure.collect::<Vec<_>>() {
+                        self.going.entry(value).or_insert(self.now);
+                    }
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 keys.iter().for_each(|key| self.perhaps_released(key, pull));

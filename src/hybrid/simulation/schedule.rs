@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::show::{command_text, reply_text, request_of};
+use super::stock::is_stocks;
 use super::world::World;
 use super::{PATIENCE, Plan};
 use crate::clock::Clock;
@@ -29,7 +30,7 @@ use crate::sync::tasks::Scheduler;
 const REMEMBERED: u64 = 3_600_000_000;
 const STEPS: u32 = 80;
 /// Most callers at a server at once.
-const CALLERS: usize = 4;
+pub(super) const CALLERS: usize = 4;
 
 /// Runs one schedule and gives its log; a violation is a panic, after that was printed.
 pub(super) fn run(plan: Plan, servers: usize) -> Vec<String> {
@@ -85,10 +86,10 @@ pub(super) fn alone<T: 'static>(world: &Arc<World>, body: impl FnOnce() -> T + '
 }
 
 /// Something of a server is under way until this is dropped.
-struct Busy(Arc<World>);
+pub(super) struct Busy(Arc<World>);
 
 impl Busy {
-    fn new(world: &Arc<World>) -> Busy {
+    pub(super) fn new(world: &Arc<World>) -> Busy {
         world.busy.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(world))
     }
@@ -100,9 +101,9 @@ impl Drop for Busy {
     }
 }
 
-struct Scheduled<'a> {
-    world: &'a Arc<World>,
-    tasks: &'a Scheduler,
+pub(super) struct Scheduled<'a> {
+    pub(super) world: &'a Arc<World>,
+    pub(super) tasks: &'a Scheduler,
 }
 
 /// What is no server's.
@@ -110,7 +111,7 @@ const NOBODY: usize = 0;
 
 impl Scheduled<'_> {
     /// One of the tasks that can go on does so; `false` if there is none.
-    fn resume_one(&self) -> bool {
+    pub(super) fn resume_one(&self) -> bool {
         let ready = self.tasks.ready();
         if ready.is_empty() {
             return false;
@@ -136,7 +137,7 @@ impl Scheduled<'_> {
     }
 
     /// Runs this to its end, whatever else goes on beside it.
-    fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
+    pub(super) fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
         let done = Rc::new(Cell::new(None));
         let for_task = Rc::clone(&done);
         let task = self.tasks.start(NOBODY, name, move || for_task.set(Some(body())));
@@ -148,7 +149,7 @@ impl Scheduled<'_> {
 
     /// Starts a task of this server's process, if it has started.
     fn start(&self, who: usize, name: &str, body: impl FnOnce(&Arc<World>) + 'static) {
-        let Some(process) = self.world.process(who).filter(|_| self.world.instance(who).is_some()) else { return };
+        let Some(process) = self.world.process(who).filter(|_| self.world.running(who).is_some()) else { return };
         let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
         self.tasks.start(process, name, move || {
             let _busy = busy;
@@ -170,6 +171,18 @@ impl Scheduled<'_> {
         let (world, random) = (self.world, &self.world.random);
         world.late_questions_arrive();
         let who = random.index(world.servers());
+        if world.plan.stock {
+            self.stock_step();
+        }
+        if world.plan.restores && random.percent(5) {
+            world.crash(who);
+            self.begin(who);
+            self.pause();
+            world.crash(who);
+        }
+        if world.plan.foreign && random.percent(8) {
+            world.foreign_program();
+        }
         if random.percent(4) {
             *world.fuse.lock() = Some((who, u32::try_from(random.below(30)).expect("is small")));
         }
@@ -195,9 +208,10 @@ impl Scheduled<'_> {
             89..=91 => world.network.trouble.store(random.below(60), Ordering::SeqCst),
             92..=93 => self.hours_pass(),
             94..=95 if world.plan.loses_data => world.lose_data(),
+            94..=95 if world.plan.modes => self.start(who, "close", move |world| world.close(who)),
+            98 if world.plan.host => self.start(who, "close", move |world| world.close(who)),
             96 => self.start(who, "busy", move |world| world.busy_key(who)),
-            // Of several servers, none has a clock that is set while Redis is away: that is assumed.
-            97 if world.servers() == 1 => world.set_clock(who),
+            97 if world.may_set_clock() => world.set_clock(who),
             _ => world.keep_image(),
         }
         for _ in 0..random.below(12) {
@@ -217,7 +231,7 @@ impl Scheduled<'_> {
         }
     }
 
-    fn begin(&self, who: usize) {
+    pub(super) fn begin(&self, who: usize) {
         let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
         let process = world.new_process(who);
         self.tasks.start(process, "start", move || {
@@ -254,7 +268,7 @@ impl Scheduled<'_> {
     }
 
     /// Now and then all that is under way ends before anything else begins.
-    fn pause(&self) {
+    pub(super) fn pause(&self) {
         /// Who waits longest is a start whose disk is late.
         const LONGEST: Duration = Duration::from_secs(600);
         let until = self.world.clock.now() + LONGEST;
@@ -267,17 +281,24 @@ impl Scheduled<'_> {
     fn look_at_local_stores(&self) {
         let world = self.world;
         let is_quiet = world.busy.load(Ordering::SeqCst) == 0;
-        if !is_quiet || world.servers() > 1 || world.plan.bad_disk || world.plan.durability == Durability::Async {
+        if let Some(instance) = world.instance(0).filter(|_| world.plan.host) {
+            let for_look = Arc::clone(world);
+            self.within_task("the copy's look", move || for_look.check_copy(&instance));
+        }
+        if !is_quiet || !world.is_alone() || world.plan.bad_disk || world.plan.durability == Durability::Async {
             return;
         }
-        let Some(instance) = world.instance(0) else { return };
+        let Some(instance) = world.instance(0).filter(|_| world.knows_all(0)) else { return };
         let for_look = Arc::clone(world);
         // The store's own threads may have its locks.
         self.within_task("the look", move || {
             let known = |key: &EntryKey| Some((key.clone(), instance.core.known(key).ok()?.value?.value));
             let keys = for_look.oracle().keys();
             let believed: BTreeMap<EntryKey, Vec<u8>> = keys.iter().filter_map(known).collect();
-            for_look.oracle().check_belief(&believed);
+            // The process may have died meanwhile.
+            if for_look.instance(0).is_some() {
+                for_look.oracle().check_belief(&believed);
+            }
         });
     }
 
@@ -289,7 +310,7 @@ impl Scheduled<'_> {
             for instance in world.living() {
                 let core = &instance.core;
                 assert!(!core.in_fallback(), "{} did not recover: {:?}", core.arming.server_name(), core.authority.cause());
-                assert!(core.conflicts.all().is_empty(), "a conflict");
+                world.check_conflicts(core);
                 world.compare_all_of(&instance);
             }
             // Who looked first learns at its next look what the others changed; Redis stays as it is.
@@ -303,7 +324,7 @@ impl Scheduled<'_> {
                     local.into_iter().filter_map(|(key, state)| Some((key, state.value?.value))).collect();
                 assert_eq!(local, settled, "the stores differ");
             }
-            let lacks_some = world.servers() > 1 || world.plan.durability == Durability::Async;
+            let lacks_some = !world.is_alone() || world.plan.durability == Durability::Async;
             let forgets = lacks_some.then_some(REMEMBERED);
             world.oracle().check_end(&settled, forgets);
         });
@@ -316,9 +337,12 @@ impl Scheduled<'_> {
         world.network.trouble.store(0, Ordering::SeqCst);
         *world.fuse.lock() = None;
         world.disks.may_fail.store(false, Ordering::SeqCst);
+        world.host.heal();
+        world.remove_what_is_foreign();
         let count = world.servers();
         for _ in 0..400 {
             world.late_questions_arrive();
+            world.modes_are_over();
             world.clock.advance(Duration::from_millis(200));
             for who in 0..count {
                 match world.process(who) {
@@ -336,6 +360,7 @@ impl Scheduled<'_> {
                 break;
             }
         }
+        self.copy_is_complete();
         assert!(world.under_way.lock().is_empty(), "a caller waits for ever: {}", self.tasks.describe());
         assert_eq!(world.living().len(), count, "a server does not begin: {}", self.tasks.describe());
     }
@@ -347,8 +372,11 @@ impl World {
         for command in self.network.arriving(&self.random) {
             mark!("fault: a question arrives late");
             let before = self.entries();
-            let reply = self.redis.execute(&command, self.clock.unix_micros());
+            let reply = self.execute(&command);
             self.say(|| format!("late: {} → {}", command_text(&command), reply_text(&reply)));
+            if is_stocks(&command) {
+                continue;
+            }
             let after = self.entries();
             let request = request_of(&command).unwrap_or_default();
             for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {
@@ -363,6 +391,12 @@ impl World {
         if instance.core.local.store().ping(&self.call()).is_err_and(|error| error.code() == Code::StoreFailed) {
             self.die(who);
         }
+    }
+
+    /// Of several servers, none has a clock that is set while Redis is away: that is assumed. Locks that an older local store does not know, or
+    /// native mode's, are as another server's.
+    fn may_set_clock(&self) -> bool {
+        self.is_alone() && !self.plan.modes && !self.plan.restores
     }
 
     /// A machine's wall clock is set.
@@ -383,8 +417,8 @@ impl World {
         mark!("fault: a key changes hands forty times");
         for _ in 0..MAX_TOMBSTONES + 3 {
             self.clock.advance(Duration::from_micros(10));
-            self.grant(&instance, who, &key);
-            self.release(&instance, who, &key);
+            self.grant(&instance.store, who, &key);
+            self.release(&instance.store, who, &key);
         }
     }
 

@@ -12,19 +12,25 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::clock::{MachineClock, SimulatedClock};
 use super::disk::Disks;
+use super::host::HostFile;
 use super::link::{PerfectLink, ServersLink};
+use super::modes::{Modes, Running};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
+use super::show::text;
+use super::stock::Stock;
 use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
-use crate::config::Enhanced;
-use crate::error::Code;
+use crate::config::{Enhanced, Mode};
+use crate::error::{Code, Error};
 use crate::hybrid::HybridStore;
 use crate::hybrid::core::Core;
+use crate::hybrid::host_copy::HostCopy;
 use crate::hybrid::open::open;
 use crate::hybrid::probe::{Schedule, tick};
+use crate::mode::Router;
 use crate::process::Process;
 use crate::store::contract::local::{EntryKey, LocalStore};
 use crate::store::contract::shared::SharedStore;
@@ -37,7 +43,15 @@ use crate::sync::tasks::{self, Group};
 pub(super) struct Instance {
     pub(super) core: Arc<Core>,
     pub(super) store: HybridStore,
-    due: Mutex<Schedule>,
+    /// When it looks around next. Who has it keeps others from looking.
+    pub(super) due: Mutex<Schedule>,
+}
+
+impl Instance {
+    /// Whether the local store is known to have everything, or Redis is asked.
+    pub(super) fn knows_all(&self) -> bool {
+        self.core.arming.unarmed().is_none() || !self.core.in_fallback()
+    }
 }
 
 /// A server: a machine, a disk, and a process at most.
@@ -47,7 +61,7 @@ struct Server {
     /// The process, from the beginning of its start.
     process: Option<Group>,
     /// Once it has started.
-    instance: Option<Arc<Instance>>,
+    running: Option<Running>,
 }
 
 /// What a caller waits for.
@@ -76,6 +90,9 @@ pub(super) struct World {
     pub(super) fuse: Mutex<Option<(usize, u32)>>,
     /// Whose process has died just now.
     pub(super) doomed: Mutex<Option<usize>>,
+    pub(super) stock: Stock,
+    pub(super) host: HostFile,
+    pub(super) modes: Modes,
     /// Numbers requests, values and processes.
     number: AtomicU64,
     pub(super) log: Mutex<Vec<String>>,
@@ -89,7 +106,7 @@ impl World {
         let server = |me: usize| Server {
             clock: Arc::new(MachineClock::new(Arc::clone(&clock), plan.ahead[me % 2], drift(me))),
             process: None,
-            instance: None,
+            running: None,
         };
         Arc::new(World {
             plan,
@@ -104,6 +121,9 @@ impl World {
             busy: AtomicUsize::new(0),
             fuse: Mutex::default(),
             doomed: Mutex::default(),
+            stock: Stock::default(),
+            host: HostFile::new(plan.host),
+            modes: Modes::default(),
             number: AtomicU64::new(1),
             log: Mutex::default(),
             clock,
@@ -128,9 +148,22 @@ impl World {
         self.servers.read().len()
     }
 
-    /// The process of this server, once it has started.
+    /// Whether no other server uses this Redis.
+    pub(super) fn is_alone(&self) -> bool {
+        self.servers() == 1 && !self.plan.stock
+    }
+
+    /// What serves this server's callers, once it has started.
+    pub(super) fn running(&self, who: usize) -> Option<Running> {
+        self.servers.read()[who].running.clone()
+    }
+
+    /// The process of this server, once it has started in hybrid mode.
     pub(super) fn instance(&self, who: usize) -> Option<Arc<Instance>> {
-        self.servers.read()[who].instance.clone()
+        match self.running(who)? {
+            Running::Hybrid(instance) => Some(instance),
+            Running::Other(_) => None,
+        }
     }
 
     /// The process of this server, from the beginning of its start.
@@ -139,7 +172,7 @@ impl World {
     }
 
     pub(super) fn living(&self) -> Vec<Arc<Instance>> {
-        self.servers.read().iter().filter_map(|server| server.instance.clone()).collect()
+        (0..self.servers()).filter_map(|who| self.instance(who)).collect()
     }
 
     /// A place where the process may die.
@@ -231,13 +264,25 @@ impl World {
         process
     }
 
-    pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
-        let settings = Enhanced {
+    /// Hybrid mode's settings.
+    pub(super) fn settings(&self) -> Enhanced {
+        Enhanced {
             instances: self.plan.instances,
             durability: self.plan.durability,
             legacy_fallback: self.plan.fallback,
             ..Enhanced::default()
-        };
+        }
+    }
+
+    pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
+        if self.plan.restores {
+            Disks::copy_or_put_back(self, me);
+        }
+        if let Some(config) = self.another_mode() {
+            return self.start_other(me, process, &config);
+        }
+        self.modes.file_has_all.store(false, Ordering::SeqCst);
+        let settings = self.settings();
         let link = Arc::new(ServersLink { world: Arc::downgrade(self), me });
         let (machine, redis) = (self.machine(me), settings.redis.clone());
         let connect = move |name: &str| {
@@ -248,9 +293,11 @@ impl World {
         let clock = self.machine(me);
         let name = format!("i{me}p{process}");
         let context = Process { instance: &name, clock, audit: None };
+        let host = self.open_host(me);
+        let host = host.map(|host| HostCopy::new(Arc::new(host), false, Arc::clone(&context.clock)));
         let opened = Disks::open(self, me).and_then(|local| {
             let local: Arc<dyn LocalStore> = Arc::new(local);
-            open(settings, PATIENCE, local, None, Box::new(connect), &context)
+            open(settings, PATIENCE, local, host, Box::new(connect), &context)
         });
         if tasks::is_dying() {
             return;
@@ -259,37 +306,72 @@ impl World {
             Ok(opened) => opened,
             Err(e) => {
                 // Hours may pass while it starts.
+                let is_hosts = self.plan.host && e.code() == Code::HostStore;
                 assert!(
-                    !self.plan.fallback || self.plan.bad_disk || matches!(e.code(), Code::Timeout | Code::OutcomeUnknown),
+                    is_hosts
+                        || !self.plan.fallback
+                        || self.plan.bad_disk
+                        || matches!(e.code(), Code::Timeout | Code::OutcomeUnknown),
                     "{e}"
                 );
-                self.say(|| format!("instance {me} does not begin: {e}"));
-                self.servers.write()[me].process = None;
+                self.does_not_begin(me, &e);
                 return;
             }
         };
         let core = Arc::clone(&opened.core);
         core.arming.grants_on_any_error.store(self.plan.broken, Ordering::SeqCst);
         let due = Mutex::new(Schedule::from(self.clock.now()));
+        self.host.was_read();
+        self.modes.file_decides.store(false, Ordering::SeqCst);
         self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
-        self.servers.write()[me].instance = Some(Arc::new(Instance { store: HybridStore::new(opened), core, due }));
+        let instance = Instance { store: HybridStore::new(opened), core, due };
+        self.servers.write()[me].running = Some(Running::Hybrid(Arc::new(instance)));
+    }
+
+    /// It begins in another mode.
+    pub(super) fn begins_with(&self, me: usize, router: Arc<Router>) {
+        self.say(|| format!("{me} begins in mode {:?}", router.mode()));
+        self.modes.file_decides.store(router.mode() == Mode::Strict, Ordering::SeqCst);
+        self.servers.write()[me].running = Some(Running::Other(router));
+    }
+
+    /// The process ends, with what it may have left behind.
+    pub(super) fn does_not_begin(&self, me: usize, error: &Error) {
+        self.say(|| format!("instance {me} does not begin: {error}"));
+        *self.doomed.lock() = Some(me);
     }
 
     /// The process dies; its disk is then what it left.
-    pub(super) fn crash(self: &Arc<Self>, me: usize) {
-        let (process, instance) = {
+    pub(super) fn crash(&self, me: usize) {
+        let (process, running) = {
             let mut servers = self.servers.write();
-            (servers[me].process.take(), servers[me].instance.take())
+            (servers[me].process.take(), servers[me].running.take())
         };
         let Some(process) = process else { return };
         self.say(|| format!("instance {me} dies"));
         self.disks.crash(me, &self.random);
         tasks::kill(process);
-        drop(instance);
-        // What was being asked for has no answer.
+        drop(running);
+        self.without_answer(process);
+    }
+
+    /// What was being asked of this process has no answer.
+    pub(super) fn without_answer(&self, process: Group) {
         let lost: Vec<_> = self.under_way.lock().extract_if(.., |_, under_way| under_way.process == process).collect();
         for (number, under_way) in lost.into_iter().filter(|(_, under_way)| under_way.releases) {
             self.oracle().never_answered(number, &under_way.request);
+        }
+    }
+
+    /// There is no conflict. A stock server's lock bears no token: behind it, after more than an hour, a server cannot tell that the lock it
+    /// knew was released, and says so; but no holder is among those.
+    pub(super) fn check_conflicts(&self, core: &Core) {
+        for conflict in core.conflicts.all() {
+            let (ours, theirs) = (text(&conflict.local.value), text(&conflict.remote.value));
+            let is_excused = conflict.remote.token.is_none()
+                && (self.plan.stock || self.plan.foreign)
+                && !self.oracle().surely_holds(&conflict.local.value);
+            assert!(is_excused, "a conflict at the {}: {ours} here, {theirs} in Redis", conflict.key);
         }
     }
 

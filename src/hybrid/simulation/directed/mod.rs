@@ -5,6 +5,7 @@
 
 mod data_loss;
 mod found;
+mod host_copy;
 mod local_store;
 mod other_servers;
 mod outage;

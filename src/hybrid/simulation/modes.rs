@@ -1,0 +1,151 @@
+//! Other modes than hybrid in between, by the modes' own code (`crate::mode`): while a server is down, somebody changes its configuration.
+//!
+//! Models: strict mode on the embedded store; strict mode on Atlantis's own store, after it was given what it lacked; a stock Atlantis on
+//! that store, where the last close said that the file has all; native mode; and back, in any order, each start in the middle of whatever
+//! went on. A start that is refused is tried again, in any mode. No lock that was acknowledged in one mode is granted again or lost in
+//! another (docs/04-migration.md); `allow_incomplete_rollback` is off.
+//!
+//! Cannot express: a change of `backend` or `data_dir`; strict mode on Atlantis's own Redis code (that is `stock`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::disk::{Disks, FOLDER};
+use super::link::ServersLink;
+use super::world::{Instance, World};
+use super::{PATIENCE, show::text};
+use crate::clock::Clock;
+use crate::config::{Backend, Config, Mode, Redis};
+use crate::error::Result;
+use crate::mode::{OpenRedis, Router, Stores};
+use crate::process::Process;
+use crate::store::Store;
+use crate::store::redis::{Link, RedisStore};
+use crate::store::sled::SledStore;
+use crate::sync::tasks::{self, Group};
+
+/// What serves the callers of a server.
+#[derive(Clone)]
+pub(super) enum Running {
+    Hybrid(Arc<Instance>),
+    Other(Arc<Router>),
+}
+
+impl Running {
+    pub(super) fn store(&self) -> &dyn Store {
+        match self {
+            Running::Hybrid(instance) => &instance.store,
+            Running::Other(router) => router.store(),
+        }
+    }
+}
+
+/// What modes may come.
+#[derive(Default)]
+pub(super) struct Modes {
+    /// Only hybrid mode begins from now on.
+    pub(super) is_over: AtomicBool,
+    /// Strict mode or stock used Atlantis's own store last. Hybrid mode that cannot read the file then grants what was taken there
+    /// (docs/reliability.md, "A copy that refuses, fails, or hangs"), so the file can be read.
+    pub(super) file_decides: AtomicBool,
+    /// Atlantis's own store has all locks, as far as anybody was told.
+    pub(super) file_has_all: AtomicBool,
+}
+
+/// The stores of a server's process.
+struct ServersStores {
+    world: Arc<World>,
+    me: usize,
+}
+
+impl Stores for ServersStores {
+    fn has_local(&self, _folder: &Path) -> Result<bool> {
+        Ok(self.world.disks.has_store(self.me))
+    }
+
+    fn local(&self, _folder: &Path, _clock: &Arc<dyn Clock>) -> Result<SledStore> {
+        Disks::open(&self.world, self.me)
+    }
+
+    fn redis(&self, settings: &Redis) -> OpenRedis {
+        let link: Arc<dyn Link> = Arc::new(ServersLink { world: Arc::downgrade(&self.world), me: self.me });
+        let (clock, settings) = (self.world.machine(self.me), settings.clone());
+        Box::new(move |name| RedisStore::over(Arc::clone(&link), Arc::clone(&clock) as Arc<dyn Clock>, &settings, name))
+    }
+}
+
+impl World {
+    /// The configuration of another mode than hybrid, if such a one begins next. Without a folder it is a stock Atlantis.
+    pub(super) fn another_mode(&self) -> Option<Config> {
+        if !self.plan.modes || self.modes.is_over.load(Ordering::SeqCst) {
+            return None;
+        }
+        let (mode, is_stock) = match self.random.below(10) {
+            0..=5 => return None,
+            6..=7 => (Mode::Strict, self.plan.host && self.modes.file_has_all.load(Ordering::SeqCst) && self.random.percent(50)),
+            _ => (Mode::Native, false),
+        };
+        let mut config = Config::default();
+        config.locking.backend = if self.plan.host { Backend::Boltdb } else { Backend::Sled };
+        config.locking.data_dir = (!is_stock).then(|| FOLDER.into());
+        config.locking.timeout = PATIENCE;
+        config.locking.enhanced = self.settings();
+        config.locking.enhanced.enabled = mode == Mode::Native;
+        config.locking.enhanced.compatibility_mode = mode;
+        Some(config)
+    }
+
+    /// A process begins in this mode; there is none if it does not start.
+    pub(super) fn start_other(self: &Arc<Self>, me: usize, process: Group, config: &Config) {
+        let (mode, is_stock) = (config.mode(), config.locking.data_dir.is_none());
+        self.say(|| format!("{me} is to begin in mode {mode:?}{}", if is_stock { ", stock" } else { "" }));
+        let host = self.open_host(me);
+        let name = format!("i{me}p{process}");
+        let context = Process { instance: &name, clock: self.machine(me), audit: None };
+        let stores = ServersStores { world: Arc::clone(self), me };
+        let opened = Router::open_on(&stores, config, host, &context);
+        if tasks::is_dying() {
+            return;
+        }
+        self.modes
+            .file_has_all
+            .store(mode == Mode::Strict && opened.as_ref().is_ok_and(|router| router.warnings().is_empty()), Ordering::SeqCst);
+        match opened {
+            Ok(router) => self.begins_with(me, Arc::new(router)),
+            Err(error) => self.does_not_begin(me, &error),
+        }
+        self.say(|| {
+            format!("{me}: Redis has {}", self.entries().values().map(|value| text(value)).collect::<Vec<_>>().join(" "))
+        });
+    }
+
+    /// Whether what the server shows is all that there is: after native mode a local store that could not ask Redis yet lacks locks, and
+    /// grants nothing.
+    pub(super) fn knows_all(&self, who: usize) -> bool {
+        !self.plan.modes || self.instance(who).is_none_or(|instance| instance.knows_all())
+    }
+
+    /// The server's process ends in good order, in whatever mode.
+    pub(super) fn close(&self, who: usize) {
+        match self.running(who) {
+            Some(Running::Hybrid(instance)) => self.close_hybrid(who, &instance),
+            Some(Running::Other(router)) => {
+                let answer = router.close();
+                self.say(|| format!("{who} is closed: {answer:?}"));
+                self.die(who);
+            }
+            None => {}
+        }
+    }
+
+    /// Whoever is in another mode ends, and begins in hybrid mode.
+    pub(super) fn modes_are_over(self: &Arc<Self>) {
+        self.modes.is_over.store(true, Ordering::SeqCst);
+        for who in 0..self.servers() {
+            if matches!(self.running(who), Some(Running::Other(_))) {
+                self.crash(who);
+            }
+        }
+    }
+}

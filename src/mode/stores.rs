@@ -1,0 +1,43 @@
+//! How a mode opens its stores: those of this machine. A simulation has its own, and runs the modes' very code over them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Redis;
+use crate::error::Result;
+use crate::store::redis::RedisStore;
+use crate::store::sled::SledStore;
+
+/// Connects to Redis, under this server's name.
+pub(crate) type OpenRedis = Box<dyn Fn(&str) -> Result<RedisStore> + Send + Sync>;
+
+/// Opens the stores of a mode.
+pub(crate) trait Stores {
+    /// Whether an embedded store was created in this folder.
+    fn has_local(&self, folder: &Path) -> Result<bool>;
+
+    /// The embedded store in this folder.
+    fn local(&self, folder: &Path, clock: &Arc<dyn Clock>) -> Result<SledStore>;
+
+    /// The way to Redis.
+    fn redis(&self, settings: &Redis) -> OpenRedis;
+}
+
+/// The stores of this machine.
+pub(super) struct OfThisMachine;
+
+impl Stores for OfThisMachine {
+    fn has_local(&self, folder: &Path) -> Result<bool> {
+        SledStore::is_in(folder)
+    }
+
+    fn local(&self, folder: &Path, clock: &Arc<dyn Clock>) -> Result<SledStore> {
+        SledStore::open(folder, Arc::clone(clock))
+    }
+
+    fn redis(&self, settings: &Redis) -> OpenRedis {
+        let settings = settings.clone();
+        Box::new(move |name| RedisStore::open(&settings, name))
+    }
+}
