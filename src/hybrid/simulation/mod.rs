@@ -11,7 +11,12 @@
 //! | `network`, `client` | a question that is refused, hangs, is lost or arrives late | two questions of one server under way at once |
 //! | `disk` | a disk that is full, late or fails (the real store's logic over a map: `store::sled::in_memory`) | torn or reordered writes |
 //! | `clock` | one time for all, and wall clocks that are ahead or behind | clocks that drift or jump |
-//! | `world` | servers that begin, look around and crash | stock servers, a BoltDB file, a change of mode |
+//! | `world` | servers that begin, look around and crash | – |
+//! | `stock` | a stock Atlantis on the same Redis | its client's retries |
+//! | `host` | Atlantis's own store, kept as a copy | a damaged file |
+//! | `modes` | strict mode, native mode and stock in between | a change of the backend |
+//! | `foreign` | other programs' entries; what is beside the locks is evicted | values over 16 MiB; locks that are evicted |
+//! | `events` | late questions, busy keys, clocks that are set | – |
 //! | `operations`, `values` | what callers ask for | more than one caller at a key of one server |
 //! | `schedule` | what happens when, by the seed; the end, when all is well again | – |
 //! | `oracle` | what callers were told, and whether an answer fits that | – |
@@ -27,6 +32,7 @@ mod clock;
 mod coverage;
 mod directed;
 mod disk;
+mod events;
 mod foreign;
 mod host;
 mod link;
@@ -84,7 +90,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 15] {
+fn plans(seed: u64) -> [(Plan, usize); 16] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -121,7 +127,7 @@ fn plans(seed: u64) -> [(Plan, usize); 15] {
         (Plan { foreign: true, ..plan }, 1),
         (Plan { foreign: true, instances: Instances::Many, ..plan }, 2),
         (Plan { restores: true, ..plan }, 1),
-        //(Plan { restores: true, host: true, ..plan }, 1),
+        (Plan { restores: true, host: true, ..plan }, 1),
     ]
 }
 
