@@ -10,7 +10,7 @@
 //! are not read; the others are, page by page. The look is made at every start: a note that it was made once would be wrong as soon as
 //! a stock server has used the Redis since, and then lists and releases by pull would miss that server's locks.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::indexes::pull_index_of;
@@ -59,8 +59,8 @@ impl RedisStore {
     }
 
     /// The members of the index of all locks, each with its stamp until its lock is seen.
-    fn indexed_members(&self, call: &Call) -> Result<HashMap<Vec<u8>, Option<Vec<u8>>>> {
-        let mut indexed = HashMap::new();
+    fn indexed_members(&self, call: &Call) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+        let mut indexed = BTreeMap::new();
         let mut pages = self.index_pages(call);
         while let Some(members) = pages.next_page()? {
             indexed.extend(members.into_iter().map(|(member, stamp)| (member, Some(stamp))));

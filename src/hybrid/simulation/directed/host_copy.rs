@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, grant, server_of};
+use super::{apply, grant};
 use crate::clock::Clock;
 use crate::error::Code;
+use crate::hybrid::simulation::schedule::alone;
 use crate::hybrid::simulation::world::{Instance, World};
 use crate::hybrid::simulation::{Plan, plans};
 use crate::store::{Grant, Granted, LockKey, Store};
@@ -14,8 +15,13 @@ use crate::store::{Grant, Granted, LockKey, Store};
 /// A course with one server whose file takes nothing but an empty change, and has refused these locks.
 fn full(locks: &'static [&'static str], course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
     let (plan, _) = plans(0)[0];
-    server_of(Plan { host: true, ..plan }, move |world, instance| {
-        world.host.heal();
+    let world = World::new(Plan { host: true, ahead: [0, 0], drift: [0, 0], ..plan }, 1);
+    world.host.heal();
+    let for_course = Arc::clone(&world);
+    alone(&world, move || {
+        let world = for_course;
+        world.begin(0);
+        let instance = world.instance(0).expect("lives");
         world.tick(0);
         // Longer than what was late before.
         world.clock.sleep(Duration::from_secs(600));
