@@ -1,24 +1,23 @@
-//! Hybrid mode against a Redis and a disk that fail in every way, on a clock of its own, step by step from a seed: after each step
-//! no key has two holders, and in the end nothing that was acknowledged is lost.
+//! Hybrid mode's own code, over the real Redis store and the real embedded store, on a clock of its own, step by step from a seed: at each
+//! answer no key has two holders, and in the end nothing that was acknowledged is lost.
 //!
-//! One thread runs everything. What happens while a question is on its way to Redis is nested into it: another instance's
-//! operation, or this one's on another key. A crash is a panic that unwinds the operation; the next process finds what was
-//! durable.
+//! Everything that a server does is a task (`crate::sync::tasks`): callers, the look around, a start, a close, the stores' threads. A task
+//! gives way at each question, each write and wherever it waits, and the seed decides who goes on. A process dies with all its tasks,
+//! wherever each of them is; the next one finds what the disk kept. docs/reliability.md says what the schedules are, and what is checked.
 //!
 //! | file | models | cannot express |
 //! |---|---|---|
-//! | `redis` | what Redis has, by the rules of the scripts | a script that differs from its copy here; eviction; a cluster |
-//! | `network`, `client` | a question that is refused, hangs, is lost or arrives late | two questions of one server under way at once |
-//! | `disk` | a disk that is full, late or fails (the real store's logic over a map: `store::sled::in_memory`) | torn or reordered writes |
-//! | `clock` | one time for all, and wall clocks that are ahead or behind | clocks that drift or jump |
-//! | `world` | servers that begin, look around and crash | – |
+//! | `link`, `network` | a command that is refused, hangs, loses its answer, or arrives late, over `store::redis::simulated` | a cluster; replicas; half an answer |
+//! | `disk` | a disk that is late, full or fails; copies of the folder, over `store::sled::simulated` | what sled does beyond what the store relies on |
+//! | `clock` | Redis's clock, and machines' that are wrong, drift and are set | a Redis whose clock goes back |
+//! | `world` | servers that start, look around, close and die | servers that see different networks |
 //! | `stock` | a stock Atlantis on the same Redis | its client's retries |
 //! | `host` | Atlantis's own store, kept as a copy | a damaged file |
 //! | `modes` | strict mode, native mode and stock in between | a change of the backend |
 //! | `foreign` | other programs' entries; what is beside the locks is evicted | values over 16 MiB; locks that are evicted |
 //! | `events` | late questions, busy keys, clocks that are set | – |
-//! | `operations`, `values` | what callers ask for | more than one caller at a key of one server |
-//! | `schedule` | what happens when, by the seed; the end, when all is well again | – |
+//! | `operations`, `values` | what callers ask for | – |
+//! | `schedule` | what begins when, and who goes on, by the seed; the end, when all is well again | – |
 //! | `oracle` | what callers were told, and whether an answer fits that | – |
 //! | `show` | how a line of the log reads | – |
 //! | `coverage` | which branches and faults the schedules met | in which circumstances |
@@ -26,7 +25,7 @@
 //! Whatever happens by chance is drawn from `random`, in order: a seed repeats its schedule. `directed` has single courses of
 //! events instead of seeds.
 //!
-//! `ATLOCK_SIMULATION_SEEDS=first..end cargo test --release --lib simulation` runs others than the usual: each seed is a few schedules.
+//! `make simulation SEEDS=first..end` runs others than the usual, `make soak` ever new ones.
 
 mod clock;
 mod coverage;
