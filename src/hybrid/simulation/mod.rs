@@ -89,7 +89,7 @@ struct Plan {
     preempts: u64,
 }
 
-fn plans(seed: u64) -> [(Plan, usize); 16] {
+fn plans(seed: u64) -> [(Plan, usize); 17] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
     let plan = Plan {
         seed,
@@ -127,6 +127,7 @@ fn plans(seed: u64) -> [(Plan, usize); 16] {
         (Plan { foreign: true, instances: Instances::Many, ..plan }, 2),
         (Plan { restores: true, ..plan }, 1),
         (Plan { restores: true, host: true, ..plan }, 1),
+        (Plan { bad_disk: true, loses_data: durability == Durability::Sync, ..plan }, 1),
     ]
 }
 
