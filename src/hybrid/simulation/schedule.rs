@@ -351,7 +351,9 @@ impl Scheduled<'_> {
             while self.resume_one() {}
             let all_recovered =
                 world.living().len() == count && world.living().iter().all(|instance| !instance.core.in_fallback());
-            if all_recovered && !world.network.has_stuck() && world.under_way.lock().is_empty() {
+            // A close that began before is among what is under way.
+            let is_quiet = world.busy.load(Ordering::SeqCst) == 0 && world.under_way.lock().is_empty();
+            if all_recovered && is_quiet && !world.network.has_stuck() {
                 break;
             }
         }
