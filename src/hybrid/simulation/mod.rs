@@ -126,8 +126,9 @@ fn plans(seed: u64) -> [(Plan, usize); 17] {
         (Plan { modes: true, host: true, ahead: [0, 0], drift: [0, 0], ..plan }, 1),
         (Plan { foreign: true, ..plan }, 1),
         (Plan { foreign: true, instances: Instances::Many, ..plan }, 2),
-        (Plan { restores: true, ..plan }, 1),
-        (Plan { restores: true, host: true, ..plan }, 1),
+        // What an older folder does not know is as another server's: clocks do not change while Redis is away.
+        (Plan { restores: true, drift: [0, 0], ..plan }, 1),
+        (Plan { restores: true, host: true, drift: [0, 0], ..plan }, 1),
         (Plan { bad_disk: true, loses_data: durability == Durability::Sync, ..plan }, 1),
     ]
 }
