@@ -256,6 +256,11 @@ impl Scheduled<'_> {
             world.clock.advance(Duration::from_secs(1));
             while self.resume_one() {}
             self.pause();
+            if is_followed {
+                // What a command of a dead process changed a moment ago has not been seen yet.
+                let (compares, of) = (Arc::clone(world), Arc::clone(&instance));
+                self.within_task("the comparison", move || compares.compare_all_of(&of));
+            }
             let is_complete = move || instance.core.local.store().host_lacks(1).is_ok_and(|lacking| lacking.is_empty());
             if is_followed && self.within_task("the copy", is_complete) {
                 let local = world.clone();
