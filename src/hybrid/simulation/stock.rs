@@ -28,6 +28,7 @@ use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::EntryKey;
 use crate::store::redis::Link as _;
+use crate::store::redis::simulated::STOCK_UNLOCK;
 use crate::store::{Granted, Listing, Swap};
 use crate::sync::tasks::{self, Group};
 
@@ -35,25 +36,6 @@ use crate::sync::tasks::{self, Group};
 pub(super) const STOCK: Group = usize::MAX;
 /// How long go-redis waits for an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
-/// Of v0.47.1, as it stands there.
-const UNLOCK_IF_OWNED_BY_PULL: &str = r#"local value = redis.call("GET", KEYS[1])
-if not value then
-  return nil
-end
-
-local ok, lock = pcall(cjson.decode, value)
-if not ok then
-  return redis.error_reply("failed to deserialize current lock")
-end
-
-if not lock["Pull"] or tonumber(lock["Pull"]["Num"]) ~= tonumber(ARGV[1]) then
-  return nil
-end
-
-redis.call("DEL", KEYS[1])
-return value
-"#;
-
 /// What the stock server is about to do.
 #[derive(Default)]
 pub(super) struct Stock {
@@ -65,7 +47,7 @@ pub(super) struct Stock {
 pub(super) fn is_stocks(command: &[Vec<u8>]) -> bool {
     match command {
         [name, ..] if name == b"SET" || name == b"DEL" => true,
-        [name, script, ..] => name == b"EVAL" && script == UNLOCK_IF_OWNED_BY_PULL.as_bytes(),
+        [name, script, ..] => name == b"EVAL" && script == STOCK_UNLOCK.as_bytes(),
         _ => false,
     }
 }
@@ -209,7 +191,7 @@ impl World {
         let call = self.stock_call();
         let number = self.begins(&call, true);
         self.oracle().begin_release(number, std::slice::from_ref(key), Some(1), false);
-        let answer = self.stock_asks(&["EVAL", UNLOCK_IF_OWNED_BY_PULL, "1", &redis_key(key), "1"]);
+        let answer = self.stock_asks(&["EVAL", STOCK_UNLOCK, "1", &redis_key(key), "1"]);
         let answer = answer.map_err(|_| unknown()).map(|value| match value {
             Value::BulkString(value) => Some(value),
             _ => None,

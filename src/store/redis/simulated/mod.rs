@@ -22,6 +22,7 @@ use redis::Value;
 use self::commands::{Command, Kind, bulk, whole};
 pub(crate) use self::data::Entry;
 use self::data::{Answer, Data};
+pub(crate) use self::random_scripts::STOCK_UNLOCK;
 
 mod cjson;
 mod commands;

@@ -11,7 +11,7 @@ end local redis = {call = timed(real.call), pcall = timed(real.pcall), sha1hex =
 status_reply = real.status_reply} ";
 
 /// What stock Atlantis runs (v0.47, `unlockIfOwnedByPullScript`).
-const STOCK_UNLOCK: &str = r#"local value = redis.call("GET", KEYS[1])
+pub(crate) const STOCK_UNLOCK: &str = r#"local value = redis.call("GET", KEYS[1])
 if not value then
   return nil
 end
