@@ -215,7 +215,7 @@ impl Store for HybridStore {
         // What is still queued goes with the close of the local store.
         let written = match none_under_way {
             Some(_) => core.all_written(),
-            None => core.local.flush(core.redis.soon()),
+            None => core.local.flush(core.redis.soon()).and(Err(calls_under_way())),
         };
         let mut closed = Ok(());
         if let Some(redis) = core.redis.replace(None) {
@@ -234,6 +234,13 @@ impl Store for HybridStore {
         let copied = self.host_copy.as_ref().map_or(Ok(()), |copy| copy.finish());
         core.local.store().close().and(written).and(copied).and(closed)
     }
+}
+
+/// What a call that is still under way does from now on may not be in the host store.
+fn calls_under_way() -> Error {
+    let text = "calls were under way for longer than the close waits: what they still take or release is in the local store, and Atlantis's \
+                own store may lack it until the next start of this server";
+    Error::new(Code::Timeout, text)
 }
 
 impl fmt::Debug for HybridStore {
