@@ -21,6 +21,9 @@ use crate::store::contract::local::{EntryKey, RedisRecord};
 /// leaves: long, because one that was cut off from Redis may still be there. Only time in which Redis answers counts.
 pub(super) const PRESENCE: Duration = Duration::from_secs(600);
 
+/// For how long Redis remembers a release, by a margin: the side hash of a lock outlives that by an hour.
+pub(super) const REMEMBERED: Duration = Duration::from_secs(55 * 60);
+
 /// What arming rests on. Safe from any thread; no lock of another part is taken while its own is held.
 pub(super) struct Arming {
     settings: Enhanced,
@@ -232,12 +235,11 @@ impl Arming {
 
     /// Whether the two agreed less than an hour ago, by a margin: see [`super::resolve`].
     pub(super) fn agreed_recently(&self, clock: &dyn Clock) -> bool {
-        const MARGIN: Duration = Duration::from_secs(55 * 60);
         let state = self.state.lock();
         // Of a process before, the wall clock tells. One that was set back shows nothing.
         let by_wall_clock = || clock.unix_micros().checked_sub(state.record.agreed_at).map(Duration::from_micros);
         let since = state.agreed.map_or_else(by_wall_clock, |agreed| Some(clock.now().saturating_duration_since(agreed)));
-        since.is_some_and(|since| since < MARGIN)
+        since.is_some_and(|since| since < REMEMBERED)
     }
 
     /// The two were seen to agree.

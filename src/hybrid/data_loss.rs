@@ -5,6 +5,7 @@
 //! ([`Core::fall_back_for_data_loss`]).
 
 use super::announce::announce;
+use super::arming::REMEMBERED;
 use super::core::{Asked, Core};
 use super::learn::{adopt, took_other};
 use super::redis_access::micros;
@@ -126,9 +127,8 @@ pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &
 /// Whether Redis, had it lost nothing, would remember the release of this lock, which it does for an hour: the two agreed since then, or
 /// the lock is younger than that.
 pub(super) fn would_be_remembered(core: &Core, held: &Held) -> bool {
-    const MARGIN: u64 = 55 * 60 * 1_000_000;
     let age = held.token.known().and_then(|token| core.redis.micros().checked_sub(token.get()));
-    age.is_some_and(|age| age < MARGIN) || core.arming.agreed_recently(&*core.clock)
+    age.is_some_and(|age| age < micros(REMEMBERED)) || core.arming.agreed_recently(&*core.clock)
 }
 
 /// Whether Redis, which shows nothing at the key, has lost this lock. If nobody has asked it for an hour, it is asked whether it

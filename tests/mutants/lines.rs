@@ -248,7 +248,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the two never agreed within the hour",
         file: "src/hybrid/arming.rs",
-        line: "since.is_some_and(|since| «since < MARGIN»)",
+        line: "since.is_some_and(|since| «since < REMEMBERED»)",
         broken: "false",
         noticed_by: HYBRID,
     },
