@@ -67,6 +67,8 @@ pub enum Code {
     /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the
     /// same key. Atlantis compares the numbers alone, and would take the lock for its own.
     OtherPull = 25,
+    /// Nobody more can wait for this lock, or in this repository. Nothing was changed.
+    QueueFull = 26,
 }
 
 impl Code {
@@ -98,6 +100,7 @@ impl Code {
             Code::Internal => "internal",
             Code::Degraded => "degraded",
             Code::OtherPull => "other_pull",
+            Code::QueueFull => "queue_full",
         }
     }
 }

@@ -8,6 +8,7 @@
 //! look     the stores of a server that does not run, of which nothing is changed
 //! hybrid   Redis, and the local store in its place: fallback, recovery
 //! store    sled (embedded), redis (shared), host (the program's own), reference (for tests); contract: what hybrid asks of them
+//! queue    in which order those who wait for a lock get it: pure
 //! domain   what locks are: names, JSON, who holds them
 //! ```
 //!
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod mode;
 pub mod operation;
 pub mod process;
+pub mod queue;
 mod redact;
 pub mod service;
 pub mod socket;

@@ -12,6 +12,24 @@ use std::path::Path;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("store", &["capi", "cli", "service", "socket", "hybrid", "mode"]),
     ("hybrid", &["store/sled", "store/redis", "store/host", "mode", "capi", "cli", "service"]),
+    (
+        "queue",
+        &[
+            "audit",
+            "call",
+            "capi",
+            "cli",
+            "clock",
+            "config",
+            "health",
+            "hybrid",
+            "mode",
+            "operation",
+            "process",
+            "service",
+            "store",
+        ],
+    ),
     ("health", &["hybrid", "mode", "service", "store"]),
 ];
 

@@ -1,0 +1,63 @@
+//! What the queue promises: by example (`directed.rs`, `documents.rs`), against a naive list (`model.rs`), in all courses of a small
+//! world (`explore.rs`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
+
+mod directed;
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const RULES: Rules = Rules { aging: 100, reservation: 10, collect_after: 50 };
+
+fn pull(num: i64) -> PullId {
+    PullId { host: "git.example.com".into(), num }
+}
+
+fn waiter(num: i64) -> Waiter {
+    Waiter {
+        pull: pull(num),
+        user: format!("user{num}"),
+        url: format!("https://git.example.com/{num}"),
+        host_type: 0,
+        author: "ada".into(),
+    }
+}
+
+fn names(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| key.to_string()).collect()
+}
+
+/// Each of these pulls holds this key; pull 0: nobody does.
+fn holders(keys: &[(&str, i64)]) -> BTreeMap<String, Holder> {
+    let holder = |num| if num == 0 { Holder::Free } else { Holder::Held(pull(num)) };
+    keys.iter().map(|(key, num)| (key.to_string(), holder(*num))).collect()
+}
+
+/// A queue into which these joined at these times, of normal priority.
+fn queue(tickets: &[(i64, &[&str], bool, u64)]) -> Queue {
+    let mut queue = Queue::default();
+    for (num, keys, whole, now) in tickets {
+        queue.join(&waiter(*num), &names(keys), Priority::Normal, *whole, false, *now).expect("there is room");
+    }
+    queue
+}
+
+fn reserved(num: i64, key: &str) -> Event {
+    Event::Reserved { pull: pull(num), key: key.into() }
+}
+
+fn withdrawn(num: i64, key: &str) -> Event {
+    Event::Withdrawn { pull: pull(num), key: key.into() }
+}
+
+fn missed(num: i64, key: &str, left: bool) -> Event {
+    Event::Missed { pull: pull(num), key: key.into(), left }
+}
+
+fn took(num: i64, key: &str) -> Event {
+    Event::Took { pull: pull(num), key: key.into() }
+}
+
+fn to(num: i64) -> Gate {
+    Gate::Reserved(pull(num))
+}
