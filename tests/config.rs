@@ -1,7 +1,9 @@
 //! The settings file: what is accepted, and that every mistake gets an error which names the place.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use atlock::config::{Backend, Config, Mode};
+use std::time::Duration;
+
+use atlock::config::{Backend, Config, Mode, Priority, Resolve, Sets};
 use atlock::error::Code;
 
 fn refused(text: &str) -> String {
@@ -47,6 +49,110 @@ locking:
     assert_eq!(config.locking.enhanced.redis.timeouts.connect.as_millis(), 500);
     let json = serde_json::to_string(&config).expect("serialises");
     assert_eq!(Config::parse(&json, "json").expect("its own JSON is read"), config);
+}
+
+/// The example of the original specification, as it is there.
+const SPECIFICATION: &str = r#"locking: {backend: "boltdb", enhanced: {enabled: true, backend: "redis",
+compatibility_mode: "hybrid", legacy_fallback: true, redis: {address: "localhost:6379", password: "", db: 0, cluster_mode: false}, priority_queue: {enabled: false}, deadlock_detection: {enabled: false}, timeouts: {default: "30m", max: "2h"}}}"#;
+
+#[test]
+fn the_specifications_example_is_accepted() {
+    let config = Config::parse(SPECIFICATION, "x").expect("parses");
+    let enhanced = &config.locking.enhanced;
+    assert_eq!((config.mode(), config.locking.backend), (Mode::Hybrid, Backend::Boltdb));
+    assert!(enhanced.legacy_fallback && !enhanced.redis.cluster_mode && !config.has_queue());
+    assert_eq!((enhanced.redis.address.as_str(), enhanced.redis.password.as_str(), enhanced.redis.db), ("localhost:6379", "", 0));
+    assert!(!enhanced.priority_queue.enabled && !enhanced.deadlock_detection.enabled);
+    assert_eq!((enhanced.timeouts.default, enhanced.timeouts.max), (Duration::from_secs(1800), Duration::from_secs(7200)));
+    assert_eq!(config.warnings(), Vec::<String>::new());
+    // The blocks that it switches off may be switched on.
+    let on = SPECIFICATION.replace("{enabled: false}", "{enabled: true}");
+    assert!(Config::parse(&on, "x").expect("parses").has_queue());
+    // What opens it asks for the folder.
+    let opened = atlock::service::Service::open(&config, None, std::sync::Arc::new(atlock::clock::SystemClock));
+    assert!(opened.expect_err("has no folder").message().contains("locking.data_dir is missing: hybrid mode keeps"));
+}
+
+#[test]
+fn who_waits_is_read() {
+    let text = "
+locking:
+  backend: sled
+  data_dir: /d
+  enhanced:
+    priority_queue:
+      enabled: true
+      sets: whole
+      aging: 1h
+      rules:
+        - {author: 'renovate*', priority: low}
+        - {repo: 'acme/*', base: main, priority: high}
+    deadlock_detection: {enabled: true, resolve: yield, confirm: 5s}
+    timeouts: {default: 10m, max: 30days}
+";
+    let config = Config::parse(text, "x").expect("parses");
+    let (queue, deadlocks) = (&config.locking.enhanced.priority_queue, &config.locking.enhanced.deadlock_detection);
+    assert!(config.has_queue() && config.warnings().is_empty(), "strict mode on the embedded store has a queue");
+    assert_eq!((queue.sets, queue.aging, queue.rules.len()), (Sets::Whole, Duration::from_secs(3600), 2));
+    assert_eq!(queue.priority_of("acme/infra", "main", "ann"), Priority::High);
+    assert_eq!((deadlocks.resolve, deadlocks.confirm), (Resolve::Yield, Duration::from_secs(5)));
+    let json = serde_json::to_string(&config).expect("serialises");
+    assert_eq!(Config::parse(&json, "json").expect("its own JSON is read"), config);
+}
+
+#[test]
+fn wrong_settings_of_who_waits_name_their_key() {
+    for (block, wanted) in [
+        ("priority_queue: {aging: 999ms}", "locking.enhanced.priority_queue.aging is 999ms; it must be 1s to 7days"),
+        ("priority_queue: {aging: 8days}", "aging is 8days; it must be 1s to 7days"),
+        ("priority_queue: {sets: some}", "some"),
+        ("priority_queue: {replan: auto}", "unknown key \"replan\"; did you mean"),
+        ("priority_queue: {rules: [{author: a}]}", "missing field `priority`"),
+        ("priority_queue: {rules: [{author: a, priority: urgent}]}", "urgent"),
+        ("priority_queue: {rules: [{author: a, label: b, priority: low}]}", "unknown key \"label\"; did you mean"),
+        (
+            "priority_queue: {rules: [{autor: a, priority: low}]}",
+            "did you mean \"author\"? Known here: repo, base, author, priority",
+        ),
+        ("priority_queue: {rules: [{base: a, priority: low}, {priority: low}]}", "rules[1] has no repo, no base and no author"),
+        ("priority_queue: {rules: [{base: '', priority: low}]}", "rules[0] has an empty pattern"),
+        ("deadlock_detection: {confirm: 0s}", "deadlock_detection.confirm is 0s; it must be more than 0 and at most 1h"),
+        ("deadlock_detection: {confirm: 61m}", "at most 1h"),
+        ("deadlock_detection: {resolve: kill}", "kill"),
+        ("timeouts: {default: 0s}", "timeouts.default is 0s; it must be more than 0"),
+        ("timeouts: {max: 0s}", "timeouts.max is 0s; it must be more than 0"),
+        ("timeouts: {default: -5m}", "locking.yaml:1:33: invalid value: string \"-5m\", expected a duration"),
+        ("timeouts: {max: 31days}", "locking.enhanced.timeouts.max is 31days; it must be more than 0 and at most 30days"),
+        ("timeouts: {max: 10m}", "locking.enhanced.timeouts.default is 30m, and more than timeouts.max, which is 10m"),
+        ("timeouts: {defualt: 10m}", "did you mean \"default\""),
+        ("apply_guard: on", "unknown key \"apply_guard\""),
+        ("priority_queue: {enabled: true}", "strict mode on Atlantis's own store has no queue: set locking.backend: sled"),
+    ] {
+        let message = refused(&format!("locking: {{enhanced: {{{block}}}}}"));
+        assert!(message.contains(wanted) && !message.contains('\n'), "{block}\n  gave: {message}");
+    }
+}
+
+/// The queue cannot come along into strict mode on Atlantis's own store, and must not keep that from beginning.
+#[test]
+fn the_emergency_rollback_of_a_server_with_a_queue_warns() {
+    let text = "locking: {data_dir: /d, enhanced: {enabled: ENABLED, compatibility_mode: hybrid,
+        priority_queue: {enabled: true}, deadlock_detection: {enabled: true}}}";
+    let config = Config::parse(&text.replace("ENABLED", "true"), "x").expect("parses");
+    assert!(config.has_queue() && config.warnings().is_empty());
+    let config = Config::parse(&text.replace("ENABLED", "false"), "x").expect("a rollback begins");
+    let warnings = config.warnings();
+    assert!(!config.has_queue() && warnings.len() == 3, "{warnings:?}");
+    assert!(warnings[1].contains("priority_queue.enabled is true, but strict mode on Atlantis's own store has no queue"));
+    let config = Config::parse(&text.replace("ENABLED", "false").replacen("data_dir", "backend: sled, data_dir", 1), "x");
+    assert!(config.expect("parses").has_queue(), "the embedded store keeps a queue, with enhanced locking or without");
+}
+
+#[test]
+fn deadlock_detection_without_a_queue_warns() {
+    let config = Config::parse("locking: {enhanced: {deadlock_detection: {enabled: true}}}", "x").expect("parses");
+    let warnings = config.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("no deadlock is looked for"), "{warnings:?}");
 }
 
 #[test]

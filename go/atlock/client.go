@@ -14,8 +14,14 @@ type (
 	Redis         = client.Redis
 	TLS           = client.TLS
 	RedisTimeouts = client.RedisTimeouts
-	Duration      = client.Duration
-	Secret        = client.Secret
+
+	PriorityQueue     = client.PriorityQueue
+	PriorityRule      = client.PriorityRule
+	DeadlockDetection = client.DeadlockDetection
+	LockTimeouts      = client.LockTimeouts
+
+	Duration = client.Duration
+	Secret   = client.Secret
 
 	Status    = client.Status
 	Conflict  = client.Conflict
@@ -45,6 +51,12 @@ const (
 	SocketAll  = client.SocketAll
 	SocketRead = client.SocketRead
 	SocketOff  = client.SocketOff
+
+	SetsEach  = client.SetsEach
+	SetsWhole = client.SetsWhole
+
+	ResolveReport = client.ResolveReport
+	ResolveYield  = client.ResolveYield
 
 	NoToken            = client.NoToken
 	MetricsContentType = client.MetricsContentType

@@ -50,6 +50,9 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	for _, option := range opts {
 		option(&o)
 	}
+	if err := refuseQueueOnStocksStore(config); err != nil {
+		return nil, err
+	}
 	switch {
 	case o.legacy != nil && o.boltDB != nil:
 		return nil, invalid("both WithLegacy and WithBoltDB were passed, and there is one legacy store: pass WithBoltDB alone")
@@ -139,9 +142,8 @@ func passthroughWarnings(config Config, before []string, logger *slog.Logger) []
 	if config.Locking.Audit.File != "" {
 		warnings = append(warnings, "locking.audit is not written in strict mode on Atlantis's own store, which is called directly")
 	}
-	if asked := config.Locking.Enhanced.CompatibilityMode; asked != "" && asked != config.Mode() {
-		const text = "locking.enhanced.compatibility_mode is %s, but locking.enhanced.enabled is false: strict mode answers"
-		if warning := fmt.Sprintf(text, asked); !slices.Contains(warnings, warning) {
+	for _, warning := range settingsWarnings(config) {
+		if !slices.Contains(warnings, warning) {
 			warnings = append(warnings, warning)
 		}
 	}
@@ -149,6 +151,37 @@ func passthroughWarnings(config Config, before []string, logger *slog.Logger) []
 		logger.Warn(warning)
 	}
 	return warnings
+}
+
+const noQueueOnStocksStore = "locking.enhanced.priority_queue.enabled is true, but strict mode on Atlantis's own store has no queue"
+
+// settingsWarnings are the library's of settings that do nothing beside the others, in strict mode on Atlantis's own store.
+func settingsWarnings(config Config) []string {
+	var warnings []string
+	enhanced := config.Locking.Enhanced
+	if asked := enhanced.CompatibilityMode; asked != "" && asked != config.Mode() {
+		const text = "locking.enhanced.compatibility_mode is %s, but locking.enhanced.enabled is false: strict mode answers"
+		warnings = append(warnings, fmt.Sprintf(text, asked))
+	}
+	if enhanced.PriorityQueue.Enabled {
+		warnings = append(warnings, noQueueOnStocksStore+": nobody waits in order")
+	}
+	if enhanced.DeadlockDetection.Enabled {
+		warnings = append(warnings, "locking.enhanced.deadlock_detection.enabled is true, but there is no queue "+
+			"(locking.enhanced.priority_queue): nobody waits, and no deadlock is looked for")
+	}
+	return warnings
+}
+
+// refuseQueueOnStocksStore is the library's check, which Atlantis's own store, called directly, does not come by. A rollback of a server
+// with a queue begins, and warns.
+func refuseQueueOnStocksStore(config Config) error {
+	enhanced := config.Locking.Enhanced
+	isRollback := enhanced.CompatibilityMode != "" && enhanced.CompatibilityMode != ModeStrict
+	if isStrictOnBoltDB(config) && enhanced.PriorityQueue.Enabled && !isRollback {
+		return invalid("%s: set locking.backend: sled, or hybrid or native mode", noQueueOnStocksStore)
+	}
+	return nil
 }
 
 // invalid is an [ErrInvalidConfig] with a text.

@@ -168,3 +168,25 @@ func TestModeThatIsNotEnabled(t *testing.T) {
 		}
 	}
 }
+
+// Atlantis's own store has no queue: who asks for one is told so, and a rollback begins all the same.
+func TestQueueOnAtlantisOwnStore(t *testing.T) {
+	waiting := atlock.Enhanced{
+		PriorityQueue: atlock.PriorityQueue{Enabled: true}, DeadlockDetection: atlock.DeadlockDetection{Enabled: true},
+	}
+	_, err := atlock.Open(atlock.Config{Locking: atlock.Locking{Enhanced: waiting}}, atlock.WithBoltDB(t.TempDir()))
+	if !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), "locking.backend: sled") {
+		t.Errorf("strict: %v", err)
+	}
+	waiting.CompatibilityMode = atlock.ModeHybrid
+	rollback := atlock.Config{Locking: atlock.Locking{DataDir: t.TempDir(), Enhanced: waiting}}
+	database, err := atlock.Open(rollback, atlock.WithBoltDB(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	status, err := database.Status()
+	if err != nil || len(status.Warnings) != 3 || !strings.Contains(status.Warnings[1], "has no queue: nobody waits in order") {
+		t.Errorf("a rollback: warnings %q, %v", status.Warnings, err)
+	}
+}

@@ -27,6 +27,18 @@ const (
 	SocketOff  = "off"
 )
 
+// Values of `locking.enhanced.priority_queue.sets`.
+const (
+	SetsEach  = "each"
+	SetsWhole = "whole"
+)
+
+// Values of `locking.enhanced.deadlock_detection.resolve`.
+const (
+	ResolveReport = "report"
+	ResolveYield  = "yield"
+)
+
 // Config is the settings file's content. Fields left at zero get their defaults in [Open].
 type Config struct {
 	Locking Locking `json:"locking"`
@@ -70,6 +82,11 @@ type Enhanced struct {
 	AllowIncompleteRollback bool `json:"allow_incomplete_rollback,omitempty"`
 
 	Redis Redis `json:"redis,omitzero"`
+
+	// In every mode, whether Enabled or not: who waits, and how.
+	PriorityQueue     PriorityQueue     `json:"priority_queue,omitzero"`
+	DeadlockDetection DeadlockDetection `json:"deadlock_detection,omitzero"`
+	Timeouts          LockTimeouts      `json:"timeouts,omitzero"`
 }
 
 // Breaker is the block `breaker` of [Enhanced]: when Redis counts as failed, and for how long.
@@ -118,6 +135,36 @@ type TLS struct {
 type RedisTimeouts struct {
 	Connect   Duration `json:"connect,omitzero"`
 	Operation Duration `json:"operation,omitzero"`
+}
+
+// PriorityQueue is the block `locking.enhanced.priority_queue`.
+type PriorityQueue struct {
+	Enabled bool           `json:"enabled,omitempty"` // true: who is refused a lock waits in order
+	Sets    string         `json:"sets,omitempty"`    // each (the default) lock by itself, or the whole set of a pull request at once
+	Aging   Duration       `json:"aging,omitzero"`    // the head start of high priority; critical has three, low minus one
+	Rules   []PriorityRule `json:"rules,omitempty"`   // the first that fits decides; without one the priority is normal
+}
+
+// PriorityRule is one of the rules of [PriorityQueue]. A pattern is a whole text in which * stands for any text; an empty one
+// fits everything.
+type PriorityRule struct {
+	Repo     string `json:"repo,omitempty"`   // pattern of the repository, owner/name
+	Base     string `json:"base,omitempty"`   // pattern of the base branch
+	Author   string `json:"author,omitempty"` // pattern of who opened the pull request
+	Priority string `json:"priority"`         // low, normal, high or critical
+}
+
+// DeadlockDetection is the block `locking.enhanced.deadlock_detection`.
+type DeadlockDetection struct {
+	Enabled bool     `json:"enabled,omitempty"`
+	Resolve string   `json:"resolve,omitempty"` // report (the default) or yield
+	Confirm Duration `json:"confirm,omitzero"`  // how long a circle must stand before it counts
+}
+
+// LockTimeouts is the block `locking.enhanced.timeouts`: how long somebody waits. No lock is ever released by time.
+type LockTimeouts struct {
+	Default Duration `json:"default,omitzero"`
+	Max     Duration `json:"max,omitzero"`
 }
 
 // LoadConfig reads a settings file (YAML), applies the environment variables over it and checks the result. An empty path

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/atlock/atlock/go/client"
+	"github.com/atlock/atlock/go/internal/capi"
 )
 
 func writeConfig(t *testing.T, text string) string {
@@ -101,6 +103,51 @@ func TestLoadConfigNamesTheMistake(t *testing.T) {
 	}
 }
 
+// The example of the original specification, as it is there.
+const specification = `locking: {backend: "boltdb", enhanced: {enabled: true, backend: "redis",
+compatibility_mode: "hybrid", legacy_fallback: true, redis: {address: "localhost:6379", password: "", db: 0, cluster_mode: false}, priority_queue: {enabled: false}, deadlock_detection: {enabled: false}, timeouts: {default: "30m", max: "2h"}}}`
+
+func TestLoadConfigTakesTheSpecificationsExample(t *testing.T) {
+	config, err := client.LoadConfig(writeConfig(t, specification))
+	if err != nil {
+		t.Fatal(err)
+	}
+	enhanced := config.Locking.Enhanced
+	if config.Mode() != client.ModeHybrid || enhanced.PriorityQueue.Enabled || enhanced.DeadlockDetection.Enabled ||
+		time.Duration(enhanced.Timeouts.Default) != 30*time.Minute || time.Duration(enhanced.Timeouts.Max) != 2*time.Hour {
+		t.Errorf("got %+v", config)
+	}
+}
+
+// What the library says is in Config, key by key.
+func TestConfigLosesNoKey(t *testing.T) {
+	path := writeConfig(t, `
+locking:
+  enhanced:
+    priority_queue: {sets: whole, aging: 1h, rules: [{repo: a/b, base: main, author: 'ann*', priority: high}]}
+    deadlock_detection: {resolve: yield, confirm: 5s}
+    timeouts: {default: 1m, max: 2m}
+`)
+	settings, err := capi.LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer settings.Free()
+	decoder := json.NewDecoder(bytes.NewReader(settings.Bytes()))
+	decoder.DisallowUnknownFields()
+	var config client.Config
+	if err := decoder.Decode(&config); err != nil {
+		t.Fatal(err)
+	}
+	enhanced := config.Locking.Enhanced
+	if rules := enhanced.PriorityQueue.Rules; enhanced.PriorityQueue.Sets != client.SetsWhole || len(rules) != 1 ||
+		rules[0] != (client.PriorityRule{Repo: "a/b", Base: "main", Author: "ann*", Priority: "high"}) ||
+		enhanced.DeadlockDetection.Resolve != client.ResolveYield || time.Duration(enhanced.DeadlockDetection.Confirm) != 5*time.Second ||
+		time.Duration(enhanced.Timeouts.Max) != 2*time.Minute {
+		t.Errorf("got %+v", enhanced)
+	}
+}
+
 // Every field of Config is a key that the library knows, and the other way round.
 func TestConfigHasTheLibrarysKeys(t *testing.T) {
 	loaded, err := client.LoadConfig("")
@@ -119,6 +166,11 @@ func TestConfigHasTheLibrarysKeys(t *testing.T) {
 		SharedWithStock: &shared, WaitReplicas: 1,
 		Timeouts: client.RedisTimeouts{Connect: client.Duration(time.Second), Operation: client.Duration(time.Second)},
 	}
+	full.Locking.Enhanced.PriorityQueue = client.PriorityQueue{Enabled: true, Sets: client.SetsWhole, Aging: client.Duration(time.Hour),
+		Rules: []client.PriorityRule{{Repo: "a/*", Base: "main", Author: "a*", Priority: "low"}}}
+	full.Locking.Enhanced.DeadlockDetection = client.DeadlockDetection{
+		Enabled: true, Resolve: client.ResolveYield, Confirm: client.Duration(time.Second)}
+	full.Locking.Enhanced.Timeouts = client.LockTimeouts{Default: client.Duration(time.Minute), Max: client.Duration(time.Hour)}
 	// Strict: the Redis block is read but not used.
 	database, err := client.Open(full)
 	if err != nil {

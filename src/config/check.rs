@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Audit, Backend, Breaker, Config, Mode, Redis};
+use humantime_serde::re::humantime::format_duration;
+
+use super::{Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis};
 use crate::error::{Code, Error, Result};
 
 /// No operation may take longer: the Redis store's guarantees count on it.
@@ -11,11 +13,20 @@ const LONGEST_OPERATION: Duration = Duration::from_secs(30);
 const SMALLEST_AUDIT_FILE: u64 = 4096;
 /// Moving the files must stay quick: an operation waits for it.
 const MOST_AUDIT_FILES: u32 = 100;
+/// Below this a priority would be no head start.
+const SHORTEST_AGING: Duration = Duration::from_secs(1);
+/// Nobody is passed by who joins four times as long after.
+const LONGEST_AGING: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Nobody waits longer for a lock, and no lock is kept free for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A second look that comes later finds another queue.
+const LONGEST_CONFIRM: Duration = Duration::from_secs(60 * 60);
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
         within("locking.timeout", self.locking.timeout)?;
         self.locking.audit.check()?;
+        self.check_waiting()?;
         match self.mode() {
             Mode::Strict => self.check_legacy(),
             Mode::Native => self.locking.enhanced.redis.check(),
@@ -23,10 +34,8 @@ impl Config {
         }
     }
 
+    /// The original specification's settings name no folder: who opens hybrid mode may have one, and asks for it otherwise.
     fn check_hybrid(&self) -> Result<()> {
-        if self.locking.data_dir.is_none() {
-            return wrong("locking.data_dir is missing: hybrid mode keeps its local store in a folder of its own");
-        }
         let enhanced = &self.locking.enhanced;
         enhanced.redis.check()?;
         enhanced.breaker.check()?;
@@ -40,6 +49,56 @@ impl Config {
             (Backend::Sled, None) => wrong("locking.data_dir is missing: the sled backend needs a folder of its own"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Config {
+    /// Whoever waits, in whatever mode.
+    fn check_waiting(&self) -> Result<()> {
+        let enhanced = &self.locking.enhanced;
+        enhanced.priority_queue.check()?;
+        up_to("locking.enhanced.deadlock_detection.confirm", enhanced.deadlock_detection.confirm, LONGEST_CONFIRM)?;
+        enhanced.timeouts.check()?;
+        // A rollback must begin with the settings that it finds: it warns.
+        if enhanced.priority_queue.enabled && !self.has_queue() && enhanced.compatibility_mode == Mode::Strict {
+            return wrong(&format!("{NO_QUEUE_ON_STOCKS_STORE}: set locking.backend: sled, or hybrid or native mode"));
+        }
+        Ok(())
+    }
+}
+
+impl PriorityQueue {
+    fn check(&self) -> Result<()> {
+        if !(SHORTEST_AGING..=LONGEST_AGING).contains(&self.aging) {
+            let [aging, least, most] = [self.aging, SHORTEST_AGING, LONGEST_AGING].map(format_duration);
+            return wrong(&format!("locking.enhanced.priority_queue.aging is {aging}; it must be {least} to {most}"));
+        }
+        for (at, rule) in self.rules.iter().enumerate() {
+            let patterns = [&rule.repo, &rule.base, &rule.author];
+            if patterns.iter().all(|pattern| pattern.is_none()) {
+                return wrong(&format!(
+                    "locking.enhanced.priority_queue.rules[{at}] has no repo, no base and no author: repo: \"*\" fits everybody"
+                ));
+            }
+            if patterns.into_iter().flatten().any(String::is_empty) {
+                return wrong(&format!(
+                    "locking.enhanced.priority_queue.rules[{at}] has an empty pattern: write a text, or leave the key out"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LockTimeouts {
+    fn check(&self) -> Result<()> {
+        up_to("locking.enhanced.timeouts.default", self.default, LONGEST_WAIT)?;
+        up_to("locking.enhanced.timeouts.max", self.max, LONGEST_WAIT)?;
+        if self.default > self.max {
+            let (default, max) = (format_duration(self.default), format_duration(self.max));
+            return wrong(&format!("locking.enhanced.timeouts.default is {default}, and more than timeouts.max, which is {max}"));
+        }
+        Ok(())
     }
 }
 
@@ -132,6 +191,14 @@ fn positive(setting: &str, value: Duration) -> Result<()> {
 fn within(setting: &str, value: Duration) -> Result<()> {
     if value.is_zero() || value > LONGEST_OPERATION {
         return wrong(&format!("{setting} is {value:?}; it must be more than 0 and at most {LONGEST_OPERATION:?}"));
+    }
+    Ok(())
+}
+
+fn up_to(setting: &str, value: Duration, most: Duration) -> Result<()> {
+    if value.is_zero() || value > most {
+        let [value, most] = [value, most].map(format_duration);
+        return wrong(&format!("{setting} is {value}; it must be more than 0 and at most {most}"));
     }
     Ok(())
 }

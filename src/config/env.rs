@@ -10,10 +10,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::suggest::suggestion;
-use super::{Breaker, Config, Redis, Tls};
+use super::{Breaker, Config, DeadlockDetection, PriorityQueue, Redis, Tls, text};
 use crate::error::{Code, Error, Result};
 
 const GUARDED_PREFIX: &str = "ATLANTIS_ENHANCED_LOCKING_";
@@ -76,6 +77,15 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_WAIT_REPLICAS", |c, v| set(&mut redis(c).wait_replicas, parsed(v, "a number"))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_CONNECT", |c, v| set(&mut redis(c).timeouts.connect, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_OPERATION", |c, v| set(&mut redis(c).timeouts.operation, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_ENABLED", |c, v| set(&mut queue(c).enabled, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_SETS", |c, v| set(&mut queue(c).sets, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_AGING", |c, v| set(&mut queue(c).aging, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_RULES", |c, v| set(&mut queue(c).rules, as_in_the_file(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_ENABLED", |c, v| set(&mut deadlocks(c).enabled, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_RESOLVE", |c, v| set(&mut deadlocks(c).resolve, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_CONFIRM", |c, v| set(&mut deadlocks(c).confirm, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_TIMEOUTS_DEFAULT", |c, v| set(&mut c.locking.enhanced.timeouts.default, duration(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_TIMEOUTS_MAX", |c, v| set(&mut c.locking.enhanced.timeouts.max, duration(v))),
 ];
 
 /// Overrides `config` with those of `variables` that name a setting.
@@ -119,6 +129,14 @@ fn tls(config: &mut Config) -> &mut Tls {
     &mut redis(config).tls
 }
 
+fn queue(config: &mut Config) -> &mut PriorityQueue {
+    &mut config.locking.enhanced.priority_queue
+}
+
+fn deadlocks(config: &mut Config) -> &mut DeadlockDetection {
+    &mut config.locking.enhanced.deadlock_detection
+}
+
 fn set<T>(setting: &mut T, value: std::result::Result<T, String>) -> std::result::Result<(), String> {
     *setting = value?;
     Ok(())
@@ -138,12 +156,18 @@ fn duration(value: &str) -> std::result::Result<Duration, String> {
         .map_err(|e| format!("{value:?} is not a duration such as 500ms or 2s: {e}"))
 }
 
+/// What would stand in the file in one line.
+fn as_in_the_file<T: Default + DeserializeOwned>(value: &str) -> std::result::Result<T, String> {
+    text::parsed(value, "its value").map_err(|e| e.message().to_owned())
+}
+
 fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Priority, Resolve};
     use super::*;
 
     fn applied(variables: &[(&str, &str)]) -> Result<Config> {
@@ -159,6 +183,9 @@ mod tests {
             ("ATLANTIS_ENHANCED_LOCKING_ENABLED", "true"),
             ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESSES", "a:1, b:2,"),
             ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_OPERATION", "250ms"),
+            ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_RULES", "[{author: 'renovate*', priority: low}]"),
+            ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_RESOLVE", "yield"),
+            ("ATLANTIS_ENHANCED_LOCKING_TIMEOUTS_MAX", "3h"),
             ("ATLANTIS_LOCKING_DB_TYPE", "boltdb"),
             ("PATH", "/bin"),
         ])
@@ -167,6 +194,9 @@ mod tests {
         assert!(config.locking.enhanced.enabled);
         assert_eq!(config.locking.enhanced.redis.addresses, ["a:1", "b:2"]);
         assert_eq!(config.locking.enhanced.redis.timeouts.operation, Duration::from_millis(250));
+        assert_eq!(config.locking.enhanced.priority_queue.priority_of("a/b", "main", "renovate[bot]"), Priority::Low);
+        assert_eq!(config.locking.enhanced.deadlock_detection.resolve, Resolve::Yield);
+        assert_eq!(config.locking.enhanced.timeouts.max, Duration::from_secs(3 * 60 * 60));
     }
 
     #[test]
@@ -177,6 +207,11 @@ mod tests {
             ("ATLANTIS_LOCKING_BACKEND", "bolt", "boltdb"),
             ("ATLANTIS_LOCKING_TIMEOUT", "10", "not a duration"),
             ("ATLANTIS_ENHANCED_LOCKING_REDIS_DB", "x", "not a number"),
+            (
+                "ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_RULES",
+                "[{autor: a, priority: low}]",
+                "its value:1:3: unknown key \"autor\"; did you mean \"author\"?",
+            ),
         ] {
             let error = applied(&[(variable, value)]).expect_err("is refused");
             assert_eq!(error.code(), Code::InvalidConfig);

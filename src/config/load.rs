@@ -5,10 +5,7 @@
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use serde_saphyr::Error as YamlError;
-
-use super::suggest::suggestion;
+use super::text::parsed;
 use super::{Config, env};
 use crate::error::{Code, Error, Result};
 
@@ -57,25 +54,4 @@ fn text_of(path: &Path, name: &str) -> Result<String> {
         return Err(Error::new(Code::InvalidConfig, format!("{name} has {size} bytes; at most {MAX_FILE_BYTES} are read")));
     }
     std::fs::read_to_string(path).map_err(wrong)
-}
-
-fn parsed<T: Default + DeserializeOwned>(text: &str, name: &str) -> Result<T> {
-    if text.trim().is_empty() {
-        return Ok(T::default());
-    }
-    serde_saphyr::from_str(text).map_err(|e| Error::new(Code::InvalidConfig, describe(&e, name)))
-}
-
-/// The error in one line, without the piece of the file that the parser would show: it may hold a password.
-fn describe(error: &YamlError, name: &str) -> String {
-    let error = error.without_snippet();
-    let place = match error.location() {
-        Some(at) if at.line() > 0 => format!("{name}:{}:{}", at.line(), at.column()),
-        _ => name.to_owned(),
-    };
-    if let YamlError::SerdeUnknownField { field, expected, .. } = error {
-        return format!("{place}: unknown key {field:?}; {}", suggestion(field, expected.iter().copied()));
-    }
-    let text = error.to_string();
-    format!("{place}: {}", text.lines().next().unwrap_or("not a locking configuration"))
 }

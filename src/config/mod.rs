@@ -1,19 +1,25 @@
-//! The settings: what may be set, and what it means when it is not. `load` reads them, `overlay` puts the program's own
+//! The settings: what may be set, and what it means when it is not. `load` reads them (`text` is their form), `overlay` puts the program's own
 //! under them, `env` overrides them, `check` refuses what cannot work.
 
 mod check;
 mod env;
 mod load;
 mod overlay;
+mod queue;
 mod redis;
 mod suggest;
+mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::queue::{DeadlockDetection, LockTimeouts, Priority, PriorityQueue, PriorityRule, Resolve, Sets};
 pub use self::redis::{Redis, RedisTimeouts, Tls};
+
+const NO_QUEUE_ON_STOCKS_STORE: &str =
+    "locking.enhanced.priority_queue.enabled is true, but strict mode on Atlantis's own store has no queue";
 
 /// The settings file: one block, `locking`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +69,30 @@ impl Config {
         }
     }
 
-    /// A text for an operator if another mode is set than the one that answers: it may have been forgotten to enable it.
-    pub fn mode_warning(&self) -> Option<String> {
-        let asked = self.locking.enhanced.compatibility_mode;
-        (asked != self.mode()).then(|| {
-            format!("locking.enhanced.compatibility_mode is {asked}, but locking.enhanced.enabled is false: strict mode answers")
-        })
+    /// Whether those who are refused wait in order: the queue is enabled, and the store that answers keeps one.
+    pub fn has_queue(&self) -> bool {
+        self.locking.enhanced.priority_queue.enabled && !self.is_on_stocks_store()
+    }
+
+    /// Texts for an operator about settings that do nothing beside the others: something may have been forgotten to enable.
+    pub fn warnings(&self) -> Vec<String> {
+        let (asked, mut warnings) = (self.locking.enhanced.compatibility_mode, Vec::new());
+        if asked != self.mode() {
+            warnings.push(format!(
+                "locking.enhanced.compatibility_mode is {asked}, but locking.enhanced.enabled is false: strict mode answers"
+            ));
+        }
+        if self.locking.enhanced.priority_queue.enabled && !self.has_queue() {
+            warnings.push(format!("{NO_QUEUE_ON_STOCKS_STORE}: nobody waits in order"));
+        }
+        if self.locking.enhanced.deadlock_detection.enabled && !self.has_queue() {
+            warnings.push(
+                "locking.enhanced.deadlock_detection.enabled is true, but there is no queue (locking.enhanced.priority_queue): \
+                 nobody waits, and no deadlock is looked for"
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 }
 
@@ -155,6 +179,12 @@ pub struct Enhanced {
     pub health: Health,
     /// The Redis server or cluster.
     pub redis: Redis,
+    /// Whether those who are refused wait in order. In every mode, whether enhanced locking is enabled or not.
+    pub priority_queue: PriorityQueue,
+    /// What is done about those who wait for each other.
+    pub deadlock_detection: DeadlockDetection,
+    /// How long somebody waits.
+    pub timeouts: LockTimeouts,
 }
 
 /// `locking.enhanced.instances`.
@@ -259,6 +289,9 @@ impl Default for Enhanced {
             breaker: Breaker::default(),
             health: Health::default(),
             redis: Redis::default(),
+            priority_queue: PriorityQueue::default(),
+            deadlock_detection: DeadlockDetection::default(),
+            timeouts: LockTimeouts::default(),
         }
     }
 }

@@ -148,7 +148,7 @@ mod tests {
             ("{}", "locking:\n  bakend: sled\n", ":2:3: unknown key \"bakend\""),
             (r#"{"loking":{}}"#, "", "the program's default settings: unknown field `loking`"),
             ("{", "", "the program's default settings: "),
-            ("{}", &hybrid("{}"), "locking.data_dir is missing"),
+            ("{}", "locking: {backend: sled}", "locking.data_dir is missing"),
         ] {
             let error = over(defaults, text).expect_err("is refused");
             assert_eq!(error.code(), Code::InvalidConfig);

@@ -31,7 +31,10 @@ pub(super) fn both(
     process: &Process<'_>,
 ) -> Result<HybridStore> {
     let Some(folder) = &config.locking.data_dir else {
-        return Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing"));
+        return Err(Error::new(
+            Code::InvalidConfig,
+            "locking.data_dir is missing: hybrid mode keeps its local store in a folder of its own",
+        ));
     };
     let host = match (config.locking.backend, host) {
         (Backend::Boltdb, Some(host)) => Some((host as Arc<dyn CopyStore>, config.mode() != Mode::Hybrid)),

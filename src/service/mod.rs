@@ -67,7 +67,7 @@ mod state {
         pub(super) instance: String,
         pub(super) audit: Option<Arc<AuditLog>>,
         pub(super) enhanced_enabled: bool,
-        pub(super) mode_warning: Option<String>,
+        pub(super) settings_warnings: Vec<String>,
         pub(super) closed: AtomicBool,
     }
 
@@ -123,8 +123,8 @@ impl Service {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
-        let (mode_warning, closed) = (config.mode_warning(), AtomicBool::new(false));
-        let state = State { router, calls, metrics, instance, audit, enhanced_enabled, mode_warning, closed };
+        let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
+        let state = State { router, calls, metrics, instance, audit, enhanced_enabled, settings_warnings, closed };
         Service { state: Arc::new(state), beside: None, by: None }
     }
 

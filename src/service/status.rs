@@ -63,7 +63,7 @@ impl Service {
     /// Conditions that endanger a promise.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.router.warnings();
-        warnings.extend(self.mode_warning.clone());
+        warnings.extend(self.settings_warnings.clone());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
         warnings

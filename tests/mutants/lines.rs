@@ -604,4 +604,26 @@ pub const LINES: &[Line] = &[
         broken: "None::<File>",
         noticed_by: "read_only a_look_at_the_embedded",
     },
+    // What the settings ask for.
+    Line {
+        name: "a server with a queue has no emergency rollback",
+        file: "src/config/check.rs",
+        line: "&& !self.has_queue() && «enhanced.compatibility_mode == Mode::Strict» {",
+        broken: "true",
+        noticed_by: "config the_emergency_rollback",
+    },
+    Line {
+        name: "a rule is for whoever begins as its pattern does",
+        file: "src/config/queue.rs",
+        line: "«text.ends_with(end)»",
+        broken: "true",
+        noticed_by: "lib config::queue",
+    },
+    Line {
+        name: "a queue is asked for where there is none, and nobody is told",
+        file: "src/config/mod.rs",
+        line: "self.locking.enhanced.priority_queue.enabled && «!self.is_on_stocks_store()»",
+        broken: "true",
+        noticed_by: "config wrong_settings_of_who_waits",
+    },
 ];

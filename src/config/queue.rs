@@ -1,0 +1,230 @@
+//! The blocks of `locking.enhanced` about who waits for a lock: `priority_queue`, `deadlock_detection`, `timeouts`.
+//!
+//! A priority comes from rules of the operator, never from the pull request itself: everybody would be urgent.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `locking.enhanced.priority_queue`: whether those who are refused wait in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PriorityQueue {
+    /// Whether there is a queue.
+    pub enabled: bool,
+    /// Whether a pull request takes what it can get of its locks, or all of them at once.
+    pub sets: Sets,
+    /// The head start of high priority, as if it had joined so much earlier; critical has it three times, low stands so far back.
+    #[serde(with = "humantime_serde")]
+    pub aging: Duration,
+    /// Who has which priority: the first rule that fits decides.
+    pub rules: Vec<PriorityRule>,
+}
+
+impl Default for PriorityQueue {
+    fn default() -> PriorityQueue {
+        PriorityQueue { enabled: false, sets: Sets::default(), aging: Duration::from_secs(30 * 60), rules: Vec::new() }
+    }
+}
+
+impl PriorityQueue {
+    /// The priority of a pull request of this repository (`owner/name`), base branch and author: that of the first rule that fits,
+    /// and `normal` where none does.
+    pub fn priority_of(&self, repo: &str, base: &str, author: &str) -> Priority {
+        self.rules.iter().find(|rule| rule.fits(repo, base, author)).map_or(Priority::Normal, |rule| rule.priority)
+    }
+}
+
+/// One of `locking.enhanced.priority_queue.rules`. A pattern is a whole text in which `*` stands for any text, also an empty one; every
+/// other character, and its case, is meant as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorityRule {
+    /// The repository, `owner/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// The branch into which the pull request is to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Who opened the pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The priority of a pull request to which all these patterns fit.
+    pub priority: Priority,
+}
+
+impl PriorityRule {
+    fn fits(&self, repo: &str, base: &str, author: &str) -> bool {
+        let all = [(&self.repo, repo), (&self.base, base), (&self.author, author)];
+        all.into_iter().all(|(pattern, text)| pattern.as_ref().is_none_or(|pattern| fits(pattern, text)))
+    }
+}
+
+/// Whether a text is what a pattern says.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    // The first place of each piece leaves the most for those after it.
+    for piece in middle.split('*') {
+        match text.split_once(piece) {
+            Some((_, after)) => text = after,
+            None => return false,
+        }
+    }
+    text.ends_with(end)
+}
+
+/// How urgent a pull request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// One head start behind normal priority.
+    Low,
+    /// Without a rule.
+    #[default]
+    Normal,
+    /// One head start before normal priority.
+    High,
+    /// Three head starts before normal priority.
+    Critical,
+}
+
+impl From<Priority> for i64 {
+    fn from(priority: Priority) -> i64 {
+        priority as i64
+    }
+}
+
+/// `locking.enhanced.priority_queue.sets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sets {
+    /// Each lock by itself, as stock: what can be had is taken, the pull request waits for the rest.
+    #[default]
+    Each,
+    /// All locks of a pull request, or none newly.
+    Whole,
+}
+
+/// `locking.enhanced.deadlock_detection`: pull requests that hold what others of them wait for, in a circle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlockDetection {
+    /// Whether circles are looked for. Only who waits in a queue can be in one.
+    pub enabled: bool,
+    /// What is done about a circle.
+    pub resolve: Resolve,
+    /// How long a circle must stand before it counts.
+    #[serde(with = "humantime_serde")]
+    pub confirm: Duration,
+}
+
+impl Default for DeadlockDetection {
+    fn default() -> DeadlockDetection {
+        DeadlockDetection { enabled: false, resolve: Resolve::default(), confirm: Duration::from_secs(2) }
+    }
+}
+
+/// `locking.enhanced.deadlock_detection.resolve`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolve {
+    /// The circle is reported, and people undo it.
+    #[default]
+    Report,
+    /// One pull request of the circle gives back locks under which nothing was applied.
+    Yield,
+}
+
+/// `locking.enhanced.timeouts`: how long somebody waits for a lock, and how long a lock is kept free for who is next. No lock is ever
+/// released by time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LockTimeouts {
+    /// Without a time of the caller's own.
+    #[serde(with = "humantime_serde")]
+    pub default: Duration,
+    /// The longest that a caller may ask for.
+    #[serde(with = "humantime_serde")]
+    pub max: Duration,
+}
+
+impl Default for LockTimeouts {
+    fn default() -> LockTimeouts {
+        LockTimeouts { default: Duration::from_secs(30 * 60), max: Duration::from_secs(2 * 60 * 60) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule(repo: Option<&str>, base: Option<&str>, author: Option<&str>, priority: Priority) -> PriorityRule {
+        let owned = |pattern: Option<&str>| pattern.map(str::to_owned);
+        PriorityRule { repo: owned(repo), base: owned(base), author: owned(author), priority }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let rules = vec![
+            rule(None, None, Some("renovate*"), Priority::Low),
+            rule(Some("acme/*"), Some("main"), None, Priority::High),
+            rule(Some("acme/infra"), None, None, Priority::Critical),
+        ];
+        let queue = PriorityQueue { rules, ..PriorityQueue::default() };
+        for (repo, base, author, wanted) in [
+            ("acme/infra", "main", "renovate[bot]", Priority::Low),
+            ("acme/infra", "main", "ann", Priority::High),
+            ("acme/infra", "release", "ann", Priority::Critical),
+            ("acme/web", "release", "ann", Priority::Normal),
+            ("other/acme/infra", "main", "a-renovate", Priority::Normal),
+        ] {
+            assert_eq!(queue.priority_of(repo, base, author), wanted, "{repo} {base} {author}");
+        }
+        assert_eq!(PriorityQueue::default().priority_of("acme/infra", "main", "ann"), Priority::Normal);
+    }
+
+    #[test]
+    fn priorities_are_the_numbers_0_to_3() {
+        let all = [Priority::Low, Priority::Normal, Priority::High, Priority::Critical];
+        assert_eq!(all.map(i64::from), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_pattern_is_of_the_whole_text() {
+        for (pattern, text, wanted) in [
+            ("main", "main", true),
+            ("main", "mainline", false),
+            ("main", "Main", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*-prod-*", "eu-prod-1", true),
+            ("*[bot]", "renovate[bot]", true),
+            ("m?in", "main", false),
+            ("é*é", "éaé", true),
+        ] {
+            assert_eq!(fits(pattern, text), wanted, "{pattern:?} {text:?}");
+        }
+    }
+
+    /// By trying every length of what a star stands for.
+    fn fits_naively(pattern: &[char], text: &[char]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            ['*', rest @ ..] => (0..=text.len()).any(|length| fits_naively(rest, &text[length..])),
+            [first, rest @ ..] => text.first() == Some(first) && fits_naively(rest, &text[1..]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_fits_as_by_trying(pattern in "[ab*]{0,7}", text in "[ab]{0,8}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            prop_assert_eq!(fits(&pattern, &text), fits_naively(&chars(&pattern), &chars(&text)));
+        }
+    }
+}
