@@ -69,6 +69,16 @@ pub enum Code {
     OtherPull = 25,
     /// Nobody more can wait for this lock, or in this repository. Nothing was changed.
     QueueFull = 26,
+    /// The pull waits for no such lock.
+    NotQueued = 27,
+    /// There is no queue: it is off in the configuration.
+    QueueDisabled = 28,
+    /// Nobody is to take this lock for now; the text says who wants that, until when, and why.
+    Frozen = 29,
+    /// A lock can be waited for by a pull request alone, whose number is above 0.
+    NoPull = 30,
+    /// The lock is free, and the pull may take it only together with the others of its set.
+    SetIncomplete = 31,
 }
 
 impl Code {
@@ -101,6 +111,11 @@ impl Code {
             Code::Degraded => "degraded",
             Code::OtherPull => "other_pull",
             Code::QueueFull => "queue_full",
+            Code::NotQueued => "not_queued",
+            Code::QueueDisabled => "queue_disabled",
+            Code::Frozen => "frozen",
+            Code::NoPull => "no_pull",
+            Code::SetIncomplete => "set_incomplete",
         }
     }
 }

@@ -69,6 +69,15 @@ impl StoreHealth {
 }
 
 impl Health {
+    /// 100 healthy, 50 degraded, 0 unhealthy.
+    pub fn score(&self) -> u32 {
+        match self.overall {
+            "healthy" => 100,
+            "degraded" => 50,
+            _ => 0,
+        }
+    }
+
     /// Of strict mode, whose one store answered like this.
     pub fn strict(store: StoreHealth) -> Health {
         let (overall, headline) = if store.healthy {

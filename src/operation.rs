@@ -31,10 +31,20 @@ pub enum Operation {
     Ping,
     /// `lock_info`
     LockInfo,
+    /// `lock`: a caller who waits
+    Lock,
+    /// `position`
+    Position,
+    /// `queues`
+    Queues,
+    /// `leave`
+    Leave,
+    /// `check`
+    Check,
 }
 
 /// Each operation with its name, in the order of their numbers.
-pub(crate) const OPERATIONS: [(Operation, &str); 13] = [
+pub(crate) const OPERATIONS: [(Operation, &str); 18] = [
     (Operation::TryLock, "try_lock"),
     (Operation::Unlock, "unlock"),
     (Operation::List, "list"),
@@ -48,6 +58,11 @@ pub(crate) const OPERATIONS: [(Operation, &str); 13] = [
     (Operation::Discard, "discard"),
     (Operation::Ping, "ping"),
     (Operation::LockInfo, "lock_info"),
+    (Operation::Lock, "lock"),
+    (Operation::Position, "position"),
+    (Operation::Queues, "queues"),
+    (Operation::Leave, "leave"),
+    (Operation::Check, "check"),
 ];
 
 impl Operation {

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use atlock::config::{Backend, Config, Mode, Priority, Resolve, Sets};
+use atlock::config::{Backend, Config, Mode, Resolve, Sets};
 use atlock::error::Code;
+use atlock::queue::Priority;
 
 fn refused(text: &str) -> String {
     let error = Config::parse(text, "locking.yaml").expect_err("is refused");

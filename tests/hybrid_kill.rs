@@ -56,6 +56,7 @@ fn change(service: &Service, thread: u64, random: &mut Random) {
         say(&format!("g {path} {num}"));
         match service.try_lock(&lock_json(fields(&path), num)) {
             Ok(Granted::Yes { .. }) => say(&format!("G {path} {num}")),
+            Ok(Granted::NotYet) => panic!("nobody waits"),
             Ok(Granted::Held { value }) => {
                 let lock = atlock::domain::lock::ProjectLock::parse(&value).unwrap();
                 say(&format!("G {path} {}", lock.pull().num));

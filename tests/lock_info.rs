@@ -30,7 +30,7 @@ fn open(mode: &str, server: &Server, folder: &Path) -> Service {
 fn take(service: &Service, path: &str) -> FencingToken {
     let lock = format!(r#"{{"Project":{{"RepoFullName":"acme/infra","Path":"{path}"}},"Workspace":"w","Pull":{{"Num":1}}}}"#);
     match service.try_lock(lock.as_bytes()).unwrap() {
-        Granted::Yes { token } => token,
+        Granted::Yes { token, .. } => token,
         held => panic!("{held:?}"),
     }
 }

@@ -96,6 +96,7 @@ fn a_pull_with_the_holders_number_is_told_nothing_it_could_take_for_its_own() {
             let (_folder, service) = service();
             assert!(matches!(service.try_lock(holder), Ok(Granted::Yes { .. })));
             match service.try_lock(asking) {
+                Ok(Granted::NotYet) => panic!("nobody waits"),
                 Ok(Granted::Held { value }) => assert!(is_told && value == *holder),
                 Ok(Granted::Yes { .. }) => panic!("both hold it"),
                 Err(e) => {

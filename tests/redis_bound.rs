@@ -226,13 +226,14 @@ fn the_script_judges_as_the_library_does() {
         .run(&(values(), releases, 0..3), |(value, (guarded, pull_num), way)| {
             del(&raw);
             let key = LockKey::Project(MEMBER);
-            let release = Release { key, fields: guarded.map(|own| if own { fields("a") } else { other }), pull_num };
+            let release =
+                Release { key, fields: guarded.map(|own| if own { fields("a") } else { other }), pull_num, value: None };
             let held = Held { value: value.clone(), token: FencingToken::new(1) };
             match way {
                 // A grant's value was read before: this is what its caller does.
                 0 if ProjectLock::parse(&value).is_ok() => {
                     let lock = ProjectLock::parse(&value).unwrap();
-                    let granted = store.grant(&Grant { key, lock: Some(&lock), value: &value }, &call());
+                    let granted = store.grant(&Grant { key, lock: Some(&lock), value: &value, in_order: false }, &call());
                     prop_assert!(matches!(granted, Ok(Granted::Yes { .. })), "{granted:?}");
                 }
                 1 => drop(store.put(&EntryKey::Project(MEMBER.to_owned()), None, Some(&held), &call()).unwrap()),
@@ -262,7 +263,8 @@ fn the_script_judges_as_the_library_does() {
 fn a_commands_lock_of_a_stock_server_is_released() {
     let server = Server::start(&[]);
     let store = open(&settings(&server.address())).unwrap();
-    let release = || store.release(&Release { key: LockKey::Command("apply"), fields: None, pull_num: None }, &call());
+    let release =
+        || store.release(&Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None }, &call());
     let plant = |value: &str| redis::cmd("SET").arg("global/apply/lock").arg(value).query::<()>(&mut server.raw()).unwrap();
     plant(r#"{"LockMetadata":{}}"#);
     assert_eq!(release(), Ok(Some(br#"{"LockMetadata":{}}"#.to_vec())));
@@ -277,7 +279,7 @@ fn a_lock_that_changes_while_it_is_judged_is_judged_again() {
     let proxy = Proxy::start(&server.address());
     let store = open(&settings(&proxy.address)).unwrap();
     let raw = |command: &redis::Cmd| command.query::<redis::Value>(&mut server.raw()).unwrap();
-    let only = |num| Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(num) };
+    let only = |num| Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(num), value: None };
     // The first answer is lost, too: the question is a retry.
     for lost in [false, true] {
         for (next, released) in
@@ -311,7 +313,7 @@ fn a_lock_that_changed_after_it_was_judged_is_judged_again() {
     let proxy = Proxy::start(&server.address());
     let store = open(&settings(&proxy.address)).unwrap();
     let raw = |command: &redis::Cmd| command.query::<redis::Value>(&mut server.raw()).unwrap();
-    let release = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(1) };
+    let release = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(1), value: None };
     for (next, released) in
         [(lock_json(fields("a"), 2), false), (lock_json(Fields { workspace: "w", ..fields("a") }, 1), true), (Vec::new(), false)]
     {
@@ -338,7 +340,7 @@ fn an_attempt_that_was_to_be_judged_does_not_act_later() {
     let proxy = Proxy::start(&server.address());
     let (store, other) = (open(&settings(&proxy.address)).unwrap(), open(&settings(&server.address())).unwrap());
     let raw = |command: &redis::Cmd| command.query::<redis::Value>(&mut server.raw()).unwrap();
-    let release = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(2) };
+    let release = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: Some(2), value: None };
     set(&raw, &lock_json(fields("a"), 1));
     proxy.hold_request();
     let first = redis_support::call_within(Duration::from_secs(2));

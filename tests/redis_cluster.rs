@@ -74,6 +74,7 @@ fn a_cluster_that_loses_a_master_recovers_by_itself() {
         for (path, answered) in paths.iter().zip(&mut answered) {
             let start = Instant::now();
             match grant_within(&store, fields(path), 2, TIMEOUT) {
+                Ok(Granted::NotYet) => panic!("nobody waits"),
                 Ok(Granted::Held { value }) => {
                     assert_eq!(value, lock_json(fields(path), 1));
                     *answered = true;

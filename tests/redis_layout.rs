@@ -52,7 +52,9 @@ fn stocks_keys_and_bytes_and_ours_beside_them() {
     assert_eq!((instance, &side[&format!("r:{request}")]), ("test-instance", &format!("G{token}")));
 
     store.swap_pull_status("host::acme/infra::1", atlock::store::Expected::Absent, Some(b"{}"), &call()).unwrap();
-    store.grant(&atlock::store::Grant { key: LockKey::Command("apply"), lock: None, value: b"{}" }, &call()).unwrap();
+    store
+        .grant(&atlock::store::Grant { key: LockKey::Command("apply"), lock: None, value: b"{}", in_order: false }, &call())
+        .unwrap();
     let found = keys(&server);
     assert!(found.contains(&"host::acme/infra::1".to_owned()) && found.contains(&"global/apply/lock".to_owned()), "{found:?}");
 }
@@ -159,7 +161,7 @@ fn what_is_no_lock_is_told_beside_the_others() {
     // Taken, kept, and only an operator's discard removes it.
     for key in ["garbage", "hash"] {
         let key = LockKey::Project(key);
-        let release = Release { key, fields: None, pull_num: None };
+        let release = Release { key, fields: None, pull_num: None, value: None };
         assert_eq!(store.release(&release, &call()).unwrap_err().code(), Code::EntryUnreadable, "{key}");
     }
     assert_eq!(store.discard(LockKey::Project("garbage"), &call()).unwrap(), Some(b"not JSON".to_vec()));
@@ -177,9 +179,13 @@ fn guards_hold_in_the_script() {
     let key = held.key();
     let key = LockKey::Project(&key);
     for (wanted, num) in [(Some(collides), None), (None, Some(6)), (Some(held), Some(6)), (Some(collides), Some(5))] {
-        assert_eq!(store.release(&Release { key, fields: wanted, pull_num: num }, &call()).unwrap(), None, "{wanted:?} {num:?}");
+        assert_eq!(
+            store.release(&Release { key, fields: wanted, pull_num: num, value: None }, &call()).unwrap(),
+            None,
+            "{wanted:?} {num:?}"
+        );
     }
-    assert!(store.release(&Release { key, fields: Some(held), pull_num: Some(5) }, &call()).unwrap().is_some());
+    assert!(store.release(&Release { key, fields: Some(held), pull_num: Some(5), value: None }, &call()).unwrap().is_some());
 }
 
 #[test]
@@ -258,7 +264,9 @@ fn pulls_that_a_double_cannot_tell_apart_are_not_mixed_up() {
     for settings in [settings(&server.address()), shared(&server)] {
         let store = open(&settings).unwrap();
         let key = fields("huge").key();
-        let release = |num| store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: Some(num) }, &call());
+        let release = |num| {
+            store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: Some(num), value: None }, &call())
+        };
         take(&store, fields("huge"), LARGEST);
         for other in [LARGEST - 1, LARGEST + 1] {
             assert_eq!(store.release_by_pull(PullRef { num: other, ..PULL }, &call()).unwrap().len(), 0);

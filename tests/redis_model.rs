@@ -69,6 +69,7 @@ fn answer(store: &dyn Store, operation: &Operation) -> String {
     let granted = |granted| match granted {
         Granted::Yes { .. } => "granted".to_owned(),
         Granted::Held { value } => format!("held {value:?}"),
+        Granted::NotYet => "kept for somebody else".to_owned(),
     };
     match *operation {
         Operation::Grant { repo, path, pull } => granted(grant(store, fields(repo, path), PULLS[pull]).unwrap()),
@@ -84,9 +85,11 @@ fn answer(store: &dyn Store, operation: &Operation) -> String {
         Operation::Command { name, release } => {
             let key = LockKey::Command(["apply", "{plan}"][name]);
             if release {
-                format!("{:?}", store.release(&Release { key, fields: None, pull_num: None }, &call()).unwrap())
+                format!("{:?}", store.release(&Release { key, fields: None, pull_num: None, value: None }, &call()).unwrap())
             } else {
-                granted(store.grant(&Grant { key, lock: None, value: br#"{"LockMetadata":{}}"# }, &call()).unwrap())
+                granted(
+                    store.grant(&Grant { key, lock: None, value: br#"{"LockMetadata":{}}"#, in_order: false }, &call()).unwrap(),
+                )
             }
         }
         Operation::ReleaseByPull { repo, pull } => {
@@ -157,7 +160,7 @@ fn one_winner_a_round(settings: &config::Redis, rounds: usize, forget: &dyn Fn()
                 let (store, barrier, winners) = (&stores[taker % 2], &barrier, &winners);
                 scope.spawn(move || {
                     barrier.wait();
-                    if let Granted::Yes { token } = grant(&**store, key, taker as i64).unwrap() {
+                    if let Granted::Yes { token, .. } = grant(&**store, key, taker as i64).unwrap() {
                         winners.lock().unwrap().push((taker as i64, token));
                     }
                 });

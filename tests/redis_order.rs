@@ -27,7 +27,7 @@ fn a_token_is_larger_than_the_one_before() {
     redis::cmd("HSET").arg(SIDE).arg("token").arg(ahead).query::<()>(&mut server.raw()).unwrap();
     assert_eq!(take(&store, fields("a"), 2).get(), ahead + 1);
     release(&store, fields("a")).unwrap().unwrap();
-    assert!(matches!(grant(&store, fields("a"), 3).unwrap(), Granted::Yes { token } if token.get() == ahead + 2));
+    assert!(matches!(grant(&store, fields("a"), 3).unwrap(), Granted::Yes { token, .. } if token.get() == ahead + 2));
 }
 
 /// What was decided without Redis replaces only what was seen there.
@@ -56,7 +56,7 @@ fn an_attempt_before_a_refused_retry_does_nothing_later() {
     let asked = RequestId::from_text("asked-once");
     let mut retry = Call::new(asked.clone(), soon());
     retry.lost_since = Some(Instant::now());
-    let all = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: None };
+    let all = Release { key: LockKey::Project(MEMBER), fields: None, pull_num: None, value: None };
     assert_eq!(store.release(&all, &retry), Ok(None));
     take(&store, fields("a"), 1);
     assert_eq!(store.release(&all, &Call::new(asked, soon())), Ok(None));

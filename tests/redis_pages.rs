@@ -163,7 +163,7 @@ fn a_look_at_all_keys_that_ends_early_says_what_to_do() {
     }
     let alone = open(&settings(&server.address())).unwrap();
     take(&alone, fields("a"), 1);
-    let error = alone.snapshot(&call_within(Duration::ZERO)).unwrap_err();
+    let error = alone.snapshot(false, &call_within(Duration::ZERO)).unwrap_err();
     assert!(error.message().contains("timeouts.operation") && !error.message().contains("shared_with_stock"), "{error}");
 }
 
@@ -232,7 +232,7 @@ fn what_no_local_store_can_keep_is_left_out_and_named() {
     set(&server, &format!("pr/{long}"), b"{}");
     set(&server, "cache::blob::1", &vec![b'x'; 17 << 20]);
     let key = |name: &str| EntryKey::Project(name.to_owned());
-    assert_eq!(store.snapshot(&call_within(LONG)).unwrap(), [(key(&fields("a").key()), lock_json(fields("a"), 1))]);
+    assert_eq!(store.snapshot(false, &call_within(LONG)).unwrap(), [(key(&fields("a").key()), lock_json(fields("a"), 1))]);
     let mut set_aside = store.set_aside();
     set_aside.sort();
     assert_eq!(set_aside, [key("foreign/blob\n"), key(&long)]);
@@ -248,6 +248,6 @@ fn what_no_local_store_can_keep_is_left_out_and_named() {
     assert!(listing.unreadable().iter().all(|entry| entry.key.len() < 200), "a key that nobody can name is shortened");
 
     redis::cmd("DEL").arg("pr/foreign/blob\n").arg(format!("pr/{long}")).query::<()>(&mut server.raw()).unwrap();
-    store.snapshot(&call_within(LONG)).unwrap();
+    store.snapshot(false, &call_within(LONG)).unwrap();
     assert_eq!((store.set_aside(), warnings()), (Vec::new(), String::new()));
 }

@@ -53,8 +53,8 @@ fn change(store: &SledStore, thread: u64, random: &mut Random) {
     if random.below(2) == 0 {
         say(&format!("g {project} 0"));
         let token = match grant(store, fields(&project), thread as i64, 900).unwrap() {
-            Granted::Yes { token } => token.get(),
-            Granted::Held { .. } => 0,
+            Granted::Yes { token, .. } => token.get(),
+            Granted::Held { .. } | Granted::NotYet => 0,
         };
         say(&format!("G {project} {token}"));
     } else {

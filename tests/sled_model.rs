@@ -94,7 +94,10 @@ fn answer(store: &dyn Store, operation: &Operation) -> Result<String> {
             let key = fields(repo, 0).key();
             format!(
                 "{:?}",
-                store.grant(&Grant { key: LockKey::Project(&key), lock: None, value: BAD_VALUES[value].as_bytes() }, &call)?
+                store.grant(
+                    &Grant { key: LockKey::Project(&key), lock: None, value: BAD_VALUES[value].as_bytes(), in_order: false },
+                    &call
+                )?
             )
         }
         Operation::Release { repo, path, guarded, pull } => {
@@ -107,9 +110,12 @@ fn answer(store: &dyn Store, operation: &Operation) -> Result<String> {
         Operation::Command { name, release } => {
             let key = LockKey::Command(["apply", "a/b/./w/"][name]);
             if release {
-                format!("{:?}", store.release(&Release { key, fields: None, pull_num: None }, &call)?)
+                format!("{:?}", store.release(&Release { key, fields: None, pull_num: None, value: None }, &call)?)
             } else {
-                format!("{:?}", store.grant(&Grant { key, lock: None, value: br#"{"LockMetadata":{}}"# }, &call)?)
+                format!(
+                    "{:?}",
+                    store.grant(&Grant { key, lock: None, value: br#"{"LockMetadata":{}}"#, in_order: false }, &call)?
+                )
             }
         }
         Operation::ReleaseByPull { repo, pull } => {
@@ -189,7 +195,7 @@ fn sixteen_threads_exclude_each_other_and_see_increasing_tokens() {
                     let nth = (round + num as usize) % holders.len();
                     let path = format!("p{nth}");
                     let fields = Fields { repo: "a/b", path: &path, workspace: "w", project: "" };
-                    let Granted::Yes { token } = grant(store, fields, num, 0).unwrap() else { continue };
+                    let Granted::Yes { token, .. } = grant(store, fields, num, 0).unwrap() else { continue };
                     let before = std::mem::replace(&mut *holders[nth].lock().unwrap(), (Some(num), token));
                     assert_eq!(before.0, None, "two holders of {path}");
                     assert!(token > before.1, "token {token} after {}", before.1);
@@ -210,7 +216,7 @@ fn tokens_increase_over_a_restart_with_the_clock_set_back() {
     for now in [5_000_000, 1_000, 0] {
         let store = SledStore::open(folder.path(), Arc::new(TestClock(AtomicU64::new(now)))).unwrap();
         let fields = Fields { repo: "a/b", path: ".", workspace: "w", project: "" };
-        let Granted::Yes { token } = grant(&store, fields, 1, 0).unwrap() else { panic!("it is free") };
+        let Granted::Yes { token, .. } = grant(&store, fields, 1, 0).unwrap() else { panic!("it is free") };
         assert!(token > last.insert("token", token).unwrap_or_default());
         store.release(&Release::of(&Target::by_fields(fields)), &call()).unwrap().unwrap();
     }

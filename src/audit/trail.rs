@@ -32,10 +32,10 @@ impl<'a> Trail<'a> {
             None => self.log.record(&event),
         };
         match answer {
-            Ok(Granted::Yes { token }) => {
+            Ok(Granted::Yes { token, .. }) => {
                 with_taker(Event { token: Some(*token), ..self.event(Kind::Grant).about(grant.key) });
             }
-            Ok(Granted::Held { .. }) => {
+            Ok(Granted::Held { .. } | Granted::NotYet) => {
                 with_taker(Event { holder: holder.map(Holder::of), ..self.event(Kind::Refusal).about(grant.key) });
             }
             Err(e) => with_taker(self.event(Kind::Error).about(grant.key).failed(e)),

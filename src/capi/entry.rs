@@ -69,8 +69,9 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
 /// `{"acquired":true,"token":N}` or `{"acquired":false,"lock":{…}}`.
 pub(super) fn granted_json(granted: &Granted) -> Vec<u8> {
     match granted {
-        Granted::Yes { token } => format!(r#"{{"acquired":true,"token":{token}}}"#).into_bytes(),
+        Granted::Yes { token, .. } => format!(r#"{{"acquired":true,"token":{token}}}"#).into_bytes(),
         Granted::Held { value } => [br#"{"acquired":false,"lock":"#, &value[..], b"}"].concat(),
+        Granted::NotYet => br#"{"acquired":false,"lock":null}"#.to_vec(),
     }
 }
 

@@ -167,8 +167,9 @@ fn list(value: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Priority, Resolve};
+    use super::super::Resolve;
     use super::*;
+    use crate::queue::Priority;
 
     fn applied(variables: &[(&str, &str)]) -> Result<Config> {
         let mut config = Config::default();

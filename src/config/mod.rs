@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::queue::{DeadlockDetection, LockTimeouts, Priority, PriorityQueue, PriorityRule, Resolve, Sets};
+pub use self::queue::{DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Resolve, Sets};
 pub use self::redis::{Redis, RedisTimeouts, Tls};
 
 const NO_QUEUE_ON_STOCKS_STORE: &str =

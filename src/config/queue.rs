@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::queue::Priority;
+
 /// `locking.enhanced.priority_queue`: whether those who are refused wait in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -73,27 +75,6 @@ fn fits(pattern: &str, text: &str) -> bool {
         }
     }
     text.ends_with(end)
-}
-
-/// How urgent a pull request is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// One head start behind normal priority.
-    Low,
-    /// Without a rule.
-    #[default]
-    Normal,
-    /// One head start before normal priority.
-    High,
-    /// Three head starts before normal priority.
-    Critical,
-}
-
-impl From<Priority> for i64 {
-    fn from(priority: Priority) -> i64 {
-        priority as i64
-    }
 }
 
 /// `locking.enhanced.priority_queue.sets`.
@@ -185,12 +166,6 @@ mod tests {
             assert_eq!(queue.priority_of(repo, base, author), wanted, "{repo} {base} {author}");
         }
         assert_eq!(PriorityQueue::default().priority_of("acme/infra", "main", "ann"), Priority::Normal);
-    }
-
-    #[test]
-    fn priorities_are_the_numbers_0_to_3() {
-        let all = [Priority::Low, Priority::Normal, Priority::High, Priority::Critical];
-        assert_eq!(all.map(i64::from), [0, 1, 2, 3]);
     }
 
     #[test]

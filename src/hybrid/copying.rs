@@ -104,7 +104,7 @@ impl Aside {
         let is_lock = mark.value.as_deref().is_some_and(|value| match mark.key {
             EntryKey::Project(_) => ProjectLock::parse(value).is_ok(),
             EntryKey::Command(_) => true,
-            EntryKey::Status(_) => false,
+            EntryKey::Status(_) | EntryKey::Queue(_) | EntryKey::Freezes => false,
         });
         self.entries.insert(mark.key.clone(), Refused { digest: mark.value.as_deref().map(digest), text, is_lock });
     }
@@ -120,6 +120,8 @@ fn shown(key: &EntryKey) -> String {
         EntryKey::Project(_) => "lock",
         EntryKey::Command(_) => "command lock",
         EntryKey::Status(_) => "pull status",
+        EntryKey::Queue(_) => "queue",
+        EntryKey::Freezes => "freezes",
     };
     let start: String = key.name().chars().take(SHOWN).collect();
     format!("{kind} {}", shortened(&format!("{start:?}"), SHOWN))

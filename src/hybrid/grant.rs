@@ -75,7 +75,8 @@ impl Flow for Granting<'_> {
             answer => answer,
         };
         let answer = match answer {
-            Asked::Answer(Granted::Yes { token }) => self.granted(token, call),
+            Asked::Answer(Granted::Yes { token, gated }) => self.granted(token, gated, call),
+            Asked::Answer(Granted::NotYet) => self.not_yet(call),
             answer => answer,
         };
         match answer {
@@ -94,8 +95,9 @@ impl Flow for Granting<'_> {
             return Err(self.give_up(core.degraded(&why), call));
         }
         if let Some(held) = &self.intended {
+            // Redis may have been asked: whoever the lock is kept for, this decision must not take it back.
             make_decision(core, &[self.key], Some(&held.value), call)?;
-            return Ok(Granted::Yes { token: held.token });
+            return Ok(Granted::Yes { token: held.token, gated: self.gate()?.unwrap_or(true) });
         }
         if in_doubt(core, self.key)? {
             return Err(core.degraded("the lock was asked for, and Redis alone knows whether it was granted"));
@@ -108,12 +110,13 @@ impl Flow for Granting<'_> {
         if let Some(held) = known.value {
             return Ok(Granted::Held { value: held.value });
         }
+        let Some(gated) = self.gate()? else { return mark!("grant: kept for somebody else, here", Ok(Granted::NotYet)) };
         // The token is by Redis's clock, as those of other servers are: the local store's own would be by this machine's.
         let held = Held { value: self.grant.value.to_vec(), token };
         mark!("grant: decided here");
         core.local.write(vec![Change::SetHere(self.key.clone(), Some(held))], call.deadline)?;
         core.unsynced.add_decided(self.key);
-        Ok(Granted::Yes { token })
+        Ok(Granted::Yes { token, gated })
     }
 
     fn give_up(&mut self, error: Error, call: &Call) -> Error {
@@ -124,12 +127,29 @@ impl Flow for Granting<'_> {
 
 impl Granting<'_> {
     /// Redis granted the lock.
-    fn granted(&mut self, token: FencingToken, call: &Call) -> Asked<Granted> {
+    fn granted(&mut self, token: FencingToken, gated: bool, call: &Call) -> Asked<Granted> {
         if let Some(Err(error)) = self.submitted.take().map(|submitted| submitted.wait(call.deadline)) {
             return Asked::Failed(self.take_back(&error));
         }
         confirm(self.core, self.key, token);
-        Asked::Answer(Granted::Yes { token })
+        Asked::Answer(Granted::Yes { token, gated })
+    }
+
+    /// The lock is free, and kept for somebody else.
+    fn not_yet(&mut self, call: &Call) -> Asked<Granted> {
+        mark!("grant: kept for somebody else");
+        self.submitted = None;
+        match self.core.local.write(vec![Change::Set(self.key.clone(), self.local.value.clone())], call.deadline) {
+            Ok(()) => Asked::Answer(Granted::NotYet),
+            Err(error) => Asked::Failed(error),
+        }
+    }
+
+    /// Whether the key has a gate, by the local store's queue, that lets the caller in; `None` if it keeps the caller out.
+    fn gate(&self) -> Result<Option<bool>> {
+        let Some(queue) = self.grant.queue_key() else { return Ok(Some(false)) };
+        let queue = self.core.known(&EntryKey::from(queue))?.value;
+        Ok(self.grant.is_let_in(queue.as_ref().map(|held| held.value.as_slice())))
     }
 
     /// Redis says that somebody holds the lock that the local store believed to be free.

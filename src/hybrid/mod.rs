@@ -2,7 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `grant`, `release`, `release_by_pull`, `pull_status`, `read` | the operations |
+//! | `grant`, `release`, `release_by_pull`, `document`, `read` | the operations |
 //! | `flow` | the course that every change takes: intend, ask Redis, decide here |
 //! | `intent` | what the local store is handed before Redis is asked, and what becomes of that |
 //! | `learn` | what goes into the local store of what Redis said |
@@ -36,10 +36,11 @@ use crate::config::Enhanced;
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
 use crate::process::Process;
+use crate::queue::Gate;
 use crate::store::contract::copy::CopyStore;
-use crate::store::contract::local::LocalStore;
+use crate::store::contract::local::{Held, LocalStore};
 use crate::store::contract::shared::Presence;
-use crate::store::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
+use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 
 mod announce;
 mod arming;
@@ -51,6 +52,7 @@ mod conflicts;
 mod copying;
 mod core;
 mod data_loss;
+mod document;
 mod flow;
 mod grant;
 mod host_copy;
@@ -61,7 +63,6 @@ mod metrics;
 mod open;
 mod presence;
 mod probe;
-mod pull_status;
 mod read;
 mod reconcile;
 mod recovery;
@@ -182,15 +183,32 @@ impl Store for HybridStore {
         release_by_pull::release_by_pull(&self.core, pull, call)
     }
 
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
         let _under_way = self.begin()?;
-        let here = |local: &dyn LocalStore| local.pull_status(key, call);
-        read::read(&self.core, call, |redis, attempt| redis.pull_status(key, attempt), here)
+        let here = |local: &dyn LocalStore| local.document(key, call);
+        read::read(&self.core, call, |redis, attempt| redis.document(key, attempt), here)
     }
 
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+    fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
         let _under_way = self.begin()?;
-        pull_status::swap(&self.core, key, expected, new, call)
+        document::swap(&self.core, key, expected, new, call)
+    }
+
+    fn queues(&self, call: &Call) -> Result<Vec<String>> {
+        let _under_way = self.begin()?;
+        read::read(&self.core, call, |redis, attempt| redis.queues(attempt), |local| local.queues(call))
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        let _under_way = self.begin()?;
+        read::read(&self.core, call, |redis, attempt| redis.held(key, attempt), |local| local.held(key, call))
+    }
+
+    /// In a fallback a grant finds the gate in the local store's queue.
+    fn set_gate(&self, key: &str, revision: u64, gate: &Gate, call: &Call) -> Result<bool> {
+        let _under_way = self.begin()?;
+        let here = |local: &dyn LocalStore| local.set_gate(key, revision, gate, call);
+        read::read(&self.core, call, |redis, attempt| redis.set_gate(key, revision, gate, attempt), here)
     }
 
     fn ping(&self, call: &Call) -> Result<()> {

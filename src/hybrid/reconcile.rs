@@ -8,7 +8,8 @@ use super::resolve::{Action, Evidence, resolve};
 use super::status::Recovery;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
-use crate::store::contract::local::{Change, Conflict, EntryKey, KeyState, MAX_VALUE_BYTES, SyncState};
+use crate::queue;
+use crate::store::contract::local::{Change, Conflict, EntryKey, Held, KeyState, MAX_VALUE_BYTES, SyncState};
 use crate::store::contract::shared::{Put, Remote, SharedStore};
 use crate::sync::mark;
 
@@ -81,6 +82,20 @@ fn act(
                 done.restored += 1
             }
             confirm(core, key, token);
+        }
+        Action::Merge => {
+            let (Some(ours), Some(theirs)) = (&local.value, &remote.value) else { return Ok(false) };
+            let Some(merged) = queue::merge(&ours.value, theirs) else {
+                mark!("recovery: a queue cannot be read");
+                adopt(core, key, remote);
+                return Ok(true);
+            };
+            let merged = Held { value: merged, token: FencingToken::NONE };
+            let Put::Done { .. } = redis.put(key, Some(theirs), Some(&merged), &core.redis.step())? else {
+                return mark!("recovery: Redis changed in between", Ok(false));
+            };
+            done.pushed += 1;
+            adopt(core, key, &Remote { value: Some(merged.value), ..Remote::default() });
         }
         Action::Conflict => {
             let (Some(local), Some(remote)) = (local.value.clone(), remote.held()) else { return Ok(false) };

@@ -152,7 +152,7 @@ fn pass(core: &Core, redis: &dyn SharedStore, done: &mut Recovery) -> Result<u32
 /// The keys on which the two stores differ, or of which the local store does not know that they agree.
 fn differing(core: &Core, redis: &dyn SharedStore) -> Result<Vec<EntryKey>> {
     let started = core.clock.now();
-    let snapshot = redis.snapshot(&core.redis.step_until(started + LONG));
+    let snapshot = redis.snapshot(core.settings.priority_queue.enabled, &core.redis.step_until(started + LONG));
     // What fails here for others' sake says nothing of Redis.
     core.record(&snapshot, started, true);
     let remote: BTreeMap<EntryKey, Vec<u8>> = snapshot?.into_iter().collect();
@@ -176,7 +176,7 @@ fn release_pulls(core: &Core, redis: &dyn SharedStore, others_decide: bool) -> R
     if releases.is_empty() {
         return Ok(());
     }
-    let held = redis.snapshot(&core.redis.step_until(core.clock.now() + LONG))?;
+    let held = redis.snapshot(false, &core.redis.step_until(core.clock.now() + LONG))?;
     for release in releases {
         let pull = PullRef { repo: &release.repo, num: release.num };
         for (key, value) in &held {

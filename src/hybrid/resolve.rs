@@ -12,6 +12,7 @@
 //! - A lock that was granted here, or a release that was acknowledged here, is never dropped without a [`Action::Conflict`].
 //! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
 
+use crate::queue;
 use crate::store::contract::local::{EntryKey, Held, KeyState, SyncState, digest};
 use crate::store::contract::shared::Remote;
 use crate::sync::mark;
@@ -29,6 +30,8 @@ pub enum Action {
     Restore,
     /// Both granted the lock. Redis's holder stays, the local one is reported.
     Conflict,
+    /// Both changed the queue: who waits in either waits.
+    Merge,
 }
 
 /// What is known beside what the two stores have.
@@ -57,6 +60,9 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
     if theirs == ours.map(|held| held.value.as_slice()) {
         return mark!("resolve: agree", Action::Nothing);
     }
+    if let EntryKey::Queue(_) = key {
+        return resolve_queue(local, theirs, lost);
+    }
     if is_over(local, remote, is_mine, in_order) {
         return mark!("resolve: is over", Action::Push);
     }
@@ -73,7 +79,7 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
             mark!("resolve: asked for, not made or lost", Action::Push)
         }
         (SyncState::Pending, Some(_), None) => mark!("resolve: asked for, released since", Action::Adopt),
-        // A pull status is for show: Redis's counts. A lock that was asked for without an answer was never acknowledged.
+        // A pull status is for show, and freezes are put there by people: Redis's count. A lock that was asked for without an answer was never acknowledged.
         (SyncState::Pending, Some(_), Some(_)) => mark!("resolve: asked for, another is there", Action::Adopt),
         (SyncState::Decided, Some(_), Some(_)) if key.lock().is_none() => {
             mark!("resolve: a status, changed here and there", Action::Adopt)
@@ -91,6 +97,22 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
             mark!("resolve: an older one is there", Action::Conflict)
         }
         (SyncState::Synced, _, _) => mark!("resolve: changed by others", Action::Adopt),
+    }
+}
+
+/// The same for a queue: each of its changes gives it a larger revision, so that of two of which one came from the other, the later is
+/// known. Nobody loses a place for what cannot be read.
+fn resolve_queue(local: &KeyState, theirs: Option<&[u8]>, lost: bool) -> Action {
+    let ours = local.value.as_ref().map(|held| held.value.as_slice());
+    match (local.state, ours, theirs) {
+        (SyncState::Decided, Some(_), None) => mark!("resolve: a queue, changed here", Action::Push),
+        (SyncState::Synced, Some(_), None) if lost => mark!("resolve: a queue, lost", Action::Restore),
+        (SyncState::Decided, Some(_), Some(_)) => mark!("resolve: a queue, changed here and there", Action::Merge),
+        (SyncState::Synced, Some(ours), Some(theirs)) if queue::revision(theirs) < queue::revision(ours) => {
+            mark!("resolve: a queue, gone back", Action::Push)
+        }
+        // Without a reservation or a place that anybody was told of.
+        _ => mark!("resolve: a queue, changed there", Action::Adopt),
     }
 }
 
@@ -122,8 +144,8 @@ pub fn has_gone_back(held: &Held, remote: &Remote) -> bool {
 /// there for an hour.
 pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lost: bool) -> bool {
     match key {
-        // Nothing is remembered of a pull status.
-        EntryKey::Status(_) => lost,
+        // Nothing is remembered of a document.
+        EntryKey::Status(_) | EntryKey::Queue(_) | EntryKey::Freezes => lost,
         // A token of 0 is a stock server's lock, of which Redis remembers nothing.
         _ if held.token.is_none() => lost,
         _ => remote.token < held.token && (recently || lost),

@@ -50,6 +50,7 @@
 //! - *The document went on in two places* (fallback): [`merge`].
 //! - *The document is damaged, or newer:* an error, and nothing is written over it.
 
+mod asker;
 mod change;
 mod dispatch;
 mod document;

@@ -13,7 +13,7 @@ impl Service {
             limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
             let key = command_key(name)?;
             check_json(lock)?;
-            let grant = Grant { key, lock: None, value: lock };
+            let grant = Grant { key, lock: None, value: lock, in_order: false };
             let granted = store.grant(&grant, call).and_then(|granted| {
                 if let Granted::Held { value } = &granted {
                     check_json(value).map_err(|e| unreadable(&key, &e))?;
@@ -27,7 +27,7 @@ impl Service {
     /// Releases the global lock of a command and returns it; `None` if there is none.
     pub fn unlock_command(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.run(Operation::UnlockCommand, |store, call| {
-            let release = Release { key: command_key(name)?, fields: None, pull_num: None };
+            let release = Release { key: command_key(name)?, fields: None, pull_num: None, value: None };
             self.release(Operation::UnlockCommand, &release, store, call)
         })
     }

@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 
+use super::queueing::{Asker, Attempt};
 use super::target::TargetJson;
 use super::{Service, unreadable};
 use crate::audit::Kind;
 use crate::domain::json::parse_json;
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
 use crate::domain::lock::{ProjectLock, PullRef};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::operation::Operation;
-use crate::store::{Grant, Granted, Listing, LockInfo, LockKey, Release};
+use crate::store::{Granted, Listing, LockInfo, LockKey, Release};
 
 impl Service {
     /// Takes a project's lock if it is free. `lock` is a `models.ProjectLock` in JSON; it is stored as it is.
@@ -21,26 +22,12 @@ impl Service {
     /// Errors: `InvalidJson`, `TooLarge`; `EntryUnreadable` if what holds the key is not a lock (the key stays taken); `OtherPull` if
     /// its holder is another pull with the same number, which Atlantis would take for the same pull; `OutcomeUnknown` if the lock may have been taken; those of the store.
     pub fn try_lock(&self, lock: &[u8]) -> Result<Granted> {
-        self.granting(Operation::TryLock, |store, call| {
-            limit("a lock", lock.len(), MAX_LOCK_BYTES)?;
-            let parsed = ProjectLock::parse(lock)?;
-            let key = parsed.fields().key();
-            limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
-            let grant = Grant { key: LockKey::Project(&key), lock: Some(&parsed), value: lock };
-            let granted = store.grant(&grant, call);
-            let held = match &granted {
-                Ok(Granted::Held { value }) => Some(ProjectLock::parse(value)),
-                _ => None,
-            };
-            let refused = match &held {
-                Some(Ok(holder)) => refuse_namesake(&grant.key, holder, &parsed),
-                Some(Err(e)) => Err(unreadable(&grant.key, e)),
-                None => Ok(()),
-            };
-            self.audit(Operation::TryLock, call, |trail| {
-                trail.grant(&grant, refused.as_ref().and(granted.as_ref()), held.as_ref().and_then(|held| held.as_ref().ok()));
-            });
-            refused.and(granted)
+        self.granting(Operation::TryLock, |_, call| {
+            let asker = Asker::of(lock)?;
+            Ok(match self.attempt(&asker, None, call)? {
+                Attempt::Granted { token } => Granted::Yes { token, gated: false },
+                Attempt::Own { value } | Attempt::Refused { value, .. } => Granted::Held { value },
+            })
         })
     }
 
@@ -61,6 +48,11 @@ impl Service {
         self.run(Operation::Unlock, |store, call| {
             let target = TargetJson::parse(target)?;
             let target = target.exact_target()?;
+            if let Some(fields) = target.guard()
+                && let Some(deferred) = self.defer(fields.repo, num, LockKey::Project(target.key()))?
+            {
+                return Ok(Some(deferred));
+            }
             self.release(Operation::Unlock, &Release::of(&target).only_if_held_by(num), store, call)
         })
     }
@@ -88,6 +80,9 @@ impl Service {
             let target = target.target()?;
             let key = LockKey::Project(target.key());
             let discarded = store.discard(key, call);
+            if let Ok(Some(value)) = &discarded {
+                self.gave_up(value, target.key());
+            }
             self.audited(Operation::Discard, call, discarded, |trail, discarded| trail.removal(Kind::Discard, key, discarded))
         })
     }
@@ -107,36 +102,28 @@ impl Service {
         })
     }
 
+    /// A pull gave up all of its locks, and its places in the queue.
+    fn pull_gave_up(&self, pull: PullRef<'_>, released: &Listing) {
+        let keys: Vec<String> =
+            released.values().filter_map(|value| ProjectLock::parse(value).ok().map(|lock| lock.fields().key())).collect();
+        keys.iter().for_each(|key| self.queueing.released(key, self.clock.now()));
+        self.pull_left(pull);
+        self.freed(pull.repo, &keys);
+    }
+
     /// Releases every lock that pull `num` of exactly this repository holds, and returns them.
     pub fn unlock_by_pull(&self, repo: &str, num: i64) -> Result<Listing> {
         self.run_growing(Operation::UnlockByPull, |store, call| {
             limit("a repository's name", repo.len(), MAX_KEY_BYTES)?;
             let pull = PullRef { repo, num };
+            if let Some(deferred) = self.defer_all(pull)? {
+                return Ok(deferred);
+            }
             let released = store.release_by_pull(pull, call);
+            if let Ok(released) = &released {
+                self.pull_gave_up(pull, released);
+            }
             self.audited(Operation::UnlockByPull, call, released, |trail, released| trail.releases(pull, released))
         })
     }
-}
-
-/// Atlantis takes a lock for its own if the holder's pull has the number of the one that asks (`project_locker.go`, v0.47.1), so a
-/// pull with that number and another host or repository must not be told who holds the lock: both would hold it.
-///
-/// Locks that do not tell their host are of any.
-fn refuse_namesake(key: &LockKey<'_>, holder: &ProjectLock<'_>, asking: &ProjectLock<'_>) -> Result<()> {
-    let other_host = !holder.host().is_empty() && !asking.host().is_empty() && !holder.host().eq_ignore_ascii_case(asking.host());
-    if holder.pull().num != asking.pull().num || (holder.pull().repo == asking.pull().repo && !other_host) {
-        return Ok(());
-    }
-    let name = |lock: &ProjectLock<'_>| {
-        let host = if lock.host().is_empty() { "an unknown host" } else { lock.host() };
-        format!("{} on {host}", lock.pull().repo)
-    };
-    let (num, holder, asking) = (holder.pull().num, name(holder), name(asking));
-    Err(Error::new(
-        Code::OtherPull,
-        format!(
-            "{key} is held by pull #{num} of {holder}, and asked for by pull #{num} of {asking}. Atlantis tells pulls apart by their \
-             number alone, so the lock is refused: apply and merge the holder's pull, or discard its lock on Atlantis's page, then plan again"
-        ),
-    ))
 }

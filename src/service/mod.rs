@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
+use self::queueing::{Queueing, Ticker};
 use self::state::State;
 use crate::audit::{AuditLog, By, Kind, Trail};
 use crate::call::{AnsweredBy, Call, Calls};
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::domain::json::parse_json;
+use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::look::Look;
 use crate::metrics::Metrics;
@@ -23,10 +25,12 @@ use crate::operation::{Ending, Operation};
 use crate::process::Process;
 use crate::store::host::HostStore;
 use crate::store::{Granted, LockKey, Release, Store};
+use crate::sync::Mutex;
 
 mod commands;
 mod locks;
 mod pull_status;
+pub mod queueing;
 pub mod status;
 mod target;
 
@@ -69,6 +73,9 @@ mod state {
         pub(super) enhanced_enabled: bool,
         pub(super) settings_warnings: Vec<String>,
         pub(super) closed: AtomicBool,
+        pub(super) clock: Arc<dyn Clock>,
+        pub(super) queueing: Queueing,
+        pub(super) ticker: Mutex<Option<Ticker>>,
     }
 
     impl Drop for State {
@@ -98,9 +105,13 @@ impl Service {
         let instance = calls.instance();
         let audit = &config.locking.audit;
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
-        let process = Process { instance: &instance, clock, audit: audit.clone() };
+        let process = Process { instance: &instance, clock: Arc::clone(&clock), audit: audit.clone() };
         let router = Router::open(config, host, &process)?;
-        Ok(Service::on(router, config, calls, audit))
+        let service = Service::on(router, config, calls, audit, clock);
+        if service.queueing.is_enabled() {
+            *service.ticker.lock() = Some(Ticker::start(Arc::downgrade(&service.state))?);
+        }
+        Ok(service)
     }
 
     /// Opens the stores that the configuration names to look at them ([`crate::look`]): nothing in them changes, a change is refused with
@@ -109,7 +120,7 @@ impl Service {
     /// Errors: those of [`Look::open`](crate::look::Look::open).
     pub fn open_read_only(config: &Config, clock: Arc<dyn Clock>) -> Result<Service> {
         let router = Router::open_read_only(config, &clock)?;
-        Ok(Service::on(router, config, Calls::new(clock)?, None))
+        Ok(Service::on(router, config, Calls::new(Arc::clone(&clock))?, None, clock))
     }
 
     /// Which store answers where the stores were opened to look at them, for a person; `None` where that is clear.
@@ -117,14 +128,27 @@ impl Service {
         self.router.look().and_then(Look::source)
     }
 
-    fn on(router: Router, config: &Config, calls: Calls, audit: Option<Arc<AuditLog>>) -> Service {
+    fn on(router: Router, config: &Config, calls: Calls, audit: Option<Arc<AuditLog>>, clock: Arc<dyn Clock>) -> Service {
         let mut metrics = Metrics::new(router.mode());
         if let Some(audit) = &audit {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
-        let state = State { router, calls, metrics, instance, audit, enhanced_enabled, settings_warnings, closed };
+        let (queueing, ticker) = (Queueing::new(config), Mutex::default());
+        let state = State {
+            router,
+            calls,
+            metrics,
+            instance,
+            audit,
+            enhanced_enabled,
+            settings_warnings,
+            closed,
+            clock,
+            queueing,
+            ticker,
+        };
         Service { state: Arc::new(state), beside: None, by: None }
     }
 
@@ -150,6 +174,9 @@ impl Service {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        // Who waits is answered, and nobody looks at queues any more.
+        self.queueing.wake();
+        drop(self.ticker.lock().take());
         // Before the folder is another's.
         self.beside.iter().for_each(|beside| beside.stop());
         let closed = self.router.close();
@@ -159,7 +186,26 @@ impl Service {
 
     fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
         let released = store.release(release, call);
+        if let (Ok(Some(value)), LockKey::Project(key)) = (&released, release.key) {
+            self.gave_up(value, key);
+        }
         self.audited(operation, call, released, |trail, released| trail.removal(Kind::Release, release.key, released))
+    }
+
+    /// A lock was released: whoever waits for it is next.
+    fn gave_up(&self, value: &[u8], key: &str) {
+        self.queueing.released(key, self.clock.now());
+        if let Ok(lock) = ProjectLock::parse(value) {
+            self.freed(lock.pull().repo, &[key.to_owned()]);
+        }
+    }
+
+    /// Errors: `Closed`.
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Closed, "the locking layer is closed: open it again to use it"));
+        }
+        Ok(())
     }
 
     fn granting(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<Granted>) -> Result<Granted> {
@@ -183,9 +229,7 @@ impl Service {
         refused: impl FnOnce(&T) -> bool,
         body: impl FnOnce(&dyn Store, &Call) -> Result<T>,
     ) -> Result<T> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::new(Code::Closed, "the locking layer is closed: open it again to use it"));
-        }
+        self.check_open()?;
         let start = Instant::now();
         let call = self.calls.within(timeout);
         let answer = body(self.router.store(), &call);

@@ -64,6 +64,7 @@ impl Service {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.router.warnings();
         warnings.extend(self.settings_warnings.clone());
+        warnings.extend(self.queueing.warning());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
         warnings

@@ -12,12 +12,14 @@ use std::fmt;
 
 use serde::Serialize;
 
+use self::contract::local::Held;
 use crate::call::Call;
 use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::queue::{Gate, PullId, Queue};
 
 pub mod contract;
 pub mod host;
@@ -57,12 +59,28 @@ pub struct Grant<'a> {
     pub lock: Option<&'a ProjectLock<'a>>,
     /// The JSON to store: valid JSON, checked by the caller. A store keeps it, and reads nothing in it.
     pub value: &'a [u8],
+    /// Whether a gate at the key counts ([`crate::queue`]): a free lock that is kept for another pull is then [`Granted::NotYet`].
+    pub in_order: bool,
 }
 
 impl<'a> Grant<'a> {
     /// The pull that takes it; `None` for a command lock.
     pub fn pull(&self) -> Option<PullRef<'a>> {
         self.lock.map(ProjectLock::pull)
+    }
+
+    /// The queue whose gates it obeys; `None` if it obeys none.
+    pub fn queue_key(&self) -> Option<DocumentKey<'a>> {
+        self.pull().filter(|_| self.in_order).map(|pull| DocumentKey::Queue(pull.repo))
+    }
+
+    /// Whether the key has a gate, by this queue, that lets the caller in; `None` if it keeps the caller out. What cannot be read keeps
+    /// nobody out: order only delays, and must not block.
+    pub fn is_let_in(&self, queue: Option<&[u8]>) -> Option<bool> {
+        let (Some(queue), Some(lock), LockKey::Project(key)) = (queue, self.lock, self.key) else { return Some(false) };
+        let Ok(queue) = Queue::decode(Some(queue)) else { return Some(false) };
+        let gate = queue.gate(key);
+        gate.admits(Some(&PullId::of(lock))).then_some(gate != Gate::Open)
     }
 }
 
@@ -73,12 +91,16 @@ pub enum Granted {
     Yes {
         /// Fencing token: larger than that of every earlier holder of this key in this store.
         token: FencingToken,
+        /// Whether the key had a gate, which let the caller in: somebody waits for it, or waited. Always false without [`Grant::in_order`].
+        gated: bool,
     },
     /// Somebody holds it already.
     Held {
         /// The holder's value, byte for byte. Not checked: it may be anything that another program wrote.
         value: Vec<u8>,
     },
+    /// Nobody holds it, and it is kept for a pull that waits. Only with [`Grant::in_order`].
+    NotYet,
 }
 
 /// A lock to release.
@@ -90,12 +112,14 @@ pub struct Release<'a> {
     pub fields: Option<Fields<'a>>,
     /// Release it only if this pull number holds it.
     pub pull_num: Option<i64>,
+    /// Release it only if these are its bytes. A grant's time is in them, so that they name one grant.
+    pub value: Option<&'a [u8]>,
 }
 
 impl<'a> Release<'a> {
     /// Releases the lock that `target` means.
     pub fn of(target: &'a Target<'a>) -> Release<'a> {
-        Release { key: LockKey::Project(target.key()), fields: target.guard(), pull_num: None }
+        Release { key: LockKey::Project(target.key()), fields: target.guard(), pull_num: None, value: None }
     }
 
     /// The same, but only if pull `num` holds it.
@@ -103,10 +127,18 @@ impl<'a> Release<'a> {
         Release { pull_num: Some(num), ..self }
     }
 
+    /// The same, but only if these are the lock's bytes.
+    pub fn only_if_it_is(self, value: &'a [u8]) -> Release<'a> {
+        Release { value: Some(value), ..self }
+    }
+
     /// Whether a lock with this value is the one to release.
     ///
     /// An error of code `EntryUnreadable` if the value is not what its key says; a command's lock may be any JSON.
     pub fn admits(&self, value: &[u8]) -> Result<bool> {
+        if self.value.is_some_and(|meant| meant != value) {
+            return Ok(false);
+        }
         let unreadable = |e: Error| Error::new(Code::EntryUnreadable, format!("the entry at {} stays as it is: {e}", self.key));
         match self.key {
             LockKey::Command(_) => parse_json::<serde::de::IgnoredAny>(value).map(|_| true).map_err(unreadable),
@@ -120,7 +152,28 @@ impl<'a> Release<'a> {
     }
 }
 
-/// What a pull status must be for [`Store::swap_pull_status`] to replace it.
+/// Names a document: JSON that is compared and swapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DocumentKey<'a> {
+    /// A pull status, by Atlantis's key for it.
+    PullStatus(&'a str),
+    /// Who waits for the locks of a repository ([`crate::queue`]), by the repository's full name.
+    Queue(&'a str),
+    /// Which locks nobody is to take for now ([`crate::queue::freeze`]).
+    Freezes,
+}
+
+impl fmt::Display for DocumentKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DocumentKey::PullStatus(key) => write!(f, "pull status {key:?}"),
+            DocumentKey::Queue(repo) => write!(f, "queue of {repo:?}"),
+            DocumentKey::Freezes => f.write_str("freezes"),
+        }
+    }
+}
+
+/// What a document must be for [`Store::swap_document`] to replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected<'a> {
     /// Anything, or nothing.
@@ -142,7 +195,7 @@ impl Expected<'_> {
     }
 }
 
-/// The answer to [`Store::swap_pull_status`].
+/// The answer to [`Store::swap_document`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Swap {
     /// It was replaced.
@@ -213,11 +266,35 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// On an error some may have been released already; calling again releases the rest.
     fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing>;
 
-    /// The pull status stored at this key.
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>>;
+    /// The document stored at this key.
+    ///
+    /// Errors: `HostStore` for a queue or freezes in a host store, which keeps neither.
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
 
-    /// Replaces (or with `None` deletes) a pull status if it is as expected: compare-and-swap, atomically.
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap>;
+    /// Replaces (or with `None` deletes) a document if it is as expected: compare-and-swap, atomically. Errors as in [`Store::document`].
+    fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap>;
+
+    /// The repositories that have a queue, and perhaps some that have none any more.
+    fn queues(&self, call: &Call) -> Result<Vec<String>>;
+
+    /// The lock at this key and its fencing token, from the store that decides; the token is 0 if it is not known.
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>>;
+
+    /// Says what grants in order obey at a key from now on, unless that was said by a later `revision` of the queue; returns whether
+    /// somebody holds the lock.
+    ///
+    /// A store that finds the gate in the queue itself, in the step that grants, has nothing to note.
+    fn set_gate(&self, key: &str, revision: u64, gate: &Gate, call: &Call) -> Result<bool>;
+
+    /// The pull status stored at this key.
+    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.document(DocumentKey::PullStatus(key), call)
+    }
+
+    /// [`Store::swap_document`] of a pull status.
+    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        self.swap_document(DocumentKey::PullStatus(key), expected, new, call)
+    }
 
     /// Whether the store answers and could be written.
     fn ping(&self, call: &Call) -> Result<()>;

@@ -3,10 +3,12 @@
 //! Invariant: whoever looks creates, announces, probes, moves, recovers, trims and changes nothing, on the disk or in Redis. A reader
 //! ([`Reads`]) has no operation that changes, and [`ReadOnly`], which makes a [`Store`] of it, refuses each of them.
 
-use super::{Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
+use super::contract::local::Held;
+use super::{DocumentKey, Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
+use crate::queue::Gate;
 
 /// What can be read of a store: the half of [`Store`] that changes nothing.
 pub trait Reads: Send + Sync + std::fmt::Debug {
@@ -16,8 +18,12 @@ pub trait Reads: Send + Sync + std::fmt::Debug {
     fn list(&self, call: &Call) -> Result<Listing>;
     /// See [`Store::lock_info`].
     fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>>;
-    /// See [`Store::pull_status`].
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>>;
+    /// See [`Store::document`].
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>>;
+    /// See [`Store::queues`].
+    fn queues(&self, call: &Call) -> Result<Vec<String>>;
+    /// See [`Store::held`].
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>>;
     /// Whether the store answers; whether it could be written is not tried.
     fn ping(&self, call: &Call) -> Result<()>;
     /// See [`Store::warnings`].
@@ -59,12 +65,24 @@ impl<R: Reads> Store for ReadOnly<R> {
         refuse(format!("the locks of pull #{} of {:?} cannot be released", pull.num, pull.repo))
     }
 
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.pull_status(key, call)
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.0.document(key, call)
     }
 
-    fn swap_pull_status(&self, key: &str, _expected: Expected<'_>, _new: Option<&[u8]>, _call: &Call) -> Result<Swap> {
-        refuse(format!("the pull status {key:?} cannot be replaced"))
+    fn swap_document(&self, key: DocumentKey<'_>, _expected: Expected<'_>, _new: Option<&[u8]>, _call: &Call) -> Result<Swap> {
+        refuse(format!("the {key} cannot be replaced"))
+    }
+
+    fn queues(&self, call: &Call) -> Result<Vec<String>> {
+        self.0.queues(call)
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        self.0.held(key, call)
+    }
+
+    fn set_gate(&self, key: &str, _revision: u64, _gate: &Gate, _call: &Call) -> Result<bool> {
+        refuse(format!("the gate of {key:?} cannot be set"))
     }
 
     fn ping(&self, call: &Call) -> Result<()> {

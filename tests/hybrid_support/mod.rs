@@ -195,6 +195,7 @@ impl<'a> Caller<'a> {
     pub fn take(&mut self, path: &str, num: i64) -> Result<bool> {
         match self.timed("take", path, |service| service.try_lock(&lock_json(fields(path), num))) {
             Ok(Granted::Yes { .. }) => self.told.learnt("take", path, None, Some(num)),
+            Ok(Granted::NotYet) => panic!("nobody waits"),
             Ok(Granted::Held { value }) => {
                 let holder = Some(named(&value).1);
                 self.told.learnt("take", path, holder, holder);

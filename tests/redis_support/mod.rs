@@ -216,7 +216,10 @@ pub fn fields(path: &str) -> Fields<'_> {
 pub fn grant_within(store: &dyn Store, fields: Fields<'_>, num: i64, timeout: Duration) -> Result<Granted> {
     let value = lock_json(fields, num);
     let lock = ProjectLock::parse(&value).ok();
-    store.grant(&Grant { key: LockKey::Project(&fields.key()), lock: lock.as_ref(), value: &value }, &call_within(timeout))
+    store.grant(
+        &Grant { key: LockKey::Project(&fields.key()), lock: lock.as_ref(), value: &value, in_order: false },
+        &call_within(timeout),
+    )
 }
 
 pub fn grant(store: &dyn Store, fields: Fields<'_>, num: i64) -> Result<Granted> {
@@ -226,14 +229,14 @@ pub fn grant(store: &dyn Store, fields: Fields<'_>, num: i64) -> Result<Granted>
 /// Takes a lock that must be free.
 pub fn take(store: &dyn Store, fields: Fields<'_>, num: i64) -> FencingToken {
     match grant(store, fields, num).unwrap() {
-        Granted::Yes { token } => token,
-        Granted::Held { .. } => panic!("{} is held", fields.key()),
+        Granted::Yes { token, .. } => token,
+        other => panic!("{} is not free: {other:?}", fields.key()),
     }
 }
 
 pub fn release_within(store: &dyn Store, fields: Fields<'_>, timeout: Duration) -> Result<Option<Vec<u8>>> {
     let key = fields.key();
-    store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: None }, &call_within(timeout))
+    store.release(&Release { key: LockKey::Project(&key), fields: None, pull_num: None, value: None }, &call_within(timeout))
 }
 
 pub fn release(store: &dyn Store, fields: Fields<'_>) -> Result<Option<Vec<u8>>> {

@@ -47,7 +47,7 @@ pub fn lock_json(fields: Fields<'_>, num: i64, padding: usize) -> Vec<u8> {
 pub fn grant(store: &dyn Store, fields: Fields<'_>, num: i64, padding: usize) -> Result<Granted> {
     let value = lock_json(fields, num, padding);
     let lock = ProjectLock::parse(&value).ok();
-    store.grant(&Grant { key: LockKey::Project(&fields.key()), lock: lock.as_ref(), value: &value }, &call())
+    store.grant(&Grant { key: LockKey::Project(&fields.key()), lock: lock.as_ref(), value: &value, in_order: false }, &call())
 }
 
 /// This test binary again, running only `test`, with its role and folder in the environment.

@@ -61,7 +61,7 @@ impl World {
         match key {
             EntryKey::Project(name) => self.foreign(&["SET", &format!("pr/{name}"), poison]),
             EntryKey::Command(name) => self.foreign(&["SET", &format!("global/{name}/lock"), poison]),
-            EntryKey::Status(_) => {}
+            EntryKey::Status(_) | EntryKey::Queue(_) | EntryKey::Freezes => {}
         }
     }
 

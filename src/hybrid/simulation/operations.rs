@@ -52,7 +52,7 @@ impl World {
         self.oracle().asks(key, &value);
         let lock = key.lock().expect("is a lock");
         let parsed = ProjectLock::parse(&value).ok();
-        let grant = Grant { key: lock, lock: parsed.as_ref(), value: &value };
+        let grant = Grant { key: lock, lock: parsed.as_ref(), value: &value, in_order: false };
         let answer = store.grant(&grant, &call);
         self.say(|| format!("{who}: grant {key} {} → {}", text(&value), show(&answer)));
         self.ends(number);
@@ -74,7 +74,7 @@ impl World {
 
     pub(super) fn release(&self, store: &dyn Store, who: usize, key: &EntryKey) {
         let pull_num = (matches!(key, EntryKey::Project(_)) && self.random.percent(30)).then_some(1);
-        let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num };
+        let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num, value: None };
         let call = self.call();
         let number = self.begins(&call, true);
         self.oracle().begin_release(number, std::slice::from_ref(key), pull_num, false);

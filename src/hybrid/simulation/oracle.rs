@@ -181,7 +181,7 @@ impl Oracle {
         match answer {
             Ok(Granted::Yes { .. }) => self.granted(key, &value),
             Err(e) if e.code() == Code::OutcomeUnknown => {}
-            Ok(Granted::Held { .. }) | Err(_) => self.refused(key, value),
+            Ok(Granted::Held { .. } | Granted::NotYet) | Err(_) => self.refused(key, value),
         }
     }
 

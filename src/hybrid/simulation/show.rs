@@ -24,8 +24,9 @@ pub(super) trait Brief {
 impl Brief for Granted {
     fn brief(&self) -> String {
         match self {
-            Granted::Yes { token } => format!("granted, token {}", token.get() % 1_000_000_000),
+            Granted::Yes { token, .. } => format!("granted, token {}", token.get() % 1_000_000_000),
             Granted::Held { value } => format!("held by {}", text(value)),
+            Granted::NotYet => "kept for somebody else".to_owned(),
         }
     }
 }

@@ -57,6 +57,8 @@ fn redis_key(key: &EntryKey) -> String {
         EntryKey::Project(name) => format!("pr/{name}"),
         EntryKey::Command(name) => format!("global/{name}/lock"),
         EntryKey::Status(name) => name.clone(),
+        EntryKey::Queue(repo) => format!("atlock:queue:{repo}"),
+        EntryKey::Freezes => "atlock:freezes".to_owned(),
     }
 }
 
@@ -164,7 +166,7 @@ impl World {
         let name = redis_key(key);
         let answer = self.stock_reads(&name).and_then(|held| match held {
             Some(value) => Ok(Granted::Held { value }),
-            None => self.stock_writes(&name, &value).map(|()| Granted::Yes { token: FencingToken::NONE }),
+            None => self.stock_writes(&name, &value).map(|()| Granted::Yes { token: FencingToken::NONE, gated: false }),
         });
         self.say(|| format!("stock: grant {key} {} → {}", text(&value), super::show::show(&answer)));
         self.ends(number);

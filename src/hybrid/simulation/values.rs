@@ -35,7 +35,7 @@ pub(super) fn value_for(key: &EntryKey, number: u64) -> Vec<u8> {
             })
         }
         EntryKey::Status(_) => serde_json::json!({ "Pull": {}, "Projects": [], "N": number }),
-        EntryKey::Command(_) => serde_json::json!({ "N": number }),
+        EntryKey::Command(_) | EntryKey::Queue(_) | EntryKey::Freezes => serde_json::json!({ "N": number }),
     };
     value.to_string().into_bytes()
 }

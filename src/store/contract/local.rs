@@ -18,9 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::token::FencingToken;
 use crate::error::Result;
-use crate::store::{LockKey, Store};
+use crate::store::{DocumentKey, LockKey, Store};
 
-/// Names an entry of a store: a lock, a command's lock, a pull status.
+/// Names an entry of a store: a lock, a command's lock, a document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryKey {
@@ -30,24 +30,48 @@ pub enum EntryKey {
     Command(String),
     /// A pull status.
     Status(String),
+    /// The queue of a repository, by its full name.
+    Queue(String),
+    /// The freezes; the name is empty.
+    Freezes,
 }
 
 impl EntryKey {
-    /// The lock that it names; `None` for a pull status.
-    pub fn lock(&self) -> Option<LockKey<'_>> {
+    /// What it names.
+    pub fn named(&self) -> Named<'_> {
         match self {
-            EntryKey::Project(key) => Some(LockKey::Project(key)),
-            EntryKey::Command(name) => Some(LockKey::Command(name)),
-            EntryKey::Status(_) => None,
+            EntryKey::Project(key) => Named::Lock(LockKey::Project(key)),
+            EntryKey::Command(name) => Named::Lock(LockKey::Command(name)),
+            EntryKey::Status(key) => Named::Document(DocumentKey::PullStatus(key)),
+            EntryKey::Queue(repo) => Named::Document(DocumentKey::Queue(repo)),
+            EntryKey::Freezes => Named::Document(DocumentKey::Freezes),
+        }
+    }
+
+    /// The lock that it names; `None` for a document.
+    pub fn lock(&self) -> Option<LockKey<'_>> {
+        match self.named() {
+            Named::Lock(lock) => Some(lock),
+            Named::Document(_) => None,
         }
     }
 
     /// Its text, without its kind.
     pub fn name(&self) -> &str {
         match self {
-            EntryKey::Project(name) | EntryKey::Command(name) | EntryKey::Status(name) => name,
+            EntryKey::Project(name) | EntryKey::Command(name) | EntryKey::Status(name) | EntryKey::Queue(name) => name,
+            EntryKey::Freezes => "",
         }
     }
+}
+
+/// What an [`EntryKey`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// A lock.
+    Lock(LockKey<'a>),
+    /// A document.
+    Document(DocumentKey<'a>),
 }
 
 impl From<LockKey<'_>> for EntryKey {
@@ -59,17 +83,26 @@ impl From<LockKey<'_>> for EntryKey {
     }
 }
 
-impl std::fmt::Display for EntryKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            EntryKey::Project(key) => write!(f, "lock {key:?}"),
-            EntryKey::Command(name) => write!(f, "command lock {name:?}"),
-            EntryKey::Status(key) => write!(f, "pull status {key:?}"),
+impl From<DocumentKey<'_>> for EntryKey {
+    fn from(key: DocumentKey<'_>) -> EntryKey {
+        match key {
+            DocumentKey::PullStatus(key) => EntryKey::Status(key.to_owned()),
+            DocumentKey::Queue(repo) => EntryKey::Queue(repo.to_owned()),
+            DocumentKey::Freezes => EntryKey::Freezes,
         }
     }
 }
 
-/// A value, and the fencing token of who holds it; 0 for a pull status, and for a lock that a stock server took.
+impl std::fmt::Display for EntryKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.named() {
+            Named::Lock(lock) => lock.fmt(f),
+            Named::Document(document) => document.fmt(f),
+        }
+    }
+}
+
+/// A value, and the fencing token of who holds it; 0 for a document, and for a lock that a stock server took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The bytes.

@@ -16,7 +16,7 @@ pub struct Remote {
     /// The bytes.
     pub value: Option<Vec<u8>>,
     /// The last fencing token given for the key, also if nobody holds it; 0 if none is remembered: none was given within the
-    /// hour, or what the store knew is lost. Always 0 for a pull status.
+    /// hour, or what the store knew is lost. Always 0 for a document.
     pub token: FencingToken,
     /// The instance to which that token was given; empty if that is not remembered.
     pub holder: String,
@@ -60,8 +60,9 @@ pub trait SharedStore: Store {
     /// As [`Store::grant`], with this fencing token, if it is larger than the key's last and within a minute of the server's clock.
     fn grant_with(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted>;
 
-    /// Every lock, command lock and pull status. Not at one moment: what changes meanwhile may be old or new.
-    fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;
+    /// Every lock, command lock and pull status; and `with_queues`, every queue and the freezes. Not at one moment: what changes meanwhile
+    /// may be old or new.
+    fn snapshot(&self, with_queues: bool, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>>;
 
     /// Keys that the last [`SharedStore::snapshot`] found and left out, because no local store can keep what is there: the value or the key
     /// is too long. They say nothing of what was released.

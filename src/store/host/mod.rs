@@ -19,12 +19,14 @@ use self::wire::{
     WriteJson, raw_bytes, read,
 };
 use super::contract::copy::{CopyStore, HostDump, HostEntry, HostMark, HostWrite};
-use super::contract::local::EntryKey;
-use super::{Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+use super::contract::local::{EntryKey, Held};
+use super::{DocumentKey, Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::domain::json::parse_json;
 use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::queue::Gate;
 
 #[cfg(test)]
 mod tests;
@@ -137,11 +139,12 @@ impl CopyStore for HostStore {
 }
 
 impl Store for HostStore {
+    /// It keeps no queue: no key has a gate.
     fn grant(&self, grant: &Grant<'_>, _call: &Call) -> Result<Granted> {
         let output = self.call(OP_GRANT, &GrantIn { key: grant.key.into(), value: parse_json(grant.value)? })?;
         let GrantOut { granted, token, value } = read(OP_GRANT, &output)?;
         match (granted, value) {
-            (true, _) => Ok(Granted::Yes { token }),
+            (true, _) => Ok(Granted::Yes { token, gated: false }),
             (false, Some(value)) => Ok(Granted::Held { value: raw_bytes(value) }),
             (false, None) => Err(Error::new(Code::Protocol, "the host store refused a lock without telling the holder")),
         }
@@ -186,11 +189,12 @@ impl Store for HostStore {
         Ok(released)
     }
 
-    fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
-        self.value(OP_PULL_STATUS, &StatusIn { key })
+    fn document(&self, key: DocumentKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
+        self.value(OP_PULL_STATUS, &StatusIn { key: status_key(key)? })
     }
 
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, _call: &Call) -> Result<Swap> {
+    fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, _call: &Call) -> Result<Swap> {
+        let key = status_key(key)?;
         let expected = match expected {
             Expected::Any => ExpectedJson::Any(true),
             Expected::Absent => ExpectedJson::Value(None),
@@ -200,6 +204,18 @@ impl Store for HostStore {
         let output = self.call(OP_SWAP_PULL_STATUS, &SwapIn { key, expected, new })?;
         let SwapOut { swapped, value } = read(OP_SWAP_PULL_STATUS, &output)?;
         Ok(if swapped { Swap::Done } else { Swap::Conflict(value.map(raw_bytes)) })
+    }
+
+    fn queues(&self, _call: &Call) -> Result<Vec<String>> {
+        Err(no_queue())
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        Ok(self.get(key, call)?.map(|value| Held { value, token: FencingToken::NONE }))
+    }
+
+    fn set_gate(&self, _key: &str, _revision: u64, _gate: &Gate, _call: &Call) -> Result<bool> {
+        Err(no_queue())
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {
@@ -214,4 +230,16 @@ impl Store for HostStore {
         *self.closed.lock() = true;
         Ok(())
     }
+}
+
+fn status_key(key: DocumentKey<'_>) -> Result<&str> {
+    match key {
+        DocumentKey::PullStatus(key) => Ok(key),
+        DocumentKey::Queue(_) | DocumentKey::Freezes => Err(no_queue()),
+    }
+}
+
+fn no_queue() -> Error {
+    let text = "a host store keeps no queue and no freezes: set locking.backend to sled, or use hybrid or native mode";
+    Error::new(Code::HostStore, text)
 }

@@ -10,10 +10,25 @@ use super::store::RedisStore;
 use crate::call::Call;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::queue::{Gate, PullId};
 use crate::store::{Grant, Granted, LockKey};
 
 /// How long taking a grant back may go on after the caller's deadline.
 const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
+
+/// A gate as the side hash has it behind the queue's revision; empty for an open one.
+pub(super) fn gate_text(gate: &Gate) -> String {
+    match gate {
+        Gate::Open => String::new(),
+        Gate::Closed => "closed".to_owned(),
+        Gate::Reserved(pull) => pull_text(pull),
+    }
+}
+
+/// A pull as gates name it. No pull is `closed`: its number comes first.
+fn pull_text(pull: &PullId) -> String {
+    format!("{} {}", pull.num, pull.host.to_ascii_lowercase())
+}
 
 impl RedisStore {
     /// What `grant` tells the script, beside the keys: value, instance, member of the indexes, the pull's index, a token.
@@ -28,14 +43,18 @@ impl RedisStore {
         };
         let keys = script_keys(&lock, &side, !member.is_empty());
         let proposed = proposed.to_string();
-        let args = [grant.value, self.instance.as_bytes(), member.as_bytes(), pull_index.as_bytes(), proposed.as_bytes()];
+        let asker = grant.lock.filter(|_| grant.in_order).map(|lock| pull_text(&PullId::of(lock))).unwrap_or_default();
+        let instance = self.instance.as_bytes();
+        let args = [grant.value, instance, member.as_bytes(), pull_index.as_bytes(), proposed.as_bytes(), asker.as_bytes()];
         let reply = if self.wait_replicas == 0 {
             self.redis.change(&scripts::GRANT, &keys, &args, call)?
         } else {
             self.grant_confirmed(grant, &keys, &args, call)?
         };
         match reply {
-            Reply::Done(outcome) => Ok(Some(Granted::Yes { token: reply::token(&outcome)? })),
+            Reply::Done(outcome) => Ok(Some(Granted::Yes { token: reply::token(&outcome)?, gated: false })),
+            Reply::Gated(outcome) => Ok(Some(Granted::Yes { token: reply::token(&outcome)?, gated: true })),
+            Reply::NotYet => Ok(Some(Granted::NotYet)),
             Reply::Held(value) => Ok(Some(Granted::Held { value })),
             Reply::None => Ok(None),
             other => Err(unexpected(&other)),
@@ -72,7 +91,7 @@ impl RedisStore {
                 Ok(value)
             })
         })?;
-        if matches!(reply, Reply::Done(_)) && confirmed.get() < self.wait_replicas {
+        if matches!(reply, Reply::Done(_) | Reply::Gated(_)) && confirmed.get() < self.wait_replicas {
             return Err(self.take_back(grant, call, confirmed.get()));
         }
         Ok(reply)

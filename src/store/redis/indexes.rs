@@ -7,7 +7,7 @@
 use redis::FromRedisValue as _;
 
 use super::errors::Failure;
-use super::keys::{LOCK_PREFIX, LOCKS_INDEX, lock_key, pull_index, repo_pattern, side_key};
+use super::keys::{LOCK_PREFIX, LOCKS_INDEX, QUEUES_INDEX, lock_key, pull_index, repo_pattern, side_key};
 use super::listing::{Found, Page};
 use super::pages::Member;
 use super::scripts;
@@ -33,6 +33,23 @@ impl RedisStore {
             })?;
         }
         Ok(())
+    }
+
+    /// Notes that a repository may have a queue, before it has one.
+    pub(super) fn note_queue(&self, repo: &str, call: &Call) -> Result<()> {
+        let mut command = redis::cmd("SADD");
+        command.arg(QUEUES_INDEX).arg(repo);
+        self.redis.read(call.deadline, |link| link.query(&command, call.deadline)).map(drop)
+    }
+
+    /// The repositories that may have a queue.
+    pub(super) fn queues_index(&self, call: &Call) -> Result<Vec<String>> {
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(QUEUES_INDEX);
+        self.redis.read(call.deadline, |link| {
+            let repos = link.query(&command, call.deadline)?;
+            Vec::<String>::from_redis_value(repos).map_err(|e| Failure::Refused(e.into()))
+        })
     }
 
     /// Hands out, page by page, the locks in the index of all locks, by lock key; members whose locks are gone are removed.

@@ -2,13 +2,14 @@
 //!
 //! Stock's, which stay the truth: `pr/{lock key}` for a project's lock, `global/{command}/lock` for a command's, and a pull
 //! status under its own key. Ours beside them: a side hash for each lock, `atlock:locks` for all project locks, on a single
-//! server `atlock:pull:{repo}#{number}` for a pull's, and `atlock:instances`.
+//! server `atlock:pull:{repo}#{number}` for a pull's, `atlock:instances`, `atlock:queue:{repo}` for those who wait for a repository's
+//! locks, `atlock:queues` for the names of those repositories, and `atlock:freezes`.
 //!
 //! Invariant: a side hash is in the same cluster slot as its lock, so that one script can change both. Redis hashes what is
 //! between the first `{` and the next `}`, if that is not empty, and otherwise the whole key (the Redis Cluster
 //! specification, "Hash tags").
 
-use crate::store::LockKey;
+use crate::store::{DocumentKey, LockKey};
 
 /// What the keys of project locks begin with.
 pub(super) const LOCK_PREFIX: &str = "pr/";
@@ -21,6 +22,13 @@ pub(super) const INSTANCES: &str = "atlock:instances";
 /// What the names of the pulls' indexes begin with: sets of lock keys.
 pub(super) const PULL_INDEX_PREFIX: &str = "atlock:pull:";
 
+/// What the keys of queues begin with.
+pub(super) const QUEUE_PREFIX: &str = "atlock:queue:";
+/// Which repositories may have a queue: a set of their names, which has at least those that do.
+pub(super) const QUEUES_INDEX: &str = "atlock:queues";
+/// The key of the freezes.
+const FREEZES: &str = "atlock:freezes";
+
 const SLOTS: u16 = 16384;
 
 /// The key of a lock.
@@ -28,6 +36,15 @@ pub(super) fn lock_key(key: LockKey<'_>) -> String {
     match key {
         LockKey::Project(key) => format!("{LOCK_PREFIX}{key}"),
         LockKey::Command(name) => format!("global/{name}/lock"),
+    }
+}
+
+/// The key of a document.
+pub(super) fn document_key(key: DocumentKey<'_>) -> String {
+    match key {
+        DocumentKey::PullStatus(key) => key.to_owned(),
+        DocumentKey::Queue(repo) => format!("{QUEUE_PREFIX}{repo}"),
+        DocumentKey::Freezes => FREEZES.to_owned(),
     }
 }
 

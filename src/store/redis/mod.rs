@@ -20,13 +20,14 @@
 
 use self::release::Released;
 use self::reply::{Reply, unexpected};
-use super::contract::local::EntryKey;
+use super::contract::local::{EntryKey, Held};
 use super::contract::shared::SharedStore as _;
-use super::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
+use super::{DocumentKey, Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
 use crate::error::Result;
+use crate::queue::Gate;
 
 mod errors;
 mod grant;
@@ -87,25 +88,50 @@ impl Store for RedisStore {
         listing.or_incomplete(failed.map_or(Ok(()), Err))
     }
 
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.get_key(key, call)
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.get_key(&keys::document_key(key), call)
     }
 
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+    fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
         let (expectation, bytes): (&[u8], &[u8]) = match expected {
             Expected::Any => (b"any", b""),
             Expected::Absent => (b"absent", b""),
             Expected::Bytes(bytes) => (b"bytes", bytes),
         };
         let action: &[u8] = if new.is_some() { b"set" } else { b"delete" };
+        if let (DocumentKey::Queue(repo), Expected::Absent | Expected::Any, Some(_)) = (key, expected, new) {
+            self.note_queue(repo, call)?;
+        }
         match self.redis.change(
-            &scripts::SWAP_PULL_STATUS,
-            &[key],
+            &scripts::SWAP_DOCUMENT,
+            &[&keys::document_key(key)],
             &[expectation, bytes, action, new.unwrap_or_default()],
             call,
         )? {
             Reply::Done(_) => Ok(Swap::Done),
             Reply::Conflict(current) => Ok(Swap::Conflict(current)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn queues(&self, call: &Call) -> Result<Vec<String>> {
+        self.queues_index(call)
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        Ok(self.remote(&EntryKey::from(key), call)?.held())
+    }
+
+    fn set_gate(&self, key: &str, revision: u64, gate: &Gate, call: &Call) -> Result<bool> {
+        let lock = keys::lock_key(LockKey::Project(key));
+        let side = keys::side_key(&lock);
+        let (revision, gate) = (revision.to_string(), grant::gate_text(gate));
+        // Said twice, it is said once: a lost answer needs no memory.
+        let reply = self.redis.read(call.deadline, |_| {
+            self.redis.eval(&scripts::GATE, &[&lock, &side], &[revision.as_bytes(), gate.as_bytes()], call.deadline)
+        })?;
+        match Reply::read(reply)? {
+            Reply::Done(is_held) => Ok(is_held == b"1"),
             other => Err(unexpected(&other)),
         }
     }

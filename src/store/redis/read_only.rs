@@ -16,9 +16,9 @@ use crate::call::Call;
 use crate::config;
 use crate::domain::lock::ProjectLock;
 use crate::error::Result;
-use crate::store::contract::local::EntryKey;
+use crate::store::contract::local::{EntryKey, Held};
 use crate::store::read_only::{ReadOnly, Reads};
-use crate::store::{Listing, Location, LockInfo, LockKey, Store as _};
+use crate::store::{DocumentKey, Listing, Location, LockInfo, LockKey, Store as _};
 
 /// A Redis of which nothing is changed.
 #[derive(Debug)]
@@ -83,8 +83,16 @@ impl Reads for RedisReader {
         Ok(remote.value.map(|_| LockInfo::new(remote.token, Location::Enhanced)))
     }
 
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.0.get_key(key, call)
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.0.document(key, call)
+    }
+
+    fn queues(&self, call: &Call) -> Result<Vec<String>> {
+        self.0.queues(call)
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        Ok(self.0.remote_by(&scripts::LOOK, &EntryKey::from(key), call)?.held())
     }
 
     fn ping(&self, call: &Call) -> Result<()> {

@@ -62,6 +62,7 @@ impl<'a> Guard<'a> {
         let none = Cow::Borrowed(&b""[..]);
         let none = || none.clone();
         let guard = match *self {
+            Guard::Admitted(Release { value: Some(value), .. }) => return exactly(key, value),
             Guard::Admitted(Release { fields, pull_num, .. }) => {
                 let num = pull_num.map_or(none(), number);
                 match fields {

@@ -11,8 +11,12 @@ use crate::store::contract::local::Held;
 pub(super) enum Reply {
     /// The change was made, now or by an earlier attempt; its outcome.
     Done(Vec<u8>),
+    /// The lock was granted, by a gate that let the caller in; the outcome.
+    Gated(Vec<u8>),
     /// The lock is held; its value.
     Held(Vec<u8>),
+    /// The lock is free, and kept for somebody else.
+    NotYet,
     /// There is nothing to release, or it is not what was meant.
     None,
     /// The pull status is another; what it is.
@@ -36,7 +40,9 @@ impl Reply {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Reply::Done(_) => "DONE",
+            Reply::Gated(_) => "DONE",
             Reply::Held(_) => "HELD",
+            Reply::NotYet => "NOTYET",
             Reply::None => "NONE",
             Reply::Conflict(_) => "CONFLICT",
             Reply::Judge(_) => "JUDGE",
@@ -53,7 +59,10 @@ impl Reply {
             _ => Vec::new(),
         });
         let (tag, detail) = (parts.next().ok_or_else(malformed)?, parts.next());
+        let gated = parts.next().is_some_and(|gated| gated == b"1");
         match (tag.as_slice(), detail) {
+            (b"DONE", Some(outcome)) if gated => Ok(Reply::Gated(outcome)),
+            (b"NOTYET", _) => Ok(Reply::NotYet),
             (b"DONE", outcome) => Ok(Reply::Done(outcome.unwrap_or_default())),
             (b"HELD", Some(value)) => Ok(Reply::Held(value)),
             (b"NONE", _) => Ok(Reply::None),

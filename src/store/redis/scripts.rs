@@ -53,7 +53,8 @@ pub(crate) fn script_name(script: &str) -> String {
     let all = [
         ("GRANT", &GRANT),
         ("RELEASE", &RELEASE),
-        ("SWAP", &SWAP_PULL_STATUS),
+        ("GATE", &GATE),
+        ("SWAP", &SWAP_DOCUMENT),
         ("READ", &READ),
         ("LOOK", &LOOK),
         ("PUT", &PUT),
@@ -92,8 +93,13 @@ script!(
     "release.lua"
 );
 script!(
-    /// Replaces a pull status if it is as expected.
-    SWAP_PULL_STATUS = "swap_pull_status.lua"
+    /// Says for whom a lock is kept when it is free.
+    GATE = "side.lua",
+    "gate.lua"
+);
+script!(
+    /// Replaces a document if it is as expected.
+    SWAP_DOCUMENT = "swap_document.lua"
 );
 script!(
     /// Reads a lock and its last fencing token.

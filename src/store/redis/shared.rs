@@ -18,7 +18,7 @@ use crate::domain::limits::MAX_KEY_BYTES;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Result};
-use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES};
+use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES, Named};
 use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
@@ -32,7 +32,7 @@ impl SharedStore for RedisStore {
         self.grant_proposed(grant, token, call)
     }
 
-    fn snapshot(&self, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>> {
+    fn snapshot(&self, with_queues: bool, call: &Call) -> Result<Vec<(EntryKey, Vec<u8>)>> {
         let (mut all, mut set_aside) = (Vec::new(), Vec::new());
         for (pattern, entry) in [(ALL_LOCKS, project as fn(&str) -> _), (ALL_COMMAND_LOCKS, command), (ALL_STATUSES, status)] {
             let mut scan = self.scan(pattern, call);
@@ -57,6 +57,12 @@ impl SharedStore for RedisStore {
             }
         }
         *self.set_aside.lock() = set_aside;
+        if with_queues {
+            for key in self.queues(call)?.into_iter().map(EntryKey::Queue).chain([EntryKey::Freezes]) {
+                let Named::Document(document) = key.named() else { continue };
+                all.extend(self.document(document, call)?.map(|value| (key.clone(), value)));
+            }
+        }
         Ok(all)
     }
 
@@ -69,12 +75,15 @@ impl SharedStore for RedisStore {
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
-        let Some(lock) = key.lock() else {
-            let expected = seen.map_or(Expected::Absent, Expected::Bytes);
-            return match self.swap_pull_status(key.name(), expected, new.map(|held| held.value.as_slice()), call)? {
-                Swap::Done => Ok(Put::Done { token: FencingToken::NONE }),
-                Swap::Conflict(_) => Ok(Put::Changed),
-            };
+        let lock = match key.named() {
+            Named::Lock(lock) => lock,
+            Named::Document(document) => {
+                let expected = seen.map_or(Expected::Absent, Expected::Bytes);
+                return match self.swap_document(document, expected, new.map(|held| held.value.as_slice()), call)? {
+                    Swap::Done => Ok(Put::Done { token: FencingToken::NONE }),
+                    Swap::Conflict(_) => Ok(Put::Changed),
+                };
+            }
         };
         let (flag, none) = (|there: bool| if there { &b"1"[..] } else { b"0" }, &b""[..]);
         let member = match lock {
@@ -179,8 +188,11 @@ const MOST_NAMED: usize = 10;
 impl RedisStore {
     /// What Redis holds at a key, as one of the two scripts that read tells.
     pub(super) fn remote_by(&self, script: &scripts::Script, key: &EntryKey, call: &Call) -> Result<Remote> {
-        let Some(lock) = key.lock() else {
-            return Ok(Remote { value: self.pull_status(key.name(), call)?, ..Remote::default() });
+        let lock = match key.named() {
+            Named::Lock(lock) => lock,
+            Named::Document(document) => {
+                return Ok(Remote { value: self.document(document, call)?, ..Remote::default() });
+            }
         };
         let lock = keys::lock_key(lock);
         let side = keys::side_key(&lock);
@@ -203,9 +215,11 @@ impl RedisStore {
         let set_aside = self.set_aside.lock();
         let named = set_aside.iter().take(MOST_NAMED).map(|entry| {
             let (kind, name) = match &entry.key {
-                EntryKey::Project(name) => ("lock", name),
-                EntryKey::Command(name) => ("command lock", name),
-                EntryKey::Status(name) => ("pull status", name),
+                EntryKey::Project(name) => ("lock", name.as_str()),
+                EntryKey::Command(name) => ("command lock", name.as_str()),
+                EntryKey::Status(name) => ("pull status", name.as_str()),
+                EntryKey::Queue(repo) => ("queue", repo.as_str()),
+                EntryKey::Freezes => ("freezes", ""),
             };
             format!(
                 "Redis at {}: the {kind} \"{}\" is left alone: the local store keeps keys of up to {MAX_KEY_BYTES} bytes and values of up to \

@@ -6,6 +6,7 @@
 use sled::IVec;
 
 use super::key_state;
+use super::owned::OwnedGrant;
 use super::pull_index::remove_lock;
 use super::record::{self, Header, PROJECT_PREFIX, Verdict};
 use super::remembered::entry_name;
@@ -15,19 +16,21 @@ use crate::error::Result;
 use crate::store::contract::local::EntryKey;
 use crate::store::{Expected, Granted, Listing, Release, Swap};
 
-/// Takes the lock if it is free. `pull_prefix` is that of the pull that the value names, if it is a project lock's.
-pub(super) fn grant(tx: &mut Transaction<'_>, name: &EntryKey, value: &[u8], pull_prefix: Option<&[u8]>) -> Result<Granted> {
+/// Takes the lock if it is free, and not kept for somebody else.
+pub(super) fn grant(tx: &mut Transaction<'_>, grant: &OwnedGrant) -> Result<Granted> {
+    let OwnedGrant { name, value, pull_prefix, .. } = grant;
     let key = &record::key_of(name);
     if let Some((_, value)) = tx.entry(key)? {
         return Ok(Granted::Held { value });
     }
+    let Some(gated) = grant.is_let_in(tx)? else { return Ok(Granted::NotYet) };
     let header = tx.new_lock(Verdict::of(pull_prefix.is_some()));
     tx.put_entry(key, header, value)?;
     if let Some(prefix) = pull_prefix {
         tx.put(record::index_key(prefix, header.token), key.clone())?;
     }
     key_state::decided(tx, name, None)?;
-    Ok(Granted::Yes { token: header.token })
+    Ok(Granted::Yes { token: header.token, gated })
 }
 
 /// Releases the lock if it is the one meant.
@@ -73,8 +76,13 @@ pub(super) fn release_by_pull(tx: &mut Transaction<'_>, pull_prefix: &[u8]) -> R
     Ok(released)
 }
 
-/// Replaces or removes a pull status if it is as expected.
-pub(super) fn swap_status(tx: &mut Transaction<'_>, name: &EntryKey, expected: Expected<'_>, new: Option<&[u8]>) -> Result<Swap> {
+/// Replaces or removes a document if it is as expected.
+pub(super) fn swap_document(
+    tx: &mut Transaction<'_>,
+    name: &EntryKey,
+    expected: Expected<'_>,
+    new: Option<&[u8]>,
+) -> Result<Swap> {
     let key = &record::key_of(name);
     let (header, current) = tx.entry(key)?.unzip();
     if !expected.admits(current.as_deref()) {
@@ -110,6 +118,7 @@ mod tests {
     use super::*;
     use crate::domain::key::{Fields, Target};
     use crate::domain::lock::PullRef;
+    use crate::store::Grant;
     use crate::store::sled::meta::Meta;
 
     type Tree = BTreeMap<Vec<u8>, IVec>;
@@ -135,13 +144,21 @@ mod tests {
         answer
     }
 
+    fn of_pull(name: &EntryKey, value: Vec<u8>) -> OwnedGrant {
+        let key = name.lock().expect("is a lock");
+        // The value may be none that the reader takes today.
+        let text = String::from_utf8(value.clone()).expect("is text");
+        let parsed = text.replace("\"yesterday\"", "null");
+        let lock = ProjectLock::parse(parsed.as_bytes()).expect("is a lock");
+        OwnedGrant::from(&Grant { key, lock: Some(&lock), value: &value, in_order: false })
+    }
+
     /// A tree with a lock of pull 1 as earlier versions left it: with an index entry, and a time that is none.
     fn earlier(time: &str) -> (Tree, EntryKey) {
         let name = EntryKey::Project(KEY.to_owned());
         let mut tree = Tree::new();
-        let prefix = record::pull_prefix(PullRef { repo: "acme/infra", num: 1 });
         group(&mut tree, |tx| {
-            grant(tx, &name, &lock(1, time), Some(&prefix))?;
+            grant(tx, &of_pull(&name, lock(1, time)))?;
             let (header, value) = tx.entry(&record::key_of(&name))?.expect("is held");
             tx.put_entry(&record::key_of(&name), Header { verdict: Verdict::LockOnce, ..header }, &value)
         });
@@ -176,8 +193,7 @@ mod tests {
         let (mut tree, name) = earlier("\"yesterday\"");
         assert!(group(&mut tree, |tx| discard(tx, &name)).is_some());
         assert!(tree.is_empty(), "the key's next holder would be released with pull 1: {tree:?}");
-        let prefix = record::pull_prefix(PullRef { repo: "acme/infra", num: 2 });
-        group(&mut tree, |tx| grant(tx, &name, &lock(2, "null"), Some(&prefix)));
+        group(&mut tree, |tx| grant(tx, &of_pull(&name, lock(2, "null"))));
         assert_eq!(by_pull(&mut tree, 1), Listing::default());
     }
 }

@@ -13,13 +13,20 @@ use super::transaction::Transaction;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
 use crate::store::contract::local::{
-    Change, Conflict, EntryKey, HostCopy, HostLacks, KeyState, LocalStore, PullRelease, RedisRecord, Ticket,
+    Change, Conflict, EntryKey, Held, HostCopy, HostLacks, KeyState, LocalStore, PullRelease, RedisRecord, Ticket,
 };
 
 impl SledStore {
     /// Reads by what a group would see.
     fn view<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.tree.read(|db| f(&Transaction::new(&db, Meta::default(), 0)))
+    }
+}
+
+impl SledStore {
+    /// What is at a key, with its token.
+    pub(super) fn held_at(&self, key: &EntryKey) -> Result<Option<Held>> {
+        self.view(|tx| tx.held(key))
     }
 }
 

@@ -30,9 +30,9 @@ use super::system_files::SystemFiles;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
-use crate::store::contract::local::{Conflict, EntryKey, KeyState, LocalStore as _, RedisRecord};
+use crate::store::contract::local::{Conflict, EntryKey, Held, KeyState, LocalStore as _, RedisRecord};
 use crate::store::read_only::{ReadOnly, Reads};
-use crate::store::{Listing, LockInfo, LockKey, Store as _};
+use crate::store::{DocumentKey, Listing, LockInfo, LockKey, Store as _};
 
 /// What the store's folder may hold that counts; the first two are files.
 const PARTS: [&str; 4] = ["format.json", "journal", "sled", "sled.saved"];
@@ -99,12 +99,20 @@ impl Reads for SledReader {
         self.store.lock_info(key, call)
     }
 
-    fn pull_status(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.store.pull_status(key, call)
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.store.document(key, call)
     }
 
     fn ping(&self, call: &Call) -> Result<()> {
         self.store.ping(call)
+    }
+
+    fn queues(&self, call: &Call) -> Result<Vec<String>> {
+        self.store.queues(call)
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        self.store.held(key, call)
     }
 
     /// None: those of the copy's disk are no concern of the server's.

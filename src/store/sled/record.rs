@@ -7,6 +7,8 @@
 //! | `L` lock key | entry: a project's lock |
 //! | `C` command name | entry: a command's lock |
 //! | `S` pull-status key | entry: a pull status |
+//! | `W` repository | entry: the queue of those who wait for the repository's locks |
+//! | `Z` | entry: the freezes |
 //! | `X` length of an entry's key, that key, number | the entry's value beyond its first [`CHUNK`] bytes |
 //! | `P` length of repo, repo, pull number, token | the key of the project lock that this pull holds |
 //! | `H` an entry's key | what hybrid mode remembers of the entry (`history.rs`) |
@@ -69,10 +71,12 @@ pub(super) const HOST_KEY: &[u8] = b"B";
 pub(super) const HOST_LACKS_PREFIX: &[u8] = b"F";
 /// What the keys of all releases by pull begin with.
 pub(super) const PULL_RELEASE_PREFIX: &[u8] = b"Q";
-/// What the keys of all entries begin with: locks, commands' locks, pull statuses.
-pub(super) const ENTRY_PREFIXES: [&[u8]; 3] = [PROJECT_PREFIX, b"C", b"S"];
+/// What the keys of all entries begin with: locks, commands' locks, documents.
+pub(super) const ENTRY_PREFIXES: [&[u8]; 5] = [PROJECT_PREFIX, b"C", b"S", QUEUE_PREFIX, b"Z"];
 /// What the keys of the by-pull index begin with.
 pub(super) const INDEX_PREFIX: &[u8] = b"P";
+/// What the keys of all queues begin with.
+pub(super) const QUEUE_PREFIX: &[u8] = b"W";
 /// What the keys of all project locks begin with.
 pub(super) const PROJECT_PREFIX: &[u8] = b"L";
 
@@ -84,17 +88,14 @@ pub(super) fn lock_key(key: LockKey<'_>) -> Vec<u8> {
     }
 }
 
-/// The tree key of a pull status.
-pub(super) fn status_key(name: &str) -> Vec<u8> {
-    entry_key(b'S', name)
-}
-
 /// The tree key of an entry.
 pub(super) fn key_of(key: &EntryKey) -> Vec<u8> {
     match key {
         EntryKey::Project(name) => entry_key(b'L', name),
         EntryKey::Command(name) => entry_key(b'C', name),
         EntryKey::Status(name) => entry_key(b'S', name),
+        EntryKey::Queue(repo) => entry_key(b'W', repo),
+        EntryKey::Freezes => entry_key(b'Z', ""),
     }
 }
 
@@ -106,6 +107,8 @@ pub(super) fn name_of(tree_key: &[u8]) -> Option<EntryKey> {
         b'L' => Some(EntryKey::Project(name)),
         b'C' => Some(EntryKey::Command(name)),
         b'S' => Some(EntryKey::Status(name)),
+        b'W' => Some(EntryKey::Queue(name)),
+        b'Z' => Some(EntryKey::Freezes),
         _ => None,
     }
 }

@@ -11,9 +11,9 @@ use super::files::Files;
 use super::folder::Folder;
 use super::ground::Ground;
 use super::open::{self, Opened};
-use super::owned::{OwnedExpected, OwnedRelease};
+use super::owned::{OwnedExpected, OwnedGrant, OwnedRelease};
 use super::read::{failed, read_entry, read_value};
-use super::record::{self, PROJECT_PREFIX, Stored};
+use super::record::{self, PROJECT_PREFIX, QUEUE_PREFIX, Stored};
 use super::step::StepHook;
 use super::system_files::SystemFiles;
 use super::tree::Tree;
@@ -23,8 +23,9 @@ use crate::clock::Clock;
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
 use crate::error::Result;
-use crate::store::contract::local::EntryKey;
-use crate::store::{Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
+use crate::queue::Gate;
+use crate::store::contract::local::{EntryKey, Held};
+use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
 
 /// The embedded store. Safe from any thread; see the module's documentation for what it survives.
 ///
@@ -96,9 +97,8 @@ impl Store for SledStore {
             return Ok(Granted::Held { value });
         }
         record::check_length("a value", grant.value.len(), record::VALUE_LIMIT)?;
-        let pull_prefix = grant.pull().map(record::pull_prefix);
-        let (name, value) = (EntryKey::from(grant.key), grant.value.to_vec());
-        self.committer.commit(value.len(), call, move |tx| changes::grant(tx, &name, &value, pull_prefix.as_deref()))
+        let grant = OwnedGrant::from(grant);
+        self.committer.commit(grant.len(), call, move |tx| changes::grant(tx, &grant))
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -140,18 +140,36 @@ impl Store for SledStore {
         self.committer.commit(prefix.len(), call, move |tx| changes::release_by_pull(tx, &prefix))
     }
 
-    fn pull_status(&self, key: &str, _call: &Call) -> Result<Option<Vec<u8>>> {
-        let key = record::status_key(key);
+    fn document(&self, key: DocumentKey<'_>, _call: &Call) -> Result<Option<Vec<u8>>> {
+        let key = record::key_of(&EntryKey::from(key));
         self.tree.read(|db| read_value(db, &key))
     }
 
-    fn swap_pull_status(&self, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
-        let name = EntryKey::Status(key.to_owned());
+    fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        let name = EntryKey::from(key);
         let new = new.map(<[u8]>::to_vec);
         record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
         let expected = OwnedExpected::from(expected);
         let bytes = new.as_ref().map_or(0, Vec::len) + expected.len();
-        self.committer.commit(bytes, call, move |tx| changes::swap_status(tx, &name, expected.borrowed(), new.as_deref()))
+        self.committer.commit(bytes, call, move |tx| changes::swap_document(tx, &name, expected.borrowed(), new.as_deref()))
+    }
+
+    fn queues(&self, _call: &Call) -> Result<Vec<String>> {
+        self.tree.read(|db| {
+            let keys = db.scan_prefix(QUEUE_PREFIX).map(|entry| Ok(record::name_of(&entry.map_err(failed)?.0)));
+            // A name that is too long for a key is not told: its queue works, and nobody looks at it between two calls.
+            let names = keys.filter_map(|key: Result<_>| key.transpose()).map(|key| Ok(key?.name().to_owned()));
+            names.collect()
+        })
+    }
+
+    fn held(&self, key: LockKey<'_>, _call: &Call) -> Result<Option<Held>> {
+        self.held_at(&EntryKey::from(key))
+    }
+
+    /// A grant finds the gate in the queue.
+    fn set_gate(&self, key: &str, _revision: u64, _gate: &Gate, call: &Call) -> Result<bool> {
+        Ok(self.get(LockKey::Project(key), call)?.is_some())
     }
 
     fn ping(&self, _call: &Call) -> Result<()> {

@@ -137,7 +137,7 @@ fn an_older_lock_of_another_server_shows_that_redis_has_gone_back() {
 }
 
 fn release(world: &World, instance: &Instance) -> Option<Vec<u8>> {
-    let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None };
+    let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
     instance.store.release(&release, &world.call()).expect("is answered")
 }
 

@@ -38,7 +38,7 @@ fn a_release_is_remembered_however_long_redis_is_away() {
     one_server(Durability::Sync, |world, instance| {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
         let image = world.redis.image();
-        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None };
+        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
         assert!(instance.store.release(&release, &world.call()).expect("is released").is_some());
         world.network.is_up.store(false, Ordering::SeqCst);
         instance.core.begin_fallback(gone());

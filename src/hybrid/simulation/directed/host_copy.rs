@@ -27,7 +27,7 @@ fn full(locks: &'static [&'static str], course: impl FnOnce(Arc<World>, Arc<Inst
         world.clock.sleep(Duration::from_secs(600));
         world.host.is_full.store(true, Ordering::SeqCst);
         for name in locks {
-            let lock = Grant { key: LockKey::Command(name), lock: None, value: b"{}" };
+            let lock = Grant { key: LockKey::Command(name), lock: None, value: b"{}", in_order: false };
             assert!(matches!(instance.store.grant(&lock, &world.call()), Ok(Granted::Yes { .. })));
         }
         world.clock.sleep(Duration::from_secs(1));

@@ -100,7 +100,7 @@ fn what_a_late_disk_kept_from_the_local_store_is_not_put_back() {
         let deadline = || world.clock.now() + PATIENCE;
         instance.core.local.flush(deadline()).expect("works");
         *world.disks.next.lock() = Some(Trouble::Late(10 * PATIENCE));
-        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None };
+        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
         assert!(instance.store.release(&release, &world.call()).expect("is released").is_some());
         instance.core.local.flush(deadline()).expect_err("the disk is late");
         world.clock.advance(Duration::from_secs(2 * 3600));

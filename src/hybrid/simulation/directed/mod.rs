@@ -50,20 +50,20 @@ fn apply() -> EntryKey {
 }
 
 fn grant(world: &World, instance: &Instance, value: &[u8]) -> Result<Granted> {
-    let grant = Grant { key: LockKey::Command("apply"), lock: None, value };
+    let grant = Grant { key: LockKey::Command("apply"), lock: None, value, in_order: false };
     instance.store.grant(&grant, &world.call())
 }
 
 /// Another server takes a lock that is free, with this token.
 fn other_takes(world: &Arc<World>, name: &str, key: &EntryKey, value: &[u8], token: u64) {
     let lock = ProjectLock::parse(value).ok();
-    let grant = Grant { key: key.lock().expect("is a lock"), lock: lock.as_ref(), value };
+    let grant = Grant { key: key.lock().expect("is a lock"), lock: lock.as_ref(), value, in_order: false };
     let granted = world.other_server(name).grant_with(&grant, FencingToken::new(token), &world.call()).expect("is answered");
     assert!(matches!(granted, Granted::Yes { .. }));
 }
 
 fn other_releases(world: &Arc<World>, name: &str, key: &EntryKey) {
-    let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num: None };
+    let release = Release { key: key.lock().expect("is a lock"), fields: None, pull_num: None, value: None };
     assert!(world.other_server(name).release(&release, &world.call()).expect("is answered").is_some());
 }
 

@@ -120,7 +120,7 @@ fn whoever_takes_a_lock_during_a_release_by_pull_keeps_it() {
             let taking = spawn("takes", move || {
                 let world = weak.upgrade().expect("goes on");
                 let lock = ProjectLock::parse(&value).expect("is one");
-                let grant = Grant { key: LockKey::Project("a/b/x/default/"), lock: Some(&lock), value: &value };
+                let grant = Grant { key: LockKey::Project("a/b/x/default/"), lock: Some(&lock), value: &value, in_order: false };
                 for_taker.store.grant(&grant, &world.call())
             });
             *took.lock() = Some(taking.expect("starts"));

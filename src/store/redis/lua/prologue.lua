@@ -7,7 +7,8 @@
 -- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids and times, oldest first,
 -- in 'q' (id,micros id,micros …); the last fencing token in 'token', in 'holder' who took it: instance and request id; and in
 -- 'of' the SHA-1 of the value that these two belong to, '' once that was released. A value of another SHA-1 was put there by a
--- stock server. A '-' before it: the value was copied from such a server, and no reader of ours found a lock in it.
+-- stock server. A '-' before it: the value was copied from such a server, and no reader of ours found a lock in it. 'gate' says for
+-- whom the lock is kept when it is free (gate.lua).
 -- Errors can only come before the first write: a script leaves all or nothing.
 -- Each call costs Redis over a microsecond, and so does most work on texts: the usual path has as little as possible of both.
 local MEMORY = 400 -- bytes of 'q': eight changes
@@ -30,7 +31,7 @@ end
 -- was answered by a value for its caller to judge ('J'): those attempts must not act either, but what the caller asks for then may.
 local outcome = 'r:' .. ARGV[1]
 local is_retry = string.byte(ARGV[3]) ~= 45 -- '-'
-local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token', 'of')
+local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token', 'of', 'gate')
 local was_judged = side[1] == 'J'
 if side[1] == 'N' then
     -- mark: prologue: an earlier retry was refused

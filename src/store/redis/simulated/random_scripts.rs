@@ -174,7 +174,7 @@ impl Chance {
                 let action = self.one_of(&["set", "set", "delete"]).as_bytes().to_vec();
                 let values = [self.one_of(&["1", "2"]), self.one_of(&["1", "2"])].map(|value| value.as_bytes().to_vec());
                 args.extend([expected, values[0].clone(), action, values[1].clone()]);
-                ("SWAP_PULL_STATUS", &scripts::SWAP_PULL_STATUS)
+                ("SWAP_DOCUMENT", &scripts::SWAP_DOCUMENT)
             }
             16 => {
                 keys = vec![b"atlock:instances".to_vec()];

@@ -162,11 +162,11 @@ fn key(path: &str) -> String {
 fn grant(store: &RedisStore, path: &str, num: i64, call: &Call) -> crate::error::Result<Granted> {
     let value = json(path, num);
     let lock = ProjectLock::parse(&value).ok();
-    store.grant(&Grant { key: LockKey::Project(&key(path)), lock: lock.as_ref(), value: &value }, call)
+    store.grant(&Grant { key: LockKey::Project(&key(path)), lock: lock.as_ref(), value: &value, in_order: false }, call)
 }
 
 fn release(store: &RedisStore, path: &str, call: &Call) -> crate::error::Result<Option<Vec<u8>>> {
-    store.release(&Release { key: LockKey::Project(&key(path)), fields: None, pull_num: None }, call)
+    store.release(&Release { key: LockKey::Project(&key(path)), fields: None, pull_num: None, value: None }, call)
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn the_real_store_works_over_a_perfect_link() {
     world.execute(&[b"SET".to_vec(), format!("pr/{}", key("d")).into_bytes(), json("d", 1)]);
     let released = store.release_by_pull(PullRef { repo: "acme/infra", num: 1 }, &world.call("pull")).expect("releases");
     assert_eq!(released.len(), 2);
-    assert_eq!(store.snapshot(&world.call("all")), Ok(vec![(EntryKey::Project(key("c")), json("c", 2))]));
+    assert_eq!(store.snapshot(false, &world.call("all")), Ok(vec![(EntryKey::Project(key("c")), json("c", 2))]));
     assert_eq!(store.discard(LockKey::Project(&key("c")), &world.call("away")), Ok(Some(json("c", 2))));
     let held = Held { value: json("c", 3), token: FencingToken::new(7) };
     let put = store.put(&EntryKey::Project(key("c")), None, Some(&held), &world.call("put"));
@@ -207,7 +207,7 @@ fn a_lost_reply_is_answered_by_its_first_answer() {
     let world = World::new();
     let store = world.store();
     world.next(&[Fate::ReplyLost]);
-    let Ok(Granted::Yes { token }) = grant(&store, "a", 1, &world.call("one")) else { panic!("is free") };
+    let Ok(Granted::Yes { token, .. }) = grant(&store, "a", 1, &world.call("one")) else { panic!("is free") };
     assert!(world.fates.lock().is_empty());
     let remote = store.remote(&EntryKey::Project(key("a")), &world.call("look")).expect("looks");
     assert_eq!((remote.token, remote.value), (token, Some(json("a", 1))), "granted once");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sled::IVec;
 
 use super::super::meta::Meta;
+use super::super::owned::OwnedGrant;
 use super::super::simulated::Random;
 use super::super::transaction::Transaction;
 use super::super::{changes, key_state, record};
@@ -13,7 +14,7 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::local::{self, Change, EntryKey, Held, HostCopy, PullRelease, RedisRecord};
-use crate::store::{Expected, LockKey, Release};
+use crate::store::{Expected, Grant, LockKey, Release};
 
 const REPO: &str = "acme/infra";
 
@@ -63,9 +64,9 @@ impl Call {
         match self {
             Call::Grant(project, num, padding) => {
                 let value = lock(project, *num, *padding);
-                let prefix = ProjectLock::parse(&value).ok().map(|lock| record::pull_prefix(lock.pull()));
-                let key = EntryKey::Project(fields(project).key());
-                changes::grant(tx, &key, &value, prefix.as_deref()).map(|answer| format!("{answer:?}"))
+                let (key, lock) = (fields(project).key(), ProjectLock::parse(&value).ok());
+                let grant = Grant { key: LockKey::Project(&key), lock: lock.as_ref(), value: &value, in_order: false };
+                changes::grant(tx, &OwnedGrant::from(&grant)).map(|answer| format!("{answer:?}"))
             }
             Call::Release(project, pull_num) => {
                 let target = Target::by_fields(fields(project));
@@ -81,7 +82,7 @@ impl Call {
                 changes::release_by_pull(tx, &prefix).map(|answer| format!("{answer:?}"))
             }
             Call::Swap(num, new) => {
-                changes::swap_status(tx, &status(*num), Expected::Any, new.as_deref()).map(|answer| format!("{answer:?}"))
+                changes::swap_document(tx, &status(*num), Expected::Any, new.as_deref()).map(|answer| format!("{answer:?}"))
             }
             Call::Local(changes) => changes.iter().try_for_each(|change| key_state::apply(tx, change)).map(|()| String::new()),
         }

@@ -1,6 +1,7 @@
-//! Replacing a pull status.
+//! Replacing a document: a pull status, a queue, the freezes.
 //!
-//! Invariant: a status is replaced only where it is as expected, and a caller who is told so meets it again after a crash.
+//! Invariant: a document is replaced only where it is as expected, and a caller who is told so meets it again after a crash. While Redis is
+//! away and the local store may lack what other servers did, a queue stays as it is: places are kept, and nobody joins.
 
 use std::time::Instant;
 
@@ -14,11 +15,12 @@ use crate::domain::token::FencingToken;
 use crate::error::{Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
 use crate::store::contract::shared::Remote;
-use crate::store::{Expected, Swap};
+use crate::store::{DocumentKey, Expected, Swap};
+use crate::sync::mark;
 
-/// Replaces, or with `None` deletes, the status if it is as expected.
-pub(super) fn swap(core: &Core, key: &str, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
-    let name = EntryKey::Status(key.to_owned());
+/// Replaces, or with `None` deletes, the document if it is as expected.
+pub(super) fn swap(core: &Core, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+    let name = EntryKey::from(key);
     let _guard = core.key_locks.take(std::slice::from_ref(&name), call.deadline)?;
     run(
         core,
@@ -29,7 +31,7 @@ pub(super) fn swap(core: &Core, key: &str, expected: Expected<'_>, new: Option<&
 
 struct Swapping<'a> {
     core: &'a Core,
-    key: &'a str,
+    key: DocumentKey<'a>,
     name: &'a EntryKey,
     expected: Expected<'a>,
     new: Option<&'a [u8]>,
@@ -60,10 +62,7 @@ impl Flow for Swapping<'_> {
 
     fn ask(&mut self, call: &Call) -> Asked<Swap> {
         let (key, expected, new) = (self.key, self.expected, self.new);
-        match self
-            .core
-            .ask(call, &mut self.unanswered_since, |redis, attempt| redis.swap_pull_status(key, expected, new, attempt))
-        {
+        match self.core.ask(call, &mut self.unanswered_since, |redis, attempt| redis.swap_document(key, expected, new, attempt)) {
             Asked::Answer(swapped) => {
                 call.answered(AnsweredBy::Enhanced);
                 match self.learn(&swapped, call) {
@@ -77,16 +76,20 @@ impl Flow for Swapping<'_> {
     }
 
     fn decide(&mut self, call: &Call) -> Result<Swap> {
+        if let (DocumentKey::Queue(_), Some(why)) = (self.key, self.core.arming.unarmed()) {
+            mark!("document: a queue stays, not armed");
+            return Err(self.give_up(self.core.degraded(&why), call));
+        }
         if self.before.is_some() {
             make_decision(self.core, &[self.name], self.new, call)?;
             return Ok(Swap::Done);
         }
-        let swapped = self.core.local.store().swap_pull_status(self.key, self.expected, self.new, call);
+        let swapped = self.core.local.store().swap_document(self.key, self.expected, self.new, call);
         let swapped = swapped.map_err(|error| self.give_up(error, call))?;
         match &swapped {
             // Redis may have had another one, which the local store did not know or which Redis had lost, and have made the change.
             Swap::Conflict(_) if self.unanswered_since.is_some() => {
-                return Err(may_have_happened(self.core.degraded("the local store has another pull status")));
+                return Err(may_have_happened(self.core.degraded(&format!("the local store has another {}", self.key))));
             }
             Swap::Conflict(_) => {}
             Swap::Done => self.core.unsynced.add_decided(self.name),

@@ -1,6 +1,6 @@
--- Replaces or deletes a pull status if it is as expected.
+-- Replaces or deletes a document if it is as expected.
 --
--- KEYS[1] the pull status   ARGV[1] unused   ARGV[2] not after, microseconds   ARGV[3] begins with '-', but on a retry
+-- KEYS[1] the document   ARGV[1] unused   ARGV[2] not after, microseconds   ARGV[3] begins with '-', but on a retry
 -- ARGV[4] expected: 'any', 'absent' or 'bytes'   ARGV[5] the expected bytes   ARGV[6] 'set' or 'delete'   ARGV[7] the new bytes
 -- Returns {'LATE', now}, {'DONE'}, or {'CONFLICT'} with the current bytes, if there are any.
 local clock = redis.call('TIME')
@@ -10,7 +10,7 @@ if now > tonumber(ARGV[2]) then
 end
 
 local current = redis.call('GET', KEYS[1])
--- A status needs no memory of requests: a retry that finds its own bytes is done, whoever wrote them.
+-- A document needs no memory of requests: a retry that finds its own bytes is done, whoever wrote them.
 if string.byte(ARGV[3]) ~= 45 and ((ARGV[6] == 'set' and current == ARGV[7]) or (ARGV[6] == 'delete' and not current)) then
     return {'DONE'}
 end

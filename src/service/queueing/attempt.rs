@@ -1,0 +1,303 @@
+//! One try to take a lock.
+//!
+//! A key that is kept for somebody else is refused, as one that is held. Who may wait joins the queue in the same try: first the document has
+//! the ticket, then the key its gate; a lock that was released in between is tried again.
+
+use serde::Serialize;
+
+use super::super::{Service, unreadable};
+use super::change::Changed;
+use crate::call::Call;
+use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
+use crate::domain::lock::ProjectLock;
+use crate::domain::token::FencingToken;
+use crate::error::{Code, Error, Result};
+use crate::operation::Operation;
+use crate::queue::{Priority, PullId, Queue, Rules, Ticket, Waiter};
+use crate::store::{Grant, Granted, LockKey};
+
+/// How often a try is begun anew because the key changed hands in between.
+const MAX_TRIES: u32 = 4;
+
+/// Who asks for which lock.
+#[derive(Clone)]
+pub(in crate::service) struct Asker<'a> {
+    pub value: &'a [u8],
+    pub lock: ProjectLock<'a>,
+    pub key: String,
+}
+
+impl<'a> Asker<'a> {
+    /// Reads a lock's JSON. Errors: `InvalidJson`, `TooLarge`.
+    pub fn of(value: &'a [u8]) -> Result<Asker<'a>> {
+        limit("a lock", value.len(), MAX_LOCK_BYTES)?;
+        let lock = ProjectLock::parse(value)?;
+        let key = lock.fields().key();
+        limit("a lock's key", key.len(), MAX_KEY_BYTES)?;
+        Ok(Asker { value, lock, key })
+    }
+
+    pub fn pull(&self) -> PullId {
+        PullId::of(&self.lock)
+    }
+
+    pub fn repo(&self) -> &str {
+        self.lock.pull().repo
+    }
+
+    fn waiter(&self) -> Result<Waiter> {
+        Waiter::of(self.value, &self.lock)
+    }
+
+    /// Whether this lock is the asker's own already.
+    fn is_own(&self, holder: &ProjectLock<'_>) -> bool {
+        holder.pull() == self.lock.pull() && PullId::of(holder).is(&self.pull())
+    }
+
+    fn key(&self) -> LockKey<'_> {
+        LockKey::Project(&self.key)
+    }
+}
+
+/// How whoever is refused joins the queue.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct Join {
+    pub priority: Priority,
+    /// Whether a blocked caller waits, and not the pull by Atlantis.
+    pub calls: bool,
+}
+
+/// What came of a try.
+#[derive(Debug)]
+pub(in crate::service) enum Attempt {
+    /// The asker has the lock.
+    Granted { token: FencingToken },
+    /// The asker had it before.
+    Own { value: Vec<u8> },
+    /// Somebody else has the lock, or it is kept for somebody else; `value` is the lock of that pull, or would be.
+    Refused { value: Vec<u8>, waiting: Option<Waiting> },
+}
+
+/// The place of a pull in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// 1 is next; 0 where the queue is full, or cannot be used.
+    pub position: usize,
+    /// Who is before it, the next one first.
+    pub ahead: Vec<PullId>,
+    /// Since when it waits, microseconds since 1970.
+    pub since: u64,
+    /// Why it has to: `held`, `reserved` for the first of `ahead`, `set` where another lock of its set is not free, `full`.
+    pub why: &'static str,
+    /// What of its set is not free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocker: Option<Blocker>,
+}
+
+/// A lock of a set that is not free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Blocker {
+    /// Its key.
+    pub key: String,
+    /// Who holds it, or for whom it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull: Option<PullId>,
+}
+
+impl Waiting {
+    /// The place of a pull that waits for a key; `None` if it does not.
+    pub(super) fn of(queue: &Queue, pull: &PullId, key: &str, why: &'static str, rules: &Rules) -> Option<Waiting> {
+        let position = queue.position(pull, key, rules)?;
+        let ahead = queue.ahead(pull, key, rules).into_iter().map(|ticket| ticket.pull().clone()).collect();
+        Some(Waiting { position, ahead, since: queue.ticket(pull)?.since, why, blocker: None })
+    }
+
+    /// Nobody can join.
+    fn full() -> Waiting {
+        Waiting { position: 0, ahead: Vec::new(), since: 0, why: "full", blocker: None }
+    }
+}
+
+impl Service {
+    /// One grant, told to the audit trail.
+    ///
+    /// Errors: `EntryUnreadable` if what holds the key is not a lock; `OtherPull`; those of the store.
+    pub(in crate::service) fn grant_once(&self, asker: &Asker<'_>, in_order: bool, call: &Call) -> Result<Granted> {
+        let grant = Grant { key: asker.key(), lock: Some(&asker.lock), value: asker.value, in_order };
+        let granted = self.router.store().grant(&grant, call);
+        let held = match &granted {
+            Ok(Granted::Held { value }) => Some(ProjectLock::parse(value)),
+            _ => None,
+        };
+        let refused = match &held {
+            Some(Ok(holder)) => refuse_namesake(&grant.key, holder, &asker.lock),
+            Some(Err(e)) => Err(unreadable(&grant.key, e)),
+            None => Ok(()),
+        };
+        self.audit(Operation::TryLock, call, |trail| {
+            trail.grant(&grant, refused.as_ref().and(granted.as_ref()), held.as_ref().and_then(|held| held.as_ref().ok()));
+        });
+        refused.and(granted)
+    }
+
+    /// One try; `call` is its first question. Without `join` nobody joins the queue.
+    ///
+    /// Errors: those of a grant.
+    pub(in crate::service) fn attempt(&self, asker: &Asker<'_>, join: Option<Join>, call: &Call) -> Result<Attempt> {
+        let attempt = self.try_to_take(asker, join, call);
+        self.queueing.waits.asked(matches!(attempt, Ok(Attempt::Granted { .. } | Attempt::Own { .. })));
+        attempt
+    }
+
+    fn try_to_take(&self, asker: &Asker<'_>, join: Option<Join>, call: &Call) -> Result<Attempt> {
+        let mut in_order = self.queueing.is_enabled();
+        let mut granted = self.grant_once(asker, in_order, call)?;
+        for _ in 0..MAX_TRIES {
+            match granted {
+                Granted::Yes { token, gated } => {
+                    if gated {
+                        self.took(asker);
+                    }
+                    self.queueing.waits.taken(&asker.key, self.clock.now());
+                    return Ok(Attempt::Granted { token });
+                }
+                Granted::Held { value } => {
+                    if ProjectLock::parse(&value).is_ok_and(|holder| asker.is_own(&holder)) {
+                        return Ok(Attempt::Own { value });
+                    }
+                    match self.join_held(asker, join) {
+                        Joined::Waits(waiting) => return Ok(Attempt::Refused { value, waiting }),
+                        Joined::Free => {}
+                    }
+                }
+                Granted::NotYet => match self.enter(asker, join) {
+                    Ok(Entered::LetIn) => {}
+                    Ok(Entered::Kept(value, waiting)) => return Ok(Attempt::Refused { value, waiting }),
+                    Ok(Entered::Refused(error)) => return Err(error),
+                    // Order delays, and must not block.
+                    Err(_) => in_order = false,
+                },
+            }
+            granted = self.grant_once(asker, in_order, &self.step())?;
+        }
+        Err(Error::new(Code::Timeout, format!("{} keeps changing hands; it was not taken: try again", asker.key())))
+    }
+
+    /// The asker has the lock: it waits for it no more. If that cannot be written, the next tick sees it.
+    fn took(&self, asker: &Asker<'_>) {
+        let pull = asker.pull();
+        let _ = self.change(asker.repo(), |queue, _| Ok(queue.took(&pull, &asker.key)));
+    }
+
+    /// Joins the queue of a lock that is held.
+    fn join_held(&self, asker: &Asker<'_>, join: Option<Join>) -> Joined {
+        let Some(join) = join.filter(|_| self.queueing.is_enabled()) else { return Joined::Waits(None) };
+        let joined = asker.waiter().and_then(|waiter| {
+            self.change(asker.repo(), |queue, now| {
+                queue.join(&waiter, std::slice::from_ref(&asker.key), join.priority, false, join.calls, now)
+            })
+        });
+        match joined {
+            Ok(Changed { free, .. }) if free.contains(&asker.key) => {
+                // What fails here fails in the next try, too, or the next tick does it.
+                let _ = self.dispatch(asker.repo(), &free);
+                Joined::Free
+            }
+            Ok(Changed { queue, .. }) => {
+                Joined::Waits(Waiting::of(&queue, &asker.pull(), &asker.key, "held", &self.queueing.rules))
+            }
+            Err(error) if error.code() == Code::QueueFull => Joined::Waits(Some(Waiting::full())),
+            Err(_) => Joined::Waits(None),
+        }
+    }
+
+    /// The key is free, and has a gate that kept the asker out.
+    fn enter(&self, asker: &Asker<'_>, join: Option<Join>) -> Result<Entered> {
+        let (pull, key) = (asker.pull(), asker.key.clone());
+        let waiter = asker.waiter()?;
+        let mut is_full = false;
+        let changed = self.change(asker.repo(), |queue, now| {
+            if let Some(join) = join.filter(|_| !queue.admits(&key, Some(&pull))) {
+                match queue.join(&waiter, std::slice::from_ref(&key), join.priority, false, join.calls, now) {
+                    Err(error) if error.code() == Code::QueueFull => is_full = true,
+                    joined => joined?,
+                }
+            }
+            let gate = queue.gate(&key);
+            self.dispatch_in(asker.repo(), queue, std::slice::from_ref(&key), now)?;
+            Ok(gate)
+        })?;
+        let queue = changed.queue;
+        if queue.admits(&key, Some(&pull)) {
+            if changed.answer == queue.gate(&key) {
+                // The queue said so before: what the store obeys is of another one.
+                self.replace_gate(&key, &queue)?;
+            }
+            return Ok(Entered::LetIn);
+        }
+        let Some(first) = first(&queue, &key, &pull, &self.queueing.rules) else {
+            return Ok(Entered::Refused(set_incomplete(asker)));
+        };
+        let value = first.would_be_lock(asker.repo(), asker.value)?;
+        if let Err(error) = ProjectLock::parse(&value).and_then(|first| refuse_namesake(&asker.key(), &first, &asker.lock)) {
+            return Ok(Entered::Refused(error));
+        }
+        let waiting =
+            if is_full { Some(Waiting::full()) } else { Waiting::of(&queue, &pull, &key, "reserved", &self.queueing.rules) };
+        Ok(Entered::Kept(value, waiting))
+    }
+}
+
+/// What came of joining the queue of a lock that is held.
+enum Joined {
+    /// The asker waits, if it has a place.
+    Waits(Option<Waiting>),
+    /// The lock was released meanwhile.
+    Free,
+}
+
+/// What a gate comes to.
+enum Entered {
+    /// It lets the asker in.
+    LetIn,
+    /// The lock is kept for another pull: what that pull's lock would be, and the asker's place.
+    Kept(Vec<u8>, Option<Waiting>),
+    /// The same, and it cannot be told for whom.
+    Refused(Error),
+}
+
+/// For which other pull a key is kept, or which is next for it. Atlantis would take a lock of the asker's own for one that was granted.
+fn first<'a>(queue: &'a Queue, key: &str, asks: &PullId, rules: &Rules) -> Option<&'a Waiter> {
+    let is_other = |ticket: &&Ticket| ticket.want(key).is_some() && !ticket.pull().is(asks);
+    let others: Vec<&Ticket> = queue.tickets_in_order(rules).into_iter().filter(is_other).collect();
+    let reserved = others.iter().find(|ticket| ticket.has_reserved(key));
+    reserved.or(others.first()).map(|ticket| &ticket.waiter)
+}
+
+fn set_incomplete(asker: &Asker<'_>) -> Error {
+    let text = format!("{} is free, but pull #{} takes it only with the other locks of its set", asker.key(), asker.pull().num);
+    Error::new(Code::SetIncomplete, text)
+}
+
+/// Atlantis takes a lock for its own if the holder's pull has the number of the one that asks (`project_locker.go`, v0.47.1), so a
+/// pull with that number and another host or repository must not be told who holds the lock: both would hold it.
+///
+/// Locks that do not tell their host are of any.
+pub(in crate::service) fn refuse_namesake(key: &LockKey<'_>, holder: &ProjectLock<'_>, asking: &ProjectLock<'_>) -> Result<()> {
+    let other_host = !holder.host().is_empty() && !asking.host().is_empty() && !holder.host().eq_ignore_ascii_case(asking.host());
+    if holder.pull().num != asking.pull().num || (holder.pull().repo == asking.pull().repo && !other_host) {
+        return Ok(());
+    }
+    let name = |lock: &ProjectLock<'_>| {
+        let host = if lock.host().is_empty() { "an unknown host" } else { lock.host() };
+        format!("{} on {host}", lock.pull().repo)
+    };
+    let (num, holder, asking) = (holder.pull().num, name(holder), name(asking));
+    Err(Error::new(
+        Code::OtherPull,
+        format!(
+            "{key} is held by pull #{num} of {holder}, and asked for by pull #{num} of {asking}. Atlantis tells pulls apart by their \
+             number alone, so the lock is refused: apply and merge the holder's pull, or discard its lock on Atlantis's page, then plan again"
+        ),
+    ))
+}

@@ -1,0 +1,193 @@
+//! All locks of a plan, or none newly.
+//!
+//! Invariant: of a set, either all locks are granted, or those that were are released again, also by others after a crash. Before the first
+//! grant the ticket says which values are being granted, and to which keys (`Acquiring`); whoever looks at the queue after the caller's time is
+//! over releases exactly those. A lock that the pull had before is no part of that.
+//!
+//! The order is decided in the queue, in one step: a set's keys are reserved all at once, or none. So a grant of a reserved set fails only where
+//! a stock server slips in, or the store does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::Service;
+use super::attempt::{Asker, Blocker, Waiting};
+use super::runs::InRun;
+use super::wait::is_of;
+use crate::config::Sets;
+use crate::domain::token::FencingToken;
+use crate::error::{Code, Error, Result};
+use crate::queue::{Digest, PullId, Queue, Waiter};
+use crate::store::{Granted, LockKey, Release};
+
+/// Most locks of one set.
+const MOST: usize = 500;
+/// How long the caller of a set may be at work before others take back what it was granted.
+const AT_WORK: Duration = Duration::from_secs(120);
+
+/// How far the set of a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SetState {
+    NotAsked,
+    Granted,
+    Refused(Blocker),
+}
+
+pub(super) fn check_size(locks: usize) -> Result<()> {
+    if locks <= MOST {
+        return Ok(());
+    }
+    Err(Error::new(Code::TooLarge, format!("a set of {locks} locks is over the limit of {MOST}")))
+}
+
+/// What a run's set needs to know.
+struct Set {
+    repo: String,
+    pull: PullId,
+    waiter: Waiter,
+    priority: crate::queue::Priority,
+    /// What is to be granted, by key.
+    wanted: BTreeMap<String, Vec<u8>>,
+}
+
+impl Service {
+    pub(super) fn is_whole(&self) -> bool {
+        self.queueing.settings.sets == Sets::Whole
+    }
+
+    /// Takes the set of a run, once; `None` if the pull has all of it.
+    pub(super) fn take_set(&self, run: u64, asker: &Asker<'_>) -> Result<Option<InRun>> {
+        let set = {
+            let mut runs = self.queueing.runs.lock();
+            let run = runs.get(run)?;
+            match &run.set {
+                SetState::Granted => return Ok(None),
+                SetState::Refused(blocker) => {
+                    let blocker = blocker.clone();
+                    drop(runs);
+                    return self.refused_set(asker, blocker).map(Some);
+                }
+                SetState::NotAsked => {}
+            }
+            let waiter = Waiter::of(asker.value, &asker.lock)?;
+            let (repo, pull, wanted) = (run.repo.clone(), run.pull.clone(), run.declared.clone());
+            Set { repo, pull, waiter, priority: run.priority, wanted }
+        };
+        let (state, own) = self.ask_for_set(set)?;
+        let refused = match &state {
+            SetState::Refused(blocker) => Some(self.refused_set(asker, blocker.clone())?),
+            SetState::NotAsked | SetState::Granted => None,
+        };
+        let mut runs = self.queueing.runs.lock();
+        let run = runs.get(run)?;
+        if refused.is_some() {
+            // The plans of what the pull has are gone; it keeps what it applied, and waits holding that.
+            let given_up = own.into_iter().filter(|(key, _)| !run.applied.contains(key));
+            run.deferred.extend(given_up);
+        }
+        run.set = state;
+        Ok(refused)
+    }
+
+    /// Asks for all at once; returns also the locks that the pull had before.
+    fn ask_for_set(&self, mut set: Set) -> Result<(SetState, BTreeMap<String, Vec<u8>>)> {
+        let own = self.own_locks(&set)?;
+        set.wanted.retain(|key, _| !own.contains_key(key));
+        if set.wanted.is_empty() {
+            return Ok((SetState::Granted, own));
+        }
+        let keys: Vec<String> = set.wanted.keys().cloned().collect();
+        let digests: BTreeMap<String, Digest> = set.wanted.iter().map(|(key, value)| (key.clone(), Digest::of(value))).collect();
+        let asked = self.change(&set.repo, |queue, now| {
+            queue.join(&set.waiter, &keys, set.priority, true, false, now)?;
+            self.dispatch_in(&set.repo, queue, &keys, now)?;
+            if keys.iter().all(|key| queue.admits(key, Some(&set.pull))) {
+                let until = now + super::micros(AT_WORK);
+                return Ok(queue.begin_acquiring(&set.pull, digests.clone(), until));
+            }
+            Ok(false)
+        })?;
+        if !asked.answer {
+            return Ok((SetState::Refused(self.blocker(&asked.queue, &set, &keys)?), own));
+        }
+        let granted = self.grant_set(&set);
+        let pull = &set.pull;
+        let is_granted = matches!(&granted, Ok(None));
+        self.change(&set.repo, |queue, now| {
+            if is_granted {
+                for key in &keys {
+                    queue.took(pull, key);
+                }
+            }
+            queue.end_acquiring(pull);
+            self.dispatch_in(&set.repo, queue, &keys, now)
+        })?;
+        Ok((granted?.map_or(SetState::Granted, SetState::Refused), own))
+    }
+
+    /// Grants each; on a refusal takes back what was granted, and says what was refused.
+    fn grant_set(&self, set: &Set) -> Result<Option<Blocker>> {
+        let mut granted: Vec<&String> = Vec::new();
+        for (key, value) in &set.wanted {
+            let asker = Asker::of(value)?;
+            let blocker = match self.grant_once(&asker, true, &self.step()) {
+                Ok(Granted::Yes { .. }) => {
+                    granted.push(key);
+                    continue;
+                }
+                Ok(Granted::Held { value }) => Ok(Blocker { key: key.clone(), pull: pull_of(&value) }),
+                Ok(Granted::NotYet) => Ok(Blocker { key: key.clone(), pull: None }),
+                Err(error) => Err(error),
+            };
+            // It may have been granted all the same.
+            let all = granted.iter().map(|key| key.as_str()).chain([key.as_str()]);
+            for key in all {
+                let Some(value) = set.wanted.get(key) else { continue };
+                let release = Release { key: LockKey::Project(key), fields: None, pull_num: None, value: Some(value) };
+                self.store().release(&release, &self.step())?;
+            }
+            return blocker.map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The locks of the set that the pull has.
+    fn own_locks(&self, set: &Set) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut own = BTreeMap::new();
+        for key in set.wanted.keys() {
+            if let Some(value) = self.store().get(LockKey::Project(key), &self.step())?
+                && is_of(&value, &set.pull, &set.repo)
+            {
+                own.insert(key.clone(), value);
+            }
+        }
+        Ok(own)
+    }
+
+    /// The first lock of the set that the pull cannot have.
+    fn blocker(&self, queue: &Queue, set: &Set, keys: &[String]) -> Result<Blocker> {
+        for key in keys {
+            if let Some(value) = self.store().get(LockKey::Project(key), &self.step())? {
+                return Ok(Blocker { key: key.clone(), pull: pull_of(&value) });
+            }
+        }
+        let kept = keys.iter().find(|key| !queue.admits(key, Some(&set.pull)));
+        let key = kept.or(keys.first()).cloned().unwrap_or_default();
+        let first = queue.ahead(&set.pull, &key, &self.queueing.rules).first().map(|ticket| ticket.pull().clone());
+        Ok(Blocker { key, pull: first })
+    }
+
+    /// The refusal of one lock of a set, for the sake of another.
+    fn refused_set(&self, asker: &Asker<'_>, blocker: Blocker) -> Result<InRun> {
+        let queue = self.queue(asker.repo())?;
+        let waiting = Waiting::of(&queue, &asker.pull(), &asker.key, "set", &self.queueing.rules);
+        let waiting = waiting.map(|waiting| Waiting { blocker: Some(blocker.clone()), ..waiting });
+        let pull = blocker.pull.unwrap_or(PullId { host: String::new(), num: 0 });
+        let waiter = Waiter { pull, user: String::new(), url: String::new(), host_type: 0, author: String::new() };
+        Ok(InRun { acquired: false, token: FencingToken::NONE, value: waiter.would_be_lock(asker.repo(), asker.value)?, waiting })
+    }
+}
+
+fn pull_of(value: &[u8]) -> Option<PullId> {
+    crate::domain::lock::ProjectLock::parse(value).ok().map(|lock| PullId::of(&lock))
+}
