@@ -63,6 +63,8 @@ pub(super) struct Queueing {
     /// Why the last change of a queue failed; `None` once one succeeded.
     trouble: Mutex<Option<String>>,
     waits: Waits,
+    /// How many callers wait.
+    waiting: Mutex<usize>,
 }
 
 impl Queueing {
@@ -85,6 +87,7 @@ impl Queueing {
             cancelled: Mutex::default(),
             trouble: Mutex::default(),
             waits: Waits::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -101,6 +104,20 @@ impl Queueing {
     /// A queue could not be read or changed.
     fn failed(&self, error: &Error) {
         *self.trouble.lock() = Some(error.message().to_owned());
+    }
+
+    /// Wakes all who wait, and waits until they have left their places, or until then: nothing is to be waited for any more.
+    pub(super) fn close(&self, until: Instant) {
+        loop {
+            let seen = self.changed.generation();
+            if *self.waiting.lock() == 0 {
+                return;
+            }
+            self.wake();
+            if !self.changed.wait(seen + 1, until) {
+                return;
+            }
+        }
     }
 
     /// Something changed that somebody may wait for.
@@ -150,14 +167,15 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// Waits for a change since `seen`, or until then.
-    fn wait(&self, seen: u64, until: Instant) {
+    /// Waits for a change since `seen`, or until then; returns whether there was one.
+    fn wait(&self, seen: u64, until: Instant) -> bool {
         let mut generation = self.generation.lock();
         while *generation == seen {
             if self.changed.wait_until(&mut generation, until).timed_out() {
-                return;
+                return *generation != seen;
             }
         }
+        true
     }
 }
 

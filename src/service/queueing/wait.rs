@@ -101,7 +101,7 @@ impl Service {
                 }
                 let timeout = self.timeout(options.timeout)?;
                 let begun = self.clock.now();
-                let mut wait = Wait { service: self, asker, options, until: begun + timeout, pause: ASK_AGAIN.0 };
+                let mut wait = Wait::begin(self, asker, options, begun + timeout);
                 let first = self.attempt(&wait.asker, wait.join(), call);
                 let waited = wait.go_on(first);
                 if matches!(waited, Ok(Waited::Locked { .. })) {
@@ -147,7 +147,20 @@ struct Wait<'a> {
     pause: Duration,
 }
 
-impl Wait<'_> {
+/// It waits no more.
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        *self.service.queueing.waiting.lock() -= 1;
+        self.service.queueing.wake();
+    }
+}
+
+impl<'a> Wait<'a> {
+    fn begin(service: &'a Service, asker: Asker<'a>, options: &'a WaitOptions, until: Instant) -> Wait<'a> {
+        *service.queueing.waiting.lock() += 1;
+        Wait { service, asker, options, until, pause: ASK_AGAIN.0 }
+    }
+
     fn join(&self) -> Option<Join> {
         let waits = self.options.timeout != Some(Duration::ZERO);
         waits.then_some(Join { priority: self.options.priority, calls: true })
