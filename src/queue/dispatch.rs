@@ -151,22 +151,22 @@ impl Round<'_> {
         }
     }
 
-    /// A set that its pull holds wholly is had, once nobody is at work on it.
+    /// A set that its pull holds wholly is had. Not while one is on its way: whether all of that was granted, this ticket may no
+    /// longer tell.
     fn settle_set(&mut self, ticket: &mut Ticket) {
-        let at_work = ticket.acquiring.as_ref().is_some_and(|acquiring| acquiring.until > self.now);
         let has_all = ticket.wants.keys().all(|key| self.has(ticket, key));
-        if !ticket.whole || ticket.wants.is_empty() || at_work || !has_all {
+        if !ticket.whole || ticket.acquiring.is_some() || !has_all {
             return;
         }
         let pull = ticket.pull().clone();
         let keys = std::mem::take(&mut ticket.wants).into_keys();
         self.events.extend(keys.map(|key| Event::Took { pull: pull.clone(), key }));
-        ticket.acquiring = None;
     }
 
-    /// What is reserved of a set that cannot be had wholly, and is not being collected, is no use to its pull.
+    /// What is reserved of a set that is not reserved wholly, or cannot be had, and is not being collected, is no use to its pull.
     fn undo_broken_set(&mut self, at: usize, ticket: &mut Ticket) {
-        if !ticket.whole || !self.may_judge(ticket) || self.collector == Some(at) || self.could_have_all(at, ticket) {
+        let stands = ticket.wants.values().all(|want| want.is_turn()) && self.could_have_all(at, ticket);
+        if !ticket.whole || !self.may_judge(ticket) || self.collector == Some(at) || stands {
             return;
         }
         for key in ticket.withdraw() {

@@ -2,6 +2,11 @@
 //! world (`explore.rs`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
 
 mod directed;
+mod documents;
+mod explore;
+mod fairness;
+mod merging;
+mod model;
 
 use std::collections::BTreeMap;
 
