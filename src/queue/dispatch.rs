@@ -223,11 +223,17 @@ impl Round<'_> {
     }
 
     fn is_free_for(&self, at: usize, key: &str) -> bool {
-        self.holders.get(key) == Some(&Holder::Free) && self.reserved.get(key).is_none_or(|to| *to == at)
+        self.holders.get(key) == Some(&Holder::Free) && !self.is_kept_from(at, key)
     }
 
+    fn is_kept_from(&self, at: usize, key: &str) -> bool {
+        self.reserved.get(key).is_some_and(|to| *to != at)
+    }
+
+    /// What the ticket has may still be kept for another one, if that could not be judged.
     fn could_have_all(&self, at: usize, ticket: &Ticket) -> bool {
-        ticket.wants.keys().all(|key| self.has(ticket, key) || self.is_free_for(at, key))
+        let could_have = |key: &String| self.is_free_for(at, key) || (self.has(ticket, key) && !self.is_kept_from(at, key));
+        ticket.wants.keys().all(could_have)
     }
 
     fn end_of_a_turn(&self) -> u64 {

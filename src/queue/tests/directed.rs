@@ -117,6 +117,17 @@ fn who_asks_for_a_set_later_keeps_no_part_of_it() {
     assert_eq!(queue.dispatch(&holders(&[("a", 0), ("b", 0)]), &RULES, 5), [withdrawn(2, "a"), reserved(1, "b")]);
 }
 
+/// Found by `merging.rs`: what the second has is still kept for the first, at whose other key nobody looked.
+#[test]
+fn a_key_is_kept_for_one_whoever_looks_at_what() {
+    let mut queue = queue(&[(1, &["a"], true, 1), (2, &["a"], true, 2)]);
+    queue.begin_acquiring(&pull(2), BTreeMap::from([("a".to_owned(), Digest::of(b"lock"))]), 9);
+    assert_eq!(queue.dispatch(&holders(&[("a", 0)]), &RULES, 3), [reserved(1, "a")]);
+    queue.join(&waiter(1), &names(&["b"]), Priority::Normal, true, false, 4).expect("there is room");
+    assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 5), []);
+    assert_eq!(queue.gate("a"), to(1));
+}
+
 #[test]
 fn an_old_set_collects_and_one_at_a_time() {
     let mut queue = queue(&[(2, &["a", "b"], true, 0), (3, &["b", "c"], true, 1), (4, &["a"], false, 60)]);
