@@ -142,6 +142,18 @@ fn an_old_set_collects_and_one_at_a_time() {
 }
 
 #[test]
+fn a_set_collects_nothing_that_it_waits_for_through_others() {
+    let mut queue = queue(&[(2, &["a", "b"], true, 0)]);
+    let held = holders(&[("a", 1), ("b", 0), ("c", 3)]);
+    assert_eq!(queue.dispatch(&held, &RULES, 60), []);
+    assert_eq!(queue.gate("b"), to(2));
+    queue.join(&waiter(1), &names(&["c"]), Priority::Normal, false, false, 61).expect("there is room");
+    queue.join(&waiter(3), &names(&["b"]), Priority::Normal, false, false, 62).expect("there is room");
+    assert_eq!(queue.dispatch(&held, &RULES, 63), [reserved(3, "b")], "2 waits for 1, and 1 for 3");
+    assert_eq!(queue.dispatch(&holders(&[("a", 1), ("b", 3), ("c", 0)]), &RULES, 64), [took(3, "b"), reserved(1, "c")]);
+}
+
+#[test]
 fn a_set_half_granted_is_named_until_that_is_over() {
     let mut queue = queue(&[(2, &["a", "b"], true, 1)]);
     let keys = BTreeMap::from([("a".to_owned(), Digest::of(b"lock"))]);

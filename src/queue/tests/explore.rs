@@ -297,7 +297,13 @@ fn check_dispatch(before: &World, step: Step, after: &World, events: &[Event]) {
     let reserved_to = |key: &str| order.iter().find(|ticket| ticket.has_reserved(key)).copied();
     let missed = |ticket: &Ticket| events.iter().any(|e| matches!(e, Event::Missed { pull, .. } if pull == ticket.pull()));
     let old = |ticket: &Ticket| ticket.whole && after.now - ticket.since >= RULES.collect_after && kept(ticket, true) == 0;
-    let collects = order.iter().find(|ticket| kept(ticket, false) > kept(ticket, true)).or_else(|| order.iter().find(|t| old(t)));
+    let collected = |queue: &Queue| queue.tickets.iter().find(|t| kept(t, false) > kept(t, true)).map(|ticket| ticket.seq);
+    let first_old = || order.iter().find(|ticket| old(ticket)).map(|ticket| ticket.seq);
+    let collects = collected(&after.queue).or_else(|| collected(&before.queue)).or_else(first_old);
+    let demanded = |set: &Ticket, key: &str| {
+        let has = |ticket: &Ticket| set.wants.keys().any(|key| own(ticket, key));
+        order.iter().any(|ticket| ticket.seq != set.seq && ticket.want(key).is_some() && has(ticket))
+    };
     for ticket in order.iter().filter(|ticket| ticket.wants.keys().any(|key| looked.contains(key))) {
         let turns = kept(ticket, true);
         assert!(!ticket.whole || ticket.wants.keys().all(|key| looked.contains(key)), "not looked at: {}", after.path());
@@ -314,11 +320,15 @@ fn check_dispatch(before: &World, step: Step, after: &World, events: &[Event]) {
             free(key) && reserved_to(key).is_none_or(given)
         };
         let lacks: Vec<&String> = ticket.wants.keys().filter(|key| !ticket.has_reserved(key)).collect();
-        let could = if ticket.whole && collects.is_none_or(|collector| collector.seq != ticket.seq) {
+        let could = if ticket.whole && collects != Some(ticket.seq) {
             !lacks.is_empty() && ticket.wants.keys().all(|key| own(ticket, key) || usable(key))
         } else {
-            lacks.iter().any(|key| usable(key))
+            lacks.iter().any(|key| usable(key) && !(ticket.whole && demanded(ticket, key)))
         };
+        // Whoever has a key of a set is not kept from another one by what was collected for that set.
+        let circle =
+            ticket.wants.iter().find(|(key, want)| want.is_collected() && looked.contains(*key) && demanded(ticket, key));
+        assert!(circle.is_none(), "a circle: {}", after.path());
         assert!(!could, "L3, L4 of {}: {}", ticket.pull().num, after.path());
     }
 }
