@@ -43,6 +43,8 @@ pub mod wait;
 pub(super) use self::attempt::{Asker, Attempt};
 pub(super) use self::tick::Ticker;
 
+/// How long a key is kept for a caller who waits, and so takes it at once.
+const CALLER_COMES: Duration = Duration::from_secs(60);
 /// Most cancellations that are remembered before their callers have asked.
 const MOST_CANCELLED: usize = 1_000;
 
@@ -74,6 +76,7 @@ impl Queueing {
         let rules = Rules {
             aging: micros(settings.aging),
             reservation: micros(timeouts.default),
+            caller_reservation: micros(CALLER_COMES.min(timeouts.default)),
             collect_after: micros(timeouts.default),
         };
         Queueing {
