@@ -17,7 +17,10 @@ fn the_first_gets_the_key_and_nobody_else() {
     assert!(queue.took(&pull(2), "a") && !queue.took(&pull(2), "a"));
     assert_eq!((queue.gate("a"), queue.position(&pull(3), "a", &RULES)), (Gate::Closed, Some(1)));
     assert_eq!(queue.leave(&pull(3), None), 1);
-    assert!(queue.is_empty() && queue.encode().is_none());
+    // It is told for a day that both ended, and then there is nothing to keep.
+    assert!(queue.is_empty() && queue.encode().is_some());
+    queue.bump(queue.revision() + 24 * 3600 * 1_000_000);
+    assert!(queue.encode().is_none());
 }
 
 #[test]
