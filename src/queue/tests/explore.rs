@@ -105,9 +105,14 @@ impl World {
         look.map(|key| (KEYS[key].to_owned(), holder(key))).collect()
     }
 
-    fn dispatch(&mut self, freed: &[String]) -> Vec<Event> {
-        let holders = self.holders(&self.queue.keys_to_look_at(freed));
-        self.queue.dispatch(&holders, &RULES, self.now)
+    /// The keys that a dispatch looks at.
+    fn looked_at(&self, step: Step) -> Option<BTreeSet<String>> {
+        match step {
+            Step::Dispatch => Some(self.queue.keys_to_look_at(&[])),
+            Step::DispatchFreed(key) => Some(self.queue.keys_to_look_at(&names(&[KEYS[key]]))),
+            Step::DispatchCareless(key) => Some(BTreeSet::from([KEYS[key].to_owned()])),
+            _ => None,
+        }
     }
 
     fn join(&mut self, pull: i64, keys: &[&str], whole: bool) {
@@ -119,10 +124,10 @@ impl World {
     /// Takes back what the set on its way was granted, or counts it as had.
     fn end_set(&mut self, pull: i64, keys: BTreeSet<String>) {
         let is_had = (0..KEYS.len()).filter(|key| keys.contains(KEYS[*key])).all(|key| self.is(key, pull));
-        for key in 0..KEYS.len() {
+        for (key, name) in KEYS.iter().enumerate() {
             if is_had && self.is(key, pull) {
                 self.held[key] = Some((pull, false));
-                self.queue.took(&id(pull), KEYS[key]);
+                self.queue.took(&id(pull), name);
             } else if self.held[key] == Some((pull, true)) {
                 self.held[key] = None;
             }
@@ -147,9 +152,9 @@ impl World {
             }
             Step::TrySet(pull) => {
                 if (0..KEYS.len()).all(|key| self.is(key, pull) || self.may_take(key, pull)) {
-                    for key in 0..KEYS.len() {
+                    for (key, name) in KEYS.iter().enumerate() {
                         next.held[key] = Some((pull, false));
-                        next.queue.took(&id(pull), KEYS[key]);
+                        next.queue.took(&id(pull), name);
                     }
                 } else {
                     next.join(pull, &KEYS, true);
@@ -184,16 +189,8 @@ impl World {
                 }
                 !abandoned.is_empty()
             }
-            Step::Dispatch => {
-                events = next.dispatch(&[]);
-                next.queue != self.queue
-            }
-            Step::DispatchFreed(key) => {
-                events = next.dispatch(&names(&[KEYS[key]]));
-                next.queue != self.queue
-            }
-            Step::DispatchCareless(key) => {
-                let look = self.holders(&BTreeSet::from([KEYS[key].to_owned()]));
+            Step::Dispatch | Step::DispatchFreed(_) | Step::DispatchCareless(_) => {
+                let look = self.holders(&self.looked_at(step).expect("a dispatch"));
                 events = next.queue.dispatch(&look, &RULES, self.now);
                 next.queue != self.queue
             }
@@ -267,7 +264,7 @@ fn check_step(before: &World, step: Step, after: &World, events: &[Event]) {
         if !may_change.contains(&num) {
             assert!(same, "L5, L6 of {num}: {}", after.path());
         }
-        if let Step::Dispatch | Step::DispatchFreed(_) | Step::DispatchCareless(_) = step {
+        if before.looked_at(step).is_some() {
             let gone = ticket.wants.keys().filter(|key| now.is_none_or(|now| now.want(key).is_none()));
             for key in gone {
                 let has = after.is(KEYS.iter().position(|k| k == key).expect("a key"), num);
@@ -285,11 +282,8 @@ fn check_step(before: &World, step: Step, after: &World, events: &[Event]) {
 
 /// L3, L4 and what a dispatch leaves behind at the keys that it looked at.
 fn check_dispatch(before: &World, step: Step, after: &World, events: &[Event]) {
-    let looked = match step {
-        Step::Dispatch => before.queue.keys_to_look_at(&[]),
-        Step::DispatchFreed(key) => before.queue.keys_to_look_at(&names(&[KEYS[key]])),
-        _ => return,
-    };
+    let careless = matches!(step, Step::DispatchCareless(_));
+    let Some(looked) = before.looked_at(step).filter(|_| !careless) else { return };
     let order = after.queue.tickets_in_order(&RULES);
     let free = |key: &str| looked.contains(key) && after.held[KEYS.iter().position(|k| *k == key).expect("a key")].is_none();
     let own = |ticket: &Ticket, key: &str| after.is(KEYS.iter().position(|k| *k == key).expect("a key"), ticket.pull().num);
@@ -342,13 +336,14 @@ fn check_drain(world: &World) {
             world.end_set(pull.num, set.keys.into_keys().collect());
         }
         world.held = [None; 2];
-        world.dispatch(&[]);
+        let look = world.holders(&world.queue.keys_to_look_at(&[]));
+        world.queue.dispatch(&look, &RULES, world.now);
         for pull in PULLS {
-            for key in 0..KEYS.len() {
-                let has_turn = world.queue.ticket(&id(pull)).and_then(|t| t.want(KEYS[key])).is_some_and(Want::is_turn);
+            for (key, name) in KEYS.iter().enumerate() {
+                let has_turn = world.queue.ticket(&id(pull)).and_then(|t| t.want(name)).is_some_and(Want::is_turn);
                 if has_turn && world.may_take(key, pull) {
                     world.held[key] = Some((pull, false));
-                    world.queue.took(&id(pull), KEYS[key]);
+                    world.queue.took(&id(pull), name);
                 }
             }
         }
@@ -400,6 +395,7 @@ fn beginnings() -> Vec<World> {
 }
 
 #[test]
+#[allow(clippy::print_stderr)]
 fn all_courses_of_a_small_world_keep_the_promises() {
     let depth: usize =
         std::env::var("ATLOCK_QUEUE_DEPTH").map_or(4, |depth| depth.parse().expect("ATLOCK_QUEUE_DEPTH is a number"));
@@ -421,7 +417,7 @@ fn all_courses_of_a_small_world_keep_the_promises() {
                 }
             }
         }
-        println!("depth {level}: {} states, {transitions} transitions", seen.len());
+        eprintln!("depth {level}: {} states, {transitions} transitions", seen.len());
         frontier = next;
     }
     assert!(seen.len() > 1_000, "only {} states", seen.len());
