@@ -292,7 +292,8 @@ fn check_dispatch(before: &World, step: Step, after: &World, events: &[Event]) {
     let missed = |ticket: &Ticket| events.iter().any(|e| matches!(e, Event::Missed { pull, .. } if pull == ticket.pull()));
     let old = |ticket: &Ticket| ticket.whole && after.now - ticket.since >= RULES.collect_after && kept(ticket, true) == 0;
     let collected = |queue: &Queue| queue.tickets.iter().find(|t| kept(t, false) > kept(t, true)).map(|ticket| ticket.seq);
-    let first_old = || order.iter().find(|ticket| old(ticket)).map(|ticket| ticket.seq);
+    let old_ones = |late: bool| order.iter().filter(move |ticket| missed(ticket) == late).find(|ticket| old(ticket));
+    let first_old = || old_ones(false).or_else(|| old_ones(true)).map(|ticket| ticket.seq);
     let collects = collected(&after.queue).or_else(|| collected(&before.queue)).or_else(first_old);
     let demanded = |set: &Ticket, key: &str| {
         let has = |ticket: &Ticket| set.wants.keys().any(|key| own(ticket, key));
