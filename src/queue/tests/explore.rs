@@ -2,11 +2,12 @@
 //!
 //! Pulls 1 and 2 ask for single keys and for both as a set, pull 3 is of a higher class and asks for single keys. A set is granted at
 //! once, or key by key with a crash anywhere. Dispatches look at all keys, or only at those that one freed key concerns, or at that key
-//! alone, by a careless caller: then only waits are longer. What this
-//! cannot express: callers with an old look at the locks or at the document (the swap refuses the second, the service's tests have
-//! the first), and clocks that differ (`directed.rs`).
+//! alone, by a careless caller: then only waits are longer.
 //!
-//! `ATLOCK_QUEUE_DEPTH=9 cargo test --release --lib queue::tests::explore` goes deeper.
+//! What this cannot express: callers with an old look at the locks or at the document (the swap refuses the second, the service's
+//! tests have the first); clocks that differ, and sets that share only some of their keys (`directed.rs`).
+//!
+//! `ATLOCK_QUEUE_DEPTH=6 cargo test --release --lib queue::tests::explore` goes deeper.
 
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
