@@ -98,25 +98,25 @@ fn a_set_is_whole_or_nothing_where_a_master_dies_within() {
     let service = world.open();
     let paths: Vec<String> = (0..40).map(|at| format!("p{at}")).collect();
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let mut num = 1;
+    let mut cluster = world.cluster.take().unwrap();
     for victim in 0..2 {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            let killing = scope.spawn(|| {
-                thread::sleep(Duration::from_millis(60));
-                world.cluster.as_ref().unwrap().nodes[victim].pause();
-                stop.store(true, Ordering::SeqCst);
+            let taking = scope.spawn(|| {
+                let mut num = 1 + 1_000 * victim;
+                while !stop.load(Ordering::SeqCst) {
+                    num += 1;
+                    try_set(&service, &paths, num);
+                }
             });
-            while !stop.load(Ordering::SeqCst) {
-                num += 1;
-                try_set(&service, &paths, num);
-            }
-            killing.join().unwrap();
+            thread::sleep(Duration::from_millis(100));
+            cluster.nodes[usize::try_from(victim).unwrap()].kill();
+            wait_until("a replica has taken its place", Duration::from_secs(60), || service.ping().is_ok());
+            stop.store(true, Ordering::SeqCst);
+            taking.join().unwrap();
         });
-        // What a failed set left is taken back once its caller counts as gone, or was taken back at once.
-        wait_until("the cluster answers", LONG, || service.ping().is_ok());
-        world.cluster.as_ref().unwrap().nodes[victim].resume();
     }
+    // What a failed set left is taken back at once, or once its caller counts as gone.
     wait_until("each set is whole or nothing", Duration::from_secs(200), || {
         service.list().is_ok_and(|listing| listing.len() == 0 || listing.len() == paths.len())
     });
