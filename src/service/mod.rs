@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::mode::Router;
 use crate::operation::{Ending, Operation};
 use crate::process::Process;
+use crate::queue::PullId;
 use crate::store::host::HostStore;
 use crate::store::{Granted, LockKey, Release, Store};
 use crate::sync::Mutex;
@@ -196,7 +197,7 @@ impl Service {
     fn gave_up(&self, value: &[u8], key: &str) {
         self.queueing.released(key, self.clock.now());
         if let Ok(lock) = ProjectLock::parse(value) {
-            self.freed(lock.pull().repo, &[key.to_owned()]);
+            self.freed(lock.pull().repo, key, &PullId::of(&lock));
         }
     }
 

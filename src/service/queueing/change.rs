@@ -184,11 +184,19 @@ impl State {
         Ok(())
     }
 
-    /// Locks were released: whoever waits for them is next. It fails no release.
-    pub(in crate::service) fn freed(&self, repo: &str, keys: &[String]) {
-        if self.queueing.is_enabled() && !keys.is_empty() {
-            // What failed is kept for the status, and the next tick tries again.
-            let _ = self.dispatch(repo, keys);
+    /// A pull's lock was released: whoever waits for it is next. It fails no release.
+    pub(in crate::service) fn freed(&self, repo: &str, key: &str, pull: &PullId) {
+        if self.queueing.is_enabled() {
+            // Whoever had the lock waits for it no more, also if a crash kept that from being written when it was taken. What fails here is
+            // kept for the status, and the next tick tries again.
+            let freed = [key.to_owned()];
+            let changed = self.change(repo, |queue, now| {
+                queue.took(pull, key);
+                self.dispatch_in(repo, queue, &freed, now)
+            });
+            if let Ok(changed) = &changed {
+                self.queueing.waits.count(&changed.answer);
+            }
         }
         self.queueing.wake();
     }

@@ -296,6 +296,7 @@ impl Service {
                 self.dispatch_in(pull.repo, queue, &[], now)
             });
         }
+        self.queueing.wake();
     }
 
     pub(super) fn need_queue(&self) -> Result<()> {
