@@ -118,6 +118,16 @@ impl Metrics {
         }
     }
 
+    /// How many of these operations ended as asked, and how many otherwise.
+    pub fn ended(&self, operation: Operation) -> (u64, u64) {
+        let of_store = |store: &StoreMetrics| {
+            let metrics = &store.0[operation as usize];
+            (metrics.ok.get(), metrics.refused.as_ref().map_or(0, Counter::get) + metrics.error.get())
+        };
+        let all = self.stores.iter().filter_map(OnceLock::get).map(of_store);
+        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
     /// Adds a counter that is kept elsewhere.
     pub fn register(&mut self, name: &str, help: &str, counter: Counter) {
         self.registry.register(name, help, counter);
@@ -136,7 +146,7 @@ impl Metrics {
             let by = ("store", store.name());
             StoreMetrics(OPERATIONS.map(|(operation, name)| {
                 let ended = |result| self.operations.get_or_create_owned(&[("operation", name), by, ("result", result)]);
-                let grants = matches!(operation, Operation::TryLock | Operation::LockCommand);
+                let grants = matches!(operation, Operation::TryLock | Operation::LockCommand | Operation::Lock);
                 OperationMetrics {
                     ok: ended("ok"),
                     refused: grants.then(|| ended("refused")),

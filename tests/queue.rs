@@ -1,21 +1,80 @@
-//! Waiting for locks, over the stores of each mode.
-#![allow(clippy::unwrap_used)]
+//! Waiting for locks, over the store of each mode: order, places, runs, sets, what a grant is worth, and what a store that fails comes to.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod redis_support;
+mod wait;
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
+use atlock::domain::lock::ProjectLock;
+use atlock::domain::token::FencingToken;
 use atlock::error::Code;
 use atlock::queue::{Priority, PullId};
 use atlock::service::Service;
-use atlock::service::queueing::runs::RunRequest;
+use atlock::service::queueing::runs::{RunEnded, RunRequest};
 use atlock::service::queueing::wait::{WaitOptions, Waited, Why};
 use atlock::store::Granted;
+use redis_support::{Cluster, Server};
 use tempfile::TempDir;
+use wait::wait_until;
 
 const REPO: &str = "acme/infra";
+const LONG: Duration = Duration::from_secs(30);
+
+/// A mode with its stores.
+struct World {
+    folder: TempDir,
+    server: Option<Server>,
+    cluster: Option<Cluster>,
+    mode: &'static str,
+    sets: &'static str,
+    timeouts: &'static str,
+}
+
+impl World {
+    fn new(mode: &'static str) -> World {
+        let cluster = (mode == "cluster").then(|| Cluster::start(0));
+        let server = matches!(mode, "native" | "hybrid").then(|| Server::start(&[]));
+        World { folder: TempDir::new().unwrap(), server, cluster, mode, sets: "each", timeouts: "default: 30m" }
+    }
+
+    /// Each mode, one after the other.
+    fn each(check: impl Fn(&World)) {
+        for mode in ["strict", "native", "cluster", "hybrid"] {
+            check(&World::new(mode));
+        }
+    }
+
+    fn open(&self) -> Service {
+        let (mode, enabled) = match self.mode {
+            "strict" => ("strict", false),
+            "cluster" => ("native", true),
+            mode => (mode, true),
+        };
+        let redis = match (&self.server, &self.cluster) {
+            (Some(server), _) => format!("address: '{}', ", server.address()),
+            (None, Some(cluster)) => format!("cluster_mode: true, addresses: {:?}, ", cluster.settings().addresses),
+            (None, None) => String::new(),
+        };
+        let text = format!(
+            "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: {enabled}, compatibility_mode: {mode}, \
+             redis: {{{redis}timeouts: {{connect: 2s, operation: 2s}}}}, \
+             priority_queue: {{enabled: true, sets: {}}}, timeouts: {{{}}}}}}}",
+            self.folder.path().join("locks"),
+            self.sets,
+            self.timeouts
+        );
+        Service::open(&Config::parse(&text, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()
+    }
+
+    fn shared(&self) -> Arc<Service> {
+        Arc::new(self.open())
+    }
+}
 
 fn lock(path: &str, num: i64) -> Vec<u8> {
     serde_json::json!({
@@ -28,6 +87,11 @@ fn lock(path: &str, num: i64) -> Vec<u8> {
     .into_bytes()
 }
 
+fn locks(paths: &[&str], num: i64) -> Vec<u8> {
+    let locks: Vec<String> = paths.iter().map(|path| String::from_utf8(lock(path, num)).unwrap()).collect();
+    format!("[{}]", locks.join(",")).into_bytes()
+}
+
 fn key(path: &str) -> String {
     format!("{REPO}/{path}/default/")
 }
@@ -36,96 +100,397 @@ fn pull(num: i64) -> PullId {
     PullId { host: "git.example.com".to_owned(), num }
 }
 
-fn sled(folder: &TempDir) -> Service {
-    let text = format!(
-        "locking: {{backend: sled, data_dir: {}, enhanced: {{priority_queue: {{enabled: true}}}}}}",
-        folder.path().join("locks").display()
-    );
-    Service::open(&Config::parse(&text, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()
+fn within(timeout: Duration) -> WaitOptions {
+    WaitOptions { timeout: Some(timeout), ..WaitOptions::default() }
 }
 
-fn within(seconds: u64) -> WaitOptions {
-    WaitOptions { timeout: Some(Duration::from_secs(seconds)), ..WaitOptions::default() }
+fn take(service: &Service, path: &str, num: i64) -> FencingToken {
+    match service.try_lock(&lock(path, num)).unwrap() {
+        Granted::Yes { token, .. } => token,
+        other => panic!("{path} is not free for {num}: {other:?}"),
+    }
 }
 
-fn is_granted(granted: &Granted) -> bool {
-    matches!(granted, Granted::Yes { .. })
+/// The pull that holds a lock, or that is told to whoever is refused it.
+fn refused_for(service: &Service, path: &str, num: i64) -> i64 {
+    match service.try_lock(&lock(path, num)).unwrap() {
+        Granted::Held { value } => ProjectLock::parse(&value).unwrap().pull().num,
+        other => panic!("{path} is not refused to {num}: {other:?}"),
+    }
+}
+
+fn release(service: &Service, path: &str, num: i64) {
+    assert!(service.unlock(&lock(path, num)).unwrap().is_some(), "{num} has no lock at {path}");
+}
+
+fn holder(service: &Service, path: &str) -> Option<i64> {
+    service.get_lock(&lock(path, 1)).unwrap().map(|value| ProjectLock::parse(&value).unwrap().pull().num)
+}
+
+fn place(service: &Service, path: &str, num: i64) -> Result<usize, Code> {
+    service.position(&key(path), REPO, Some(&pull(num))).map_err(|error| error.code())
+}
+
+fn begin(service: &Service, num: i64, command: &str, applied: &[&str]) -> u64 {
+    let applied: Vec<String> = applied.iter().map(|path| key(path)).collect();
+    let request = serde_json::json!({
+        "repo": REPO, "pull": {"host": "git.example.com", "num": num}, "command": command, "applied": applied,
+    });
+    service.run_begin(&serde_json::from_value::<RunRequest>(request).unwrap()).unwrap()
+}
+
+/// A plan of these projects that ends at once; whether the pull has each, in order.
+fn plan(service: &Service, num: i64, paths: &[&str]) -> (Vec<bool>, RunEnded) {
+    let run = begin(service, num, "plan", &[]);
+    service.run_declare(run, &locks(paths, num)).unwrap();
+    let acquired = paths.iter().map(|path| service.try_lock_in(run, &lock(path, num)).unwrap().acquired).collect();
+    (acquired, service.run_end(run).unwrap())
+}
+
+/// A caller who waits; it has its place when this returns.
+fn waits(service: &Arc<Service>, path: &'static str, num: i64, priority: Priority) -> JoinHandle<()> {
+    let (handle, options) = (Arc::clone(service), WaitOptions { priority, ..within(LONG) });
+    let waiting = thread::spawn(move || {
+        let waited = handle.lock(&lock(path, num), &options).unwrap();
+        assert!(matches!(waited, Waited::Locked { .. }), "{waited:?}");
+    });
+    wait_until("it waits", LONG, || place(service, path, num).is_ok());
+    waiting
 }
 
 #[test]
-fn who_waits_has_the_lock_next_in_order() {
-    let folder = TempDir::new().unwrap();
-    let service = Arc::new(sled(&folder));
-    assert!(is_granted(&service.try_lock(&lock("a", 1)).unwrap()));
-    let place = |num| service.position(&key("a"), REPO, Some(&pull(num)));
-    let wait = |num, priority| {
-        let (handle, options) = (Arc::clone(&service), WaitOptions { priority, ..within(20) });
-        let waiting = thread::spawn(move || handle.lock(&lock("a", num), &options).unwrap());
-        until(|| place(num).is_ok());
-        waiting
-    };
-    let threads = [wait(2, Priority::Normal), wait(3, Priority::Normal), wait(4, Priority::High)];
-    assert_eq!([1, 4, 2, 3].map(|num| place(num).unwrap()), [0, 1, 2, 3]);
-    for num in [1, 4, 2, 3] {
-        until(|| place(num).unwrap() == 0);
-        assert!(service.unlock(&lock("a", num)).unwrap().is_some());
-    }
-    for thread in threads {
-        let waited = thread.join().unwrap();
-        assert!(matches!(waited, Waited::Locked { .. }), "{waited:?}");
-    }
-    assert!(service.queues(None).unwrap().is_empty());
-}
-
-/// Waits for it, for a while.
-fn until(is_so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < end, "it did not happen");
-        thread::sleep(Duration::from_millis(2));
-    }
+fn who_waits_has_the_lock_in_order() {
+    World::each(|world| {
+        let service = world.shared();
+        take(&service, "a", 1);
+        let callers = [(2, Priority::Normal), (3, Priority::Normal), (4, Priority::High)];
+        let callers = callers.map(|(num, priority)| waits(&service, "a", num, priority));
+        assert_eq!([1, 4, 2, 3].map(|num| place(&service, "a", num)), [Ok(0), Ok(1), Ok(2), Ok(3)], "{}", world.mode);
+        for num in [1, 4, 2, 3] {
+            wait_until("it has the lock", LONG, || holder(&service, "a") == Some(num));
+            release(&service, "a", num);
+        }
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        wait_until("nobody waits", LONG, || service.queues(None).unwrap().is_empty());
+        service.close().unwrap();
+    });
 }
 
 #[test]
 fn a_wait_that_ends_leaves_no_place() {
-    let folder = TempDir::new().unwrap();
-    let service = Arc::new(sled(&folder));
-    assert!(is_granted(&service.try_lock(&lock("a", 1)).unwrap()));
-    let waited = service.lock(&lock("a", 2), &WaitOptions { timeout: Some(Duration::from_millis(50)), ..WaitOptions::default() });
-    let Ok(Waited::Without { why: Why::Timeout, waiting: Some(waiting), .. }) = waited else { panic!("{waited:?}") };
-    assert_eq!((waiting.position, waiting.why), (1, "held"));
-    let options = WaitOptions { cancel: Some("c".to_owned()), ..within(20) };
-    let thread = thread::spawn({
-        let service = Arc::clone(&service);
-        move || service.lock(&lock("a", 3), &options)
+    World::each(|world| {
+        let service = world.shared();
+        take(&service, "a", 1);
+        let waited = service.lock(&lock("a", 2), &within(Duration::from_millis(50))).unwrap();
+        let Waited::Without { why: Why::Timeout, waiting: Some(waiting), holder: told } = waited else { panic!("{waited:?}") };
+        assert_eq!((waiting.position, waiting.why), (1, "held"));
+        assert_eq!(ProjectLock::parse(&told).unwrap().pull().num, 1);
+        for end in ["cancel", "leave", "close"] {
+            let handle = Arc::clone(&service);
+            let options = WaitOptions { cancel: Some("c".to_owned()), ..within(LONG) };
+            let caller = thread::spawn(move || handle.lock(&lock("a", 3), &options));
+            wait_until("it waits", LONG, || place(&service, "a", 3).is_ok());
+            match end {
+                "cancel" => service.cancel("c").unwrap(),
+                "leave" => assert_eq!(service.leave(REPO, &pull(3), Some(&key("a"))).unwrap(), 1),
+                _ => service.close().unwrap(),
+            }
+            let waited = caller.join().unwrap();
+            match end {
+                "cancel" => assert!(matches!(waited, Ok(Waited::Without { why: Why::Cancelled, .. })), "{waited:?}"),
+                "leave" => assert!(matches!(waited, Ok(Waited::Without { why: Why::Left, .. })), "{waited:?}"),
+                _ => assert_eq!(waited.unwrap_err().code(), Code::Closed),
+            }
+        }
+        // Also after the close, and another start.
+        let service = world.open();
+        assert!(service.queues(None).unwrap().is_empty());
+        assert_eq!(place(&service, "a", 3), Err(Code::NotQueued));
+        assert_eq!(holder(&service, "a"), Some(1));
     });
-    until(|| service.position(&key("a"), REPO, Some(&pull(3))).is_ok());
-    service.cancel("c").unwrap();
-    assert!(matches!(thread.join().unwrap(), Ok(Waited::Without { why: Why::Cancelled, .. })));
-    assert!(service.queues(None).unwrap().is_empty());
-    assert_eq!(service.position(&key("a"), REPO, Some(&pull(3))).unwrap_err().code(), Code::NotQueued);
 }
 
 #[test]
 fn nobody_slips_in_before_who_is_next() {
-    let folder = TempDir::new().unwrap();
-    let service = sled(&folder);
-    assert!(is_granted(&service.try_lock(&lock("a", 1)).unwrap()));
-    let run = service.run_begin(&begin(2)).unwrap();
-    let refused = service.try_lock_in(run, &lock("a", 2)).unwrap();
-    assert!(!refused.acquired);
-    assert_eq!(refused.waiting.unwrap().position, 1);
-    service.run_end(run).unwrap();
+    World::each(|world| {
+        let service = world.open();
+        take(&service, "a", 1);
+        let (acquired, ended) = plan(&service, 2, &["a"]);
+        assert_eq!((acquired, ended.waiting[&key("a")].position), (vec![false], 1));
+        // Who is no part of a run joins nothing.
+        assert_eq!(refused_for(&service, "a", 3), 1);
+        assert_eq!(place(&service, "a", 3), Err(Code::NotQueued));
+        release(&service, "a", 1);
+        // Free, and kept for pull 2, whose lock that is not yet.
+        assert_eq!(refused_for(&service, "a", 3), 2);
+        assert!(service.list().unwrap().is_empty() && holder(&service, "a").is_none());
+        take(&service, "a", 2);
+        assert!(service.queues(None).unwrap().is_empty());
+        release(&service, "a", 2);
+        take(&service, "a", 3);
+    });
+}
+
+#[test]
+fn a_place_survives_a_restart_and_a_release_meanwhile() {
+    World::each(|world| {
+        let service = world.open();
+        take(&service, "a", 1);
+        plan(&service, 2, &["a"]);
+        plan(&service, 3, &["a"]);
+        release(&service, "a", 1);
+        service.close().unwrap();
+        let service = world.open();
+        assert_eq!([place(&service, "a", 2), place(&service, "a", 3)], [Ok(1), Ok(2)], "{}", world.mode);
+        assert_eq!(refused_for(&service, "a", 3), 2);
+        take(&service, "a", 2);
+    });
+}
+
+#[test]
+fn two_servers_keep_one_order() {
+    for mode in ["native", "cluster"] {
+        let world = World::new(mode);
+        let (one, other) = (world.shared(), world.shared());
+        take(&one, "a", 1);
+        let callers = [waits(&one, "a", 2, Priority::Normal), waits(&other, "a", 3, Priority::Normal)];
+        assert_eq!(place(&one, "a", 3), Ok(2));
+        release(&other, "a", 1);
+        for num in [2, 3] {
+            wait_until("it has the lock", LONG, || holder(&one, "a") == Some(num));
+            release(&one, "a", num);
+        }
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+    }
+}
+
+#[test]
+fn a_plan_keeps_its_locks_over_what_it_gives_up_in_between() {
+    World::each(|world| {
+        let service = world.open();
+        let before = ["a", "b", "c"].map(|path| take(&service, path, 1));
+        plan(&service, 2, &["a", "b", "c"]);
+        let run = begin(&service, 1, "plan", &["c"]);
+        assert!(service.unlock_if_owned_by_pull(&lock("a", 1), 1).unwrap().is_some());
+        let given_up = service.unlock_by_pull(REPO, 1).unwrap();
+        assert_eq!(given_up.len(), 3, "Atlantis is told that they are released");
+        assert_eq!(["a", "b", "c"].map(|path| holder(&service, path)), [Some(1); 3], "and nobody else gets in");
+        let again = service.try_lock_in(run, &lock("a", 1)).unwrap();
+        assert_eq!((again.acquired, again.token), (true, before[0]), "the same grant goes on");
+        let ended = service.run_end(run).unwrap();
+        // `b` is not planned any more; `c` was applied, and its change is not merged.
+        assert_eq!(ended.released, [key("b")]);
+        assert_eq!(["a", "b", "c"].map(|path| holder(&service, path)), [Some(1), None, Some(1)]);
+        assert_eq!(refused_for(&service, "b", 3), 2);
+    });
+}
+
+#[test]
+fn what_a_person_gives_up_is_given_up_at_once() {
+    let world = World::new("strict");
+    let service = world.open();
+    take(&service, "a", 1);
+    take(&service, "b", 1);
+    let plan = begin(&service, 1, "plan", &[]);
+    // The page.
     assert!(service.unlock(&lock("a", 1)).unwrap().is_some());
-    // Free, and kept: who asks is told of pull 2, which has no lock yet.
-    let Granted::Held { value } = service.try_lock(&lock("a", 3)).unwrap() else { panic!("it is kept") };
-    assert!(String::from_utf8(value).unwrap().contains("\"Num\":2"));
-    assert!(service.list().unwrap().is_empty() && service.get_lock(&lock("a", 3)).unwrap().is_none());
-    assert!(is_granted(&service.try_lock(&lock("a", 2)).unwrap()));
+    assert_eq!(holder(&service, "a"), None);
+    // A comment.
+    let unlock = begin(&service, 1, "unlock", &[]);
+    assert_eq!(service.unlock_by_pull(REPO, 1).unwrap().len(), 1);
+    assert_eq!(holder(&service, "b"), None);
+    service.run_end(unlock).unwrap();
+    service.run_end(plan).unwrap();
+}
+
+#[test]
+fn a_deferred_release_releases_no_later_grant() {
+    let world = World::new("strict");
+    let service = world.open();
+    take(&service, "a", 1);
+    let run = begin(&service, 1, "plan", &[]);
+    assert!(service.unlock_if_owned_by_pull(&lock("a", 1), 1).unwrap().is_some());
+    release(&service, "a", 1);
+    take(&service, "a", 2);
+    assert_eq!(service.run_end(run).unwrap().released, [] as [String; 0]);
+    assert_eq!(holder(&service, "a"), Some(2));
+}
+
+#[test]
+fn an_unlocked_pull_waits_no_more() {
+    World::each(|world| {
+        let service = world.open();
+        take(&service, "a", 1);
+        plan(&service, 2, &["a", "b"]);
+        assert_eq!(service.unlock_by_pull(REPO, 2).unwrap().len(), 1);
+        assert_eq!(place(&service, "a", 2), Err(Code::NotQueued));
+        release(&service, "a", 1);
+        take(&service, "a", 3);
+    });
+}
+
+#[test]
+fn a_set_is_had_whole_or_not_at_all() {
+    World::each(|world| {
+        let world =
+            &World { sets: "whole", folder: TempDir::new().unwrap(), server: None, cluster: None, ..World::new("strict") }
+                .with(world);
+        let service = world.open();
+        take(&service, "b", 1);
+        let (acquired, ended) = plan(&service, 2, &["a", "b", "c"]);
+        assert_eq!(acquired, [false; 3]);
+        assert_eq!(["a", "b", "c"].map(|path| holder(&service, path)), [None, Some(1), None]);
+        assert_eq!(ended.waiting.len(), 3);
+        let run = begin(&service, 2, "plan", &[]);
+        service.run_declare(run, &locks(&["a", "b"], 2)).unwrap();
+        let refused = service.try_lock_in(run, &lock("a", 2)).unwrap();
+        let waiting = refused.waiting.unwrap();
+        assert_eq!((waiting.why, waiting.blocker.unwrap().key), ("set", key("b")));
+        assert_eq!(ProjectLock::parse(&refused.value).unwrap().pull().num, 1);
+        service.run_end(run).unwrap();
+        // Who comes later may use what the set cannot use yet.
+        assert_eq!(plan(&service, 3, &["a"]).0, [true]);
+        release(&service, "a", 3);
+        release(&service, "b", 1);
+        assert_eq!(plan(&service, 2, &["a", "b", "c"]).0, [true; 3]);
+        assert!(service.queues(None).unwrap().is_empty());
+    });
+}
+
+impl World {
+    /// The stores of another.
+    fn with(mut self, other: &World) -> World {
+        self.mode = other.mode;
+        self.server = matches!(other.mode, "native" | "hybrid").then(|| Server::start(&[]));
+        self.cluster = (other.mode == "cluster").then(|| Cluster::start(0));
+        self
+    }
+}
+
+#[test]
+fn a_grant_is_worth_something_until_it_is_over() {
+    World::each(|world| {
+        let service = world.open();
+        let token = take(&service, "a", 1);
+        let check = |num, token| service.check(&key("a"), REPO, &pull(num), token).unwrap();
+        assert!(check(1, Some(token)).holds && check(1, None).holds);
+        assert_eq!(check(1, Some(token)).token, Some(token));
+        assert!(!check(2, None).holds && !check(1, Some(FencingToken::new(token.get() + 1))).holds);
+        release(&service, "a", 1);
+        assert!(!check(1, Some(token)).holds && check(1, None).holder.is_none());
+        let later = take(&service, "a", 1);
+        assert!(later > token && !check(1, Some(token)).holds);
+    });
+}
+
+#[test]
+fn without_a_queue_a_caller_waits_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let text = format!("locking: {{backend: sled, data_dir: {:?}}}", folder.path());
+    let service = Arc::new(Service::open(&Config::parse(&text, "test").unwrap(), None, Arc::new(SystemClock)).unwrap());
+    take(&service, "a", 1);
+    let handle = Arc::clone(&service);
+    let caller = thread::spawn(move || handle.lock(&lock("a", 2), &within(LONG)).unwrap());
+    wait_until("it asked", LONG, || service.stats().unwrap().total_requests >= 1);
+    release(&service, "a", 1);
+    assert!(matches!(caller.join().unwrap(), Waited::Locked { .. }));
+    assert_eq!(place(&service, "a", 2), Ok(0));
+    assert_eq!(place(&service, "a", 3), Err(Code::QueueDisabled));
+    assert_eq!(service.queues(None).unwrap_err().code(), Code::QueueDisabled);
+}
+
+#[test]
+fn bad_input_changes_nothing() {
+    let world = World::new("strict");
+    let service = world.open();
+    take(&service, "a", 1);
+    let code = |waited: atlock::error::Result<Waited>| waited.unwrap_err().code();
+    assert_eq!(code(service.lock(&lock("a", 0), &within(LONG))), Code::NoPull);
+    assert_eq!(code(service.lock(&lock("a", -3), &within(LONG))), Code::NoPull);
+    assert_eq!(code(service.lock(&lock("a", 2), &within(Duration::from_secs(3 * 3600)))), Code::InvalidArgument);
+    let run = begin(&service, 2, "plan", &[]);
+    let declared = |locks: Vec<u8>| service.run_declare(run, &locks).unwrap_err().code();
+    assert_eq!(declared(locks(&["a", "a"], 2)), Code::InvalidArgument);
+    assert_eq!(declared(locks(&["a"], 3)), Code::InvalidArgument);
+    let many: Vec<String> = (0..501).map(|at| format!("p{at}")).collect();
+    assert_eq!(declared(locks(&many.iter().map(String::as_str).collect::<Vec<_>>(), 2)), Code::TooLarge);
+    assert_eq!(service.try_lock_in(run, &lock("a", 3)).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(service.try_lock_in(run + 1, &lock("a", 2)).unwrap_err().code(), Code::InvalidArgument);
+    service.run_end(run).unwrap();
+    assert_eq!(service.run_end(run).unwrap_err().code(), Code::InvalidArgument);
     assert!(service.queues(None).unwrap().is_empty());
 }
 
-fn begin(num: i64) -> RunRequest {
-    let json = format!(r#"{{"repo": "{REPO}", "pull": {{"host": "git.example.com", "num": {num}}}, "command": "plan"}}"#);
-    serde_json::from_str(&json).unwrap()
+#[test]
+fn a_queue_that_cannot_be_read_fails_no_lock() {
+    let world = World::new("native");
+    let service = world.open();
+    take(&service, "a", 1);
+    plan(&service, 2, &["a"]);
+    let mut raw = world.server.as_ref().unwrap().raw();
+    for damage in ["{", r#"{"version":99}"#] {
+        redis::cmd("SET").arg(format!("atlock:queue:{REPO}")).arg(damage).exec(&mut raw).unwrap();
+        release(&service, "a", 1);
+        // Its gate is there, and nobody knows for whom.
+        take(&service, "a", 3);
+        assert_eq!(plan(&service, 2, &["a"]).0, [false]);
+        let warnings = service.status().warnings.join(" ");
+        assert!(warnings.contains("queue"), "{warnings}");
+        let left: String = redis::cmd("GET").arg(format!("atlock:queue:{REPO}")).query(&mut raw).unwrap();
+        assert_eq!(left, damage);
+        release(&service, "a", 3);
+        take(&service, "a", 1);
+    }
+}
+
+#[test]
+fn a_gate_that_nobody_is_behind_opens_for_who_asks() {
+    let world = World::new("native");
+    let service = world.open();
+    take(&service, "a", 1);
+    plan(&service, 2, &["a"]);
+    let mut raw = world.server.as_ref().unwrap().raw();
+    redis::cmd("DEL").arg(format!("atlock:queue:{REPO}")).exec(&mut raw).unwrap();
+    release(&service, "a", 1);
+    take(&service, "a", 3);
+}
+
+#[test]
+fn places_survive_a_redis_that_lost_everything() {
+    let mut world = World::new("hybrid");
+    let service = world.open();
+    take(&service, "a", 1);
+    plan(&service, 2, &["a"]);
+    plan(&service, 3, &["a"]);
+    world.server.as_mut().unwrap().restart();
+    wait_until("Redis has it again", LONG, || {
+        let report = service.status();
+        !report.fallback_active && holder(&service, "a") == Some(1) && place(&service, "a", 3) == Ok(2)
+    });
+    release(&service, "a", 1);
+    assert_eq!(refused_for(&service, "a", 3), 2);
+    take(&service, "a", 2);
+}
+
+#[test]
+fn order_goes_on_while_redis_is_away_and_after_it() {
+    let mut world = World::new("hybrid");
+    let service = world.open();
+    take(&service, "a", 1);
+    plan(&service, 2, &["a"]);
+    world.server.as_mut().unwrap().kill();
+    wait_until("the local store decides", LONG, || service.status().fallback_active);
+    plan(&service, 3, &["a"]);
+    assert_eq!([place(&service, "a", 2), place(&service, "a", 3)], [Ok(1), Ok(2)]);
+    release(&service, "a", 1);
+    assert_eq!(refused_for(&service, "a", 3), 2);
+    take(&service, "a", 2);
+    plan(&service, 4, &["a"]);
+    let port = world.server.as_ref().unwrap().port;
+    world.server = Some(Server::start_at(port, &[]));
+    wait_until("Redis decides again", LONG, || !service.status().fallback_active);
+    assert_eq!([place(&service, "a", 3), place(&service, "a", 4)], [Ok(1), Ok(2)]);
+    release(&service, "a", 2);
+    assert_eq!(refused_for(&service, "a", 4), 3);
+    take(&service, "a", 3);
 }

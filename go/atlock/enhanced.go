@@ -47,7 +47,7 @@ type EnhancedLocker interface {
 // BackendStats is what was counted since the start. Atlantis's own store, called directly in strict mode, knows no AverageHoldTime.
 type BackendStats struct {
 	ActiveLocks        int64         // held now, by whomever
-	TotalRequests      int64         // tries to take a lock; who waits tries more than once
+	TotalRequests      int64         // tries to take a lock
 	SuccessfulAcquires int64         // those that ended with the lock
 	FailedAcquires     int64         // the others
 	AverageWaitTime    time.Duration // of callers who waited and have the lock

@@ -179,7 +179,7 @@ func refuseQueueOnStocksStore(config Config) error {
 	enhanced := config.Locking.Enhanced
 	isRollback := enhanced.CompatibilityMode != "" && enhanced.CompatibilityMode != ModeStrict
 	if isStrictOnBoltDB(config) && enhanced.PriorityQueue.Enabled && !isRollback {
-		return invalid("%s: set locking.backend: sled, or hybrid or native mode", noQueueOnStocksStore)
+		return invalid("%s: set locking.backend: sled, or hybrid or native mode, or leave the queue out", noQueueOnStocksStore)
 	}
 	return nil
 }

@@ -50,9 +50,7 @@ impl Config {
             _ => Ok(()),
         }
     }
-}
 
-impl Config {
     /// Whoever waits, in whatever mode.
     fn check_waiting(&self) -> Result<()> {
         let enhanced = &self.locking.enhanced;
@@ -61,7 +59,9 @@ impl Config {
         enhanced.timeouts.check()?;
         // A rollback must begin with the settings that it finds: it warns.
         if enhanced.priority_queue.enabled && !self.has_queue() && enhanced.compatibility_mode == Mode::Strict {
-            return wrong(&format!("{NO_QUEUE_ON_STOCKS_STORE}: set locking.backend: sled, or hybrid or native mode"));
+            return wrong(&format!(
+                "{NO_QUEUE_ON_STOCKS_STORE}: set locking.backend: sled, or hybrid or native mode, or leave the queue out"
+            ));
         }
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Config {
 impl PriorityQueue {
     fn check(&self) -> Result<()> {
         if !(SHORTEST_AGING..=LONGEST_AGING).contains(&self.aging) {
-            let [aging, least, most] = [self.aging, SHORTEST_AGING, LONGEST_AGING].map(format_duration);
+            let [aging, least, most] = [self.aging, SHORTEST_AGING, LONGEST_AGING].map(shown);
             return wrong(&format!("locking.enhanced.priority_queue.aging is {aging}; it must be {least} to {most}"));
         }
         for (at, rule) in self.rules.iter().enumerate() {
@@ -95,7 +95,7 @@ impl LockTimeouts {
         up_to("locking.enhanced.timeouts.default", self.default, LONGEST_WAIT)?;
         up_to("locking.enhanced.timeouts.max", self.max, LONGEST_WAIT)?;
         if self.default > self.max {
-            let (default, max) = (format_duration(self.default), format_duration(self.max));
+            let (default, max) = (shown(self.default), shown(self.max));
             return wrong(&format!("locking.enhanced.timeouts.default is {default}, and more than timeouts.max, which is {max}"));
         }
         Ok(())
@@ -197,10 +197,19 @@ fn within(setting: &str, value: Duration) -> Result<()> {
 
 fn up_to(setting: &str, value: Duration, most: Duration) -> Result<()> {
     if value.is_zero() || value > most {
-        let [value, most] = [value, most].map(format_duration);
+        let [value, most] = [value, most].map(shown);
         return wrong(&format!("{setting} is {value}; it must be more than 0 and at most {most}"));
     }
     Ok(())
+}
+
+/// As people write it: 31 days are not a month, 13 hours, 26 minutes and 24 seconds.
+fn shown(value: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match value.as_secs() {
+        seconds if seconds > 0 && seconds % DAY == 0 && value.subsec_nanos() == 0 => format!("{}days", seconds / DAY),
+        _ => format_duration(value).to_string(),
+    }
 }
 
 fn wrong<T>(text: &str) -> Result<T> {

@@ -5,6 +5,9 @@
 //! A ticket that missed in this dispatch comes after all others, once: else an absent pull would hold a key for three reservations
 //! in a row.
 //!
+//! A set collects nothing that a pull wants for which the set waits, because that pull holds one of its keys, or holds what such a
+//! pull waits for: both would wait for ever.
+//!
 //! A key that the caller did not look at counts as held and changes nothing, and a ticket that waits for a whole set is judged only
 //! if all of its keys were looked at. [`Queue::keys_to_look_at`] has all that a dispatch needs.
 
@@ -90,6 +93,7 @@ impl Queue {
             round.reserved.extend(reserved.map(|(key, _)| (key.clone(), at)));
         }
         round.collector = self.tickets.iter().position(|ticket| ticket.wants.values().any(|want| want.is_collected()));
+        round.yield_collected(&mut self.tickets);
         for (at, ticket) in self.tickets.iter_mut().enumerate() {
             round.undo_broken_set(at, ticket);
         }
@@ -99,8 +103,11 @@ impl Queue {
             missed.then_with(|| compare(&self.tickets[*a], &self.tickets[*b], rules))
         });
         for at in order {
-            let ticket = &mut self.tickets[at];
-            if ticket.whole { round.reserve_set(at, ticket) } else { round.reserve_each(at, ticket) }
+            if self.tickets[at].whole {
+                round.reserve_set(at, &mut self.tickets);
+            } else {
+                round.reserve_each(at, &mut self.tickets[at]);
+            }
         }
         self.end_the_done();
         round.events
@@ -151,22 +158,22 @@ impl Round<'_> {
         }
     }
 
-    /// A set that its pull holds wholly is had, once nobody is at work on it.
+    /// A set that its pull holds wholly is had. Not while one is on its way: whether all of that was granted, this ticket may no
+    /// longer tell.
     fn settle_set(&mut self, ticket: &mut Ticket) {
-        let at_work = ticket.acquiring.as_ref().is_some_and(|acquiring| acquiring.until > self.now);
         let has_all = ticket.wants.keys().all(|key| self.has(ticket, key));
-        if !ticket.whole || ticket.wants.is_empty() || at_work || !has_all {
+        if !ticket.whole || ticket.acquiring.is_some() || !has_all {
             return;
         }
         let pull = ticket.pull().clone();
         let keys = std::mem::take(&mut ticket.wants).into_keys();
         self.events.extend(keys.map(|key| Event::Took { pull: pull.clone(), key }));
-        ticket.acquiring = None;
     }
 
-    /// What is reserved of a set that cannot be had wholly, and is not being collected, is no use to its pull.
+    /// What is reserved of a set that is not reserved wholly, or cannot be had, and is not being collected, is no use to its pull.
     fn undo_broken_set(&mut self, at: usize, ticket: &mut Ticket) {
-        if !ticket.whole || !self.may_judge(ticket) || self.collector == Some(at) || self.could_have_all(at, ticket) {
+        let stands = ticket.wants.values().all(|want| want.is_turn()) && self.could_have_all(at, ticket);
+        if !ticket.whole || !self.may_judge(ticket) || self.collector == Some(at) || stands {
             return;
         }
         for key in ticket.withdraw() {
@@ -176,7 +183,7 @@ impl Round<'_> {
     }
 
     fn reserve_each(&mut self, at: usize, ticket: &mut Ticket) {
-        let until = self.end_of_a_turn();
+        let until = self.end_of_a_turn(ticket);
         let pull = ticket.pull().clone();
         for (key, want) in &mut ticket.wants {
             if *want == Want::Waiting && self.is_free_for(at, key) {
@@ -187,13 +194,14 @@ impl Round<'_> {
         }
     }
 
-    fn reserve_set(&mut self, at: usize, ticket: &mut Ticket) {
+    fn reserve_set(&mut self, at: usize, tickets: &mut [Ticket]) {
+        let ticket = &mut tickets[at];
         if ticket.wants.values().all(|want| want.is_turn()) {
             return;
         }
         let may_judge = self.may_judge(ticket);
         if may_judge && self.could_have_all(at, ticket) {
-            let until = self.end_of_a_turn();
+            let until = self.end_of_a_turn(ticket);
             let pull = ticket.pull().clone();
             for (key, want) in &mut ticket.wants {
                 *want = Want::Reserved { until };
@@ -206,12 +214,42 @@ impl Round<'_> {
         if !is_old || *self.collector.get_or_insert(at) != at || !may_judge {
             return;
         }
-        for (key, want) in &mut ticket.wants {
-            if *want == Want::Waiting && self.is_free_for(at, key) {
+        let demanded = self.demanded_of(at, tickets);
+        for (key, want) in &mut tickets[at].wants {
+            if *want == Want::Waiting && self.is_free_for(at, key) && !demanded.contains(key) {
                 *want = Want::Reserved { until: COLLECTED };
                 self.reserved.insert(key.clone(), at);
             }
         }
+    }
+
+    /// What is collected for a set, and is wanted by whom that set waits for, is kept no longer.
+    fn yield_collected(&mut self, tickets: &mut [Ticket]) {
+        let Some(at) = self.collector else { return };
+        let demanded = self.demanded_of(at, tickets);
+        for (key, want) in tickets[at].wants.iter_mut().filter(|(key, want)| want.is_collected() && demanded.contains(*key)) {
+            *want = Want::Waiting;
+            self.reserved.remove(key);
+        }
+        self.collector = tickets[at].wants.values().any(|want| want.is_collected()).then_some(at);
+    }
+
+    /// The keys wanted by the pulls that this ticket waits for, because they hold what it wants, or what one of them wants.
+    fn demanded_of(&self, at: usize, tickets: &[Ticket]) -> BTreeSet<String> {
+        let mut by_num: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        for (at, ticket) in tickets.iter().enumerate() {
+            by_num.entry(ticket.pull().num).or_default().push(at);
+        }
+        let (mut waits_for, mut next) = (BTreeSet::from([at]), vec![at]);
+        while let Some(waiting) = next.pop() {
+            for key in tickets[waiting].wants.keys() {
+                let Some(Holder::Held(holder)) = self.holders.get(key) else { continue };
+                let own = by_num.get(&holder.num).into_iter().flatten().filter(|at| tickets[**at].pull().is(holder));
+                next.extend(own.filter(|at| waits_for.insert(**at)));
+            }
+        }
+        waits_for.remove(&at);
+        waits_for.into_iter().flat_map(|at| tickets[at].wants.keys().cloned()).collect()
     }
 
     fn may_judge(&self, ticket: &Ticket) -> bool {
@@ -223,14 +261,21 @@ impl Round<'_> {
     }
 
     fn is_free_for(&self, at: usize, key: &str) -> bool {
-        self.holders.get(key) == Some(&Holder::Free) && self.reserved.get(key).is_none_or(|to| *to == at)
+        self.holders.get(key) == Some(&Holder::Free) && !self.is_kept_from(at, key)
     }
 
+    fn is_kept_from(&self, at: usize, key: &str) -> bool {
+        self.reserved.get(key).is_some_and(|to| *to != at)
+    }
+
+    /// What the ticket has may still be kept for another one, if that could not be judged.
     fn could_have_all(&self, at: usize, ticket: &Ticket) -> bool {
-        ticket.wants.keys().all(|key| self.has(ticket, key) || self.is_free_for(at, key))
+        let could_have = |key: &String| self.is_free_for(at, key) || (self.has(ticket, key) && !self.is_kept_from(at, key));
+        ticket.wants.keys().all(could_have)
     }
 
-    fn end_of_a_turn(&self) -> u64 {
-        self.now.saturating_add(self.rules.reservation).min(COLLECTED - 1)
+    fn end_of_a_turn(&self, ticket: &Ticket) -> u64 {
+        let time = if ticket.calls { self.rules.caller_reservation } else { self.rules.reservation };
+        self.now.saturating_add(time).min(COLLECTED - 1)
     }
 }

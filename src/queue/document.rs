@@ -61,9 +61,10 @@ impl Queue {
         (!wants.all(|(key, _)| reserved.insert(key))).then_some("a key is reserved twice")
     }
 
-    /// The document; `None` if there is nothing to keep, and the document is to be deleted.
+    /// The document; `None` if there is nothing to keep, and the document is to be deleted. Without a ticket it still tells for a while whose
+    /// ended: who waits must be able to tell a place that was given up from a queue that was lost.
     pub fn encode(&self) -> Option<Vec<u8>> {
-        (!self.is_empty()).then(|| self.to_bytes())
+        (!self.is_empty() || !self.ended.is_empty()).then(|| self.to_bytes())
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

@@ -23,7 +23,7 @@
 //! # Order
 //! By `since − head start × aging`, then by `seq`; head starts are low −1, normal 0, high 1, critical 3. One order for all keys of a
 //! repository, so tickets never wait for each other in a circle. A priority is a bounded advantage: no ticket is passed by one that
-//! joined more than `4 × aging` later. `since` is never before that of a ticket that is there, so a server whose clock is late lets
+//! joined more than `4 × aging` later by its server's clock. `since` is never before that of a ticket that is there, so a server whose clock is late lets
 //! nobody pass. A clock that is far ahead makes the classes alone decide, until the ticket that it made is gone.
 //!
 //! A whole set is passed on keys that it cannot use yet (Kueue's `BestEffortFIFO`), until it is `collect_after` old; then what gets

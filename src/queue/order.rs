@@ -12,6 +12,8 @@ pub struct Rules {
     pub aging: u64,
     /// How long a key is kept free for the ticket that is next.
     pub reservation: u64,
+    /// The same where a blocked caller waits, who takes the lock at once; if that caller died, nobody comes.
+    pub caller_reservation: u64,
     /// After this time a ticket that waits for a whole set collects: what gets free of its set is kept for it.
     pub collect_after: u64,
 }

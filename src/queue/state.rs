@@ -6,6 +6,8 @@ use super::ticket::{PullId, Ticket};
 
 /// The format of the document that this version writes.
 pub(super) const VERSION: u32 = 1;
+/// How long it is remembered that a ticket ended, microseconds: longer than two documents are apart without anybody looking.
+const REMEMBERED: u64 = 24 * 3600 * 1_000_000;
 /// How many ended tickets are remembered.
 pub(super) const MAX_ENDED: usize = 100;
 
@@ -53,6 +55,7 @@ impl Queue {
     /// Makes this the next revision; for whoever encodes a change.
     pub fn bump(&mut self, now: u64) {
         self.revision = self.revision.saturating_add(1).max(now);
+        self.ended.retain(|ended| ended.at.saturating_add(REMEMBERED) > now);
     }
 
     /// The ticket of this pull.

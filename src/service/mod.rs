@@ -174,8 +174,8 @@ impl Service {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        // Who waits is answered, and nobody looks at queues any more.
-        self.queueing.wake();
+        // Who waits is answered, and has no place any more.
+        self.queueing.close(self.clock.now() + 2 * self.router.timeout());
         drop(self.ticker.lock().take());
         // Before the folder is another's.
         self.beside.iter().for_each(|beside| beside.stop());

@@ -6,6 +6,8 @@ use super::Line;
 
 /// The simulation, and the unit tests beside it.
 const HYBRID: &str = "lib hybrid::";
+/// The order of those who wait.
+const QUEUE: &str = "lib queue::";
 /// The rules of what a group does to the embedded store, too.
 const LIB: &str = "lib";
 
@@ -625,5 +627,48 @@ pub const LINES: &[Line] = &[
         line: "self.locking.enhanced.priority_queue.enabled && «!self.is_on_stocks_store()»",
         broken: "true",
         noticed_by: "config wrong_settings_of_who_waits",
+    },
+    // Who is next.
+    Line {
+        name: "a key is kept for two",
+        file: "src/queue/dispatch.rs",
+        line: "self.reserved.get(key).is_some_and(|to| «*to != at»)",
+        broken: "false",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a set keeps what it has of its keys",
+        file: "src/queue/dispatch.rs",
+        line: "|| self.collector == Some(at) || «stands» {",
+        broken: "true",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "two sets collect what the other needs",
+        file: "src/queue/dispatch.rs",
+        line: "if !is_old || «*self.collector.get_or_insert(at) != at» || !may_judge {",
+        broken: "false",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a half granted set counts as had",
+        file: "src/queue/dispatch.rs",
+        line: "if !ticket.whole || «ticket.acquiring.is_some()» || !has_all {",
+        broken: "false",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a late clock passes those who wait",
+        file: "src/queue/change.rs",
+        line: "fold(now, «u64::max»)",
+        broken: "|now, _| now",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a ticket that ended comes back from a fallback",
+        file: "src/queue/merge.rs",
+        line: "end.pull.is(ticket.pull()) && «ticket.seq <= end.seq»",
+        broken: "false",
+        noticed_by: QUEUE,
     },
 ];

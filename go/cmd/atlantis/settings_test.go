@@ -16,6 +16,10 @@ import (
 
 const hybridFile = "locking: {enhanced: {enabled: true, compatibility_mode: hybrid}}\n"
 
+// The example of the original specification, as it is there.
+const specification = `locking: {backend: "boltdb", enhanced: {enabled: true, backend: "redis",
+compatibility_mode: "hybrid", legacy_fallback: true, redis: {address: "localhost:6379", password: "", db: 0, cluster_mode: false}, priority_queue: {enabled: false}, deadlock_detection: {enabled: false}, timeouts: {default: "30m", max: "2h"}}}`
+
 // user is Atlantis's configuration after it filled in its own defaults.
 func user(t *testing.T) server.UserConfig {
 	t.Helper()
@@ -40,6 +44,8 @@ func TestNoSettings(t *testing.T) {
 
 func TestSettingsFrom(t *testing.T) {
 	named := writeFile(t, filepath.Join(t.TempDir(), "mine.yaml"), hybridFile)
+	example := writeFile(t, filepath.Join(t.TempDir(), "example.yaml"), specification)
+	queue := writeFile(t, filepath.Join(t.TempDir(), "queue.yaml"), strings.Replace(specification, "enabled: false", "enabled: true", 1))
 	inDataDir := user(t)
 	writeFile(t, filepath.Join(inDataDir.DataDir, "locking.yaml"), hybridFile)
 
@@ -55,6 +61,8 @@ func TestSettingsFrom(t *testing.T) {
 		"a variable outside enhanced":   {user: user(t), environment: []string{"ATLANTIS_LOCKING_BACKEND=sled"}, mode: "strict"},
 		"the rollback, without a file":  {user: user(t), environment: []string{"ATLANTIS_ENHANCED_LOCKING_ENABLED=false"}, mode: "strict"},
 		"the rollback over the file":    {file: named, user: user(t), environment: []string{"ATLANTIS_ENHANCED_LOCKING_ENABLED=false"}, mode: "strict"},
+		"the specification's example":   {file: example, user: user(t), mode: "hybrid"},
+		"the rollback of a queue":       {file: queue, user: user(t), environment: []string{"ATLANTIS_ENHANCED_LOCKING_ENABLED=false"}, mode: "strict"},
 		"the environment over the file": {user: inDataDir, environment: []string{"ATLANTIS_ENHANCED_LOCKING_COMPATIBILITY_MODE=native"}, mode: "native"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,12 +2,17 @@
 //! world (`explore.rs`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
 
 mod directed;
+mod documents;
+mod explore;
+mod fairness;
+mod merging;
+mod model;
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-const RULES: Rules = Rules { aging: 100, reservation: 10, collect_after: 50 };
+const RULES: Rules = Rules { aging: 100, reservation: 10, caller_reservation: 10, collect_after: 50 };
 
 fn pull(num: i64) -> PullId {
     PullId { host: "git.example.com".into(), num }

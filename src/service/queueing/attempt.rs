@@ -63,7 +63,7 @@ impl<'a> Asker<'a> {
         holder.pull() == self.lock.pull() && PullId::of(holder).is(&self.pull())
     }
 
-    fn key(&self) -> LockKey<'_> {
+    pub fn key(&self) -> LockKey<'_> {
         LockKey::Project(&self.key)
     }
 }
@@ -131,7 +131,7 @@ impl Service {
     /// One grant, told to the audit trail.
     ///
     /// Errors: `EntryUnreadable` if what holds the key is not a lock; `OtherPull`; those of the store.
-    pub(in crate::service) fn grant_once(&self, asker: &Asker<'_>, in_order: bool, call: &Call) -> Result<Granted> {
+    pub(super) fn grant_once(&self, asker: &Asker<'_>, in_order: bool, call: &Call) -> Result<Once> {
         let grant = Grant { key: asker.key(), lock: Some(&asker.lock), value: asker.value, in_order };
         let granted = self.router.store().grant(&grant, call);
         let held = match &granted {
@@ -146,40 +146,36 @@ impl Service {
         self.audit(Operation::TryLock, call, |trail| {
             trail.grant(&grant, refused.as_ref().and(granted.as_ref()), held.as_ref().and_then(|held| held.as_ref().ok()));
         });
-        refused.and(granted)
+        refused?;
+        let is_own = matches!(&held, Some(Ok(holder)) if asker.is_own(holder));
+        Ok(match granted? {
+            Granted::Yes { token, gated } => Once::Granted { token, gated },
+            Granted::Held { value } => Once::Held { value, is_own },
+            Granted::NotYet => Once::NotYet,
+        })
     }
 
     /// One try; `call` is its first question. Without `join` nobody joins the queue.
     ///
     /// Errors: those of a grant.
     pub(in crate::service) fn attempt(&self, asker: &Asker<'_>, join: Option<Join>, call: &Call) -> Result<Attempt> {
-        let attempt = self.try_to_take(asker, join, call);
-        self.queueing.waits.asked(matches!(attempt, Ok(Attempt::Granted { .. } | Attempt::Own { .. })));
-        attempt
-    }
-
-    fn try_to_take(&self, asker: &Asker<'_>, join: Option<Join>, call: &Call) -> Result<Attempt> {
         let mut in_order = self.queueing.is_enabled();
         let mut granted = self.grant_once(asker, in_order, call)?;
         for _ in 0..MAX_TRIES {
             match granted {
-                Granted::Yes { token, gated } => {
+                Once::Granted { token, gated } => {
                     if gated {
                         self.took(asker);
                     }
                     self.queueing.waits.taken(&asker.key, self.clock.now());
                     return Ok(Attempt::Granted { token });
                 }
-                Granted::Held { value } => {
-                    if ProjectLock::parse(&value).is_ok_and(|holder| asker.is_own(&holder)) {
-                        return Ok(Attempt::Own { value });
-                    }
-                    match self.join_held(asker, join) {
-                        Joined::Waits(waiting) => return Ok(Attempt::Refused { value, waiting }),
-                        Joined::Free => {}
-                    }
-                }
-                Granted::NotYet => match self.enter(asker, join) {
+                Once::Held { value, is_own: true } => return Ok(Attempt::Own { value }),
+                Once::Held { value, is_own: false } => match self.join_held(asker, join) {
+                    Joined::Waits(waiting) => return Ok(Attempt::Refused { value, waiting }),
+                    Joined::Free => {}
+                },
+                Once::NotYet => match self.enter(asker, join) {
                     Ok(Entered::LetIn) => {}
                     Ok(Entered::Kept(value, waiting)) => return Ok(Attempt::Refused { value, waiting }),
                     Ok(Entered::Refused(error)) => return Err(error),
@@ -255,6 +251,13 @@ impl Service {
             if is_full { Some(Waiting::full()) } else { Waiting::of(&queue, &pull, &key, "reserved", &self.queueing.rules) };
         Ok(Entered::Kept(value, waiting))
     }
+}
+
+/// The answer to one grant.
+pub(super) enum Once {
+    Granted { token: FencingToken, gated: bool },
+    Held { value: Vec<u8>, is_own: bool },
+    NotYet,
 }
 
 /// What came of joining the queue of a lock that is held.

@@ -27,6 +27,8 @@ pub(super) struct Changed<T> {
     pub queue: Queue,
     /// Keys that were closed by the change, and are free.
     pub free: Vec<String>,
+    /// Whether anybody's place is over, or a key is kept for somebody: a join concerns nobody but who joined.
+    concerns_others: bool,
 }
 
 impl State {
@@ -61,7 +63,9 @@ impl State {
                     repos.insert(repo.to_owned())
                 };
                 drop(repos);
-                self.queueing.wake();
+                if changed.concerns_others {
+                    self.queueing.wake();
+                }
             }
             Err(error) if error.code() == Code::QueueFull || error.code() == Code::InvalidArgument => {}
             Err(error) => self.queueing.failed(error),
@@ -79,14 +83,15 @@ impl State {
             let mut queue = before.clone();
             let answer = change(&mut queue, self.now())?;
             if queue == before {
-                return Ok(Changed { answer, queue, free: Vec::new() });
+                return Ok(Changed { answer, queue, free: Vec::new(), concerns_others: false });
             }
             queue.bump(self.now());
             let (expected, new) = (current.as_deref().map_or(Expected::Absent, Expected::Bytes), queue.encode());
             match self.store().swap_document(key, expected, new.as_deref(), &self.step())? {
                 Swap::Done => {
                     let free = self.set_gates(&before, &queue)?;
-                    return Ok(Changed { answer, queue, free });
+                    let concerns_others = concerns_others(&before, &queue);
+                    return Ok(Changed { answer, queue, free, concerns_others });
                 }
                 Swap::Conflict(found) => current = found,
             }
@@ -187,4 +192,11 @@ impl State {
         }
         self.queueing.wake();
     }
+}
+
+/// Whether a caller who waits may see another gate, or no place any more.
+fn concerns_others(before: &Queue, after: &Queue) -> bool {
+    let (was, is) = (before.gates(), after.gates());
+    let is_new = |(key, gate): (&String, &Gate)| *gate != Gate::Closed && was.get(key) != Some(gate);
+    after.len() < before.len() || was.keys().any(|key| !is.contains_key(key)) || is.iter().any(is_new)
 }

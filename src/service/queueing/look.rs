@@ -26,9 +26,6 @@ pub(in crate::service) struct Waits {
 
 #[derive(Debug, Default)]
 struct Counts {
-    requests: u64,
-    acquired: u64,
-    failed: u64,
     waited: Duration,
     waits: u64,
     held: Duration,
@@ -41,13 +38,6 @@ struct Counts {
 }
 
 impl Waits {
-    /// A try to take a lock ended.
-    pub(in crate::service) fn asked(&self, is_granted: bool) {
-        let mut counts = self.counts.lock();
-        counts.requests += 1;
-        if is_granted { counts.acquired += 1 } else { counts.failed += 1 }
-    }
-
     /// A caller waited, and has the lock.
     pub(super) fn waited(&self, how_long: Duration) {
         let mut counts = self.counts.lock();
@@ -246,13 +236,15 @@ impl Service {
         let active_locks = self.list()?.len() as u64;
         let queues = if self.queueing.is_enabled() { self.queues(None)? } else { BTreeMap::new() };
         let health = self.health();
+        let [tried, waited] = [Operation::TryLock, Operation::Lock].map(|operation| self.metrics.ended(operation));
+        let (acquired, failed) = (tried.0 + waited.0, tried.1 + waited.1);
         let counts = self.queueing.waits.counts.lock();
         let average = |total: Duration, of: u64| u64::try_from(total.as_millis() / u128::from(of.max(1))).unwrap_or(u64::MAX);
         Ok(Stats {
             active_locks,
-            total_requests: counts.requests,
-            successful_acquires: counts.acquired,
-            failed_acquires: counts.failed,
+            total_requests: acquired + failed,
+            successful_acquires: acquired,
+            failed_acquires: failed,
             average_wait_ms: average(counts.waited, counts.waits),
             average_hold_ms: average(counts.held, counts.holds),
             queue_depth: queues.values().map(|queue| queue.len() as u64).sum(),

@@ -48,6 +48,8 @@ pub mod wait_set;
 pub(super) use self::attempt::{Asker, Attempt};
 pub(super) use self::tick::Ticker;
 
+/// How long a key is kept for a caller who waits, and so takes it at once.
+const CALLER_COMES: Duration = Duration::from_secs(60);
 /// Most cancellations that are remembered before their callers have asked.
 const MOST_CANCELLED: usize = 1_000;
 
@@ -70,6 +72,8 @@ pub(super) struct Queueing {
     waits: Waits,
     /// How many callers wait for a lock, by repository, pull and key.
     callers: Mutex<HashMap<(String, PullId, String), usize>>,
+    /// How many callers wait.
+    waiting: Mutex<usize>,
 }
 
 impl Queueing {
@@ -79,6 +83,7 @@ impl Queueing {
         let rules = Rules {
             aging: micros(settings.aging),
             reservation: micros(timeouts.default),
+            caller_reservation: micros(CALLER_COMES.min(timeouts.default)),
             collect_after: micros(timeouts.default),
         };
         Queueing {
@@ -93,6 +98,7 @@ impl Queueing {
             trouble: Mutex::default(),
             waits: Waits::default(),
             callers: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -109,6 +115,26 @@ impl Queueing {
     /// A queue could not be read or changed.
     fn failed(&self, error: &Error) {
         *self.trouble.lock() = Some(error.message().to_owned());
+    }
+
+    /// Wakes all who wait, and waits until they have left their places, or until then: nothing is to be waited for any more.
+    pub(super) fn close(&self, until: Instant) {
+        loop {
+            let seen = self.changed.generation();
+            if *self.waiting.lock() == 0 {
+                return;
+            }
+            self.wake();
+            if !self.changed.wait(seen + 1, until) {
+                return;
+            }
+        }
+    }
+
+    /// A caller waits until this is dropped.
+    fn present(&self) -> Present<'_> {
+        *self.waiting.lock() += 1;
+        Present(self)
     }
 
     /// Something changed that somebody may wait for.
@@ -160,6 +186,16 @@ impl Queueing {
     }
 }
 
+/// A caller who waits, or has not left its place yet.
+struct Present<'a>(&'a Queueing);
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        *self.0.waiting.lock() -= 1;
+        self.0.wake();
+    }
+}
+
 /// Wakes whoever waits for something to change.
 #[derive(Debug, Default)]
 struct Signal {
@@ -178,14 +214,15 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// Waits for a change since `seen`, or until then.
-    fn wait(&self, seen: u64, until: Instant) {
+    /// Waits for a change since `seen`, or until then; returns whether there was one.
+    fn wait(&self, seen: u64, until: Instant) -> bool {
         let mut generation = self.generation.lock();
         while *generation == seen {
             if self.changed.wait_until(&mut generation, until).timed_out() {
-                return;
+                return *generation != seen;
             }
         }
+        true
     }
 }
 

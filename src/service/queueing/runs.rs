@@ -164,11 +164,8 @@ impl Service {
             runs.open.insert(id, run);
             id
         };
-        if self.queueing.repos.lock().contains(&repo) {
-            // What is reserved to the pull stays so while it runs; ticks go on with that.
-            let until = self.now() + super::micros(LEASE);
-            let _ = self.change(&repo, |queue, _| Ok(queue.extend(&pull, until)));
-        }
+        // What is reserved to the pull stays so while it runs; ticks go on with that. What fails here is in the status.
+        let _ = self.change(&repo, |queue, now| Ok(queue.extend(&pull, now + super::micros(LEASE))));
         Ok(id)
     }
 
@@ -240,17 +237,12 @@ impl Service {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        if self.queueing.repos.lock().contains(&run.repo) || !ended.released.is_empty() {
-            let changed = self.change(&run.repo, |queue, now| {
-                self.dispatch_in(&run.repo, queue, &ended.released, now)?;
-                Ok(queue.clone())
-            });
-            if let Ok(changed) = changed
-                && let Some(ticket) = changed.queue.ticket(&run.pull)
-            {
-                let place = |key: &String| Waiting::of(&changed.queue, &run.pull, key, "held", &self.queueing.rules);
-                ended.waiting = ticket.wants.keys().filter_map(|key| Some((key.clone(), place(key)?))).collect();
-            }
+        // What fails here is in the status, and the next tick tries again.
+        if let Ok(queue) = self.dispatch(&run.repo, &ended.released)
+            && let Some(ticket) = queue.ticket(&run.pull)
+        {
+            let place = |key: &String| Waiting::of(&queue, &run.pull, key, "held", &self.queueing.rules);
+            ended.waiting = ticket.wants.keys().filter_map(|key| Some((key.clone(), place(key)?))).collect();
         }
         failed.map_or(Ok(ended), Err)
     }
@@ -290,7 +282,7 @@ impl Service {
 
     /// A pull gave up what it had, and so what it waits for: `atlantis unlock`, a merge, a close.
     pub(in crate::service) fn pull_left(&self, pull: PullRef<'_>) {
-        if self.queueing.is_enabled() && self.queueing.repos.lock().contains(pull.repo) {
+        if self.queueing.is_enabled() {
             let left = PullId { host: String::new(), num: pull.num };
             // What fails is in the status; a place that nobody comes for is passed.
             let _ = self.change(pull.repo, |queue, now| {

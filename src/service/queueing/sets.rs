@@ -14,15 +14,17 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::super::Service;
-use super::attempt::{Asker, Blocker, Waiting};
+use super::attempt::{Asker, Blocker, Once, Waiting, refuse_namesake};
+use super::change::Changed;
 use super::runs::InRun;
 use super::wait::is_of;
 use crate::config::Sets;
 use crate::domain::json::parse_json;
+use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Priority, PullId, Queue, Waiter};
-use crate::store::{Granted, LockKey, Release};
+use crate::store::{LockKey, Release};
 
 /// Most locks of one set.
 const MOST: usize = 500;
@@ -135,42 +137,51 @@ impl Service {
         let granted = self.grant_set(&set);
         let pull = &set.pull;
         let is_granted = matches!(&granted, Ok(None));
-        self.change(&set.repo, |queue, now| {
-            if is_granted {
-                for key in &keys {
+        let ended = self.change(&set.repo, |queue, now| {
+            // Whoever took the caller for dead has ended it, and released its locks.
+            let is_whole = queue.end_acquiring(pull) && is_granted;
+            if is_whole {
+                keys.iter().for_each(|key| {
                     queue.took(pull, key);
-                }
+                });
             }
-            queue.end_acquiring(pull);
-            self.dispatch_in(&set.repo, queue, &keys, now)
-        })?;
-        Ok((granted?.map_or(SetState::Granted, SetState::Refused), own))
+            self.dispatch_in(&set.repo, queue, &keys, now)?;
+            Ok(is_whole)
+        });
+        match (granted?, ended) {
+            (Some(blocker), _) => Ok((SetState::Refused(blocker), own)),
+            (None, Ok(Changed { answer: true, .. })) => Ok((SetState::Granted, own)),
+            (None, ended) => {
+                // Without the word that it is whole, the set is released: the ticket still says which locks these are.
+                self.take_back(&set)?;
+                let queue = ended?.queue;
+                Ok((SetState::Refused(self.blocker(&queue, &set, &keys)?), own))
+            }
+        }
     }
 
-    /// Grants each; on a refusal takes back what was granted, and says what was refused.
+    /// Grants each; on a refusal takes back what was granted, and says what was refused. One that fails may have been granted all the same.
     fn grant_set(&self, set: &Set) -> Result<Option<Blocker>> {
-        let mut granted: Vec<&String> = Vec::new();
         for (key, value) in &set.wanted {
             let asker = Asker::of(value)?;
             let blocker = match self.grant_once(&asker, true, &self.step()) {
-                Ok(Granted::Yes { .. }) => {
-                    granted.push(key);
-                    continue;
-                }
-                Ok(Granted::Held { value }) => Ok(Blocker { key: key.clone(), pull: pull_of(&value) }),
-                Ok(Granted::NotYet) => Ok(Blocker { key: key.clone(), pull: None }),
+                Ok(Once::Granted { .. }) => continue,
+                Ok(Once::Held { value, .. }) => Ok(Blocker { key: key.clone(), pull: pull_of(&value) }),
+                Ok(Once::NotYet) => Ok(Blocker { key: key.clone(), pull: None }),
                 Err(error) => Err(error),
             };
-            // It may have been granted all the same.
-            let all = granted.iter().map(|key| key.as_str()).chain([key.as_str()]);
-            for key in all {
-                let Some(value) = set.wanted.get(key) else { continue };
-                let release = Release { key: LockKey::Project(key), fields: None, pull_num: None, value: Some(value) };
-                self.store().release(&release, &self.step())?;
-            }
+            self.take_back(set)?;
             return blocker.map(Some);
         }
         Ok(None)
+    }
+
+    /// Releases what was granted of a set, and what may have been: exactly those locks.
+    fn take_back(&self, set: &Set) -> Result<()> {
+        set.wanted.iter().try_for_each(|(key, value)| {
+            let release = Release { key: LockKey::Project(key), fields: None, pull_num: None, value: Some(value) };
+            self.store().release(&release, &self.step()).map(drop)
+        })
     }
 
     /// The locks of the set that the pull has.
@@ -204,18 +215,22 @@ impl Service {
         let queue = self.queue(asker.repo())?;
         let waiting = Waiting::of(&queue, &asker.pull(), &asker.key, "set", &self.queueing.rules);
         let waiting = waiting.map(|waiting| Waiting { blocker: Some(blocker.clone()), ..waiting });
-        let value = would_be_lock(&blocker, asker.repo(), asker.value)?;
+        let Some(pull) = &blocker.pull else {
+            let text = format!("{} is taken together with {:?}, which cannot be had", asker.key(), blocker.key);
+            return Err(Error::new(Code::SetIncomplete, text));
+        };
+        let value = would_be_lock(pull, asker.repo(), asker.value)?;
+        refuse_namesake(&asker.key(), &ProjectLock::parse(&value)?, &asker.lock)?;
         Ok(InRun { acquired: false, token: FencingToken::NONE, value, waiting })
     }
 }
 
 /// The lock that whoever is in the way would have in place of the one that was asked for.
-pub(super) fn would_be_lock(blocker: &Blocker, repo: &str, asked: &[u8]) -> Result<Vec<u8>> {
-    let pull = blocker.pull.clone().unwrap_or(PullId { host: String::new(), num: 0 });
-    let waiter = Waiter { pull, user: String::new(), url: String::new(), host_type: 0, author: String::new() };
+pub(super) fn would_be_lock(blocker: &PullId, repo: &str, asked: &[u8]) -> Result<Vec<u8>> {
+    let waiter = Waiter { pull: blocker.clone(), user: String::new(), url: String::new(), host_type: 0, author: String::new() };
     waiter.would_be_lock(repo, asked)
 }
 
 fn pull_of(value: &[u8]) -> Option<PullId> {
-    crate::domain::lock::ProjectLock::parse(value).ok().map(|lock| PullId::of(&lock))
+    ProjectLock::parse(value).ok().map(|lock| PullId::of(&lock))
 }

@@ -99,6 +99,7 @@ impl Service {
                 let begun = self.clock.now();
                 let mut wait = Wait { service: self, asker, options, until: begun + timeout, pause: ASK_AGAIN.0 };
                 let (repo, pull, key) = (wait.asker.repo().to_owned(), wait.asker.pull(), wait.asker.key.clone());
+                let _present = self.queueing.present();
                 self.queueing.comes(&repo, &pull, &key);
                 let first = self.attempt(&wait.asker, wait.join(), call);
                 let waited = wait.go_on(first);

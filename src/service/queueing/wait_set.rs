@@ -56,6 +56,7 @@ impl Service {
                 let begun = self.clock.now();
                 let until = begun + self.timeout(options.timeout)?;
                 let wait = SetWait { service: self, set, options, until };
+                let _present = self.queueing.present();
                 wait.counted(Queueing::comes);
                 let waited = wait.run();
                 wait.counted(Queueing::goes);
@@ -111,9 +112,7 @@ enum Next {
 impl SetWait<'_> {
     fn run(&self) -> Result<SetWaited> {
         loop {
-            let asked = self.service.ask_for_set(self.set.clone());
-            self.service.queueing.waits.asked(matches!(asked, Ok((SetState::Granted, _))));
-            let blocker = match asked? {
+            let blocker = match self.service.ask_for_set(self.set.clone())? {
                 (SetState::Refused(blocker), _) => blocker,
                 (SetState::Granted | SetState::NotAsked, _) => return self.granted(),
             };
@@ -178,7 +177,8 @@ impl SetWait<'_> {
         let waiting = queue.and_then(|queue| Waiting::of(&queue, &set.pull, key, "set", &service.queueing.rules));
         let asked = set.wanted.get(key).map(Vec::as_slice).unwrap_or_default();
         let held = service.store().get(LockKey::Project(key), &service.step()).ok().flatten();
-        let holder = held.or_else(|| would_be_lock(&blocker, &set.repo, asked).ok()).unwrap_or_else(|| asked.to_vec());
+        let holder =
+            held.or_else(|| would_be_lock(blocker.pull.as_ref()?, &set.repo, asked).ok()).unwrap_or_else(|| asked.to_vec());
         let waiting = waiting.map(|waiting| Waiting { blocker: Some(blocker), ..waiting });
         SetWaited::Without { why, holder, waiting }
     }
