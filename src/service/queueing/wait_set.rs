@@ -114,7 +114,7 @@ impl SetWait<'_> {
         loop {
             let blocker = match self.service.ask_for_set(self.set.clone())? {
                 (SetState::Refused(blocker), _) => blocker,
-                (SetState::Granted | SetState::NotAsked, _) => return self.granted(),
+                (SetState::Granted | SetState::NotAsked, _) => return Ok(self.granted()),
             };
             if let Next::End(why) = self.until_next()? {
                 return Ok(self.without(why, blocker));
@@ -158,16 +158,14 @@ impl SetWait<'_> {
         Ok(if has_all || queue.revision() == 0 { Next::Ask } else { Next::End(Why::Left) })
     }
 
-    fn granted(&self) -> Result<SetWaited> {
-        let mut locks = Vec::new();
-        for (key, value) in &self.set.wanted {
-            let held = self.service.store().held(LockKey::Project(key), &self.service.step())?;
-            let is_own = |held: &Held| super::wait::is_of(&held.value, &self.set.pull, &self.set.repo);
-            // It may have been given up since by a person, as each lock may.
-            let held = held.filter(is_own);
-            locks.push(held.map_or_else(|| (value.clone(), FencingToken::NONE), |held| (held.value, held.token)));
-        }
-        Ok(SetWaited::Locked(locks))
+    fn granted(&self) -> SetWaited {
+        let is_own = |held: &Held| super::wait::is_of(&held.value, &self.set.pull, &self.set.repo);
+        let lock = |(key, value): (&String, &Vec<u8>)| {
+            // It is granted, whether its token can be read or not; and a person may have given it up since, as each lock.
+            let held = self.service.store().held(LockKey::Project(key), &self.service.step()).ok().flatten();
+            held.filter(is_own).map_or_else(|| (value.clone(), FencingToken::NONE), |held| (held.value, held.token))
+        };
+        SetWaited::Locked(self.set.wanted.iter().map(lock).collect())
     }
 
     fn without(&self, why: Why, blocker: Blocker) -> SetWaited {
@@ -177,8 +175,9 @@ impl SetWait<'_> {
         let waiting = queue.and_then(|queue| Waiting::of(&queue, &set.pull, key, "set", &service.queueing.rules));
         let asked = set.wanted.get(key).map(Vec::as_slice).unwrap_or_default();
         let held = service.store().get(LockKey::Project(key), &service.step()).ok().flatten();
-        let holder =
-            held.or_else(|| would_be_lock(blocker.pull.as_ref()?, &set.repo, asked).ok()).unwrap_or_else(|| asked.to_vec());
+        let unknown = PullId { host: String::new(), num: 0 };
+        let would_be = |pull| would_be_lock(pull, &set.repo, asked).unwrap_or_else(|_| asked.to_vec());
+        let holder = held.unwrap_or_else(|| would_be(blocker.pull.as_ref().unwrap_or(&unknown)));
         let waiting = waiting.map(|waiting| Waiting { blocker: Some(blocker), ..waiting });
         SetWaited::Without { why, holder, waiting }
     }
