@@ -145,6 +145,10 @@ bench: lib prepare ## measure side by side with stock Atlantis; writes bench/rep
 bench-stores: ## measure the stores alone, without Go: time, what of it is Redis's, memory, 1,000,000 keys; asserts nothing
 	$(CARGO) bench --locked --bench sled --bench redis --bench redis_scale
 
+.PHONY: bench-queue
+bench-queue: ## measure what a queue costs, on and off side by side; writes bench/queue.md
+	$(CARGO) bench --locked --bench queue > bench/queue.tmp && mv bench/queue.tmp bench/queue.md
+
 .PHONY: bench-server
 bench-server: atlantis atlantis-stock ## measure whole servers beside the unmodified one: start, memory, pages; writes bench/server.md
 	cd go && $(GO) run ./cmd/bench-server

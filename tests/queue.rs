@@ -1,11 +1,12 @@
 //! Waiting for locks, over the store of each mode: order, places, runs, sets, what a grant is worth, and what a store that fails comes to.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod queue_support;
 mod redis_support;
 mod wait;
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use atlock::clock::SystemClock;
@@ -13,150 +14,15 @@ use atlock::config::Config;
 use atlock::domain::lock::ProjectLock;
 use atlock::domain::token::FencingToken;
 use atlock::error::Code;
-use atlock::queue::{Priority, PullId};
+use atlock::queue::Priority;
 use atlock::service::Service;
-use atlock::service::queueing::runs::{RunEnded, RunRequest};
 use atlock::service::queueing::wait::{WaitOptions, Waited, Why};
-use atlock::store::Granted;
-use redis_support::{Cluster, Server};
+use queue_support::{
+    LONG, REPO, World, begin, holder, key, lock, locks, place, plan, pull, refused_for, release, take, waits, within,
+};
+use redis_support::Server;
 use tempfile::TempDir;
 use wait::wait_until;
-
-const REPO: &str = "acme/infra";
-const LONG: Duration = Duration::from_secs(30);
-
-/// A mode with its stores.
-struct World {
-    folder: TempDir,
-    server: Option<Server>,
-    cluster: Option<Cluster>,
-    mode: &'static str,
-    sets: &'static str,
-    timeouts: &'static str,
-}
-
-impl World {
-    fn new(mode: &'static str) -> World {
-        let cluster = (mode == "cluster").then(|| Cluster::start(0));
-        let server = matches!(mode, "native" | "hybrid").then(|| Server::start(&[]));
-        World { folder: TempDir::new().unwrap(), server, cluster, mode, sets: "each", timeouts: "default: 30m" }
-    }
-
-    /// Each mode, one after the other.
-    fn each(check: impl Fn(&World)) {
-        for mode in ["strict", "native", "cluster", "hybrid"] {
-            check(&World::new(mode));
-        }
-    }
-
-    fn open(&self) -> Service {
-        let (mode, enabled) = match self.mode {
-            "strict" => ("strict", false),
-            "cluster" => ("native", true),
-            mode => (mode, true),
-        };
-        let redis = match (&self.server, &self.cluster) {
-            (Some(server), _) => format!("address: '{}', ", server.address()),
-            (None, Some(cluster)) => format!("cluster_mode: true, addresses: {:?}, ", cluster.settings().addresses),
-            (None, None) => String::new(),
-        };
-        let text = format!(
-            "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: {enabled}, compatibility_mode: {mode}, \
-             redis: {{{redis}timeouts: {{connect: 2s, operation: 2s}}}}, \
-             priority_queue: {{enabled: true, sets: {}}}, timeouts: {{{}}}}}}}",
-            self.folder.path().join("locks"),
-            self.sets,
-            self.timeouts
-        );
-        Service::open(&Config::parse(&text, "test").unwrap(), None, Arc::new(SystemClock)).unwrap()
-    }
-
-    fn shared(&self) -> Arc<Service> {
-        Arc::new(self.open())
-    }
-}
-
-fn lock(path: &str, num: i64) -> Vec<u8> {
-    serde_json::json!({
-        "Project": {"ProjectName": "", "RepoFullName": REPO, "Path": path},
-        "Pull": {"Num": num, "URL": format!("https://git.example.com/{num}"), "Author": "ada",
-            "BaseRepo": {"FullName": REPO, "VCSHost": {"Hostname": "git.example.com", "Type": 0}}},
-        "User": {"Username": "ada"}, "Workspace": "default", "Time": "2026-11-30T00:00:00Z",
-    })
-    .to_string()
-    .into_bytes()
-}
-
-fn locks(paths: &[&str], num: i64) -> Vec<u8> {
-    let locks: Vec<String> = paths.iter().map(|path| String::from_utf8(lock(path, num)).unwrap()).collect();
-    format!("[{}]", locks.join(",")).into_bytes()
-}
-
-fn key(path: &str) -> String {
-    format!("{REPO}/{path}/default/")
-}
-
-fn pull(num: i64) -> PullId {
-    PullId { host: "git.example.com".to_owned(), num }
-}
-
-fn within(timeout: Duration) -> WaitOptions {
-    WaitOptions { timeout: Some(timeout), ..WaitOptions::default() }
-}
-
-fn take(service: &Service, path: &str, num: i64) -> FencingToken {
-    match service.try_lock(&lock(path, num)).unwrap() {
-        Granted::Yes { token, .. } => token,
-        other => panic!("{path} is not free for {num}: {other:?}"),
-    }
-}
-
-/// The pull that holds a lock, or that is told to whoever is refused it.
-fn refused_for(service: &Service, path: &str, num: i64) -> i64 {
-    match service.try_lock(&lock(path, num)).unwrap() {
-        Granted::Held { value } => ProjectLock::parse(&value).unwrap().pull().num,
-        other => panic!("{path} is not refused to {num}: {other:?}"),
-    }
-}
-
-fn release(service: &Service, path: &str, num: i64) {
-    assert!(service.unlock(&lock(path, num)).unwrap().is_some(), "{num} has no lock at {path}");
-}
-
-fn holder(service: &Service, path: &str) -> Option<i64> {
-    service.get_lock(&lock(path, 1)).unwrap().map(|value| ProjectLock::parse(&value).unwrap().pull().num)
-}
-
-fn place(service: &Service, path: &str, num: i64) -> Result<usize, Code> {
-    service.position(&key(path), REPO, Some(&pull(num))).map_err(|error| error.code())
-}
-
-fn begin(service: &Service, num: i64, command: &str, applied: &[&str]) -> u64 {
-    let applied: Vec<String> = applied.iter().map(|path| key(path)).collect();
-    let request = serde_json::json!({
-        "repo": REPO, "pull": {"host": "git.example.com", "num": num}, "command": command, "applied": applied,
-    });
-    service.run_begin(&serde_json::from_value::<RunRequest>(request).unwrap()).unwrap()
-}
-
-/// A plan of these projects that ends at once; whether the pull has each, in order.
-fn plan(service: &Service, num: i64, paths: &[&str]) -> (Vec<bool>, RunEnded) {
-    let run = begin(service, num, "plan", &[]);
-    service.run_declare(run, &locks(paths, num)).unwrap();
-    let acquired = paths.iter().map(|path| service.try_lock_in(run, &lock(path, num)).unwrap().acquired).collect();
-    (acquired, service.run_end(run).unwrap())
-}
-
-/// A caller who waits; it has its place when this returns.
-fn waits(service: &Arc<Service>, path: &'static str, num: i64, priority: Priority) -> JoinHandle<()> {
-    let (handle, options) = (Arc::clone(service), WaitOptions { priority, ..within(LONG) });
-    let waiting = thread::spawn(move || {
-        let waited = handle.lock(&lock(path, num), &options).unwrap();
-        assert!(matches!(waited, Waited::Locked { .. }), "{waited:?}");
-    });
-    wait_until("it waits", LONG, || place(service, path, num).is_ok());
-    waiting
-}
 
 #[test]
 fn who_waits_has_the_lock_in_order() {
@@ -332,9 +198,7 @@ fn an_unlocked_pull_waits_no_more() {
 #[test]
 fn a_set_is_had_whole_or_not_at_all() {
     World::each(|world| {
-        let world =
-            &World { sets: "whole", folder: TempDir::new().unwrap(), server: None, cluster: None, ..World::new("strict") }
-                .with(world);
+        let world = World { sets: "whole", ..world.again() };
         let service = world.open();
         take(&service, "b", 1);
         let (acquired, ended) = plan(&service, 2, &["a", "b", "c"]);
@@ -355,16 +219,6 @@ fn a_set_is_had_whole_or_not_at_all() {
         assert_eq!(plan(&service, 2, &["a", "b", "c"]).0, [true; 3]);
         assert!(service.queues(None).unwrap().is_empty());
     });
-}
-
-impl World {
-    /// The stores of another.
-    fn with(mut self, other: &World) -> World {
-        self.mode = other.mode;
-        self.server = matches!(other.mode, "native" | "hybrid").then(|| Server::start(&[]));
-        self.cluster = (other.mode == "cluster").then(|| Cluster::start(0));
-        self
-    }
 }
 
 #[test]

@@ -27,6 +27,14 @@ impl Gate {
     }
 }
 
+/// Whether a key has a gate, by this document, that lets the pull in; `None` if it keeps the pull out. What cannot be read keeps nobody
+/// out: order only delays, and must not block.
+pub fn lets_in(document: &[u8], key: &str, pull: &PullId) -> Option<bool> {
+    let Ok(queue) = Queue::decode(Some(document)) else { return Some(false) };
+    let gate = queue.gate(key);
+    gate.admits(Some(pull)).then_some(gate != Gate::Open)
+}
+
 impl Queue {
     /// What the grant of this key obeys.
     pub fn gate(&self, key: &str) -> Gate {

@@ -65,7 +65,7 @@ mod tests;
 
 pub use dispatch::{Event, Holder};
 pub use document::revision;
-pub use gate::Gate;
+pub use gate::{Gate, lets_in};
 pub use merge::merge;
 pub use order::Rules;
 pub use state::Queue;

@@ -19,7 +19,7 @@ use crate::domain::key::{Fields, Target};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
-use crate::queue::{Gate, PullId, Queue};
+use crate::queue::{self, Gate, PullId};
 
 pub mod contract;
 pub mod host;
@@ -77,10 +77,10 @@ impl<'a> Grant<'a> {
     /// Whether the key has a gate, by this queue, that lets the caller in; `None` if it keeps the caller out. What cannot be read keeps
     /// nobody out: order only delays, and must not block.
     pub fn is_let_in(&self, queue: Option<&[u8]>) -> Option<bool> {
-        let (Some(queue), Some(lock), LockKey::Project(key)) = (queue, self.lock, self.key) else { return Some(false) };
-        let Ok(queue) = Queue::decode(Some(queue)) else { return Some(false) };
-        let gate = queue.gate(key);
-        gate.admits(Some(&PullId::of(lock))).then_some(gate != Gate::Open)
+        match (queue, self.lock, self.key) {
+            (Some(queue), Some(lock), LockKey::Project(key)) => queue::lets_in(queue, key, &PullId::of(lock)),
+            _ => Some(false),
+        }
     }
 }
 

@@ -56,7 +56,10 @@ fn a_run_keeps_its_reservation() {
     assert!(queue.extend(&pull(2), 100) && !queue.extend(&pull(2), 50) && !queue.extend(&pull(9), 200));
     assert_eq!(queue.dispatch(&holders(&[("a", 0)]), &RULES, 99), []);
     assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 100), [took(2, "a")]);
-    assert!(queue.extend(&pull(3), u64::MAX) == queue.ticket(&pull(3)).expect("waits").has_reserved("a"));
+    queue.dispatch(&holders(&[("a", 0)]), &RULES, 100);
+    assert!(queue.extend(&pull(3), u64::MAX));
+    let longest = Want::Reserved { until: u64::MAX - 1 };
+    assert_eq!(queue.ticket(&pull(3)).expect("waits").want("a"), Some(longest), "that is no collection");
 }
 
 #[test]
@@ -92,6 +95,17 @@ fn a_late_clock_passes_nobody() {
     let queue = queue(&[(2, &["a"], false, 1000), (3, &["a"], false, 5)]);
     assert_eq!(queue.ticket(&pull(3)).expect("waits").since, 1000);
     assert_eq!(queue.position(&pull(3), "a", &RULES), Some(2));
+}
+
+#[test]
+fn a_dispatch_looks_at_all_that_may_change() {
+    let queue =
+        queue(&[(2, &["c", "d"], true, 1), (3, &["b", "c"], true, 2), (4, &["a", "b"], true, 3), (5, &["x", "y"], false, 4)]);
+    let look = |freed: &[&str]| queue.keys_to_look_at(&names(freed)).into_iter().collect::<Vec<_>>();
+    assert_eq!(look(&["a"]), ["a", "b", "c", "d"]);
+    assert_eq!(look(&["x", "nobody wants this"]), ["x"]);
+    assert!(look(&["nobody wants this"]).is_empty());
+    assert_eq!(look(&[]), ["a", "b", "c", "d", "x", "y"]);
 }
 
 #[test]

@@ -111,6 +111,9 @@ fn each_thing_that_is_wrong_with_a_document_has_its_error() {
         assert!(error.message().contains(text) && error.message().contains("atlock leave"), "{error}");
         assert!(!error.message().contains("secret"), "{error}");
     }
+    let mut late = Queue::decode(Some(good.replace(r#""next_seq":3"#, r#""next_seq":0"#).as_bytes())).expect("is one");
+    late.join(&waiter(4), &names(&["a"]), Priority::Normal, false, false, 0).expect("there is room");
+    assert_eq!(late.ticket(&pull(4)).expect("waits").seq, 3, "nobody has the number of another");
     assert_eq!(Queue::decode(None), Ok(Queue::default()));
     assert_eq!((revision(b"{}"), revision(b"x"), revision(br#"{"revision":7}"#)), (0, 0, 7));
 }

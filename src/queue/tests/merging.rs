@@ -106,6 +106,15 @@ fn an_end_is_remembered_a_new_place_is_not_taken() {
     assert!(once.next_seq > ticket.seq);
 }
 
+#[test]
+fn who_joined_on_both_sides_has_the_earlier_place() {
+    let (early, late) = (queue(&[(2, &["a"], false, 10)]), queue(&[(2, &["b"], false, 30)]));
+    for once in [merged(&early, &late), merged(&late, &early)] {
+        let ticket = once.ticket(&pull(2)).expect("waits");
+        assert_eq!((ticket.since, ticket.seq, ticket.wants.len()), (10, 10, 2));
+    }
+}
+
 /// The document of an empty queue is deleted, and its numbers are forgotten: an end that the other side remembers is none of a later
 /// ticket's.
 #[test]

@@ -3,8 +3,8 @@
 use super::record;
 use super::transaction::Transaction;
 use crate::domain::key::Fields;
-use crate::domain::lock::ProjectLock;
 use crate::error::Result;
+use crate::queue::{self, PullId};
 use crate::store::contract::local::EntryKey;
 use crate::store::{Expected, Grant, LockKey, Release};
 
@@ -16,8 +16,8 @@ pub(super) struct OwnedGrant {
     pub value: Vec<u8>,
     /// Where the by-pull index has the pull that the value names, if it is a project lock's.
     pub pull_prefix: Option<Vec<u8>>,
-    /// Whether a queue counts.
-    in_order: bool,
+    /// The repository whose queue counts, and the pull that asks; `None` where none does.
+    order: Option<(String, PullId)>,
 }
 
 impl From<&Grant<'_>> for OwnedGrant {
@@ -26,7 +26,7 @@ impl From<&Grant<'_>> for OwnedGrant {
             name: EntryKey::from(grant.key),
             value: grant.value.to_vec(),
             pull_prefix: grant.pull().map(record::pull_prefix),
-            in_order: grant.in_order,
+            order: grant.lock.filter(|_| grant.in_order).map(|lock| (lock.pull().repo.to_owned(), PullId::of(lock))),
         }
     }
 }
@@ -39,13 +39,9 @@ impl OwnedGrant {
 
     /// Whether the lock's key has a gate that lets the caller in; `None` if it keeps the caller out.
     pub(super) fn is_let_in(&self, tx: &Transaction<'_>) -> Result<Option<bool>> {
-        if !self.in_order {
-            return Ok(Some(false));
-        }
-        let (Some(key), Ok(lock)) = (self.name.lock(), ProjectLock::parse(&self.value)) else { return Ok(Some(false)) };
-        let grant = Grant { key, lock: Some(&lock), value: &self.value, in_order: true };
-        let queue = grant.queue_key().map(|queue| tx.entry(&record::key_of(&EntryKey::from(queue)))).transpose()?.flatten();
-        Ok(grant.is_let_in(queue.as_ref().map(|(_, queue)| queue.as_slice())))
+        let Some((repo, pull)) = &self.order else { return Ok(Some(false)) };
+        let Some((_, queue)) = tx.entry(&record::key_of(&EntryKey::Queue(repo.clone())))? else { return Ok(Some(false)) };
+        Ok(queue::lets_in(&queue, self.name.name(), pull))
     }
 }
 

@@ -1,0 +1,175 @@
+//! Waiting for locks while real servers fail: killed, hung and emptied Redis, a cluster that loses a master within a set, kill -9 of a server.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod queue_support;
+mod redis_support;
+mod wait;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use atlock::error::Code;
+use atlock::queue::Priority;
+use queue_support::{LONG, World, begin, holder, lock, locks, place, plan, refused_for, release, take, waits};
+use redis_support::{Cluster, Server};
+use wait::wait_until;
+
+/// Which folder a process of this test is to open, and die in.
+const VICTIM: &str = "ATLOCK_QUEUE_VICTIM";
+
+#[test]
+fn who_waits_goes_on_waiting_while_redis_is_killed() {
+    let mut world = World::new("hybrid");
+    let service = world.shared();
+    take(&service, "a", 1);
+    let callers = [waits(&service, "a", 2, Priority::Normal), waits(&service, "a", 3, Priority::High)];
+    world.server.as_mut().unwrap().kill();
+    wait_until("the local store decides", LONG, || service.status().fallback_active);
+    assert_eq!([place(&service, "a", 3), place(&service, "a", 2)], [Ok(1), Ok(2)]);
+    release(&service, "a", 1);
+    wait_until("the first has it", LONG, || holder(&service, "a") == Some(3));
+    let port = world.server.as_ref().unwrap().port;
+    world.server = Some(Server::start_at(port, &[]));
+    wait_until("Redis decides again", LONG, || !service.status().fallback_active);
+    release(&service, "a", 3);
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    assert_eq!(holder(&service, "a"), Some(2));
+}
+
+#[test]
+fn who_waits_goes_on_waiting_while_redis_hangs() {
+    for mode in ["native", "hybrid"] {
+        let world = World::new(mode);
+        let service = world.shared();
+        take(&service, "a", 1);
+        let caller = waits(&service, "a", 2, Priority::Normal);
+        let server = world.server.as_ref().unwrap();
+        server.pause();
+        thread::sleep(Duration::from_secs(3));
+        server.resume();
+        wait_until("Redis answers", LONG, || service.ping().is_ok() && !service.status().fallback_active);
+        assert_eq!(refused_for(&service, "a", 9), 1);
+        release(&service, "a", 1);
+        caller.join().unwrap();
+        assert_eq!(holder(&service, "a"), Some(2));
+    }
+}
+
+#[test]
+fn an_emptied_redis_costs_native_mode_order_and_no_lock() {
+    let world = World::new("native");
+    let service = world.shared();
+    take(&service, "a", 1);
+    let caller = waits(&service, "a", 2, Priority::Normal);
+    redis::cmd("FLUSHALL").exec(&mut world.server.as_ref().unwrap().raw()).unwrap();
+    // The lock is lost as well: who waits takes it, whoever that is.
+    caller.join().unwrap();
+    assert_eq!(holder(&service, "a"), Some(2));
+}
+
+#[test]
+fn nobody_joins_while_others_may_decide() {
+    let mut world = World::new("hybrid");
+    world.instances = "many";
+    let service = world.shared();
+    take(&service, "a", 1);
+    plan(&service, 2, &["a"]);
+    world.server.as_mut().unwrap().kill();
+    wait_until("the local store is asked", LONG, || service.status().fallback_active);
+    let run = begin(&service, 3, "plan", &[]);
+    assert!(service.try_lock_in(run, &lock("a", 3)).map_or(true, |tried| !tried.acquired && tried.waiting.is_none()));
+    service.run_end(run).unwrap();
+    assert_eq!([place(&service, "a", 2), place(&service, "a", 3)], [Ok(1), Err(Code::NotQueued)]);
+    let port = world.server.as_ref().unwrap().port;
+    world.server = Some(Server::start_at(port, &[]));
+    wait_until("Redis decides again", LONG, || !service.status().fallback_active && holder(&service, "a") == Some(1));
+    assert_eq!(place(&service, "a", 2), Ok(1));
+}
+
+#[test]
+fn a_set_is_whole_or_nothing_where_a_master_dies_within() {
+    let mut world = World::new("strict");
+    world.mode = "cluster";
+    world.sets = "whole";
+    world.cluster = Some(Cluster::start(1));
+    let service = world.open();
+    let paths: Vec<String> = (0..40).map(|at| format!("p{at}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let mut cluster = world.cluster.take().unwrap();
+    for victim in 0..2 {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                let mut num = 1 + 1_000 * victim;
+                while !stop.load(Ordering::SeqCst) {
+                    num += 1;
+                    try_set(&service, &paths, num);
+                }
+            });
+            thread::sleep(Duration::from_millis(100));
+            cluster.nodes[usize::try_from(victim).unwrap()].kill();
+            wait_until("a replica has taken its place", Duration::from_secs(60), || service.ping().is_ok());
+            stop.store(true, Ordering::SeqCst);
+            taking.join().unwrap();
+        });
+    }
+    // What a failed set left is taken back at once, or once its caller counts as gone.
+    wait_until("each set is whole or nothing", Duration::from_secs(200), || {
+        service.list().is_ok_and(|listing| listing.len() == 0 || listing.len() == paths.len())
+    });
+}
+
+/// Takes the set and gives it back; what fails may be in doubt.
+fn try_set(service: &atlock::service::Service, paths: &[&str], num: i64) {
+    let run = begin(service, num, "plan", &[]);
+    service.run_declare(run, &locks(paths, num)).unwrap();
+    let acquired: Vec<bool> =
+        paths.iter().map_while(|path| Some(service.try_lock_in(run, &lock(path, num)).ok()?.acquired)).collect();
+    assert!(acquired.iter().all(|one| *one == acquired[0]), "{acquired:?}");
+    let _ = service.run_end(run);
+    let _ = service.unlock_by_pull(queue_support::REPO, num);
+}
+
+#[test]
+fn a_killed_server_loses_no_place() {
+    if let Ok(folder) = std::env::var(VICTIM) {
+        die(&folder);
+    }
+    for _ in 0..3 {
+        let world = World::new("strict");
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        victim.args(["a_killed_server_loses_no_place", "--exact", "--nocapture"]).env(VICTIM, world.folder.path());
+        let mut child = redis_support::die_with_the_test(&mut victim).spawn().unwrap();
+        let told = world.folder.path().join("told");
+        wait_until("some have their places", LONG, || std::fs::read_to_string(&told).is_ok_and(|told| told.lines().count() > 20));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let service = world.open();
+        let told = std::fs::read_to_string(&told).unwrap();
+        let nums: Vec<i64> = told.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse().ok()).collect();
+        for (nth, num) in nums.iter().enumerate() {
+            assert_eq!(place(&service, "a", *num), Ok(nth + 1), "of {}", nums.len());
+        }
+        release(&service, "a", 1);
+        assert_eq!(refused_for(&service, "a", 9_999), nums[0]);
+    }
+}
+
+/// Joins one pull after the other, and writes down which were told their places, until it is killed.
+fn die(folder: &str) -> ! {
+    use std::io::Write as _;
+    let folder = std::path::PathBuf::from(folder);
+    let service = Arc::new(World::strict_in(&folder));
+    take(&service, "a", 1);
+    let mut told = std::fs::File::create(folder.join("told")).unwrap();
+    for num in 2..90 {
+        assert_eq!(plan(&service, num, &["a"]).0, [false]);
+        writeln!(told, "{num}").unwrap();
+    }
+    loop {
+        thread::sleep(LONG);
+    }
+}
