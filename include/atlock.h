@@ -16,7 +16,8 @@
  *           are UTF-8.
  * Threads   A `const atlock *` may be used by any number of threads at once. Only atlock_free needs the handle to itself.
  *           Nothing is kept per thread.
- * Time      Every call returns within the configured timeouts.
+ * Time      Every call returns within the configured timeouts, but for atlock_lock and atlock_lock_set, which wait for as long as
+ *           they are told to. Whatever calls them needs a thread for each wait.
  * Host      No panic crosses this border, nothing is written to stdout, no signal handler is set, the process is never
  *           exited. After fork() without exec, do not use a handle in the child.
  */
@@ -40,7 +41,7 @@
 /*
  Version of the functions, structs and numbers in `atlock.h`. It grows when one is added; what is there keeps its meaning.
  */
-#define ATLOCK_ABI_VERSION 1
+#define ATLOCK_ABI_VERSION 2
 
 /*
  Success.
@@ -172,6 +173,36 @@
  key. Nothing was changed. Atlantis compares the numbers alone, and would take the lock for its own.
  */
 #define ATLOCK_OTHER_PULL 25
+
+/*
+ Nobody more can wait for this lock, or in this repository. Nothing was changed.
+ */
+#define ATLOCK_QUEUE_FULL 26
+
+/*
+ The pull waits for no such lock.
+ */
+#define ATLOCK_NOT_QUEUED 27
+
+/*
+ There is no queue: it is off in the configuration.
+ */
+#define ATLOCK_QUEUE_DISABLED 28
+
+/*
+ Nobody is to take this lock for now; the text says who wants that, until when, and why.
+ */
+#define ATLOCK_FROZEN 29
+
+/*
+ Only a pull request can wait for a lock: its number is above 0.
+ */
+#define ATLOCK_NO_PULL 30
+
+/*
+ The lock is free, and the pull may take it only together with the others of its set.
+ */
+#define ATLOCK_SET_INCOMPLETE 31
 
 /*
  Any current value will do.
@@ -574,6 +605,222 @@ int32_t atlock_unlock_by_pull(const struct atlock *handle,
                               struct atlock_buffer *out,
                               struct atlock_spans *spans,
                               struct atlock_buffer *error);
+
+/*
+ Takes a project's lock, and waits for it if it is not free: in the order of the repository's queue; without a queue in the
+ configuration the lock goes to whoever asks first after its release.
+
+ This blocks the calling thread for as long as it waits, and is the one exception beside `atlock_lock_set` to the rule about time. Other
+ threads use the handle meanwhile; `atlock_cancel` ends a wait, and so does `atlock_close`, with `ATLOCK_CLOSED`.
+
+ `lock` is as for `atlock_try_lock`; its pull's number must be above 0 (`ATLOCK_NO_PULL`). `options` is empty, or a JSON object:
+
+ - `priority`: 0 to 3, or `low`, `normal` (the default), `high`, `critical`
+ - `timeout_ms`: how long at most, milliseconds; 0 asks once; absent, `locking.enhanced.timeouts.default`. Above
+   `locking.enhanced.timeouts.max`, or negative, is `ATLOCK_INVALID_ARGUMENT`
+ - `cancel`: a name of 1 to 256 bytes, of this wait alone, for `atlock_cancel`
+
+ A member that is none of these is `ATLOCK_INVALID_JSON`. `out` receives `{"acquired":true,"token":N,"lock":{…}}`, at once if the pull has
+ the lock already: the lock as it is stored, and N 0 where it is not known. Or it receives
+ `{"acquired":false,"why":…,"lock":{…},"queue":{…}}`, also with `ATLOCK_OK`: `why` is `timeout`, `cancelled`, or `left` if somebody took
+ the pull out of the queue; `lock` and `queue` are as in `atlock_try_lock_in`, the last that were seen. The pull is out of the queue then, and
+ after an error, too, unless it also waits by a run, or by another caller of this process.
+
+ `ATLOCK_QUEUE_FULL`: nobody more can wait.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_lock(const struct atlock *handle,
+                    const uint8_t *lock,
+                    size_t lock_len,
+                    const uint8_t *options,
+                    size_t options_len,
+                    struct atlock_buffer *out,
+                    struct atlock_buffer *error);
+
+/*
+ Takes all of these locks or none newly, and waits until they can be had together. `locks` is a JSON array of 1 to 500 locks as for
+ `atlock_try_lock`, of one repository and pull, none twice. A lock that the pull has already stays with it either way.
+
+ It blocks, and takes `options`, as `atlock_lock` does. `out` receives `{"acquired":true,"locks":[{"lock":{…},"token":N},…]}`, in the
+ order of their keys; or what `atlock_lock` gives where it was refused, with the first lock that is in the way, which
+ `queue.blocker.key` names. A crash in the middle leaves no part of a set: what was granted is released by whoever looks at the queue
+ two minutes later. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_lock_set(const struct atlock *handle,
+                        const uint8_t *locks,
+                        size_t locks_len,
+                        const uint8_t *options,
+                        size_t options_len,
+                        struct atlock_buffer *out,
+                        struct atlock_buffer *error);
+
+/*
+ Ends the wait of this name in this handle, also one that begins only afterwards. From any thread; it does not wait for the waiter, who
+ returns once the pull is out of the queue, or with the lock if that came first.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_cancel(const struct atlock *handle,
+                      const uint8_t *name,
+                      size_t name_len,
+                      struct atlock_buffer *error);
+
+/*
+ Begins a run and writes its number to `run`. `request` is JSON:
+
+ - `repo`: full name of the repository
+ - `pull`: `{"host":…,"num":…}`, the pull request: its Git host's name, empty for any, and its number, above 0 (`ATLOCK_NO_PULL`)
+ - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
+ - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
+ - `applied`: keys of the locks under which something was applied that is not merged, which the run never releases; optional
+
+ A member that is none of these is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`. Each run
+ that was begun is to be ended with `atlock_run_end`, whatever came of it.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_run_begin(const struct atlock *handle,
+                         const uint8_t *request,
+                         size_t request_len,
+                         uint64_t *run,
+                         struct atlock_buffer *error);
+
+/*
+ Tells which locks the run is going to take: a JSON array of at most 500 locks, each as for `atlock_try_lock`, of the run's repository and
+ pull, none twice. Where the configuration says `sets: whole`, the first `atlock_try_lock_in` of one of them then takes all of them or
+ none newly; elsewhere it changes nothing.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_run_declare(const struct atlock *handle,
+                           uint64_t run,
+                           const uint8_t *locks,
+                           size_t locks_len,
+                           struct atlock_buffer *error);
+
+/*
+ The same as `atlock_try_lock`, inside a run: a lock that the pull has already is acquired, and whoever is refused joins the queue and
+ stays in it after the run. `out` receives `{"acquired":true,"token":N,"lock":{…}}` with the lock as it is stored, N being 0 where it is
+ not known; or `{"acquired":false,"lock":{…},"queue":{…}}` with the lock of the holder, or of the pull for which it is kept. `queue` is
+ absent where the pull has no place, and has
+
+ - `position`: 1 is next; 0 if the queue is full
+ - `ahead`: the pulls before it, `{"host":…,"num":…}`, the next one first
+ - `since`: since when it waits, microseconds since 1970
+ - `why`: `held`; `reserved` to the first of `ahead`; `set`, another lock of its set is not free; `full`
+ - `blocker`: with `set`, `{"key":…,"pull":{…}}`: that other lock, and who holds it, if that is known
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_try_lock_in(const struct atlock *handle,
+                           uint64_t run,
+                           const uint8_t *lock,
+                           size_t lock_len,
+                           struct atlock_buffer *out,
+                           struct atlock_buffer *error);
+
+/*
+ Ends a run: releases what the pull gave up in it and did not take again. `out` receives `{"released":[…],"waiting":{…}}`: the keys of what
+ was released, and what the pull waits for, by key, each as `queue` in `atlock_try_lock_in`.
+
+ After an error the run is over, too, unless there was none of that number (`ATLOCK_INVALID_ARGUMENT`); what was not released stays held.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_run_end(const struct atlock *handle,
+                       uint64_t run,
+                       struct atlock_buffer *out,
+                       struct atlock_buffer *error);
+
+/*
+ Writes to `position` the place of a pull among those who wait for a lock: 0, the pull holds the lock; 1, it is next. `request` is
+ JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…}}`, the key being `repo/path/workspace/project`. Without `pull` it is the place that a
+ newcomer would have, and 0 a free lock.
+
+ A pull that neither holds the lock nor waits for it is `ATLOCK_NOT_QUEUED`. Without a queue in the configuration, what is not 0 is
+ `ATLOCK_QUEUE_DISABLED`.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_position(const struct atlock *handle,
+                        const uint8_t *request,
+                        size_t request_len,
+                        uint64_t *position,
+                        struct atlock_buffer *error);
+
+/*
+ Writes as JSON to `out` who waits in the repository `repo` (its full name), or with an empty text in each: an object of arrays by
+ repository, in order, without those where nobody waits. A pull has
+
+ - `pull`: `{"host":…,"num":…}`; `url`, its page; `user`, who asked for its lock
+ - `priority`: `low`, `normal`, `high` or `critical`
+ - `since`: since when it waits, microseconds since 1970
+ - `whole`: whether it takes all that it waits for at once
+ - `keys`: by key, `{"position":…,"reserved_until":…}`: 1 is next; until when the free lock is kept for this pull, microseconds since
+   1970, `null` while it is not
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_queues(const struct atlock *handle,
+                      const uint8_t *repo,
+                      size_t repo_len,
+                      struct atlock_buffer *out,
+                      struct atlock_buffer *error);
+
+/*
+ Takes a pull out of a queue, also one that Atlantis put there, and writes to `left` for how many locks it waited. `request` is JSON:
+ `{"repo":…,"pull":{"host":…,"num":…},"key":…}`; without `key` it waits for nothing more. What the pull holds stays with it; who waits for it
+ in `atlock_lock` is answered `left`.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_leave(const struct atlock *handle,
+                     const uint8_t *request,
+                     size_t request_len,
+                     uint64_t *left,
+                     struct atlock_buffer *error);
+
+/*
+ Tells whether a grant still stands, by the store that decides. `request` is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…},"token":N}`;
+ without `token`, or with 0, any grant to this pull will do. `out` receives `{"holds":…,"token":N,"holder":{"host":…,"num":…}}`: whether
+ it does; the fencing token of whoever holds the lock, absent where nobody does or it is not known; and that pull, absent where there is none.
+
+ What is true when this returns need not be so later: a lock can be released by name at any time.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_check(const struct atlock *handle,
+                     const uint8_t *request,
+                     size_t request_len,
+                     struct atlock_buffer *out,
+                     struct atlock_buffer *error);
+
+/*
+ Writes as JSON to `out` what was counted since the handle was opened: `active_locks`, held now by whomever; `total_requests`, tries to
+ take a lock; of these `successful_acquires` and `failed_acquires`; `average_wait_ms` of callers who waited and have the lock, and
+ `average_hold_ms` of locks that this handle took and released, milliseconds; `queue_depth`, pulls that wait; `health_score`, 100 healthy,
+ 50 degraded, 0 unhealthy; `last_updated`, microseconds since 1970. Asks the stores for all locks.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_stats(const struct atlock *handle,
+                     struct atlock_buffer *out,
+                     struct atlock_buffer *error);
 
 /*
  Takes the global lock of the command `name` (for example `apply`) if it is free.

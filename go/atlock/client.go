@@ -36,6 +36,15 @@ type (
 	LockInfo     = client.LockInfo
 	FencingToken = client.FencingToken
 
+	PullID     = client.PullID
+	Priority   = client.Priority
+	Blocker    = client.Blocker
+	Place      = client.Place
+	QueuedPull = client.QueuedPull
+	QueuedKey  = client.QueuedKey
+	Checked    = client.Checked
+	RunEnded   = client.RunEnded
+
 	Error = client.Error
 )
 
@@ -57,6 +66,15 @@ const (
 
 	ResolveReport = client.ResolveReport
 	ResolveYield  = client.ResolveYield
+
+	PriorityLow      = client.PriorityLow
+	PriorityNormal   = client.PriorityNormal
+	PriorityHigh     = client.PriorityHigh
+	PriorityCritical = client.PriorityCritical
+
+	RunPlan   = client.RunPlan
+	RunApply  = client.RunApply
+	RunUnlock = client.RunUnlock
 
 	NoToken            = client.NoToken
 	MetricsContentType = client.MetricsContentType
@@ -89,6 +107,12 @@ var (
 	ErrInternal         = client.ErrInternal
 	ErrDegraded         = client.ErrDegraded
 	ErrOtherPull        = client.ErrOtherPull
+	ErrQueueFull        = client.ErrQueueFull
+	ErrNotQueued        = client.ErrNotQueued
+	ErrQueueDisabled    = client.ErrQueueDisabled
+	ErrFrozen           = client.ErrFrozen
+	ErrNoPull           = client.ErrNoPull
+	ErrSetIncomplete    = client.ErrSetIncomplete
 )
 
 // LoadConfig is [client.LoadConfig]: it reads a settings file (YAML) and the environment.

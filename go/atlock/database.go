@@ -11,7 +11,10 @@ import (
 // Database is Atlantis's database: all methods of db.Database, with stock's results and error texts. Its methods may be called
 // from any goroutine at once. After Close they fail with [ErrClosed]; closing again is harmless.
 type Database struct {
-	store store
+	store interface {
+		store
+		queued
+	}
 }
 
 // store is what answers: the library, or Atlantis's own store called directly.

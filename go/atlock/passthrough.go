@@ -21,11 +21,12 @@ type passthrough struct {
 	open     sync.RWMutex // held for reading by each call
 	closed   bool
 	counters counters
+	waits    *waits
 	warnings []string
 }
 
-func newPassthrough(legacy db.Database, warnings []string) *passthrough {
-	return &passthrough{legacy: legacy, warnings: append([]string{}, warnings...)}
+func newPassthrough(legacy db.Database, limits LockTimeouts, warnings []string) *passthrough {
+	return &passthrough{legacy: legacy, waits: newWaits(limits), warnings: append([]string{}, warnings...)}
 }
 
 var errClosed = &Error{Code: capi.Closed, Message: "the locking layer is closed: open it again to use it"}

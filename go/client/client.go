@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/atlock/atlock/go/internal/capi"
 )
@@ -12,10 +13,12 @@ import (
 // Client is the open locking layer. Its methods may be called from any goroutine at once. After Close they fail with [ErrClosed].
 //
 // Each method waits up to 10 s for its turn if very many calls are under way: each one that blocks in the library holds a thread. Then
-// it fails with [ErrTimeout], and nothing was changed.
+// it fails with [ErrTimeout], and nothing was changed. [Client.Lock] and [Client.LockSet], which wait for locks, have turns of their own.
 type Client struct {
-	handle *capi.Handle
-	slots  slots
+	handle   *capi.Handle
+	slots    slots
+	waits    chan struct{} // one for each caller who waits for locks
+	lastWait atomic.Uint64
 }
 
 // Host is a store that the program brings along. docs/host-store.md describes the operations. Call comes from any goroutine, from
@@ -48,7 +51,7 @@ func Open(config Config, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{handle: handle, slots: newSlots()}, nil
+	return &Client{handle: handle, slots: newSlots(), waits: make(chan struct{}, maxWaits)}, nil
 }
 
 func open(config Config, host Host) (*capi.Handle, error) {

@@ -33,4 +33,10 @@ var (
 	ErrInternal         error = capi.Internal         // a bug in atlock
 	ErrDegraded         error = capi.Degraded         // Redis is away, and the local store must not decide; try again later
 	ErrOtherPull        error = capi.OtherPull        // the holder is another pull with the same number, which Atlantis cannot tell apart
+	ErrQueueFull        error = capi.QueueFull        // nobody more can wait for this lock, or in this repository or process
+	ErrNotQueued        error = capi.NotQueued        // the pull request waits for no such lock, or was taken out of the queue
+	ErrQueueDisabled    error = capi.QueueDisabled    // there is no queue in the settings, or none on this store
+	ErrFrozen           error = capi.Frozen           // nobody is to take this lock for now; the text says who wants that, and why
+	ErrNoPull           error = capi.NoPull           // only a pull request can wait, and its number is above 0
+	ErrSetIncomplete    error = capi.SetIncomplete    // the lock is free, and the pull request takes it only with the others of its set
 )

@@ -15,6 +15,12 @@ pub mod handle;
 
 pub mod lock;
 
+pub mod wait;
+
+pub mod run;
+
+pub mod queue;
+
 pub mod command;
 
 pub mod pull_status;

@@ -55,6 +55,18 @@ pub const ATLOCK_DEGRADED: i32 = 24;
 /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the same
 /// key. Nothing was changed. Atlantis compares the numbers alone, and would take the lock for its own.
 pub const ATLOCK_OTHER_PULL: i32 = 25;
+/// Nobody more can wait for this lock, or in this repository. Nothing was changed.
+pub const ATLOCK_QUEUE_FULL: i32 = 26;
+/// The pull waits for no such lock.
+pub const ATLOCK_NOT_QUEUED: i32 = 27;
+/// There is no queue: it is off in the configuration.
+pub const ATLOCK_QUEUE_DISABLED: i32 = 28;
+/// Nobody is to take this lock for now; the text says who wants that, until when, and why.
+pub const ATLOCK_FROZEN: i32 = 29;
+/// Only a pull request can wait for a lock: its number is above 0.
+pub const ATLOCK_NO_PULL: i32 = 30;
+/// The lock is free, and the pull may take it only together with the others of its set.
+pub const ATLOCK_SET_INCOMPLETE: i32 = 31;
 
 /// The C code of each error: one number, two spellings, held together at compile time.
 macro_rules! same_numbers {
@@ -70,5 +82,7 @@ same_numbers! {
     ATLOCK_PERMISSION = Permission, ATLOCK_TLS = Tls, ATLOCK_READ_ONLY = ReadOnly, ATLOCK_TIMEOUT = Timeout,
     ATLOCK_OUTCOME_UNKNOWN = OutcomeUnknown, ATLOCK_NOT_REPLICATED = NotReplicated, ATLOCK_PROTOCOL = Protocol,
     ATLOCK_HOST_STORE = HostStore, ATLOCK_INTERNAL = Internal, ATLOCK_DEGRADED = Degraded,
-    ATLOCK_OTHER_PULL = OtherPull,
+    ATLOCK_OTHER_PULL = OtherPull, ATLOCK_QUEUE_FULL = QueueFull, ATLOCK_NOT_QUEUED = NotQueued,
+    ATLOCK_QUEUE_DISABLED = QueueDisabled, ATLOCK_FROZEN = Frozen, ATLOCK_NO_PULL = NoPull,
+    ATLOCK_SET_INCOMPLETE = SetIncomplete,
 }

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 /// Version of the functions, structs and numbers in `atlock.h`. It grows when one is added; what is there keeps its meaning.
-pub const ATLOCK_ABI_VERSION: u32 = 1;
+pub const ATLOCK_ABI_VERSION: u32 = 2;
 
 /// The `ATLOCK_ABI_VERSION` of the library that is linked.
 #[unsafe(no_mangle)]

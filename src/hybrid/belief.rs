@@ -74,7 +74,9 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn of(local: &dyn LocalStore) -> Result<Known> {
         let lacking = local.host_lacks(usize::MAX)?.into_iter().map(|mark| (mark.key, mark.there)).collect();
-        Ok(Known { all: local.everything()?.into_iter().collect(), lacking })
+        // Of what stock never has, its content says nothing.
+        let all = local.everything()?.into_iter().filter(|(key, _)| key.is_stocks()).collect();
+        Ok(Known { all, lacking })
     }
 
     fn value(&self, key: &EntryKey) -> Option<&Held> {

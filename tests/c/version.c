@@ -11,7 +11,9 @@ int main(void) {
 
     /* Numbers that programs were compiled with: they never change. */
     CHECK(ATLOCK_OK == 0 && ATLOCK_INVALID_ARGUMENT == 1 && ATLOCK_CLOSED == 6 && ATLOCK_INTERNAL == 23 && ATLOCK_DEGRADED == 24);
-    CHECK(ATLOCK_OTHER_PULL == 25);
+    CHECK(ATLOCK_OTHER_PULL == 25 && ATLOCK_QUEUE_FULL == 26 && ATLOCK_NOT_QUEUED == 27 && ATLOCK_QUEUE_DISABLED == 28);
+    CHECK(ATLOCK_FROZEN == 29 && ATLOCK_NO_PULL == 30 && ATLOCK_SET_INCOMPLETE == 31);
+    CHECK(ATLOCK_ABI_VERSION == 2);
     CHECK(ATLOCK_OP_GRANT == 1 && ATLOCK_OP_PING == 9);
     CHECK(ATLOCK_EXPECT_ANY == 0 && ATLOCK_EXPECT_ABSENT == 1 && ATLOCK_EXPECT_BYTES == 2);
     return finish("version");

@@ -33,6 +33,12 @@ const (
 	Internal         = Code(C.ATLOCK_INTERNAL)
 	Degraded         = Code(C.ATLOCK_DEGRADED)
 	OtherPull        = Code(C.ATLOCK_OTHER_PULL)
+	QueueFull        = Code(C.ATLOCK_QUEUE_FULL)
+	NotQueued        = Code(C.ATLOCK_NOT_QUEUED)
+	QueueDisabled    = Code(C.ATLOCK_QUEUE_DISABLED)
+	Frozen           = Code(C.ATLOCK_FROZEN)
+	NoPull           = Code(C.ATLOCK_NO_PULL)
+	SetIncomplete    = Code(C.ATLOCK_SET_INCOMPLETE)
 )
 
 var names = map[Code]string{
@@ -61,6 +67,12 @@ var names = map[Code]string{
 	Internal:         "internal error",
 	Degraded:         "degraded, try again later",
 	OtherPull:        "held by another pull with the same number",
+	QueueFull:        "the queue is full",
+	NotQueued:        "not in the queue",
+	QueueDisabled:    "there is no queue",
+	Frozen:           "frozen",
+	NoPull:           "no pull request",
+	SetIncomplete:    "only with the other locks of its set",
 }
 
 // Error names the code.

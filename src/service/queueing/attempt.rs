@@ -45,8 +45,17 @@ impl<'a> Asker<'a> {
         self.lock.pull().repo
     }
 
-    fn waiter(&self) -> Result<Waiter> {
+    pub(super) fn waiter(&self) -> Result<Waiter> {
         Waiter::of(self.value, &self.lock)
+    }
+
+    /// Errors: `NoPull`.
+    pub(super) fn need_pull(&self) -> Result<()> {
+        let num = self.lock.pull().num;
+        if num > 0 {
+            return Ok(());
+        }
+        Err(Error::new(Code::NoPull, format!("pull {num} cannot wait for a lock: the number of a pull request is above 0")))
     }
 
     /// Whether this lock is the asker's own already.

@@ -7,6 +7,8 @@
 //! | `wait` | a caller who waits until it has the lock |
 //! | `runs` | a plan, apply or unlock of a pull from begin to end: what it gives up meanwhile is given up at its end |
 //! | `sets` | all locks of a plan, or none newly |
+//! | `wait_set` | a caller who waits until it has all locks of a set |
+//! | `json` | what these operations take and answer, for whoever is not Rust |
 //! | `tick` | looks at each queue now and then |
 //! | `look` | who waits where, what a grant is worth, counters |
 //!
@@ -20,13 +22,14 @@
 //! is written first, and says which gates there are; the next tick puts right what a crash left. A key that is free and gated without anybody
 //! behind it is opened by the next who asks.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, LockTimeouts, PriorityQueue};
 use crate::error::Error;
-use crate::queue::Rules;
+use crate::queue::{PullId, Rules};
 use crate::sync::{Condvar, Mutex};
 
 use self::look::Waits;
@@ -34,11 +37,13 @@ use self::runs::Runs;
 
 mod attempt;
 mod change;
+pub mod json;
 pub mod look;
 pub mod runs;
 mod sets;
 mod tick;
 pub mod wait;
+pub mod wait_set;
 
 pub(super) use self::attempt::{Asker, Attempt};
 pub(super) use self::tick::Ticker;
@@ -65,6 +70,8 @@ pub(super) struct Queueing {
     /// Why the last change of a queue failed; `None` once one succeeded.
     trouble: Mutex<Option<String>>,
     waits: Waits,
+    /// How many callers wait for a lock, by repository, pull and key.
+    callers: Mutex<HashMap<(String, PullId, String), usize>>,
     /// How many callers wait.
     waiting: Mutex<usize>,
 }
@@ -90,6 +97,7 @@ impl Queueing {
             cancelled: Mutex::default(),
             trouble: Mutex::default(),
             waits: Waits::default(),
+            callers: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
@@ -123,6 +131,12 @@ impl Queueing {
         }
     }
 
+    /// A caller waits until this is dropped.
+    fn present(&self) -> Present<'_> {
+        *self.waiting.lock() += 1;
+        Present(self)
+    }
+
     /// Something changed that somebody may wait for.
     pub(super) fn wake(&self) {
         self.changed.notify();
@@ -131,6 +145,26 @@ impl Queueing {
     /// A lock was released.
     pub(super) fn released(&self, key: &str, now: Instant) {
         self.waits.released(key, now);
+    }
+
+    /// A caller begins to wait for a lock.
+    fn comes(&self, repo: &str, pull: &PullId, key: &str) {
+        *self.callers.lock().entry((repo.to_owned(), pull.clone(), key.to_owned())).or_default() += 1;
+    }
+
+    /// A caller waits no more.
+    fn goes(&self, repo: &str, pull: &PullId, key: &str) {
+        if let Entry::Occupied(mut callers) = self.callers.lock().entry((repo.to_owned(), pull.clone(), key.to_owned())) {
+            *callers.get_mut() -= 1;
+            if *callers.get() == 0 {
+                callers.remove();
+            }
+        }
+    }
+
+    /// Whether a caller waits for a lock.
+    fn is_waited_for(&self, repo: &str, pull: &PullId, key: &str) -> bool {
+        self.callers.lock().contains_key(&(repo.to_owned(), pull.clone(), key.to_owned()))
     }
 
     /// Whoever waits under this name is to stop, also if that has not begun yet.
@@ -149,6 +183,16 @@ impl Queueing {
         let mut cancelled = self.cancelled.lock();
         let found = cancelled.iter().position(|other| other == name);
         found.and_then(|at| cancelled.remove(at)).is_some()
+    }
+}
+
+/// A caller who waits, or has not left its place yet.
+struct Present<'a>(&'a Queueing);
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        *self.0.waiting.lock() -= 1;
+        self.0.wake();
     }
 }
 

@@ -12,15 +12,15 @@
 //! A run lives in its process. A crash ends it, and leaves what was deferred held, as a crash of Atlantis leaves the locks of its plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::Service;
 use super::attempt::{Asker, Attempt, Join, Waiting};
-use super::sets::SetState;
+use super::sets::{SetState, members};
 use super::wait::is_of;
-use crate::domain::json::parse_json;
 use crate::domain::limits::{MAX_KEY_BYTES, limit};
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
@@ -28,6 +28,7 @@ use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::{Priority, PullId};
 use crate::store::{LockKey, Release};
+use crate::sync::Mutex;
 
 /// How long the reservations of a pull outlive the last sign of its run.
 pub(super) const LEASE: Duration = Duration::from_secs(60);
@@ -104,6 +105,8 @@ pub(super) struct Run {
     /// The locks that a set is made of, by key; empty where locks are taken one by one.
     pub declared: BTreeMap<String, Vec<u8>>,
     pub set: SetState,
+    /// Held by whoever asks for the set.
+    pub asking: Arc<Mutex<()>>,
     /// What is released at the end, by key: the locks as they are stored.
     pub deferred: BTreeMap<String, Vec<u8>>,
 }
@@ -150,6 +153,7 @@ impl Service {
             applied: request.applied.iter().cloned().collect(),
             declared: BTreeMap::new(),
             set: SetState::NotAsked,
+            asking: Arc::default(),
             deferred: BTreeMap::new(),
         };
         let (repo, pull) = (run.repo.clone(), run.pull.clone());
@@ -167,21 +171,11 @@ impl Service {
 
     /// All locks that a plan is going to take, a JSON array of locks. With `sets: whole` they are taken at once, or none newly.
     ///
-    /// Errors: `InvalidArgument` for locks of another repository or pull, for one key twice, or for more than 500.
+    /// Errors: `InvalidArgument` for locks of another repository or pull, or for one key twice; `TooLarge` for more than 500.
     pub fn run_declare(&self, run: u64, locks: &[u8]) -> Result<()> {
-        let locks: Vec<&serde_json::value::RawValue> = parse_json(locks)?;
         let mut runs = self.queueing.runs.lock();
         let run = runs.get(run)?;
-        let mut declared = BTreeMap::new();
-        for lock in locks {
-            let asker = Asker::of(lock.get().as_bytes())?;
-            check_member(run, &asker)?;
-            if declared.insert(asker.key.clone(), lock.get().as_bytes().to_vec()).is_some() {
-                return Err(Error::new(Code::InvalidArgument, format!("a set has the lock {:?} twice", asker.key)));
-            }
-        }
-        super::sets::check_size(declared.len())?;
-        run.declared = declared;
+        run.declared = members(locks, |asker| check_member(run, asker))?;
         run.set = SetState::NotAsked;
         Ok(())
     }

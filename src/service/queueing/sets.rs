@@ -8,7 +8,10 @@
 //! a stock server slips in, or the store does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::value::RawValue;
 
 use super::super::Service;
 use super::attempt::{Asker, Blocker, Once, Waiting, refuse_namesake};
@@ -16,10 +19,11 @@ use super::change::Changed;
 use super::runs::InRun;
 use super::wait::is_of;
 use crate::config::Sets;
+use crate::domain::json::parse_json;
 use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
-use crate::queue::{Digest, PullId, Queue, Waiter};
+use crate::queue::{Digest, Priority, PullId, Queue, Waiter};
 use crate::store::{LockKey, Release};
 
 /// Most locks of one set.
@@ -35,21 +39,36 @@ pub(super) enum SetState {
     Refused(Blocker),
 }
 
-pub(super) fn check_size(locks: usize) -> Result<()> {
-    if locks <= MOST {
-        return Ok(());
+/// The locks of a set by their keys; `locks` is a JSON array of them.
+///
+/// Errors: `InvalidJson`; `InvalidArgument` for one key twice; `TooLarge` for more than 500; those of `check_member`.
+pub(super) fn members(locks: &[u8], mut check_member: impl FnMut(&Asker<'_>) -> Result<()>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let locks: Vec<&RawValue> = parse_json(locks)?;
+    if locks.len() > MOST {
+        return Err(Error::new(Code::TooLarge, format!("a set of {} locks is over the limit of {MOST}", locks.len())));
     }
-    Err(Error::new(Code::TooLarge, format!("a set of {locks} locks is over the limit of {MOST}")))
+    let mut members = BTreeMap::new();
+    for lock in locks {
+        let asker = Asker::of(lock.get().as_bytes())?;
+        check_member(&asker)?;
+        if members.insert(asker.key.clone(), lock.get().as_bytes().to_vec()).is_some() {
+            return Err(Error::new(Code::InvalidArgument, format!("a set has the lock {:?} twice", asker.key)));
+        }
+    }
+    Ok(members)
 }
 
-/// What a run's set needs to know.
-struct Set {
-    repo: String,
-    pull: PullId,
-    waiter: Waiter,
-    priority: crate::queue::Priority,
+/// What a set needs to know.
+#[derive(Clone)]
+pub(super) struct Set {
+    pub repo: String,
+    pub pull: PullId,
+    pub waiter: Waiter,
+    pub priority: Priority,
+    /// Whether a blocked caller waits, and not the pull by Atlantis.
+    pub calls: bool,
     /// What is to be granted, by key.
-    wanted: BTreeMap<String, Vec<u8>>,
+    pub wanted: BTreeMap<String, Vec<u8>>,
 }
 
 impl Service {
@@ -59,6 +78,9 @@ impl Service {
 
     /// Takes the set of a run, once; `None` if the pull has all of it.
     pub(super) fn take_set(&self, run: u64, asker: &Asker<'_>) -> Result<Option<InRun>> {
+        // Of the tries of one run, which come at once, the first asks for all.
+        let asking = Arc::clone(&self.queueing.runs.lock().get(run)?.asking);
+        let _asking = asking.lock();
         let set = {
             let mut runs = self.queueing.runs.lock();
             let run = runs.get(run)?;
@@ -73,7 +95,7 @@ impl Service {
             }
             let waiter = Waiter::of(asker.value, &asker.lock)?;
             let (repo, pull, wanted) = (run.repo.clone(), run.pull.clone(), run.declared.clone());
-            Set { repo, pull, waiter, priority: run.priority, wanted }
+            Set { repo, pull, waiter, priority: run.priority, calls: false, wanted }
         };
         let (state, own) = self.ask_for_set(set)?;
         let refused = match &state {
@@ -92,7 +114,7 @@ impl Service {
     }
 
     /// Asks for all at once; returns also the locks that the pull had before.
-    fn ask_for_set(&self, mut set: Set) -> Result<(SetState, BTreeMap<String, Vec<u8>>)> {
+    pub(super) fn ask_for_set(&self, mut set: Set) -> Result<(SetState, BTreeMap<String, Vec<u8>>)> {
         let own = self.own_locks(&set)?;
         set.wanted.retain(|key, _| !own.contains_key(key));
         if set.wanted.is_empty() {
@@ -101,7 +123,7 @@ impl Service {
         let keys: Vec<String> = set.wanted.keys().cloned().collect();
         let digests: BTreeMap<String, Digest> = set.wanted.iter().map(|(key, value)| (key.clone(), Digest::of(value))).collect();
         let asked = self.change(&set.repo, |queue, now| {
-            queue.join(&set.waiter, &keys, set.priority, true, false, now)?;
+            queue.join(&set.waiter, &keys, set.priority, true, set.calls, now)?;
             self.dispatch_in(&set.repo, queue, &keys, now)?;
             if keys.iter().all(|key| queue.admits(key, Some(&set.pull))) {
                 let until = now + super::micros(AT_WORK);
@@ -163,7 +185,7 @@ impl Service {
     }
 
     /// The locks of the set that the pull has.
-    fn own_locks(&self, set: &Set) -> Result<BTreeMap<String, Vec<u8>>> {
+    pub(super) fn own_locks(&self, set: &Set) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut own = BTreeMap::new();
         for key in set.wanted.keys() {
             if let Some(value) = self.store().get(LockKey::Project(key), &self.step())?
@@ -193,15 +215,20 @@ impl Service {
         let queue = self.queue(asker.repo())?;
         let waiting = Waiting::of(&queue, &asker.pull(), &asker.key, "set", &self.queueing.rules);
         let waiting = waiting.map(|waiting| Waiting { blocker: Some(blocker.clone()), ..waiting });
-        let Some(pull) = blocker.pull else {
+        let Some(pull) = &blocker.pull else {
             let text = format!("{} is taken together with {:?}, which cannot be had", asker.key(), blocker.key);
             return Err(Error::new(Code::SetIncomplete, text));
         };
-        let waiter = Waiter { pull, user: String::new(), url: String::new(), host_type: 0, author: String::new() };
-        let value = waiter.would_be_lock(asker.repo(), asker.value)?;
+        let value = would_be_lock(pull, asker.repo(), asker.value)?;
         refuse_namesake(&asker.key(), &ProjectLock::parse(&value)?, &asker.lock)?;
         Ok(InRun { acquired: false, token: FencingToken::NONE, value, waiting })
     }
+}
+
+/// The lock that whoever is in the way would have in place of the one that was asked for.
+pub(super) fn would_be_lock(blocker: &PullId, repo: &str, asked: &[u8]) -> Result<Vec<u8>> {
+    let waiter = Waiter { pull: blocker.clone(), user: String::new(), url: String::new(), host_type: 0, author: String::new() };
+    waiter.would_be_lock(repo, asked)
 }
 
 fn pull_of(value: &[u8]) -> Option<PullId> {

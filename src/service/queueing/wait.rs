@@ -1,7 +1,7 @@
 //! A caller who waits until it has the lock.
 //!
-//! Invariant: a wait ends with the lock, or without a place in the queue, unless the pull waits there through Atlantis as well. A caller
-//! who dies leaves its place; a key is kept for such a place for a minute, three times at most.
+//! Invariant: a wait ends with the lock, or without a place in the queue, unless the pull waits there through Atlantis as well, or by another
+//! caller of this process. A caller who dies leaves its place; a key is kept for such a place for a minute, three times at most.
 //!
 //! Without a queue the caller asks again and again, and whoever asks first after a release has the lock.
 
@@ -13,7 +13,7 @@ use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{Priority, Queue};
+use crate::queue::{Priority, PullId, Queue};
 use crate::store::LockKey;
 
 /// How soon a caller looks again, if nothing in this process wakes it before.
@@ -94,16 +94,16 @@ impl Service {
             |waited| matches!(waited, Waited::Without { .. }),
             |_, call| {
                 let asker = Asker::of(lock)?;
-                if asker.pull().num <= 0 {
-                    let text =
-                        format!("pull {} cannot wait for a lock: the number of a pull request is above 0", asker.pull().num);
-                    return Err(Error::new(Code::NoPull, text));
-                }
+                asker.need_pull()?;
                 let timeout = self.timeout(options.timeout)?;
                 let begun = self.clock.now();
-                let mut wait = Wait::begin(self, asker, options, begun + timeout);
+                let mut wait = Wait { service: self, asker, options, until: begun + timeout, pause: ASK_AGAIN.0 };
+                let (repo, pull, key) = (wait.asker.repo().to_owned(), wait.asker.pull(), wait.asker.key.clone());
+                let _present = self.queueing.present();
+                self.queueing.comes(&repo, &pull, &key);
                 let first = self.attempt(&wait.asker, wait.join(), call);
                 let waited = wait.go_on(first);
+                self.queueing.goes(&repo, &pull, &key);
                 if matches!(waited, Ok(Waited::Locked { .. })) {
                     self.queueing.waits.waited(self.clock.now() - begun);
                 } else {
@@ -116,14 +116,12 @@ impl Service {
 
     /// Ends the wait of this name, also if it begins only now.
     pub fn cancel(&self, name: &str) -> Result<()> {
-        if name.is_empty() || name.len() > 256 {
-            return Err(Error::new(Code::InvalidArgument, "a wait has a name of 1 to 256 bytes by which it is cancelled"));
-        }
+        check_name(name)?;
         self.queueing.cancel(name);
         Ok(())
     }
 
-    fn timeout(&self, asked: Option<Duration>) -> Result<Duration> {
+    pub(super) fn timeout(&self, asked: Option<Duration>) -> Result<Duration> {
         let limits = &self.queueing.timeouts;
         match asked {
             Some(asked) if asked > limits.max => Err(Error::new(
@@ -137,6 +135,29 @@ impl Service {
             asked => Ok(asked.unwrap_or(limits.default)),
         }
     }
+
+    /// Why a wait is over, if it is.
+    pub(super) fn ended(&self, options: &WaitOptions, until: Instant) -> Result<Option<Why>> {
+        self.check_open()?;
+        if options.cancel.as_ref().is_some_and(|name| self.queueing.is_cancelled(name)) {
+            return Ok(Some(Why::Cancelled));
+        }
+        Ok((self.clock.now() >= until).then_some(Why::Timeout))
+    }
+
+    /// A wait is over: the pull has no place any more, unless Atlantis gave it one, or another caller of its waits.
+    pub(super) fn leave_as_caller(&self, repo: &str, pull: &PullId, keys: &[String]) {
+        // What fails is seen by whoever waits behind: a place without a caller is passed.
+        let _ = self.change(repo, |queue, now| {
+            if queue.ticket(pull).is_some_and(|ticket| ticket.calls) {
+                // Asked here, where no join comes between: who comes later has a place that is not taken away.
+                let left = keys.iter().filter(|key| !self.queueing.is_waited_for(repo, pull, key)).cloned();
+                let left: Vec<String> = left.filter(|key| queue.leave(pull, Some(key)) > 0).collect();
+                self.dispatch_in(repo, queue, &left, now)?;
+            }
+            Ok(())
+        });
+    }
 }
 
 struct Wait<'a> {
@@ -147,20 +168,7 @@ struct Wait<'a> {
     pause: Duration,
 }
 
-/// It waits no more.
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        *self.service.queueing.waiting.lock() -= 1;
-        self.service.queueing.wake();
-    }
-}
-
-impl<'a> Wait<'a> {
-    fn begin(service: &'a Service, asker: Asker<'a>, options: &'a WaitOptions, until: Instant) -> Wait<'a> {
-        *service.queueing.waiting.lock() += 1;
-        Wait { service, asker, options, until, pause: ASK_AGAIN.0 }
-    }
-
+impl Wait<'_> {
     fn join(&self) -> Option<Join> {
         let waits = self.options.timeout != Some(Duration::ZERO);
         waits.then_some(Join { priority: self.options.priority, calls: true })
@@ -209,7 +217,7 @@ impl<'a> Wait<'a> {
                 // An error here is one of the queue: the lock itself may be had.
                 match self.service.queue(self.asker.repo()) {
                     Ok(queue) if queue.ticket(&self.asker.pull()).is_none_or(|own| own.want(&self.asker.key).is_none()) => {
-                        return if self.missed(&queue) { Ok(Next::Try) } else { Ok(Next::End(Why::Left)) };
+                        return Ok(if self.missed(&queue) || self.is_own()? { Next::Try } else { Next::End(Why::Left) });
                     }
                     Ok(queue) if queue.admits(&self.asker.key, Some(&self.asker.pull())) => return Ok(Next::Try),
                     Ok(_) => {}
@@ -234,12 +242,14 @@ impl<'a> Wait<'a> {
         queue.revision() == 0
     }
 
+    /// Whether the pull has the lock, by another caller or by Atlantis: then it waits for the lock no more.
+    fn is_own(&self) -> Result<bool> {
+        let value = self.service.store().get(LockKey::Project(&self.asker.key), &self.service.step())?;
+        Ok(value.is_some_and(|value| is_of(&value, &self.asker.pull(), self.asker.repo())))
+    }
+
     fn end(&self) -> Result<Option<Why>> {
-        self.service.check_open()?;
-        if self.options.cancel.as_ref().is_some_and(|name| self.service.queueing.is_cancelled(name)) {
-            return Ok(Some(Why::Cancelled));
-        }
-        Ok((self.service.clock.now() >= self.until).then_some(Why::Timeout))
+        self.service.ended(self.options, self.until)
     }
 
     fn place(&self) -> Result<Option<Waiting>> {
@@ -255,19 +265,19 @@ impl<'a> Wait<'a> {
         if !self.service.queueing.is_enabled() || self.join().is_none() {
             return;
         }
-        let (pull, key) = (self.asker.pull(), &self.asker.key);
-        // What fails is seen by whoever waits behind: a place without a caller is passed.
-        let _ = self.service.change(self.asker.repo(), |queue, now| {
-            if queue.ticket(&pull).is_some_and(|ticket| ticket.calls) {
-                queue.leave(&pull, Some(key));
-                self.service.dispatch_in(self.asker.repo(), queue, std::slice::from_ref(key), now)?;
-            }
-            Ok(())
-        });
+        self.service.leave_as_caller(self.asker.repo(), &self.asker.pull(), std::slice::from_ref(&self.asker.key));
     }
 }
 
+/// Whether a wait may have this name.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 256 {
+        return Err(Error::new(Code::InvalidArgument, "a wait has a name of 1 to 256 bytes by which it is cancelled"));
+    }
+    Ok(())
+}
+
 /// Whether a lock's JSON is the pull's own.
-pub(super) fn is_of(value: &[u8], pull: &crate::queue::PullId, repo: &str) -> bool {
-    ProjectLock::parse(value).is_ok_and(|lock| lock.pull().repo == repo && crate::queue::PullId::of(&lock).is(pull))
+pub(super) fn is_of(value: &[u8], pull: &PullId, repo: &str) -> bool {
+    ProjectLock::parse(value).is_ok_and(|lock| lock.pull().repo == repo && PullId::of(&lock).is(pull))
 }

@@ -56,6 +56,11 @@ impl EntryKey {
         }
     }
 
+    /// Whether a host store keeps such entries: stock has no queue and no freezes.
+    pub fn is_stocks(&self) -> bool {
+        !matches!(self, EntryKey::Queue(_) | EntryKey::Freezes)
+    }
+
     /// Its text, without its kind.
     pub fn name(&self) -> &str {
         match self {

@@ -13,7 +13,7 @@ pub(super) fn host_key(key: &EntryKey) -> Vec<u8> {
 
 /// Writes down that the host store does not have the entry's value yet, but the one that was here before: `base`.
 pub(super) fn host_lacks(tx: &mut Transaction<'_>, key: &EntryKey, base: Option<&[u8]>) -> Result<()> {
-    if !tx.has_host()? || tx.raw(&host_key(key))?.is_some() {
+    if !key.is_stocks() || !tx.has_host()? || tx.raw(&host_key(key))?.is_some() {
         return Ok(());
     }
     write_mark(tx, key, &[base.map(digest)])

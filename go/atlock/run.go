@@ -1,0 +1,111 @@
+package atlock
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/client"
+)
+
+// Run is a plan, apply or unlock of a pull request, from [PullLocker.Begin] to [Run.End]. It lives in this process.
+//
+// Atlantis gives the locks of a pull request up before it plans it again, and a queue would take that for a release. In a plan, the pull
+// request's own UnlockIfOwnedByPull and UnlockByPull therefore answer with the lock and keep it; what the run does not take again is released
+// at its end. Its methods may be called from any goroutine.
+type Run struct {
+	pull PullLocker
+	run  running
+}
+
+// running is a run of a store.
+type running interface {
+	declare(locks []json.RawMessage) error
+	tryLock(lock []byte) (client.InRun, error)
+	end() (RunEnded, error)
+}
+
+// RunGrant is the answer to an attempt to take a lock in a run.
+type RunGrant struct {
+	Acquired bool
+	Lock     models.ProjectLock // as it is stored; or the holder's, or that of the pull request for which it is kept
+	Token    FencingToken       // of the grant; [NoToken] if it is not known, or the lock was refused
+	Waiting  *Waiting           // the place of who was refused; nil without one
+}
+
+// Begin begins a run: [RunPlan], [RunApply] or [RunUnlock]. Of that pull request, the keys of the locks under which something was applied
+// that is not merged may be named: the run never releases them. End each run, whatever comes of it.
+//
+// Errors: [ErrQueueDisabled], [ErrNoPull].
+func (p PullLocker) Begin(command string, applied ...string) (*Run, error) {
+	run, err := p.database.store.runBegin(client.RunRequest{
+		Repo:    p.pull.BaseRepo.FullName,
+		Pull:    p.id(),
+		Command: command,
+		Base:    p.pull.BaseBranch,
+		Author:  p.pull.Author,
+		Applied: applied,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Run{p, run}, nil
+}
+
+// Declare tells which locks the run is going to take, at most 500. With `sets: whole`, the first [Run.TryLock] of one of them then takes all
+// of them, or none newly.
+func (r *Run) Declare(user models.User, locks ...ProjectWorkspace) error {
+	values, err := serialized(r.pull.locksOf(locks, user))
+	if err != nil {
+		return err
+	}
+	return r.run.declare(values)
+}
+
+// TryLock takes a lock if it is free. One that the pull request has already is acquired. Who is refused joins the queue, and stays in it
+// after the run.
+func (r *Run) TryLock(project models.Project, workspace string, user models.User) (RunGrant, error) {
+	value, err := json.Marshal(r.pull.lockOf(ProjectWorkspace{project, workspace}, user))
+	if err != nil {
+		return RunGrant{}, fmt.Errorf("serializing the lock: %w", err)
+	}
+	answer, err := r.run.tryLock(value)
+	if err != nil {
+		return RunGrant{}, transactionFailed(err)
+	}
+	held, err := heldOf(answer.Lock, answer.Token)
+	if err != nil {
+		return RunGrant{}, transactionFailed(err)
+	}
+	grant := RunGrant{Acquired: answer.Acquired, Lock: held.Lock, Token: held.Token}
+	if answer.Queue != nil {
+		grant.Waiting = waitingFor(answer.Lock, answer.Queue)
+	}
+	return grant, nil
+}
+
+// End ends the run: what the pull request gave up in it and did not take again is released. After an error it is over, too; what was not
+// released stays held.
+func (r *Run) End() (RunEnded, error) { return r.run.end() }
+
+// libraryRun is a run of the library.
+type libraryRun struct {
+	client *client.Client
+	number uint64
+}
+
+func (l *library) runBegin(request client.RunRequest) (running, error) {
+	number, err := l.RunBegin(request)
+	return libraryRun{l.Client, number}, err
+}
+
+func (r libraryRun) declare(locks []json.RawMessage) error {
+	return r.client.RunDeclare(r.number, locks)
+}
+
+func (r libraryRun) tryLock(lock []byte) (client.InRun, error) {
+	return r.client.TryLockIn(r.number, lock)
+}
+
+func (r libraryRun) end() (RunEnded, error) { return r.client.RunEnd(r.number) }

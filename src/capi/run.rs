@@ -1,0 +1,102 @@
+//! Runs: a plan, apply or unlock of a pull request from its begin to its end.
+//!
+//! Atlantis gives the locks of a pull up before it plans the pull again. Between `atlock_run_begin` and `atlock_run_end` of a plan, the
+//! pull's own `atlock_unlock_if_owned_by_pull` and `atlock_unlock_by_pull` answer with the lock and keep it; what the run does not take
+//! again is released at its end. Who is refused by `atlock_try_lock_in` joins the queue. A run lives in this process and handle.
+//!
+//! None of these functions waits for a lock.
+
+use super::buffer::Buffer;
+use super::caller::caller;
+use super::entry::guard;
+use crate::domain::json::parse_json;
+use crate::service::Service;
+
+/// Begins a run and writes its number to `run`. `request` is JSON:
+///
+/// - `repo`: full name of the repository
+/// - `pull`: `{"host":…,"num":…}`, the pull request: its Git host's name, empty for any, and its number, above 0 (`ATLOCK_NO_PULL`)
+/// - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
+/// - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
+/// - `applied`: keys of the locks under which something was applied that is not merged, which the run never releases; optional
+///
+/// A member that is none of these is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`. Each run
+/// that was begun is to be ended with `atlock_run_end`, whatever came of it.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_run_begin(
+    handle: *const Service,
+    request: *const u8,
+    request_len: usize,
+    run: *mut u64,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, run) = (caller.service(handle)?, caller.out("run", run)?);
+        run.write(service.run_begin(&parse_json(caller.bytes("request", request, request_len)?)?)?);
+        Ok(())
+    })
+}
+
+/// Tells which locks the run is going to take: a JSON array of at most 500 locks, each as for `atlock_try_lock`, of the run's repository and
+/// pull, none twice. Where the configuration says `sets: whole`, the first `atlock_try_lock_in` of one of them then takes all of them or
+/// none newly; elsewhere it changes nothing.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_run_declare(
+    handle: *const Service,
+    run: u64,
+    locks: *const u8,
+    locks_len: usize,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| caller.service(handle)?.run_declare(run, caller.bytes("locks", locks, locks_len)?))
+}
+
+/// The same as `atlock_try_lock`, inside a run: a lock that the pull has already is acquired, and whoever is refused joins the queue and
+/// stays in it after the run. `out` receives `{"acquired":true,"token":N,"lock":{…}}` with the lock as it is stored, N being 0 where it is
+/// not known; or `{"acquired":false,"lock":{…},"queue":{…}}` with the lock of the holder, or of the pull for which it is kept. `queue` is
+/// absent where the pull has no place, and has
+///
+/// - `position`: 1 is next; 0 if the queue is full
+/// - `ahead`: the pulls before it, `{"host":…,"num":…}`, the next one first
+/// - `since`: since when it waits, microseconds since 1970
+/// - `why`: `held`; `reserved` to the first of `ahead`; `set`, another lock of its set is not free; `full`
+/// - `blocker`: with `set`, `{"key":…,"pull":{…}}`: that other lock, and who holds it, if that is known
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_try_lock_in(
+    handle: *const Service,
+    run: u64,
+    lock: *const u8,
+    lock_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, out, lock) = (caller.service(handle)?, caller.out("out", out)?, caller.bytes("lock", lock, lock_len)?);
+        out.write_bytes(service.try_lock_in(run, lock)?.to_json()?);
+        Ok(())
+    })
+}
+
+/// Ends a run: releases what the pull gave up in it and did not take again. `out` receives `{"released":[…],"waiting":{…}}`: the keys of what
+/// was released, and what the pull waits for, by key, each as `queue` in `atlock_try_lock_in`.
+///
+/// After an error the run is over, too, unless there was none of that number (`ATLOCK_INVALID_ARGUMENT`); what was not released stays held.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_run_end(handle: *const Service, run: u64, out: *mut Buffer, error: *mut Buffer) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
+        out.write_json(&service.run_end(run)?)
+    })
+}
