@@ -179,7 +179,7 @@ impl Round<'_> {
         let until = self.end_of_a_turn();
         let pull = ticket.pull().clone();
         for (key, want) in &mut ticket.wants {
-            if *want == Want::Waiting && self.is_free_for(at, key) {
+            if *want == Want::Waiting && self.is_free_for(at, key) && !ticket.yields.contains(key) {
                 *want = Want::Reserved { until };
                 self.reserved.insert(key.clone(), at);
                 self.events.push(Event::Reserved { pull: pull.clone(), key: key.clone() });
@@ -207,7 +207,7 @@ impl Round<'_> {
             return;
         }
         for (key, want) in &mut ticket.wants {
-            if *want == Want::Waiting && self.is_free_for(at, key) {
+            if *want == Want::Waiting && self.is_free_for(at, key) && !ticket.yields.contains(key) {
                 *want = Want::Reserved { until: COLLECTED };
                 self.reserved.insert(key.clone(), at);
             }
@@ -227,7 +227,8 @@ impl Round<'_> {
     }
 
     fn could_have_all(&self, at: usize, ticket: &Ticket) -> bool {
-        ticket.wants.keys().all(|key| self.has(ticket, key) || self.is_free_for(at, key))
+        let is_free = |key: &String| self.is_free_for(at, key) && !ticket.yields.contains(key);
+        ticket.wants.keys().all(|key| self.has(ticket, key) || is_free(key))
     }
 
     fn end_of_a_turn(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! A ticket: one waiting pull, and the keys that it wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -185,6 +185,9 @@ pub struct Ticket {
     pub acquiring: Option<Acquiring>,
     /// Whether only a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
+    /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub yields: BTreeSet<String>,
 }
 
 impl Ticket {

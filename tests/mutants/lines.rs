@@ -614,10 +614,10 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a rule is for whoever begins as its pattern does",
-        file: "src/config/queue.rs",
+        file: "src/domain/pattern.rs",
         line: "«text.ends_with(end)»",
         broken: "true",
-        noticed_by: "lib config::queue",
+        noticed_by: "lib domain::pattern",
     },
     Line {
         name: "a queue is asked for where there is none, and nobody is told",
