@@ -206,6 +206,14 @@ impl Ticket {
         self.want(key).is_some_and(Want::is_reserved)
     }
 
+    /// Until when this key is kept for it, in microseconds; `u64::MAX`: until its whole set is free.
+    pub fn reserved_until(&self, key: &str) -> Option<u64> {
+        match self.want(key)? {
+            Want::Reserved { until } => Some(until),
+            Want::Waiting => None,
+        }
+    }
+
     /// Gives back what is reserved to it, and says which keys that were.
     pub(super) fn withdraw(&mut self) -> Vec<String> {
         let reserved = self.wants.iter_mut().filter(|(_, want)| want.is_reserved());

@@ -109,7 +109,9 @@ impl Service {
         let router = Router::open(config, host, &process)?;
         let service = Service::on(router, config, calls, audit, clock);
         if service.queueing.is_enabled() {
-            *service.ticker.lock() = Some(Ticker::start(Arc::downgrade(&service.state))?);
+            // What is frozen is known before the first lock is given.
+            service.refresh_freezes();
+            *service.ticker.lock() = Some(Ticker::start(&service.state)?);
         }
         Ok(service)
     }

@@ -8,6 +8,9 @@
 //! | `runs` | a plan, apply or unlock of a pull from begin to end: what it gives up meanwhile is given up at its end |
 //! | `sets` | all locks of a plan, or none newly |
 //! | `tick` | looks at each queue now and then |
+//! | `deadlock` | pulls that wait for each other in a circle |
+//! | `freeze` | locks that nobody is to take for now |
+//! | `explain` | why a lock is as it is, and what would free it |
 //! | `look` | who waits where, what a grant is worth, counters |
 //!
 //! Invariants:
@@ -24,16 +27,22 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, LockTimeouts, PriorityQueue};
+use crate::config::{Config, DeadlockDetection, LockTimeouts, PriorityQueue};
 use crate::error::Error;
 use crate::queue::Rules;
 use crate::sync::{Condvar, Mutex};
 
+use self::deadlock::Deadlocks;
+use self::freeze::Frozen;
 use self::look::Waits;
 use self::runs::Runs;
+use self::tick::Nudge;
 
 mod attempt;
 mod change;
+pub mod deadlock;
+pub mod explain;
+pub mod freeze;
 pub mod look;
 pub mod runs;
 mod sets;
@@ -51,6 +60,7 @@ const MOST_CANCELLED: usize = 1_000;
 pub(super) struct Queueing {
     pub(super) settings: PriorityQueue,
     pub(super) timeouts: LockTimeouts,
+    detection: DeadlockDetection,
     rules: Rules,
     /// One change of a queue at a time within this process: others would be refused by its swap.
     turns: Mutex<HashMap<String, Arc<Mutex<()>>>>,
@@ -63,6 +73,9 @@ pub(super) struct Queueing {
     /// Why the last change of a queue failed; `None` once one succeeded.
     trouble: Mutex<Option<String>>,
     waits: Waits,
+    deadlocks: Deadlocks,
+    pub(super) frozen: Frozen,
+    nudge: Arc<Nudge>,
 }
 
 impl Queueing {
@@ -77,6 +90,7 @@ impl Queueing {
         Queueing {
             settings,
             timeouts,
+            detection: enhanced.deadlock_detection.clone(),
             rules,
             turns: Mutex::default(),
             repos: Mutex::default(),
@@ -85,6 +99,9 @@ impl Queueing {
             cancelled: Mutex::default(),
             trouble: Mutex::default(),
             waits: Waits::default(),
+            deadlocks: Deadlocks::default(),
+            frozen: Frozen::default(),
+            nudge: Arc::default(),
         }
     }
 
