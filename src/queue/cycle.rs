@@ -225,6 +225,24 @@ impl Queue {
         }
     }
 
+    /// A key that nobody else wants is yielded to nobody.
+    pub(super) fn drop_lone_yields(&mut self) {
+        let yielded: BTreeSet<String> = self.tickets.iter().flat_map(|ticket| ticket.yields.iter().cloned()).collect();
+        let lone: BTreeSet<String> = yielded.into_iter().filter(|key| self.wanted_by(key).len() < 2).collect();
+        for ticket in self.tickets.iter_mut().filter(|_| !lone.is_empty()) {
+            ticket.yields.retain(|key| !lone.contains(key));
+        }
+    }
+
+    /// Whether a reservation may be in a circle, or a key be yielded for nothing: somebody has to look at all locks.
+    pub fn may_have_soft_circle(&self) -> bool {
+        let keeps_and_waits = |ticket: &Ticket| {
+            let reserved = ticket.wants.values().filter(|want| want.is_reserved()).count();
+            reserved > 0 && reserved < ticket.wants.len()
+        };
+        self.tickets.len() > 1 && self.tickets.iter().any(|ticket| keeps_and_waits(ticket) || !ticket.yields.is_empty())
+    }
+
     /// A key is yielded only as long as its reservation would close a circle.
     fn drop_needless_yields(&mut self, holders: &BTreeMap<String, Holder>) {
         let mut needed: BTreeMap<PullId, BTreeSet<String>> = BTreeMap::new();

@@ -80,6 +80,7 @@ struct Round<'a> {
 impl Queue {
     /// Decides who is next, by who holds the keys now.
     pub fn dispatch(&mut self, holders: &BTreeMap<String, Holder>, rules: &Rules, now: u64) -> Vec<Event> {
+        self.drop_lone_yields();
         let (events, missed, reserved) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         let mut round = Round { holders, rules, now, events, missed, reserved, collector: None };
         for (at, ticket) in self.tickets.iter_mut().enumerate() {

@@ -42,6 +42,8 @@ const GROWING: Duration = Duration::from_secs(60);
 /// others work.
 #[derive(Debug)]
 pub struct Service {
+    /// The thread that looks at queues; it ends before the last handle lets go of the state, which that thread uses.
+    ticker: Arc<Mutex<Option<Ticker>>>,
     state: Arc<State>,
     /// What runs beside the service on threads of its own; its handle has no `beside`, so there is no circle.
     beside: Option<Box<dyn Beside>>,
@@ -75,7 +77,6 @@ mod state {
         pub(super) closed: AtomicBool,
         pub(super) clock: Arc<dyn Clock>,
         pub(super) queueing: Queueing,
-        pub(super) ticker: Mutex<Option<Ticker>>,
     }
 
     impl Drop for State {
@@ -137,7 +138,7 @@ impl Service {
         }
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
-        let (queueing, ticker) = (Queueing::new(config), Mutex::default());
+        let queueing = Queueing::new(config);
         let state = State {
             router,
             calls,
@@ -149,21 +150,21 @@ impl Service {
             closed,
             clock,
             queueing,
-            ticker,
         };
-        Service { state: Arc::new(state), beside: None, by: None }
+        Service { ticker: Arc::default(), state: Arc::new(state), beside: None, by: None }
     }
 
     /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
     #[must_use]
     pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
-        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None, by: None }));
+        let (ticker, state) = (Arc::clone(&self.ticker), Arc::clone(&self.state));
+        self.beside = Some(make(Service { ticker, state, beside: None, by: None }));
         self
     }
 
     /// Another handle on the same state: the audit trail says of its changes who asked for them.
     pub(crate) fn asked_by(&self, by: By) -> Service {
-        Service { state: Arc::clone(&self.state), beside: None, by: Some(by) }
+        Service { ticker: Arc::clone(&self.ticker), state: Arc::clone(&self.state), beside: None, by: Some(by) }
     }
 
     /// Whether the store that decides answers and could be written.
