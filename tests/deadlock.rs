@@ -131,7 +131,9 @@ fn a_circle_of_reservations_is_undone_without_a_victim() {
         service.unlock(&lock("b", 3)).unwrap();
         let kept_for = |num| {
             let queue = service.queues(Some(REPO)).unwrap().remove(REPO).unwrap_or_default();
-            queue.iter().any(|waits| waits.pull == pull(num) && waits.keys.get(&key("b")).is_some_and(|key| key.reserved_until.is_some()))
+            queue
+                .iter()
+                .any(|waits| waits.pull == pull(num) && waits.keys.get(&key("b")).is_some_and(|key| key.reserved_until.is_some()))
         };
         wait_until("the lock is kept for the holder", PATIENCE, || kept_for(1));
         assert!(!kept_for(2) && service.position(&key("a"), REPO, Some(&pull(2))).unwrap() == 1, "{}", ground.mode);

@@ -19,9 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const QUEUE: &str = "priority_queue: {enabled: true}";
 
 fn request(path: &str, more: &str) -> FreezeRequest {
-    let text = format!(
-        r#"{{"pattern": {{"repo": "{REPO}", "path": "{path}"}}, "reason": "incident 1231", "owner": "ada", {more}}}"#
-    );
+    let text =
+        format!(r#"{{"pattern": {{"repo": "{REPO}", "path": "{path}"}}, "reason": "incident 1231", "owner": "ada", {more}}}"#);
     serde_json::from_str(&text).unwrap()
 }
 
@@ -51,7 +50,7 @@ fn a_frozen_lock_is_refused_and_a_held_one_is_not_touched() {
         let service = ground.open(QUEUE);
         take(&service, "prod/db", 1);
         let frozen = freeze(&service, "prod/*");
-        assert_eq!(service.freezes().unwrap(), [frozen.clone()], "{}", ground.mode);
+        assert_eq!(service.freezes().unwrap(), std::slice::from_ref(&frozen), "{}", ground.mode);
         assert!(refused(&service, "prod/net", 2) && !refused(&service, "dev", 2));
         // In a run, for one who waits, and for a set.
         let run = service.run_begin(&begin(3)).unwrap();
@@ -125,7 +124,10 @@ fn a_freeze_says_its_end_or_that_it_has_none() {
     take(&service, "a", 1);
     let explained = explain(&service, "a");
     assert_eq!(explained.state, State::Held);
-    assert!(explained.blocked_by.iter().any(|block| block.kind == "freeze" && block.what.contains("plans are not")), "{explained:?}");
+    assert!(
+        explained.blocked_by.iter().any(|block| block.kind == "freeze" && block.what.contains("plans are not")),
+        "{explained:?}"
+    );
     service.thaw(&open.id).unwrap();
 }
 
@@ -133,8 +135,11 @@ fn a_freeze_says_its_end_or_that_it_has_none() {
 fn without_a_queue_there_are_no_freezes() {
     let ground = &grounds()[0];
     let service = ground.open("priority_queue: {enabled: false}");
-    for refused in [service.freeze(&request("a", "\"open_ended\": true")).map(drop), service.thaw("x").map(drop), service.freezes().map(drop)]
-    {
+    for refused in [
+        service.freeze(&request("a", "\"open_ended\": true")).map(drop),
+        service.thaw("x").map(drop),
+        service.freezes().map(drop),
+    ] {
         assert_eq!(refused.unwrap_err().code(), Code::QueueDisabled);
     }
     take(&service, "a", 1);
@@ -151,7 +156,10 @@ fn it_is_explained_why_a_lock_is_as_it_is() {
     for ground in grounds() {
         let service = ground.open("priority_queue: {enabled: true}, deadlock_detection: {enabled: true, confirm: 200ms}");
         let free = explain(&service, "a");
-        assert_eq!((free.state, free.holder, &*free.frees_it), (State::Free, None, &["nothing has to be done: the lock is free".to_owned()][..]));
+        assert_eq!(
+            (free.state, free.holder, &*free.frees_it),
+            (State::Free, None, &["nothing has to be done: the lock is free".to_owned()][..])
+        );
         take(&service, "a", 1);
         plan(&service, 2, &["a"]);
         let held = explain(&service, "a");
@@ -181,6 +189,15 @@ fn it_is_explained_why_a_lock_is_as_it_is() {
         assert_eq!(of_pull(2).iter().map(|lock| lock.key.clone()).collect::<Vec<_>>(), [key("a"), key("b")]);
         wait_until("the circle is told", PATIENCE, || of_pull(2).iter().all(|lock| lock.deadlock.is_some()));
         assert!(of_pull(9).is_empty());
+    }
+}
+
+/// The thread that looks at queues must not be who closes the store.
+#[test]
+fn a_server_that_is_dropped_lets_go_of_its_store() {
+    let ground = &grounds()[0];
+    for _ in 0..20 {
+        drop(ground.open(QUEUE));
     }
 }
 

@@ -122,3 +122,60 @@ pub unsafe extern "C" fn atlock_end_deadlock(
         out.write_json(&service.end_deadlock(id, &standings)?)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::Config;
+
+    /// What a function wrote to its output, or its status and error.
+    fn answer(call: impl FnOnce(*mut Buffer, *mut Buffer) -> i32) -> Result<String, (i32, String)> {
+        let (mut out, mut error) = (Buffer::EMPTY, Buffer::EMPTY);
+        let status = call(&mut out, &mut error);
+        let text = |buffer: &mut Buffer| String::from_utf8(buffer.take()).expect("is UTF-8");
+        if status == 0 { Ok(text(&mut out)) } else { Err((status, text(&mut error))) }
+    }
+
+    #[test]
+    fn a_freeze_goes_in_and_out_as_json() {
+        let folder = tempfile::tempdir().expect("is made");
+        let settings = format!(
+            "locking: {{backend: sled, data_dir: {}, enhanced: {{priority_queue: {{enabled: true}}}}}}",
+            folder.path().join("locks").display()
+        );
+        let config = Config::parse(&settings, "test").expect("is read");
+        let service = Service::open(&config, None, Arc::new(SystemClock)).expect("opens");
+        let freeze = |text: &str| {
+            // SAFETY: pointers of this frame, and lengths that are theirs.
+            answer(|out, error| unsafe { atlock_freeze(&service, text.as_ptr(), text.len(), out, error) })
+        };
+        let pattern = r#""pattern":{"repo":"a/b"},"reason":"r","owner":"ada""#;
+        let (status, text) = freeze(&format!("{{{pattern}}}")).expect_err("has no end");
+        assert!(status == 1 && text.contains("open_ended"), "{status}: {text}");
+        assert_eq!(freeze(&format!(r#"{{{pattern},"unknown":1}}"#)).expect_err("is unknown").0, 2);
+        let frozen = freeze(&format!(r#"{{{pattern},"open_ended":true}}"#)).expect("is frozen");
+        let id = frozen.split('"').nth(3).expect("has a name");
+        // SAFETY: as above.
+        let all = || answer(|out, error| unsafe { atlock_freezes(&service, out, error) }).expect("are told");
+        assert_eq!(all(), format!("[{frozen}]"));
+        let key = r#"{"key":"a/b/./default/"}"#;
+        // SAFETY: as above.
+        let explained = answer(|out, error| unsafe { atlock_explain(&service, key.as_ptr(), key.len(), out, error) });
+        assert!(explained.expect("is explained").contains(r#""state":"frozen""#));
+        // SAFETY: as above.
+        let thawed = answer(|out, error| unsafe { atlock_thaw(&service, id.as_ptr(), id.len(), out, error) });
+        assert_eq!(thawed.as_ref(), Ok(&frozen));
+        assert_eq!(all(), "[]");
+        // SAFETY: as above.
+        let deadlocks = answer(|out, error| unsafe { atlock_deadlocks(&service, out, error) });
+        assert!(deadlocks.expect_err("are not looked for").1.contains("deadlock_detection.enabled"));
+        // SAFETY: as above; null with length 0 is empty.
+        let ended =
+            answer(|out, error| unsafe { atlock_end_deadlock(&service, id.as_ptr(), id.len(), ptr::null(), 0, out, error) });
+        assert_eq!(ended.expect_err("is no JSON").0, 2);
+    }
+}

@@ -139,18 +139,8 @@ impl Service {
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
         let queueing = Queueing::new(config);
-        let state = State {
-            router,
-            calls,
-            metrics,
-            instance,
-            audit,
-            enhanced_enabled,
-            settings_warnings,
-            closed,
-            clock,
-            queueing,
-        };
+        let state =
+            State { router, calls, metrics, instance, audit, enhanced_enabled, settings_warnings, closed, clock, queueing };
         Service { ticker: Arc::default(), state: Arc::new(state), beside: None, by: None }
     }
 

@@ -184,6 +184,17 @@ fn a_holders_demand_comes_before_a_ticket_that_waits_for_it() {
 }
 
 #[test]
+fn of_two_reservations_in_a_circle_the_one_that_keeps_a_holder_is_withdrawn() {
+    // Pull 3 waits for pull 1, which holds a; pull 1 for what is kept for pull 2; pull 2 for what is kept for pull 3.
+    let mut queue = queue(&[(3, &["a", "b"], false, 1), (2, &["b", "c"], false, 2), (1, &["c"], false, 3)]);
+    let held = holders(&[("a", 1), ("b", 0), ("c", 0)]);
+    queue.dispatch(&held, &RULES, 4);
+    assert_eq!((queue.gate("b"), queue.gate("c")), (to(3), to(2)));
+    queue.dispatch_without_circles(&held, &RULES, 4);
+    assert_eq!((queue.gate("b"), queue.gate("c")), (to(3), to(1)));
+}
+
+#[test]
 fn a_circle_names_its_grants_and_who_would_yield() {
     let mut queue = queue(&[(1, &["b"], false, 1), (2, &["c"], false, 2)]);
     queue.join(&waiter(3), &names(&["a"]), Priority::High, false, false, 3).expect("there is room");

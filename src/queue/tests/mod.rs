@@ -1,8 +1,9 @@
-//! What the queue promises: by example (`directed.rs`, `documents.rs`, `cycles.rs`), against a naive list (`model.rs`), in all courses of a small
+//! What the queue promises: by example (`directed.rs`, `documents.rs`, `cycles.rs`, `freezes.rs`), against a naive list (`model.rs`), in all courses of a small
 //! world (`explore.rs`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
 
 mod cycles;
 mod directed;
+mod freezes;
 
 use std::collections::{BTreeMap, BTreeSet};
 

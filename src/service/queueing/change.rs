@@ -132,9 +132,7 @@ impl State {
     pub(super) fn dispatch(&self, repo: &str, freed: &[String]) -> Result<Queue> {
         let changed = self.change(repo, |queue, now| self.dispatch_in(repo, queue, freed, now))?;
         self.queueing.waits.count(&changed.answer);
-        if changed.queue.may_have_soft_circle() {
-            self.queueing.nudge(repo, &changed.queue);
-        }
+        self.queueing.nudge_after_dispatch(repo, &changed.queue);
         Ok(changed.queue)
     }
 

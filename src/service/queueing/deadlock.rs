@@ -56,7 +56,8 @@ impl Deadlocks {
     fn seen(&self, repo: &str, circles: Vec<Circle>, confirm: Duration, at: (Instant, u64)) -> Vec<Known> {
         let (now, since) = at;
         let mut all = self.known.lock();
-        let (of_repo, others) = std::mem::take(&mut *all).into_iter().partition(|(_, known): &(String, Known)| known.repo == repo);
+        let (of_repo, others) =
+            std::mem::take(&mut *all).into_iter().partition(|(_, known): &(String, Known)| known.repo == repo);
         let mut before: BTreeMap<String, Known> = of_repo;
         *all = others;
         let mut confirmed = Vec::new();
@@ -88,6 +89,11 @@ impl Deadlocks {
     pub(super) fn due(&self, now: Instant) -> BTreeSet<String> {
         let known = self.known.lock();
         known.values().filter(|known| !known.is_confirmed && known.due <= now).map(|known| known.repo.clone()).collect()
+    }
+
+    /// The repositories in which one is known.
+    pub(super) fn repos(&self) -> BTreeSet<String> {
+        self.known.lock().values().map(|known| known.repo.clone()).collect()
     }
 
     fn confirmed(&self) -> Vec<Known> {
@@ -320,5 +326,47 @@ impl Service {
             queue.join(&ticket.waiter, &keys, ticket.priority, ticket.whole, ticket.calls, now)
         })?;
         self.look_for_circles(repo).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIRM: Duration = Duration::from_secs(2);
+
+    fn circle(id: &str) -> Circle {
+        Circle { id: id.to_owned(), links: Vec::new(), rank: vec![PullId { host: String::new(), num: 1 }] }
+    }
+
+    #[test]
+    fn a_circle_counts_once_it_was_seen_again_after_a_while() {
+        let (deadlocks, start) = (Deadlocks::default(), Instant::now());
+        let mut since = 0;
+        let mut look = |repo: &str, ids: &[&str], after_ms: u64| {
+            since += 1;
+            let circles = ids.iter().map(|id| circle(id)).collect();
+            let confirmed = deadlocks.seen(repo, circles, CONFIRM, (start + Duration::from_millis(after_ms), since));
+            confirmed.into_iter().map(|known| (known.circle.id, known.since)).collect::<Vec<_>>()
+        };
+        assert!(look("r", &["a"], 0).is_empty() && look("other", &["o"], 0).is_empty());
+        assert_eq!(deadlocks.next_look(start), Some(CONFIRM));
+        assert!(look("r", &["a", "b"], 1_999).is_empty() && deadlocks.confirmed().is_empty());
+        // Each is told once, and known since it was first seen.
+        assert_eq!(look("r", &["a", "b"], 2_000), [("a".to_owned(), 1)]);
+        assert!(look("r", &["a"], 2_100).is_empty());
+        assert_eq!(deadlocks.of("r", &PullId { host: "h".into(), num: 1 }).as_deref(), Some("a"));
+        // Who was away has to be seen twice again.
+        assert!(look("r", &["a", "b"], 9_000).is_empty() && look("r", &["b"], 10_999).is_empty());
+        assert_eq!(look("r", &["b"], 11_000).len(), 1);
+        assert!(look("r", &[], 12_000).is_empty() && deadlocks.confirmed().is_empty());
+        assert_eq!(deadlocks.due(start + CONFIRM), BTreeSet::from(["other".to_owned()]));
+    }
+
+    #[test]
+    fn even_without_a_while_there_are_two_looks() {
+        let (deadlocks, now) = (Deadlocks::default(), Instant::now());
+        let look = || deadlocks.seen("r", vec![circle("a")], Duration::ZERO, (now, 1)).len();
+        assert_eq!((look(), look(), look()), (0, 1, 0));
     }
 }

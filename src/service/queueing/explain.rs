@@ -273,7 +273,9 @@ impl Service {
         explained.blocked_by.push(Block { kind: "reservation", what, who: format!("#{num}") });
         if !is_frozen {
             explained.frees_it.push(format!("plan pull #{num}: comment `atlantis plan` there; it is next"));
-            explained.frees_it.push(format!("comment `atlantis unlock` in #{num}: it leaves the queue, and the next one has its turn"));
+            explained
+                .frees_it
+                .push(format!("comment `atlantis unlock` in #{num}: it leaves the queue, and the next one has its turn"));
         }
         let waits_for_set = queue.ticket(&first.pull).is_some_and(|ticket| ticket.whole && !ticket.has_reserved(&explained.key));
         if waits_for_set {

@@ -67,6 +67,13 @@ impl Queueing {
         }
     }
 
+    /// Locks changed hands: that may have closed a circle of reservations, or ended one of locks.
+    pub(super) fn nudge_after_dispatch(&self, repo: &str, queue: &Queue) {
+        if queue.may_have_soft_circle() || self.deadlocks.repos().contains(repo) {
+            self.nudge.look_at(repo);
+        }
+    }
+
     /// All queues are to be looked at soon.
     pub(super) fn nudge_all(&self) {
         let repos = self.repos.lock().clone();
@@ -100,7 +107,11 @@ fn go_on(state: &Weak<State>, nudge: &Nudge) {
         repos.extend(state.queueing.deadlocks.due(state.clock.now()));
         // What fails is in the status; a panic must not end the thread.
         let look = std::panic::AssertUnwindSafe(|| {
-            if is_tick { state.tick(looks.is_multiple_of(LOOK_FOR_ALL)) } else { repos.iter().for_each(|repo| state.look_at(repo)) }
+            if is_tick {
+                state.tick(looks.is_multiple_of(LOOK_FOR_ALL))
+            } else {
+                repos.iter().for_each(|repo| state.look_at(repo))
+            }
         });
         let _ = std::panic::catch_unwind(look);
         if is_tick {
@@ -135,7 +146,9 @@ impl State {
                 Err(error) => self.queueing.failed(&error),
             }
         }
-        let repos: Vec<String> = self.queueing.repos.lock().iter().cloned().collect();
+        let mut repos = self.queueing.repos.lock().clone();
+        // A queue that is empty by now is in no circle.
+        repos.extend(self.queueing.deadlocks.repos());
         for repo in repos {
             let looked = self.look_for_circles(&repo).and_then(|queue| self.assert_gates(&queue));
             if let Err(error) = looked {
