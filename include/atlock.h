@@ -209,11 +209,6 @@
 #define ATLOCK_MAX_KEY_BYTES (16 << 10)
 
 /*
- The most freezes at once.
- */
-#define MAX_FREEZES 100
-
-/*
  Take a lock if it is free.
  */
 #define ATLOCK_OP_GRANT 1

@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 /// The format of the document that this version writes.
 const VERSION: u32 = 1;
 /// The most freezes at once.
-pub const MAX_FREEZES: usize = 100;
+pub(crate) const MAX_FREEZES: usize = 100;
 /// The most bytes of a text of a freeze.
 const MAX_TEXT: usize = 1_000;
 

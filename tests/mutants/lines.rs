@@ -664,10 +664,10 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a deadlock counts at the first look",
-        file: "src/service/queueing/deadlock.rs",
+        file: "src/service/queueing/seen.rs",
         line: "let is_confirmed = known.is_confirmed || «now >= known.due»;",
         broken: "true",
-        noticed_by: "lib queueing::deadlock",
+        noticed_by: "lib queueing::seen",
     },
     Line {
         name: "a pull yields of which nobody said that nothing is applied",

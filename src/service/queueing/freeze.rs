@@ -6,9 +6,6 @@
 //! Faults: a document that cannot be read leaves the last one that could be in force, and the status says so. While a lock is frozen it is
 //! kept for nobody, so that no turn runs out; places stay.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::super::Service;
 use super::super::state::State;
 use super::super::unreadable;
@@ -20,53 +17,14 @@ use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::freeze::{Freeze, FreezeRequest, Freezes};
 use crate::store::{DocumentKey, Expected, LockKey, Swap};
-use crate::sync::Mutex;
 
 /// How often a change is tried that others come before.
 const MAX_TRIES: u32 = 50;
 
-/// The freezes as they were last read. Safe from any thread.
-#[derive(Debug, Default)]
-pub(in crate::service) struct Frozen {
-    /// Whether there are any: all that a grant looks at otherwise.
-    any: AtomicBool,
-    known: Mutex<Arc<Freezes>>,
-    trouble: Mutex<Option<String>>,
-    /// One at a time reads the document and learns from it: an older one never replaces a newer one.
-    turn: Mutex<()>,
-}
-
-impl Frozen {
-    /// The freezes; `None` if there are none.
-    pub(super) fn now(&self) -> Option<Arc<Freezes>> {
-        self.any.load(Ordering::Acquire).then(|| Arc::clone(&self.known.lock()))
-    }
-
-    /// Whether nobody is to take the lock of this key.
-    pub(super) fn denies_key(&self, repo: &str, key: &str, now: u64) -> bool {
-        self.now().is_some_and(|freezes| freezes.denies_key(repo, key, now))
-    }
-
-    /// What an operator should know.
-    pub(in crate::service) fn warning(&self) -> Option<String> {
-        self.trouble.lock().as_ref().map(|why| format!("freezes cannot be read, those known before count: {why}"))
-    }
-
-    /// These are there; returns whether others were known before.
-    fn learn(&self, freezes: Freezes) -> bool {
-        *self.trouble.lock() = None;
-        let mut known = self.known.lock();
-        let is_new = **known != freezes;
-        self.any.store(!freezes.is_empty(), Ordering::Release);
-        *known = Arc::new(freezes);
-        is_new
-    }
-}
-
 impl State {
     /// Reads the freezes anew.
     pub(in crate::service) fn refresh_freezes(&self) {
-        let _turn = self.queueing.frozen.turn.lock();
+        let _turn = self.queueing.frozen.turn();
         let read = self.store().document(DocumentKey::Freezes, &self.step());
         match read.and_then(|document| Freezes::decode(document.as_deref())) {
             Ok(freezes) => {
@@ -74,13 +32,13 @@ impl State {
                     self.queueing.nudge_all();
                 }
             }
-            Err(error) => *self.queueing.frozen.trouble.lock() = Some(error.message().to_owned()),
+            Err(error) => self.queueing.frozen.failed(&error),
         }
     }
 
     /// Changes the freezes; `change` may be asked more than once, and `None` leaves them as they are.
     fn change_freezes(&self, mut change: impl FnMut(&mut Freezes, u64) -> Result<Option<Freeze>>) -> Result<Option<Freeze>> {
-        let _turn = self.queueing.frozen.turn.lock();
+        let _turn = self.queueing.frozen.turn();
         let mut current = self.store().document(DocumentKey::Freezes, &self.step())?;
         for _ in 0..MAX_TRIES {
             let mut freezes = Freezes::decode(current.as_deref())?;
@@ -143,7 +101,7 @@ impl Service {
     pub fn freezes(&self) -> Result<Vec<Freeze>> {
         self.reading(Operation::Freezes, |store, call| {
             self.need_queue()?;
-            let _turn = self.queueing.frozen.turn.lock();
+            let _turn = self.queueing.frozen.turn();
             let freezes = Freezes::decode(store.document(DocumentKey::Freezes, call)?.as_deref())?;
             let shown = freezes.at(self.now()).into_iter().cloned().collect();
             self.queueing.frozen.learn(freezes);

@@ -7,9 +7,9 @@
 //! | `wait` | a caller who waits until it has the lock |
 //! | `runs` | a plan, apply or unlock of a pull from begin to end: what it gives up meanwhile is given up at its end |
 //! | `sets` | all locks of a plan, or none newly |
-//! | `tick` | looks at each queue now and then |
-//! | `deadlock` | pulls that wait for each other in a circle |
-//! | `freeze` | locks that nobody is to take for now |
+//! | `tick`, `nudge` | looks at each queue now and then, or soon |
+//! | `deadlock`, `seen` | pulls that wait for each other in a circle |
+//! | `freeze`, `frozen` | locks that nobody is to take for now |
 //! | `explain` | why a lock is as it is, and what would free it |
 //! | `look` | who waits where, what a grant is worth, counters |
 //!
@@ -32,19 +32,22 @@ use crate::error::Error;
 use crate::queue::Rules;
 use crate::sync::{Condvar, Mutex};
 
-use self::deadlock::Deadlocks;
-use self::freeze::Frozen;
+use self::frozen::Frozen;
 use self::look::Waits;
+use self::nudge::Nudge;
 use self::runs::Runs;
-use self::tick::Nudge;
+use self::seen::Deadlocks;
 
 mod attempt;
 mod change;
 pub mod deadlock;
 pub mod explain;
 pub mod freeze;
+mod frozen;
 pub mod look;
+mod nudge;
 pub mod runs;
+mod seen;
 mod sets;
 mod tick;
 pub mod wait;

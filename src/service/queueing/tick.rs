@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::super::state::State;
 use super::Queueing;
+use super::nudge::Nudge;
 use crate::error::{Code, Error, Result};
 use crate::queue::Queue;
-use crate::sync::{Condvar, JoinHandle, Mutex, spawn};
+use crate::sync::{JoinHandle, spawn};
 
 /// Time between two looks at everything.
 const TICK: Duration = Duration::from_secs(5);
@@ -17,47 +18,6 @@ const TICK: Duration = Duration::from_secs(5);
 const LOOK_FOR_ALL: u32 = 12;
 /// Time between two looks for the sake of who joined: those who join at once are looked at together.
 const SOON: Duration = Duration::from_millis(500);
-
-/// What the thread is to do before its time.
-#[derive(Debug, Default)]
-pub(super) struct Nudge {
-    wanted: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Wanted {
-    stop: bool,
-    repos: BTreeSet<String>,
-}
-
-impl Nudge {
-    fn look_at(&self, repo: &str) {
-        if self.wanted.lock().repos.insert(repo.to_owned()) {
-            self.changed.notify_all();
-        }
-    }
-
-    fn stop(&self) {
-        self.wanted.lock().stop = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits until the tick, or soon after the last look if a repository is to be looked at; returns those. `None`: it is over.
-    fn wait(&self, tick: Instant, soon: Instant) -> Option<BTreeSet<String>> {
-        let mut wanted = self.wanted.lock();
-        loop {
-            let until = if wanted.repos.is_empty() { tick } else { soon.min(tick) };
-            if wanted.stop {
-                return None;
-            }
-            if Instant::now() >= until {
-                return Some(std::mem::take(&mut wanted.repos));
-            }
-            self.changed.wait_until(&mut wanted, until);
-        }
-    }
-}
 
 impl Queueing {
     /// Somebody joined, and may have closed a circle: two have to wait for that.
