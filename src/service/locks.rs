@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::queueing::{Asker, Attempt};
+use super::queueing::attempt::{Asker, Attempt};
 use super::target::TargetJson;
 use super::{Service, unreadable};
 use crate::audit::Kind;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
-use self::queueing::{Queueing, Ticker};
+use self::queueing::memory::Queueing;
+use self::queueing::ticker::Ticker;
 use self::state::State;
 use crate::audit::{AuditLog, By, Kind, Trail};
 use crate::call::{AnsweredBy, Call, Calls};
@@ -113,7 +114,8 @@ impl Service {
         if service.queueing.is_enabled() {
             // What is frozen is known before the first lock is given.
             service.refresh_freezes();
-            *service.ticker.lock() = Some(Ticker::start(&service.state)?);
+            let (state, nudge) = (Arc::downgrade(&service.state), Arc::clone(&service.queueing.nudge));
+            *service.ticker.lock() = Some(Ticker::start(nudge, move |what| Some(state.upgrade()?.look(what)))?);
         }
         Ok(service)
     }

@@ -12,7 +12,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use self::contract::local::Held;
 use crate::call::Call;
 use crate::domain::json::parse_json;
 use crate::domain::key::{Fields, Target};
@@ -202,6 +201,15 @@ pub enum Swap {
     Done,
     /// It was not as expected, and was left alone. This is what is there.
     Conflict(Option<Vec<u8>>),
+}
+
+/// A value, and the fencing token of who holds it; 0 for a document, and for a lock that a stock server took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The bytes.
+    pub value: Vec<u8>,
+    /// The token.
+    pub token: FencingToken,
 }
 
 /// What an operator sees of a lock beside its value.

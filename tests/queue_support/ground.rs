@@ -6,7 +6,8 @@ use std::sync::Arc;
 use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::service::Service;
-use atlock::service::queueing::runs::{InRun, RunRequest};
+use atlock::service::queueing::place::InRun;
+use atlock::service::queueing::runs::RunRequest;
 use atlock::store::Granted;
 use tempfile::TempDir;
 

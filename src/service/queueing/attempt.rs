@@ -3,10 +3,9 @@
 //! A key that is kept for somebody else is refused, as one that is held. Who may wait joins the queue in the same try: first the document has
 //! the ticket, then the key its gate; a lock that was released in between is tried again.
 
-use serde::Serialize;
-
 use super::super::{Service, unreadable};
 use super::change::Changed;
+use super::place::Waiting;
 use crate::call::Call;
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
 use crate::domain::lock::ProjectLock;
@@ -85,46 +84,6 @@ pub(in crate::service) enum Attempt {
     Own { value: Vec<u8> },
     /// Somebody else has the lock, or it is kept for somebody else; `value` is the lock of that pull, or would be.
     Refused { value: Vec<u8>, waiting: Option<Waiting> },
-}
-
-/// The place of a pull in a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Waiting {
-    /// 1 is next; 0 where the queue is full, or cannot be used.
-    pub position: usize,
-    /// Who is before it, the next one first.
-    pub ahead: Vec<PullId>,
-    /// Since when it waits, microseconds since 1970.
-    pub since: u64,
-    /// Why it has to: `held`, `reserved` for the first of `ahead`, `set` where another lock of its set is not free, `full`.
-    pub why: &'static str,
-    /// What of its set is not free.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub blocker: Option<Blocker>,
-}
-
-/// A lock of a set that is not free.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Blocker {
-    /// Its key.
-    pub key: String,
-    /// Who holds it, or for whom it is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pull: Option<PullId>,
-}
-
-impl Waiting {
-    /// The place of a pull that waits for a key; `None` if it does not.
-    pub(super) fn of(queue: &Queue, pull: &PullId, key: &str, why: &'static str, rules: &Rules) -> Option<Waiting> {
-        let position = queue.position(pull, key, rules)?;
-        let ahead = queue.ahead(pull, key, rules).into_iter().map(|ticket| ticket.pull().clone()).collect();
-        Some(Waiting { position, ahead, since: queue.ticket(pull)?.since, why, blocker: None })
-    }
-
-    /// Nobody can join.
-    fn full() -> Waiting {
-        Waiting { position: 0, ahead: Vec::new(), since: 0, why: "full", blocker: None }
-    }
 }
 
 impl Service {

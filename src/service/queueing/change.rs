@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::state::State;
-use super::micros;
-use super::runs::LEASE;
+use super::memory::micros;
+use super::open_runs::LEASE;
 use crate::call::Call;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};

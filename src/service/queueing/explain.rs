@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::Service;
-use super::runs::Command;
+use super::open_runs::Command;
 use crate::call::{AnsweredBy, Call};
 use crate::domain::key::Fields;
 use crate::domain::limits::{MAX_KEY_BYTES, limit};

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::attempt::Waiting;
-use super::runs::InRun;
+use super::place::{InRun, Waiting};
 use super::wait::{WaitOptions, Waited, Why, check_name};
 use super::wait_set::SetWaited;
 use crate::domain::json::parse_json;

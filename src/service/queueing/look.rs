@@ -1,7 +1,7 @@
 //! Who waits where, what a grant is worth, and what was counted.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -13,74 +13,9 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{Event, Priority, PullId, Queue, Want};
+use crate::queue::{Priority, PullId, Queue, Want};
 use crate::store::contract::local::Held;
 use crate::store::{LockKey, Store};
-use crate::sync::Mutex;
-
-/// What was counted since the start.
-#[derive(Debug, Default)]
-pub(in crate::service) struct Waits {
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    waited: Duration,
-    waits: u64,
-    held: Duration,
-    holds: u64,
-    reserved: u64,
-    missed: u64,
-    withdrawn: u64,
-    deadlocks: u64,
-    yields: u64,
-    /// When this process took the locks that it knows to be held.
-    since: HashMap<String, Instant>,
-}
-
-impl Waits {
-    /// A caller waited, and has the lock.
-    pub(super) fn waited(&self, how_long: Duration) {
-        let mut counts = self.counts.lock();
-        counts.waited += how_long;
-        counts.waits += 1;
-    }
-
-    pub(in crate::service) fn taken(&self, key: &str, now: Instant) {
-        self.counts.lock().since.insert(key.to_owned(), now);
-    }
-
-    pub(in crate::service) fn released(&self, key: &str, now: Instant) {
-        let mut counts = self.counts.lock();
-        if let Some(since) = counts.since.remove(key) {
-            counts.held += now - since;
-            counts.holds += 1;
-        }
-    }
-
-    /// A circle was confirmed.
-    pub(super) fn deadlock(&self) {
-        self.counts.lock().deadlocks += 1;
-    }
-
-    /// A pull gave locks back to end a circle.
-    pub(super) fn yielded(&self) {
-        self.counts.lock().yields += 1;
-    }
-
-    pub(super) fn count(&self, events: &[Event]) {
-        let mut counts = self.counts.lock();
-        for event in events {
-            match event {
-                Event::Reserved { .. } => counts.reserved += 1,
-                Event::Missed { .. } => counts.missed += 1,
-                Event::Withdrawn { .. } => counts.withdrawn += 1,
-                Event::Took { .. } => {}
-            }
-        }
-    }
-}
 
 /// Counters of waiting and holding; times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ use crate::sync::{Condvar, Mutex};
 
 /// What the thread is to do before its time.
 #[derive(Debug, Default)]
-pub(super) struct Nudge {
+pub(in crate::service) struct Nudge {
     wanted: Mutex<Wanted>,
     changed: Condvar,
 }

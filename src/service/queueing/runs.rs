@@ -11,39 +11,25 @@
 //!
 //! A run lives in its process. A crash ends it, and leaves what was deferred held, as a crash of Atlantis leaves the locks of its plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::Service;
-use super::attempt::{Asker, Attempt, Join, Waiting};
-use super::sets::{SetState, members};
+use super::attempt::{Asker, Attempt, Join};
+use super::memory::micros;
+use super::open_runs::{Command, LEASE, Run, SetState};
+use super::place::{InRun, Waiting};
+use super::sets::members;
 use super::wait::is_of;
 use crate::domain::limits::{MAX_KEY_BYTES, limit};
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{Priority, PullId};
+use crate::queue::PullId;
 use crate::store::{LockKey, Release};
-use crate::sync::Mutex;
-
-/// How long the reservations of a pull outlive the last sign of its run.
-pub(super) const LEASE: Duration = Duration::from_secs(60);
-
-/// What a run is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Command {
-    /// A plan: the only one whose releases are deferred.
-    Plan,
-    /// An apply.
-    Apply,
-    /// An unlock.
-    Unlock,
-}
 
 /// A run that begins.
 #[derive(Clone, Debug, Deserialize)]
@@ -73,69 +59,6 @@ pub struct RunEnded {
     pub released: Vec<String>,
     /// What the pull waits for, with its places.
     pub waiting: BTreeMap<String, Waiting>,
-}
-
-/// How a try in a run ended.
-#[derive(Debug)]
-pub struct InRun {
-    /// Whether the pull has the lock.
-    pub acquired: bool,
-    /// Its fencing token; 0 if it is not known, or another pull has the lock.
-    pub token: FencingToken,
-    /// The lock that is there, or that the pull would have for which it is kept.
-    pub value: Vec<u8>,
-    /// The pull's place, if it was refused and has one.
-    pub waiting: Option<Waiting>,
-}
-
-/// The open runs.
-#[derive(Debug, Default)]
-pub(super) struct Runs {
-    last: u64,
-    open: BTreeMap<u64, Run>,
-}
-
-#[derive(Debug)]
-pub(super) struct Run {
-    pub repo: String,
-    pub pull: PullId,
-    command: Command,
-    pub priority: Priority,
-    pub applied: BTreeSet<String>,
-    /// The locks that a set is made of, by key; empty where locks are taken one by one.
-    pub declared: BTreeMap<String, Vec<u8>>,
-    pub set: SetState,
-    /// Held by whoever asks for the set.
-    pub asking: Arc<Mutex<()>>,
-    /// What is released at the end, by key: the locks as they are stored.
-    pub deferred: BTreeMap<String, Vec<u8>>,
-}
-
-impl Runs {
-    /// The pulls of a repository that have a run.
-    pub(super) fn pulls_of(&self, repo: &str) -> Vec<PullId> {
-        self.open.values().filter(|run| run.repo == repo).map(|run| run.pull.clone()).collect()
-    }
-
-    /// What runs of this pull: the last that began.
-    pub(super) fn command_of(&self, repo: &str, pull: &PullId) -> Option<Command> {
-        let mut own = self.open.values().rev().filter(|run| run.repo == repo && run.pull.is(pull));
-        own.next().map(|run| run.command)
-    }
-
-    /// The plan of a pull whose releases are deferred; `None` while the pull's locks are being given up by a person.
-    fn deferring(&mut self, repo: &str, num: i64) -> Option<&mut Run> {
-        let of_pull = |run: &Run| run.repo == repo && run.pull.num == num;
-        if self.open.values().any(|run| of_pull(run) && run.command == Command::Unlock) {
-            return None;
-        }
-        self.open.values_mut().find(|run| of_pull(run) && run.command == Command::Plan)
-    }
-
-    pub(super) fn get(&mut self, id: u64) -> Result<&mut Run> {
-        let none = || Error::new(Code::InvalidArgument, format!("there is no run {id}: it ended, or never began"));
-        self.open.get_mut(&id).ok_or_else(none)
-    }
 }
 
 impl Service {
@@ -171,7 +94,7 @@ impl Service {
             id
         };
         // What is reserved to the pull stays so while it runs; ticks go on with that. What fails here is in the status.
-        let _ = self.change(&repo, |queue, now| Ok(queue.extend(&pull, now + super::micros(LEASE))));
+        let _ = self.change(&repo, |queue, now| Ok(queue.extend(&pull, now + micros(LEASE))));
         Ok(id)
     }
 

@@ -14,9 +14,11 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::super::Service;
-use super::attempt::{Asker, Blocker, Once, Waiting, refuse_namesake};
+use super::attempt::{Asker, Once, refuse_namesake};
 use super::change::Changed;
-use super::runs::InRun;
+use super::memory::micros;
+use super::open_runs::SetState;
+use super::place::{Blocker, InRun, Waiting};
 use super::wait::is_of;
 use crate::config::Sets;
 use crate::domain::json::parse_json;
@@ -30,14 +32,6 @@ use crate::store::{LockKey, Release};
 const MOST: usize = 500;
 /// How long the caller of a set may be at work before others take back what it was granted.
 const AT_WORK: Duration = Duration::from_secs(120);
-
-/// How far the set of a run is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SetState {
-    NotAsked,
-    Granted,
-    Refused(Blocker),
-}
 
 /// The locks of a set by their keys; `locks` is a JSON array of them.
 ///
@@ -131,7 +125,7 @@ impl Service {
             queue.join(&set.waiter, &keys, set.priority, true, set.calls, now)?;
             self.dispatch_in(&set.repo, queue, &keys, now)?;
             if keys.iter().all(|key| queue.admits(key, Some(&set.pull))) {
-                let until = now + super::micros(AT_WORK);
+                let until = now + micros(AT_WORK);
                 return Ok(queue.begin_acquiring(&set.pull, digests.clone(), until));
             }
             Ok(false)

@@ -8,7 +8,8 @@
 use std::time::{Duration, Instant};
 
 use super::super::Service;
-use super::attempt::{Asker, Attempt, Join, Waiting};
+use super::attempt::{Asker, Attempt, Join};
+use super::place::Waiting;
 use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};

@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use super::super::Service;
-use super::Queueing;
-use super::attempt::{Blocker, Waiting};
-use super::sets::{Set, SetState, members, would_be_lock};
+use super::memory::Queueing;
+use super::open_runs::SetState;
+use super::place::{Blocker, Waiting};
+use super::sets::{Set, members, would_be_lock};
 use super::wait::{WaitOptions, Why};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::token::FencingToken;
 use crate::error::Result;
+pub use crate::store::Held;
 use crate::store::{DocumentKey, LockKey, Store};
 
 /// Names an entry of a store: a lock, a command's lock, a document.
@@ -105,15 +106,6 @@ impl std::fmt::Display for EntryKey {
             Named::Document(document) => document.fmt(f),
         }
     }
-}
-
-/// A value, and the fencing token of who holds it; 0 for a document, and for a lock that a stock server took.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// The bytes.
-    pub value: Vec<u8>,
-    /// The token.
-    pub token: FencingToken,
 }
 
 /// How the local store came to believe what it does of a key.

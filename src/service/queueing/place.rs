@@ -1,0 +1,59 @@
+//! What whoever asks is told: whether it has the lock, and its place in the queue.
+
+use serde::Serialize;
+
+use crate::domain::token::FencingToken;
+use crate::queue::{PullId, Queue, Rules};
+
+/// The place of a pull in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// 1 is next; 0 where the queue is full, or cannot be used.
+    pub position: usize,
+    /// Who is before it, the next one first.
+    pub ahead: Vec<PullId>,
+    /// Since when it waits, microseconds since 1970.
+    pub since: u64,
+    /// Why it has to: `held`, `reserved` for the first of `ahead`, `set` where another lock of its set is not free, `full`.
+    pub why: &'static str,
+    /// What of its set is not free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocker: Option<Blocker>,
+}
+
+/// A lock of a set that is not free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Blocker {
+    /// Its key.
+    pub key: String,
+    /// Who holds it, or for whom it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull: Option<PullId>,
+}
+
+impl Waiting {
+    /// The place of a pull that waits for a key; `None` if it does not.
+    pub(super) fn of(queue: &Queue, pull: &PullId, key: &str, why: &'static str, rules: &Rules) -> Option<Waiting> {
+        let position = queue.position(pull, key, rules)?;
+        let ahead = queue.ahead(pull, key, rules).into_iter().map(|ticket| ticket.pull().clone()).collect();
+        Some(Waiting { position, ahead, since: queue.ticket(pull)?.since, why, blocker: None })
+    }
+
+    /// Nobody can join.
+    pub(super) fn full() -> Waiting {
+        Waiting { position: 0, ahead: Vec::new(), since: 0, why: "full", blocker: None }
+    }
+}
+
+/// How a try in a run ended.
+#[derive(Debug)]
+pub struct InRun {
+    /// Whether the pull has the lock.
+    pub acquired: bool,
+    /// Its fencing token; 0 if it is not known, or another pull has the lock.
+    pub token: FencingToken,
+    /// The lock that is there, or that the pull would have for which it is kept.
+    pub value: Vec<u8>,
+    /// The pull's place, if it was refused and has one.
+    pub waiting: Option<Waiting>,
+}
