@@ -282,6 +282,71 @@ func TestEnhancedTwoCallersOfAPull(t *testing.T) {
 	}
 }
 
+// Who waits has the lock, too, if its pull request takes it at another server, and others wait behind.
+func TestEnhancedTheLockCameByAnotherServer(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	open := func() *atlock.Database {
+		config := settings("sled", "native", t.TempDir(), redis.Addr)
+		config.Locking.Enhanced.PriorityQueue.Enabled = true
+		database, err := atlock.Open(config)
+		must(t, err)
+		return database
+	}
+	here, there := open(), open()
+	defer closed(t, here)
+	defer closed(t, there)
+	hold(t, there.Enhanced(), 1)
+	ended := make(chan error)
+	go func() {
+		lock, err := here.Enhanced().LockWithTimeout(of(t, 2), project, workspace, user, patience)
+		if err == nil && lock.Pull.Num != 2 {
+			t.Errorf("%+v", lock)
+		}
+		ended <- err
+	}()
+	positionIs(t, there.Enhanced(), 2, 1)
+	behind, err := there.For(pullRequest(3)).Begin(atlock.RunPlan)
+	must(t, err)
+	_, err = behind.TryLock(project, workspace, user)
+	must(t, err)
+	release(t, there, "network")
+	// Here it may have been seen already that the lock is free.
+	response, err := there.Enhanced().TryLock(project, workspace, pullRequest(2), user)
+	if err != nil || response.CurrLock.Pull.Num != 2 {
+		t.Errorf("%+v, %v", response, err)
+	}
+	must(t, <-ended)
+}
+
+// More wait than calls may be under way at once: they keep nobody out who releases.
+func TestEnhancedWhoWaitsKeepsNobodyOut(t *testing.T) {
+	database, err := atlock.Open(settingsWithQueue(t))
+	must(t, err)
+	defer closed(t, database)
+	locker := database.Enhanced()
+	hold(t, locker, 1)
+	const callers = 60
+	ended := make(chan error, callers)
+	for num := 2; num < 2+callers; num++ {
+		ctx := of(t, num)
+		go func() {
+			_, err := locker.LockWithPriority(ctx, project, workspace, user, atlock.PriorityNormal)
+			if err == nil {
+				_, err = locker.Unlock(key)
+			}
+			ended <- err
+		}()
+	}
+	eventually(t, "all wait", func() bool {
+		place, err := locker.GetQueuePosition(t.Context(), project, workspace)
+		return err == nil && place == callers+1
+	})
+	release(t, database, "network")
+	for range callers {
+		must(t, <-ended)
+	}
+}
+
 // Without a queue the library asks again and again, and so does Atlantis's own store, called directly.
 func TestEnhancedWithoutAQueueWaitsAllTheSame(t *testing.T) {
 	for name, open := range map[string]func() (*atlock.Database, error){

@@ -671,6 +671,13 @@ pub const LINES: &[Line] = &[
         broken: "false",
         noticed_by: QUEUE,
     },
+    Line {
+        name: "two tries of a run ask for its set",
+        file: "src/service/queueing/sets.rs",
+        line: "let _asking = «asking.lock()»;",
+        broken: "()",
+        noticed_by: "queue_sets the_tries",
+    },
     // Circles of pulls, and freezes.
     Line {
         name: "a reservation is left in a circle of pulls",
