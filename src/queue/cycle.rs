@@ -167,10 +167,16 @@ impl<'a> Graph<'a> {
 
     /// All nodes to which a way leads, with the node before each on a shortest one.
     fn reached_from(&self, from: usize) -> BTreeMap<usize, usize> {
+        self.reached_without(from, None)
+    }
+
+    /// The same, by ways on which nobody waits for this key alone.
+    fn reached_without(&self, from: usize, without: Option<&str>) -> BTreeMap<usize, usize> {
         let mut before = BTreeMap::new();
         let mut wave = VecDeque::from([from]);
         while let Some(at) = wave.pop_front() {
-            for to in self.0[at].keys() {
+            let edges = self.0[at].iter().filter(|(_, keys)| keys.iter().any(|key| Some(*key) != without));
+            for (to, _) in edges {
                 if !before.contains_key(to) {
                     before.insert(*to, at);
                     wave.push_back(*to);
@@ -314,9 +320,10 @@ impl<'a> Waits<'a> {
         Waits { nodes, hard, all, reserved }
     }
 
-    /// Those who want this key and for whom its owner waits, unless both are in one hard circle anyway.
+    /// Those who want this key and for whom its owner waits, or would if the key were kept for it; unless both are in one hard circle
+    /// anyway.
     fn circles_by(&self, owner: usize, key: &str) -> Vec<usize> {
-        let (reached, by_locks) = (self.all.reached_from(owner), self.hard.reached_from(owner));
+        let (reached, by_locks) = (self.all.reached_without(owner, Some(key)), self.hard.reached_from(owner));
         let is_hard = |waiter: usize| by_locks.contains_key(&waiter) && self.hard.reached_from(waiter).contains_key(&owner);
         let wants = |waiter: &usize| *waiter != owner && self.nodes.0[*waiter].want(key).is_some();
         reached.into_keys().filter(wants).filter(|waiter| !is_hard(*waiter)).collect()

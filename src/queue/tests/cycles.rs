@@ -175,8 +175,12 @@ fn a_holders_demand_comes_before_a_ticket_that_waits_for_it() {
     assert_eq!(queue.gate("b"), to(2));
     assert!(queue.dispatch_without_circles(&held, &RULES, 3).contains(&withdrawn(2, "b")));
     assert_eq!(queue.gate("b"), to(1));
-    // Both keep their places; once pull 1 is through, nothing is yielded any more.
+    // Both keep their places; nothing is yielded any more once pull 1 gave its lock up, or is through.
     assert!(queue.ticket(&pull(2)).is_some_and(|ticket| ticket.yields.contains("b") && ticket.want("b").is_some()));
+    let mut given_up = queue.clone();
+    given_up.dispatch_without_circles(&holders(&[("a", 0), ("b", 0)]), &RULES, 4);
+    assert!(given_up.ticket(&pull(2)).is_some_and(|ticket| ticket.yields.is_empty()));
+    assert!(given_up.ticket(&pull(1)).is_some_and(|ticket| ticket.has_reserved("b")));
     queue.leave(&pull(1), None);
     queue.dispatch_without_circles(&holders(&[("a", 0), ("b", 0)]), &RULES, 4);
     assert_eq!((queue.gate("a"), queue.gate("b")), (to(2), to(2)));
