@@ -90,8 +90,13 @@ impl Calls {
 
     /// A call that must be answered within `timeout`.
     pub fn within(&self, timeout: Duration) -> Call {
+        self.until(self.clock.now() + timeout)
+    }
+
+    /// A call that must be answered by then.
+    pub fn until(&self, deadline: Instant) -> Call {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Call::new(RequestId(format!("{:016x}{number:016x}", self.instance)), self.clock.now() + timeout)
+        Call::new(RequestId(format!("{:016x}{number:016x}", self.instance)), deadline)
     }
 }
 

@@ -13,21 +13,21 @@ use crate::store::contract::local::EntryKey;
 
 /// Which keys are locked. Safe from any thread.
 #[derive(Debug, Default)]
-pub(super) struct KeyLocks {
+pub(crate) struct KeyLocks {
     held: Mutex<HashSet<EntryKey>>,
     ended: Condvar,
 }
 
 /// Some keys are the caller's until this is dropped.
 #[derive(Debug)]
-pub(super) struct KeyGuard<'a> {
+pub(crate) struct KeyGuard<'a> {
     locks: &'a KeyLocks,
     keys: Vec<EntryKey>,
 }
 
 impl KeyLocks {
     /// Waits for all of these keys at once, so that no two callers wait for each other.
-    pub(super) fn take(&self, keys: &[EntryKey], deadline: Instant) -> Result<KeyGuard<'_>> {
+    pub(crate) fn take(&self, keys: &[EntryKey], deadline: Instant) -> Result<KeyGuard<'_>> {
         let mut held = self.held.lock();
         while keys.iter().any(|key| held.contains(key)) {
             if self.ended.wait_until(&mut held, deadline).timed_out() && keys.iter().any(|key| held.contains(key)) {

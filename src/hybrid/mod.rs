@@ -57,7 +57,7 @@ mod flow;
 mod grant;
 mod host_copy;
 mod intent;
-mod key_locks;
+pub(crate) mod key_locks;
 mod learn;
 mod metrics;
 mod open;

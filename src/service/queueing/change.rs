@@ -2,9 +2,11 @@
 //!
 //! Invariant: a change is made to the document that was read, or not at all. The gates that it changed are set after it, with its revision,
 //! so that a gate which is set late undoes no later one.
+//!
+//! A change takes a few timeouts of an operation at most, however many others come before it and however many keys it looks at: its turn, its
+//! looks at locks, the swap and the gates have one each.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::super::state::State;
 use super::memory::micros;
@@ -13,7 +15,7 @@ use crate::call::Call;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Event, Gate, Holder, PullId, Queue};
-use crate::store::contract::local::Held;
+use crate::store::contract::local::{EntryKey, Held};
 use crate::store::{DocumentKey, Expected, LockKey, Release, Store, Swap};
 
 /// How often a change is tried that others come before.
@@ -74,8 +76,7 @@ impl State {
     }
 
     fn try_change<T>(&self, repo: &str, change: &mut impl FnMut(&mut Queue, u64) -> Result<T>) -> Result<Changed<T>> {
-        let turn = Arc::clone(self.queueing.turns.lock().entry(repo.to_owned()).or_default());
-        let _turn = turn.lock();
+        let _turn = self.queueing.turns.take(&[EntryKey::Queue(repo.to_owned())], self.step().deadline)?;
         let key = DocumentKey::Queue(repo);
         let mut current = self.store().document(key, &self.step())?;
         for _ in 0..MAX_TRIES {
@@ -101,13 +102,13 @@ impl State {
 
     /// Says at each key whose gate changed what grants obey; returns the keys that were closed and are free.
     fn set_gates(&self, before: &Queue, after: &Queue) -> Result<Vec<String>> {
-        let (before, gates) = (before.gates(), after.gates());
+        let (before, gates, until) = (before.gates(), after.gates(), self.step().deadline);
         let keys: BTreeSet<&String> = before.keys().chain(gates.keys()).collect();
         let mut free = Vec::new();
         for key in keys {
             let gate = gates.get(key).unwrap_or(&Gate::Open);
             if before.get(key).unwrap_or(&Gate::Open) != gate {
-                let is_held = self.store().set_gate(key, after.revision(), gate, &self.step())?;
+                let is_held = self.store().set_gate(key, after.revision(), gate, &self.calls.until(until))?;
                 if *gate == Gate::Closed && !is_held {
                     free.push(key.clone());
                 }
@@ -147,8 +148,9 @@ impl State {
             return Ok(Vec::new());
         }
         self.prepare(repo, queue, now)?;
+        let until = self.step().deadline;
         let look = |key: String| {
-            let found = self.store().get(LockKey::Project(&key), &self.step())?;
+            let found = self.store().get(LockKey::Project(&key), &self.calls.until(until))?;
             let holder = self.holder(repo, &key, found.as_deref(), now);
             Ok((key, holder))
         };

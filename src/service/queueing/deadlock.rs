@@ -110,8 +110,9 @@ impl State {
 
     /// The locks that are at the keys that somebody wants.
     fn held_of(&self, queue: &Queue) -> Result<BTreeMap<String, Option<Held>>> {
+        let until = self.step().deadline;
         let look = |key: String| {
-            let held = self.store().held(LockKey::Project(&key), &self.step())?;
+            let held = self.store().held(LockKey::Project(&key), &self.calls.until(until))?;
             Ok((key, held))
         };
         queue.keys_to_look_at(&[]).into_iter().map(look).collect()

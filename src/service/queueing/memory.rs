@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, DeadlockDetection, LockTimeouts, PriorityQueue};
 use crate::error::Error;
+use crate::hybrid::key_locks::KeyLocks;
 use crate::queue::{PullId, Queue, Rules};
 use crate::sync::{Condvar, Mutex};
 
@@ -30,7 +31,7 @@ pub(in crate::service) struct Queueing {
     pub(super) detection: DeadlockDetection,
     pub(super) rules: Rules,
     /// One change of a queue at a time within this process: others would be refused by its swap.
-    pub(super) turns: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    pub(super) turns: KeyLocks,
     /// The repositories in whose queues somebody was when they were last seen.
     pub(super) repos: Mutex<BTreeSet<String>>,
     pub(super) runs: Mutex<Runs>,
@@ -66,7 +67,7 @@ impl Queueing {
             timeouts,
             detection: enhanced.deadlock_detection.clone(),
             rules,
-            turns: Mutex::default(),
+            turns: KeyLocks::default(),
             repos: Mutex::default(),
             runs: Mutex::default(),
             changed: Signal::default(),
