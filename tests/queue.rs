@@ -14,7 +14,7 @@ use atlock::config::Config;
 use atlock::domain::lock::ProjectLock;
 use atlock::domain::token::FencingToken;
 use atlock::error::Code;
-use atlock::queue::Priority;
+use atlock::queue::{Priority, PullId};
 use atlock::service::Service;
 use atlock::service::queueing::wait::{WaitOptions, Waited, Why};
 use queue_support::{
@@ -292,6 +292,9 @@ fn a_queue_that_cannot_be_read_fails_no_lock() {
         assert!(warnings.contains("queue"), "{warnings}");
         let left: String = redis::cmd("GET").arg(format!("atlock:queue:{REPO}")).query(&mut raw).unwrap();
         assert_eq!(left, damage);
+        assert_eq!(service.leave(REPO, &PullId { host: String::new(), num: 0 }, None).unwrap(), 0);
+        assert_eq!(service.status().warnings, [] as [String; 0]);
+        redis::cmd("SET").arg(format!("atlock:queue:{REPO}")).arg(damage).exec(&mut raw).unwrap();
         release(&service, "a", 3);
         take(&service, "a", 1);
     }
@@ -347,4 +350,25 @@ fn order_goes_on_while_redis_is_away_and_after_it() {
     release(&service, "a", 2);
     assert_eq!(refused_for(&service, "a", 4), 3);
     take(&service, "a", 3);
+}
+
+#[test]
+fn who_waits_and_what_is_old_is_counted() {
+    let mut world = World::new("strict");
+    world.timeouts = "default: 1ms, max: 1ms";
+    let service = world.open();
+    take(&service, "a", 1);
+    plan(&service, 2, &["a"]);
+    service.close().unwrap();
+    // Each start looks at everything.
+    let service = world.open();
+    wait_until("it is counted", LONG, || {
+        let text = service.metrics();
+        ["atlock_queue_tickets{priority=\"normal\"} 1\n", "atlock_locks_old 1\n", "atlock_freezes 0\n"]
+            .iter()
+            .all(|line| text.contains(line))
+    });
+    let text = service.metrics();
+    assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
+    assert_eq!(holder(&service, "a"), Some(1), "no lock is released by time");
 }

@@ -26,6 +26,11 @@ pub(super) fn compare(a: &Ticket, b: &Ticket, rules: &Rules) -> Ordering {
 }
 
 impl Queue {
+    /// All tickets, in no order.
+    pub fn tickets(&self) -> impl Iterator<Item = &Ticket> {
+        self.tickets.iter()
+    }
+
     /// All tickets, the next one first.
     pub fn tickets_in_order(&self, rules: &Rules) -> Vec<&Ticket> {
         let mut tickets: Vec<&Ticket> = self.tickets.iter().collect();

@@ -57,7 +57,8 @@ impl Service {
     ///
     /// [`metrics::CONTENT_TYPE`]: crate::metrics::CONTENT_TYPE
     pub fn metrics(&self) -> String {
-        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + "# EOF\n"
+        let waiting = if self.queueing.is_enabled() { self.queueing.waits_text() } else { String::new() };
+        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + &waiting + "# EOF\n"
     }
 
     /// Conditions that endanger a promise.

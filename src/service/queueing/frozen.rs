@@ -29,6 +29,11 @@ impl Frozen {
         self.now().is_some_and(|freezes| freezes.denies_key(repo, key, now))
     }
 
+    /// How many are in force.
+    pub(super) fn in_force(&self, now: u64) -> usize {
+        self.now().map_or(0, |freezes| freezes.at(now).len())
+    }
+
     /// What an operator should know.
     pub(in crate::service) fn warning(&self) -> Option<String> {
         self.trouble.lock().as_ref().map(|why| format!("freezes cannot be read, those known before count: {why}"))

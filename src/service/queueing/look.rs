@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::{Priority, PullId, Queue, Want};
 use crate::store::contract::local::Held;
-use crate::store::{LockKey, Store};
+use crate::store::{DocumentKey, Expected, LockKey, Store};
 
 /// Counters of waiting and holding; times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -152,10 +152,16 @@ impl Service {
         queue.tickets_in_order(rules).iter().map(shown).collect()
     }
 
-    /// Takes a pull out of the queue: of one lock, or of all. Returns of how many. A queue that cannot be read is emptied by pull 0.
+    /// Takes a pull out of the queue: of one lock, or of all. Returns of how many.
+    ///
+    /// Pull 0 without a key is everybody: the queue is emptied, also one that cannot be read, and the answer is how many pulls waited that
+    /// are known.
     pub fn leave(&self, repo: &str, pull: &PullId, key: Option<&str>) -> Result<usize> {
         self.reading(Operation::Leave, |_, _| {
             self.need_queue()?;
+            if pull.num == 0 && key.is_none() {
+                return self.empty(repo);
+            }
             let left = self.change(repo, |queue, now| {
                 let left = queue.leave(pull, key);
                 self.dispatch_in(repo, queue, &[], now)?;
@@ -163,6 +169,16 @@ impl Service {
             })?;
             Ok(left.answer)
         })
+    }
+
+    /// Deletes a queue. Its gates are open to the next who asks.
+    fn empty(&self, repo: &str) -> Result<usize> {
+        let waited = self.queue(repo).map_or(0, |queue| queue.len());
+        self.store().swap_document(DocumentKey::Queue(repo), Expected::Any, None, &self.step())?;
+        self.queueing.wake();
+        // It is readable now, which ends the warning.
+        self.dispatch(repo, &[])?;
+        Ok(waited)
     }
 
     /// Whether a pull holds a lock, by the store that decides; with a token, by that grant.

@@ -88,6 +88,11 @@ impl Queueing {
         self.settings.enabled
     }
 
+    /// What was counted, as whole families of OpenMetrics text.
+    pub(in crate::service) fn waits_text(&self) -> String {
+        self.waits.text()
+    }
+
     /// What an operator should know.
     pub(in crate::service) fn warning(&self) -> Option<String> {
         self.trouble.lock().as_ref().map(|why| format!("nobody joins a queue, and locks are given to whoever comes first: {why}"))
