@@ -15,7 +15,7 @@ use crate::store::{Grant, Granted, LockKey, Store};
 /// A course with one server whose file takes nothing but an empty change, and has refused these locks.
 fn full(locks: &'static [&'static str], course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
     let (plan, _) = plans(0)[0];
-    let world = World::new(Plan { host: true, ahead: [0, 0], drift: [0, 0], ..plan }, 1);
+    let world = World::new(Plan { host: true, ahead: [0, 0], drift: [0, 0], ..plan }, 1, true);
     world.host.heal();
     let for_course = Arc::clone(&world);
     alone(&world, move || {

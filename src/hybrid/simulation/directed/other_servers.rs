@@ -155,7 +155,8 @@ fn a_copy_of_the_data_folder_is_noticed() {
 #[test]
 fn a_server_that_never_asked_redis_promises_no_release_by_pull() {
     let (plan, _) = plans(0)[0];
-    let world = World::new(Plan { instances: Instances::Many, ahead: [40_000_000, 0], drift: [0, 0], preempts: 0, ..plan }, 1);
+    let world =
+        World::new(Plan { instances: Instances::Many, ahead: [40_000_000, 0], drift: [0, 0], preempts: 0, ..plan }, 1, true);
     let for_course = Arc::clone(&world);
     alone(&world, move || {
         let world = for_course;
