@@ -183,6 +183,11 @@ impl Arming {
         state.others.take_if(|(_, until)| !any && *until <= now);
     }
 
+    /// Why the local store lacks some of Redis's locks; `None` if it has them all, as far as is known.
+    pub(super) fn lacks(&self) -> Option<String> {
+        self.state.lock().incomplete.clone()
+    }
+
     /// Whether the local store has every lock of Redis, as far as is known.
     pub(super) fn is_complete(&self) -> bool {
         self.state.lock().incomplete.is_none()

@@ -134,6 +134,7 @@ impl Granting<'_> {
 
     /// Redis says that somebody holds the lock that the local store believed to be free.
     fn refused(&self, value: Vec<u8>, call: &Call) -> Asked<Granted> {
+        let times_behind = self.core.arming.times_behind();
         match remote_at(self.core, self.key, call) {
             Asked::Answer(remote) => {
                 let remote = remote.seen_by(&self.local);
@@ -159,7 +160,13 @@ impl Granting<'_> {
         }
         // The intent is on disk: a crash must not carry it on once the caller was told.
         match self.core.local.flush(call.deadline) {
-            Ok(()) => Asked::Answer(Granted::Held { value }),
+            Ok(()) if self.core.arming.times_behind() == times_behind => Asked::Answer(Granted::Held { value }),
+            // Somebody else handed it over, and the local store did not make it.
+            Ok(()) => {
+                mark!("grant: refused, and not written down");
+                let text = "somebody holds the lock, and the local store could not write that down: it may still be asked for";
+                Asked::Failed(Error::new(Code::OutcomeUnknown, text))
+            }
             Err(error) => Asked::Failed(error),
         }
     }

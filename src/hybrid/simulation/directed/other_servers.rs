@@ -48,6 +48,25 @@ fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
     });
 }
 
+/// A lock is held by another server. Somebody else hands that to the local store, which loses it, and has the intent: after a crash the lock
+/// would be asked for once more.
+#[test]
+fn a_refusal_that_the_local_store_lost_is_not_told_as_one() {
+    one_server(Durability::Async, |world, instance| {
+        let token = world.clock.unix_micros();
+        other_takes(&world, "other", &apply(), b"1", token);
+        let core = Arc::clone(&instance.core);
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let is_look = command_text(command).starts_with("READ");
+            if is_look {
+                core.arming.fell_behind(&gone());
+            }
+            is_look
+        }));
+        assert_eq!(grant(&world, &instance, b"{}").expect_err("is held").code(), Code::OutcomeUnknown);
+    });
+}
+
 /// Runs something once, when Redis has executed a command and has this key then, or has it no more, before the answer is there.
 fn once_redis_has(world: &Arc<World>, key: EntryKey, is_there: bool, then: impl FnOnce() + Send + 'static) {
     let (weak, mut then) = (Arc::downgrade(world), Some(then));
