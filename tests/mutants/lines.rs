@@ -547,6 +547,13 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "locks of one pull and one token have one entry",
+        file: "src/store/sled/pull_index.rs",
+        line: "tx.put(«if is_anothers { second } else { first }», key.to_vec())",
+        broken: "{ let _ = (second, is_anothers); first }",
+        noticed_by: LIB,
+    },
+    Line {
         name: "what was copied and given up is unknown",
         file: "src/hybrid/belief.rs",
         line: "let was_copied = «self.lacking.get(key).is_some_and(|copied| copied.contains(&Some(value)))»;",

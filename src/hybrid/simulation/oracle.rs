@@ -11,7 +11,7 @@ use super::values::pull_of;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Result};
 use crate::hybrid::probe::REMEMBERED_MICROS;
-use crate::store::contract::local::EntryKey;
+use crate::store::contract::local::{EntryKey, MAX_TOMBSTONES};
 use crate::store::{Granted, Listing, Swap};
 
 /// Numbers what is under way.
@@ -35,6 +35,10 @@ pub(super) struct Oracle {
     open: BTreeSet<String>,
     /// Asked for by a stock server: while Redis is away, no other server learns of such a lock.
     of_stock: BTreeSet<Vec<u8>>,
+    /// Released, in this order.
+    turns: Vec<(EntryKey, Vec<u8>)>,
+    /// What Atlantis's own store had when an older data folder was put back beside it.
+    in_newer_file: BTreeSet<Vec<u8>>,
     /// When servers that were away for so long that Redis forgot them were last heard of.
     away: Vec<u64>,
     /// Told not to have been granted.
@@ -88,9 +92,9 @@ impl Oracle {
         self.now = now;
     }
 
-    /// The same, whenever it is looked at.
+    /// The same, whenever it is looked at: what callers know.
     pub(super) fn without_time(&self) -> Oracle {
-        Oracle { now: 0, ..self.clone() }
+        Oracle { now: 0, in_newer_file: BTreeSet::new(), ..self.clone() }
     }
 
     /// Who was told to hold the key, if that is one.
@@ -157,6 +161,7 @@ impl Oracle {
     /// A release that began then has released it: perhaps at once, however late that is told.
     fn released_since(&mut self, key: &EntryKey, value: &[u8], began: u64) {
         self.gone.entry(value.to_vec()).or_insert(began);
+        self.turns.push((key.clone(), value.to_vec()));
         self.no_longer_asks(key, value);
         if let Some(holders) = self.holders.get_mut(key) {
             holders.remove(value);
@@ -198,6 +203,20 @@ impl Oracle {
     fn may_seem_lost(&self, value: &[u8]) -> bool {
         self.of_stock.contains(value)
             && self.away.iter().any(|moment| self.asked_at.get(value).is_some_and(|asked| asked <= moment))
+    }
+
+    /// An older data folder is put back beside an Atlantis's own store that has this.
+    pub(super) fn folder_is_older(&mut self, file: impl Iterator<Item = Vec<u8>>) {
+        self.in_newer_file.extend(file);
+    }
+
+    /// Whether it is in such a file, and the data folder has forgotten that it was released: it passes for one that strict mode took.
+    fn may_seem_new(&self, key: &EntryKey, value: &[u8]) -> bool {
+        let is_old = |at: &u64| self.now.saturating_sub(*at) > REMEMBERED_MICROS;
+        let of_key = || self.turns.iter().rev().filter(|(of, _)| of == key);
+        let later = of_key().position(|(_, gone)| gone == value);
+        let is_forgotten = self.gone.get(value).is_some_and(is_old) || later.is_some_and(|later| later >= MAX_TOMBSTONES);
+        self.in_newer_file.contains(value) && is_forgotten
     }
 
     pub(super) fn grant_answered(&mut self, key: &EntryKey, value: Vec<u8>, answer: &Result<Granted>) {
@@ -388,7 +407,8 @@ impl Oracle {
             let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
             let going = self.going.get(value).filter(|_| !self.met_its_pulls_release(value));
             let released = self.gone.get(value).or(going).is_some_and(|at| !may_stay(at));
-            let released = released && !self.may_return.contains(value) && !self.may_seem_lost(value);
+            let is_excused = self.may_return.contains(value) || self.may_seem_lost(value) || self.may_seem_new(key, value);
+            let released = released && !is_excused;
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
             assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
         }
