@@ -24,7 +24,7 @@ pub(super) fn grant(tx: &mut Transaction<'_>, name: &EntryKey, value: &[u8], pul
     let header = tx.new_lock(Verdict::of(pull_prefix.is_some()));
     tx.put_entry(key, header, value)?;
     if let Some(prefix) = pull_prefix {
-        add_lock(tx, prefix, header.token, &key)?;
+        add_lock(tx, prefix, header.token, key)?;
     }
     key_state::decided(tx, name, None)?;
     Ok(Granted::Yes { token: header.token })
