@@ -233,6 +233,11 @@ impl Arming {
         !state.lacked && (self.settings.durability == Durability::Sync || state.incomplete.is_none())
     }
 
+    /// Whether the local store, with `durability: async`, began without all that Redis alone had acknowledged before a crash.
+    pub(super) fn rested_on_redis(&self) -> bool {
+        self.settings.durability == Durability::Async && self.state.lock().lacked
+    }
+
     /// Whether the local store never granted a lock without knowing whether it was held.
     pub(super) fn never_granted_blindly(&self) -> bool {
         !self.state.lock().record.granted_blindly

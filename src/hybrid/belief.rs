@@ -148,6 +148,14 @@ impl Findings {
         self.has(key, theirs);
     }
 
+    /// What is written, in this order: what is taken over, of which the host store lacks all until the end; from where its marks go on; what it
+    /// has. A crash in between leaves no mark by which other content than this would be believed, and nothing that is not taken over.
+    pub(super) fn in_order(&self, goes_on: Option<Change>) -> Vec<Change> {
+        let (there, taken): (Vec<Change>, Vec<Change>) =
+            self.changes.iter().cloned().partition(|change| matches!(change, Change::Copied(..)));
+        taken.into_iter().chain(goes_on).chain(there).collect()
+    }
+
     /// The host store has this value; if it is not the one here, that is to be copied.
     fn has(&mut self, key: &EntryKey, theirs: Option<&Vec<u8>>) {
         self.changes.push(Change::Copied(key.clone(), theirs.map(|value| digest(value))));
@@ -245,6 +253,20 @@ mod tests {
         assert_eq!(goes_on(7, 1000), Some(1000));
         assert_eq!(goes_on(4, 1000), Some(1000));
         assert_eq!(goes_on(4, 0), Some(7), "whatever the clock shows");
+    }
+
+    /// A crash between two groups leaves nothing believed, and nothing not taken over.
+    #[test]
+    fn what_follows_is_written_in_order() {
+        let key = |name: &str| EntryKey::Command(name.to_owned());
+        let (mut findings, value) = (Findings::default(), b"{}".to_vec());
+        findings.has(&key("a"), None);
+        findings.take(&key("b"), None, Some(&value), FencingToken::new(1));
+        let written = findings.in_order(Some(Change::HostCopy(HostCopy::default())));
+        assert!(
+            matches!(&written[..], [Change::SetHere(..), Change::HostCopy(_), Change::Copied(..), Change::Copied(..)]),
+            "{written:?}"
+        );
     }
 
     /// What each belief makes of one key: what is here, what was here, what the host store lacks by the marks, what it has.

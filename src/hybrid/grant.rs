@@ -12,6 +12,7 @@ use super::intent::{in_doubt, make_decision, make_sure, undo_or_doubt};
 use super::learn::{adopt, confirm, took_other};
 use super::write_behind::Submitted;
 use crate::call::Call;
+use crate::config::Durability;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
@@ -134,7 +135,6 @@ impl Granting<'_> {
 
     /// Redis says that somebody holds the lock that the local store believed to be free.
     fn refused(&self, value: Vec<u8>, call: &Call) -> Asked<Granted> {
-        let times_behind = self.core.arming.times_behind();
         match remote_at(self.core, self.key, call) {
             Asked::Answer(remote) => {
                 let remote = remote.seen_by(&self.local);
@@ -158,16 +158,13 @@ impl Granting<'_> {
                 }
             }
         }
-        // The intent is on disk: a crash must not carry it on once the caller was told.
-        match self.core.local.flush(call.deadline) {
-            Ok(()) if self.core.arming.times_behind() == times_behind => Asked::Answer(Granted::Held { value }),
-            // Somebody else handed it over, and the local store did not make it.
-            Ok(()) => {
-                mark!("grant: refused, and not written down");
-                let text = "somebody holds the lock, and the local store could not write that down: it may still be asked for";
-                Asked::Failed(Error::new(Code::OutcomeUnknown, text))
-            }
-            Err(error) => Asked::Failed(error),
+        // The intent is on disk: a crash must not carry it on once the caller was told. With `async` it does not, unless Redis has made it.
+        match self.core.settings.durability {
+            Durability::Async => Asked::Answer(Granted::Held { value }),
+            Durability::Sync => match self.core.local.flush(call.deadline) {
+                Ok(()) => Asked::Answer(Granted::Held { value }),
+                Err(error) => Asked::Failed(error),
+            },
         }
     }
 

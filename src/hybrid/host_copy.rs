@@ -152,11 +152,9 @@ impl HostCopy {
         let is_first = is_first && before.is_none();
         let belief = if is_first { Belief::First } else { belief::judge(dump.mark.as_ref(), copy, &instance) };
         let findings = belief::compare(&belief, &dump, &Known::of(core.local.store())?, || core.redis.next_token());
-        for changes in findings.changes.chunks(GROUP) {
+        let goes_on = belief::go_on(&belief, dump.mark.as_ref(), copy, core.clock.unix_micros());
+        for changes in findings.in_order(goes_on).chunks(GROUP) {
             core.local.write(changes.to_vec(), deadline)?;
-        }
-        if let Some(goes_on) = belief::go_on(&belief, dump.mark.as_ref(), copy, core.clock.unix_micros()) {
-            core.local.write(vec![goes_on], deadline)?;
         }
         self.tell_of(core, &belief, &findings);
         Ok(true)
@@ -366,14 +364,13 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(None) };
     let dump = host.dump()?;
     let belief = belief::judge(dump.mark.as_ref(), copy, &record.server_name);
+    let mut findings = Findings::default();
     if let Belief::Doubted { why, .. } = &belief {
-        let findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
-        findings.changes.chunks(GROUP).try_for_each(|changes| write_here(changes.to_vec()))?;
+        findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
         host.warn(not_believed(why));
     }
-    if let Some(goes_on) = belief::go_on(&belief, dump.mark.as_ref(), copy, clock.unix_micros()) {
-        write_here(vec![goes_on])?;
-    }
+    let goes_on = belief::go_on(&belief, dump.mark.as_ref(), copy, clock.unix_micros());
+    findings.in_order(goes_on).chunks(GROUP).try_for_each(|changes| write_here(changes.to_vec()))?;
     let copier = Copier {
         local,
         apply: &|writes, mark| host.apply(writes, mark),

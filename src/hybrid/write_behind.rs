@@ -141,18 +141,13 @@ impl WriteBehind {
 
     /// Writes changes to the local store, after all that is queued: waits until they are on disk.
     pub(super) fn write(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
-        let (ticket, batch, takes_along) = {
+        let (ticket, batch) = {
             let mut queue = self.queue.lock();
-            let takes_along = !queue.queued.is_empty();
-            (self.submit_queued(&mut queue, changes, deadline)?, queue.last_batch, takes_along)
+            (self.submit_queued(&mut queue, changes, deadline)?, queue.last_batch)
         };
         let answer = ticket.wait(deadline);
         // What is late may still be made; after any other answer nothing of it, or before it, is on its way.
         if !answer.as_ref().is_err_and(is_late) {
-            // Whoever finds the queue empty must see this before.
-            if let (Err(error), true) = (&answer, takes_along && self.durability == Durability::Async) {
-                self.arming.fell_behind(error);
-            }
             self.queue.lock().landed(batch);
         }
         answer

@@ -603,10 +603,10 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
-        name: "a refusal that was lost counts as written down",
-        file: "src/hybrid/grant.rs",
-        line: "Ok(()) if «self.core.arming.times_behind() == times_behind» =>",
-        broken: "{ let _ = times_behind; true }",
+        name: "an intent of async is carried on after a crash",
+        file: "src/hybrid/reconcile.rs",
+        line: "rested_on_redis: «core.arming.rested_on_redis()»,",
+        broken: "false",
         noticed_by: HYBRID,
     },
     Line {
