@@ -35,6 +35,8 @@ pub(super) struct Oracle {
     open: BTreeSet<String>,
     /// Asked for by a stock server: while Redis is away, no other server learns of such a lock.
     of_stock: BTreeSet<Vec<u8>>,
+    /// Told to be released by a call that failed in part: the local store may not have it.
+    told_in_part: BTreeSet<Vec<u8>>,
     /// Released, in this order.
     turns: Vec<(EntryKey, Vec<u8>)>,
     /// What Atlantis's own store had when an older data folder was put back beside it.
@@ -185,8 +187,11 @@ impl Oracle {
         self.may_be_gone(value.to_vec());
     }
 
-    /// Redis has gone back to an older state, or lost all.
-    pub(super) fn redis_lost_data(&mut self) {
+    /// Redis has gone back to an older state, or lost all. With a disk that fails beside that, a release that is in Redis alone is lost.
+    pub(super) fn redis_lost_data(&mut self, may_disk_fail: bool) {
+        if may_disk_fail {
+            self.may_return.append(&mut self.told_in_part);
+        }
         let is_forgotten = |(_, at): &(&Vec<u8>, &u64)| self.now.saturating_sub(**at) > REMEMBERED_MICROS;
         let forgotten: Vec<_> =
             self.gone.iter().chain(&self.going).filter(is_forgotten).map(|(value, _)| value.clone()).collect();
@@ -325,6 +330,9 @@ impl Oracle {
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 keys.iter().for_each(|key| self.perhaps_released(key, pull));
+                if listing.incomplete().is_some() {
+                    self.told_in_part.extend(listing.values().map(<[u8]>::to_vec));
+                }
                 for value in listing.values() {
                     let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
                     self.released_since(&key, value, began);

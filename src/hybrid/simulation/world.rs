@@ -249,7 +249,7 @@ impl World {
         self.redis.restart();
         self.say(|| format!("Redis loses data; it has {} entries now", self.entries().len()));
         self.network.drop_stuck();
-        self.oracle().redis_lost_data();
+        self.oracle().redis_lost_data(self.plan.bad_disk);
     }
 
     /// A server of another machine, which always reaches Redis.
