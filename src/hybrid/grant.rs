@@ -161,7 +161,8 @@ impl Granting<'_> {
         // The intent is on disk: a crash must not carry it on once the caller was told. With `async` it does not, unless Redis has made it.
         match self.core.settings.durability {
             Durability::Async => Asked::Answer(Granted::Held { value }),
-            Durability::Sync => match self.core.local.flush(call.deadline) {
+            // Whoever else handed it over may have failed: a store that did so takes nothing any more, not even this.
+            Durability::Sync => match self.core.local.write(Vec::new(), call.deadline) {
                 Ok(()) => Asked::Answer(Granted::Held { value }),
                 Err(error) => Asked::Failed(error),
             },
