@@ -293,7 +293,7 @@ fn a_queue_that_cannot_be_read_fails_no_lock() {
         let left: String = redis::cmd("GET").arg(format!("atlock:queue:{REPO}")).query(&mut raw).unwrap();
         assert_eq!(left, damage);
         assert_eq!(service.leave(REPO, &PullId { host: String::new(), num: 0 }, None).unwrap(), 0);
-        assert_eq!(service.status().warnings, [] as [String; 0]);
+        assert!(!service.status().warnings.join(" ").contains("queue"));
         redis::cmd("SET").arg(format!("atlock:queue:{REPO}")).arg(damage).exec(&mut raw).unwrap();
         release(&service, "a", 3);
         take(&service, "a", 1);

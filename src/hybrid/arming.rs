@@ -183,6 +183,11 @@ impl Arming {
         state.others.take_if(|(_, until)| !any && *until <= now);
     }
 
+    /// Why the local store lacks some of Redis's locks; `None` if it has them all, as far as is known.
+    pub(super) fn lacks(&self) -> Option<String> {
+        self.state.lock().incomplete.clone()
+    }
+
     /// Whether the local store has every lock of Redis, as far as is known.
     pub(super) fn is_complete(&self) -> bool {
         self.state.lock().incomplete.is_none()
@@ -226,6 +231,11 @@ impl Arming {
     pub(super) fn has_all(&self) -> bool {
         let state = self.state.lock();
         !state.lacked && (self.settings.durability == Durability::Sync || state.incomplete.is_none())
+    }
+
+    /// Whether the local store, with `durability: async`, began without all that Redis alone had acknowledged before a crash.
+    pub(super) fn rested_on_redis(&self) -> bool {
+        self.settings.durability == Durability::Async && self.state.lock().lacked
     }
 
     /// Whether the local store never granted a lock without knowing whether it was held.

@@ -8,14 +8,15 @@
 //!
 //! How it is known: each write carries a *mark*, this server's name and a number that grows by one, which the host store keeps in
 //! the same step; the local store writes down the number before (may be there) and after (is there). The host store tells whether
-//! anything was written after the mark.
+//! anything was written after the mark. Where the content is not believed, the numbers go on at the time ([`go_on`]): no content from before
+//! bears one of those, nor one that an older copy of the local store was about to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::store::contract::copy::{HostDump, HostMark};
-use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, KeyState, LocalStore, digest};
+use crate::store::contract::local::{Change, EntryKey, Held, HostCopy, HostLacks, KeyState, LocalStore, digest};
 
 /// Whether the host store's content is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub(super) enum Belief {
     },
 }
 
+impl Belief {
+    pub(super) fn is_doubt(&self) -> bool {
+        matches!(self, Belief::Doubted { .. })
+    }
+}
+
 /// The mark with this number.
 pub(super) fn mark(instance: &str, seq: u64) -> String {
     format!("{seq} {instance}")
@@ -49,8 +56,7 @@ pub(super) fn judge(mark: Option<&HostMark>, copy: HostCopy, instance: &str) -> 
             false,
         );
     };
-    let read = mark.text.split_once(' ').and_then(|(seq, name)| Some((seq.parse::<u64>().ok()?, name)));
-    match read {
+    match read(mark) {
         Some((seq, name)) if name == instance => {
             if seq == copy.seq || (copy.applying && seq == copy.seq + 1) {
                 return if mark.written_since { Belief::Changed } else { Belief::Copy };
@@ -62,6 +68,22 @@ pub(super) fn judge(mark: Option<&HostMark>, copy: HostCopy, instance: &str) -> 
         }
         _ => doubted("it bears another server's mark, or one of this server before locking.data_dir was new", false),
     }
+}
+
+/// What is remembered of the host store from now on, once all that follows from its content is: no number is used twice. `now` is in
+/// microseconds since 1970.
+pub(super) fn go_on(belief: &Belief, mark: Option<&HostMark>, copy: HostCopy, now: u64) -> Option<Change> {
+    let has_next = || mark.and_then(read).is_some_and(|(seq, _)| seq == copy.seq + 1);
+    let seq = match belief {
+        Belief::Doubted { .. } => now.max(copy.seq + 2),
+        Belief::Copy | Belief::Changed if has_next() => copy.seq + 1,
+        _ => return None,
+    };
+    Some(Change::HostCopy(HostCopy { seq, applying: false }))
+}
+
+fn read(mark: &HostMark) -> Option<(u64, &str)> {
+    mark.text.split_once(' ').and_then(|(seq, name)| Some((seq.parse().ok()?, name)))
 }
 
 /// What the local store knows.
@@ -89,10 +111,20 @@ impl Known {
         self.lacking.get(key).is_some_and(|copied| copied.contains(&there) || there.is_none())
     }
 
-    /// Whether this value was here and was given up.
-    fn is_tombstones(&self, key: &EntryKey, value: [u8; 32]) -> bool {
-        self.all.get(key).is_some_and(|local| local.tombstones.iter().any(|old| old.digest == value))
+    /// Whether this value was here and was given up: its tombstone says so, or that it was copied and is to be replaced there. The latter is
+    /// known however often the key has changed hands since.
+    fn was_here(&self, key: &EntryKey, value: [u8; 32]) -> bool {
+        let was_copied = self.lacking.get(key).is_some_and(|copied| copied.contains(&Some(value)));
+        was_copied || self.all.get(key).is_some_and(|local| local.tombstones.iter().any(|old| old.digest == value))
     }
+}
+
+/// Of what the host store lacks, that in whose place somebody else took something there since.
+pub(super) fn decided_there(dump: &HostDump, mut lacking: Vec<HostLacks>) -> Vec<HostLacks> {
+    let theirs: BTreeMap<&EntryKey, Option<&Vec<u8>>> = dump.entries.iter().map(|e| (&e.key, e.value.as_ref())).collect();
+    let there = |key: &EntryKey| theirs.get(key).copied().flatten().map(|value| digest(value));
+    lacking.retain(|mark| there(&mark.key).is_some_and(|there| !mark.there.contains(&Some(there))));
+    lacking
 }
 
 /// What follows from the host store's content.
@@ -116,6 +148,14 @@ impl Findings {
         }
         self.changes.push(Change::SetHere(key.clone(), held));
         self.has(key, theirs);
+    }
+
+    /// What is written, in this order: what is taken over, of which the host store lacks all until the end; from where its marks go on; what it
+    /// has. A crash in between leaves no mark by which other content than this would be believed, and nothing that is not taken over.
+    pub(super) fn in_order(&self, goes_on: Option<Change>) -> Vec<Change> {
+        let (there, taken): (Vec<Change>, Vec<Change>) =
+            self.changes.iter().cloned().partition(|change| matches!(change, Change::Copied(..)));
+        taken.into_iter().chain(goes_on).chain(there).collect()
     }
 
     /// The host store has this value; if it is not the one here, that is to be copied.
@@ -148,7 +188,7 @@ pub(super) fn compare(belief: &Belief, dump: &HostDump, known: &Known, next_toke
                 }
             }
             Belief::Doubted { is_old, .. } => {
-                let is_new = ours.is_none() && !is_old && there.is_some_and(|there| !known.is_tombstones(key, there));
+                let is_new = ours.is_none() && !is_old && there.is_some_and(|there| !known.was_here(key, there));
                 if is_new {
                     findings.take(key, None, value, token());
                     continue;
@@ -198,6 +238,39 @@ mod tests {
         }
     }
 
+    /// A backup, or an older data folder, never bears the number of what is there now.
+    #[test]
+    fn no_number_is_used_twice() {
+        let copy = HostCopy { seq: 5, applying: true };
+        let goes_on = |seq: u64, now| {
+            let mark = HostMark { text: mark("me a", seq), written_since: false };
+            match go_on(&judge(Some(&mark), copy, "me a"), Some(&mark), copy, now) {
+                Some(Change::HostCopy(HostCopy { seq, applying: false })) => Some(seq),
+                None => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(goes_on(5, 1000), None, "nothing is known of the next");
+        assert_eq!(goes_on(6, 1000), Some(6), "it was used");
+        assert_eq!(goes_on(7, 1000), Some(1000));
+        assert_eq!(goes_on(4, 1000), Some(1000));
+        assert_eq!(goes_on(4, 0), Some(7), "whatever the clock shows");
+    }
+
+    /// A crash between two groups leaves nothing believed, and nothing not taken over.
+    #[test]
+    fn what_follows_is_written_in_order() {
+        let key = |name: &str| EntryKey::Command(name.to_owned());
+        let (mut findings, value) = (Findings::default(), b"{}".to_vec());
+        findings.has(&key("a"), None);
+        findings.take(&key("b"), None, Some(&value), FencingToken::new(1));
+        let written = findings.in_order(Some(Change::HostCopy(HostCopy::default())));
+        assert!(
+            matches!(&written[..], [Change::SetHere(..), Change::HostCopy(_), Change::Copied(..), Change::Copied(..)]),
+            "{written:?}"
+        );
+    }
+
     /// What each belief makes of one key: what is here, what was here, what the host store lacks by the marks, what it has.
     #[test]
     fn each_belief_makes_of_a_key_what_it_may() {
@@ -224,6 +297,9 @@ mod tests {
             (doubted(false), Some(a), None, None, Some(b), copied.clone()),
             (doubted(false), None, None, None, Some(b), taken(Some(b))),
             (doubted(false), None, Some(b), None, Some(b), copied.clone()),
+            // Its tombstone may be forgotten.
+            (doubted(false), None, None, Some(hash(b)), Some(b), copied.clone()),
+            (doubted(false), None, None, Some(hash(a)), Some(b), taken(Some(b))),
             (doubted(true), None, None, None, Some(b), copied.clone()),
             (doubted(false), Some(a), None, None, Some(a), none.clone()),
             // A mark that is not true of this content goes.

@@ -50,7 +50,7 @@ pub(super) struct Aside {
 struct Refused {
     /// Of the value that was refused.
     digest: Option<[u8; 32]>,
-    /// For a person; `None` for what is nobody's lock, and never passed.
+    /// For a person; `None` for what is nobody's lock, or left as it is, and never passed.
     text: Option<String>,
     /// Whether the value is a lock, which somebody holds.
     is_lock: bool,
@@ -89,6 +89,11 @@ impl Aside {
 
     fn has(&self, mark: &HostLacks) -> bool {
         is_in(&self.entries, mark)
+    }
+
+    /// The host store keeps what it has instead.
+    pub(super) fn leave(&mut self, mark: &HostLacks) {
+        self.put(mark, None);
     }
 
     fn put(&mut self, mark: &HostLacks, why: Option<&Error>) {

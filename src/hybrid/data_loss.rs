@@ -11,7 +11,7 @@ use super::learn::{adopt, took_other};
 use super::redis_access::micros;
 use super::resolve::{has_gone_back, is_over, was_lost};
 use crate::call::Call;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{EntryKey, Held, KeyState};
 use crate::store::contract::shared::Remote;
 use crate::sync::mark;
@@ -102,6 +102,14 @@ pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &
     let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
     if is_other && (fall_back_if_old(core, &local, &remote) || fall_back_if_gone_back(core, held, &remote)) {
         return Asked::Answer(Absence::Lost);
+    }
+    if remote.value.as_ref() == Some(&held.value) {
+        mark!("data loss: it is there again");
+        core.unsynced.doubt(key);
+        let text = format!(
+            "Redis has not released the {key}, which was not there, and is there again: it goes back and forth; try again"
+        );
+        return Asked::Failed(Error::new(Code::OutcomeUnknown, text));
     }
     if remote.value.is_some() {
         mark!("data loss: another is there");

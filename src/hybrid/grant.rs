@@ -12,6 +12,7 @@ use super::intent::{in_doubt, make_decision, make_sure, undo_or_doubt};
 use super::learn::{adopt, confirm, took_other};
 use super::write_behind::Submitted;
 use crate::call::Call;
+use crate::config::Durability;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState};
@@ -177,10 +178,14 @@ impl Granting<'_> {
                 }
             }
         }
-        // The intent is on disk: a crash must not carry it on once the caller was told.
-        match self.core.local.flush(call.deadline) {
-            Ok(()) => Asked::Answer(Granted::Held { value }),
-            Err(error) => Asked::Failed(error),
+        // The intent is on disk: a crash must not carry it on once the caller was told. With `async` it does not, unless Redis has made it.
+        match self.core.settings.durability {
+            Durability::Async => Asked::Answer(Granted::Held { value }),
+            // Whoever else handed it over may have failed: a store that did so takes nothing any more, not even this.
+            Durability::Sync => match self.core.local.write(Vec::new(), call.deadline) {
+                Ok(()) => Asked::Answer(Granted::Held { value }),
+                Err(error) => Asked::Failed(error),
+            },
         }
     }
 

@@ -148,12 +148,12 @@ impl HostCopy {
         let deadline = core.clock.now() + PATIENCE;
         core.local.write(vec![Change::CopyBegins], deadline)?;
         let instance = core.arming.server_name();
-        let belief = match core.local.store().host_copy()?.unwrap_or_default() {
-            _ if is_first && before.is_none() => Belief::First,
-            copy => belief::judge(dump.mark.as_ref(), copy, &instance),
-        };
+        let copy = core.local.store().host_copy()?.unwrap_or_default();
+        let is_first = is_first && before.is_none();
+        let belief = if is_first { Belief::First } else { belief::judge(dump.mark.as_ref(), copy, &instance) };
         let findings = belief::compare(&belief, &dump, &Known::of(core.local.store())?, || core.redis.next_token());
-        for changes in findings.changes.chunks(GROUP) {
+        let goes_on = belief::go_on(&belief, dump.mark.as_ref(), copy, core.clock.unix_micros());
+        for changes in findings.in_order(goes_on).chunks(GROUP) {
             core.local.write(changes.to_vec(), deadline)?;
         }
         self.tell_of(core, &belief, &findings);
@@ -364,23 +364,28 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
     let (Some(copy), Some(record)) = (local.host_copy()?, local.redis_record()?) else { return Ok(None) };
     let dump = host.dump()?;
     let belief = belief::judge(dump.mark.as_ref(), copy, &record.server_name);
-    let is_doubted = matches!(belief, Belief::Doubted { .. });
+    let mut findings = Findings::default();
     if let Belief::Doubted { why, .. } = &belief {
-        let findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
-        findings.changes.chunks(GROUP).try_for_each(|changes| write_here(changes.to_vec()))?;
+        findings = belief::compare(&belief, &dump, &Known::of(local)?, || FencingToken::new(clock.unix_micros()));
         host.warn(not_believed(why));
     }
+    let goes_on = belief::go_on(&belief, dump.mark.as_ref(), copy, clock.unix_micros());
+    findings.in_order(goes_on).chunks(GROUP).try_for_each(|changes| write_here(changes.to_vec()))?;
     let copier = Copier {
         local,
         apply: &|writes, mark| host.apply(writes, mark),
         write_here: &write_here,
         // What strict mode changed before, or stock, is found by the next start of hybrid mode.
-        instance: is_doubted.then_some(&*record.server_name),
+        instance: belief.is_doubt().then_some(&*record.server_name),
     };
-    if is_doubted {
+    if belief.is_doubt() {
         copier.write(&[])?;
     }
     let mut aside = Aside::default();
+    if belief == Belief::Changed {
+        // Strict mode was here before, while the host store refused this: what it decided since stays, and hybrid mode's next start learns it.
+        belief::decided_there(&dump, local.host_lacks(usize::MAX)?).iter().for_each(|mark| aside.leave(mark));
+    }
     copier.copy(&mut aside)?;
     aside.texts().into_iter().for_each(|text| host.warn(text));
     Ok(Some(aside.refused_locks().into_iter().map(str::to_owned).collect()))

@@ -38,6 +38,16 @@ pub(super) fn make_sure(core: &Core, key: &EntryKey, call: &Call) -> Result<()> 
     }
 }
 
+/// The end, when no call is under way: finds out what is in doubt, as far as Redis answers in time.
+pub(super) fn settle(core: &Core) {
+    let call = core.redis.step();
+    // What is not found out stays in doubt.
+    let _ = core.unsynced.doubts().iter().try_for_each(|key| {
+        let _guard = core.key_locks.take(std::slice::from_ref(key), call.deadline)?;
+        make_sure(core, key, &call)
+    });
+}
+
 /// Whether a lock was asked for and it is not known what became of that.
 pub(super) fn in_doubt(core: &Core, key: &EntryKey) -> Result<bool> {
     if !core.unsynced.is_in_doubt(key) {

@@ -232,7 +232,10 @@ impl Store for HybridStore {
         let none_under_way = self.under_way.try_write_for(2 * core.redis.timeout);
         // What is still queued goes with the close of the local store.
         let written = match none_under_way {
-            Some(_) => core.all_written(),
+            Some(_) => {
+                intent::settle(core);
+                core.all_written()
+            }
             None => core.local.flush(core.redis.soon()).and(Err(calls_under_way())),
         };
         let mut closed = Ok(());
@@ -249,7 +252,7 @@ impl Store for HybridStore {
             }
             closed = redis.close();
         }
-        let copied = self.host_copy.as_ref().map_or(Ok(()), |copy| copy.finish());
+        let copied = self.host_copy.as_ref().map_or(Ok(()), |copy| copy.finish().and(err_if_lacking(core)));
         core.local.store().close().and(written).and(copied).and(closed)
     }
 }
@@ -259,6 +262,29 @@ fn calls_under_way() -> Error {
     let text = "calls were under way for longer than the close waits: what they still take or release is in the local store, and Atlantis's \
                 own store may lack it until the next start of this server";
     Error::new(Code::Timeout, text)
+}
+
+/// What the host store was given may not be what callers were told.
+fn err_if_lacking(core: &Core) -> Result<()> {
+    /// How many keys are named.
+    const MOST_NAMED: usize = 5;
+    let doubts = core.unsynced.doubts();
+    if !doubts.is_empty() {
+        let named = doubts.iter().take(MOST_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let more =
+            doubts.len().checked_sub(MOST_NAMED).filter(|more| *more > 0).map_or_else(String::new, |n| format!(" and {n} more"));
+        let text = format!(
+            "Redis could not be asked what became of the last change of the {named}{more}: Atlantis's own store may have a lock there that was \
+             released, or lack one; the next start of this server finds out"
+        );
+        return Err(Error::new(Code::OutcomeUnknown, text));
+    }
+    core.arming.lacks().map_or(Ok(()), |why| {
+        let text = format!(
+            "Atlantis's own store may lack locks, as the local store does: {why}; the next start of this server finds out"
+        );
+        Err(Error::new(Code::Degraded, text))
+    })
 }
 
 impl fmt::Debug for HybridStore {

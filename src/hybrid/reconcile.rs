@@ -28,6 +28,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
             has_all: core.arming.has_all(),
             in_order: core.arming.never_granted_blindly(),
             recently: local.value.as_ref().is_some_and(|held| would_be_remembered(core, held)),
+            rested_on_redis: core.arming.rested_on_redis(),
             lost: may_be_lost(core, &local),
         };
         let action = resolve(key, &local, &remote, evidence);

@@ -155,6 +155,7 @@ where
             }
         }
         written.map_err(|e| {
+            core.unsynced.doubt(self.key);
             let text = format!("Redis released the {}, but the local store could not write that down: {e}", self.key);
             Error::new(Code::OutcomeUnknown, text)
         })?;

@@ -180,6 +180,8 @@ impl Flow for Releasing<'_> {
         }
         let written = self.submitted.take().map_or(Ok(()), |submitted| submitted.wait(call.deadline));
         if let Err(error) = written.and_then(|()| self.learn_releases(call.deadline)) {
+            // Redis has released them; the local store may have them still.
+            self.made.keys().for_each(|key| self.core.unsynced.doubt(key));
             return Asked::Failed(may_have_happened(error));
         }
         self.find_out_about_rest(call)

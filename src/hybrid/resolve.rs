@@ -48,13 +48,16 @@ pub struct Evidence {
     /// The two agreed less than an hour ago, or the local store's lock was granted since: Redis remembers the fencing token of a released lock
     /// for that long, so that a key of which it knows nothing at all was lost, not released.
     pub recently: bool,
+    /// A crash may have kept from the local store what became of its intents, and what was acknowledged rested on Redis alone
+    /// (`durability: async`): Redis would have it.
+    pub rested_on_redis: bool,
     /// Redis has lost data since the two agreed, whatever it was; or nothing shows that it ever had the local store's lock.
     pub lost: bool,
 }
 
 /// What to do where the two differ, or the local store does not know how Redis took its change.
 pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evidence) -> Action {
-    let Evidence { is_mine, has_all, in_order, recently, lost } = evidence;
+    let Evidence { is_mine, has_all, in_order, recently, rested_on_redis, lost } = evidence;
     let theirs = remote.value.as_deref();
     let ours = local.value.as_ref();
     if theirs == ours.map(|held| held.value.as_slice()) {
@@ -75,7 +78,7 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
         (SyncState::Decided | SyncState::Pending, None, _) => mark!("resolve: released here, taken since", Action::Adopt),
         (SyncState::Decided, Some(_), None) => mark!("resolve: granted here", Action::Push),
         // It was granted, and released by somebody else: its token, or a later one, is there. Or it never reached Redis.
-        (SyncState::Pending, Some(held), None) if was_lost(key, held, remote, true, lost) => {
+        (SyncState::Pending, Some(held), None) if was_lost(key, held, remote, !rested_on_redis, lost) => {
             mark!("resolve: asked for, not made or lost", Action::Push)
         }
         (SyncState::Pending, Some(_), None) => mark!("resolve: asked for, released since", Action::Adopt),
@@ -159,7 +162,8 @@ mod tests {
     use crate::store::contract::local::Tombstone;
 
     /// Redis's last token was given to another server.
-    const OF_ANOTHER: Evidence = Evidence { is_mine: false, has_all: true, in_order: true, recently: true, lost: false };
+    const OF_ANOTHER: Evidence =
+        Evidence { is_mine: false, has_all: true, in_order: true, recently: true, rested_on_redis: false, lost: false };
     const MINE: Evidence = Evidence { is_mine: true, ..OF_ANOTHER };
 
     fn held(value: &str, token: u64) -> Held {
@@ -221,6 +225,18 @@ mod tests {
             let known = local(value.cloned(), state, before);
             assert_eq!(resolve(&key, &known, &remote(theirs, token), OF_ANOTHER), expected, "row {row}");
         }
+    }
+
+    /// What was asked for before a crash with `async` and is not in Redis was never acknowledged, unless Redis has lost data.
+    #[test]
+    fn what_rested_on_redis_alone_is_not_made_good() {
+        let asked = local(Some(held("B", 20)), SyncState::Pending, &[]);
+        let resolved = |evidence| {
+            resolve(&EntryKey::Project("k".to_owned()), &asked, &remote(None, 0), Evidence { has_all: false, ..evidence })
+        };
+        assert_eq!(resolved(OF_ANOTHER), Action::Push);
+        assert_eq!(resolved(Evidence { rested_on_redis: true, ..OF_ANOTHER }), Action::Adopt);
+        assert_eq!(resolved(Evidence { rested_on_redis: true, lost: true, ..OF_ANOTHER }), Action::Push);
     }
 
     /// A grant that was long on its way is made with a later token than the one wished for, if others held the lock meanwhile.

@@ -67,6 +67,11 @@ impl Unsynced {
         self.in_doubt.lock().remove(key);
     }
 
+    /// All keys of which nobody knows, in order.
+    pub(super) fn doubts(&self) -> BTreeSet<EntryKey> {
+        self.in_doubt.lock().iter().cloned().collect()
+    }
+
     /// Whether nobody knows.
     pub(super) fn is_in_doubt(&self, key: &EntryKey) -> bool {
         self.in_doubt.lock().contains(key)

@@ -89,6 +89,7 @@ impl Disks {
                 disk.restore(folder, image);
                 drop(copies);
                 world.say(|| format!("{me}: an older copy of the folder is put back"));
+                world.oracle().folder_is_older(world.host.content().entries.into_values());
             }
             _ => copies[me] = Some((disk.image(folder), known)).filter(|(image, _)| !image.is_empty()),
         }

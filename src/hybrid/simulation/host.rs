@@ -18,6 +18,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::schedule::Scheduled;
+use super::show::texts;
 use super::values::pull_of;
 use super::world::{Instance, World};
 use crate::clock::Clock;
@@ -279,9 +280,7 @@ impl World {
         if !self.plan.host {
             return None;
         }
-        // Marks are numbers that begin again with an older data folder: a file that was deleted since may bear one that counts.
-        let may_tamper = !self.plan.modes && !self.plan.restores;
-        if may_tamper && self.host.was_read.load(Ordering::SeqCst) && self.host.may_fail.load(Ordering::SeqCst) {
+        if !self.plan.modes && self.host.was_read.load(Ordering::SeqCst) && self.host.may_fail.load(Ordering::SeqCst) {
             self.tamper_with_host();
         }
         Some(HostStore::new(Box::new(Calls { world: Arc::downgrade(self), me })))
@@ -347,9 +346,8 @@ impl World {
             if after.get(key) != Some(&state.value) {
                 continue;
             }
-            let ours = state.value.as_ref().map(|held| super::show::text(&held.value));
-            let copied = content.entries.get(key).map(|value| super::show::text(value));
-            assert_eq!(copied, ours, "what the file has of the {key}, of which nothing is lacking");
+            let (ours, copied) = (state.value.as_ref().map(|held| &held.value), content.entries.get(key));
+            assert!(copied == ours, "of the {key} nothing is lacking: {} here, {} in the file", texts(ours), texts(copied));
         }
     }
 

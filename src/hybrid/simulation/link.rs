@@ -64,6 +64,7 @@ impl Link for ServersLink {
         self.on_the_way(world);
         on_its_way.command = None;
         let execute = || {
+            world.heard(self.me, command);
             let reply = world.execute(command);
             world.say(|| format!("  {}: {} → {}", self.name(), command_text(command), reply_text(&reply)));
             reply

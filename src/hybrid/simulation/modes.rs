@@ -100,6 +100,7 @@ impl World {
     pub(super) fn start_other(self: &Arc<Self>, me: usize, process: Group, config: &Config) {
         let (mode, is_stock) = (config.mode(), config.locking.data_dir.is_none());
         self.say(|| format!("{me} is to begin in mode {mode:?}{}", if is_stock { ", stock" } else { "" }));
+        self.modes.file_has_all.store(false, Ordering::SeqCst);
         let host = self.open_host(me);
         let name = format!("i{me}p{process}");
         let context = Process { instance: &name, clock: self.machine(me), audit: None };

@@ -8,6 +8,7 @@ use super::show::{show, text, texts};
 use super::values::{REPO, STATUS, any_key, keys_of_repo, value_for};
 use super::world::{UnderWay, World};
 use crate::call::Call;
+use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::store::contract::local::EntryKey;
@@ -92,11 +93,15 @@ impl World {
         self.oracle().begin_release(number, &keys, Some(pull.num), true);
         let asks = || self.instance(who).is_none_or(|instance| !instance.core.in_fallback());
         let asked_before = asks();
+        let clock_error =
+            || self.instance(who).map_or(0, |instance| instance.core.redis.micros().abs_diff(self.clock.unix_micros()));
+        let error_before = clock_error();
         let answer = store.release_by_pull(pull, &call);
+        let clock_error = clock_error().max(error_before);
         let asks_redis = asked_before && asks();
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
         self.ends(number);
-        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, asks_redis);
+        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, asks_redis, clock_error);
     }
 
     fn swap(&self, store: &dyn Store, who: usize, key: &EntryKey) {

@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::show::text;
+use super::show::{text, texts};
 use super::values::pull_of;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Result};
 use crate::hybrid::probe::REMEMBERED_MICROS;
-use crate::store::contract::local::EntryKey;
+use crate::store::contract::local::{EntryKey, MAX_TOMBSTONES};
 use crate::store::{Granted, Listing, Swap};
 
 /// Numbers what is under way.
@@ -23,8 +23,8 @@ pub(super) struct Oracle {
     holders: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
     /// Asked for, and perhaps granted.
     maybe: BTreeMap<EntryKey, BTreeSet<Vec<u8>>>,
-    /// Perhaps released.
-    perhaps_gone: BTreeSet<Vec<u8>>,
+    /// Perhaps released, and since when.
+    perhaps_gone: BTreeMap<Vec<u8>, u64>,
     /// Told to be released, though not by name: it may take until the end.
     going: BTreeMap<Vec<u8>, u64>,
     /// Told to be released, and when, by Redis's clock.
@@ -35,6 +35,14 @@ pub(super) struct Oracle {
     open: BTreeSet<String>,
     /// Asked for by a stock server: while Redis is away, no other server learns of such a lock.
     of_stock: BTreeSet<Vec<u8>>,
+    /// Told to be released by a call that failed in part: the local store may not have it.
+    told_in_part: BTreeSet<Vec<u8>>,
+    /// Released, in this order.
+    turns: Vec<(EntryKey, Vec<u8>)>,
+    /// What Atlantis's own store had when an older data folder was put back beside it.
+    in_newer_file: BTreeSet<Vec<u8>>,
+    /// When servers that were away for so long that Redis forgot them were last heard of.
+    away: Vec<u64>,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
     /// When a pull was released as a whole: from, until.
@@ -50,8 +58,8 @@ pub(super) struct Oracle {
     now: u64,
 }
 
-/// By how much servers may be wrong about Redis's clock, microseconds: the time of a question. While Redis is away, a release by pull
-/// reaches what was taken until then by that clock.
+/// By how much whoever grants a lock may be wrong about Redis's clock, microseconds: the time of a question. While Redis is away, a release by
+/// pull reaches what was taken until then by that clock.
 const CLOCK_ERROR: u64 = 10_000;
 
 /// A release that is under way, and what the oracle knew when it began.
@@ -86,9 +94,9 @@ impl Oracle {
         self.now = now;
     }
 
-    /// The same, whenever it is looked at.
+    /// The same, whenever it is looked at: what callers know.
     pub(super) fn without_time(&self) -> Oracle {
-        Oracle { now: 0, ..self.clone() }
+        Oracle { now: 0, in_newer_file: BTreeSet::new(), ..self.clone() }
     }
 
     /// Who was told to hold the key, if that is one.
@@ -104,7 +112,7 @@ impl Oracle {
 
     /// Whether it was told to be held, and nobody may have released it.
     pub(super) fn surely_holds(&self, value: &[u8]) -> bool {
-        !self.perhaps_gone.contains(value) && self.holders.values().any(|holders| holders.contains(value))
+        !self.perhaps_gone.contains_key(value) && self.holders.values().any(|holders| holders.contains(value))
     }
 
     /// A caller asks for the key: from now on it may be granted.
@@ -141,15 +149,21 @@ impl Oracle {
     /// One key has one holder: of those that were told to hold it, all but one may be gone.
     fn check_holders(&self, key: &EntryKey) {
         let Some(holders) = self.holders.get(key) else { return };
-        let certain: Vec<&Vec<u8>> = holders.iter().filter(|value| !self.perhaps_gone.contains(*value)).collect();
+        let certain: Vec<&Vec<u8>> = holders.iter().filter(|value| !self.perhaps_gone.contains_key(*value)).collect();
         let releases = || self.releasing.values().filter(|releasing| certain.iter().any(|value| releasing.may_take(key, value)));
         let excused = if releases().any(|releasing| releasing.takes_many) { usize::MAX } else { releases().count() };
-        let texts: Vec<String> = certain.iter().map(|value| text(value)).collect();
-        assert!(certain.len() <= excused.saturating_add(1), "two holders of the {key}: {}", texts.join(" and "));
+        let texts = || certain.iter().map(|value| text(value)).collect::<Vec<String>>().join(" and ");
+        assert!(certain.len() <= excused.saturating_add(1), "two holders of the {key}: {}", texts());
     }
 
     pub(super) fn released(&mut self, key: &EntryKey, value: &[u8]) {
-        self.gone.entry(value.to_vec()).or_insert(self.now);
+        self.released_since(key, value, self.now);
+    }
+
+    /// A release that began then has released it: perhaps at once, however late that is told.
+    fn released_since(&mut self, key: &EntryKey, value: &[u8], began: u64) {
+        self.gone.entry(value.to_vec()).or_insert(began);
+        self.turns.push((key.clone(), value.to_vec()));
         self.no_longer_asks(key, value);
         if let Some(holders) = self.holders.get_mut(key) {
             holders.remove(value);
@@ -161,20 +175,53 @@ impl Oracle {
         let values = [self.holders.get(key), self.maybe.get(key)];
         let meant = values.into_iter().flatten().flatten().filter(|value| pull.is_none_or(|num| pull_of(value) == Some(num)));
         let meant: Vec<_> = meant.cloned().collect();
-        self.perhaps_gone.extend(meant);
+        meant.into_iter().for_each(|value| self.may_be_gone(value));
+    }
+
+    fn may_be_gone(&mut self, value: Vec<u8>) {
+        self.perhaps_gone.entry(value).or_insert(self.now);
     }
 
     /// Somebody whose rules allow that took this value away, or wrote over it.
     pub(super) fn was_overwritten(&mut self, value: &[u8]) {
-        self.perhaps_gone.insert(value.to_vec());
+        self.may_be_gone(value.to_vec());
     }
 
-    /// Redis has gone back to an older state, or lost all.
-    pub(super) fn redis_lost_data(&mut self) {
+    /// Redis has gone back to an older state, or lost all. With a disk that fails beside that, a release that is in Redis alone is lost.
+    pub(super) fn redis_lost_data(&mut self, may_disk_fail: bool) {
+        if may_disk_fail {
+            self.may_return.append(&mut self.told_in_part);
+        }
         let is_forgotten = |(_, at): &(&Vec<u8>, &u64)| self.now.saturating_sub(**at) > REMEMBERED_MICROS;
         let forgotten: Vec<_> =
             self.gone.iter().chain(&self.going).filter(is_forgotten).map(|(value, _)| value.clone()).collect();
         self.may_return.extend(forgotten);
+    }
+
+    /// A server was away from this moment for so long that Redis has forgotten it: it takes that for a Redis that lost data. A stock server's lock
+    /// that it knows leaves nothing behind when it is released, and is put back (docs/reliability.md).
+    pub(super) fn was_away_since(&mut self, moment: u64) {
+        self.away.push(moment);
+    }
+
+    /// Whether it is a stock server's lock from before somebody was away for so long.
+    fn may_seem_lost(&self, value: &[u8]) -> bool {
+        self.of_stock.contains(value)
+            && self.away.iter().any(|moment| self.asked_at.get(value).is_some_and(|asked| asked <= moment))
+    }
+
+    /// An older data folder is put back beside an Atlantis's own store that has this.
+    pub(super) fn folder_is_older(&mut self, file: impl Iterator<Item = Vec<u8>>) {
+        self.in_newer_file.extend(file);
+    }
+
+    /// Whether it is in such a file, and the data folder has forgotten that it was released: it passes for one that strict mode took.
+    fn may_seem_new(&self, key: &EntryKey, value: &[u8]) -> bool {
+        let is_old = |at: &u64| self.now.saturating_sub(*at) > REMEMBERED_MICROS;
+        let of_key = || self.turns.iter().rev().filter(|(of, _)| of == key);
+        let later = of_key().position(|(_, gone)| gone == value);
+        let is_forgotten = self.gone.get(value).is_some_and(is_old) || later.is_some_and(|later| later >= MAX_TOMBSTONES);
+        self.in_newer_file.contains(value) && is_forgotten
     }
 
     pub(super) fn grant_answered(&mut self, key: &EntryKey, value: Vec<u8>, answer: &Result<Granted>) {
@@ -194,9 +241,9 @@ impl Oracle {
         let Reading { before, touched } = reading;
         let is_quiet = touched == self.touched(key) && !self.releasing.values().any(|releasing| releasing.keys.contains(key));
         if let (Ok(found), Some(holder), true) = (answer, before, is_quiet)
-            && !self.perhaps_gone.contains(&holder)
+            && !self.perhaps_gone.contains_key(&holder)
         {
-            assert_eq!(found.map(|value| text(&value)), Some(text(&holder)), "who holds the {key}");
+            assert!(found.as_ref() == Some(&holder), "{} holds the {key}, told is: {}", text(&holder), texts(&found));
         }
     }
 
@@ -242,12 +289,12 @@ impl Oracle {
         let releasing = self.end_release(number, request, answer.is_ok());
         let key = &releasing.keys[0];
         match answer {
-            Ok(Some(value)) => self.released(key, value),
+            Ok(Some(value)) => self.released_since(key, value, releasing.began),
             Ok(None) => {
                 if let Some(holder) = releasing.before.first().filter(|_| !releasing.met_another)
                     && self.holders.get(key).is_some_and(|holders| holders.contains(holder))
                 {
-                    assert!(self.perhaps_gone.contains(holder), "the holder of the {key} is not there: {}", text(holder));
+                    assert!(self.perhaps_gone.contains_key(holder), "the holder of the {key} is not there: {}", text(holder));
                 }
             }
             Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key, releasing.pull),
@@ -257,27 +304,38 @@ impl Oracle {
     }
 
     /// `asked_redis`: whether the server that answers asked Redis. If not, a stock server's lock stays that this server did not know
-    /// (docs/reliability.md).
-    pub(super) fn pull_release_answered(&mut self, number: Number, request: &str, answer: &Result<Listing>, asked_redis: bool) {
+    /// (docs/reliability.md). `clock_error`: by how much that server was wrong about Redis's clock, microseconds.
+    pub(super) fn pull_release_answered(
+        &mut self,
+        number: Number,
+        request: &str,
+        answer: &Result<Listing>,
+        asked_redis: bool,
+        clock_error: u64,
+    ) {
         let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
         let num = pull.expect("is of a pull");
-        self.released_pulls.push((num, began, self.now));
+        self.released_pulls.push((num, began.saturating_sub(clock_error), self.now + clock_error));
         match answer {
             Ok(listing) => {
-                self.perhaps_gone.extend(before.iter().cloned());
+                before.iter().for_each(|value| self.may_be_gone(value.clone()));
                 // Otherwise some may still be held.
                 if listing.incomplete().is_none() {
                     // The first time counts: what was perhaps gone then may have been gone ever since.
                     let sure = before.into_iter().filter(|value| asked_redis || !self.of_stock.contains(value));
                     for value in sure.collect::<Vec<_>>() {
-                        self.going.entry(value).or_insert(self.now);
+                        let since = self.perhaps_gone.get(&value).copied().unwrap_or(began).min(began);
+                        self.going.entry(value).or_insert(since);
                     }
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 keys.iter().for_each(|key| self.perhaps_released(key, pull));
+                if listing.incomplete().is_some() {
+                    self.told_in_part.extend(listing.values().map(<[u8]>::to_vec));
+                }
                 for value in listing.values() {
                     let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
-                    self.released(&key, value);
+                    self.released_since(&key, value, began);
                 }
             }
             // On an error some may have been released.
@@ -301,7 +359,7 @@ impl Oracle {
                 if let Some(new) = new {
                     self.no_longer_asks(key, &new);
                     if releasing.met_another {
-                        self.perhaps_gone.insert(new.clone());
+                        self.may_be_gone(new.clone());
                     }
                     self.holders.entry(key.clone()).or_default().insert(new);
                 }
@@ -320,7 +378,7 @@ impl Oracle {
         let is_open = self.open.iter().any(|open| request.starts_with(open.as_str()));
         let is_status = matches!(key, EntryKey::Status(_));
         if let Some(before) = before.filter(|_| is_open || is_status) {
-            self.perhaps_gone.insert(before.clone());
+            self.may_be_gone(before.clone());
         }
         if is_status {
             // Nothing is remembered of a swap: one that arrives late is made if the status is as it expects.
@@ -340,9 +398,9 @@ impl Oracle {
     /// What a server alone believes, while nothing is under way, is what it told its callers.
     pub(super) fn check_belief(&self, believed: &BTreeMap<EntryKey, Vec<u8>>) {
         for key in self.holders.keys().filter(|key| key.lock().is_some()) {
-            let Some(holder) = self.holder(key).filter(|holder| !self.perhaps_gone.contains(holder)) else { continue };
-            let known = believed.get(key).map(|value| text(value));
-            assert_eq!(known, Some(text(&holder)), "whom the local store believes to hold the {key}");
+            let Some(holder) = self.holder(key).filter(|holder| !self.perhaps_gone.contains_key(holder)) else { continue };
+            let known = believed.get(key);
+            assert!(known == Some(&holder), "{} holds the {key}, the local store believes: {}", text(&holder), texts(known));
         }
     }
 
@@ -352,17 +410,19 @@ impl Oracle {
     /// `durability: async` a server's own before a crash. A server that saw a lock and was away for longer cannot know whether the lock was
     /// released or lost. In doubt, the lock stays.
     pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
-        for (key, value) in entries {
+        // What nobody here asked for is another program's, which may write the same bytes anywhere, and again.
+        for (key, value) in entries.iter().filter(|(_, value)| self.asked_at.contains_key(*value)) {
             let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
             let going = self.going.get(value).filter(|_| !self.met_its_pulls_release(value));
             let released = self.gone.get(value).or(going).is_some_and(|at| !may_stay(at));
-            let released = released && !self.may_return.contains(value);
+            let is_excused = self.may_return.contains(value) || self.may_seem_lost(value) || self.may_seem_new(key, value);
+            let released = released && !is_excused;
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
             assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
         }
         for (key, holder) in self.holders.iter().flat_map(|(key, holders)| holders.iter().map(move |holder| (key, holder))) {
             let found = entries.get(key);
-            let excused = self.perhaps_gone.contains(holder) || self.met_its_pulls_release(holder);
+            let excused = self.perhaps_gone.contains_key(holder) || self.met_its_pulls_release(holder);
             assert!(found == Some(holder) || excused, "the {key} was lost by {}: {:?}", text(holder), found.map(|v| text(v)));
         }
     }

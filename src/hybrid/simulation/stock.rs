@@ -211,7 +211,7 @@ impl World {
         let answer = self.stock_looks_through(&mut released).map(|()| released).map_err(|_| unknown());
         self.say(|| format!("stock: release by pull → {}", super::show::show(&answer)));
         self.ends(number);
-        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, true);
+        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, true, 0);
     }
 
     /// UnlockByPull. Where a DEL fails, stock goes on and says that all was released: here the end is an error, so that the oracle excuses what is

@@ -93,14 +93,18 @@ pub(super) struct World {
     pub(super) stock: Stock,
     pub(super) host: HostFile,
     pub(super) modes: Modes,
+    /// When each server last announced itself, by Redis's clock.
+    announced: Mutex<BTreeMap<usize, u64>>,
     /// Numbers requests, values and processes.
     number: AtomicU64,
+    /// Whether anybody reads the log.
+    is_logged: bool,
     pub(super) log: Mutex<Vec<String>>,
 }
 
 impl World {
     /// Redis and the disks of this many servers, before anything happens.
-    pub(super) fn new(plan: Plan, servers: usize) -> Arc<World> {
+    pub(super) fn new(plan: Plan, servers: usize, is_logged: bool) -> Arc<World> {
         let clock = Arc::new(SimulatedClock::new(!plan.seed));
         let drift = |me: usize| if servers == 1 { plan.drift[me] } else { 0 };
         let server = |me: usize| Server {
@@ -124,15 +128,19 @@ impl World {
             stock: Stock::default(),
             host: HostFile::new(plan.host),
             modes: Modes::default(),
+            announced: Mutex::default(),
             number: AtomicU64::new(1),
+            is_logged,
             log: Mutex::default(),
             clock,
         })
     }
 
     pub(super) fn say(&self, line: impl FnOnce() -> String) {
-        let line = line();
-        self.log.lock().push(line);
+        if self.is_logged {
+            let line = line();
+            self.log.lock().push(line);
+        }
     }
 
     /// A number that nothing else has.
@@ -241,7 +249,7 @@ impl World {
         self.redis.restart();
         self.say(|| format!("Redis loses data; it has {} entries now", self.entries().len()));
         self.network.drop_stuck();
-        self.oracle().redis_lost_data();
+        self.oracle().redis_lost_data(self.plan.bad_disk);
     }
 
     /// A server of another machine, which always reaches Redis.
@@ -355,6 +363,18 @@ impl World {
         self.without_answer(process);
     }
 
+    /// Redis executes a server's command. It forgets a server of which it has not heard for thirty days.
+    pub(super) fn heard(&self, me: usize, command: &[Vec<u8>]) {
+        const FORGOTTEN: u64 = 30 * 24 * 3_600_000_000;
+        if command.get(3).is_some_and(|key| key == b"atlock:instances") {
+            let now = self.clock.unix_micros();
+            let before = self.announced.lock().insert(me, now);
+            if let Some(before) = before.filter(|before| now - before > FORGOTTEN) {
+                self.oracle().was_away_since(before);
+            }
+        }
+    }
+
     /// What was being asked of this process has no answer.
     pub(super) fn without_answer(&self, process: Group) {
         let lost: Vec<_> = self.under_way.lock().extract_if(.., |_, under_way| under_way.process == process).collect();
@@ -367,11 +387,11 @@ impl World {
     /// knew was released, and says so; but no holder is among those.
     pub(super) fn check_conflicts(&self, core: &Core) {
         for conflict in core.conflicts.all() {
-            let (ours, theirs) = (text(&conflict.local.value), text(&conflict.remote.value));
             let is_excused = conflict.remote.token.is_none()
                 && (self.plan.stock || self.plan.foreign)
                 && !self.oracle().surely_holds(&conflict.local.value);
-            assert!(is_excused, "a conflict at the {}: {ours} here, {theirs} in Redis", conflict.key);
+            let texts = || (text(&conflict.local.value), text(&conflict.remote.value));
+            assert!(is_excused, "a conflict at the {}, here and in Redis: {:?}", conflict.key, texts());
         }
     }
 

@@ -7,7 +7,7 @@ use sled::IVec;
 
 use super::key_state;
 use super::owned::OwnedGrant;
-use super::pull_index::remove_lock;
+use super::pull_index::{add_lock, remove_lock};
 use super::record::{self, Header, PROJECT_PREFIX, Verdict};
 use super::remembered::entry_name;
 use super::transaction::Transaction;
@@ -27,7 +27,7 @@ pub(super) fn grant(tx: &mut Transaction<'_>, grant: &OwnedGrant) -> Result<Gran
     let header = tx.new_lock(Verdict::of(pull_prefix.is_some()));
     tx.put_entry(key, header, value)?;
     if let Some(prefix) = pull_prefix {
-        tx.put(record::index_key(prefix, header.token), key.clone())?;
+        add_lock(tx, prefix, header.token, key)?;
     }
     key_state::decided(tx, name, None)?;
     Ok(Granted::Yes { token: header.token, gated })

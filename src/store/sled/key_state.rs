@@ -2,7 +2,7 @@
 
 use super::history::{self, History};
 use super::host_marks::{begin_copy, host_key, host_lacks, read_mark, write_mark};
-use super::pull_index::{index_prefix, remove_lock};
+use super::pull_index::{add_lock, index_prefix, remove_lock};
 use super::record::{
     self, CONFLICT_PREFIX, ENTRY_PREFIXES, HISTORY_PREFIX, HOST_KEY, Header, REDIS_KEY, Verdict, beside, key_of,
 };
@@ -133,7 +133,7 @@ fn replace(tx: &mut Transaction<'_>, key: &EntryKey, new: Option<&Held>) -> Resu
         let header = tx.lock_of(Verdict::of(prefix.is_some()), held.token);
         tx.put_entry(&tree_key, header, &held.value)?;
         if let Some(prefix) = prefix {
-            tx.put(record::index_key(&prefix, header.token), tree_key)?;
+            add_lock(tx, &prefix, header.token, &tree_key)?;
         }
     }
     let before = old.as_ref().map(|(_, value)| value);
@@ -225,9 +225,35 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use sled::IVec;
+
     use crate::hybrid::resolve::{Action, Evidence, resolve};
     use crate::store::contract::shared::Remote;
     use crate::store::sled::meta::Meta;
+
+    /// Two locks that a stock server took, which gives no token: each is found by its pull, whichever is released before.
+    #[test]
+    fn locks_of_one_pull_and_one_token_are_all_found() {
+        let keys = ["x", "y", "z"].map(|path| EntryKey::Project(format!("a/b/{path}/default/")));
+        let held = |key: &EntryKey| {
+            let path = key.name().split('/').nth(2).unwrap();
+            let project = format!(r#"{{"RepoFullName":"a/b","Path":"{path}","ProjectName":""}}"#);
+            let value = format!(r#"{{"Project":{project},"Pull":{{"Num":1}},"Workspace":"default"}}"#).into_bytes();
+            Some(Held { value, token: FencingToken::NONE })
+        };
+        let pull = PullRef { repo: "a/b", num: 1 };
+        for first in &keys {
+            let tree = BTreeMap::<Vec<u8>, IVec>::new();
+            let mut tx = Transaction::new(&tree, Meta::default(), 0);
+            keys.iter().for_each(|key| set(&mut tx, key, held(key).as_ref(), FencingToken::NONE).unwrap());
+            assert_eq!(held_by(&tx, pull).unwrap(), keys);
+            set(&mut tx, first, None, FencingToken::NONE).unwrap();
+            let rest: Vec<_> = keys.iter().filter(|key| *key != first).cloned().collect();
+            assert_eq!(held_by(&tx, pull).unwrap(), rest);
+            rest.iter().for_each(|key| set(&mut tx, key, None, FencingToken::NONE).unwrap());
+            assert_eq!(tx.scan(record::INDEX_PREFIX).unwrap(), BTreeMap::new());
+        }
+    }
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.
     #[test]

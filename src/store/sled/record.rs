@@ -10,7 +10,7 @@
 //! | `W` repository | entry: the queue of those who wait for the repository's locks |
 //! | `Z` | entry: the freezes |
 //! | `X` length of an entry's key, that key, number | the entry's value beyond its first [`CHUNK`] bytes |
-//! | `P` length of repo, repo, pull number, token | the key of the project lock that this pull holds |
+//! | `P` length of repo, repo, pull number, token; a digest of the value, if another has all these | the key of a lock that this pull holds |
 //! | `H` an entry's key | what hybrid mode remembers of the entry (`history.rs`) |
 //! | `K` an entry's key | a conflict about the entry (`history.rs`) |
 //! | `F` an entry's key | the host store does not have the entry's value yet (`history.rs`) |
@@ -43,8 +43,10 @@ pub(super) const SEGMENT: usize = 256 << 10;
 /// Longest name (of a lock, a command, a pull status, a repository) that stands in a key itself, bytes. Of a longer one its
 /// SHA-256 stands there, behind a byte that begins no text.
 const NAME_LIMIT: usize = 200;
-/// Longest key in the tree, that of a by-pull index entry: tag, length, name, pull number, token; bytes.
-const KEY_LIMIT: usize = 1 + 4 + NAME_LIMIT + 8 + 8;
+/// Of the digest of a lock's key, so much tells locks of one pull and one token apart, bytes.
+const APART: usize = 16;
+/// Longest key in the tree, that of a by-pull index entry: tag, length, name, pull number, token, digest; bytes.
+const KEY_LIMIT: usize = 1 + 4 + NAME_LIMIT + 8 + 8 + APART;
 /// Longest value, bytes.
 pub(super) const VALUE_LIMIT: usize = crate::store::contract::local::MAX_VALUE_BYTES;
 /// How much of a value one tree entry holds, bytes.
@@ -149,9 +151,12 @@ pub(super) fn pull_prefix(pull: PullRef<'_>) -> Vec<u8> {
     [INDEX_PREFIX, &length_bytes(repo.len())[..], &repo, &pull.num.to_be_bytes()].concat()
 }
 
-/// The by-pull index key of the lock with this token.
-pub(super) fn index_key(pull_prefix: &[u8], token: FencingToken) -> Vec<u8> {
-    [pull_prefix, &token.get().to_be_bytes()].concat()
+/// The by-pull index key of the lock with this token, and the one that it has if another lock has the first: several locks of a pull have
+/// one token if a stock server took them, which gives none, or Redis gave it to both in one microsecond.
+pub(super) fn index_keys(pull_prefix: &[u8], token: FencingToken, entry_key: &[u8]) -> [Vec<u8>; 2] {
+    let first = [pull_prefix, &token.get().to_be_bytes()].concat();
+    let second = [&first, &Sha256::digest(entry_key)[..APART]].concat();
+    [first, second]
 }
 
 fn chunk_key(entry_key: &[u8], number: usize) -> Vec<u8> {
@@ -304,7 +309,8 @@ mod tests {
         }
         // Repository `a/b` with a number that reads as text, beside the repository that has this text in its name.
         let number_as_text = i64::from_be_bytes(*b"/cdefghi");
-        assert!(!index_key(&pull("a/b/cdefghi", 1), FencingToken::new(1)).starts_with(&pull("a/b", number_as_text)));
+        let keys = index_keys(&pull("a/b/cdefghi", 1), FencingToken::new(1), b"L");
+        assert!(keys.iter().all(|key| !key.starts_with(&pull("a/b", number_as_text)) && key.len() <= KEY_LIMIT));
     }
 
     #[test]

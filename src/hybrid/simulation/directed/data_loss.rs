@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, other_takes};
 use crate::clock::Clock;
 use crate::config::Durability;
+use crate::error::Code;
 use crate::hybrid::simulation::PATIENCE;
+use crate::hybrid::simulation::show::command_text;
 use crate::hybrid::simulation::world::{Instance, World};
 use crate::store::contract::shared::{Presence, SharedStore};
 use crate::store::redis::simulated::Image;
@@ -195,5 +197,26 @@ fn what_is_lost_during_a_recovery_is_put_back() {
         }));
         (0..8).for_each(|_| world.tick(0));
         assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
+    });
+}
+
+/// Redis loses a lock, and has it again, in the middle of the lock's release: nobody is told that there was no lock.
+#[test]
+fn a_lock_that_is_gone_and_there_again_is_not_told_as_absent() {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let image = world.redis.image();
+        world.redis.restore(&Image::default());
+        let weak = Arc::downgrade(&world);
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let world = weak.upgrade().expect("goes on");
+            let is_release = command_text(command).starts_with("RELEASE");
+            if is_release {
+                world.redis.restore(&image);
+            }
+            is_release
+        }));
+        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
+        assert_eq!(instance.store.release(&release, &world.call()).expect_err("is there").code(), Code::OutcomeUnknown);
     });
 }

@@ -26,7 +26,7 @@ use crate::store::{Grant, Granted, LockKey, Release, Store};
 
 /// A course of events with one server that has just begun, in a world with this plan.
 fn server_of(plan: Plan, course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
-    let world = World::new(Plan { ahead: [0, 0], drift: [0, 0], preempts: 0, ..plan }, 1);
+    let world = World::new(Plan { ahead: [0, 0], drift: [0, 0], preempts: 0, ..plan }, 1, true);
     let for_course = Arc::clone(&world);
     alone(&world, move || {
         for_course.begin(0);

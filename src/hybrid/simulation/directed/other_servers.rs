@@ -1,5 +1,6 @@
 //! Another server takes and releases locks in the same Redis.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use crate::clock::Clock;
 use crate::config::{Durability, Instances};
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Code;
+use crate::hybrid::simulation::disk::Trouble;
 use crate::hybrid::simulation::schedule::alone;
 use crate::hybrid::simulation::show::command_text;
 use crate::hybrid::simulation::values::value_for;
 use crate::hybrid::simulation::world::World;
 use crate::hybrid::simulation::{PATIENCE, Plan, plans};
-use crate::store::contract::local::EntryKey;
+use crate::store::contract::local::{Change, EntryKey, Held};
 use crate::store::contract::shared::{Presence, SharedStore};
 use crate::store::{Grant, Granted, LockKey, Store};
 use crate::sync::tasks::give_way;
@@ -46,6 +48,35 @@ fn what_somebody_else_released_is_not_brought_back_by_an_undo() {
         assert_eq!(grant(&world, &instance, b"{}").expect_err("Redis is away").code(), Code::Degraded);
         assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
     });
+}
+
+/// With `async`, a lock that is held is told as such though the disk fails.
+#[test]
+fn a_refusal_does_not_need_the_disk_with_async() {
+    one_server(Durability::Async, |world, instance| {
+        other_takes(&world, "other", &apply(), b"1", world.clock.unix_micros());
+        *world.disks.next.lock() = Some(Trouble::Fails(ErrorKind::Other, 0));
+        assert!(instance.core.local.write(vec![Change::CopyBegins], world.clock.now() + PATIENCE).is_err());
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Held { .. })));
+    });
+}
+
+/// With `async`, what Redis does not have was never acknowledged: an intent from before a crash is not carried on. It may be that of a lock that was
+/// refused, which a disk that failed did not learn of.
+#[test]
+fn an_intent_of_async_is_not_carried_on_after_a_crash() {
+    for (durability, is_carried_on) in [(Durability::Async, false), (Durability::Sync, true)] {
+        one_server(durability, move |world, instance| {
+            let intended = Held { value: b"{}".to_vec(), token: instance.core.redis.next_token() };
+            let deadline = world.clock.now() + PATIENCE;
+            instance.core.local.write(vec![Change::Intend(apply(), Some(intended))], deadline).expect("is written");
+            drop(instance);
+            world.crash(0);
+            world.begin(0);
+            assert!(!world.instance(0).expect("lives").core.in_fallback());
+            assert_eq!(world.value(&apply()).is_some(), is_carried_on);
+        });
+    }
 }
 
 /// Runs something once, when Redis has executed a command and has this key then, or has it no more, before the answer is there.
@@ -155,7 +186,8 @@ fn a_copy_of_the_data_folder_is_noticed() {
 #[test]
 fn a_server_that_never_asked_redis_promises_no_release_by_pull() {
     let (plan, _) = plans(0)[0];
-    let world = World::new(Plan { instances: Instances::Many, ahead: [40_000_000, 0], drift: [0, 0], preempts: 0, ..plan }, 1);
+    let world =
+        World::new(Plan { instances: Instances::Many, ahead: [40_000_000, 0], drift: [0, 0], preempts: 0, ..plan }, 1, true);
     let for_course = Arc::clone(&world);
     alone(&world, move || {
         let world = for_course;
