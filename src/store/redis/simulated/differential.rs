@@ -209,10 +209,11 @@ fn the_simulated_server_does_what_a_real_one_does() {
         both.compare_data();
     }
     let all = [
-        ("GRANT", "DONE HELD NONE LATE UNKNOWN OOM WRONGTYPE ERR"),
+        ("GRANT", "DONE HELD NOTYET NONE LATE UNKNOWN OOM WRONGTYPE ERR"),
         ("RELEASE", "DONE NONE JUDGE LATE UNKNOWN OOM WRONGTYPE"),
         ("PUT", "DONE CONFLICT NONE LATE UNKNOWN OOM WRONGTYPE"),
-        ("SWAP_PULL_STATUS", "DONE CONFLICT LATE OOM"),
+        ("SWAP_DOCUMENT", "DONE CONFLICT LATE OOM"),
+        ("GATE", "DONE OOM WRONGTYPE"),
         ("ANNOUNCE", "DONE LATE OOM"),
         ("INDEX_ADD", "DONE LATE OOM"),
         ("MOVE", "DONE CONFLICT"),

@@ -149,6 +149,7 @@ impl Chance {
         let (name, script): (_, &scripts::Script) = match self.below(28) {
             0..6 => {
                 args.extend([self.value(), b"here".to_vec(), self.member(), self.pull_index(), self.token().into_bytes()]);
+                args.push(self.one_of(&["", "", "1 h", "2 h", "2 "]).as_bytes().to_vec());
                 ("GRANT", &scripts::GRANT)
             }
             6..12 => {
@@ -199,7 +200,7 @@ impl Chance {
     /// One that does not remember requests.
     fn other_script(&mut self) -> Script {
         let (mut keys, mut args) = (self.lock_keys(), Vec::new());
-        let (name, script): (_, &scripts::Script) = match self.below(11) {
+        let (name, script): (_, &scripts::Script) = match self.below(12) {
             0 => ("READ", &scripts::READ),
             1 => ("LOOK", &scripts::LOOK),
             2 => {
@@ -240,6 +241,11 @@ impl Chance {
             9 => {
                 keys = vec![b"probe".to_vec(), self.any_key().into_bytes()];
                 ("PROBE", &scripts::PROBE)
+            }
+            10 => {
+                let revision = self.one_of(&["5", "6", "7"]).as_bytes().to_vec();
+                args = vec![revision, self.one_of(&["", "closed", "1 h", "2 "]).as_bytes().to_vec()];
+                ("GATE", &scripts::GATE)
             }
             _ => return self.small(),
         };
