@@ -122,11 +122,18 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Replaces the entry at this key.
+    /// Replaces the entry at this key. What of a long value stays as it was is not written again: a queue is long, and a join adds to its end.
     pub(super) fn put_entry(&mut self, key: &[u8], header: Header, value: &[u8]) -> Result<()> {
         let encoded = record::encode(key, header, value)?;
-        self.remove_entry(key)?;
-        encoded.into_iter().try_for_each(|(key, bytes)| self.put(key, bytes))
+        if let Some(old) = self.stored(key)? {
+            old.chunk_keys(key).skip(encoded.len() - 1).try_for_each(|chunk| self.remove(chunk))?;
+        }
+        for (key, bytes) in encoded {
+            if self.raw(&key)?.is_none_or(|old| *old != *bytes) {
+                self.put(key, bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the entry at this key, if there is one.
