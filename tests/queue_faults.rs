@@ -118,7 +118,7 @@ fn a_set_is_whole_or_nothing_where_a_master_dies_within() {
     }
     // What a failed set left is taken back at once, or once its caller counts as gone.
     wait_until("each set is whole or nothing", Duration::from_secs(200), || {
-        service.list().is_ok_and(|listing| listing.len() == 0 || listing.len() == paths.len())
+        service.list().is_ok_and(|listing| listing.is_empty() || listing.len() == paths.len())
     });
 }
 
