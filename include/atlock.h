@@ -940,6 +940,88 @@ int32_t atlock_metrics(const struct atlock *handle,
                        struct atlock_buffer *out,
                        struct atlock_buffer *error);
 
+/*
+ Freezes locks: nobody takes them while that lasts, and who has them keeps them. Other servers obey within five seconds.
+
+ `freeze` is JSON: `{"pattern":{"repo":"acme/infra","path":"prod/…","workspace":"*","project":"*"},"reason":"…","owner":"…"}`, where
+ `*` stands for any text and a member of the pattern that is left out is `*`, but for `repo`; and `"until"`, or
+ `"open_ended":true`. `"from"` begins it later; with `"plans":"allow"` only applies are to be refused, by whoever runs them. `out`
+ receives the freeze with its `id`. There are at most 100.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_freeze(const struct atlock *handle,
+                      const uint8_t *freeze,
+                      size_t freeze_len,
+                      struct atlock_buffer *out,
+                      struct atlock_buffer *error);
+
+/*
+ Ends the freeze of this `id`. `out` receives the freeze, or `null` if there is none.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_thaw(const struct atlock *handle,
+                    const uint8_t *id,
+                    size_t id_len,
+                    struct atlock_buffer *out,
+                    struct atlock_buffer *error);
+
+/*
+ Writes the freezes that are not over to `out`, as a JSON array.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_freezes(const struct atlock *handle, struct atlock_buffer *out, struct atlock_buffer *error);
+
+/*
+ Says why a lock is as it is, and what would free it. `question` is `{"key":"…"}`, or `{"repo":"…","pull":{…}}` for all that a pull
+ holds or waits for. `out` receives a JSON array with one object for each lock:
+ `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","store","stale"}`; `state` is
+ `free`, `held`, `reserved`, `frozen`, `conflict` or `unknown`, and `frees_it` has sentences for a person.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_explain(const struct atlock *handle,
+                       const uint8_t *question,
+                       size_t question_len,
+                       struct atlock_buffer *out,
+                       struct atlock_buffer *error);
+
+/*
+ Writes the pulls that wait for each other in a circle to `out`, as a JSON array of
+ `{"id","kind":"held","repo","pulls":[…],"keys":[…],"since","suggestion","victim"}`. Each was seen twice, with the same grants.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_deadlocks(const struct atlock *handle,
+                         struct atlock_buffer *out,
+                         struct atlock_buffer *error);
+
+/*
+ Ends the deadlock of this `id`, where the settings say `resolve: yield`: one pull gives its locks of the circle back, and waits for them
+ from its old place. The caller then deletes their plans.
+
+ `standings` is a JSON array of `{"pull":{…},"applied":false,"running":false}`, what the caller knows of each pull of the circle; a
+ pull that is not named, of which something is applied, or of which something runs gives nothing back. `out` receives
+ `{"id","repo","pull","released":{"key":token}}`, or `null` if no pull may.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_end_deadlock(const struct atlock *handle,
+                            const uint8_t *id,
+                            size_t id_len,
+                            const uint8_t *standings,
+                            size_t standings_len,
+                            struct atlock_buffer *out,
+                            struct atlock_buffer *error);
+
 #if defined(ATLOCK_DEFAULT_INSTANCE)
 /*
  `atlock_try_lock` over the process's own instance: takes the lock whose JSON this is. `ok` is

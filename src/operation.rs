@@ -41,10 +41,22 @@ pub enum Operation {
     Leave,
     /// `check`
     Check,
+    /// `explain`, of a key or a pull
+    Explain,
+    /// `freeze`
+    Freeze,
+    /// `thaw`
+    Thaw,
+    /// `freezes`
+    Freezes,
+    /// `deadlocks`
+    Deadlocks,
+    /// `end_deadlock`
+    EndDeadlock,
 }
 
 /// Each operation with its name, in the order of their numbers.
-pub(crate) const OPERATIONS: [(Operation, &str); 18] = [
+pub(crate) const OPERATIONS: [(Operation, &str); 24] = [
     (Operation::TryLock, "try_lock"),
     (Operation::Unlock, "unlock"),
     (Operation::List, "list"),
@@ -63,6 +75,12 @@ pub(crate) const OPERATIONS: [(Operation, &str); 18] = [
     (Operation::Queues, "queues"),
     (Operation::Leave, "leave"),
     (Operation::Check, "check"),
+    (Operation::Explain, "explain"),
+    (Operation::Freeze, "freeze"),
+    (Operation::Thaw, "thaw"),
+    (Operation::Freezes, "freezes"),
+    (Operation::Deadlocks, "deadlocks"),
+    (Operation::EndDeadlock, "end_deadlock"),
 ];
 
 impl Operation {

@@ -17,6 +17,15 @@
 // [Open] brings along what was held in the mode before, or says why it cannot. Only a program that opens stock's Redis code itself has a
 // step of its own to make: [HandOverToRedis].
 //
+// [Database.Enhanced] and [Database.For] take locks for which they wait, in the order of a queue if the settings have one; docs/waiting.md
+// of the repository says what that is. A wait ends with the lock, or out of the queue:
+//
+//	lock, err := database.Enhanced().LockWithTimeout(atlock.WithPull(ctx, pull), project, "default", user, time.Minute)
+//	var waiting *atlock.Waiting
+//	if errors.As(err, &waiting) {
+//		fmt.Println(waiting.Position, waiting.Holder.Pull.Num)
+//	}
+//
 // Settings, state and errors are those of package client, the library without Atlantis's code, and have their names here, too. README.md
 // of the repository describes the settings and what is guaranteed.
 package atlock

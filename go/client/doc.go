@@ -8,6 +8,8 @@
 //	defer locks.Close()
 //	grant, err := locks.TryLock([]byte(`{"Project":{"RepoFullName":"acme/infra","Path":"."},"Pull":{"Num":7},"Workspace":"default"}`))
 //
+// [Client.Lock] waits for a lock that is held; docs/waiting.md of the repository has the queue.
+//
 // Atlantis's own interface over this package is package atlock, which also has the rules for a start on Atlantis's stores: strict mode
 // on them, and what is brought along when the mode changes. Here strict mode is the embedded store, or a host store ([WithHost]).
 package client

@@ -22,6 +22,14 @@ pub enum Kind {
     Discard,
     /// An operation that would have changed a lock failed; its code tells whether it may have done so.
     Error,
+    /// Pulls wait for each other in a circle of locks.
+    Deadlock,
+    /// A pull gave locks back to end such a circle.
+    Yield,
+    /// Locks are not to be taken for now.
+    Freeze,
+    /// They may be taken again.
+    Thaw,
     /// Hybrid: the local store decides from now on.
     Fallback,
     /// Hybrid: Redis decides again.

@@ -27,6 +27,8 @@ pub mod pull_status;
 
 pub mod info;
 
+pub mod explain;
+
 #[cfg(feature = "default-instance")]
 pub mod default_instance;
 

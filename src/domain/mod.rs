@@ -5,5 +5,6 @@ pub mod key;
 pub mod limits;
 pub mod lock;
 mod lock_reader;
+pub mod pattern;
 mod scan;
 pub mod token;

@@ -90,7 +90,8 @@ impl Queue {
         }
         let Some(at) = found else {
             let (waiter, wants) = (waiter.clone(), BTreeMap::new());
-            self.tickets.push(Ticket { waiter, seq, since, priority, whole, wants, missed: 0, acquiring: None, calls });
+            let (acquiring, yields) = (None, BTreeSet::new());
+            self.tickets.push(Ticket { waiter, seq, since, priority, whole, wants, missed: 0, acquiring, calls, yields });
             return self.tickets.len() - 1;
         };
         let ticket = &mut self.tickets[at];
@@ -102,6 +103,7 @@ impl Queue {
         if ticket.wants.is_empty() {
             (ticket.seq, ticket.since, ticket.missed) = (seq, since, 0);
             (ticket.priority, ticket.whole, ticket.calls) = (priority, whole, calls);
+            ticket.yields.clear();
         } else {
             ticket.priority = ticket.priority.max(priority);
             ticket.whole |= whole;

@@ -83,6 +83,7 @@ struct Round<'a> {
 impl Queue {
     /// Decides who is next, by who holds the keys now.
     pub fn dispatch(&mut self, holders: &BTreeMap<String, Holder>, rules: &Rules, now: u64) -> Vec<Event> {
+        self.drop_lone_yields();
         let (events, missed, reserved) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         let mut round = Round { holders, rules, now, events, missed, reserved, collector: None };
         for (at, ticket) in self.tickets.iter_mut().enumerate() {
@@ -186,7 +187,7 @@ impl Round<'_> {
         let until = self.end_of_a_turn(ticket);
         let pull = ticket.pull().clone();
         for (key, want) in &mut ticket.wants {
-            if *want == Want::Waiting && self.is_free_for(at, key) {
+            if *want == Want::Waiting && self.is_free_for(at, key) && !ticket.yields.contains(key) {
                 *want = Want::Reserved { until };
                 self.reserved.insert(key.clone(), at);
                 self.events.push(Event::Reserved { pull: pull.clone(), key: key.clone() });
@@ -215,8 +216,9 @@ impl Round<'_> {
             return;
         }
         let demanded = self.demanded_of(at, tickets);
-        for (key, want) in &mut tickets[at].wants {
-            if *want == Want::Waiting && self.is_free_for(at, key) && !demanded.contains(key) {
+        let Ticket { wants, yields, .. } = &mut tickets[at];
+        for (key, want) in wants {
+            if *want == Want::Waiting && self.is_free_for(at, key) && !demanded.contains(key) && !yields.contains(key) {
                 *want = Want::Reserved { until: COLLECTED };
                 self.reserved.insert(key.clone(), at);
             }
@@ -270,7 +272,8 @@ impl Round<'_> {
 
     /// What the ticket has may still be kept for another one, if that could not be judged.
     fn could_have_all(&self, at: usize, ticket: &Ticket) -> bool {
-        let could_have = |key: &String| self.is_free_for(at, key) || (self.has(ticket, key) && !self.is_kept_from(at, key));
+        let is_free = |key: &String| self.is_free_for(at, key) && !ticket.yields.contains(key);
+        let could_have = |key: &String| is_free(key) || (self.has(ticket, key) && !self.is_kept_from(at, key));
         ticket.wants.keys().all(could_have)
     }
 

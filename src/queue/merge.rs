@@ -56,6 +56,8 @@ fn one(own: Ticket, other: Ticket) -> Ticket {
         missed: own.missed.max(other.missed),
         acquiring: both(own.acquiring, other.acquiring),
         calls: own.calls && other.calls,
+        // The next look finds anew what either must.
+        yields: own.yields,
     }
 }
 

@@ -36,7 +36,7 @@
 //! - L2 A key is reserved to at most one ticket.
 //! - L3 After a dispatch that looked at all keys, no key is closed and free while somebody could use it.
 //! - L4 Who could use a key is not passed by a later ticket, but for one dispatch after a reservation that it missed. A set could use
-//!   its keys when it could have all, or when it collects.
+//!   its keys when it could have all, or when it collects. A key that a ticket yields ([`cycle`]) it could not use.
 //! - L5 A ticket ends because it took what it wanted, left, or missed three reservations.
 //! - L6 A ticket's `seq` and `since` stay what they are, and a key is in a ticket because its pull asked for it.
 //!
@@ -52,8 +52,10 @@
 
 mod asker;
 mod change;
+pub mod cycle;
 mod dispatch;
 mod document;
+pub mod freeze;
 mod gate;
 mod merge;
 mod order;

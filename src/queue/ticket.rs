@@ -1,6 +1,6 @@
 //! A ticket: one waiting pull, and the keys that it wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -185,6 +185,9 @@ pub struct Ticket {
     pub acquiring: Option<Acquiring>,
     /// Whether only a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
+    /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub yields: BTreeSet<String>,
 }
 
 impl Ticket {
@@ -201,6 +204,14 @@ impl Ticket {
     /// Whether it may take this key now, as far as the order goes.
     pub fn has_reserved(&self, key: &str) -> bool {
         self.want(key).is_some_and(Want::is_reserved)
+    }
+
+    /// Until when this key is kept for it, in microseconds; `u64::MAX`: until its whole set is free.
+    pub fn reserved_until(&self, key: &str) -> Option<u64> {
+        match self.want(key)? {
+            Want::Reserved { until } => Some(until),
+            Want::Waiting => None,
+        }
     }
 
     /// Gives back what is reserved to it, and says which keys that were.

@@ -108,7 +108,6 @@ impl Service {
             released.values().filter_map(|value| ProjectLock::parse(value).ok().map(|lock| lock.fields().key())).collect();
         keys.iter().for_each(|key| self.queueing.released(key, self.clock.now()));
         self.pull_left(pull);
-        self.freed(pull.repo, &keys);
     }
 
     /// Releases every lock that pull `num` of exactly this repository holds, and returns them.

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::mode::Router;
 use crate::operation::{Ending, Operation};
 use crate::process::Process;
+use crate::queue::PullId;
 use crate::store::host::HostStore;
 use crate::store::{Granted, LockKey, Release, Store};
 use crate::sync::Mutex;
@@ -42,6 +43,8 @@ const GROWING: Duration = Duration::from_secs(60);
 /// others work.
 #[derive(Debug)]
 pub struct Service {
+    /// The thread that looks at queues; it ends before the last handle lets go of the state, which that thread uses.
+    ticker: Arc<Mutex<Option<Ticker>>>,
     state: Arc<State>,
     /// What runs beside the service on threads of its own; its handle has no `beside`, so there is no circle.
     beside: Option<Box<dyn Beside>>,
@@ -75,7 +78,6 @@ mod state {
         pub(super) closed: AtomicBool,
         pub(super) clock: Arc<dyn Clock>,
         pub(super) queueing: Queueing,
-        pub(super) ticker: Mutex<Option<Ticker>>,
     }
 
     impl Drop for State {
@@ -109,7 +111,9 @@ impl Service {
         let router = Router::open(config, host, &process)?;
         let service = Service::on(router, config, calls, audit, clock);
         if service.queueing.is_enabled() {
-            *service.ticker.lock() = Some(Ticker::start(Arc::downgrade(&service.state))?);
+            // What is frozen is known before the first lock is given.
+            service.refresh_freezes();
+            *service.ticker.lock() = Some(Ticker::start(&service.state)?);
         }
         Ok(service)
     }
@@ -135,33 +139,23 @@ impl Service {
         }
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
-        let (queueing, ticker) = (Queueing::new(config), Mutex::default());
-        let state = State {
-            router,
-            calls,
-            metrics,
-            instance,
-            audit,
-            enhanced_enabled,
-            settings_warnings,
-            closed,
-            clock,
-            queueing,
-            ticker,
-        };
-        Service { state: Arc::new(state), beside: None, by: None }
+        let queueing = Queueing::new(config);
+        let state =
+            State { router, calls, metrics, instance, audit, enhanced_enabled, settings_warnings, closed, clock, queueing };
+        Service { ticker: Arc::default(), state: Arc::new(state), beside: None, by: None }
     }
 
     /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
     #[must_use]
     pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
-        self.beside = Some(make(Service { state: Arc::clone(&self.state), beside: None, by: None }));
+        let (ticker, state) = (Arc::clone(&self.ticker), Arc::clone(&self.state));
+        self.beside = Some(make(Service { ticker, state, beside: None, by: None }));
         self
     }
 
     /// Another handle on the same state: the audit trail says of its changes who asked for them.
     pub(crate) fn asked_by(&self, by: By) -> Service {
-        Service { state: Arc::clone(&self.state), beside: None, by: Some(by) }
+        Service { ticker: Arc::clone(&self.ticker), state: Arc::clone(&self.state), beside: None, by: Some(by) }
     }
 
     /// Whether the store that decides answers and could be written.
@@ -196,7 +190,7 @@ impl Service {
     fn gave_up(&self, value: &[u8], key: &str) {
         self.queueing.released(key, self.clock.now());
         if let Ok(lock) = ProjectLock::parse(value) {
-            self.freed(lock.pull().repo, &[key.to_owned()]);
+            self.freed(lock.pull().repo, key, &PullId::of(&lock));
         }
     }
 

@@ -65,6 +65,7 @@ impl Service {
         let mut warnings = self.router.warnings();
         warnings.extend(self.settings_warnings.clone());
         warnings.extend(self.queueing.warning());
+        warnings.extend(self.queueing.frozen.warning());
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
         warnings

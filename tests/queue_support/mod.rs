@@ -1,6 +1,8 @@
 //! What the tests of waiting share: a mode with its stores, and short ways to say things.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod ground;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

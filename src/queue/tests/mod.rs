@@ -1,14 +1,16 @@
-//! What the queue promises: by example (`directed.rs`, `documents.rs`), against a naive list (`model.rs`), in all courses of a small
+//! What the queue promises: by example (`directed.rs`, `documents.rs`, `cycles.rs`, `freezes.rs`), against a naive list (`model.rs`), in all courses of a small
 //! world (`explore.rs`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
 
+mod cycles;
 mod directed;
 mod documents;
 mod explore;
 mod fairness;
+mod freezes;
 mod merging;
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 

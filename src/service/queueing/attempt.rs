@@ -59,7 +59,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Whether this lock is the asker's own already.
-    fn is_own(&self, holder: &ProjectLock<'_>) -> bool {
+    pub(super) fn is_own(&self, holder: &ProjectLock<'_>) -> bool {
         holder.pull() == self.lock.pull() && PullId::of(holder).is(&self.pull())
     }
 
@@ -159,6 +159,9 @@ impl Service {
     ///
     /// Errors: those of a grant.
     pub(in crate::service) fn attempt(&self, asker: &Asker<'_>, join: Option<Join>, call: &Call) -> Result<Attempt> {
+        if let Some(frozen) = self.frozen(asker) {
+            return self.try_frozen(asker, join, frozen, call);
+        }
         let mut in_order = self.queueing.is_enabled();
         let mut granted = self.grant_once(asker, in_order, call)?;
         for _ in 0..MAX_TRIES {
@@ -195,7 +198,7 @@ impl Service {
     }
 
     /// Joins the queue of a lock that is held.
-    fn join_held(&self, asker: &Asker<'_>, join: Option<Join>) -> Joined {
+    pub(super) fn join_held(&self, asker: &Asker<'_>, join: Option<Join>) -> Joined {
         let Some(join) = join.filter(|_| self.queueing.is_enabled()) else { return Joined::Waits(None) };
         let joined = asker.waiter().and_then(|waiter| {
             self.change(asker.repo(), |queue, now| {
@@ -209,6 +212,7 @@ impl Service {
                 Joined::Free
             }
             Ok(Changed { queue, .. }) => {
+                self.queueing.nudge(asker.repo(), &queue);
                 Joined::Waits(Waiting::of(&queue, &asker.pull(), &asker.key, "held", &self.queueing.rules))
             }
             Err(error) if error.code() == Code::QueueFull => Joined::Waits(Some(Waiting::full())),
@@ -233,6 +237,7 @@ impl Service {
             Ok(gate)
         })?;
         let queue = changed.queue;
+        self.queueing.nudge(asker.repo(), &queue);
         if queue.admits(&key, Some(&pull)) {
             if changed.answer == queue.gate(&key) {
                 // The queue said so before: what the store obeys is of another one.
@@ -261,7 +266,7 @@ pub(super) enum Once {
 }
 
 /// What came of joining the queue of a lock that is held.
-enum Joined {
+pub(super) enum Joined {
     /// The asker waits, if it has a place.
     Waits(Option<Waiting>),
     /// The lock was released meanwhile.

@@ -3,7 +3,7 @@
 //! Invariant: a change is made to the document that was read, or not at all. The gates that it changed are set after it, with its revision,
 //! so that a gate which is set late undoes no later one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::state::State;
@@ -137,6 +137,7 @@ impl State {
     pub(super) fn dispatch(&self, repo: &str, freed: &[String]) -> Result<Queue> {
         let changed = self.change(repo, |queue, now| self.dispatch_in(repo, queue, freed, now))?;
         self.queueing.waits.count(&changed.answer);
+        self.queueing.nudge_after_dispatch(repo, &changed.queue);
         Ok(changed.queue)
     }
 
@@ -145,26 +146,33 @@ impl State {
         if queue.is_empty() {
             return Ok(Vec::new());
         }
+        self.prepare(repo, queue, now)?;
+        let look = |key: String| {
+            let found = self.store().get(LockKey::Project(&key), &self.step())?;
+            let holder = self.holder(repo, &key, found.as_deref(), now);
+            Ok((key, holder))
+        };
+        let holders: Result<_> = queue.keys_to_look_at(freed).into_iter().map(look).collect();
+        Ok(queue.dispatch(&holders?, &self.queueing.rules, now))
+    }
+
+    /// What comes before a dispatch: sets of the dead are taken back, and who is at work keeps what is reserved to it.
+    pub(super) fn prepare(&self, repo: &str, queue: &mut Queue, now: u64) -> Result<()> {
         self.end_abandoned_sets(queue, now)?;
         for pull in self.queueing.runs.lock().pulls_of(repo) {
             queue.extend(&pull, now + micros(LEASE));
         }
-        let holders = self.holders(queue.keys_to_look_at(freed))?;
-        Ok(queue.dispatch(&holders, &self.queueing.rules, now))
+        Ok(())
     }
 
-    /// Who holds these keys.
-    fn holders(&self, keys: BTreeSet<String>) -> Result<BTreeMap<String, Holder>> {
-        let holder = |value: Option<Vec<u8>>| match value.as_deref().map(ProjectLock::parse) {
+    /// Who holds a key where this is stored. A lock that is frozen is kept for nobody: its time would run out.
+    pub(super) fn holder(&self, repo: &str, key: &str, value: Option<&[u8]>, now: u64) -> Holder {
+        match value.map(ProjectLock::parse) {
+            None if self.queueing.frozen.denies_key(repo, key, now) => Holder::Unknown,
             None => Holder::Free,
             Some(Ok(lock)) => Holder::Held(PullId::of(&lock)),
             Some(Err(_)) => Holder::Unknown,
-        };
-        let look = |key: String| {
-            let found = self.store().get(LockKey::Project(&key), &self.step())?;
-            Ok((key, holder(found)))
-        };
-        keys.into_iter().map(look).collect()
+        }
     }
 
     /// Takes back what a process was granted of a set before it died: exactly those locks.
@@ -184,11 +192,19 @@ impl State {
         Ok(())
     }
 
-    /// Locks were released: whoever waits for them is next. It fails no release.
-    pub(in crate::service) fn freed(&self, repo: &str, keys: &[String]) {
-        if self.queueing.is_enabled() && !keys.is_empty() {
-            // What failed is kept for the status, and the next tick tries again.
-            let _ = self.dispatch(repo, keys);
+    /// A pull's lock was released: whoever waits for it is next. It fails no release.
+    pub(in crate::service) fn freed(&self, repo: &str, key: &str, pull: &PullId) {
+        if self.queueing.is_enabled() {
+            // Whoever had the lock waits for it no more, also if a crash kept that from being written when it was taken. What fails here is
+            // kept for the status, and the next tick tries again.
+            let freed = [key.to_owned()];
+            let changed = self.change(repo, |queue, now| {
+                queue.took(pull, key);
+                self.dispatch_in(repo, queue, &freed, now)
+            });
+            if let Ok(changed) = &changed {
+                self.queueing.waits.count(&changed.answer);
+            }
         }
         self.queueing.wake();
     }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::attempt::Waiting;
 use super::runs::InRun;
-use super::wait::{WaitOptions, Waited, Why};
+use super::wait::{WaitOptions, Waited, Why, check_name};
 use super::wait_set::SetWaited;
 use crate::domain::json::parse_json;
 use crate::domain::token::FencingToken;
@@ -96,14 +96,6 @@ impl WaitOptions {
         }
         Ok(WaitOptions { priority, timeout: timeout.transpose()?, cancel: options.cancel })
     }
-}
-
-/// Whether a wait may have this name.
-pub(super) fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > 256 {
-        return Err(Error::new(Code::InvalidArgument, "a wait has a name of 1 to 256 bytes by which it is cancelled"));
-    }
-    Ok(())
 }
 
 /// An answer about one lock; a lock is in it as it is stored.

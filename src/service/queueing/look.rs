@@ -33,6 +33,8 @@ struct Counts {
     reserved: u64,
     missed: u64,
     withdrawn: u64,
+    deadlocks: u64,
+    yields: u64,
     /// When this process took the locks that it knows to be held.
     since: HashMap<String, Instant>,
 }
@@ -55,6 +57,16 @@ impl Waits {
             counts.held += now - since;
             counts.holds += 1;
         }
+    }
+
+    /// A circle was confirmed.
+    pub(super) fn deadlock(&self) {
+        self.counts.lock().deadlocks += 1;
+    }
+
+    /// A pull gave locks back to end a circle.
+    pub(super) fn yielded(&self) {
+        self.counts.lock().yields += 1;
     }
 
     pub(super) fn count(&self, events: &[Event]) {
@@ -253,7 +265,7 @@ impl Service {
         })
     }
 
-    fn reading<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
+    pub(super) fn reading<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
         self.counted(operation, self.router.timeout(), |_| false, body)
     }
 }

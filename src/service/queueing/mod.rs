@@ -9,7 +9,10 @@
 //! | `sets` | all locks of a plan, or none newly |
 //! | `wait_set` | a caller who waits until it has all locks of a set |
 //! | `json` | what these operations take and answer, for whoever is not Rust |
-//! | `tick` | looks at each queue now and then |
+//! | `tick`, `nudge` | looks at each queue now and then, or soon |
+//! | `deadlock`, `seen` | pulls that wait for each other in a circle |
+//! | `freeze`, `frozen` | locks that nobody is to take for now |
+//! | `explain` | why a lock is as it is, and what would free it |
 //! | `look` | who waits where, what a grant is worth, counters |
 //!
 //! Invariants:
@@ -27,19 +30,28 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, LockTimeouts, PriorityQueue};
+use crate::config::{Config, DeadlockDetection, LockTimeouts, PriorityQueue};
 use crate::error::Error;
 use crate::queue::{PullId, Rules};
 use crate::sync::{Condvar, Mutex};
 
+use self::frozen::Frozen;
 use self::look::Waits;
+use self::nudge::Nudge;
 use self::runs::Runs;
+use self::seen::Deadlocks;
 
 mod attempt;
 mod change;
+pub mod deadlock;
+pub mod explain;
+pub mod freeze;
+mod frozen;
 pub mod json;
 pub mod look;
+mod nudge;
 pub mod runs;
+mod seen;
 mod sets;
 mod tick;
 pub mod wait;
@@ -58,6 +70,7 @@ const MOST_CANCELLED: usize = 1_000;
 pub(super) struct Queueing {
     pub(super) settings: PriorityQueue,
     pub(super) timeouts: LockTimeouts,
+    detection: DeadlockDetection,
     rules: Rules,
     /// One change of a queue at a time within this process: others would be refused by its swap.
     turns: Mutex<HashMap<String, Arc<Mutex<()>>>>,
@@ -74,6 +87,9 @@ pub(super) struct Queueing {
     callers: Mutex<HashMap<(String, PullId, String), usize>>,
     /// How many callers wait.
     waiting: Mutex<usize>,
+    deadlocks: Deadlocks,
+    pub(super) frozen: Frozen,
+    nudge: Arc<Nudge>,
 }
 
 impl Queueing {
@@ -89,6 +105,7 @@ impl Queueing {
         Queueing {
             settings,
             timeouts,
+            detection: enhanced.deadlock_detection.clone(),
             rules,
             turns: Mutex::default(),
             repos: Mutex::default(),
@@ -99,6 +116,9 @@ impl Queueing {
             waits: Waits::default(),
             callers: Mutex::default(),
             waiting: Mutex::default(),
+            deadlocks: Deadlocks::default(),
+            frozen: Frozen::default(),
+            nudge: Arc::default(),
         }
     }
 

@@ -117,6 +117,12 @@ impl Runs {
         self.open.values().filter(|run| run.repo == repo).map(|run| run.pull.clone()).collect()
     }
 
+    /// What runs of this pull: the last that began.
+    pub(super) fn command_of(&self, repo: &str, pull: &PullId) -> Option<Command> {
+        let mut own = self.open.values().rev().filter(|run| run.repo == repo && run.pull.is(pull));
+        own.next().map(|run| run.command)
+    }
+
     /// The plan of a pull whose releases are deferred; `None` while the pull's locks are being given up by a person.
     fn deferring(&mut self, repo: &str, num: i64) -> Option<&mut Run> {
         let of_pull = |run: &Run| run.repo == repo && run.pull.num == num;
@@ -290,6 +296,7 @@ impl Service {
                 self.dispatch_in(pull.repo, queue, &[], now)
             });
         }
+        self.queueing.wake();
     }
 
     pub(super) fn need_queue(&self) -> Result<()> {

@@ -120,6 +120,11 @@ impl Service {
         if set.wanted.is_empty() {
             return Ok((SetState::Granted, own));
         }
+        for value in set.wanted.values() {
+            if let Some(frozen) = self.frozen(&Asker::of(value)?) {
+                return Err(frozen);
+            }
+        }
         let keys: Vec<String> = set.wanted.keys().cloned().collect();
         let digests: BTreeMap<String, Digest> = set.wanted.iter().map(|(key, value)| (key.clone(), Digest::of(value))).collect();
         let asked = self.change(&set.repo, |queue, now| {
@@ -131,6 +136,7 @@ impl Service {
             }
             Ok(false)
         })?;
+        self.queueing.nudge(&set.repo, &asked.queue);
         if !asked.answer {
             return Ok((SetState::Refused(self.blocker(&asked.queue, &set, &keys)?), own));
         }

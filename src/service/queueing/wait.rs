@@ -116,7 +116,7 @@ impl Service {
 
     /// Ends the wait of this name, also if it begins only now.
     pub fn cancel(&self, name: &str) -> Result<()> {
-        super::json::check_name(name)?;
+        check_name(name)?;
         self.queueing.cancel(name);
         Ok(())
     }
@@ -267,6 +267,14 @@ impl Wait<'_> {
         }
         self.service.leave_as_caller(self.asker.repo(), &self.asker.pull(), std::slice::from_ref(&self.asker.key));
     }
+}
+
+/// Whether a wait may have this name.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 256 {
+        return Err(Error::new(Code::InvalidArgument, "a wait has a name of 1 to 256 bytes by which it is cancelled"));
+    }
+    Ok(())
 }
 
 /// Whether a lock's JSON is the pull's own.
