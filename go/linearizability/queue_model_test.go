@@ -56,6 +56,8 @@ type queued struct {
 	// passes tells whom the store lets in though it is not first: nobody (0), one pull whose reservation it has not forgotten yet, or
 	// anybody, while the first place has no gate yet: then it is minus the pull that has that place.
 	passes int
+	// taking are those that were granted the lock by an operation that has not told the queue yet, a bit each.
+	taking uint64
 	// spent are the plans of unknown outcome that made their try, a bit each: they join no more.
 	spent uint64
 }
@@ -287,10 +289,23 @@ func (s order) grants(o operation) []change {
 	if o.troubled {
 		return []change{grants}
 	}
-	return []change{grants, func(q queued) []queued {
-		right := !q.waits(pull) || q.had&bit(pull) != 0
-		return q.gated(pull).without(pull).If(right)
-	}}
+	return []change{
+		func(q queued) []queued {
+			q.taking |= bit(pull)
+			return grants(q)
+		},
+		func(q queued) []queued {
+			if q.taking&bit(pull) == 0 {
+				return nil
+			}
+			q.taking &^= bit(pull)
+			q = q.gated(pull)
+			if q.passes < 0 { // a grant that met no gate tells nobody
+				return []queued{q, q.without(pull)}
+			}
+			return []queued{q.without(pull)}
+		},
+	}
 }
 
 // mayTake is a try of unknown outcome.
