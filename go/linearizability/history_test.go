@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -131,36 +132,45 @@ func (s specification) check(history []operation) error {
 		byKey[o.request.Key] = append(byKey[o.request.Key], o)
 	}
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		switch operations := byKey[key]; s.result(operations) {
-		case porcupine.Illegal:
-			return fmt.Errorf("no order explains the answers about %q; the first that has none is the last of:\n%s", key, s.story(operations))
-		case porcupine.Unknown:
-			return fmt.Errorf("the %d operations on %q are too many to be checked in %v", len(operations), key, checkLimit)
+		operations := byKey[key]
+		if s.result(operations) == porcupine.Ok {
+			continue
 		}
+		shortest := s.shortest(operations)
+		if s.result(shortest) == porcupine.Illegal {
+			return fmt.Errorf("no order explains the answers about %q; the first that has none is the last of:\n%s", key, story(shortest))
+		}
+		return fmt.Errorf("the %d operations on %q are too many to be checked in %v", len(operations), key, checkLimit)
 	}
 	return nil
+}
+
+// shortest is the shortest beginning of a history that is not known to have an order. It is looked for from the begin on: a wrong
+// answer is seen soon where nothing comes after it, and else perhaps never.
+func (s specification) shortest(operations []operation) []operation {
+	const stride = 32
+	ends := make([]int64, len(operations))
+	for i, o := range operations {
+		ends[i] = o.end
+	}
+	slices.Sort(ends)
+	isRight := func(at int) bool { return s.result(until(operations, ends[at])) == porcupine.Ok }
+	from, to := 0, min(stride, len(ends))-1
+	for to < len(ends)-1 && isRight(to) {
+		from, to = to+1, min(to+stride, len(ends)-1)
+	}
+	first := from + sort.Search(to-from, func(at int) bool { return !isRight(from + at) })
+	return until(operations, ends[first])
 }
 
 func (s specification) result(operations []operation) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(s.model, s.steps(operations), checkLimit)
 }
 
-// story tells of the shortest beginning of a history that has no order: the operations that ended last, those still open, and
-// those about the pull of the wrong answer.
-func (s specification) story(operations []operation) string {
+// story tells of a history that has no order: the operations that ended last, those still open, and those about the pull of the wrong
+// answer.
+func story(shortest []operation) string {
 	const most = 40
-	ends := make([]int64, len(operations))
-	for i, o := range operations {
-		ends[i] = o.end
-	}
-	slices.Sort(ends)
-	first, _ := slices.BinarySearchFunc(ends, true, func(end int64, _ bool) int {
-		if s.result(until(operations, end)) == porcupine.Illegal {
-			return 0
-		}
-		return -1
-	})
-	shortest := until(operations, ends[first])
 	slices.SortFunc(shortest, func(a, b operation) int { return cmp.Compare(a.end, b.end) })
 	open := slices.IndexFunc(shortest, func(o operation) bool { return o.end == stillOpen })
 	if open < 0 {

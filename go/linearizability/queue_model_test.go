@@ -197,6 +197,9 @@ func (s order) changes(o operation, number int) []change {
 			return q.without(pull).If(q.waits(pull) == told.Left)
 		}}
 	case position:
+		if told.Unknown {
+			return nil
+		}
 		return []change{func(q queued) []queued {
 			switch told.Place {
 			case 0:
@@ -208,6 +211,9 @@ func (s order) changes(o operation, number int) []change {
 			}
 		}}
 	default:
+		if told.Unknown {
+			return nil
+		}
 		return []change{isHeld(told.Pull)}
 	}
 }

@@ -63,6 +63,7 @@ func TestRightQueuesPass(t *testing.T) {
 		"an unknown plan joined later":                               {of(10, 19, plan, 9, granted), late(20, 80, plan, 1), of(30, 39, plan, 2, behind(9)), of(40, 49, plan, 3, behind(9, 2, 1))},
 		"an unknown plan did nothing":                                {of(10, 19, plan, 9, granted), late(20, 80, plan, 1), of(90, 99, plan, 2, behind(9))},
 		"an unknown plan was granted the lock":                       freed(late(50, 60, plan, 1), of(70, 79, look, 0, is(1)), of(80, 89, position, 2, place(2)), of(90, 99, release, 0, is(1)), of(100, 109, position, 2, place(1))),
+		"a look that was not answered":                               freed(late(50, 60, look, 0), late(50, 60, position, 2)),
 		"an unknown leave":                                           freed(late(50, 60, leave, 1), of(70, 79, plan, 2, granted)),
 		"a queue out of reach fails no lock":                         freed(troubled(of(50, 59, take, 3, granted)), of(60, 69, look, 0, is(3))),
 	}
