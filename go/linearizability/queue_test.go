@@ -19,7 +19,6 @@ func TestQueue(t *testing.T) {
 		settings.Locking.Enhanced.PriorityQueue.Enabled = true
 		return settings
 	}
-	sled := legacies["sled"](t)
 	for name, r := range map[string]func(t *testing.T) *run{
 		"two native servers": func(t *testing.T) *run {
 			r := newRun(t, keeps, 4, inOrder(native), inOrder(native))
@@ -27,12 +26,13 @@ func TestQueue(t *testing.T) {
 			return r
 		},
 		"strict on sled": func(t *testing.T) *run {
-			r := newRunWithoutRedis(t, 8, inOrder(sled))
+			r := newRunWithoutRedis(t, 8, inOrder(legacies["sled"](t)))
 			r.specification = order{}.specification()
 			return r
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := r(t)
 			// Often, as the steps of an operation are close together.
 			r.waits, r.shortest, r.longest = true, 500*time.Millisecond, 1500*time.Millisecond
