@@ -19,6 +19,58 @@ func TestStrictSled(t *testing.T) {
 	})
 }
 
+// A queue for which nobody waits changes no answer. What is tried elsewhere without one is the same here, but for the races: one of several
+// processes is enough, on the one server, and few rounds of each.
+func TestIdleQueue(t *testing.T) {
+	server, hybrids, cluster := redistest.Start(t, redistest.Options{}), redistest.Start(t, redistest.Options{}), redistest.StartCluster(t)
+	client := hybrids.Client(t)
+	nodes := strings.Join(cluster.Addrs, ",")
+	t.Setenv(roundsVariable, idleRounds)
+	for _, subject := range []Subject{
+		{
+			Name: "strict-sled",
+			NewStore: func(t *testing.T) Store {
+				return inOrder(atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: TempDir(t)}})
+			},
+			Capabilities: Persistent | CloseIsSafe | StableReads,
+		},
+		{
+			Name:         "native",
+			NewStore:     newRedisStore(server.Client(t), nativeQueueOpener, openNativeQueue, server.Addr),
+			Capabilities: Persistent | RawBytes | ForeignKeys | ManyProcesses | CloseIsSafe | StableReads,
+		},
+		{
+			Name:         "native-alone",
+			NewStore:     newRedisStore(server.Client(t), nativeQueueOpener, openNativeAloneQueue, server.Addr),
+			Capabilities: Persistent | RawBytes | ForeignKeys | CloseIsSafe | StableReads,
+		},
+		{
+			Name:         "native-cluster",
+			NewStore:     newRedisStore(cluster.Client(t), nativeQueueOpener, openNativeQueue, nodes),
+			Capabilities: Persistent | RawBytes | ForeignKeys | CloseIsSafe | StableReads,
+		},
+		{
+			Name: "hybrid-sled",
+			NewStore: func(t *testing.T) Store {
+				flush(t, client)
+				return inOrder(hybridConfig(atlock.Locking{Backend: "sled", DataDir: TempDir(t)}, hybrids.Addr))
+			},
+			Capabilities: hybridAlways, // unreadable values take half a minute, and no queue
+		},
+	} {
+		Run(t, subject)
+	}
+}
+
+// idleRounds are those of each race.
+const idleRounds = "10"
+
+// inOrder is a store of these settings with a queue.
+func inOrder(config atlock.Config) Store {
+	config.Locking.Enhanced.PriorityQueue.Enabled = true
+	return Store{Open: func() (db.Database, error) { return atlock.Open(config) }}
+}
+
 // Strict mode on Atlantis's own BoltDB code answers bug for bug as that does.
 func TestStrictBoltDB(t *testing.T) {
 	Run(t, Subject{
@@ -54,28 +106,32 @@ func TestNativeCluster(t *testing.T) {
 func TestNativeSharedWithStock(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
 	client := server.Client(t)
-	RunShared(t, Pair{
-		Name: "native-and-stock", A: "native", B: "stock",
-		NewStorage: func(t *testing.T) SharedStorage {
-			flush(t, client)
-			return SharedStorage{
-				OpenA: func() (db.Database, error) { return openNative(server.Addr) },
-				OpenB: func() (db.Database, error) { return openStockRedis(server.Addr) },
-				Raw:   redisRaw{client},
-			}
-		},
-	})
+	for name, open := range map[string]Opener{"native": openNative, "native-queue": openNativeQueue} {
+		RunShared(t, Pair{
+			Name: name + "-and-stock", A: name, B: "stock",
+			NewStorage: func(t *testing.T) SharedStorage {
+				flush(t, client)
+				return SharedStorage{
+					OpenA: func() (db.Database, error) { return open(server.Addr) },
+					OpenB: func() (db.Database, error) { return openStockRedis(server.Addr) },
+					Raw:   redisRaw{client},
+				}
+			},
+		})
+	}
 }
 
 const (
 	nativeOpener      = "native"
 	nativeAloneOpener = "native-alone"
+	nativeQueueOpener = "native-queue"
 )
 
 // atlockOpeners open a Redis server ("host:port") or a cluster (several, with commas) in native mode.
 var atlockOpeners = map[string]Opener{
 	nativeOpener:      openNative,
 	nativeAloneOpener: openNativeAlone,
+	nativeQueueOpener: openNativeQueue,
 }
 
 func openNative(address string) (db.Database, error) {
@@ -84,10 +140,22 @@ func openNative(address string) (db.Database, error) {
 
 // openNativeAlone is for a Redis without stock servers, whose locks are listed from the indexes alone.
 func openNativeAlone(address string) (db.Database, error) {
+	return atlock.Open(nativeAloneConfig(address))
+}
+
+func openNativeQueue(address string) (db.Database, error) {
+	return inOrder(nativeConfig(address)).Open()
+}
+
+func openNativeAloneQueue(address string) (db.Database, error) {
+	return inOrder(nativeAloneConfig(address)).Open()
+}
+
+func nativeAloneConfig(address string) atlock.Config {
 	config := nativeConfig(address)
 	shared := false
 	config.Locking.Enhanced.Redis.SharedWithStock = &shared
-	return atlock.Open(config)
+	return config
 }
 
 func nativeConfig(address string) atlock.Config {

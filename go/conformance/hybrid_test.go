@@ -77,11 +77,16 @@ func TestHybridWithUnrest(t *testing.T) {
 
 func newHybridStore(t *testing.T, legacy, redis string) Store {
 	locking, options := legacies[legacy](t)
+	config := hybridConfig(locking, redis)
+	return Store{Open: func() (db.Database, error) { return atlock.Open(config, options...) }}
+}
+
+func hybridConfig(locking atlock.Locking, redis string) atlock.Config {
 	// Some suites run without a Redis from the first moment.
 	locking.Enhanced = atlock.Enhanced{
 		Enabled: true, CompatibilityMode: "hybrid", AllowUnseenRedis: true, Redis: atlock.Redis{Address: redis},
 	}
-	return Store{Open: func() (db.Database, error) { return atlock.Open(atlock.Config{Locking: locking}, options...) }}
+	return atlock.Config{Locking: locking}
 }
 
 // newRandom is of the seed that what is run afterwards has, too.

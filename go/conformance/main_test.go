@@ -11,5 +11,6 @@ func TestMain(m *testing.M) {
 		atomicRedisOpener: openAtomicRedis,
 		nativeOpener:      openNative,
 		nativeAloneOpener: openNativeAlone,
+		nativeQueueOpener: openNativeQueue,
 	}))
 }

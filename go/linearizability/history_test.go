@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -20,6 +21,12 @@ const (
 	release      kind = "release"
 	releaseOwned kind = "releaseOwned"
 	look         kind = "look"
+
+	// Those of a queue: see queue_model_test.go.
+	plan     kind = "plan"
+	replan   kind = "replan"
+	leave    kind = "leave"
+	position kind = "position"
 )
 
 // request is what was asked for.
@@ -38,6 +45,7 @@ type answer struct {
 	Pull int `json:",omitempty"`
 	// Unknown: the operation may have been made, now or later, or not at all.
 	Unknown bool `json:",omitempty"`
+	queueAnswer
 }
 
 // operation is one operation of a history.
@@ -46,6 +54,8 @@ type operation struct {
 	request    request
 	answer     answer
 	begin, end int64 // nanoseconds of a clock that all processes share
+	// troubled: the queue may have been out of reach meanwhile.
+	troubled bool
 }
 
 // stillOpen is the end of an operation whose outcome is unknown.
@@ -64,15 +74,35 @@ func (o operation) String() string {
 	if o.answer.Granted {
 		told = "granted"
 	}
+	told += o.answer.queueAnswer.String()
+	if o.troubled {
+		told += " (Redis was away)"
+	}
 	return fmt.Sprintf("%s–%s client %d: %s %d → %s", seconds(o.begin), end, o.client, o.request.Kind, o.request.Pull, told)
 }
 
 func seconds(at int64) string { return fmt.Sprintf("%.6f", time.Duration(at).Seconds()) }
 
-// lockModel is one key's lock: the pull that holds it, or 0.
-var lockModel = porcupine.Model{
-	Init: func() any { return 0 },
-	Step: func(state, input, output any) (bool, any) { return step(state.(int), input.(request), output.(answer)) },
+// specification is what the operations on one key are checked by.
+type specification struct {
+	model porcupine.Model
+	// steps are what the operations are made of: each takes effect at one moment.
+	steps func(operations []operation) []porcupine.Operation
+}
+
+// lock is one key's lock: the pull that holds it, or 0. Each operation is one step.
+var lock = specification{
+	model: porcupine.Model{
+		Init: func() any { return 0 },
+		Step: func(state, input, output any) (bool, any) { return step(state.(int), input.(request), output.(answer)) },
+	},
+	steps: func(operations []operation) []porcupine.Operation {
+		history := make([]porcupine.Operation, len(operations))
+		for i, o := range operations {
+			history[i] = porcupine.Operation{Input: o.request, Output: o.answer, Call: o.begin, Return: o.end}
+		}
+		return history
+	},
 }
 
 // step tells whether an answer is right where a pull holds the lock, and who holds it afterwards.
@@ -96,46 +126,51 @@ func step(holder int, request request, answer answer) (right bool, after int) {
 const checkLimit = 30 * time.Second
 
 // check returns an error for the first key whose operations have no order in which each answer is right.
-func check(history []operation) error {
+func (s specification) check(history []operation) error {
 	byKey := map[string][]operation{}
 	for _, o := range history {
 		byKey[o.request.Key] = append(byKey[o.request.Key], o)
 	}
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		switch operations := byKey[key]; result(operations) {
-		case porcupine.Illegal:
-			return fmt.Errorf("no order explains the answers about %q; the first that has none is the last of:\n%s", key, story(operations))
-		case porcupine.Unknown:
-			return fmt.Errorf("the %d operations on %q are too many to be checked in %v", len(operations), key, checkLimit)
+		operations := byKey[key]
+		if s.result(operations) == porcupine.Ok {
+			continue
 		}
+		shortest := s.shortest(operations)
+		if s.result(shortest) == porcupine.Illegal {
+			return fmt.Errorf("no order explains the answers about %q; the first that has none is the last of:\n%s", key, story(shortest))
+		}
+		return fmt.Errorf("the %d operations on %q are too many to be checked in %v", len(operations), key, checkLimit)
 	}
 	return nil
 }
 
-func result(operations []operation) porcupine.CheckResult {
-	history := make([]porcupine.Operation, len(operations))
-	for i, o := range operations {
-		history[i] = porcupine.Operation{Input: o.request, Output: o.answer, Call: o.begin, Return: o.end}
-	}
-	return porcupine.CheckOperationsTimeout(lockModel, history, checkLimit)
-}
-
-// story tells of the shortest beginning of a history that has no order: the operations that ended last, those still open, and
-// those about the pull of the wrong answer.
-func story(operations []operation) string {
-	const most = 40
+// shortest is the shortest beginning of a history that is not known to have an order. It is looked for from the begin on: a wrong
+// answer is seen soon where nothing comes after it, and else perhaps never.
+func (s specification) shortest(operations []operation) []operation {
+	const stride = 32
 	ends := make([]int64, len(operations))
 	for i, o := range operations {
 		ends[i] = o.end
 	}
 	slices.Sort(ends)
-	first, _ := slices.BinarySearchFunc(ends, true, func(end int64, _ bool) int {
-		if result(until(operations, end)) == porcupine.Illegal {
-			return 0
-		}
-		return -1
-	})
-	shortest := until(operations, ends[first])
+	isRight := func(at int) bool { return s.result(until(operations, ends[at])) == porcupine.Ok }
+	from, to := 0, min(stride, len(ends))-1
+	for to < len(ends)-1 && isRight(to) {
+		from, to = to+1, min(to+stride, len(ends)-1)
+	}
+	first := from + sort.Search(to-from, func(at int) bool { return !isRight(from + at) })
+	return until(operations, ends[first])
+}
+
+func (s specification) result(operations []operation) porcupine.CheckResult {
+	return porcupine.CheckOperationsTimeout(s.model, s.steps(operations), checkLimit)
+}
+
+// story tells of a history that has no order: the operations that ended last, those still open, and those about the pull of the wrong
+// answer.
+func story(shortest []operation) string {
+	const most = 40
 	slices.SortFunc(shortest, func(a, b operation) int { return cmp.Compare(a.end, b.end) })
 	open := slices.IndexFunc(shortest, func(o operation) bool { return o.end == stillOpen })
 	if open < 0 {

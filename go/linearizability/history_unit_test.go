@@ -32,7 +32,7 @@ func TestRightHistoriesPass(t *testing.T) {
 		"an unknown release of another's does none": {of(1, 2, take, 1, granted), of(3, stillOpen, releaseOwned, 2, never), of(5, 6, look, 0, is(1))},
 		"keys have nothing to do with one another":  {of(1, 2, take, 1, granted), {request: request{Kind: look, Key: "other"}, begin: 3, end: 4}},
 	} {
-		if err := check(history); err != nil {
+		if err := lock.check(history); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -53,7 +53,7 @@ func TestWrongHistoriesAreRejected(t *testing.T) {
 		"an unknown take before its begin":  {of(1, 2, look, 0, is(1)), of(3, stillOpen, take, 1, never)},
 		"wrong later, after much was right": {of(1, 2, take, 1, granted), of(3, 4, release, 0, is(1)), of(5, 6, take, 2, granted), of(7, 8, take, 3, granted), of(9, 10, look, 0, is(3))},
 	} {
-		if check(history) == nil {
+		if lock.check(history) == nil {
 			t.Errorf("%s: passed", name)
 		}
 	}
@@ -64,7 +64,7 @@ func TestStoryEndsWithTheWrongAnswer(t *testing.T) {
 	history := []operation{
 		of(1, 2, take, 1, granted), of(3, 4, release, 0, is(1)), of(5, 6, take, 2, granted), of(7, 8, take, 3, granted), of(9, 10, look, 0, is(3)),
 	}
-	err := check(history)
+	err := lock.check(history)
 	if err == nil || !strings.HasSuffix(strings.TrimSpace(err.Error()), "take 3 → granted") {
 		t.Errorf("got %v", err)
 	}

@@ -44,6 +44,12 @@ type run struct {
 	// servers are their settings; the run adds the Redis.
 	servers []settings
 	clients int
+	// specification is what the answers are checked by.
+	specification specification
+	// waits: the clients wait in order.
+	waits bool
+	// shortest and longest are the bounds of a server's life.
+	shortest, longest time.Duration
 
 	random *rand.Rand
 	seed   uint64
@@ -61,6 +67,13 @@ type run struct {
 }
 
 func newRun(t *testing.T, redis redistest.Options, clients int, servers ...settings) *run {
+	r := newRunWithoutRedis(t, clients, servers...)
+	r.redis = redistest.Start(t, redis)
+	r.begin, r.end = now(), r.end-r.begin+now()
+	return r
+}
+
+func newRunWithoutRedis(t *testing.T, clients int, servers ...settings) *run {
 	length, seed := uint64(defaultSeconds), uint64(time.Now().UnixNano())
 	for variable, number := range map[string]*uint64{secondsVariable: &length, seedVariable: &seed} {
 		if text := os.Getenv(variable); text != "" {
@@ -71,8 +84,10 @@ func newRun(t *testing.T, redis redistest.Options, clients int, servers ...setti
 		}
 	}
 	t.Logf("%s=%d %s=%d", secondsVariable, length, seedVariable, seed)
-	r := &run{T: t, servers: servers, clients: clients, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{}}
-	r.redis = redistest.Start(t, redis)
+	r := &run{
+		T: t, servers: servers, clients: clients, specification: lock, shortest: shortestLife, longest: longestLife,
+		random: rand.New(rand.NewPCG(seed, 0)), seed: seed, errors: map[string]int{},
+	}
 	r.begin = now()
 	r.end = r.begin + int64(length)*int64(time.Second)
 	return r
@@ -81,29 +96,53 @@ func newRun(t *testing.T, redis redistest.Options, clients int, servers ...setti
 // execute lets the servers work in the unrest, and checks what they were told.
 func (r *run) execute() {
 	r.Helper()
-	unrest := r.redis.Disturb(r, rand.New(rand.NewPCG(r.seed, 1)))
+	stop := func() int { return 0 }
+	var unrest *redistest.Unrest
+	if r.redis != nil {
+		unrest = r.redis.Disturb(r, rand.New(rand.NewPCG(r.seed, 1)))
+		stop = unrest.Stop
+	}
 	errs := make([]error, len(r.servers))
 	var running sync.WaitGroup
-	for i, settings := range r.servers {
-		settings.Locking.Enhanced.Redis = atlock.Redis{Address: r.redis.Addr}
+	for i := range r.servers {
+		if r.redis != nil {
+			r.servers[i].Locking.Enhanced.Redis = atlock.Redis{Address: r.redis.Addr}
+		}
 		random := rand.New(rand.NewPCG(r.seed, uint64(2+i)))
-		running.Go(func() { errs[i] = r.server(settings, random) })
+		running.Go(func() { errs[i] = r.server(i, random) })
 	}
 	time.Sleep(time.Duration(r.end - now()))
-	kills := unrest.Stop()
+	kills := stop()
 	running.Wait()
 	r.calm()
 	if err := errors.Join(errs...); err != nil {
 		r.Fatal(err)
 	}
+	if unrest != nil {
+		r.trouble(unrest.Away())
+	}
 	r.lookAtAll()
 	r.Logf("%d operations; Redis was killed %d times, servers %d times; %d answers while the local store stood in, %d of them unarmed; by outcome: %v",
 		len(r.history), kills, r.processes-len(r.servers), r.fallback, r.unarmed, r.outcomes())
-	if kills == 0 || r.processes == len(r.servers) {
+	if (kills == 0 && r.redis != nil) || r.processes == len(r.servers) {
 		r.Error("nobody was killed: this has tested nothing")
 	}
-	if err := check(r.history); err != nil {
+	if err := r.specification.check(r.history); err != nil {
 		r.Error(err)
+	}
+}
+
+// trouble marks the operations in whose time Redis was away. It may seem so for a while after it is back, and to one that takes
+// long.
+func (r *run) trouble(away []redistest.Away) {
+	const afterwards, long = int64(time.Second), int64(300 * time.Millisecond)
+	for i := range r.history {
+		o := &r.history[i]
+		o.troubled = o.end-o.begin > long
+		for _, away := range away {
+			from, until := now()-int64(time.Since(away.From)), now()-int64(time.Since(away.Until))
+			o.troubled = o.troubled || (o.begin < until+afterwards && o.end > from)
+		}
 	}
 }
 
@@ -115,9 +154,14 @@ func (r *run) outcomes() map[string]int {
 		switch {
 		case o.answer.Unknown:
 			name = "unknown"
-		case o.request.Kind == take && !o.answer.Granted:
+		case o.request.Kind == take && o.answer.Granted:
+		case o.answer.Kept:
+			name += " kept"
+		case o.request.Kind == take:
 			name = "refused"
-		case o.request.Kind != take && o.answer.Pull == 0:
+		case o.answer.Granted, o.answer.Placed, o.answer.Place != 0, o.answer.Left:
+			name += fmt.Sprintf(" (granted %v, placed %v)", o.answer.Granted, o.answer.Placed)
+		case o.answer.Pull == 0:
 			name += " nothing"
 		}
 		counts[name]++
@@ -126,20 +170,23 @@ func (r *run) outcomes() map[string]int {
 }
 
 // server runs one server until the end, in one process after another.
-func (r *run) server(settings settings, random *rand.Rand) error {
+func (r *run) server(server int, random *rand.Rand) error {
 	for {
-		life := shortestLife + time.Duration(random.Int64N(int64(longestLife-shortestLife)))
-		if killed, err := r.process(settings, life); err != nil || !killed {
+		life := r.shortest + time.Duration(random.Int64N(int64(r.longest-r.shortest)))
+		if killed, err := r.process(server, life); err != nil || !killed {
 			return err
 		}
 	}
 }
 
 // process runs one server process, and kills it after some time, unless the end is near.
-func (r *run) process(settings settings, life time.Duration) (killed bool, err error) {
+func (r *run) process(server int, life time.Duration) (killed bool, err error) {
 	r.mu.Lock()
 	r.processes++
-	role := role{Settings: settings, Process: r.processes, Clients: r.clients, Seed: r.seed, Begin: r.begin, End: r.end}
+	role := role{
+		Settings: r.servers[server], Server: server, Process: r.processes, Queue: r.waits, Clients: r.clients, Seed: r.seed,
+		Begin: r.begin, End: r.end,
+	}
 	r.mu.Unlock()
 	text, err := json.Marshal(role)
 	if err != nil {
@@ -210,6 +257,9 @@ func (r *run) read(role role, output io.Reader) error {
 		delete(open, name)
 	}
 	for _, o := range open {
+		if r.waits {
+			o.end = r.latest(now())
+		}
 		history = append(history, o)
 	}
 	r.mu.Lock()
@@ -228,6 +278,8 @@ func (r *run) ended(o operation, n note) operation {
 	o.answer = *n.Answer
 	isRelease := o.request.Kind == release || o.request.Kind == releaseOwned
 	switch {
+	case o.answer.Unknown && r.waits:
+		o.end = r.latest(n.At)
 	case o.answer.Unknown:
 	case n.Unarmed && isRelease && o.answer.Pull != 0:
 		// It is released in Redis when that is back, if it is still there then.
@@ -237,6 +289,16 @@ func (r *run) ended(o operation, n note) operation {
 		o.end = n.At
 	}
 	return o
+}
+
+// latest is when an operation of unknown outcome has its last effect after it failed, or its process died: what Redis has not done by
+// the deadline of a question it never does.
+func (r *run) latest(failed int64) int64 {
+	if r.redis == nil {
+		return failed
+	}
+	const deadline, slack = time.Second, 500 * time.Millisecond
+	return failed + int64(deadline+slack)
 }
 
 // untilCalm is the end of an operation that is made before the servers end in good order.
@@ -252,16 +314,19 @@ func (r *run) calm() {
 	}
 }
 
-// lookAtAll adds, of each key, what Redis has in the end.
+// lookAtAll adds, of each key, what is there in the end.
 func (r *run) lookAtAll() {
 	r.Helper()
-	database, err := atlock.Open(atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{
-		Enabled: true, CompatibilityMode: "native", Redis: atlock.Redis{Address: r.redis.Addr},
-	}}})
+	store := r.servers[0]
+	if r.redis != nil {
+		store = settings{Config: nativeOn(r.redis.Addr)}
+	}
+	database, err := store.open()
 	if err != nil {
 		r.Fatal(err)
 	}
 	defer database.Close()
+	last := client{role: role{Queue: r.waits}, database: database}
 	looked := map[string]bool{}
 	for _, o := range r.history {
 		request := request{Kind: look, Key: o.request.Key}
@@ -270,10 +335,16 @@ func (r *run) lookAtAll() {
 		}
 		looked[request.Key] = true
 		begin := now()
-		answer, err := perform(database, request)
+		answer, err := last.perform(request)
 		if err != nil {
 			r.Fatal(err)
 		}
 		r.history = append(r.history, operation{request: request, answer: answer, begin: begin, end: now()})
 	}
+}
+
+func nativeOn(address string) atlock.Config {
+	return atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{
+		Enabled: true, CompatibilityMode: "native", Redis: atlock.Redis{Address: address},
+	}}}
 }

@@ -22,8 +22,12 @@ const roleVariable = "ATLOCK_LINEARIZABILITY_ROLE"
 // role is what one process does: it opens its store and works on it, from several goroutines, until the end.
 type role struct {
 	Settings settings
+	// Server is the number of its store among those of the run.
+	Server int
 	// Process is a number that no other process of the run has, not even one with the same store.
 	Process int
+	// Queue: its clients wait in order.
+	Queue bool
 	// Clients are its goroutines.
 	Clients int
 	Seed    uint64
@@ -150,6 +154,8 @@ type client struct {
 	made     int
 	// held is the last pull that took a key here, or may have, or was told of.
 	held map[string]int
+	// failed: the last operation did.
+	failed bool
 }
 
 func (c *client) work() error {
@@ -167,8 +173,12 @@ func (c *client) work() error {
 
 // next chooses an operation.
 func (c *client) next(at int64) request {
-	key := fmt.Sprintf("%03d/%d", (at-c.role.Begin)/int64(epoch), c.random.IntN(keys))
+	number := c.random.IntN(keys)
+	key := fmt.Sprintf("%03d/%d", (at-c.role.Begin)/int64(epoch), number)
 	c.made++
+	if c.role.Queue {
+		return c.nextQueued(key, 1+number+keys*(c.role.Server*c.role.Clients+c.number))
+	}
 	switch choice := c.random.IntN(10); {
 	case choice < 4:
 		return request{Kind: take, Key: key, Pull: (c.role.Process*100+c.number)*1_000_000 + c.made}
@@ -188,7 +198,7 @@ func (c *client) operate(request request) error {
 	if err := errors.Join(err, c.notes.tell(begun)); err != nil {
 		return err
 	}
-	answer, failure := perform(c.database, request)
+	answer, failure := c.perform(request)
 	ended := note{Client: c.number, Number: c.made, At: now(), Answer: &answer}
 	after, err := c.database.Status()
 	if err != nil {
@@ -197,13 +207,14 @@ func (c *client) operate(request request) error {
 	ended.Fallback = after.FallbackOps > before.FallbackOps
 	ended.Unarmed = ended.Fallback && !(before.Armed && after.Armed)
 	switch {
-	case errors.Is(failure, atlock.ErrOutcomeUnknown):
+	case errors.Is(failure, atlock.ErrOutcomeUnknown), isAway(failure) && request.mayBeHalfMade():
 		ended.Answer = &never
 	case failure != nil && !isAway(failure) && !errors.Is(failure, atlock.ErrDegraded):
 		return fmt.Errorf("%v: %w", request, failure)
 	case failure != nil:
 		ended.Answer, ended.Error = nil, nameOf(failure)
 	}
+	c.failed = failure != nil
 	if ended.Answer != nil && request.Kind == take {
 		c.held[request.Key] = request.Pull
 		if answer.Pull != 0 {
@@ -211,6 +222,13 @@ func (c *client) operate(request request) error {
 		}
 	}
 	return c.notes.tell(ended)
+}
+
+func (c *client) perform(request request) (answer, error) {
+	if c.role.Queue {
+		return performQueued(c.database, request)
+	}
+	return perform(c.database, request)
 }
 
 // isAway: Redis could not be asked, and nothing was changed. A Redis that is killed may break a new connection off, as a port does that
@@ -235,7 +253,10 @@ const degraded = "degraded"
 
 // perform makes one operation.
 func perform(database *atlock.Database, request request) (answer, error) {
-	project, workspace := models.NewProject("acme/infra", request.Key, ""), "default"
+	return performOn(database, models.NewProject("acme/infra", request.Key, ""), "default", request)
+}
+
+func performOn(database *atlock.Database, project models.Project, workspace string, request request) (answer, error) {
 	var lock *models.ProjectLock
 	var err error
 	switch request.Kind {

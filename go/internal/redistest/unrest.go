@@ -17,7 +17,11 @@ type Unrest struct {
 	stop    chan struct{}
 	stopped sync.WaitGroup
 	kills   int
+	away    []Away
 }
+
+// Away is a time for which the server did not answer.
+type Away struct{ From, Until time.Time }
 
 const (
 	killShare    = 0.6 // of all disturbances but the first, which is a kill; the others are pauses
@@ -56,6 +60,9 @@ func (u *Unrest) Stop() (kills int) {
 	return u.kills
 }
 
+// Away tells when the server was away; to be asked after Stop.
+func (u *Unrest) Away() []Away { return u.away }
+
 // leavesAlone lets the server be up for a while, and tells whether to go on.
 func (u *Unrest) leavesAlone(random *rand.Rand) bool {
 	if random.Float64() < calmShare {
@@ -68,6 +75,8 @@ func (u *Unrest) leavesAlone(random *rand.Rand) bool {
 func (u *Unrest) disturb(t testing.TB, random *rand.Rand) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	from := time.Now()
+	defer func() { u.away = append(u.away, Away{from, time.Now()}) }()
 	if random.Float64() < killShare || u.kills == 0 {
 		u.kills++
 		u.server.Kill()
