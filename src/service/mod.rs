@@ -21,6 +21,8 @@ use crate::error::{Code, Error, Result};
 use crate::look::Look;
 use crate::metrics::Metrics;
 use crate::mode::Router;
+#[cfg(test)]
+use crate::mode::Stores;
 use crate::operation::{Ending, Operation};
 use crate::process::Process;
 use crate::store::host::HostStore;
@@ -102,11 +104,27 @@ impl Service {
     /// `host` is the host store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
     pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
         let calls = Calls::new(Arc::clone(&clock))?;
+        Service::open_by(config, calls, clock, |process| Router::open(config, host, process))
+    }
+
+    /// The same over other stores, by a process of this number.
+    #[cfg(test)]
+    pub(crate) fn open_on(stores: &dyn Stores, config: &Config, process: u64, clock: Arc<dyn Clock>) -> Result<Service> {
+        let calls = Calls::of_process(process, Arc::clone(&clock));
+        Service::open_by(config, calls, clock, |process| Router::open_on(stores, config, None, process))
+    }
+
+    fn open_by(
+        config: &Config,
+        calls: Calls,
+        clock: Arc<dyn Clock>,
+        open: impl FnOnce(&Process<'_>) -> Result<Router>,
+    ) -> Result<Service> {
         let instance = calls.instance();
         let audit = &config.locking.audit;
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
         let process = Process { instance: &instance, clock: Arc::clone(&clock), audit: audit.clone() };
-        let router = Router::open(config, host, &process)?;
+        let router = open(&process)?;
         let service = Service::on(router, config, calls, audit, clock);
         if service.queueing.is_enabled() {
             *service.ticker.lock() = Some(Ticker::start(Arc::downgrade(&service.state))?);

@@ -627,6 +627,7 @@ pub const LINES: &[Line] = &[
         line: "self.locking.enhanced.priority_queue.enabled && «!self.is_on_stocks_store()»",
         broken: "true",
         noticed_by: "config wrong_settings_of_who_waits",
+    },
     // Who is next.
     Line {
         name: "a key is kept for two",

@@ -37,6 +37,8 @@ mod change;
 pub mod look;
 pub mod runs;
 mod sets;
+#[cfg(test)]
+mod simulation;
 mod tick;
 pub mod wait;
 
