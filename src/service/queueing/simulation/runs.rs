@@ -8,6 +8,7 @@ use super::values::{PATHS, REPO, key, lock, number_of, path_of, pull};
 use crate::config::Sets;
 use crate::error::Code;
 use crate::service::Service;
+use crate::service::queueing::Asker;
 use crate::service::queueing::runs::{Command, InRun, RunRequest};
 use crate::sync::mark;
 
@@ -74,9 +75,11 @@ impl Planning<'_> {
         }
         if self.chance(30) {
             let Ok(answered) = self.service.unlock_by_pull(REPO, self.num) else { return };
-            let numbers: BTreeSet<u64> = answered.values().filter_map(number_of).collect();
-            let given_up = self.held.iter().filter(|(_, number)| numbers.contains(number));
-            self.deferred.extend(given_up.map(|(key, number)| (key.clone(), *number)));
+            mark!("queue: all locks are given up in a plan");
+            for value in answered.values() {
+                let key = Asker::of(value).expect("is a lock").key;
+                self.deferred.insert(key, number_of(value).expect("somebody asked for it"));
+            }
             return;
         }
         for path in PATHS {

@@ -72,7 +72,7 @@ impl Scene {
         let scene = Arc::new(Scene {
             plan,
             services: Mutex::new(vec![Weak::new(); plan.servers]),
-            oracle: Mutex::default(),
+            oracle: Mutex::new(Oracle::new(plan.stores == Stores::Hybrid && plan.servers > 1)),
             places: Mutex::default(),
             busy: Mutex::default(),
             waits: Mutex::default(),

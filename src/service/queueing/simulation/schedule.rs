@@ -1,6 +1,8 @@
 //! A schedule: what begins when, and who goes on, by the seed; and the end, in which everything works, holders give up what they have, and
 //! every queue drains.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use super::values::{PATHS, PULLS, REPO, key, path_of};
 use super::{Plan, Stores};
 use crate::clock::Clock;
 use crate::hybrid::simulation::modes::Serves as _;
-use crate::hybrid::simulation::schedule::{Busy, Scheduled, or_show, simulate};
+use crate::hybrid::simulation::schedule::{Scheduled, or_show, simulate};
 use crate::sync::mark;
 
 const STEPS: u32 = 50;
@@ -98,13 +100,19 @@ impl Schedule<'_> {
         }
     }
 
-    /// Runs this to its end at a server that lives, whatever else goes on.
-    fn within<T: 'static>(&self, body: impl FnOnce(&Scene) -> T + 'static) -> T {
-        let (scene, busy) = (Arc::clone(self.scene), Busy::new(&self.scene.world));
-        self.tasks.within_task("the look", move || {
-            let _busy = busy;
-            body(&scene)
-        })
+    /// Runs this to its end in a process of this server, whatever else goes on; `None` if that process dies, or there is none.
+    fn within<T: 'static>(&self, who: usize, body: impl FnOnce(&Scene) -> T + 'static) -> Option<T> {
+        let process = self.scene.world.process(who).filter(|_| self.scene.service(who).is_some())?;
+        let (done, scene) = (Rc::new(Cell::new(None)), Arc::clone(self.scene));
+        let for_task = Rc::clone(&done);
+        let task = self.tasks.tasks.start(process, "the look", move || for_task.set(Some(body(&scene))));
+        while self.tasks.tasks.is_alive(task) {
+            if !self.resume_one() {
+                let moment = self.tasks.tasks.next_moment();
+                self.scene.world.clock.advance_to(moment.expect("all wait for each other"));
+            }
+        }
+        done.take()
     }
 
     fn step(&self) {
@@ -137,7 +145,7 @@ impl Schedule<'_> {
             }
         }
         if random.percent(25) {
-            self.within(move |scene| scene.check(who, false));
+            self.within(who, move |scene| scene.check(who, false));
         }
         for me in 0..scene.plan.servers {
             if world.process(me).is_none() {
@@ -193,11 +201,11 @@ impl Schedule<'_> {
         self.heals();
         let is_checked = (0..20).any(|_| {
             self.passes(Duration::from_secs(15));
-            self.within(|scene| scene.check(0, true) && scene.oracle().undecided_sets() == 0)
+            self.within(0, |scene| scene.check(0, true) && scene.oracle().undecided_sets() == 0) == Some(true)
         });
-        assert!(is_checked, "it does not become well: {}", self.tasks.tasks.describe());
+        assert!(is_checked, "it does not become well: {:?}", self.scene.oracle());
         self.drains();
-        self.within(|scene| assert!(scene.check(0, true), "is well"));
+        self.within(0, |scene| assert!(scene.check(0, true), "is well"));
     }
 
     fn heals(&self) {
@@ -220,7 +228,7 @@ impl Schedule<'_> {
             self.passes(Duration::from_millis(500));
             let all_live = (0..scene.plan.servers).all(|me| scene.service(me).is_some());
             let is_quiet = world.busy.load(Ordering::SeqCst) == 0 && !world.network.has_stuck();
-            if all_live && is_quiet && (scene.plan.stores != Stores::Hybrid || self.within(|scene| scene.all_ask_redis())) {
+            if all_live && is_quiet && (scene.plan.stores != Stores::Hybrid || self.within(0, |scene| scene.all_ask_redis()) == Some(true)) {
                 scene.lost_data.store(false, Ordering::SeqCst);
                 return;
             }
@@ -232,7 +240,7 @@ impl Schedule<'_> {
     fn drains(&self) {
         const ROUNDS: u32 = 60;
         for _ in 0..ROUNDS {
-            let is_empty = self.within(|scene| {
+            let is_empty = self.within(0, |scene| {
                 let service = scene.service(0).expect("lives");
                 for path in PATHS {
                     scene.discard(0, path);
@@ -247,18 +255,18 @@ impl Schedule<'_> {
                 }
                 queue.is_empty() && service.list().expect("is read").is_empty()
             });
-            if is_empty {
+            if is_empty == Some(true) {
                 return self.is_open();
             }
             self.passes(Duration::from_secs(6));
         }
-        let queue = self.within(|scene| scene.service(0).expect("lives").queue(REPO));
+        let queue = self.within(0, |scene| scene.service(0).expect("lives").queue(REPO));
         panic!("the queue does not drain: {queue:?}");
     }
 
     /// Nothing is closed with nobody behind it.
     fn is_open(&self) {
-        self.within(|scene| {
+        self.within(0, |scene| {
             let service = scene.service(0).expect("lives");
             for path in PATHS {
                 let (newcomer, number) = (scene.newcomer().expect("is new"), scene.number());
