@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Event, Gate, Holder, PullId, Queue};
 use crate::store::contract::local::Held;
 use crate::store::{DocumentKey, Expected, LockKey, Release, Store, Swap};
+use crate::sync::mark;
 
 /// How often a change is tried that others come before.
 const MAX_TRIES: u32 = 50;
@@ -93,7 +94,7 @@ impl State {
                     let concerns_others = concerns_others(&before, &queue);
                     return Ok(Changed { answer, queue, free, concerns_others });
                 }
-                Swap::Conflict(found) => current = found,
+                Swap::Conflict(found) => current = mark!("queue: another change came first", found),
             }
         }
         Err(Error::new(Code::Timeout, format!("the {key} keeps changing; it was left as it is")))
@@ -109,6 +110,7 @@ impl State {
             if before.get(key).unwrap_or(&Gate::Open) != gate {
                 let is_held = self.store().set_gate(key, after.revision(), gate, &self.step())?;
                 if *gate == Gate::Closed && !is_held {
+                    mark!("queue: a key is closed and free");
                     free.push(key.clone());
                 }
             }
@@ -175,6 +177,7 @@ impl State {
                 if let Some(Held { value, .. }) = self.store().held(lock, &self.step())?
                     && Digest::of(&value) == *digest
                 {
+                    mark!("queue: a set is taken back from a caller who is gone");
                     let release = Release { key: lock, fields: None, pull_num: None, value: Some(&value) };
                     self.store().release(&release, &self.step())?;
                 }

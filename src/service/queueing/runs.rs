@@ -28,6 +28,7 @@ use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::{Priority, PullId};
 use crate::store::{LockKey, Release};
+use crate::sync::mark;
 
 /// How long the reservations of a pull outlive the last sign of its run.
 pub(super) const LEASE: Duration = Duration::from_secs(60);
@@ -238,7 +239,10 @@ impl Service {
             let release = Release { key: LockKey::Project(key), fields: None, pull_num: None, value: None }.only_if_it_is(value);
             let call = self.step();
             match self.release(Operation::Unlock, &release, self.store(), &call) {
-                Ok(Some(_)) => ended.released.push(key.clone()),
+                Ok(Some(_)) => {
+                    mark!("queue: a run gives up a lock at its end");
+                    ended.released.push(key.clone());
+                }
                 Ok(None) => {}
                 Err(error) => failed = failed.or(Some(error)),
             }

@@ -21,6 +21,7 @@ use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, PullId, Queue, Waiter};
 use crate::store::{LockKey, Release};
+use crate::sync::mark;
 
 /// Most locks of one set.
 const MOST: usize = 500;
@@ -110,6 +111,7 @@ impl Service {
             Ok(false)
         })?;
         if !asked.answer {
+            mark!("queue: a set is refused");
             return Ok((SetState::Refused(self.blocker(&asked.queue, &set, &keys)?), own));
         }
         let granted = self.grant_set(&set);
@@ -128,8 +130,9 @@ impl Service {
         });
         match (granted?, ended) {
             (Some(blocker), _) => Ok((SetState::Refused(blocker), own)),
-            (None, Ok(Changed { answer: true, .. })) => Ok((SetState::Granted, own)),
+            (None, Ok(Changed { answer: true, .. })) => mark!("queue: a set is granted", Ok((SetState::Granted, own))),
             (None, ended) => {
+                mark!("queue: the caller of a set was taken for gone");
                 // Without the word that it is whole, the set is released: the ticket still says which locks these are.
                 self.take_back(&set)?;
                 let queue = ended?.queue;
@@ -148,6 +151,7 @@ impl Service {
                 Ok(Once::NotYet) => Ok(Blocker { key: key.clone(), pull: None }),
                 Err(error) => Err(error),
             };
+            mark!("queue: a set is taken back");
             self.take_back(set)?;
             return blocker.map(Some);
         }

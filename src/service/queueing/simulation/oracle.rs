@@ -193,6 +193,11 @@ impl Oracle {
         self.locks.values().any(|known| known.num == num && known.key == key && known.state != State::Over)
     }
 
+    /// Whether a release may have met this lock.
+    pub(super) fn perhaps_released(&self, number: u64) -> bool {
+        self.locks.get(&number).is_some_and(|known| known.may_go)
+    }
+
     /// Whether it is certain that this lock is held.
     pub(super) fn surely_holds(&self, number: u64) -> bool {
         self.locks.get(&number).is_some_and(Known::is_certain)
