@@ -147,7 +147,8 @@ impl State {
         if queue.is_empty() {
             return Ok(Vec::new());
         }
-        self.end_abandoned_sets(queue, now)?;
+        self.take_sets_back(queue)?;
+        queue.give_up(now);
         for pull in self.queueing.runs.lock().pulls_of(repo) {
             queue.extend(&pull, now + micros(LEASE));
         }
@@ -169,9 +170,9 @@ impl State {
         keys.into_iter().map(look).collect()
     }
 
-    /// Takes back what a process was granted of a set before it died: exactly those locks.
-    fn end_abandoned_sets(&self, queue: &mut Queue, now: u64) -> Result<()> {
-        for (pull, acquiring) in queue.abandoned(now) {
+    /// Takes back what a process was granted of a set before it died: exactly those locks. That it was given up is written by then.
+    fn take_sets_back(&self, queue: &mut Queue) -> Result<()> {
+        for (pull, acquiring) in queue.given_up() {
             for (key, digest) in &acquiring.keys {
                 let lock = LockKey::Project(key);
                 if let Some(Held { value, .. }) = self.store().held(lock, &self.step())?
@@ -182,7 +183,7 @@ impl State {
                     self.store().release(&release, &self.step())?;
                 }
             }
-            queue.end_acquiring(&pull);
+            queue.taken_back(&pull);
         }
         Ok(())
     }

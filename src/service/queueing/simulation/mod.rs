@@ -75,11 +75,6 @@ impl Plan {
         PlanOfStores { instances, loses_data: self.loses_data, ..plan }
     }
 
-    /// Nothing but processes fails: what a queue says is always obeyed.
-    fn is_sound(self) -> bool {
-        !self.trouble
-    }
-
     /// Whether a place that was told is kept whatever happens.
     fn keeps_places(self) -> bool {
         !self.loses_data && (self.stores != Stores::Hybrid || self.servers == 1)

@@ -158,8 +158,8 @@ impl Oracle {
             assert!(releasing.names.fits(number, known), "v{number} is released by {releasing:?}");
             // A server that sees no Redis may know a lock that another one released.
             assert!(known.state != State::Over || self.is_blind, "v{number} is released twice");
-            // A lock of a set may be asked for again in the same plan.
-            known.state = if known.asks.is_some() { State::Asked } else { State::Over };
+            // A lock of a set may be taken again in the same plan; whoever looks sees that.
+            known.state = if known.set.is_some() { known.state } else { State::Over };
         }
     }
 

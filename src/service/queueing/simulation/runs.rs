@@ -26,6 +26,8 @@ struct Planning<'a> {
     /// What is released at the end.
     deferred: BTreeMap<String, u64>,
     set: Option<u64>,
+    /// What had failed by the beginning.
+    trouble: u64,
 }
 
 fn begin(service: &Service, num: i64, command: Command, applied: &BTreeSet<String>) -> Option<u64> {
@@ -53,8 +55,8 @@ impl Scene {
         let Some(run) = begin(&service, num, Command::Plan, &applied) else { return };
         self.world.say(|| format!("{me}: run {run} of #{num} plans {paths:?}, holds {held:?}, applied {applied:?}"));
         let wanted = paths.iter().map(|path| (key(path), self.number())).collect();
-        let (deferred, set) = (BTreeMap::new(), None);
-        let mut planning = Planning { scene: self, service: &service, num, run, wanted, held, applied, deferred, set };
+        let (deferred, set, trouble) = (BTreeMap::new(), None, *self.trouble.lock());
+        let mut planning = Planning { scene: self, service: &service, num, run, wanted, held, applied, deferred, set, trouble };
         planning.gives_up();
         planning.declares();
         planning.takes();
@@ -159,7 +161,7 @@ impl Planning<'_> {
     fn answered(&mut self, key: &str, number: u64, answer: &InRun) {
         if !answer.acquired {
             mark!("queue: a plan is refused");
-            assert!(!self.scene.plan.is_sound() || self.set.is_some() || !self.holds(key), "{key} is refused to its holder");
+            assert!(!self.is_calm() || self.set.is_some() || !self.holds(key), "{key} is refused to its holder");
             if self.set.is_none() {
                 self.scene.oracle().refused(number);
             } else {
@@ -175,17 +177,23 @@ impl Planning<'_> {
             }
             return;
         }
-        let held = number_of(&answer.value);
-        self.scene.oracle().acquired(number, held);
+        let (asked, held) = (number, number_of(&answer.value));
+        self.scene.oracle().acquired(asked, held);
         let number = held.expect("somebody asked for it");
         self.deferred.remove(key);
         self.held.insert(key.to_owned(), number);
-        if self.scene.plan.is_sound()
+        if self.is_calm()
+            && held == Some(asked)
             && let Ok(queue) = self.service.queue(REPO)
         {
             let waits = queue.ticket(&pull(self.num)).is_some_and(|ticket| ticket.want(key).is_some());
             assert!(!waits || self.set.is_some(), "#{} has {key}, and waits for it: {queue:?}", self.num);
         }
+    }
+
+    /// Whether all stores worked since the beginning: what a queue says was obeyed.
+    fn is_calm(&self) -> bool {
+        !self.scene.plan.trouble && self.trouble == *self.scene.trouble.lock()
     }
 
     /// Whether its pull held this from the beginning of the run, and still does.

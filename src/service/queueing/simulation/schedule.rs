@@ -168,6 +168,8 @@ impl Schedule<'_> {
         let minutes = [1, 3, 3, 11, 65, 200][self.scene.world.random.index(if is_short { 4 } else { 6 })];
         self.scene.world.say(|| format!("{minutes} minutes pass"));
         self.scene.world.clock.advance(Duration::from_secs(60 * minutes));
+        // What was under way has no time left.
+        self.scene.fails();
     }
 
     /// Something fails, or works again.
