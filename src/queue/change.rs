@@ -90,7 +90,18 @@ impl Queue {
         }
         let Some(at) = found else {
             let (waiter, wants) = (waiter.clone(), BTreeMap::new());
-            self.tickets.push(Ticket { waiter, seq, since, priority, whole, wants, missed: 0, acquiring: None, set_ended: 0, calls });
+            self.tickets.push(Ticket {
+                waiter,
+                seq,
+                since,
+                priority,
+                whole,
+                wants,
+                missed: 0,
+                acquiring: None,
+                set_ended: 0,
+                calls,
+            });
             return self.tickets.len() - 1;
         };
         let ticket = &mut self.tickets[at];

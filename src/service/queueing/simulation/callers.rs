@@ -128,7 +128,8 @@ impl Scene {
         let id = self.number();
         self.oracle().begin_release(id, Names::Key(key(path), None), self.process());
         let answer = service.unlock(&lock(path, 0, 0));
-        self.world.say(|| format!("{me}: {path} is unlocked: {:?}", answer.as_ref().map(|value| value.as_deref().map(number_of))));
+        self.world
+            .say(|| format!("{me}: {path} is unlocked: {:?}", answer.as_ref().map(|value| value.as_deref().map(number_of))));
         match answer {
             Ok(released) => self.oracle().released(id, released.as_deref().map(number_of)),
             Err(_) => self.oracle().release_unknown(id),

@@ -83,8 +83,16 @@ impl Plan {
 
 fn plans(seed: u64) -> Vec<Plan> {
     let (stores, sets) = (Stores::Strict, if seed % 2 == 0 { Sets::Each } else { Sets::Whole });
-    let plan =
-        Plan { seed, stores, servers: 1, sets, trouble: seed % 3 == 2, loses_data: false, stock: false, deaths: [0, 4, 10][usize::try_from(seed / 2 % 3).expect("is small")] };
+    let plan = Plan {
+        seed,
+        stores,
+        servers: 1,
+        sets,
+        trouble: seed % 3 == 2,
+        loses_data: false,
+        stock: false,
+        deaths: [0, 4, 10][usize::try_from(seed / 2 % 3).expect("is small")],
+    };
     let native = Plan { stores: Stores::Native, ..plan };
     let hybrid = Plan { stores: Stores::Hybrid, ..plan };
     vec![
@@ -104,7 +112,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 /// Seeds of a usual run.
-const USUAL: u64 = 60;
+const USUAL: u64 = 30;
 
 #[test]
 fn order_only_refuses_and_every_queue_drains() {

@@ -28,6 +28,9 @@ struct Known {
     set: Option<u64>,
     /// Who is asking for it.
     asks: Option<Group>,
+    /// What had happened by the time when it was asked for, and when it was over.
+    asked_at: u64,
+    over_at: u64,
 }
 
 impl Known {
@@ -73,6 +76,8 @@ struct Set {
 pub(super) struct Oracle {
     /// Whether servers may not know of each other's releases.
     is_blind: bool,
+    /// How much has happened.
+    events: u64,
     /// How many releases and sets were begun.
     begun: u64,
     locks: BTreeMap<u64, Known>,
@@ -86,8 +91,23 @@ impl Oracle {
     }
 
     pub(super) fn asks(&mut self, number: u64, key: &str, num: i64, set: Option<u64>, process: Group) {
-        let known = Known { key: key.to_owned(), num, state: State::Asked, may_go: false, set, asks: Some(process) };
+        let known = Known {
+            key: key.to_owned(),
+            num,
+            state: State::Asked,
+            may_go: false,
+            set,
+            asks: Some(process),
+            asked_at: self.tells(),
+            over_at: 0,
+        };
         self.locks.insert(number, known);
+    }
+
+    /// Something happens: its place in the order of all that does.
+    fn tells(&mut self) -> u64 {
+        self.events += 1;
+        self.events
     }
 
     pub(super) fn begin_set(&mut self, id: u64, num: i64, numbers: BTreeSet<u64>, process: Group) {
@@ -107,10 +127,14 @@ impl Oracle {
         let held = held.unwrap_or_else(|| panic!("{} is held by a lock of #{} that nobody asked for", wanted.key, wanted.num));
         let known = &self.locks[&held];
         assert_eq!((&known.key, known.num), (&wanted.key, wanted.num), "another lock is taken for one's own");
-        assert!(known.state != State::Over || held == asked, "#{} is told to have v{held}, which was released", wanted.num);
-        assert!(known.state != State::Over, "v{held} was refused, and is granted");
+        let is_over = known.state == State::Over;
+        assert!(!is_over || known.over_at > wanted.asked_at, "#{} is told to have v{held}, which was over", wanted.num);
         if held != asked {
             self.refused(asked);
+        }
+        if is_over {
+            // It was released before the answer was there.
+            return self.unknown(asked);
         }
         self.holds(held);
     }
@@ -129,10 +153,11 @@ impl Oracle {
     }
 
     pub(super) fn refused(&mut self, number: u64) {
+        let now = self.tells();
         let known = self.locks.get_mut(&number).expect("is known");
         known.asks = None;
         if known.state == State::Asked {
-            known.state = State::Over;
+            (known.state, known.over_at) = (State::Over, now);
         }
     }
 
@@ -151,7 +176,7 @@ impl Oracle {
 
     /// It released these, and nothing else.
     pub(super) fn released(&mut self, id: u64, released: impl IntoIterator<Item = Option<u64>>) {
-        let releasing = self.releasing.remove(&id).expect("is under way");
+        let (releasing, now) = (self.releasing.remove(&id).expect("is under way"), self.tells());
         for number in released {
             let number = number.expect("a lock that nobody asked for is released");
             let known = self.locks.get_mut(&number).expect("is known");
@@ -159,7 +184,9 @@ impl Oracle {
             // A server that sees no Redis may know a lock that another one released.
             assert!(known.state != State::Over || self.is_blind, "v{number} is released twice");
             // A lock of a set may be taken again in the same plan; whoever looks sees that.
-            known.state = if known.set.is_some() { known.state } else { State::Over };
+            if known.set.is_none() {
+                (known.state, known.over_at) = (State::Over, now);
+            }
         }
     }
 

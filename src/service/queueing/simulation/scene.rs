@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Backend, Config, Mode};
 use crate::error::Result;
 use crate::hybrid::simulation::PATIENCE;
-use crate::hybrid::simulation::modes::{Serves, ServersStores};
+use crate::hybrid::simulation::modes::{ServersStores, Serves};
 use crate::hybrid::simulation::world::World;
 use crate::queue::{Queue, Ticket};
 use crate::service::Service;
@@ -39,6 +39,8 @@ pub(super) struct Scene {
     pub(super) applied: Mutex<BTreeSet<u64>>,
     /// Redis has lost data, and may not have all back yet.
     pub(super) lost_data: AtomicBool,
+    /// So much time went by at once that Redis forgot what is beside locks.
+    pub(super) has_forgotten: AtomicBool,
     /// How often something began to fail, or did.
     pub(super) trouble: Mutex<u64>,
 }
@@ -78,6 +80,7 @@ impl Scene {
             waits: Mutex::default(),
             applied: Mutex::default(),
             lost_data: AtomicBool::default(),
+            has_forgotten: AtomicBool::default(),
             trouble: Mutex::default(),
             world: Arc::clone(&world),
         });
@@ -179,7 +182,8 @@ impl Scene {
 
     /// Whether each server lives, and no local store decides.
     pub(super) fn all_ask_redis(&self) -> bool {
-        let asks = |me| self.service(me).and_then(|service| service.router.report()).is_some_and(|report| !report.fallback_active);
+        let asks =
+            |me| self.service(me).and_then(|service| service.router.report()).is_some_and(|report| !report.fallback_active);
         (0..self.plan.servers).all(asks)
     }
 

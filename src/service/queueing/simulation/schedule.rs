@@ -168,6 +168,9 @@ impl Schedule<'_> {
         let minutes = [1, 3, 3, 11, 65, 200][self.scene.world.random.index(if is_short { 4 } else { 6 })];
         self.scene.world.say(|| format!("{minutes} minutes pass"));
         self.scene.world.clock.advance(Duration::from_secs(60 * minutes));
+        if minutes >= 60 {
+            self.scene.has_forgotten.store(true, Ordering::SeqCst);
+        }
         // What was under way has no time left.
         self.scene.fails();
     }
@@ -232,7 +235,10 @@ impl Schedule<'_> {
             self.passes(Duration::from_millis(500));
             let all_live = (0..scene.plan.servers).all(|me| scene.service(me).is_some());
             let is_quiet = world.busy.load(Ordering::SeqCst) == 0 && !world.network.has_stuck();
-            if all_live && is_quiet && (scene.plan.stores != Stores::Hybrid || self.within(0, |scene| scene.all_ask_redis()) == Some(true)) {
+            if all_live
+                && is_quiet
+                && (scene.plan.stores != Stores::Hybrid || self.within(0, |scene| scene.all_ask_redis()) == Some(true))
+            {
                 scene.lost_data.store(false, Ordering::SeqCst);
                 return;
             }
@@ -250,7 +256,8 @@ impl Schedule<'_> {
                     scene.discard(0, path);
                 }
                 let queue = service.queue(REPO).expect("is read");
-                let next = |ticket: &&crate::queue::Ticket| ticket.wants.values().any(|want| *want != crate::queue::Want::Waiting);
+                let next =
+                    |ticket: &&crate::queue::Ticket| ticket.wants.values().any(|want| *want != crate::queue::Want::Waiting);
                 let tickets = queue.tickets_in_order(&super::RULES);
                 let turns: Vec<_> = tickets.into_iter().filter(next).collect();
                 for ticket in turns {
