@@ -64,6 +64,7 @@ impl Scene {
             cancel: Some(name.clone()),
         };
         self.waits.lock().push((me, name));
+        self.waiting.lock().insert(num);
         self.places.lock().gives_up(num, Some(&key(path)));
         self.oracle().asks(number, &key(path), num, None, self.process());
         let answer = service.lock(&lock(path, num, number), &options);
@@ -103,23 +104,13 @@ impl Scene {
     pub(super) fn leave(&self, me: usize, num: i64) {
         let Some(service) = self.service(me) else { return };
         let key = self.world.random.percent(50).then(|| key(self.any_path()));
-        // Also while it asks: what it is told then is of before, or of after.
-        let Some(_alone) = self.alone(num) else {
-            return self.evict(me, num);
-        };
+        let alone = self.alone(num);
+        if alone.is_none() && !self.waiting.lock().contains(&num) {
+            return;
+        }
         self.places.lock().gives_up(num, key.as_deref());
         let left = service.leave(REPO, &pull(num), key.as_deref());
         self.world.say(|| format!("{me}: #{num} leaves {key:?}: {left:?}"));
-    }
-
-    /// The same of one for whom a caller waits.
-    fn evict(&self, me: usize, num: i64) {
-        let Some(service) = self.service(me) else { return };
-        if self.plan.keeps_places() {
-            return;
-        }
-        let left = service.leave(REPO, &pull(num), None);
-        self.world.say(|| format!("{me}: #{num} is taken out: {left:?}"));
     }
 
     /// Somebody discards a lock at the page.

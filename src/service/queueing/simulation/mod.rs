@@ -112,7 +112,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 /// Seeds of a usual run.
-const USUAL: u64 = 30;
+const USUAL: u64 = 22;
 
 #[test]
 fn order_only_refuses_and_every_queue_drains() {
@@ -136,7 +136,7 @@ fn order_only_refuses_and_every_queue_drains() {
 /// A violation can be looked at again.
 #[test]
 fn a_seed_repeats_its_schedules() {
-    for plan in (0..6).flat_map(plans) {
+    for plan in (0..2).flat_map(plans) {
         assert_eq!(run(plan), run(plan), "{plan:?}");
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Scene {
     pub(super) places: Mutex<Places>,
     /// The pulls for which something is under way, and the process that does it.
     busy: Mutex<BTreeMap<i64, Group>>,
+    /// The pulls for which a caller waits.
+    pub(super) waiting: Mutex<BTreeSet<i64>>,
     /// Who waits, by the names by which they are cancelled, and their servers.
     pub(super) waits: Mutex<Vec<(usize, String)>>,
     /// The locks whose projects are applied.
@@ -65,6 +67,7 @@ pub(super) struct Alone<'a>(&'a Scene, pub(super) i64);
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         self.0.busy.lock().remove(&self.1);
+        self.0.waiting.lock().remove(&self.1);
     }
 }
 
@@ -77,6 +80,7 @@ impl Scene {
             oracle: Mutex::new(Oracle::new(plan.stores == Stores::Hybrid && plan.servers > 1)),
             places: Mutex::default(),
             busy: Mutex::default(),
+            waiting: Mutex::default(),
             waits: Mutex::default(),
             applied: Mutex::default(),
             lost_data: AtomicBool::default(),
