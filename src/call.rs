@@ -83,6 +83,12 @@ impl Calls {
         Ok(Calls { clock, instance, next: AtomicU64::new(1) })
     }
 
+    /// Calls of an instance whose identity is this number.
+    #[cfg(test)]
+    pub(crate) fn of_process(instance: u64, clock: Arc<dyn Clock>) -> Calls {
+        Calls { clock, instance, next: AtomicU64::new(1) }
+    }
+
     /// The instance's identity: 16 hexadecimal digits.
     pub fn instance(&self) -> String {
         format!("{:016x}", self.instance)

@@ -72,7 +72,7 @@ mod release_by_pull;
 mod report;
 pub mod resolve;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 pub mod status;
 mod thread;
 mod unsynced;

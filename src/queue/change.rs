@@ -91,7 +91,19 @@ impl Queue {
         let Some(at) = found else {
             let (waiter, wants) = (waiter.clone(), BTreeMap::new());
             let (acquiring, yields) = (None, BTreeSet::new());
-            self.tickets.push(Ticket { waiter, seq, since, priority, whole, wants, missed: 0, acquiring, calls, yields });
+            self.tickets.push(Ticket {
+                waiter,
+                seq,
+                since,
+                priority,
+                whole,
+                wants,
+                missed: 0,
+                acquiring,
+                set_ended: 0,
+                calls,
+                yields,
+            });
             return self.tickets.len() - 1;
         };
         let ticket = &mut self.tickets[at];
@@ -145,21 +157,47 @@ impl Queue {
     /// `false`: the pull has no ticket, or a set is on its way to it.
     pub fn begin_acquiring(&mut self, pull: &PullId, keys: BTreeMap<String, Digest>, until: u64) -> bool {
         let Some(at) = self.find(pull).filter(|at| self.tickets[*at].acquiring.is_none()) else { return false };
-        extend(&mut self.tickets[at], until);
-        self.tickets[at].acquiring = Some(Acquiring { keys, until });
+        let ticket = &mut self.tickets[at];
+        extend(ticket, until);
+        let until = until.max(ticket.set_ended.saturating_add(1));
+        ticket.acquiring = Some(Acquiring { keys, until, given_up: false });
         true
     }
 
-    /// The set was granted, or all of it that had been was taken back. Says whether one was on its way.
+    /// The set was granted, or all of it that had been was taken back. `false`: none was on its way, or its caller was taken for gone.
     pub fn end_acquiring(&mut self, pull: &PullId) -> bool {
-        let ended = self.find(pull).is_some_and(|at| self.tickets[at].acquiring.take().is_some());
-        self.end_the_done();
-        ended
+        self.end_set(pull, false)
     }
 
-    /// The sets whose callers are gone: what was granted of them is to be taken back, and then [`Queue::end_acquiring`].
-    pub fn abandoned(&self, now: u64) -> Vec<(PullId, Acquiring)> {
-        let gone = |ticket: &Ticket| ticket.acquiring.clone().filter(|acquiring| acquiring.until <= now);
+    /// What was granted of a set whose caller was taken for gone is taken back.
+    pub fn taken_back(&mut self, pull: &PullId) {
+        self.end_set(pull, true);
+    }
+
+    fn end_set(&mut self, pull: &PullId, given_up: bool) -> bool {
+        let Some(at) = self.find(pull) else { return false };
+        let ticket = &mut self.tickets[at];
+        let ended = ticket.acquiring.take_if(|acquiring| acquiring.given_up == given_up);
+        ticket.set_ended = ended.as_ref().map_or(ticket.set_ended, |ended| ended.until);
+        self.end_the_done();
+        ended.is_some()
+    }
+
+    /// Takes the callers for gone whose time is over; says whether there was one. Only once that is written is anything taken back:
+    /// before, a caller who was slow could still be told that it has the set.
+    pub fn give_up(&mut self, now: u64) -> bool {
+        let sets = self.tickets.iter_mut().filter_map(|ticket| ticket.acquiring.as_mut());
+        let mut found = false;
+        for set in sets.filter(|set| !set.given_up && set.until <= now) {
+            set.given_up = true;
+            found = true;
+        }
+        found
+    }
+
+    /// The sets whose callers were taken for gone: what was granted of them is to be taken back, and then [`Queue::taken_back`].
+    pub fn given_up(&self) -> Vec<(PullId, Acquiring)> {
+        let gone = |ticket: &Ticket| ticket.acquiring.clone().filter(|acquiring| acquiring.given_up);
         self.tickets.iter().filter_map(|ticket| Some((ticket.pull().clone(), gone(ticket)?))).collect()
     }
 }

@@ -42,6 +42,10 @@ pub fn merge(ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
 
 /// One ticket of two of one pull; the second has no reservations.
 fn one(own: Ticket, other: Ticket) -> Ticket {
+    // A set that one side has ended is on its way no more: its locks may have been told to their pull.
+    let set_ended = own.set_ended.max(other.set_ended);
+    let is_on_its_way = |set: &Acquiring| set.until > set_ended;
+    let acquiring = both(own.acquiring.filter(is_on_its_way), other.acquiring.filter(is_on_its_way));
     let mut wants = own.wants;
     for key in other.wants.into_keys() {
         wants.entry(key).or_insert(Want::Waiting);
@@ -54,7 +58,8 @@ fn one(own: Ticket, other: Ticket) -> Ticket {
         whole: own.whole || other.whole,
         wants,
         missed: own.missed.max(other.missed),
-        acquiring: both(own.acquiring, other.acquiring),
+        acquiring,
+        set_ended,
         calls: own.calls && other.calls,
         // The next look finds anew what either must.
         yields: own.yields,
@@ -68,5 +73,6 @@ fn both(own: Option<Acquiring>, other: Option<Acquiring>) -> Option<Acquiring> {
         own.keys.entry(key).and_modify(|known| *known = digest.max(*known)).or_insert(digest);
     }
     own.until = own.until.max(other.until);
+    own.given_up |= other.given_up;
     Some(own)
 }

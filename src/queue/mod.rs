@@ -42,7 +42,7 @@
 //!
 //! # Faults
 //! - *A crash between any two steps of a caller.* The gate that was closed without a ticket is opened by the next dispatch of that
-//!   key; a reservation ends by its time; a set half granted is named by its ticket ([`Queue::abandoned`]).
+//!   key; a reservation ends by its time; a set half granted is named by its ticket ([`Queue::given_up`]).
 //! - *A stock server on the same Redis knows no gate and takes a reserved key.* The reservation is undone, the place stays.
 //! - *Two servers at once, one with an old look at the locks.* The document is swapped by compare-and-swap; an old look reserves a
 //!   key that is held, and the next dispatch undoes that.

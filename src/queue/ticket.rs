@@ -161,6 +161,15 @@ pub struct Acquiring {
     pub keys: BTreeMap<String, Digest>,
     /// Until then the caller is at work; after that, it is gone.
     pub until: u64,
+    /// The caller was taken for gone: whoever reads this takes back what was granted, and the caller does not have the set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+// As serde asks.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One waiting pull.
@@ -183,6 +192,9 @@ pub struct Ticket {
     /// The set that is being granted to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acquiring: Option<Acquiring>,
+    /// When the last set that was on its way to it would have been over: a document that still has that one on its way is old.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub set_ended: u64,
     /// Whether only a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
     /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).

@@ -79,9 +79,10 @@ impl Service {
             let target = TargetJson::parse(target)?;
             let target = target.target()?;
             let key = LockKey::Project(target.key());
+            let begun = self.now();
             let discarded = store.discard(key, call);
             if let Ok(Some(value)) = &discarded {
-                self.gave_up(value, target.key());
+                self.gave_up(value, target.key(), begun);
             }
             self.audited(Operation::Discard, call, discarded, |trail, discarded| trail.removal(Kind::Discard, key, discarded))
         })

@@ -22,6 +22,8 @@ use crate::error::{Code, Error, Result};
 use crate::look::Look;
 use crate::metrics::Metrics;
 use crate::mode::Router;
+#[cfg(test)]
+use crate::mode::Stores;
 use crate::operation::{Ending, Operation};
 use crate::process::Process;
 use crate::queue::PullId;
@@ -105,17 +107,34 @@ impl Service {
     /// `host` is the host store for `locking.backend: boltdb`. Errors are those of the stores; nothing stays open then.
     pub fn open(config: &Config, host: Option<HostStore>, clock: Arc<dyn Clock>) -> Result<Service> {
         let calls = Calls::new(Arc::clone(&clock))?;
+        Service::open_by(config, calls, clock, |process| Router::open(config, host, process))
+    }
+
+    /// The same over other stores, by a process of this number.
+    #[cfg(test)]
+    pub(crate) fn open_on(stores: &dyn Stores, config: &Config, process: u64, clock: Arc<dyn Clock>) -> Result<Service> {
+        let calls = Calls::of_process(process, Arc::clone(&clock));
+        Service::open_by(config, calls, clock, |process| Router::open_on(stores, config, None, process))
+    }
+
+    fn open_by(
+        config: &Config,
+        calls: Calls,
+        clock: Arc<dyn Clock>,
+        open: impl FnOnce(&Process<'_>) -> Result<Router>,
+    ) -> Result<Service> {
         let instance = calls.instance();
         let audit = &config.locking.audit;
         let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
         let process = Process { instance: &instance, clock: Arc::clone(&clock), audit: audit.clone() };
-        let router = Router::open(config, host, &process)?;
+        let router = open(&process)?;
         let service = Service::on(router, config, calls, audit, clock);
         if service.queueing.is_enabled() {
             // What is frozen is known before the first lock is given.
             service.refresh_freezes();
             let (state, nudge) = (Arc::downgrade(&service.state), Arc::clone(&service.queueing.nudge));
-            *service.ticker.lock() = Some(Ticker::start(nudge, move |what| Some(state.upgrade()?.look(what)))?);
+            *service.ticker.lock() =
+                Some(Ticker::start(nudge, Arc::clone(&service.clock), move |what| Some(state.upgrade()?.look(what)))?);
         }
         Ok(service)
     }
@@ -181,18 +200,19 @@ impl Service {
     }
 
     fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
+        let begun = self.now();
         let released = store.release(release, call);
         if let (Ok(Some(value)), LockKey::Project(key)) = (&released, release.key) {
-            self.gave_up(value, key);
+            self.gave_up(value, key, begun);
         }
         self.audited(operation, call, released, |trail, released| trail.removal(Kind::Release, release.key, released))
     }
 
     /// A lock was released: whoever waits for it is next.
-    fn gave_up(&self, value: &[u8], key: &str) {
+    fn gave_up(&self, value: &[u8], key: &str, begun: u64) {
         self.queueing.released(key, self.clock.now());
         if let Ok(lock) = ProjectLock::parse(value) {
-            self.freed(lock.pull().repo, key, &PullId::of(&lock));
+            self.freed(lock.pull().repo, key, &PullId::of(&lock), begun);
         }
     }
 

@@ -8,6 +8,8 @@ use super::Line;
 const HYBRID: &str = "lib hybrid::";
 /// The order of those who wait.
 const QUEUE: &str = "lib queue::";
+/// The simulation of waiting.
+const WAITING: &str = "lib queueing::simulation";
 /// The rules of what a group does to the embedded store, too.
 const LIB: &str = "lib";
 
@@ -818,5 +820,95 @@ pub const LINES: &[Line] = &[
         line: "if let Some(frozen) = «self.frozen(&Asker::of(value)?)» {",
         broken: "self.frozen(&Asker::of(value)?).filter(|_| false)",
         noticed_by: "freeze a_set_with_a_frozen_lock",
+    },
+    // Who waits.
+    Line {
+        name: "a release hands the lock over to who is next",
+        file: "src/service/queueing/change.rs",
+        line: "«let _ = self.dispatch(repo, keys);»",
+        broken: r##"if let Ok(queue) = self.dispatch(repo, keys) {
+            for key in keys {
+                let path = key.split('/').nth(2).unwrap_or_default();
+                let asked = format!(r#"{{"Project":{{"ProjectName":"","RepoFullName":"{repo}","Path":"{path}"}},"Workspace":"default","Pull":{{}}}}"#);
+                let first = queue.wanted_by(key).into_iter().find(|ticket| ticket.want(key).is_some_and(|want| want != crate::queue::Want::Waiting));
+                let Some(value) = first.and_then(|first| first.waiter.would_be_lock(repo, asked.as_bytes()).ok()) else { continue };
+                let Ok(lock) = ProjectLock::parse(&value) else { continue };
+                let grant = crate::store::Grant { key: LockKey::Project(key), lock: Some(&lock), value: &value, in_order: true };
+                let _ = self.store().grant(&grant, &self.step());
+            }
+        }"##,
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a wait whose time is over releases the lock",
+        file: "src/service/queueing/wait.rs",
+        line: "Ok((«self.service.clock.now() >= self.until»).then_some(Why::Timeout))",
+        broken: "{ let over = self.service.clock.now() >= self.until; \
+                 let release = crate::store::Release { key: self.asker.key(), fields: None, pull_num: None, value: None }; \
+                 if over { let _ = self.service.store().release(&release, &self.service.step()); } over }",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a plan gives its locks up at once",
+        file: "src/service/queueing/runs.rs",
+        line: "if !self.queueing.is_enabled() || «self.queueing.runs.lock().deferring(repo, num).is_none()» {",
+        broken: "true",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a set keeps what it was granted of the rest",
+        file: "src/service/queueing/sets.rs",
+        line: "let taken_back = «self.take_back(set)»;",
+        broken: "Ok(())",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a run gives up what is applied",
+        file: "src/service/queueing/runs.rs",
+        line: "run.deferred.iter().filter(|(key, _)| «!run.applied.contains(*key)»)",
+        broken: "true",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a grant obeys no gate",
+        file: "src/service/queueing/attempt.rs",
+        line: "let mut in_order = «self.queueing.is_enabled()»;",
+        broken: "false",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a queue is written over whatever came first",
+        file: "src/service/queueing/change.rs",
+        line: "swap_document(key, «expected», new.as_deref(), &self.step())",
+        broken: "{ let _ = expected; Expected::Any }",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "who took a lock waits for it all the same",
+        file: "src/service/queueing/attempt.rs",
+        line: "if «gated» {",
+        broken: "false",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "whose set was given up has it all the same",
+        file: "src/service/queueing/sets.rs",
+        line: "is_over && «queue.end_acquiring(pull)» && is_granted",
+        broken: "{ queue.end_acquiring(pull); true }",
+        noticed_by: WAITING,
+    },
+    Line {
+        name: "a set that one side ended comes back",
+        file: "src/queue/merge.rs",
+        line: "let is_on_its_way = |set: &Acquiring| «set.until > set_ended»;",
+        broken: "true",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "the caller of a set that was given up ends it",
+        file: "src/queue/change.rs",
+        line: "take_if(|acquiring| «acquiring.given_up == given_up»)",
+        broken: "true",
+        noticed_by: QUEUE,
     },
 ];

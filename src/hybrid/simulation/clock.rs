@@ -10,22 +10,22 @@ use crate::sync::tasks;
 
 /// Redis's clock, and the time that passes for everybody.
 #[derive(Debug)]
-pub(super) struct SimulatedClock {
+pub(crate) struct SimulatedClock {
     base: Instant,
     micros: AtomicU64,
     random: Random,
 }
 
 impl SimulatedClock {
-    pub(super) fn new(seed: u64) -> SimulatedClock {
+    pub(crate) fn new(seed: u64) -> SimulatedClock {
         SimulatedClock { base: Instant::now(), micros: AtomicU64::new(0), random: Random::new(seed) }
     }
 
-    pub(super) fn advance(&self, time: Duration) {
+    pub(crate) fn advance(&self, time: Duration) {
         self.micros.fetch_add(u64::try_from(time.as_micros()).expect("is short"), Ordering::SeqCst);
     }
 
-    pub(super) fn advance_to(&self, moment: Instant) {
+    pub(crate) fn advance_to(&self, moment: Instant) {
         self.advance(moment.saturating_duration_since(self.now()));
     }
 }
@@ -55,7 +55,7 @@ const CORRECTED: i64 = 15_000_000;
 /// The clock of one server's machine: its wall clock is ahead of Redis's, or behind, and goes faster or slower. Together that stays below the
 /// minute by which clocks may differ (docs/reliability.md).
 #[derive(Debug)]
-pub(super) struct MachineClock {
+pub(crate) struct MachineClock {
     of_redis: Arc<SimulatedClock>,
     /// Microseconds.
     ahead: AtomicI64,
@@ -64,12 +64,12 @@ pub(super) struct MachineClock {
 }
 
 impl MachineClock {
-    pub(super) fn new(of_redis: Arc<SimulatedClock>, ahead: i64, drift: i64) -> MachineClock {
+    pub(crate) fn new(of_redis: Arc<SimulatedClock>, ahead: i64, drift: i64) -> MachineClock {
         MachineClock { of_redis, ahead: AtomicI64::new(ahead), drift }
     }
 
     /// Somebody sets the wall clock.
-    pub(super) fn set(&self, ahead: i64) {
+    pub(crate) fn set(&self, ahead: i64) {
         self.ahead.store(ahead, Ordering::SeqCst);
     }
 }

@@ -39,18 +39,37 @@ const BEYOND: &[(&str, &str)] = &[
 ];
 /// Only a run over many seeds, such as `make soak`, meets it, if anything does.
 const LONGER: &str = "a longer run";
+/// How the marks of waiting begin, which is the service's (`crate::service::queueing`).
+pub(crate) const OF_WAITING: &str = "queue: ";
 
 /// What a number of schedules came by.
-#[derive(Debug, Default)]
-pub(super) struct Coverage {
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    /// Which marks are meant.
+    is_meant: fn(&str) -> bool,
+    /// Those of them that the usual seeds do not meet, and who meets them instead.
+    beyond: &'static [(&'static str, &'static str)],
     schedules: u64,
     met: BTreeMap<String, u64>,
     pairs: BTreeMap<(String, String), u64>,
 }
 
 impl Coverage {
+    pub(crate) fn new(is_meant: fn(&str) -> bool, beyond: &'static [(&'static str, &'static str)]) -> Coverage {
+        Coverage { is_meant, beyond, schedules: 0, met: BTreeMap::new(), pairs: BTreeMap::new() }
+    }
+
+    /// Of hybrid mode and the stores.
+    pub(super) fn of_hybrid() -> Coverage {
+        Coverage::new(|name| !name.starts_with(OF_WAITING), BEYOND)
+    }
+
+    fn marks(&self) -> impl Iterator<Item = String> {
+        marks().into_iter().filter(|name| (self.is_meant)(name))
+    }
+
     /// One schedule came by these.
-    pub(super) fn add(&mut self, met: BTreeSet<String>) {
+    pub(crate) fn add(&mut self, met: BTreeSet<String>) {
         self.schedules += 1;
         let faults: Vec<&String> = met.iter().filter(|name| is_fault(name)).collect();
         for (nth, one) in faults.iter().enumerate() {
@@ -64,19 +83,19 @@ impl Coverage {
     }
 
     /// The marks that no schedule met.
-    pub(super) fn never_met(&self) -> Vec<String> {
-        marks().into_iter().filter(|name| !self.met.contains_key(name)).collect()
+    pub(crate) fn never_met(&self) -> Vec<String> {
+        self.marks().filter(|name| !self.met.contains_key(name)).collect()
     }
 
     /// Those of them that must be met.
-    pub(super) fn missing(&self) -> Vec<String> {
-        self.never_met().into_iter().filter(|name| !BEYOND.iter().any(|(beyond, _)| beyond == name)).collect()
+    pub(crate) fn missing(&self) -> Vec<String> {
+        self.never_met().into_iter().filter(|name| !self.beyond.iter().any(|(beyond, _)| beyond == name)).collect()
     }
 
     /// All of it, as a table: the marks, then the pairs of faults.
-    pub(super) fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let mut text = format!("{} schedules\n\n| met | schedules |\n|---|--:|\n", self.schedules);
-        let names: Vec<String> = marks().into_iter().collect();
+        let names: Vec<String> = self.marks().collect();
         let mut row = |name: &str, count: Option<&u64>| {
             writeln!(text, "| {name} | {} |", count.unwrap_or(&0)).expect("is a text");
         };

@@ -20,20 +20,20 @@ use crate::store::sled::simulated::{Disk, Fate, Image, Operation, What};
 use crate::sync::{mark, tasks};
 
 /// Where each server's store is.
-pub(super) const FOLDER: &str = "/locks";
+pub(crate) const FOLDER: &str = "/locks";
 
-pub(super) struct Disks {
+pub(crate) struct Disks {
     disks: Vec<Arc<Disk>>,
-    pub(super) may_fail: AtomicBool,
+    pub(crate) may_fail: AtomicBool,
     /// How the next write ends.
-    pub(super) next: Mutex<Option<Trouble>>,
+    pub(crate) next: Mutex<Option<Trouble>>,
     /// A copy of each folder, and what everybody knew when it was made.
     copies: Mutex<Vec<Option<(Image, String)>>>,
 }
 
 /// What a disk does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// It takes so long.
     Late(Duration),
     /// It fails, and has done this much (255: all).
@@ -41,7 +41,7 @@ pub(super) enum Trouble {
 }
 
 impl Disks {
-    pub(super) fn new(count: usize, may_fail: bool) -> Disks {
+    pub(crate) fn new(count: usize, may_fail: bool) -> Disks {
         Disks {
             disks: (0..count).map(|_| Disk::new()).collect(),
             may_fail: AtomicBool::new(may_fail),
@@ -51,14 +51,14 @@ impl Disks {
     }
 
     /// The store on this disk, for a new process.
-    pub(super) fn open(world: &Arc<World>, me: usize) -> crate::error::Result<SledStore> {
+    pub(crate) fn open(world: &Arc<World>, me: usize) -> crate::error::Result<SledStore> {
         let hook = hook(Arc::downgrade(world), me);
         let process = world.disks.disks[me].process(hook);
         SledStore::open_on(Arc::new(process), Path::new(FOLDER), world.machine(me), Arc::new(|_| Ok(())))
     }
 
     /// Nothing that the server's process still does reaches the disk. The machine goes down with it, or does not.
-    pub(super) fn crash(&self, me: usize, random: &Random) {
+    pub(crate) fn crash(&self, me: usize, random: &Random) {
         if random.percent(50) {
             mark!("fault: a machine loses power");
             self.disks[me].crash(&mut |end| random.below(end));
@@ -69,19 +69,19 @@ impl Disks {
     }
 
     /// Nothing that is still done reaches any disk.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.disks.iter().for_each(|disk| disk.kill());
     }
 
     /// Whether a store was created there.
-    pub(super) fn has_store(&self, me: usize) -> bool {
+    pub(crate) fn has_store(&self, me: usize) -> bool {
         let image = self.disks[me].image(Path::new(FOLDER));
         ["format.json", "sled"].iter().any(|name| image.contains_key(Path::new(name)))
     }
 
     /// While the server is down, somebody copies the folder, or puts a copy back. The latter only if nobody was told of any change since:
     /// more is not allowed (docs/reliability.md). The server may have been up meanwhile.
-    pub(super) fn copy_or_put_back(world: &World, me: usize) {
+    pub(crate) fn copy_or_put_back(world: &World, me: usize) {
         let (folder, known) = (Path::new(FOLDER), format!("{:?} {:?}", world.oracle().without_time(), world.entries()));
         let (disk, mut copies) = (&world.disks.disks[me], world.disks.copies.lock());
         match &copies[me] {

@@ -48,7 +48,7 @@ impl World {
     }
 
     /// A machine's wall clock is set.
-    pub(super) fn set_clock(&self, who: usize) {
+    pub(crate) fn set_clock(&self, who: usize) {
         mark!("fault: a clock is set");
         let ahead = [0, 40_000_000, -40_000_000][self.random.index(3)];
         self.say(|| format!("the clock of {who} is set: {ahead}"));

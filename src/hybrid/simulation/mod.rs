@@ -27,24 +27,24 @@
 //!
 //! `make simulation SEEDS=first..end` runs others than the usual, `make soak` ever new ones.
 
-mod clock;
-mod coverage;
+pub(crate) mod clock;
+pub(crate) mod coverage;
 mod directed;
-mod disk;
+pub(crate) mod disk;
 mod events;
 mod foreign;
 mod host;
 mod link;
-mod modes;
+pub(crate) mod modes;
 mod network;
 mod operations;
 mod oracle;
-mod random;
-mod schedule;
+pub(crate) mod random;
+pub(crate) mod schedule;
 mod show;
 mod stock;
 mod values;
-mod world;
+pub(crate) mod world;
 
 use std::panic::catch_unwind;
 use std::time::Duration;
@@ -55,60 +55,67 @@ use crate::config::{Durability, Instances};
 use crate::sync::marks;
 
 /// How long a caller waits for Redis.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a schedule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Plan {
-    seed: u64,
-    instances: Instances,
-    durability: Durability,
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) instances: Instances,
+    pub(crate) durability: Durability,
     /// Redis may lose all, or go back to an older state.
-    loses_data: bool,
+    pub(crate) loses_data: bool,
     /// Whether the local store decides at all.
-    fallback: bool,
+    pub(crate) fallback: bool,
     /// The local store's disk is late, or fails until the next process starts.
-    bad_disk: bool,
+    pub(crate) bad_disk: bool,
     /// The local store grants on any failure, whoever else there is: the wrong fallback, which must be caught.
-    broken: bool,
+    pub(crate) broken: bool,
     /// A stock server uses the same Redis.
-    stock: bool,
+    pub(crate) stock: bool,
     /// Atlantis's own store is kept as a copy, and fails.
-    host: bool,
+    pub(crate) host: bool,
     /// Other modes begin in between.
-    modes: bool,
+    pub(crate) modes: bool,
     /// Other programs use the same Redis, which forgets what is beside the locks.
-    foreign: bool,
+    pub(crate) foreign: bool,
     /// Copies of the data folder are put back.
-    restores: bool,
+    pub(crate) restores: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
-    ahead: [i64; 2],
+    pub(crate) ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
-    drift: [i64; 2],
+    pub(crate) drift: [i64; 2],
     /// In how many of a hundred cases a task gives way before it takes a lock.
-    preempts: u64,
+    pub(crate) preempts: u64,
+}
+
+impl Plan {
+    /// One in which nothing goes wrong but by `durability`, the network and deaths, on machines whose clocks are wrong.
+    pub(crate) fn new(seed: u64, durability: Durability) -> Plan {
+        Plan {
+            seed,
+            instances: Instances::Single,
+            durability,
+            loses_data: false,
+            fallback: true,
+            bad_disk: false,
+            broken: false,
+            stock: false,
+            host: false,
+            modes: false,
+            foreign: false,
+            restores: false,
+            // Half of the machines have clocks that are wrong by nearly as much as they may be.
+            ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
+            drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
+            preempts: [0, 0, 5, 30][usize::try_from((seed >> 8) % 4).expect("is small")],
+        }
+    }
 }
 
 fn plans(seed: u64) -> [(Plan, usize); 17] {
     let durability = if seed % 4 == 3 { Durability::Async } else { Durability::Sync };
-    let plan = Plan {
-        seed,
-        instances: Instances::Single,
-        durability,
-        loses_data: false,
-        fallback: true,
-        bad_disk: false,
-        broken: false,
-        stock: false,
-        host: false,
-        modes: false,
-        foreign: false,
-        restores: false,
-        // Half of the machines have clocks that are wrong by nearly as much as they may be.
-        ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
-        drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
-        preempts: [0, 0, 5, 30][usize::try_from((seed >> 8) % 4).expect("is small")],
-    };
+    let plan = Plan::new(seed, durability);
     [
         (Plan { loses_data: durability == Durability::Sync, ..plan }, 1),
         (Plan { instances: Instances::Many, ..plan }, 2),
@@ -141,7 +148,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn no_fault_makes_two_holders_or_loses_what_was_acknowledged() {
-    let mut coverage = Coverage::default();
+    let mut coverage = Coverage::of_hybrid();
     for (plan, instances) in seeds().flat_map(plans) {
         marks::take();
         run(plan, instances);

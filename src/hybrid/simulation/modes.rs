@@ -27,36 +27,54 @@ use crate::sync::tasks::{self, Group};
 
 /// What serves the callers of a server.
 #[derive(Clone)]
-pub(super) enum Running {
+pub(crate) enum Running {
     Hybrid(Arc<Instance>),
-    Other(Arc<Router>),
+    Other(Arc<dyn Serves>),
+}
+
+/// Anything but hybrid mode's own parts.
+pub(crate) trait Serves: Send + Sync {
+    fn store(&self) -> &dyn Store;
+    fn close(&self) -> Result<()>;
+    /// The process is dead; what is left of it closes nothing.
+    fn is_killed(&self) {}
+}
+
+impl Serves for Router {
+    fn store(&self) -> &dyn Store {
+        Router::store(self)
+    }
+
+    fn close(&self) -> Result<()> {
+        Router::close(self)
+    }
 }
 
 impl Running {
-    pub(super) fn store(&self) -> &dyn Store {
+    pub(crate) fn store(&self) -> &dyn Store {
         match self {
             Running::Hybrid(instance) => &instance.store,
-            Running::Other(router) => router.store(),
+            Running::Other(server) => server.store(),
         }
     }
 }
 
 /// What modes may come.
 #[derive(Default)]
-pub(super) struct Modes {
+pub(crate) struct Modes {
     /// Only hybrid mode begins from now on.
-    pub(super) is_over: AtomicBool,
+    pub(crate) is_over: AtomicBool,
     /// Strict mode or stock used Atlantis's own store last. Hybrid mode that cannot read the file then grants what was taken there
     /// (docs/reliability.md, "A copy that refuses, fails, or hangs"), so the file can be read.
-    pub(super) file_decides: AtomicBool,
+    pub(crate) file_decides: AtomicBool,
     /// Atlantis's own store has all locks, as far as anybody was told.
-    pub(super) file_has_all: AtomicBool,
+    pub(crate) file_has_all: AtomicBool,
 }
 
 /// The stores of a server's process.
-struct ServersStores {
-    world: Arc<World>,
-    me: usize,
+pub(crate) struct ServersStores {
+    pub(crate) world: Arc<World>,
+    pub(crate) me: usize,
 }
 
 impl Stores for ServersStores {
@@ -77,7 +95,7 @@ impl Stores for ServersStores {
 
 impl World {
     /// The configuration of another mode than hybrid, if such a one begins next. Without a folder it is a stock Atlantis.
-    pub(super) fn another_mode(&self) -> Option<Config> {
+    pub(crate) fn another_mode(&self) -> Option<Config> {
         if !self.plan.modes || self.modes.is_over.load(Ordering::SeqCst) {
             return None;
         }
@@ -97,7 +115,7 @@ impl World {
     }
 
     /// A process begins in this mode; there is none if it does not start.
-    pub(super) fn start_other(self: &Arc<Self>, me: usize, process: Group, config: &Config) {
+    pub(crate) fn start_other(self: &Arc<Self>, me: usize, process: Group, config: &Config) {
         let (mode, is_stock) = (config.mode(), config.locking.data_dir.is_none());
         self.say(|| format!("{me} is to begin in mode {mode:?}{}", if is_stock { ", stock" } else { "" }));
         self.modes.file_has_all.store(false, Ordering::SeqCst);
@@ -123,16 +141,16 @@ impl World {
 
     /// Whether what the server shows is all that there is: after native mode a local store that could not ask Redis yet lacks locks, and
     /// grants nothing.
-    pub(super) fn knows_all(&self, who: usize) -> bool {
+    pub(crate) fn knows_all(&self, who: usize) -> bool {
         !self.plan.modes || self.instance(who).is_none_or(|instance| instance.knows_all())
     }
 
     /// The server's process ends in good order, in whatever mode.
-    pub(super) fn close(&self, who: usize) {
+    pub(crate) fn close(&self, who: usize) {
         match self.running(who) {
             Some(Running::Hybrid(instance)) => self.close_hybrid(who, &instance),
-            Some(Running::Other(router)) => {
-                let answer = router.close();
+            Some(Running::Other(server)) => {
+                let answer = server.close();
                 self.say(|| format!("{who} is closed: {answer:?}"));
                 self.die(who);
             }
@@ -141,7 +159,7 @@ impl World {
     }
 
     /// Whoever is in another mode ends, and begins in hybrid mode.
-    pub(super) fn modes_are_over(self: &Arc<Self>) {
+    pub(crate) fn modes_are_over(self: &Arc<Self>) {
         self.modes.is_over.store(true, Ordering::SeqCst);
         for who in 0..self.servers() {
             if matches!(self.running(who), Some(Running::Other(_))) {

@@ -12,7 +12,7 @@ use super::random::Random;
 use crate::sync::mark;
 
 /// What becomes of a question.
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Answered,
     /// It never arrives, and that is known.
     Refused,
@@ -27,19 +27,19 @@ pub(super) enum Fate {
 /// What happens when Redis has executed a command.
 type AfterCommand = Box<dyn FnMut(&[Vec<u8>]) -> bool + Send>;
 
-pub(super) struct Network {
-    pub(super) is_up: AtomicBool,
+pub(crate) struct Network {
+    pub(crate) is_up: AtomicBool,
     /// How many of a hundred questions fail.
-    pub(super) trouble: AtomicU64,
+    pub(crate) trouble: AtomicU64,
     /// Redis answers nothing.
-    pub(super) hangs: AtomicBool,
+    pub(crate) hangs: AtomicBool,
     /// What happens when Redis has executed a command, before the answer is there, until it says that it is done.
-    pub(super) after_command: Mutex<Option<AfterCommand>>,
+    pub(crate) after_command: Mutex<Option<AfterCommand>>,
     stuck: Mutex<Vec<Vec<Vec<u8>>>>,
 }
 
 impl Network {
-    pub(super) fn new() -> Network {
+    pub(crate) fn new() -> Network {
         Network {
             is_up: AtomicBool::new(true),
             trouble: AtomicU64::new(0),
@@ -49,7 +49,7 @@ impl Network {
         }
     }
 
-    pub(super) fn fate(&self, random: &Random) -> Fate {
+    pub(crate) fn fate(&self, random: &Random) -> Fate {
         if self.hangs.load(Ordering::SeqCst) {
             return Fate::Hangs(false);
         }
@@ -69,7 +69,7 @@ impl Network {
     }
 
     /// Redis has executed it; its answer is on the way.
-    pub(super) fn was_executed(&self, command: &[Vec<u8>]) {
+    pub(crate) fn was_executed(&self, command: &[Vec<u8>]) {
         let Some(mut then) = self.after_command.lock().take() else { return };
         if !then(command) {
             *self.after_command.lock() = Some(then);
@@ -77,12 +77,12 @@ impl Network {
     }
 
     /// It arrives later, or never.
-    pub(super) fn hold_up(&self, command: Vec<Vec<u8>>) {
+    pub(crate) fn hold_up(&self, command: Vec<Vec<u8>>) {
         self.stuck.lock().push(command);
     }
 
     /// What was held up and arrives now. What meets a Redis that is away never will.
-    pub(super) fn arriving(&self, random: &Random) -> Vec<Vec<Vec<u8>>> {
+    pub(crate) fn arriving(&self, random: &Random) -> Vec<Vec<Vec<u8>>> {
         let mut stuck = self.stuck.lock();
         if !self.is_up.load(Ordering::SeqCst) {
             stuck.clear();
@@ -90,12 +90,12 @@ impl Network {
         stuck.extract_if(.., |_| random.percent(30)).collect()
     }
 
-    pub(super) fn has_stuck(&self) -> bool {
+    pub(crate) fn has_stuck(&self) -> bool {
         !self.stuck.lock().is_empty()
     }
 
     /// Nothing that is on its way arrives any more.
-    pub(super) fn drop_stuck(&self) {
+    pub(crate) fn drop_stuck(&self) {
         self.stuck.lock().clear();
     }
 }

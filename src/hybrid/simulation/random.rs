@@ -8,23 +8,23 @@ use crate::store::sled::simulated;
 
 /// The disk's numbers, for all who share the world.
 #[derive(Debug)]
-pub(super) struct Random(Mutex<simulated::Random>);
+pub(crate) struct Random(Mutex<simulated::Random>);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(Mutex::new(simulated::Random::new(seed)))
     }
 
-    pub(super) fn below(&self, end: u64) -> u64 {
+    pub(crate) fn below(&self, end: u64) -> u64 {
         self.0.lock().below(end)
     }
 
     /// One of the indexes of a list of this length.
-    pub(super) fn index(&self, len: usize) -> usize {
+    pub(crate) fn index(&self, len: usize) -> usize {
         self.0.lock().index(len)
     }
 
-    pub(super) fn percent(&self, chance: u64) -> bool {
+    pub(crate) fn percent(&self, chance: u64) -> bool {
         self.0.lock().percent(chance)
     }
 }

@@ -25,10 +25,10 @@ use crate::sync::tasks::Scheduler;
 const REMEMBERED: u64 = 3_600_000_000;
 const STEPS: u32 = 80;
 /// Most callers at a server at once.
-pub(super) const CALLERS: usize = 4;
+pub(crate) const CALLERS: usize = 4;
 
 /// Runs one schedule; a violation is a panic. Most logs are read by nobody, so a schedule that ends in one runs once more, and is printed.
-pub(super) fn run(plan: Plan, servers: usize) {
+pub(crate) fn run(plan: Plan, servers: usize) {
     let world = World::new(plan, servers, false);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| whole(&world))) {
         if !plan.broken {
@@ -39,7 +39,7 @@ pub(super) fn run(plan: Plan, servers: usize) {
 }
 
 /// Runs one schedule and gives its log; a violation is a panic, after that was printed.
-pub(super) fn logged(plan: Plan, servers: usize) -> Vec<String> {
+pub(crate) fn logged(plan: Plan, servers: usize) -> Vec<String> {
     let world = World::new(plan, servers, true);
     or_show(&world, || whole(&world));
     std::mem::take(&mut *world.log.lock())
@@ -55,7 +55,7 @@ fn whole(world: &Arc<World>) {
 }
 
 /// Runs this, and where that panics shows what has happened.
-fn or_show<T>(world: &World, run: impl FnOnce() -> T) -> T {
+pub(crate) fn or_show<T>(world: &World, run: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let log = world.log.lock().join("\n");
         #[allow(clippy::print_stderr)]
@@ -67,7 +67,7 @@ fn or_show<T>(world: &World, run: impl FnOnce() -> T) -> T {
 }
 
 /// The tasks of this world, scheduled by chance.
-fn simulate<T>(world: &Arc<World>, body: impl FnOnce(&Scheduled<'_>) -> T) -> T {
+pub(crate) fn simulate<T>(world: &Arc<World>, body: impl FnOnce(&Scheduled<'_>) -> T) -> T {
     let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
     let chance = Arc::clone(world);
     Scheduler::run(clock, Box::new(move |end| chance.random.below(end)), |tasks| {
@@ -86,15 +86,15 @@ impl Drop for Ends<'_> {
 }
 
 /// Runs one course of events as a task, beside those of the servers that it starts.
-pub(super) fn alone<T: 'static>(world: &Arc<World>, body: impl FnOnce() -> T + 'static) -> T {
+pub(crate) fn alone<T: 'static>(world: &Arc<World>, body: impl FnOnce() -> T + 'static) -> T {
     or_show(world, || simulate(world, |schedule| schedule.within_task("the test", body)))
 }
 
 /// Something of a server is under way until this is dropped.
-pub(super) struct Busy(Arc<World>);
+pub(crate) struct Busy(Arc<World>);
 
 impl Busy {
-    pub(super) fn new(world: &Arc<World>) -> Busy {
+    pub(crate) fn new(world: &Arc<World>) -> Busy {
         world.busy.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(world))
     }
@@ -106,9 +106,9 @@ impl Drop for Busy {
     }
 }
 
-pub(super) struct Scheduled<'a> {
-    pub(super) world: &'a Arc<World>,
-    pub(super) tasks: &'a Scheduler,
+pub(crate) struct Scheduled<'a> {
+    pub(crate) world: &'a Arc<World>,
+    pub(crate) tasks: &'a Scheduler,
 }
 
 /// What is no server's.
@@ -116,7 +116,7 @@ const NOBODY: usize = 0;
 
 impl Scheduled<'_> {
     /// One of the tasks that can go on does so; `false` if there is none.
-    pub(super) fn resume_one(&self) -> bool {
+    pub(crate) fn resume_one(&self) -> bool {
         let ready = self.tasks.ready();
         if ready.is_empty() {
             return false;
@@ -133,7 +133,7 @@ impl Scheduled<'_> {
 
     /// One of the tasks goes on, now or when the next moment comes that somebody waits for.
     /// `false` if nobody waits for one.
-    fn go_on(&self) -> bool {
+    pub(crate) fn go_on(&self) -> bool {
         if self.resume_one() {
             return true;
         }
@@ -142,7 +142,7 @@ impl Scheduled<'_> {
     }
 
     /// Runs this to its end, whatever else goes on beside it.
-    pub(super) fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
+    pub(crate) fn within_task<T: 'static>(&self, name: &str, body: impl FnOnce() -> T + 'static) -> T {
         let done = Rc::new(Cell::new(None));
         let for_task = Rc::clone(&done);
         let task = self.tasks.start(NOBODY, name, move || for_task.set(Some(body())));
@@ -153,7 +153,7 @@ impl Scheduled<'_> {
     }
 
     /// Starts a task of this server's process, if it has started.
-    fn start(&self, who: usize, name: &str, body: impl FnOnce(&Arc<World>) + 'static) {
+    pub(crate) fn start(&self, who: usize, name: &str, body: impl FnOnce(&Arc<World>) + 'static) {
         let Some(process) = self.world.process(who).filter(|_| self.world.running(who).is_some()) else { return };
         let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
         self.tasks.start(process, name, move || {
@@ -236,7 +236,7 @@ impl Scheduled<'_> {
         }
     }
 
-    pub(super) fn begin(&self, who: usize) {
+    pub(crate) fn begin(&self, who: usize) {
         let (world, busy) = (Arc::clone(self.world), Busy::new(self.world));
         let process = world.new_process(who);
         self.tasks.start(process, "start", move || {
@@ -278,7 +278,7 @@ impl Scheduled<'_> {
     }
 
     /// Now and then all that is under way ends before anything else begins.
-    pub(super) fn pause(&self) {
+    pub(crate) fn pause(&self) {
         /// Who waits longest is a start whose disk is late.
         const LONGEST: Duration = Duration::from_secs(600);
         let until = self.world.clock.now() + LONGEST;

@@ -5,8 +5,8 @@
 //! process can die wherever one of its tasks asks Redis or writes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -14,7 +14,7 @@ use super::clock::{MachineClock, SimulatedClock};
 use super::disk::Disks;
 use super::host::HostFile;
 use super::link::{PerfectLink, ServersLink};
-use super::modes::{Modes, Running};
+use super::modes::{Modes, Running, Serves};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
@@ -40,16 +40,16 @@ use crate::sync::mark;
 use crate::sync::tasks::{self, Group};
 
 /// A server's process.
-pub(super) struct Instance {
+pub(crate) struct Instance {
     pub(super) core: Arc<Core>,
-    pub(super) store: HybridStore,
+    pub(crate) store: HybridStore,
     /// When it looks around next. Who has it keeps others from looking.
     pub(super) due: Mutex<Schedule>,
 }
 
 impl Instance {
     /// Whether the local store is known to have everything, or Redis is asked.
-    pub(super) fn knows_all(&self) -> bool {
+    pub(crate) fn knows_all(&self) -> bool {
         self.core.arming.unarmed().is_none() || !self.core.in_fallback()
     }
 }
@@ -65,46 +65,51 @@ struct Server {
 }
 
 /// What a caller waits for.
-pub(super) struct UnderWay {
-    pub(super) process: Group,
-    pub(super) request: String,
+pub(crate) struct UnderWay {
+    pub(crate) process: Group,
+    pub(crate) request: String,
     /// Whether it may release something.
-    pub(super) releases: bool,
+    pub(crate) releases: bool,
 }
 
-pub(super) struct World {
-    pub(super) plan: Plan,
-    pub(super) clock: Arc<SimulatedClock>,
-    pub(super) random: Random,
-    pub(super) redis: SimulatedRedis,
+/// Starts a process of this server in a task.
+pub(crate) type Starts = Box<dyn Fn(usize, Group) + Send + Sync>;
+
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) clock: Arc<SimulatedClock>,
+    pub(crate) random: Random,
+    pub(crate) redis: SimulatedRedis,
     /// Images of Redis to which it may go back, oldest first.
     images: Mutex<Vec<Image>>,
-    pub(super) network: Network,
-    pub(super) disks: Disks,
+    pub(crate) network: Network,
+    pub(crate) disks: Disks,
     servers: RwLock<Vec<Server>>,
     oracle: Mutex<Oracle>,
-    pub(super) under_way: Mutex<BTreeMap<Number, UnderWay>>,
+    pub(crate) under_way: Mutex<BTreeMap<Number, UnderWay>>,
     /// How many operations, starts and looks around are under way.
-    pub(super) busy: AtomicUsize,
+    pub(crate) busy: AtomicUsize,
     /// Counts down to the death of this server's process.
-    pub(super) fuse: Mutex<Option<(usize, u32)>>,
+    pub(crate) fuse: Mutex<Option<(usize, u32)>>,
     /// Whose process has died just now.
-    pub(super) doomed: Mutex<Option<usize>>,
+    pub(crate) doomed: Mutex<Option<usize>>,
     pub(super) stock: Stock,
     pub(super) host: HostFile,
-    pub(super) modes: Modes,
+    pub(crate) modes: Modes,
+    /// How a process starts, if not in hybrid mode by its own parts.
+    pub(crate) starts: OnceLock<Starts>,
     /// When each server last announced itself, by Redis's clock.
     announced: Mutex<BTreeMap<usize, u64>>,
     /// Numbers requests, values and processes.
     number: AtomicU64,
     /// Whether anybody reads the log.
     is_logged: bool,
-    pub(super) log: Mutex<Vec<String>>,
+    pub(crate) log: Mutex<Vec<String>>,
 }
 
 impl World {
     /// Redis and the disks of this many servers, before anything happens.
-    pub(super) fn new(plan: Plan, servers: usize, is_logged: bool) -> Arc<World> {
+    pub(crate) fn new(plan: Plan, servers: usize, is_logged: bool) -> Arc<World> {
         let clock = Arc::new(SimulatedClock::new(!plan.seed));
         let drift = |me: usize| if servers == 1 { plan.drift[me] } else { 0 };
         let server = |me: usize| Server {
@@ -129,6 +134,7 @@ impl World {
             host: HostFile::new(plan.host),
             modes: Modes::default(),
             announced: Mutex::default(),
+            starts: OnceLock::new(),
             number: AtomicU64::new(1),
             is_logged,
             log: Mutex::default(),
@@ -136,7 +142,7 @@ impl World {
         })
     }
 
-    pub(super) fn say(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn say(&self, line: impl FnOnce() -> String) {
         if self.is_logged {
             let line = line();
             self.log.lock().push(line);
@@ -144,30 +150,30 @@ impl World {
     }
 
     /// A number that nothing else has.
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number.fetch_add(1, Ordering::SeqCst)
     }
 
-    pub(super) fn call(&self) -> Call {
+    pub(crate) fn call(&self) -> Call {
         Call::new(RequestId::from_text(format!("r{:06}", self.number())), self.clock.now() + 3 * PATIENCE)
     }
 
-    pub(super) fn servers(&self) -> usize {
+    pub(crate) fn servers(&self) -> usize {
         self.servers.read().len()
     }
 
     /// Whether no other server uses this Redis.
-    pub(super) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.servers() == 1 && !self.plan.stock
     }
 
     /// What serves this server's callers, once it has started.
-    pub(super) fn running(&self, who: usize) -> Option<Running> {
+    pub(crate) fn running(&self, who: usize) -> Option<Running> {
         self.servers.read()[who].running.clone()
     }
 
     /// The process of this server, once it has started in hybrid mode.
-    pub(super) fn instance(&self, who: usize) -> Option<Arc<Instance>> {
+    pub(crate) fn instance(&self, who: usize) -> Option<Arc<Instance>> {
         match self.running(who)? {
             Running::Hybrid(instance) => Some(instance),
             Running::Other(_) => None,
@@ -175,16 +181,16 @@ impl World {
     }
 
     /// The process of this server, from the beginning of its start.
-    pub(super) fn process(&self, who: usize) -> Option<Group> {
+    pub(crate) fn process(&self, who: usize) -> Option<Group> {
         self.servers.read()[who].process
     }
 
-    pub(super) fn living(&self) -> Vec<Arc<Instance>> {
+    pub(crate) fn living(&self) -> Vec<Arc<Instance>> {
         (0..self.servers()).filter_map(|who| self.instance(who)).collect()
     }
 
     /// A place where the process may die.
-    pub(super) fn may_die(&self, me: usize) {
+    pub(crate) fn may_die(&self, me: usize) {
         let mut fuse = self.fuse.lock();
         let Some((who, left)) = &mut *fuse else { return };
         if *who != me || !tasks::in_task() {
@@ -200,7 +206,7 @@ impl World {
     }
 
     /// The process that the running task belongs to dies, now.
-    pub(super) fn die(&self, me: usize) {
+    pub(crate) fn die(&self, me: usize) {
         *self.doomed.lock() = Some(me);
         loop {
             // It ends here.
@@ -209,12 +215,12 @@ impl World {
     }
 
     /// The clock of this server's machine.
-    pub(super) fn machine(&self, me: usize) -> Arc<MachineClock> {
+    pub(crate) fn machine(&self, me: usize) -> Arc<MachineClock> {
         Arc::clone(&self.servers.read()[me].clock)
     }
 
     /// What Redis holds, without what is beside it.
-    pub(super) fn entries(&self) -> BTreeMap<EntryKey, Vec<u8>> {
+    pub(crate) fn entries(&self) -> BTreeMap<EntryKey, Vec<u8>> {
         let entry = |key: Vec<u8>| {
             let name = String::from_utf8(key).ok()?;
             let value = self.redis.value(name.as_bytes())?;
@@ -224,16 +230,16 @@ impl World {
     }
 
     /// What Redis holds at this key.
-    pub(super) fn value(&self, key: &EntryKey) -> Option<Vec<u8>> {
+    pub(crate) fn value(&self, key: &EntryKey) -> Option<Vec<u8>> {
         self.entries().remove(key)
     }
 
-    pub(super) fn keep_image(&self) {
+    pub(crate) fn keep_image(&self) {
         self.images.lock().push(self.redis.image());
     }
 
     /// Redis is empty, or as it was before.
-    pub(super) fn lose_data(&self) {
+    pub(crate) fn lose_data(&self) {
         let mut images = self.images.lock();
         let old = if self.random.percent(40) || images.is_empty() {
             mark!("fault: Redis loses everything", Image::default())
@@ -253,27 +259,27 @@ impl World {
     }
 
     /// A server of another machine, which always reaches Redis.
-    pub(super) fn other_server(self: &Arc<Self>, name: &str) -> RedisStore {
+    pub(crate) fn other_server(self: &Arc<Self>, name: &str) -> RedisStore {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let link = Arc::new(PerfectLink(Arc::clone(self)));
         RedisStore::over(link, clock, &Enhanced::default().redis, name).expect("connects")
     }
 
     /// A new process over what the disk has, started by the task that runs; there is none if it does not start.
-    pub(super) fn begin(self: &Arc<Self>, me: usize) {
+    pub(crate) fn begin(self: &Arc<Self>, me: usize) {
         let process = self.new_process(me);
         tasks::act_as(process, || self.start_process(me, process));
     }
 
     /// A process that is to start.
-    pub(super) fn new_process(&self, me: usize) -> Group {
+    pub(crate) fn new_process(&self, me: usize) -> Group {
         let process = usize::try_from(self.number()).expect("is small");
         self.servers.write()[me].process = Some(process);
         process
     }
 
     /// Hybrid mode's settings.
-    pub(super) fn settings(&self) -> Enhanced {
+    pub(crate) fn settings(&self) -> Enhanced {
         Enhanced {
             instances: self.plan.instances,
             durability: self.plan.durability,
@@ -282,7 +288,10 @@ impl World {
         }
     }
 
-    pub(super) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
+    pub(crate) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
+        if let Some(starts) = self.starts.get() {
+            return starts(me, process);
+        }
         if self.plan.restores {
             Disks::copy_or_put_back(self, me);
         }
@@ -337,20 +346,25 @@ impl World {
     }
 
     /// It begins in another mode.
-    pub(super) fn begins_with(&self, me: usize, router: Arc<Router>) {
+    pub(crate) fn begins_with(&self, me: usize, router: Arc<Router>) {
         self.say(|| format!("{me} begins in mode {:?}", router.mode()));
         self.modes.file_decides.store(router.mode() == Mode::Strict, Ordering::SeqCst);
-        self.servers.write()[me].running = Some(Running::Other(router));
+        self.serves(me, router);
+    }
+
+    /// Whoever asks this server is answered by that.
+    pub(crate) fn serves(&self, me: usize, server: Arc<dyn Serves>) {
+        self.servers.write()[me].running = Some(Running::Other(server));
     }
 
     /// The process ends, with what it may have left behind.
-    pub(super) fn does_not_begin(&self, me: usize, error: &Error) {
+    pub(crate) fn does_not_begin(&self, me: usize, error: &Error) {
         self.say(|| format!("instance {me} does not begin: {error}"));
         *self.doomed.lock() = Some(me);
     }
 
     /// The process dies; its disk is then what it left.
-    pub(super) fn crash(&self, me: usize) {
+    pub(crate) fn crash(&self, me: usize) {
         let (process, running) = {
             let mut servers = self.servers.write();
             (servers[me].process.take(), servers[me].running.take())
@@ -358,6 +372,9 @@ impl World {
         let Some(process) = process else { return };
         self.say(|| format!("instance {me} dies"));
         self.disks.crash(me, &self.random);
+        if let Some(Running::Other(server)) = &running {
+            server.is_killed();
+        }
         tasks::kill(process);
         drop(running);
         self.without_answer(process);
@@ -376,7 +393,7 @@ impl World {
     }
 
     /// What was being asked of this process has no answer.
-    pub(super) fn without_answer(&self, process: Group) {
+    pub(crate) fn without_answer(&self, process: Group) {
         let lost: Vec<_> = self.under_way.lock().extract_if(.., |_, under_way| under_way.process == process).collect();
         for (number, under_way) in lost.into_iter().filter(|(_, under_way)| under_way.releases) {
             self.oracle().never_answered(number, &under_way.request);
@@ -403,7 +420,7 @@ impl World {
     }
 
     /// The server looks around, as it does in the background.
-    pub(super) fn tick(&self, who: usize) {
+    pub(crate) fn tick(&self, who: usize) {
         let Some(instance) = self.instance(who) else { return };
         let Some(mut due) = instance.due.try_lock() else { return };
         tick(&instance.core, &mut due);

@@ -182,8 +182,12 @@ fn a_set_half_granted_is_named_until_that_is_over() {
     assert_eq!(queue.leave(&pull(2), Some("b")), 1);
     assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 90), [reserved(2, "a")], "found by `explore.rs`: not had");
     assert_eq!(queue.leave(&pull(2), None), 1);
-    assert_eq!((queue.abandoned(49), queue.abandoned(50).len()), (vec![], 1));
-    assert_eq!(queue.abandoned(50)[0].1.keys, keys);
+    let mut given_up = queue.clone();
+    assert!(!given_up.give_up(49) && given_up.given_up().is_empty() && given_up.give_up(50) && !given_up.give_up(50));
+    assert_eq!(given_up.given_up()[0].1.keys, keys);
+    assert!(!given_up.end_acquiring(&pull(2)), "its caller is not told that it has the set");
+    given_up.taken_back(&pull(2));
+    assert!(given_up.is_empty());
     queue.join(&waiter(2), &names(&["a"]), Priority::Low, false, true, 70).expect("there is room");
     let ticket = queue.ticket(&pull(2)).expect("waits");
     assert_eq!((ticket.since, ticket.priority, ticket.whole, ticket.calls), (70, Priority::Low, false, true), "a new place");

@@ -134,6 +134,9 @@ impl World {
             }
         }
         self.queue.end_acquiring(&id(pull));
+        self.queue.taken_back(&id(pull));
+        // Only a merge looks at that.
+        self.queue.tickets.iter_mut().for_each(|ticket| ticket.set_ended = 0);
     }
 
     /// `None`: nothing can happen.
@@ -184,7 +187,8 @@ impl World {
                 _ => false,
             },
             Step::UndoSets => {
-                let abandoned = self.queue.abandoned(self.now);
+                next.queue.give_up(self.now);
+                let abandoned = next.queue.given_up();
                 for (pull, set) in &abandoned {
                     next.end_set(pull.num, set.keys.keys().cloned().collect());
                 }
@@ -334,7 +338,8 @@ fn check_drain(world: &World) {
     let mut world = world.clone();
     for _ in 0..8 {
         world.now += 10;
-        for (pull, set) in world.queue.abandoned(world.now) {
+        world.queue.give_up(world.now);
+        for (pull, set) in world.queue.given_up() {
             world.end_set(pull.num, set.keys.into_keys().collect());
         }
         world.held = [None; 2];

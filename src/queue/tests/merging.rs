@@ -137,3 +137,21 @@ fn ends_are_bounded_and_the_newest_stay() {
     let nums: Vec<i64> = queue.ended.iter().map(|end| end.pull.num).collect();
     assert_eq!(nums, (201..300).chain([1]).collect::<Vec<_>>());
 }
+
+/// A set was granted, and told to its pull, by a fallback. Redis's document still had that set on its way: what the pull has would be taken
+/// back.
+#[test]
+fn a_set_that_one_side_ended_is_on_its_way_no_more() {
+    let mut redis = Queue::default();
+    redis.join(&waiter(2), &names(&["a", "b", "c"]), Priority::Normal, true, false, 1).expect("there is room");
+    let keys = BTreeMap::from([("a".to_owned(), Digest::of(b"lock"))]);
+    assert!(redis.begin_acquiring(&pull(2), keys.clone(), 50));
+    let mut local = redis.clone();
+    assert!(local.end_acquiring(&pull(2)) && local.took(&pull(2), "a"));
+    for mut merged in [merged(&local, &redis), merged(&redis, &local)] {
+        assert!(!merged.give_up(1_000), "{merged:?}");
+    }
+    // The next one is.
+    assert!(local.begin_acquiring(&pull(2), keys, 40));
+    assert!(merged(&redis, &local).give_up(1_000));
+}

@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::{Priority, PullId, Queue, Rules, Ticket, Waiter};
 use crate::store::{Grant, Granted, LockKey};
+use crate::sync::mark;
 
 /// How often a try is begun anew because the key changed hands in between.
 const MAX_TRIES: u32 = 4;
@@ -135,14 +136,14 @@ impl Service {
                 Once::Held { value, is_own: true } => return Ok(Attempt::Own { value }),
                 Once::Held { value, is_own: false } => match self.join_held(asker, join) {
                     Joined::Waits(waiting) => return Ok(Attempt::Refused { value, waiting }),
-                    Joined::Free => {}
+                    Joined::Free => mark!("queue: a lock was released while somebody joined", ()),
                 },
                 Once::NotYet => match self.enter(asker, join) {
                     Ok(Entered::LetIn) => {}
                     Ok(Entered::Kept(value, waiting)) => return Ok(Attempt::Refused { value, waiting }),
                     Ok(Entered::Refused(error)) => return Err(error),
                     // Order delays, and must not block.
-                    Err(_) => in_order = false,
+                    Err(_) => in_order = mark!("queue: order gives way", false),
                 },
             }
             granted = self.grant_once(asker, in_order, &self.step())?;
@@ -200,8 +201,13 @@ impl Service {
         if queue.admits(&key, Some(&pull)) {
             if changed.answer == queue.gate(&key) {
                 // The queue said so before: what the store obeys is of another one.
-                self.replace_gate(&key, &queue)?;
+                mark!("queue: a gate of another queue is replaced");
+                self.replace_gate(asker.repo(), &key)?;
             }
+            return Ok(Entered::LetIn);
+        }
+        if self.store().get(asker.key(), &self.step())?.is_some() {
+            // Somebody took it since: that holder is whom to name.
             return Ok(Entered::LetIn);
         }
         let Some(first) = first(&queue, &key, &pull, &self.queueing.rules) else {

@@ -17,6 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Event, Gate, Holder, PullId, Queue};
 use crate::store::contract::local::{EntryKey, Held};
 use crate::store::{DocumentKey, Expected, LockKey, Release, Store, Swap};
+use crate::sync::mark;
 
 /// How often a change is tried that others come before.
 const MAX_TRIES: u32 = 50;
@@ -43,7 +44,7 @@ impl State {
         self.calls.within(self.router.timeout())
     }
 
-    pub(super) fn now(&self) -> u64 {
+    pub(in crate::service) fn now(&self) -> u64 {
         self.clock.unix_micros()
     }
 
@@ -94,7 +95,7 @@ impl State {
                     let concerns_others = concerns_others(&before, &queue);
                     return Ok(Changed { answer, queue, free, concerns_others });
                 }
-                Swap::Conflict(found) => current = found,
+                Swap::Conflict(found) => current = mark!("queue: another change came first", found),
             }
         }
         Err(Error::new(Code::Timeout, format!("the {key} keeps changing; it was left as it is")))
@@ -110,6 +111,7 @@ impl State {
             if before.get(key).unwrap_or(&Gate::Open) != gate {
                 let is_held = self.store().set_gate(key, after.revision(), gate, &self.calls.until(until))?;
                 if *gate == Gate::Closed && !is_held {
+                    mark!("queue: a key is closed and free");
                     free.push(key.clone());
                 }
             }
@@ -125,13 +127,18 @@ impl State {
             .try_for_each(|(key, gate)| self.store().set_gate(key, queue.revision(), gate, &self.step()).map(drop))
     }
 
-    /// The same at one key, whatever was said there before: its gate is of a queue that is gone.
-    pub(super) fn replace_gate(&self, key: &str, queue: &Queue) -> Result<()> {
-        self.store().set_gate(key, LAST_REVISION, &Gate::Open, &self.step())?;
-        match queue.gate(key) {
-            Gate::Open => Ok(()),
-            gate => self.store().set_gate(key, queue.revision(), &gate, &self.step()).map(drop),
-        }
+    /// Says anew what grants of one key obey, whatever was said there before: the gate is of a queue that is gone. Where somebody waits, the
+    /// key is open at no moment.
+    pub(super) fn replace_gate(&self, repo: &str, key: &str) -> Result<()> {
+        let queue = self
+            .change(repo, |queue, now| {
+                queue.bump(now);
+                Ok(())
+            })?
+            .queue;
+        let gate = queue.gate(key);
+        let revision = if gate == Gate::Open { LAST_REVISION } else { queue.revision() };
+        self.store().set_gate(key, revision, &gate, &self.step()).map(drop)
     }
 
     /// Decides who is next for keys that were freed, or without any for all; what is told is looked at once the queue is written.
@@ -160,7 +167,8 @@ impl State {
 
     /// What comes before a dispatch: sets of the dead are taken back, and who is at work keeps what is reserved to it.
     pub(super) fn prepare(&self, repo: &str, queue: &mut Queue, now: u64) -> Result<()> {
-        self.end_abandoned_sets(queue, now)?;
+        self.take_sets_back(queue)?;
+        queue.give_up(now);
         for pull in self.queueing.runs.lock().pulls_of(repo) {
             queue.extend(&pull, now + micros(LEASE));
         }
@@ -177,31 +185,35 @@ impl State {
         }
     }
 
-    /// Takes back what a process was granted of a set before it died: exactly those locks.
-    fn end_abandoned_sets(&self, queue: &mut Queue, now: u64) -> Result<()> {
-        for (pull, acquiring) in queue.abandoned(now) {
+    /// Takes back what a process was granted of a set before it died: exactly those locks. That it was given up is written by then.
+    fn take_sets_back(&self, queue: &mut Queue) -> Result<()> {
+        for (pull, acquiring) in queue.given_up() {
             for (key, digest) in &acquiring.keys {
                 let lock = LockKey::Project(key);
                 if let Some(Held { value, .. }) = self.store().held(lock, &self.step())?
                     && Digest::of(&value) == *digest
                 {
+                    mark!("queue: a set is taken back from a caller who is gone");
                     let release = Release { key: lock, fields: None, pull_num: None, value: Some(&value) };
                     self.store().release(&release, &self.step())?;
                 }
             }
-            queue.end_acquiring(&pull);
+            queue.taken_back(&pull);
         }
         Ok(())
     }
 
-    /// A pull's lock was released: whoever waits for it is next. It fails no release.
-    pub(in crate::service) fn freed(&self, repo: &str, key: &str, pull: &PullId) {
+    /// A pull's lock was released by a call that began at this time: whoever waits for it is next. It fails no release.
+    pub(in crate::service) fn freed(&self, repo: &str, key: &str, pull: &PullId, begun: u64) {
         if self.queueing.is_enabled() {
-            // Whoever had the lock waits for it no more, also if a crash kept that from being written when it was taken. What fails here is
-            // kept for the status, and the next tick tries again.
             let freed = [key.to_owned()];
+            // What fails here is kept for the status, and the next tick tries again.
             let changed = self.change(repo, |queue, now| {
-                queue.took(pull, key);
+                // Whoever had the lock by its turn waits for it no more, also if a crash kept that from being written when it was taken.
+                // The pull may have asked anew since: that place stays.
+                if queue.ticket(pull).is_some_and(|ticket| ticket.has_reserved(key) && ticket.since < begun) {
+                    queue.took(pull, key);
+                }
                 self.dispatch_in(repo, queue, &freed, now)
             });
             if let Ok(changed) = &changed {

@@ -42,6 +42,8 @@ pub mod place;
 pub mod runs;
 mod seen;
 mod sets;
+#[cfg(test)]
+mod simulation;
 mod tick;
 pub(super) mod ticker;
 pub mod wait;

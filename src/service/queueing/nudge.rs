@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use crate::clock::Clock;
 use crate::sync::{Condvar, Mutex};
 
 /// What the thread is to do before its time.
@@ -31,14 +32,14 @@ impl Nudge {
     }
 
     /// Waits until the tick, or soon after the last look if a repository is to be looked at; returns those. `None`: it is over.
-    pub(super) fn wait(&self, tick: Instant, soon: Instant) -> Option<BTreeSet<String>> {
+    pub(super) fn wait(&self, tick: Instant, soon: Instant, clock: &dyn Clock) -> Option<BTreeSet<String>> {
         let mut wanted = self.wanted.lock();
         loop {
             let until = if wanted.repos.is_empty() { tick } else { soon.min(tick) };
             if wanted.stop {
                 return None;
             }
-            if Instant::now() >= until {
+            if clock.now() >= until {
                 return Some(std::mem::take(&mut wanted.repos));
             }
             self.changed.wait_until(&mut wanted, until);

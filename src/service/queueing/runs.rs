@@ -30,6 +30,7 @@ use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::PullId;
 use crate::store::{LockKey, Release};
+use crate::sync::mark;
 
 /// A run that begins.
 #[derive(Clone, Debug, Deserialize)]
@@ -161,7 +162,10 @@ impl Service {
             let release = Release { key: LockKey::Project(key), fields: None, pull_num: None, value: None }.only_if_it_is(value);
             let call = self.step();
             match self.release(Operation::Unlock, &release, self.store(), &call) {
-                Ok(Some(_)) => ended.released.push(key.clone()),
+                Ok(Some(_)) => {
+                    mark!("queue: a run gives up a lock at its end");
+                    ended.released.push(key.clone());
+                }
                 Ok(None) => {}
                 Err(error) => failed = failed.or(Some(error)),
             }

@@ -27,6 +27,7 @@ use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Priority, PullId, Queue, Waiter};
 use crate::store::{LockKey, Release};
+use crate::sync::mark;
 
 /// Most locks of one set.
 const MOST: usize = 500;
@@ -132,14 +133,15 @@ impl Service {
         })?;
         self.queueing.nudge(&set.repo, &asked.queue);
         if !asked.answer {
+            mark!("queue: a set is refused");
             return Ok((SetState::Refused(self.blocker(&asked.queue, &set, &keys)?), own));
         }
-        let granted = self.grant_set(&set);
+        let (granted, is_over) = self.grant_set(&set);
         let pull = &set.pull;
         let is_granted = matches!(&granted, Ok(None));
         let ended = self.change(&set.repo, |queue, now| {
-            // Whoever took the caller for dead has ended it, and released its locks.
-            let is_whole = queue.end_acquiring(pull) && is_granted;
+            // Whoever takes the caller for dead releases its locks; so does the next look if some could not be taken back here.
+            let is_whole = is_over && queue.end_acquiring(pull) && is_granted;
             if is_whole {
                 keys.iter().for_each(|key| {
                     queue.took(pull, key);
@@ -150,8 +152,9 @@ impl Service {
         });
         match (granted?, ended) {
             (Some(blocker), _) => Ok((SetState::Refused(blocker), own)),
-            (None, Ok(Changed { answer: true, .. })) => Ok((SetState::Granted, own)),
+            (None, Ok(Changed { answer: true, .. })) => mark!("queue: a set is granted", Ok((SetState::Granted, own))),
             (None, ended) => {
+                mark!("queue: the caller of a set was taken for gone");
                 // Without the word that it is whole, the set is released: the ticket still says which locks these are.
                 self.take_back(&set)?;
                 let queue = ended?.queue;
@@ -161,19 +164,21 @@ impl Service {
     }
 
     /// Grants each; on a refusal takes back what was granted, and says what was refused. One that fails may have been granted all the same.
-    fn grant_set(&self, set: &Set) -> Result<Option<Blocker>> {
+    /// `false`: some could not be taken back.
+    fn grant_set(&self, set: &Set) -> (Result<Option<Blocker>>, bool) {
         for (key, value) in &set.wanted {
-            let asker = Asker::of(value)?;
-            let blocker = match self.grant_once(&asker, true, &self.step()) {
+            let blocker = match Asker::of(value).and_then(|asker| self.grant_once(&asker, true, &self.step())) {
                 Ok(Once::Granted { .. }) => continue,
                 Ok(Once::Held { value, .. }) => Ok(Blocker { key: key.clone(), pull: pull_of(&value) }),
                 Ok(Once::NotYet) => Ok(Blocker { key: key.clone(), pull: None }),
                 Err(error) => Err(error),
             };
-            self.take_back(set)?;
-            return blocker.map(Some);
+            mark!("queue: a set is taken back");
+            let taken_back = self.take_back(set);
+            let is_over = taken_back.is_ok();
+            return (taken_back.and(blocker.map(Some)), is_over);
         }
-        Ok(None)
+        (Ok(None), true)
     }
 
     /// Releases what was granted of a set, and what may have been: exactly those locks.

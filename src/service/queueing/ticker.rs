@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::nudge::Nudge;
+use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::sync::{JoinHandle, spawn};
 
@@ -33,20 +34,21 @@ impl Ticker {
     /// Begins to look, at once. `look` tells how soon it wants to look again, if that is before the next tick; `None` ends the thread.
     pub(in crate::service) fn start(
         nudge: Arc<Nudge>,
+        clock: Arc<dyn Clock>,
         look: impl FnMut(Look) -> Option<Option<Duration>> + Send + 'static,
     ) -> Result<Ticker> {
         let failed = |e| Error::new(Code::Internal, format!("the thread atlock-queue cannot be started: {e}"));
         let for_thread = Arc::clone(&nudge);
-        let thread = spawn("atlock-queue", move || go_on(look, &for_thread)).map_err(failed)?;
+        let thread = spawn("atlock-queue", move || go_on(look, &for_thread, &*clock)).map_err(failed)?;
         Ok(Ticker { nudge, thread: Some(thread) })
     }
 }
 
-fn go_on(mut look: impl FnMut(Look) -> Option<Option<Duration>>, nudge: &Nudge) {
-    let (mut tick, mut repos) = (Instant::now(), BTreeSet::new());
+fn go_on(mut look: impl FnMut(Look) -> Option<Option<Duration>>, nudge: &Nudge, clock: &dyn Clock) {
+    let (mut tick, mut repos) = (clock.now(), BTreeSet::new());
     loop {
-        let what = if Instant::now() >= tick {
-            tick = Instant::now() + TICK;
+        let what = if clock.now() >= tick {
+            tick = clock.now() + TICK;
             Look::All
         } else {
             Look::At(std::mem::take(&mut repos))
@@ -54,8 +56,8 @@ fn go_on(mut look: impl FnMut(Look) -> Option<Option<Duration>>, nudge: &Nudge) 
         // A panic must not end the thread.
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(what)));
         let Some(soon) = looked.unwrap_or(Some(None)) else { return };
-        let next = soon.map_or(tick, |after| tick.min(Instant::now() + after));
-        match nudge.wait(next, Instant::now() + SOON) {
+        let next = soon.map_or(tick, |after| tick.min(clock.now() + after));
+        match nudge.wait(next, clock.now() + SOON, clock) {
             Some(wanted) => repos.extend(wanted),
             None => return,
         }
