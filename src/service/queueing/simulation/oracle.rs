@@ -224,6 +224,13 @@ impl Oracle {
         self.locks.values().any(|known| known.num == num && known.key == key && known.state != State::Over)
     }
 
+    /// The lock that the pull may hold here, if not one of this set.
+    pub(super) fn perhaps_held(&self, num: i64, key: &str, but: Option<u64>) -> Option<u64> {
+        let may = |known: &Known| known.num == num && known.key == key && known.state != State::Over && known.set != but;
+        let held = self.locks.iter().filter(|(_, known)| may(known));
+        held.max_by_key(|(number, known)| (known.state == State::Holds, **number)).map(|(number, _)| *number)
+    }
+
     /// Whether a release may have met this lock.
     pub(super) fn perhaps_released(&self, number: u64) -> bool {
         self.locks.get(&number).is_some_and(|known| known.may_go)

@@ -29,6 +29,8 @@ struct Planning<'a> {
     /// What is released at the end.
     deferred: BTreeMap<String, u64>,
     set: Option<u64>,
+    /// A try of the set failed.
+    has_failed: bool,
     /// What had failed by the beginning.
     trouble: u64,
 }
@@ -59,7 +61,19 @@ impl Scene {
         self.world.say(|| format!("{me}: run {run} of #{num} plans {paths:?}, holds {held:?}, applied {applied:?}"));
         let wanted = paths.iter().map(|path| (key(path), self.number())).collect();
         let (deferred, set, trouble) = (BTreeMap::new(), None, *self.trouble.lock());
-        let mut planning = Planning { scene: self, service: &service, num, run, wanted, held, applied, deferred, set, trouble };
+        let mut planning = Planning {
+            scene: self,
+            service: &service,
+            num,
+            run,
+            wanted,
+            held,
+            applied,
+            deferred,
+            set,
+            has_failed: false,
+            trouble,
+        };
         planning.gives_up();
         planning.declares();
         planning.takes();
@@ -149,7 +163,10 @@ impl Planning<'_> {
                         self.unlocks(path_of(&key));
                     }
                 }
-                Err(error) if error.code() == Code::OutcomeUnknown || self.set.is_some() => self.scene.oracle().unknown(number),
+                Err(error) if error.code() == Code::OutcomeUnknown || self.set.is_some() => {
+                    self.has_failed |= error.code() != Code::SetIncomplete;
+                    self.scene.oracle().unknown(number);
+                }
                 Err(_) => self.scene.oracle().refused(number),
             }
         }
@@ -169,11 +186,12 @@ impl Planning<'_> {
                 self.scene.oracle().refused(number);
             } else {
                 self.scene.oracle().unknown(number);
-                let own = self.held.iter().filter(|(key, _)| self.wanted.contains_key(*key) && !self.applied.contains(*key));
-                self.deferred.extend(own.map(|(key, number)| (key.clone(), *number)));
-                // What an earlier try left of it.
-                let newly = self.wanted.iter().filter(|(key, _)| !self.held.contains_key(*key));
-                self.deferred.extend(newly.map(|(key, number)| (key.clone(), *number)));
+                for (key, number) in &self.wanted {
+                    let own = self.scene.oracle().perhaps_held(self.num, key, self.set);
+                    // What an earlier try left of it, which failed.
+                    let own = own.or(self.has_failed.then_some(*number));
+                    self.deferred.extend(own.map(|own| (key.clone(), own)));
+                }
             }
             if answer.waiting.as_ref().is_some_and(|waiting| waiting.position > 0) {
                 self.scene.places.lock().told(self.num, key, self.scene.now());
