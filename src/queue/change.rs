@@ -183,6 +183,12 @@ impl Queue {
         ended.is_some()
     }
 
+    /// The set of this pull on whose way a lock of this value is: granted to a caller who has not been told so, and perhaps taken back.
+    pub fn on_its_way(&self, pull: &PullId, key: &str, value: &[u8]) -> Option<&Acquiring> {
+        let acquiring = self.ticket(pull)?.acquiring.as_ref()?;
+        (acquiring.keys.get(key) == Some(&Digest::of(value))).then_some(acquiring)
+    }
+
     /// Takes the callers for gone whose time is over; says whether there was one. Only once that is written is anything taken back:
     /// before, a caller who was slow could still be told that it has the set.
     pub fn give_up(&mut self, now: u64) -> bool {

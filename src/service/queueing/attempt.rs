@@ -128,12 +128,18 @@ impl Service {
             match granted {
                 Once::Granted { token, gated } => {
                     if gated {
-                        self.took(asker);
+                        self.took(asker.repo(), &asker.pull(), &asker.key);
                     }
                     self.queueing.waits.taken(&asker.key, self.clock.now());
                     return Ok(Attempt::Granted { token });
                 }
-                Once::Held { value, is_own: true } => return Ok(Attempt::Own { value }),
+                Once::Held { value, is_own: true }
+                    if join.is_none() || self.is_settled(asker.repo(), &asker.pull(), &asker.key, &value)? =>
+                {
+                    return Ok(Attempt::Own { value });
+                }
+                // What a set had left was taken back.
+                Once::Held { is_own: true, .. } => {}
                 Once::Held { value, is_own: false } => match self.join_held(asker, join) {
                     Joined::Waits(waiting) => return Ok(Attempt::Refused { value, waiting }),
                     Joined::Free => mark!("queue: a lock was released while somebody joined", ()),
@@ -151,10 +157,34 @@ impl Service {
         Err(Error::new(Code::Timeout, format!("{} keeps changing hands; it was not taken: try again", asker.key())))
     }
 
-    /// The asker has the lock: it waits for it no more. If that cannot be written, the next tick sees it.
-    fn took(&self, asker: &Asker<'_>) {
-        let pull = asker.pull();
-        let _ = self.change(asker.repo(), |queue, _| Ok(queue.took(&pull, &asker.key)));
+    /// Whether a lock that a pull has already is the pull's to keep. One that was granted for a set whose caller has not been told is not: the
+    /// caller, or who finds that it is gone, takes the lock back. `false`: that was just done.
+    ///
+    /// Errors: `SetIncomplete` while the caller may be at work.
+    pub(super) fn is_settled(&self, repo: &str, pull: &PullId, key: &str, value: &[u8]) -> Result<bool> {
+        // Without a queue there are no sets; one that cannot be read takes nothing back.
+        let Some(queue) = self.queueing.is_enabled().then(|| self.queue(repo).ok()).flatten() else { return Ok(true) };
+        let Some(set) = queue.on_its_way(pull, key, value) else {
+            if queue.ticket(pull).is_some_and(|ticket| !ticket.whole && ticket.want(key).is_some()) {
+                // A crash kept that from being written when the lock was taken.
+                self.took(repo, pull, key);
+            }
+            return Ok(true);
+        };
+        if !set.given_up && set.until > self.now() {
+            let text = format!(
+                "a set with {key:?} is being granted to pull #{}, or was when its server died: that is settled within two minutes; try again",
+                pull.num
+            );
+            return Err(Error::new(Code::SetIncomplete, text));
+        }
+        self.dispatch(repo, &[])?;
+        self.dispatch(repo, &[]).map(|_| false)
+    }
+
+    /// A pull has the lock: it waits for it no more. If that cannot be written, the next tick sees it.
+    fn took(&self, repo: &str, pull: &PullId, key: &str) {
+        let _ = self.change(repo, |queue, _| Ok(queue.took(pull, key)));
     }
 
     /// Joins the queue of a lock that is held.

@@ -195,6 +195,7 @@ impl Service {
         for key in set.wanted.keys() {
             if let Some(value) = self.store().get(LockKey::Project(key), &self.step())?
                 && is_of(&value, &set.pull, &set.repo)
+                && self.is_settled(&set.repo, &set.pull, key, &value)?
             {
                 own.insert(key.clone(), value);
             }
