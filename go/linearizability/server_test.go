@@ -35,6 +35,13 @@ type role struct {
 	Begin, End int64
 }
 
+func (r role) epoch() time.Duration {
+	if r.Queue {
+		return queueEpoch
+	}
+	return epoch
+}
+
 // settings open a store; BoltDB is the folder of Atlantis's own file, empty where there is none.
 type settings struct {
 	atlock.Config
@@ -52,6 +59,8 @@ const (
 	keys = 3
 	// epoch is how long the same keys are used: long enough for Redis to go and come back, short enough to be checked.
 	epoch = 3 * time.Second
+	// queueEpoch is the same where pulls wait: an order of those is sought among more states.
+	queueEpoch = time.Second
 	// longestPause is the time between two operations of one client.
 	longestPause = 6 * time.Millisecond
 	// settleLimit is how long hybrid mode may take until Redis decides again, once all is calm.
@@ -174,7 +183,7 @@ func (c *client) work() error {
 // next chooses an operation.
 func (c *client) next(at int64) request {
 	number := c.random.IntN(keys)
-	key := fmt.Sprintf("%03d/%d", (at-c.role.Begin)/int64(epoch), number)
+	key := fmt.Sprintf("%03d/%d", (at-c.role.Begin)/int64(c.role.epoch()), number)
 	c.made++
 	if c.role.Queue {
 		return c.nextQueued(key, 1+number+keys*(c.role.Server*c.role.Clients+c.number))

@@ -825,27 +825,26 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a release hands the lock over to who is next",
         file: "src/service/queueing/change.rs",
-        line: "«let _ = self.dispatch(repo, keys);»",
-        broken: r##"if let Ok(queue) = self.dispatch(repo, keys) {
-            for key in keys {
+        line: "if let Ok(changed) = &changed «{»",
+        broken: r##"{
                 let path = key.split('/').nth(2).unwrap_or_default();
                 let asked = format!(r#"{{"Project":{{"ProjectName":"","RepoFullName":"{repo}","Path":"{path}"}},"Workspace":"default","Pull":{{}}}}"#);
-                let first = queue.wanted_by(key).into_iter().find(|ticket| ticket.want(key).is_some_and(|want| want != crate::queue::Want::Waiting));
-                let Some(value) = first.and_then(|first| first.waiter.would_be_lock(repo, asked.as_bytes()).ok()) else { continue };
-                let Ok(lock) = ProjectLock::parse(&value) else { continue };
-                let grant = crate::store::Grant { key: LockKey::Project(key), lock: Some(&lock), value: &value, in_order: true };
-                let _ = self.store().grant(&grant, &self.step());
-            }
-        }"##,
+                let first = changed.queue.wanted_by(key).into_iter().find(|ticket| ticket.has_reserved(key));
+                if let Some(value) = first.and_then(|first| first.waiter.would_be_lock(repo, asked.as_bytes()).ok())
+                    && let Ok(lock) = ProjectLock::parse(&value)
+                {
+                    let grant = crate::store::Grant { key: LockKey::Project(key), lock: Some(&lock), value: &value, in_order: true };
+                    let _ = self.store().grant(&grant, &self.step());
+                }"##,
         noticed_by: WAITING,
     },
     Line {
         name: "a wait whose time is over releases the lock",
         file: "src/service/queueing/wait.rs",
-        line: "Ok((«self.service.clock.now() >= self.until»).then_some(Why::Timeout))",
-        broken: "{ let over = self.service.clock.now() >= self.until; \
+        line: "«self.service.ended(self.options, self.until)»",
+        broken: "{ let ended = self.service.ended(self.options, self.until)?; \
                  let release = crate::store::Release { key: self.asker.key(), fields: None, pull_num: None, value: None }; \
-                 if over { let _ = self.service.store().release(&release, &self.service.step()); } over }",
+                 if ended == Some(Why::Timeout) { let _ = self.service.store().release(&release, &self.service.step()); } Ok(ended) }",
         noticed_by: WAITING,
     },
     Line {

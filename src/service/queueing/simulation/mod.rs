@@ -82,7 +82,7 @@ impl Plan {
 }
 
 fn plans(seed: u64) -> Vec<Plan> {
-    let (stores, sets) = (Stores::Strict, if seed % 2 == 0 { Sets::Each } else { Sets::Whole });
+    let (stores, sets) = (Stores::Strict, if seed.is_multiple_of(2) { Sets::Each } else { Sets::Whole });
     let plan = Plan {
         seed,
         stores,

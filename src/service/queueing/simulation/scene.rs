@@ -76,7 +76,7 @@ impl Scene {
         let world = World::new(plan.of_stores(), plan.servers, true);
         let scene = Arc::new(Scene {
             plan,
-            services: Mutex::new(vec![Weak::new(); plan.servers]),
+            services: Mutex::new((0..plan.servers).map(|_| Weak::new()).collect()),
             oracle: Mutex::new(Oracle::new(plan.stores == Stores::Hybrid && plan.servers > 1)),
             places: Mutex::default(),
             busy: Mutex::default(),
