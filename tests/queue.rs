@@ -16,6 +16,7 @@ use atlock::domain::token::FencingToken;
 use atlock::error::Code;
 use atlock::queue::{Priority, PullId};
 use atlock::service::Service;
+use atlock::service::queueing::explain::Question;
 use atlock::service::queueing::wait::{WaitOptions, Waited, Why};
 use queue_support::{
     LONG, REPO, World, begin, holder, key, lock, locks, place, plan, pull, refused_for, release, take, waits, within,
@@ -371,4 +372,7 @@ fn who_waits_and_what_is_old_is_counted() {
     let text = service.metrics();
     assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
     assert_eq!(holder(&service, "a"), Some(1), "no lock is released by time");
+    let explained = service.explain(&Question::Key { key: key("a") }).unwrap();
+    assert!(explained[0].holder.as_ref().unwrap().is_old, "{explained:?}");
+    assert!(explained[0].frees_it.iter().any(|way| way.contains("is held for longer than 1ms")), "{explained:?}");
 }

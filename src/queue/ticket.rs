@@ -91,7 +91,7 @@ pub enum Want {
     Waiting,
     /// The key is kept free for this ticket.
     Reserved {
-        /// Until then, in microseconds; [`COLLECTED`]: until the whole set is there.
+        /// Until then, in microseconds; `u64::MAX`: until the whole set is there.
         until: u64,
     },
 }

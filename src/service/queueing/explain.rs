@@ -72,6 +72,8 @@ pub struct HolderShown {
     /// The fencing token; absent if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<FencingToken>,
+    /// Whether the lock is held for longer than `locking.enhanced.timeouts.max`. It stays held: no lock is released by time.
+    pub is_old: bool,
     /// The command of the pull that runs in this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<Command>,
@@ -242,12 +244,18 @@ impl Service {
             let what = "the lock was granted twice, by Redis and by a local store; Redis's holder stays".to_owned();
             explained.blocked_by.push(Block { kind: "conflict", what, who: String::new() });
         }
+        let is_old = self.is_old(held.token);
+        if is_old {
+            let max = humantime_serde::re::humantime::format_duration(self.queueing.timeouts.max);
+            explained.frees_it.push(format!("look whether #{num} is still wanted: the lock is held for longer than {max}"));
+        }
         explained.holder = Some(HolderShown {
             pull,
             url: text(&details["Pull"]["URL"]),
             user: lock.user().to_owned(),
             since: text(&details["Time"]),
             token: held.token.known(),
+            is_old,
             running,
         });
     }

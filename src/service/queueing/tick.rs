@@ -10,6 +10,7 @@ use super::counts::Seen;
 use super::memory::micros;
 use super::ticker::Look;
 use crate::domain::lock::ProjectLock;
+use crate::domain::token::FencingToken;
 use crate::store::LockKey;
 
 /// So many looks go by before all repositories are looked for, not only those that are known to have a queue.
@@ -57,17 +58,22 @@ impl State {
         self.queueing.waits.saw(&seen, self.now());
     }
 
-    /// How many locks are old: by their tokens, which are times. No lock is released for that.
+    /// Whether a lock is held for longer than `timeouts.max`: its token is a time. No lock is released for that.
+    pub(super) fn is_old(&self, token: FencingToken) -> bool {
+        let oldest = self.now().saturating_sub(micros(self.queueing.timeouts.max));
+        token.known().is_some_and(|token| token.get() < oldest)
+    }
+
+    /// How many locks are old.
     fn look_at_locks(&self) {
         let growing = self.calls.within(self.router.timeout() + GROWING);
         // What fails here is seen by whoever lists locks.
         let Ok(locks) = self.store().list(&growing) else { return };
-        let oldest = self.now().saturating_sub(micros(self.queueing.timeouts.max));
         let is_old = |value: &&[u8]| {
             let key = ProjectLock::parse(value).ok().map(|lock| lock.fields().key());
             let held =
                 key.and_then(|key| self.store().held(LockKey::Project(&key), &self.calls.until(growing.deadline)).ok().flatten());
-            held.is_some_and(|held| held.token.known().is_some_and(|token| token.get() < oldest))
+            held.is_some_and(|held| self.is_old(held.token))
         };
         let old = locks.values().take(MOST_LOOKED_AT).filter(is_old).count();
         self.queueing.waits.saw_locks(old, self.queueing.frozen.in_force(self.now()));
