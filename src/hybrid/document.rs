@@ -77,7 +77,7 @@ impl Flow for Swapping<'_> {
 
     fn decide(&mut self, call: &Call) -> Result<Swap> {
         if let (DocumentKey::Queue(_), Some(why)) = (self.key, self.core.arming.unarmed()) {
-            mark!("document: a queue stays, not armed");
+            mark!("queue: document, a queue stays, not armed");
             return Err(self.give_up(self.core.degraded(&why), call));
         }
         if self.before.is_some() {

@@ -111,7 +111,7 @@ impl Flow for Granting<'_> {
         if let Some(held) = known.value {
             return Ok(Granted::Held { value: held.value });
         }
-        let Some(gated) = self.gate()? else { return mark!("grant: kept for somebody else, here", Ok(Granted::NotYet)) };
+        let Some(gated) = self.gate()? else { return mark!("queue: grant, kept for somebody else, here", Ok(Granted::NotYet)) };
         // The token is by Redis's clock, as those of other servers are: the local store's own would be by this machine's.
         let held = Held { value: self.grant.value.to_vec(), token };
         mark!("grant: decided here");
@@ -138,7 +138,7 @@ impl Granting<'_> {
 
     /// The lock is free, and kept for somebody else.
     fn not_yet(&mut self, call: &Call) -> Asked<Granted> {
-        mark!("grant: kept for somebody else");
+        mark!("queue: grant, kept for somebody else");
         self.submitted = None;
         match self.core.local.write(vec![Change::Set(self.key.clone(), self.local.value.clone())], call.deadline) {
             Ok(()) => Asked::Answer(Granted::NotYet),

@@ -87,7 +87,7 @@ fn act(
         Action::Merge => {
             let (Some(ours), Some(theirs)) = (&local.value, &remote.value) else { return Ok(false) };
             let Some(merged) = queue::merge(&ours.value, theirs) else {
-                mark!("recovery: a queue cannot be read");
+                mark!("queue: recovery, a queue cannot be read");
                 adopt(core, key, remote);
                 return Ok(true);
             };

@@ -108,14 +108,14 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
 fn resolve_queue(local: &KeyState, theirs: Option<&[u8]>, lost: bool) -> Action {
     let ours = local.value.as_ref().map(|held| held.value.as_slice());
     match (local.state, ours, theirs) {
-        (SyncState::Decided, Some(_), None) => mark!("resolve: a queue, changed here", Action::Push),
-        (SyncState::Synced, Some(_), None) if lost => mark!("resolve: a queue, lost", Action::Restore),
-        (SyncState::Decided, Some(_), Some(_)) => mark!("resolve: a queue, changed here and there", Action::Merge),
+        (SyncState::Decided, Some(_), None) => mark!("queue: resolve, changed here", Action::Push),
+        (SyncState::Synced, Some(_), None) if lost => mark!("queue: resolve, lost", Action::Restore),
+        (SyncState::Decided, Some(_), Some(_)) => mark!("queue: resolve, changed here and there", Action::Merge),
         (SyncState::Synced, Some(ours), Some(theirs)) if queue::revision(theirs) < queue::revision(ours) => {
-            mark!("resolve: a queue, gone back", Action::Push)
+            mark!("queue: resolve, gone back", Action::Push)
         }
         // Without a reservation or a place that anybody was told of.
-        _ => mark!("resolve: a queue, changed there", Action::Adopt),
+        _ => mark!("queue: resolve, changed there", Action::Adopt),
     }
 }
 
@@ -295,6 +295,25 @@ mod tests {
         let stock = local(Some(held("A", 0)), SyncState::Synced, &[]);
         assert_eq!(resolved(&stock, remote(None, 0), true, false), Action::Adopt);
         assert_eq!(resolved(&stock, remote(None, 0), true, true), Action::Restore);
+    }
+
+    #[test]
+    fn a_queue_that_redis_lost_or_had_before_goes_back_to_it() {
+        let key = EntryKey::Queue("a/b".to_owned());
+        let of =
+            |revision: u64| format!(r#"{{"version":1,"revision":{revision},"next_seq":0,"tickets":[],"ended":[]}}"#).into_bytes();
+        let ours = |state| local(Some(Held { value: of(7), token: FencingToken::NONE }), state, &[]);
+        let lost = Evidence { lost: true, ..OF_ANOTHER };
+        let resolved = |state, theirs: Option<u64>, evidence| {
+            resolve(&key, &ours(state), &Remote { value: theirs.map(of), ..Remote::default() }, evidence)
+        };
+        assert_eq!(resolved(SyncState::Synced, None, lost), Action::Restore);
+        assert_eq!(resolved(SyncState::Synced, None, OF_ANOTHER), Action::Adopt, "it was emptied");
+        assert_eq!(resolved(SyncState::Synced, Some(6), OF_ANOTHER), Action::Push);
+        assert_eq!(resolved(SyncState::Synced, Some(8), OF_ANOTHER), Action::Adopt);
+        assert_eq!(resolved(SyncState::Decided, None, OF_ANOTHER), Action::Push);
+        assert_eq!(resolved(SyncState::Decided, Some(8), OF_ANOTHER), Action::Merge);
+        assert_eq!(resolved(SyncState::Pending, Some(6), OF_ANOTHER), Action::Adopt, "nobody was told of it");
     }
 
     #[test]

@@ -19,6 +19,6 @@ if revision <= tonumber(ARGV[1]) then
         redis.call('HDEL', KEYS[2], 'gate')
     end
 else
-    -- mark: gate: a later revision has said so
+    -- mark: queue: gate, a later revision has said so
 end
 return {'DONE', tostring(is_held)}

@@ -13,10 +13,10 @@ if side[5] and ARGV[9] ~= '' then
     local asks, at = string.match(ARGV[9], '^(%S+) (.*)$')
     -- A host that is not known is any.
     if num ~= asks or (host ~= at and host ~= '' and at ~= '') then
-        -- mark: grant: kept for somebody else
+        -- mark: queue: grant, kept for somebody else
         return refuse({'NOTYET'})
     end
-    -- mark: grant: let in by its gate
+    -- mark: queue: grant, let in by its gate
     gated = '1'
 end
 if KEYS[3] then
