@@ -48,6 +48,8 @@ type run struct {
 	specification specification
 	// waits: the clients wait in order.
 	waits bool
+	// steady: Redis works all the time, and only servers die.
+	steady bool
 	// shortest and longest are the bounds of a server's life.
 	shortest, longest time.Duration
 
@@ -98,7 +100,7 @@ func (r *run) execute() {
 	r.Helper()
 	stop := func() int { return 0 }
 	var unrest *redistest.Unrest
-	if r.redis != nil {
+	if r.redis != nil && !r.steady {
 		unrest = r.redis.Disturb(r, rand.New(rand.NewPCG(r.seed, 1)))
 		stop = unrest.Stop
 	}
@@ -124,7 +126,7 @@ func (r *run) execute() {
 	r.lookAtAll()
 	r.Logf("%d operations; Redis was killed %d times, servers %d times; %d answers while the local store stood in, %d of them unarmed; by outcome: %v",
 		len(r.history), kills, r.processes-len(r.servers), r.fallback, r.unarmed, r.outcomes())
-	if (kills == 0 && r.redis != nil) || r.processes == len(r.servers) {
+	if (kills == 0 && unrest != nil) || r.processes == len(r.servers) {
 		r.Error("nobody was killed: this has tested nothing")
 	}
 	if err := r.specification.check(r.history); err != nil {
