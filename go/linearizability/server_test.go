@@ -60,7 +60,7 @@ const (
 	// epoch is how long the same keys are used: long enough for Redis to go and come back, short enough to be checked.
 	epoch = 3 * time.Second
 	// queueEpoch is the same where pulls wait: an order of those is sought among more states.
-	queueEpoch = time.Second
+	queueEpoch = 500 * time.Millisecond
 	// longestPause is the time between two operations of one client.
 	longestPause = 6 * time.Millisecond
 	// settleLimit is how long hybrid mode may take until Redis decides again, once all is calm.
