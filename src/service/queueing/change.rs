@@ -218,6 +218,7 @@ impl State {
             });
             if let Ok(changed) = &changed {
                 self.queueing.waits.count(&changed.answer);
+                self.queueing.nudge_after_dispatch(repo, &changed.queue);
             }
         }
         self.queueing.wake();

@@ -9,7 +9,7 @@ use super::super::Service;
 use super::wait::is_of;
 use crate::call::Call;
 use crate::domain::limits::{MAX_KEY_BYTES, limit};
-use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
@@ -219,9 +219,4 @@ impl Service {
     pub(super) fn reading<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
         self.counted(operation, self.router.timeout(), |_| false, body)
     }
-}
-
-/// What of a pull is meant where only its number is known.
-pub fn any_host(pull: PullRef<'_>) -> PullId {
-    PullId { host: String::new(), num: pull.num }
 }
