@@ -16,8 +16,8 @@
  *           are UTF-8.
  * Threads   A `const atlock *` may be used by any number of threads at once. Only atlock_free needs the handle to itself.
  *           Nothing is kept per thread.
- * Time      Every call returns within the configured timeouts, but for atlock_lock and atlock_lock_set, which wait for as long as
- *           they are told to. Whatever calls them needs a thread for each wait.
+ * Time      Every call returns within the configured timeouts, but for atlock_lock, atlock_lock_set and atlock_next, which wait for as
+ *           long as they are told to. Whatever calls them needs a thread for each wait.
  * Host      No panic crosses this border, nothing is written to stdout, no signal handler is set, the process is never
  *           exited. After fork() without exec, do not use a handle in the child.
  */
@@ -238,6 +238,11 @@
  The longest key of a lock, command or pull status, in bytes.
  */
 #define ATLOCK_MAX_KEY_BYTES (16 << 10)
+
+/*
+ The longest recipe of a run, in bytes: each waiting pull has one in the queue's document.
+ */
+#define ATLOCK_MAX_RECIPE_BYTES 512
 
 /*
  Take a lock if it is free.
@@ -679,6 +684,8 @@ int32_t atlock_cancel(const struct atlock *handle,
  - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
  - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
  - `applied`: keys of the locks under which something was applied that is not merged, which the run never releases; optional
+ - `recipe`: a text of at most 512 bytes that `atlock_next` gives back when it is the pull's turn, such as who is to plan the pull and how;
+   optional. It is stored in the queue: no secrets
 
  A member that is none of these is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`. Each run
  that was begun is to be ended with `atlock_run_end`, whatever came of it.
@@ -741,6 +748,38 @@ int32_t atlock_run_end(const struct atlock *handle,
                        uint64_t run,
                        struct atlock_buffer *out,
                        struct atlock_buffer *error);
+
+/*
+ Tells whose turn it is, for a server that plans pull requests by itself. `request` is JSON:
+
+ - `claim_ms`: for so long, milliseconds, no other caller is told of the pulls that are named; 0: as long as something is kept for them. A
+   run of the pull keeps the claim, and its end gives the claim up. At most a day
+ - `most`: how many to name at most; optional, 0: all
+ - `wait_ms`: waits for so long at most, milliseconds, until there is somebody to name; optional, 0. At most a day
+
+ A member that is none of these is `ATLOCK_INVALID_JSON`. `out` receives `{"turns":[…],"left":[…]}`, both empty where there was nobody.
+ Each of `turns` is a pull that joined by a run, and for which locks are kept:
+
+ - `repo`; `pull`, `{"host":…,"num":…}`; `url`, its page; `user`, who asked for its lock; `author`; `host_type`, the kind of its Git host
+   as Atlantis numbers them; `recipe`, absent where the run had none
+ - `keys`: the locks that are kept for it; `waits`: those for which it waits besides
+ - `until`: until when the first of `keys` is kept, microseconds since 1970
+
+ Each of `left` is a pull that waits for nothing any more, because three times it did not take what was kept for it: the same without
+ `waits` and `until`; `keys` are those for which it waited. It is named once, by the handle that saw that.
+
+ Who is named has no lock: that is taken by `atlock_try_lock_in`. Names the pulls of the repositories of which this handle knows that
+ somebody waits; all others are looked for once a minute. Waits as `atlock_lock` does, and `atlock_close` ends that. Without a queue in the
+ configuration this is `ATLOCK_QUEUE_DISABLED`.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_next(const struct atlock *handle,
+                    const uint8_t *request,
+                    size_t request_len,
+                    struct atlock_buffer *out,
+                    struct atlock_buffer *error);
 
 /*
  Writes to `position` the place of a pull among those who wait for a lock: 0, the pull holds the lock; 1, it is next. `request` is

@@ -53,10 +53,12 @@ pub enum Operation {
     Deadlocks,
     /// `end_deadlock`
     EndDeadlock,
+    /// `next`: whose turn it is
+    Next,
 }
 
 /// Each operation with its name, in the order of their numbers.
-pub(crate) const OPERATIONS: [(Operation, &str); 24] = [
+pub(crate) const OPERATIONS: [(Operation, &str); 25] = [
     (Operation::TryLock, "try_lock"),
     (Operation::Unlock, "unlock"),
     (Operation::List, "list"),
@@ -81,6 +83,7 @@ pub(crate) const OPERATIONS: [(Operation, &str); 24] = [
     (Operation::Freezes, "freezes"),
     (Operation::Deadlocks, "deadlocks"),
     (Operation::EndDeadlock, "end_deadlock"),
+    (Operation::Next, "next"),
 ];
 
 impl Operation {

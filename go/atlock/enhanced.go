@@ -93,6 +93,12 @@ func (d *Database) Queues(repoFullName string) (map[string][]QueuedPull, error) 
 	return d.store.queues(repoFullName)
 }
 
+// Next tells whose turn it is, for a server that plans pull requests by itself: those that were refused in a run, and for which locks are
+// kept. Who is named is claimed, so that no other server is told of it before the claim, or a run of the pull request, is over.
+//
+// Errors: [ErrQueueDisabled]; [ErrClosed] once the database is closed, which ends the wait.
+func (d *Database) Next(request NextRequest) (Next, error) { return d.store.next(request) }
+
 type enhanced struct {
 	locking.Locker
 	database *Database

@@ -109,6 +109,8 @@ func (p *passthrough) position(lock ProjectWorkspace, pull *PullID) (int, error)
 
 func (p *passthrough) queues(string) (map[string][]QueuedPull, error) { return nil, errNoQueue }
 
+func (p *passthrough) next(NextRequest) (Next, error) { return Next{}, errNoQueue }
+
 func (p *passthrough) leave(string, PullID, string) (int, error) { return 0, errNoQueue }
 
 // check knows no grant by its token: stock has none.

@@ -34,18 +34,31 @@ type RunGrant struct {
 	Waiting  *Waiting           // the place of who was refused; nil without one
 }
 
-// Begin begins a run: [RunPlan], [RunApply] or [RunUnlock]. Of that pull request, the keys of the locks under which something was applied
-// that is not merged may be named: the run never releases them. End each run, whatever comes of it.
+// RunOptions say what begins.
+type RunOptions struct {
+	Command string   // [RunPlan], [RunApply] or [RunUnlock]
+	Applied []string // keys of the pull request's locks under which something was applied that is not merged: the run never releases them
+	// Recipe is what [Database.Next] gives back when it is the turn of who was refused in the run: at most 512 bytes, no secrets.
+	Recipe string
+}
+
+// Begin begins a run: [RunPlan], [RunApply] or [RunUnlock]. End each run, whatever comes of it.
 //
 // Errors: [ErrQueueDisabled], [ErrNoPull].
-func (p PullLocker) Begin(command string, applied ...string) (*Run, error) {
+func (p PullLocker) Begin(command string) (*Run, error) {
+	return p.BeginWith(RunOptions{Command: command})
+}
+
+// BeginWith begins a run, as [PullLocker.Begin] does.
+func (p PullLocker) BeginWith(options RunOptions) (*Run, error) {
 	run, err := p.database.store.runBegin(client.RunRequest{
 		Repo:    p.pull.BaseRepo.FullName,
 		Pull:    p.id(),
-		Command: command,
+		Command: options.Command,
 		Base:    p.pull.BaseBranch,
 		Author:  p.pull.Author,
-		Applied: applied,
+		Applied: options.Applied,
+		Recipe:  options.Recipe,
 	})
 	if err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ type queued interface {
 	check(lock ProjectWorkspace, pull PullID, token FencingToken) (Checked, error)
 	stats() (BackendStats, error)
 	runBegin(request client.RunRequest) (running, error)
+	next(request NextRequest) (Next, error)
 }
 
 func (l *library) lock(ctx context.Context, asked models.ProjectLock, priority Priority, timeout time.Duration) (Held, error) {
@@ -140,6 +141,8 @@ func serialized(locks []models.ProjectLock) ([]json.RawMessage, error) {
 func (l *library) position(lock ProjectWorkspace, pull *PullID) (int, error) {
 	return l.Position(lock.Project.RepoFullName, lock.key(), pull)
 }
+
+func (l *library) next(request NextRequest) (Next, error) { return l.Next(request) }
 
 func (l *library) queues(repo string) (map[string][]QueuedPull, error) { return l.Queues(repo) }
 

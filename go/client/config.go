@@ -27,6 +27,20 @@ const (
 	SocketOff  = "off"
 )
 
+// Values of `locking.enhanced.priority_queue.replan`.
+const (
+	ReplanAuto   = "auto"
+	ReplanNotify = "notify"
+	ReplanOff    = "off"
+)
+
+// Values of `locking.enhanced.apply_guard`.
+const (
+	GuardAuto = "auto"
+	GuardOn   = "on"
+	GuardOff  = "off"
+)
+
 // Values of `locking.enhanced.priority_queue.sets`.
 const (
 	SetsEach  = "each"
@@ -87,6 +101,10 @@ type Enhanced struct {
 	PriorityQueue     PriorityQueue     `json:"priority_queue,omitzero"`
 	DeadlockDetection DeadlockDetection `json:"deadlock_detection,omitzero"`
 	Timeouts          LockTimeouts      `json:"timeouts,omitzero"`
+
+	// In a linked Atlantis, whether a pull request that does not hold a project's lock is kept from applying there: on, off, or auto (the
+	// default), which is on but for strict mode on Atlantis's own store.
+	ApplyGuard string `json:"apply_guard,omitempty"`
 }
 
 // Breaker is the block `breaker` of [Enhanced]: when Redis counts as failed, and for how long.
@@ -143,6 +161,7 @@ type PriorityQueue struct {
 	Sets    string         `json:"sets,omitempty"`    // each (the default) lock by itself, or the whole set of a pull request at once
 	Aging   Duration       `json:"aging,omitzero"`    // the head start of high priority; critical has three, low minus one
 	Rules   []PriorityRule `json:"rules,omitempty"`   // the first that fits decides; without one the priority is normal
+	Replan  string         `json:"replan,omitempty"`  // in a linked Atlantis, who is next is planned by itself (auto, the default), told (notify), or neither (off)
 }
 
 // PriorityRule is one of the rules of [PriorityQueue]. A pattern is a whole text in which * stands for any text; an empty one

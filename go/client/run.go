@@ -21,6 +21,7 @@ type RunRequest struct {
 	Base    string   `json:"base,omitempty"`    // the branch into which it is to go, for the rules about priority
 	Author  string   `json:"author,omitempty"`  // who opened it, for the same
 	Applied []string `json:"applied,omitempty"` // keys of the locks under which something was applied that is not merged: the run keeps them
+	Recipe  string   `json:"recipe,omitempty"`  // what [Client.Next] gives back when it is the pull request's turn: at most 512 bytes, no secrets
 }
 
 // InRun is the answer to an attempt to take a lock in a run.

@@ -3,6 +3,7 @@
 //! Atlantis gives the locks of a pull up before it plans the pull again. Between `atlock_run_begin` and `atlock_run_end` of a plan, the
 //! pull's own `atlock_unlock_if_owned_by_pull` and `atlock_unlock_by_pull` answer with the lock and keep it; what the run does not take
 //! again is released at its end. Who is refused by `atlock_try_lock_in` joins the queue. A run lives in this process and handle.
+//! `atlock_next` tells whose turn it is.
 //!
 //! None of these functions waits for a lock.
 
@@ -19,6 +20,8 @@ use crate::service::Service;
 /// - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
 /// - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
 /// - `applied`: keys of the locks under which something was applied that is not merged, which the run never releases; optional
+/// - `recipe`: a text of at most 512 bytes that `atlock_next` gives back when it is the pull's turn, such as who is to plan the pull and how;
+///   optional. It is stored in the queue: no secrets
 ///
 /// A member that is none of these is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`. Each run
 /// that was begun is to be ended with `atlock_run_end`, whatever came of it.
@@ -98,5 +101,43 @@ pub unsafe extern "C" fn atlock_run_end(handle: *const Service, run: u64, out: *
     guard(caller!(), error, |caller| {
         let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
         out.write_json(&service.run_end(run)?)
+    })
+}
+
+/// Tells whose turn it is, for a server that plans pull requests by itself. `request` is JSON:
+///
+/// - `claim_ms`: for so long, milliseconds, no other caller is told of the pulls that are named; 0: as long as something is kept for them. A
+///   run of the pull keeps the claim, and its end gives the claim up. At most a day
+/// - `most`: how many to name at most; optional, 0: all
+/// - `wait_ms`: waits for so long at most, milliseconds, until there is somebody to name; optional, 0. At most a day
+///
+/// A member that is none of these is `ATLOCK_INVALID_JSON`. `out` receives `{"turns":[…],"left":[…]}`, both empty where there was nobody.
+/// Each of `turns` is a pull that joined by a run, and for which locks are kept:
+///
+/// - `repo`; `pull`, `{"host":…,"num":…}`; `url`, its page; `user`, who asked for its lock; `author`; `host_type`, the kind of its Git host
+///   as Atlantis numbers them; `recipe`, absent where the run had none
+/// - `keys`: the locks that are kept for it; `waits`: those for which it waits besides
+/// - `until`: until when the first of `keys` is kept, microseconds since 1970
+///
+/// Each of `left` is a pull that waits for nothing any more, because three times it did not take what was kept for it: the same without
+/// `waits` and `until`; `keys` are those for which it waited. It is named once, by the handle that saw that.
+///
+/// Who is named has no lock: that is taken by `atlock_try_lock_in`. Names the pulls of the repositories of which this handle knows that
+/// somebody waits; all others are looked for once a minute. Waits as `atlock_lock` does, and `atlock_close` ends that. Without a queue in the
+/// configuration this is `ATLOCK_QUEUE_DISABLED`.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_next(
+    handle: *const Service,
+    request: *const u8,
+    request_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
+        out.write_json(&service.next(parse_json(caller.bytes("request", request, request_len)?)?)?)
     })
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::queue::{DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Resolve, Sets};
+pub use self::queue::{ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets};
 pub use self::redis::{Redis, RedisTimeouts, Tls};
 
 const NO_QUEUE_ON_STOCKS_STORE: &str =
@@ -185,6 +185,9 @@ pub struct Enhanced {
     pub deadlock_detection: DeadlockDetection,
     /// How long somebody waits.
     pub timeouts: LockTimeouts,
+    /// In a linked Atlantis: whether a pull request that does not hold a project's lock is kept from applying there. The library itself does
+    /// nothing with it.
+    pub apply_guard: ApplyGuard,
 }
 
 /// `locking.enhanced.instances`.
@@ -292,6 +295,7 @@ impl Default for Enhanced {
             priority_queue: PriorityQueue::default(),
             deadlock_detection: DeadlockDetection::default(),
             timeouts: LockTimeouts::default(),
+            apply_guard: ApplyGuard::default(),
         }
     }
 }

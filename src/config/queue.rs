@@ -22,11 +22,19 @@ pub struct PriorityQueue {
     pub aging: Duration,
     /// Who has which priority: the first rule that fits decides.
     pub rules: Vec<PriorityRule>,
+    /// In a linked Atlantis: what happens when it is a waiting pull request's turn. The library itself does nothing with it.
+    pub replan: Replan,
 }
 
 impl Default for PriorityQueue {
     fn default() -> PriorityQueue {
-        PriorityQueue { enabled: false, sets: Sets::default(), aging: Duration::from_secs(30 * 60), rules: Vec::new() }
+        PriorityQueue {
+            enabled: false,
+            sets: Sets::default(),
+            aging: Duration::from_secs(30 * 60),
+            rules: Vec::new(),
+            replan: Replan::default(),
+        }
     }
 }
 
@@ -72,6 +80,32 @@ pub enum Sets {
     Each,
     /// All locks of a pull request, or none newly.
     Whole,
+}
+
+/// `locking.enhanced.priority_queue.replan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replan {
+    /// Atlantis plans the pull request by itself.
+    #[default]
+    Auto,
+    /// Atlantis comments on the pull request, and a person plans.
+    Notify,
+    /// Nothing: the lock is kept free for a while, for whoever plans in that pull request.
+    Off,
+}
+
+/// `locking.enhanced.apply_guard`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApplyGuard {
+    /// On, but for strict mode on Atlantis's own store, which behaves as stock.
+    #[default]
+    Auto,
+    /// On.
+    On,
+    /// Off: whoever has a plan applies, as in stock Atlantis.
+    Off,
 }
 
 /// `locking.enhanced.deadlock_detection`: pull requests that hold what others of them wait for, in a circle.

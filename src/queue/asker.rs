@@ -62,6 +62,7 @@ impl Waiter {
             url: lock.pull.url.unwrap_or_default(),
             host_type,
             author: lock.pull.author.unwrap_or_default(),
+            recipe: String::new(),
         })
     }
 

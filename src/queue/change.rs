@@ -102,15 +102,18 @@ impl Queue {
                 acquiring,
                 set_ended: 0,
                 calls,
+                claimed_until: 0,
                 yields,
             });
             return self.tickets.len() - 1;
         };
         let ticket = &mut self.tickets[at];
-        let host = std::mem::take(&mut ticket.waiter.pull.host);
-        ticket.waiter = waiter.clone();
+        let before = std::mem::replace(&mut ticket.waiter, waiter.clone());
         if ticket.waiter.pull.host.is_empty() {
-            ticket.waiter.pull.host = host;
+            ticket.waiter.pull.host = before.pull.host;
+        }
+        if ticket.waiter.recipe.is_empty() {
+            ticket.waiter.recipe = before.recipe;
         }
         if ticket.wants.is_empty() {
             (ticket.seq, ticket.since, ticket.missed) = (seq, since, 0);
@@ -151,6 +154,12 @@ impl Queue {
     /// A run of the pull goes on: what is reserved to it stays so at least until then. Says whether that is later than before.
     pub fn extend(&mut self, pull: &PullId, until: u64) -> bool {
         self.find(pull).is_some_and(|at| extend(&mut self.tickets[at], until))
+    }
+
+    /// A server is going to plan this pull, or plans it: until then no other does. Says whether that was changed.
+    pub fn claim(&mut self, pull: &PullId, until: u64) -> bool {
+        let Some(at) = self.find(pull) else { return false };
+        std::mem::replace(&mut self.tickets[at].claimed_until, until) != until
     }
 
     /// A set of locks is about to be granted to this pull, and its caller is at work until then. Its reservations stand as long.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::order::{Rules, compare};
 use super::state::Queue;
-use super::ticket::{COLLECTED, PullId, Ticket, Want};
+use super::ticket::{COLLECTED, PullId, Ticket, Waiter, Want};
 
 /// A ticket that missed so many of its reservations leaves.
 const MAX_MISSED: u32 = 3;
@@ -47,8 +47,13 @@ pub enum Event {
         pull: PullId,
         /// The key.
         key: String,
-        /// Whether that was once too often: the pull waits for nothing any more.
-        left: bool,
+    },
+    /// The pull missed once too often, and waits for nothing any more.
+    Left {
+        /// Who waited.
+        waiter: Waiter,
+        /// For what.
+        keys: Vec<String>,
     },
     /// The key is no longer kept for the pull, by no fault of the pull's.
     Withdrawn {
@@ -151,11 +156,11 @@ impl Round<'_> {
         if !missed.is_empty() {
             self.missed.insert(at);
             ticket.missed = ticket.missed.saturating_add(1);
-            let left = ticket.missed >= MAX_MISSED;
-            if left {
-                ticket.wants.clear();
+            self.events.extend(missed.into_iter().map(|key| Event::Missed { pull: pull.clone(), key }));
+            if ticket.missed >= MAX_MISSED {
+                let keys = std::mem::take(&mut ticket.wants).into_keys().collect();
+                self.events.push(Event::Left { waiter: ticket.waiter.clone(), keys });
             }
-            self.events.extend(missed.into_iter().map(|key| Event::Missed { pull: pull.clone(), key, left }));
         }
     }
 

@@ -61,6 +61,7 @@ fn one(own: Ticket, other: Ticket) -> Ticket {
         acquiring,
         set_ended,
         calls: own.calls && other.calls,
+        claimed_until: own.claimed_until.max(other.claimed_until),
         // The next look finds anew what either must.
         yields: own.yields,
     }

@@ -81,6 +81,9 @@ pub struct Waiter {
     pub host_type: i64,
     /// Who wrote the pull.
     pub author: String,
+    /// What a server needs to plan the pull again, in words of that server's; empty: nobody plans the pull by itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub recipe: String,
 }
 
 /// How far a ticket is with a key.
@@ -109,7 +112,7 @@ impl Want {
     }
 
     /// A reservation that ends.
-    pub(super) fn is_turn(self) -> bool {
+    pub(crate) fn is_turn(self) -> bool {
         self.is_reserved() && !self.is_collected()
     }
 }
@@ -197,6 +200,9 @@ pub struct Ticket {
     pub set_ended: u64,
     /// Whether only a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
+    /// Until then, microseconds, some server plans this pull or is about to: others leave it alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub claimed_until: u64,
     /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub yields: BTreeSet<String>,

@@ -56,6 +56,13 @@ func (h *Handle) RunEnd(run uint64) (Buffer, error) {
 	})
 }
 
+// Next tells whose turn it is. It blocks the thread for as long as the request says.
+func (h *Handle) Next(request []byte) (Buffer, error) {
+	return h.output(func(out, failure *C.atlock_buffer) C.int32_t {
+		return C.atlock_next(h.handle, data(request), C.size_t(len(request)), out, failure)
+	})
+}
+
 // Position tells the place of a pull among those who wait for a lock.
 func (h *Handle) Position(request []byte) (uint64, error) {
 	return h.number(func(out *C.uint64_t, failure *C.atlock_buffer) C.int32_t {

@@ -29,12 +29,12 @@ fn a_miss_gives_the_turn_to_the_next_and_keeps_the_place() {
     let free = holders(&[("a", 0)]);
     assert_eq!(queue.dispatch(&free, &RULES, 10), [reserved(2, "a")]);
     assert_eq!(queue.dispatch(&free, &RULES, 19), []);
-    assert_eq!(queue.dispatch(&free, &RULES, 20), [missed(2, "a", false), reserved(3, "a")]);
-    assert_eq!(queue.dispatch(&free, &RULES, 30), [missed(3, "a", false), reserved(2, "a")]);
-    assert_eq!(queue.dispatch(&free, &RULES, 40), [missed(2, "a", false), reserved(3, "a")]);
-    assert_eq!(queue.dispatch(&free, &RULES, 50), [missed(3, "a", false), reserved(2, "a")]);
-    assert_eq!(queue.dispatch(&free, &RULES, 60), [missed(2, "a", true), reserved(3, "a")]);
-    assert_eq!(queue.dispatch(&free, &RULES, 70), [missed(3, "a", true)]);
+    assert_eq!(queue.dispatch(&free, &RULES, 20), [missed(2, "a"), reserved(3, "a")]);
+    assert_eq!(queue.dispatch(&free, &RULES, 30), [missed(3, "a"), reserved(2, "a")]);
+    assert_eq!(queue.dispatch(&free, &RULES, 40), [missed(2, "a"), reserved(3, "a")]);
+    assert_eq!(queue.dispatch(&free, &RULES, 50), [missed(3, "a"), reserved(2, "a")]);
+    assert_eq!(queue.dispatch(&free, &RULES, 60), [missed(2, "a"), left(2, "a"), reserved(3, "a")]);
+    assert_eq!(queue.dispatch(&free, &RULES, 70), [missed(3, "a"), left(3, "a")]);
     assert!(queue.is_empty());
 }
 
@@ -44,7 +44,7 @@ fn who_is_alone_gets_the_next_turn_too() {
     let free = holders(&[("a", 0), ("b", 0)]);
     queue.dispatch(&free, &RULES, 0);
     let events = queue.dispatch(&free, &RULES, 10);
-    assert_eq!(events, [missed(2, "a", false), missed(2, "b", false), reserved(2, "a"), reserved(2, "b")]);
+    assert_eq!(events, [missed(2, "a"), missed(2, "b"), reserved(2, "a"), reserved(2, "b")]);
     assert_eq!(queue.ticket(&pull(2)).expect("waits").missed, 1);
 }
 
@@ -155,7 +155,7 @@ fn an_old_set_collects_and_one_at_a_time() {
     let all = holders(&[("a", 0), ("b", 0), ("c", 0)]);
     assert_eq!(queue.dispatch(&all, &RULES, 1000), [reserved(2, "a"), reserved(2, "b")]);
     let events = queue.dispatch(&all, &RULES, 1010);
-    assert_eq!(events, [missed(2, "a", false), missed(2, "b", false), reserved(3, "b"), reserved(3, "c"), reserved(4, "a")]);
+    assert_eq!(events, [missed(2, "a"), missed(2, "b"), reserved(3, "b"), reserved(3, "c"), reserved(4, "a")]);
 }
 
 #[test]

@@ -118,7 +118,14 @@ impl World {
 
     fn join(&mut self, pull: i64, keys: &[&str], whole: bool) {
         let priority = if pull == 3 { Priority::High } else { Priority::Normal };
-        let waiter = Waiter { pull: id(pull), user: String::new(), url: String::new(), host_type: 0, author: String::new() };
+        let waiter = Waiter {
+            pull: id(pull),
+            user: String::new(),
+            url: String::new(),
+            host_type: 0,
+            author: String::new(),
+            recipe: String::new(),
+        };
         self.queue.join(&waiter, &names(keys), priority, whole, false, self.now).expect("there is room");
     }
 
@@ -273,7 +280,7 @@ fn check_step(before: &World, step: Step, after: &World, events: &[Event]) {
             let gone = ticket.wants.keys().filter(|key| now.is_none_or(|now| now.want(key).is_none()));
             for key in gone {
                 let has = after.is(KEYS.iter().position(|k| k == key).expect("a key"), num);
-                let left = events.iter().any(|event| matches!(event, Event::Missed { pull, left: true, .. } if pull.num == num));
+                let left = events.iter().any(|event| matches!(event, Event::Left { waiter, .. } if waiter.pull.num == num));
                 assert!(has || (left && ticket.missed == 2), "L5 {key} of {num}: {}", after.path());
             }
             assert!(now.is_none_or(|now| (now.seq, now.since) == (ticket.seq, ticket.since)), "L6 of {num}: {}", after.path());

@@ -27,6 +27,7 @@ fn waiter(num: i64) -> Waiter {
         url: format!("https://git.example.com/{num}"),
         host_type: 0,
         author: "ada".into(),
+        recipe: format!("recipe{num}"),
     }
 }
 
@@ -57,8 +58,12 @@ fn withdrawn(num: i64, key: &str) -> Event {
     Event::Withdrawn { pull: pull(num), key: key.into() }
 }
 
-fn missed(num: i64, key: &str, left: bool) -> Event {
-    Event::Missed { pull: pull(num), key: key.into(), left }
+fn missed(num: i64, key: &str) -> Event {
+    Event::Missed { pull: pull(num), key: key.into() }
+}
+
+fn left(num: i64, key: &str) -> Event {
+    Event::Left { waiter: waiter(num), keys: names(&[key]) }
 }
 
 fn took(num: i64, key: &str) -> Event {

@@ -12,7 +12,7 @@ use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{Priority, PullId, Queue, Rules, Ticket, Waiter};
+use crate::queue::{Gate, Priority, PullId, Queue, Rules, Ticket, Waiter};
 use crate::store::{Grant, Granted, LockKey};
 use crate::sync::mark;
 
@@ -45,8 +45,8 @@ impl<'a> Asker<'a> {
         self.lock.pull().repo
     }
 
-    pub(super) fn waiter(&self) -> Result<Waiter> {
-        Waiter::of(self.value, &self.lock)
+    pub(super) fn waiter(&self, recipe: &str) -> Result<Waiter> {
+        Ok(Waiter { recipe: recipe.to_owned(), ..Waiter::of(self.value, &self.lock)? })
     }
 
     /// Errors: `NoPull`.
@@ -70,10 +70,12 @@ impl<'a> Asker<'a> {
 
 /// How whoever is refused joins the queue.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::service) struct Join {
+pub(in crate::service) struct Join<'a> {
     pub priority: Priority,
     /// Whether a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
+    /// What a server needs to plan the pull again.
+    pub recipe: &'a str,
 }
 
 /// What came of a try.
@@ -118,7 +120,7 @@ impl Service {
     /// One try; `call` is its first question. Without `join` nobody joins the queue.
     ///
     /// Errors: those of a grant.
-    pub(in crate::service) fn attempt(&self, asker: &Asker<'_>, join: Option<Join>, call: &Call) -> Result<Attempt> {
+    pub(in crate::service) fn attempt(&self, asker: &Asker<'_>, join: Option<Join<'_>>, call: &Call) -> Result<Attempt> {
         if let Some(frozen) = self.frozen(asker) {
             return self.try_frozen(asker, join, frozen, call);
         }
@@ -188,9 +190,9 @@ impl Service {
     }
 
     /// Joins the queue of a lock that is held.
-    pub(super) fn join_held(&self, asker: &Asker<'_>, join: Option<Join>) -> Joined {
+    pub(super) fn join_held(&self, asker: &Asker<'_>, join: Option<Join<'_>>) -> Joined {
         let Some(join) = join.filter(|_| self.queueing.is_enabled()) else { return Joined::Waits(None) };
-        let joined = asker.waiter().and_then(|waiter| {
+        let joined = asker.waiter(join.recipe).and_then(|waiter| {
             self.change(asker.repo(), |queue, now| {
                 queue.join(&waiter, std::slice::from_ref(&asker.key), join.priority, false, join.calls, now)
             })
@@ -211,9 +213,9 @@ impl Service {
     }
 
     /// The key is free, and has a gate that kept the asker out.
-    fn enter(&self, asker: &Asker<'_>, join: Option<Join>) -> Result<Entered> {
+    fn enter(&self, asker: &Asker<'_>, join: Option<Join<'_>>) -> Result<Entered> {
         let (pull, key) = (asker.pull(), asker.key.clone());
-        let waiter = asker.waiter()?;
+        let waiter = asker.waiter(join.map_or("", |join| join.recipe))?;
         let mut is_full = false;
         let changed = self.change(asker.repo(), |queue, now| {
             if let Some(join) = join.filter(|_| !queue.admits(&key, Some(&pull))) {
@@ -223,13 +225,14 @@ impl Service {
                 }
             }
             let gate = queue.gate(&key);
-            self.dispatch_in(asker.repo(), queue, std::slice::from_ref(&key), now)?;
-            Ok(gate)
+            let events = self.dispatch_in(asker.repo(), queue, std::slice::from_ref(&key), now)?;
+            Ok((gate, events))
         })?;
-        let queue = changed.queue;
+        let (queue, (gate, events)) = (changed.queue, changed.answer);
+        self.queueing.dispatched(asker.repo(), events);
         self.queueing.nudge(asker.repo(), &queue);
         if queue.admits(&key, Some(&pull)) {
-            if changed.answer == queue.gate(&key) {
+            if gate == queue.gate(&key) {
                 // The queue said so before: what the store obeys is of another one.
                 mark!("queue: a gate of another queue is replaced");
                 self.replace_gate(asker.repo(), &key)?;
@@ -239,6 +242,11 @@ impl Service {
         if self.store().get(asker.key(), &self.step())?.is_some() {
             // Somebody took it since: that holder is whom to name.
             return Ok(Entered::LetIn);
+        }
+        let is_single = queue.ticket(&pull).is_some_and(|ticket| !ticket.whole && ticket.want(&key).is_some());
+        if is_single && queue.gate(&key) == Gate::Closed {
+            // A key that is free is kept for whoever is first: it was held when the dispatch looked.
+            return Ok(mark!("queue: a lock was released while its queue was looked at", Entered::LetIn));
         }
         let Some(first) = first(&queue, &key, &pull, &self.queueing.rules) else {
             return Ok(Entered::Refused(set_incomplete(asker)));

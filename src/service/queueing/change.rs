@@ -144,7 +144,7 @@ impl State {
     /// Decides who is next for keys that were freed, or without any for all; what is told is looked at once the queue is written.
     pub(super) fn dispatch(&self, repo: &str, freed: &[String]) -> Result<Queue> {
         let changed = self.change(repo, |queue, now| self.dispatch_in(repo, queue, freed, now))?;
-        self.queueing.waits.count(&changed.answer);
+        self.queueing.dispatched(repo, changed.answer);
         self.queueing.nudge_after_dispatch(repo, &changed.queue);
         Ok(changed.queue)
     }
@@ -171,6 +171,7 @@ impl State {
         queue.give_up(now);
         for pull in self.queueing.runs.lock().pulls_of(repo) {
             queue.extend(&pull, now + micros(LEASE));
+            queue.claim(&pull, now + micros(LEASE));
         }
         Ok(())
     }
@@ -216,8 +217,8 @@ impl State {
                 }
                 self.dispatch_in(repo, queue, &freed, now)
             });
-            if let Ok(changed) = &changed {
-                self.queueing.waits.count(&changed.answer);
+            if let Ok(changed) = changed {
+                self.queueing.dispatched(repo, changed.answer);
                 self.queueing.nudge_after_dispatch(repo, &changed.queue);
             }
         }

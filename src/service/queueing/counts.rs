@@ -146,7 +146,7 @@ impl Waits {
                 Event::Reserved { .. } => "made",
                 Event::Missed { .. } => "missed",
                 Event::Withdrawn { .. } => "withdrawn",
-                Event::Took { .. } => continue,
+                Event::Took { .. } | Event::Left { .. } => continue,
             };
             self.reservations.get_or_create(&[("result", result)]).inc();
         }

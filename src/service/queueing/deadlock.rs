@@ -99,7 +99,7 @@ impl State {
             Ok((events, circles))
         })?;
         let (events, circles) = changed.answer;
-        self.queueing.waits.count(&events);
+        self.queueing.dispatched(repo, events);
         let confirmed = self.queueing.deadlocks.seen(repo, circles, detection.confirm, (self.clock.now(), self.now()));
         for known in confirmed {
             self.queueing.waits.deadlock();

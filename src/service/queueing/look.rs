@@ -162,12 +162,10 @@ impl Service {
             if pull.num == 0 && key.is_none() {
                 return self.empty(repo);
             }
-            let left = self.change(repo, |queue, now| {
-                let left = queue.leave(pull, key);
-                self.dispatch_in(repo, queue, &[], now)?;
-                Ok(left)
-            })?;
-            Ok(left.answer)
+            let left = self.change(repo, |queue, now| Ok((queue.leave(pull, key), self.dispatch_in(repo, queue, &[], now)?)))?;
+            let (left, events) = left.answer;
+            self.queueing.dispatched(repo, events);
+            Ok(left)
         })
     }
 

@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, DeadlockDetection, LockTimeouts, PriorityQueue};
 use crate::error::Error;
 use crate::hybrid::key_locks::KeyLocks;
-use crate::queue::{PullId, Queue, Rules};
+use crate::queue::{Event, PullId, Queue, Rules};
 use crate::sync::{Condvar, Mutex};
 
 use super::counts::Waits;
 use super::frozen::Frozen;
+use super::next::Left;
 use super::nudge::Nudge;
 use super::open_runs::Runs;
 use super::seen::Deadlocks;
 
 /// How long a key is kept for a caller who waits, and so takes it at once.
 const CALLER_COMES: Duration = Duration::from_secs(60);
+/// Most pulls that left of which nobody asked.
+const MOST_LEFT: usize = 1_000;
 /// Most cancellations that are remembered before their callers have asked.
 const MOST_CANCELLED: usize = 1_000;
 
@@ -45,6 +48,8 @@ pub(in crate::service) struct Queueing {
     pub(super) callers: Mutex<HashMap<(String, PullId, String), usize>>,
     /// How many callers wait.
     pub(super) waiting: Mutex<usize>,
+    /// Pulls that left because they missed too often, of which nobody was told yet.
+    pub(super) left: Mutex<VecDeque<Left>>,
     pub(super) deadlocks: Deadlocks,
     pub(in crate::service) frozen: Frozen,
     pub(in crate::service) nudge: Arc<Nudge>,
@@ -76,6 +81,7 @@ impl Queueing {
             waits: Waits::default(),
             callers: Mutex::default(),
             waiting: Mutex::default(),
+            left: Mutex::default(),
             deadlocks: Deadlocks::default(),
             frozen: Frozen::default(),
             nudge: Arc::default(),
@@ -177,6 +183,21 @@ impl Queueing {
     pub(super) fn nudge(&self, repo: &str, queue: &Queue) {
         if queue.len() > 1 {
             self.nudge.look_at(repo);
+        }
+    }
+
+    /// A dispatch was written: what it did is counted, and who left is kept for whoever tells people.
+    pub(super) fn dispatched(&self, repo: &str, events: Vec<Event>) {
+        self.waits.count(&events);
+        for event in events {
+            let Event::Left { waiter, keys } = event else { continue };
+            let mut left = self.left.lock();
+            left.push_back(Left { repo: repo.to_owned(), waiter, keys });
+            if left.len() > MOST_LEFT {
+                left.pop_front();
+            }
+            drop(left);
+            self.wake();
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `runs` | a plan, apply or unlock of a pull from begin to end: what it gives up meanwhile is given up at its end |
 //! | `sets` | all locks of a plan, or none newly |
 //! | `wait_set` | a caller who waits until it has all locks of a set |
+//! | `next` | whose turn it is: a server plans that pull by itself |
 //! | `json` | what these operations take and answer, for whoever is not Rust |
 //! | `tick`, `nudge` | looks at each queue now and then, or soon |
 //! | `deadlock`, `seen` | pulls that wait for each other in a circle |
@@ -36,6 +37,7 @@ mod frozen;
 pub mod json;
 pub mod look;
 pub(super) mod memory;
+pub mod next;
 mod nudge;
 pub mod open_runs;
 pub mod place;

@@ -48,6 +48,7 @@ pub(super) struct Run {
     pub command: Command,
     pub priority: Priority,
     pub applied: BTreeSet<String>,
+    pub recipe: Arc<str>,
     /// The locks that a set is made of, by key; empty where locks are taken one by one.
     pub declared: BTreeMap<String, Vec<u8>>,
     pub set: SetState,

@@ -23,12 +23,12 @@ use super::open_runs::{Command, LEASE, Run, SetState};
 use super::place::{InRun, Waiting};
 use super::sets::members;
 use super::wait::is_of;
-use crate::domain::limits::{MAX_KEY_BYTES, limit};
+use crate::domain::limits::{MAX_KEY_BYTES, MAX_RECIPE_BYTES, limit};
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::PullId;
+use crate::queue::{PullId, Queue};
 use crate::store::{LockKey, Release};
 use crate::sync::mark;
 
@@ -51,6 +51,9 @@ pub struct RunRequest {
     /// The keys of the projects that were applied when the run began.
     #[serde(default)]
     pub applied: Vec<String>,
+    /// What a server needs to plan the pull again when the pull is next, in the caller's own words: [`Service::next`] gives them back.
+    #[serde(default)]
+    pub recipe: String,
 }
 
 /// How a run ended.
@@ -70,6 +73,7 @@ impl Service {
         self.check_open()?;
         self.need_queue()?;
         limit("a repository's name", request.repo.len(), MAX_KEY_BYTES)?;
+        limit("a recipe", request.recipe.len(), MAX_RECIPE_BYTES)?;
         if request.pull.num <= 0 {
             let text = format!("pull {} has no run: the number of a pull request is above 0", request.pull.num);
             return Err(Error::new(Code::NoPull, text));
@@ -81,6 +85,7 @@ impl Service {
             command: request.command,
             priority,
             applied: request.applied.iter().cloned().collect(),
+            recipe: request.recipe.as_str().into(),
             declared: BTreeMap::new(),
             set: SetState::NotAsked,
             asking: Arc::default(),
@@ -95,7 +100,10 @@ impl Service {
             id
         };
         // What is reserved to the pull stays so while it runs; ticks go on with that. What fails here is in the status.
-        let _ = self.change(&repo, |queue, now| Ok(queue.extend(&pull, now + micros(LEASE))));
+        let _ = self.change(&repo, |queue, now| {
+            let until = now + micros(LEASE);
+            Ok((queue.extend(&pull, until), queue.claim(&pull, until)))
+        });
         Ok(id)
     }
 
@@ -118,12 +126,13 @@ impl Service {
             |answer: &InRun| !answer.acquired,
             |_, call| {
                 let asker = Asker::of(lock)?;
-                let (join, is_of_set) = {
+                let (priority, recipe, is_of_set) = {
                     let mut runs = self.queueing.runs.lock();
                     let run = runs.get(id)?;
                     check_member(run, &asker)?;
-                    (Join { priority: run.priority, calls: false }, self.is_whole() && run.declared.contains_key(&asker.key))
+                    (run.priority, Arc::clone(&run.recipe), self.is_whole() && run.declared.contains_key(&asker.key))
                 };
+                let join = Join { priority, calls: false, recipe: &recipe };
                 if is_of_set && let Some(refused) = self.take_set(id, &asker)? {
                     return Ok(refused);
                 }
@@ -171,13 +180,24 @@ impl Service {
             }
         }
         // What fails here is in the status, and the next tick tries again.
-        if let Ok(queue) = self.dispatch(&run.repo, &ended.released)
+        if let Ok(queue) = self.after_run(&run, &ended.released)
             && let Some(ticket) = queue.ticket(&run.pull)
         {
             let place = |key: &String| Waiting::of(&queue, &run.pull, key, "held", &self.queueing.rules);
             ended.waiting = ticket.wants.keys().filter_map(|key| Some((key.clone(), place(key)?))).collect();
         }
         failed.map_or(Ok(ended), Err)
+    }
+
+    /// The pull of a run that ended may be planned again, and who waits for what was released is next.
+    fn after_run(&self, run: &Run, released: &[String]) -> Result<Queue> {
+        let changed = self.change(&run.repo, |queue, now| {
+            queue.claim(&run.pull, 0);
+            self.dispatch_in(&run.repo, queue, released, now)
+        })?;
+        self.queueing.dispatched(&run.repo, changed.answer);
+        self.queueing.nudge_after_dispatch(&run.repo, &changed.queue);
+        Ok(changed.queue)
     }
 
     /// Defers the release of one lock that its pull gives up in its own plan; returns the lock then.
@@ -218,10 +238,13 @@ impl Service {
         if self.queueing.is_enabled() {
             let left = PullId { host: String::new(), num: pull.num };
             // What fails is in the status; a place that nobody comes for is passed.
-            let _ = self.change(pull.repo, |queue, now| {
+            let changed = self.change(pull.repo, |queue, now| {
                 queue.leave(&left, None);
                 self.dispatch_in(pull.repo, queue, &[], now)
             });
+            if let Ok(changed) = changed {
+                self.queueing.dispatched(pull.repo, changed.answer);
+            }
         }
         self.queueing.wake();
     }

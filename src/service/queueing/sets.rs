@@ -88,7 +88,7 @@ impl Service {
                 }
                 SetState::NotAsked => {}
             }
-            let waiter = Waiter::of(asker.value, &asker.lock)?;
+            let waiter = asker.waiter(&run.recipe)?;
             let (repo, pull, wanted) = (run.repo.clone(), run.pull.clone(), run.declared.clone());
             Set { repo, pull, waiter, priority: run.priority, calls: false, wanted }
         };
@@ -233,7 +233,14 @@ impl Service {
 
 /// The lock that whoever is in the way would have in place of the one that was asked for.
 pub(super) fn would_be_lock(blocker: &PullId, repo: &str, asked: &[u8]) -> Result<Vec<u8>> {
-    let waiter = Waiter { pull: blocker.clone(), user: String::new(), url: String::new(), host_type: 0, author: String::new() };
+    let waiter = Waiter {
+        pull: blocker.clone(),
+        user: String::new(),
+        url: String::new(),
+        host_type: 0,
+        author: String::new(),
+        recipe: String::new(),
+    };
     waiter.would_be_lock(repo, asked)
 }
 

@@ -170,9 +170,9 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn join(&self) -> Option<Join> {
+    fn join(&self) -> Option<Join<'static>> {
         let waits = self.options.timeout != Some(Duration::ZERO);
-        waits.then_some(Join { priority: self.options.priority, calls: true })
+        waits.then_some(Join { priority: self.options.priority, calls: true, recipe: "" })
     }
 
     fn go_on(&mut self, mut attempt: Result<Attempt>) -> Result<Waited> {

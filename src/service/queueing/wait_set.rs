@@ -79,7 +79,7 @@ fn set_of(locks: &[u8], options: &WaitOptions) -> Result<Set> {
         let (repo, pull) = (asker.repo(), asker.pull());
         let Some((first_repo, first_pull, _)) = &of else {
             asker.need_pull()?;
-            of = Some((repo.to_owned(), pull, asker.waiter()?));
+            of = Some((repo.to_owned(), pull, asker.waiter("")?));
             return Ok(());
         };
         if repo == first_repo && pull == *first_pull {

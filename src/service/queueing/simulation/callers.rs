@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::oracle::Names;
 use super::scene::Scene;
-use super::values::{OF_STOCK, PATHS, REPO, entry, key, lock, number_of, pull};
+use super::values::{OF_STOCK, PATHS, REPO, entry, key, lock, number_of, path_of, pull};
 use crate::clock::Clock;
 use crate::error::Code;
 use crate::queue::{Priority, Queue};
+use crate::service::queueing::next::NextRequest;
 use crate::service::queueing::wait::{WaitOptions, Waited, Why};
 use crate::store::Granted;
 use crate::sync::mark;
@@ -50,6 +51,29 @@ impl Scene {
         }
         mark!("queue: a newcomer got in");
         assert!(after.admits(key, Some(&pull(num))), "#{num} got {key}, which was kept: {after:?}");
+    }
+
+    /// A server plans whoever is next, as far as it comes.
+    pub(super) fn hands_over(&self, me: usize) {
+        const CLAIM: u64 = 600_000;
+        let Some(service) = self.service(me) else { return };
+        let Ok(next) = service.next(NextRequest { claim_ms: CLAIM, most: 0, wait_ms: 0 }) else { return };
+        self.world.say(|| format!("{me}: it is the turn of {:?}, and {:?} left", next.turns, next.left));
+        for turn in next.turns {
+            let num = turn.waiter.pull.num;
+            let place = service.queue(REPO).ok().and_then(|queue| queue.ticket(&turn.waiter.pull).map(|ticket| ticket.seq));
+            // By clocks that are wrong by less than half of a claim.
+            if let Some(seq) = place.filter(|_| self.plan.keeps_places())
+                && let Some(told) = self.claims.lock().insert((num, seq), self.now())
+            {
+                assert!(self.now() >= told + CLAIM * 1_000 / 2, "#{num} is claimed, and told to another: {turn:?}");
+            }
+            if self.world.random.percent(70) {
+                mark!("queue: whoever is next is planned");
+                let paths: Vec<&str> = turn.keys.iter().map(|key| path_of(key)).collect();
+                self.plan_of(me, num, &paths);
+            }
+        }
     }
 
     /// A caller waits.

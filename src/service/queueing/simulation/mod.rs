@@ -8,6 +8,7 @@
 //! - order: while the queue stays as it is, a key that is kept for a pull is granted to no newcomer;
 //! - sets: of a set that nobody asks for any more, all is there or nothing (L7);
 //! - places: a pull that was told its place has it until it tries again, leaves, or may have missed three reservations;
+//! - turns: a pull that was told to one server is told to no other before its plan is over, or half of the claim;
 //! - the end: everything works, holders release, whoever is next plans; then every queue is empty, and each key free for a newcomer (L3).
 //!
 //! | file | models |

@@ -37,8 +37,15 @@ struct Planning<'a> {
 
 fn begin(service: &Service, num: i64, command: Command, applied: &BTreeSet<String>) -> Option<u64> {
     let applied = applied.iter().cloned().collect();
-    let request =
-        RunRequest { repo: REPO.to_owned(), pull: pull(num), command, base: String::new(), author: String::new(), applied };
+    let request = RunRequest {
+        repo: REPO.to_owned(),
+        pull: pull(num),
+        command,
+        base: String::new(),
+        author: String::new(),
+        applied,
+        recipe: String::new(),
+    };
     service.run_begin(&request).ok()
 }
 
@@ -57,6 +64,7 @@ impl Scene {
             let applied = self.applied.lock();
             held.iter().filter(|(_, number)| applied.contains(number)).map(|(key, _)| key.clone()).collect()
         };
+        self.claims.lock().retain(|(of, _), _| *of != num);
         let Some(run) = begin(&service, num, Command::Plan, &applied) else { return };
         self.world.say(|| format!("{me}: run {run} of #{num} plans {paths:?}, holds {held:?}, applied {applied:?}"));
         let wanted = paths.iter().map(|path| (key(path), self.number())).collect();
@@ -167,7 +175,11 @@ impl Planning<'_> {
                     self.has_failed |= error.code() != Code::SetIncomplete;
                     self.scene.oracle().unknown(number);
                 }
-                Err(_) => self.scene.oracle().refused(number),
+                Err(error) => {
+                    let is_of_set = error.code() == Code::SetIncomplete;
+                    assert!(!is_of_set || self.scene.plan.sets == Sets::Whole, "there is no set: {error:?}");
+                    self.scene.oracle().refused(number);
+                }
             }
         }
         let is_touched = self.wanted.values().any(|number| self.scene.oracle().perhaps_released(*number));
@@ -231,6 +243,7 @@ impl Planning<'_> {
         let id = self.scene.number();
         let names = Names::Locks(self.deferred.values().copied().collect());
         self.scene.oracle().begin_release(id, names, self.scene.process());
+        self.scene.claims.lock().retain(|(of, _), _| *of != self.num);
         let answer = self.service.run_end(self.run);
         self.scene.world.say(|| format!("  run {} of #{} ends: {answer:?}", self.run, self.num));
         match answer {

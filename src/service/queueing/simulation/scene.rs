@@ -39,6 +39,8 @@ pub(super) struct Scene {
     pub(super) waits: Mutex<Vec<(usize, String)>>,
     /// The locks whose projects are applied.
     pub(super) applied: Mutex<BTreeSet<u64>>,
+    /// Who was told whose turn it is, by pull and place, and when.
+    pub(super) claims: Mutex<BTreeMap<(i64, u64), u64>>,
     /// Redis has lost data, and may not have all back yet.
     pub(super) lost_data: AtomicBool,
     /// So much time went by at once that Redis forgot what is beside locks.
@@ -83,6 +85,7 @@ impl Scene {
             waiting: Mutex::default(),
             waits: Mutex::default(),
             applied: Mutex::default(),
+            claims: Mutex::default(),
             lost_data: AtomicBool::default(),
             has_forgotten: AtomicBool::default(),
             trouble: Mutex::default(),

@@ -137,6 +137,7 @@ impl Schedule<'_> {
             83..=84 => self.tasks.start(who, "close", move |world| world.close(who)),
             85..=88 => self.hours_pass(),
             89..=94 => self.trouble(who),
+            95..=96 => self.starts(who, move |scene| scene.hands_over(who)),
             _ => self.passes(Duration::from_secs(random.below(8))),
         }
         for _ in 0..random.below(30) {
