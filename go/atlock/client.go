@@ -45,6 +45,12 @@ type (
 	Checked    = client.Checked
 	RunEnded   = client.RunEnded
 
+	NextRequest = client.NextRequest
+	Next        = client.Next
+	Waiter      = client.Waiter
+	Turn        = client.Turn
+	QueuedLeft  = client.QueuedLeft
+
 	Error = client.Error
 )
 
@@ -71,6 +77,14 @@ const (
 	PriorityNormal   = client.PriorityNormal
 	PriorityHigh     = client.PriorityHigh
 	PriorityCritical = client.PriorityCritical
+
+	ReplanAuto   = client.ReplanAuto
+	ReplanNotify = client.ReplanNotify
+	ReplanOff    = client.ReplanOff
+
+	GuardAuto = client.GuardAuto
+	GuardOn   = client.GuardOn
+	GuardOff  = client.GuardOff
 
 	RunPlan   = client.RunPlan
 	RunApply  = client.RunApply

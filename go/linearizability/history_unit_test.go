@@ -69,3 +69,19 @@ func TestStoryEndsWithTheWrongAnswer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// As many keys as are allowed may take too long to be checked, and no more.
+func TestKeysThatTakeTooLongAreCounted(t *testing.T) {
+	other := of(1, 2, look, 0, nobody)
+	other.request.Key = "other"
+	history := []operation{of(1, 2, look, 0, nobody), other}
+	hurried := lock
+	hurried.patience, hurried.unchecked = 1, 1
+	if err := hurried.check(history); err != nil {
+		t.Errorf("both may: %v", err)
+	}
+	hurried.unchecked = 0.5
+	if err := hurried.check(history); err == nil || !strings.Contains(err.Error(), "too many to be checked") {
+		t.Errorf("only one may: %v", err)
+	}
+}
