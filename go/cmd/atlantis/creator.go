@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/handover"
 	"github.com/atlock/atlock/go/hook"
 )
 
@@ -68,13 +69,14 @@ func storeName(user server.UserConfig) string {
 // newLinked makes a server over atlock's database, which Atlantis opens through package hook.
 func newLinked(settings atlock.Config, user server.UserConfig, config server.Config, logger logging.SimpleLogging) (*linked, error) {
 	var database *atlock.Database
+	var store *handover.Store
 	hook.OpenWith(func() (db.Database, error) {
 		opened, err := openDatabase(settings, user, slog.New(newLogHandler(logger)))
 		if err != nil {
 			return nil, err
 		}
-		database = opened
-		return closedLater{opened}, nil
+		database, store = opened, handover.NewStore(opened)
+		return closedLater{store}, nil
 	})
 	asked := user
 	asked.LockingDBType = hook.DBType
@@ -92,6 +94,13 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 	logger.Info("Utilizing atlock %s, mode %s", status.Version, status.Mode)
 	for _, warning := range status.Warnings {
 		logger.Warn("locking: %s", warning)
+	}
+	if _, err := handover.Wire(atlantis, database, handover.Options{
+		Store:    store,
+		Settings: settings,
+		// MERGE: ApplyGuard: settings.Locking.Enhanced.ApplyGuard, Replan: settings.Locking.Enhanced.PriorityQueue.Replan,
+	}); err != nil {
+		return nil, errors.Join(err, database.Close())
 	}
 	serving, stop := context.WithCancel(context.Background())
 	routes(serving, atlantis, database)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/logging"
 
 	"github.com/atlock/atlock/go/atlock"
@@ -34,7 +35,7 @@ func (l *linked) Start() error {
 
 // closedLater is the database in Atlantis's hands. Atlantis closes its database before it stops to serve, so that late requests
 // would reach a closed one, and waits one second for that; linked closes it once nobody is served any more.
-type closedLater struct{ *atlock.Database }
+type closedLater struct{ db.Database }
 
 // Close does nothing.
 func (closedLater) Close() error { return nil }

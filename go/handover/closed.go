@@ -1,0 +1,19 @@
+package handover
+
+import (
+	"github.com/runatlantis/atlantis/server/events"
+	"github.com/runatlantis/atlantis/server/events/models"
+	"github.com/runatlantis/atlantis/server/logging"
+)
+
+// cleaner is Atlantis's cleaner of closed pull requests (S5). It is told of a close while a plan of that pull request may still run, whose
+// later locks nobody would ever release.
+type cleaner struct {
+	events.PullCleaner
+	handover *Handover
+}
+
+func (c cleaner) CleanUpPull(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) error {
+	c.handover.open.close(keyOf(repo, pull.Num)) // first: what is locked after this is refused, or released at the end
+	return c.PullCleaner.CleanUpPull(logger, repo, pull)
+}

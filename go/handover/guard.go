@@ -1,0 +1,47 @@
+package handover
+
+import (
+	"github.com/runatlantis/atlantis/server/core/config/valid"
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// guard says why a project must not be applied; empty if it may. Atlantis asks no locker before an apply of a project that it locks when it
+// is planned: whoever has a plan file applies.
+//
+// A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies.
+func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.ProjectWorkspace) string {
+	if !h.guarded || in.command != atlock.RunApply {
+		return ""
+	}
+	key := lockKey(asked)
+	if mode, known := h.open.mode(in, key); known && mode != valid.RepoLocksOnPlanMode {
+		return ""
+	}
+	reason := h.mayApply(pull, asked)
+	if reason != "" {
+		h.open.refuse(in, key)
+	}
+	return reason
+}
+
+// mayApply says why the pull request must not apply what it planned; empty if it may.
+func (h *Handover) mayApply(pull models.PullRequest, asked atlock.ProjectWorkspace) string {
+	checked, err := h.database.For(pull).Check(asked.Project, asked.Workspace, atlock.NoToken)
+	if err != nil {
+		return h.words.unchecked(err)
+	}
+	if !checked.Holds {
+		return h.words.lost(pull, checked.Holder)
+	}
+	kept, err := h.records.read(pull)
+	if err != nil {
+		return h.words.unreadable(err)
+	}
+	// A plan without a token is from before the guard, or its grant had none.
+	if token := kept.Tokens[lockKey(asked)]; token != atlock.NoToken && token != checked.Token {
+		return h.words.otherGrant()
+	}
+	return ""
+}

@@ -1,0 +1,175 @@
+package handover
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/runatlantis/atlantis/server/core/config/valid"
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+const (
+	replan  = "Comment `atlantis plan` here to re-plan."
+	nobody  = "This plan's lock was given up since it was made, and nobody holds the lock now: nothing was applied.\n\n" + replan
+	another = "This plan's lock was given up since it was made, and taken again"
+)
+
+// Locks that were released from outside, for example by `atlock unlock-pull`, or by a store that released and then reported an error.
+func TestWhoLostTheLockDoesNotApply(t *testing.T) {
+	bothOrders(t, func(t *testing.T, w *world) {
+		wantPlanned(t, w.planned(1, nil, project("a")))
+		_, err := w.database.UnlockByPull(repo, 1)
+		must(t, err)
+		if said := w.applied(1, nil, project("a"))["a"]; said != nobody {
+			t.Fatalf("got %q", said)
+		}
+		wantPlanned(t, w.planned(2, nil, project("a")))
+		want(t, w.applied(1, nil, project("a"))["a"], "and pull !2 holds the lock now: nothing was applied. To continue, delete the lock from !2",
+			"Once the lock is released, comment `atlantis plan` here to re-plan.")
+		wantPlanned(t, w.applied(2, nil, project("a")))
+	})
+}
+
+// `atlantis unlock` while the plan runs: the plan ends well, and without the lock.
+func TestWhoWasUnlockedInMidPlanDoesNotApply(t *testing.T) {
+	bothOrders(t, func(t *testing.T, w *world) {
+		wantPlanned(t, w.planned(1, map[string]outcome{"a": {asks: func() { w.unlocked(1) }}}, project("a")))
+		wantPlanned(t, w.planned(2, nil, project("a")))
+		want(t, w.applied(1, nil, project("a"))["a"], "pull !2 holds the lock now")
+	})
+}
+
+// The lock is the pull request's again, and the plan is from before.
+func TestAPlanOfAnEarlierGrantIsNotApplied(t *testing.T) {
+	bothOrders(t, func(t *testing.T, w *world) {
+		wantPlanned(t, w.planned(1, nil, project("a")))
+		_, err := w.database.UnlockByPull(repo, 1)
+		must(t, err)
+		wantPlanned(t, w.planned(2, nil, project("a")))
+		w.unlocked(2)
+		w.planned(1, map[string]outcome{"b": {}}, project("b")) // another project of the first
+		_, _, err = w.database.TryLock(models.ProjectLock{
+			Project: models.NewProject(repo, "a", ""), Workspace: "default", Pull: pull(1), User: models.User{Username: "ada"},
+		})
+		must(t, err)
+		want(t, w.applied(1, nil, project("a"))["a"], another, replan)
+		wantPlanned(t, w.planned(1, nil, project("a")))
+		wantPlanned(t, w.applied(1, nil, project("a")))
+	})
+}
+
+// A plan from before the guard has no token, and passes if the lock is held.
+func TestAPlanFromBeforeTheGuardNeedsTheLockAlone(t *testing.T) {
+	w := newWorld(t)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	must(t, os.Remove(filepath.Join(w.folder, repo, "1", recordFile)))
+	wantPlanned(t, w.applied(1, nil, project("a")))
+}
+
+// Where the lock cannot be asked for, nobody applies.
+func TestWhenInDoubtNobodyApplies(t *testing.T) {
+	w := newWorld(t)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	asked := atlock.ProjectWorkspace{Project: models.NewProject(repo, "a", ""), Workspace: "default"}
+	must(t, os.WriteFile(filepath.Join(w.folder, repo, "1", recordFile), []byte("{"), 0o600))
+	want(t, w.handover.mayApply(pull(1), asked), "could not be read, so nothing was applied", replan)
+	must(t, w.database.Close())
+	want(t, w.handover.mayApply(pull(1), asked), "could not be asked, so nothing was applied", "comment `atlantis apply` here again")
+}
+
+// A project whose mode is not known counts as one that needs the lock.
+func TestAProjectThatNobodyListedIsAsked(t *testing.T) {
+	w := newWorld(t)
+	in := &bracket{command: atlock.RunApply}
+	asked := atlock.ProjectWorkspace{Project: models.NewProject(repo, "a", ""), Workspace: "default"}
+	if said := w.handover.guard(in, pull(1), asked); said != nobody {
+		t.Errorf("got %q", said)
+	}
+}
+
+func TestModesAreRespected(t *testing.T) {
+	bothOrders(t, func(t *testing.T, w *world) {
+		for _, mode := range []valid.RepoLocksMode{valid.RepoLocksOnApplyMode, valid.RepoLocksDisabledMode} {
+			free := project("a")
+			free.RepoLocksMode = mode
+			wantPlanned(t, w.planned(1, nil, free))
+			w.wantHolders(map[string]int{})
+			wantPlanned(t, w.applied(1, nil, free))
+			w.unlocked(1)
+		}
+	})
+}
+
+func TestTheGuardCanBeSwitchedOff(t *testing.T) {
+	w := newWorld(t, withoutGuard)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	_, err := w.database.UnlockByPull(repo, 1)
+	must(t, err)
+	wantPlanned(t, w.planned(2, nil, project("a")))
+	wantPlanned(t, w.applied(1, nil, project("a")))
+}
+
+func TestWhereTheGuardIsOn(t *testing.T) {
+	modes := func(mode, backend string) atlock.Config {
+		return atlock.Config{Locking: atlock.Locking{
+			Backend: backend, Enhanced: atlock.Enhanced{Enabled: mode != atlock.ModeStrict, CompatibilityMode: mode},
+		}}
+	}
+	for _, c := range []struct {
+		mode, backend, set string
+		on                 bool
+	}{
+		{atlock.ModeStrict, "", "", false}, {atlock.ModeStrict, atlock.BackendBoltDB, "", false}, {atlock.ModeStrict, atlock.BackendSled, "", true},
+		{atlock.ModeHybrid, atlock.BackendBoltDB, "", true}, {atlock.ModeNative, "", "", true},
+		{atlock.ModeStrict, "", GuardOn, true}, {atlock.ModeNative, "", GuardOff, false},
+	} {
+		if on := (Options{Settings: modes(c.mode, c.backend), ApplyGuard: c.set}).guard(); on != c.on {
+			t.Errorf("%+v: on: %v", c, on)
+		}
+	}
+}
+
+// The page must not release the lock under a running apply; with the guard off it may, as stock's.
+func TestThePageDoesNotReleaseUnderAnApply(t *testing.T) {
+	name := models.NewProject(repo, "a", "")
+	for _, c := range []struct {
+		settings []setting
+		refused  bool
+	}{{nil, true}, {[]setting{withoutGuard}, false}} {
+		w := newWorld(t, c.settings...)
+		wantPlanned(t, w.planned(1, nil, project("a"), project("b")))
+		discard := func() {
+			_, err := w.store().Unlock(name, "default")
+			if refused := err != nil; refused != c.refused {
+				t.Errorf("got %v", err)
+			} else if refused {
+				want(t, err.Error(), "an apply of #1 runs since ", "try again when that is over")
+			}
+			if _, err := w.store().Unlock(models.NewProject(repo, "b", ""), "default"); err != nil {
+				t.Error(err) // not what is applied
+			}
+		}
+		wantPlanned(t, w.applied(1, map[string]outcome{"a": {asks: discard}}, project("a")))
+		if _, err := w.store().Unlock(name, "default"); err != nil {
+			t.Error(err)
+		}
+		w.wantHolders(map[string]int{})
+	}
+}
+
+// The guard's refusal is no apply: a plan that fails releases its lock as ever.
+func TestARefusedApplyIsNotRemembered(t *testing.T) {
+	w := newWorld(t)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	_, err := w.database.UnlockByPull(repo, 1)
+	must(t, err)
+	w.applied(1, nil, project("a"))
+	kept, err := w.handover.records.read(pull(1))
+	must(t, err)
+	if len(kept.Applied) != 0 {
+		t.Errorf("remembered: %v", kept.Applied)
+	}
+}

@@ -1,0 +1,138 @@
+package handover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/core/locking"
+	"github.com/runatlantis/atlantis/server/events"
+	"github.com/runatlantis/atlantis/server/events/command"
+	"github.com/runatlantis/atlantis/server/logging"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// Values of [Options.ApplyGuard].
+const (
+	GuardOn  = "on"
+	GuardOff = "off"
+)
+
+// Values of [Options.Replan].
+const (
+	ReplanAuto   = "auto"   // whoever is next is planned by the server
+	ReplanNotify = "notify" // whoever is next is told
+	ReplanOff    = "off"    // neither
+)
+
+// Options is what the settings say.
+type Options struct {
+	// Store is the database in Atlantis's hands.
+	Store *Store
+	// Settings are those that the database was opened with.
+	Settings atlock.Config
+	// ApplyGuard is whether an apply needs the lock. Empty: on, unless Atlantis's own store answers in strict mode.
+	ApplyGuard string
+	// Replan is what happens when the turn of a pull request comes. Empty: auto.
+	Replan string
+}
+
+// guard tells whether an apply needs the lock.
+func (o Options) guard() bool {
+	switch o.ApplyGuard {
+	case GuardOn:
+		return true
+	case GuardOff:
+		return false
+	}
+	return o.Settings.Mode() != atlock.ModeStrict || o.Settings.Locking.Backend == atlock.BackendSled
+}
+
+// turn is for how long a free lock is kept for whoever is next.
+func (o Options) turn() time.Duration {
+	if set := o.Settings.Locking.Enhanced.Timeouts.Default; set != 0 {
+		return time.Duration(set)
+	}
+	return 30 * time.Minute // the library's default
+}
+
+// Handover joins a server with its locks. Its methods may be called from any goroutine.
+type Handover struct {
+	database *atlock.Database
+	store    *Store
+	stock    *events.DefaultProjectLocker
+	words    words
+	logger   logging.SimpleLogging
+	guarded  bool
+	open     brackets
+	records  records
+}
+
+// Wire puts the parts of this package into a server that does not serve yet. It is an error if the server is not built as the releases
+// are that this package was written for. With --disable-repo-locking Atlantis asks no locker, and nothing is wired.
+func Wire(atlantis *server.Server, database *atlock.Database, options Options) (*Handover, error) {
+	if _, off := atlantis.Locker.(*locking.NoOpLocker); off {
+		return &Handover{database: database}, nil
+	}
+	runner, err := projectRunner(atlantis)
+	if err != nil {
+		return nil, err
+	}
+	stock, err := as[*events.DefaultProjectLocker]("the project command runner's Locker", runner.Locker)
+	if err != nil {
+		return nil, err
+	}
+	projects, err := as[*events.InstrumentedProjectCommandBuilder](
+		"the API controller's ProjectCommandBuilder", atlantis.APIController.ProjectCommandBuilder)
+	if err != nil {
+		return nil, err
+	}
+	commands := atlantis.CommandRunner.CommentCommandRunnerByCmd
+	for name := range bracketedCommands {
+		if commands[name] == nil {
+			return nil, fmt.Errorf("Atlantis has no runner of the command %s: this release is built otherwise than those that atlock knows", name)
+		}
+	}
+
+	h := &Handover{
+		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, guarded: options.guard(),
+		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.Replan, turn: options.turn()},
+		records: records{folders: runner.WorkingDir},
+	}
+	runner.Locker = locker{h}
+	projects.ProjectCommandBuilder = builder{projects.ProjectCommandBuilder, h}
+	for name, run := range bracketedCommands {
+		commands[name] = h.bracket(commands[name], run)
+	}
+	atlantis.VCSEventsController.PullCleaner = cleaner{atlantis.VCSEventsController.PullCleaner, h}
+	h.store.handover.Store(h)
+	return h, nil
+}
+
+// bracketedCommands are the commands in brackets, with the library's names for them.
+var bracketedCommands = map[command.Name]string{
+	command.Plan:   atlock.RunPlan,
+	command.Apply:  atlock.RunApply,
+	command.Unlock: atlock.RunUnlock,
+}
+
+// projectRunner is what plans and applies each project. The runner of `atlantis cancel` has it as it is, the others inside of wrappers.
+func projectRunner(atlantis *server.Server) (*events.DefaultProjectCommandRunner, error) {
+	cancel, err := as[*events.CancelCommandRunner](
+		"the runner of the command cancel", atlantis.CommandRunner.CommentCommandRunnerByCmd[command.Cancel])
+	if err != nil {
+		return nil, err
+	}
+	return as[*events.DefaultProjectCommandRunner]("the cancel runner's ProjectCmdRunner", cancel.ProjectCmdRunner)
+}
+
+// as is a value of Atlantis's as the type that it has in the releases that this package was written for.
+func as[T any](what string, found any) (T, error) {
+	value, ok := found.(T)
+	if !ok {
+		return value, fmt.Errorf("%s in this Atlantis is a %T, and a %T was expected: this release is built otherwise than those that atlock knows",
+			what, found, value)
+	}
+	return value, nil
+}

@@ -1,0 +1,129 @@
+package handover
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/runatlantis/atlantis/server/events"
+	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// recordFile lies in the folder of a pull request, beside its clones: there it lives as long as they do, and no pull request can write it.
+// Atlantis looks at folders only there.
+const recordFile = ".atlock.json"
+
+const recordVersion = 1
+
+// record is what is kept of a pull request.
+type record struct {
+	Version int                            `json:"version"`
+	Applied map[string]bool                `json:"applied,omitempty"` // keys under which something was applied that is not merged
+	Tokens  map[string]atlock.FencingToken `json:"tokens,omitempty"`  // by key: of the grant under which its last plan was made
+}
+
+// records keeps them. A change is on the disk when it returns.
+type records struct {
+	folders events.WorkingDir
+	mutex   sync.Mutex
+}
+
+// read is the record of a pull request; an empty one if there is none.
+func (r *records) read(pull models.PullRequest) (record, error) {
+	path, err := r.path(pull)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newRecord(), nil
+	}
+	if err != nil {
+		return newRecord(), err
+	}
+	return readRecord(path)
+}
+
+// change changes the record of a pull request, and returns what it is then, also where that could not be kept. One that cannot be read is
+// begun anew, which is an error, too.
+func (r *records) change(pull models.PullRequest, change func(*record)) (record, error) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	path, err := r.path(pull)
+	if err != nil {
+		changed := newRecord()
+		change(&changed)
+		if errors.Is(err, fs.ErrNotExist) && changed.isEmpty() {
+			return changed, nil
+		}
+		return changed, err
+	}
+	before, unreadable := readRecord(path)
+	changed := record{recordVersion, maps.Clone(before.Applied), maps.Clone(before.Tokens)}
+	change(&changed)
+	if unreadable == nil && maps.Equal(before.Applied, changed.Applied) && maps.Equal(before.Tokens, changed.Tokens) {
+		return changed, nil
+	}
+	return changed, errors.Join(unreadable, writeRecord(path, changed))
+}
+
+func (r *records) path(pull models.PullRequest) (string, error) {
+	folder, err := r.folders.GetPullDir(pull.BaseRepo, pull)
+	return filepath.Join(folder, recordFile), err
+}
+
+func newRecord() record {
+	return record{recordVersion, map[string]bool{}, map[string]atlock.FencingToken{}}
+}
+
+func (r record) isEmpty() bool { return len(r.Applied) == 0 && len(r.Tokens) == 0 }
+
+// readRecord reads a file. With an error the record is empty.
+func readRecord(path string) (record, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newRecord(), nil
+	}
+	if err != nil {
+		return newRecord(), err
+	}
+	read := newRecord()
+	if err := json.Unmarshal(text, &read); err != nil {
+		return newRecord(), fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	if read.Version != recordVersion {
+		return newRecord(), fmt.Errorf("%s has version %d, and this atlock reads version %d", path, read.Version, recordVersion)
+	}
+	return read, nil
+}
+
+// writeRecord replaces a file: after a crash it is the old one or the new one, whole.
+func writeRecord(path string, kept record) error {
+	text, err := json.Marshal(kept)
+	if err != nil {
+		return err
+	}
+	made, err := os.CreateTemp(filepath.Dir(path), recordFile+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = made.Write(text)
+	if err = errors.Join(err, made.Sync(), made.Close()); err == nil {
+		err = os.Rename(made.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(made.Name()))
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

@@ -1,0 +1,201 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/runatlantis/atlantis/server/events/models"
+	"github.com/runatlantis/atlantis/server/events/vcs"
+
+	"github.com/atlock/atlock/go/atlock"
+)
+
+// mostNamed is how many pull requests a comment names.
+const mostNamed = 5
+
+// words are the texts of comments. What Atlantis says stays as it is, and these follow.
+type words struct {
+	client  vcs.Client
+	program string // the name by which comments call Atlantis
+	replan  string
+	turn    time.Duration
+}
+
+// link is how a comment names a pull request of the same repository.
+func (w words) link(pull models.PullRequest, num int) (string, error) {
+	return w.client.MarkdownPullLink(models.PullRequest{Num: num, BaseRepo: pull.BaseRepo})
+}
+
+// name is a link for a text that is made in any case.
+func (w words) name(pull models.PullRequest, num int) string {
+	if link, err := w.link(pull, num); err == nil {
+		return link
+	}
+	return fmt.Sprintf("#%d", num)
+}
+
+// waiting is what follows a refusal: where the pull request stands, and what happens next.
+func (w words) waiting(pull models.PullRequest, place *atlock.Waiting) (string, error) {
+	switch {
+	case place == nil || place.Position < 1 && place.Why != "full":
+		return "", nil
+	case place.Why == "full":
+		return fmt.Sprintf("\n\n**The queue is full: this pull request has no place in it.** Comment `%s plan` again later.", w.program), nil
+	}
+	ahead := make([]string, 0, len(place.Ahead))
+	for _, other := range place.Ahead {
+		link, err := w.link(pull, other.Num)
+		if err != nil {
+			return "", err
+		}
+		ahead = append(ahead, link)
+	}
+	why, err := w.why(pull, place, ahead)
+	if err != nil {
+		return "", err
+	}
+	stands := "This pull request is next in queue."
+	if place.Position > 1 {
+		stands = fmt.Sprintf("This pull request is %s in queue, behind %s.", ordinal(place.Position), listed(ahead))
+	}
+	return fmt.Sprintf("\n\n%s%s To leave the queue, comment `%s unlock`.", why, w.next(stands), w.program), nil
+}
+
+// why is what the refusal itself does not say.
+func (w words) why(pull models.PullRequest, place *atlock.Waiting, ahead []string) (string, error) {
+	switch {
+	case place.Why == "reserved" && len(ahead) > 0 && w.replanned():
+		return ahead[0] + " is next and is being planned. ", nil
+	case place.Why == "reserved" && len(ahead) > 0:
+		return "The lock is free, and kept for " + ahead[0] + ", whose turn it is. ", nil
+	case place.Why == "set" && place.Blocker != nil:
+		by := "is not free"
+		if place.Blocker.Pull != nil {
+			link, err := w.link(pull, place.Blocker.Pull.Num)
+			if err != nil {
+				return "", err
+			}
+			by = "is locked by " + link
+		}
+		return fmt.Sprintf("This pull request takes all of its locks at once, and %s %s: nothing was planned. ",
+			projectName(pull.BaseRepo.FullName, place.Blocker.Key), by), nil
+	}
+	return "", nil
+}
+
+func (w words) replanned() bool { return w.replan != ReplanNotify && w.replan != ReplanOff }
+
+// next is where the pull request stands, and what happens when its turn comes.
+func (w words) next(stands string) string {
+	switch w.replan {
+	case ReplanNotify:
+		return fmt.Sprintf("**%s** You will be told here when it is your turn; then comment `%s plan` within %s.", stands, w.program, spoken(w.turn))
+	case ReplanOff:
+		return fmt.Sprintf("**%s** When its turn comes, the lock is kept for it for %s: comment `%s plan` then.", stands, spoken(w.turn), w.program)
+	}
+	return fmt.Sprintf("**%s It is planned automatically when its turn comes.**", stands)
+}
+
+// unavailable is the refusal for an error that is none of this pull request; empty for others.
+func (w words) unavailable(err error) string {
+	var cause *atlock.Error
+	if !errors.As(err, &cause) {
+		return ""
+	}
+	switch {
+	case errors.Is(err, atlock.ErrFrozen):
+		return fmt.Sprintf("This project is frozen, and nobody can lock it now: %s.\n\nOnce the freeze is over, comment `%s plan` here to plan.",
+			cause.Message, w.program)
+	case errors.Is(err, atlock.ErrDegraded):
+		return fmt.Sprintf("This project cannot be locked now: %s.\n\nA place in the queue is kept. Once Redis is back, comment `%s plan` here to plan.",
+			cause.Message, w.program)
+	case errors.Is(err, atlock.ErrSetIncomplete):
+		return fmt.Sprintf("This pull request takes all of its locks at once, and nothing was planned: %s.\n\nComment `%s plan` here to try again.",
+			cause.Message, w.program)
+	}
+	return ""
+}
+
+func (w words) closed(pull models.PullRequest) string {
+	return w.name(pull, pull.Num) + " is closed: a closed pull request takes no new lock, and nothing was planned."
+}
+
+// lost is the guard's refusal where the pull request has no lock.
+func (w words) lost(pull models.PullRequest, holder *atlock.PullID) string {
+	if holder == nil {
+		return fmt.Sprintf("This plan's lock was given up since it was made, and nobody holds the lock now: nothing was applied.\n\n"+
+			"Comment `%s plan` here to re-plan.", w.program)
+	}
+	link := w.name(pull, holder.Num)
+	return fmt.Sprintf("This plan's lock was given up since it was made, and pull %s holds the lock now: nothing was applied. To continue, delete "+
+		"the lock from %s or apply that plan and merge the pull request.\n\nOnce the lock is released, comment `%s plan` here to re-plan.",
+		link, link, w.program)
+}
+
+// otherGrant is the guard's refusal of a plan that was made under an earlier grant of the same lock.
+func (w words) otherGrant() string {
+	return fmt.Sprintf("This plan's lock was given up since it was made, and taken again: another pull request may have changed the project in "+
+		"between, and nothing was applied.\n\nComment `%s plan` here to re-plan.", w.program)
+}
+
+// unchecked is the guard's refusal where the store does not answer.
+func (w words) unchecked(err error) string {
+	return fmt.Sprintf("Whether this pull request still holds its lock could not be asked, so nothing was applied: %v.\n\n"+
+		"Once the lock store answers, comment `%s apply` here again.", err, w.program)
+}
+
+// unreadable is the guard's refusal where it is not known under which grant the plan was made.
+func (w words) unreadable(err error) string {
+	return fmt.Sprintf("Under which lock this plan was made could not be read, so nothing was applied: %v.\n\n"+
+		"Comment `%s plan` here to re-plan.", err, w.program)
+}
+
+// projectName is how people name the lock of a key.
+func projectName(repo, key string) string {
+	lock := lockOfKey(repo, key)
+	name := lock.Project.Path
+	if lock.Project.ProjectName != "" {
+		name = lock.Project.ProjectName
+	}
+	if lock.Workspace != "default" {
+		name += " (" + lock.Workspace + ")"
+	}
+	return "`" + strings.ReplaceAll(name, "`", "'") + "`"
+}
+
+// listed joins names, and counts those that are too many.
+func listed(names []string) string {
+	if len(names) > mostNamed {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNamed], ", "), len(names)-mostNamed)
+	}
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+func ordinal(number int) string {
+	suffix := "th"
+	if tens := number / 10 % 10; tens != 1 {
+		switch number % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return fmt.Sprintf("%d%s", number, suffix)
+}
+
+// spoken is a time in words.
+func spoken(span time.Duration) string {
+	if minutes := int(span / time.Minute); span == time.Duration(minutes)*time.Minute && minutes > 1 {
+		return fmt.Sprintf("%d minutes", minutes)
+	}
+	return span.String()
+}
