@@ -42,14 +42,15 @@ func (b bracketed) Run(ctx *command.Context, comment *events.CommentCommand) {
 }
 
 // begin opens the bracket of a command. An autoplan has no comment.
-func (h *Handover) begin(ctx *command.Context, _ *events.CommentCommand, name string) *bracket {
+func (h *Handover) begin(ctx *command.Context, comment *events.CommentCommand, name string) *bracket {
 	begun := &bracket{command: name, pull: ctx.Pull, key: keyOf(ctx.Pull.BaseRepo, ctx.Pull.Num), began: time.Now()}
 	if name == atlock.RunPlan {
 		begun.applied = h.applied(ctx)
 	}
 	h.open.add(ctx, begun)
-	// MERGE: BeginWith(atlock.RunOptions{Command: name, Applied: …, Recipe: what the replanner makes of ctx and the comment}).
-	run, err := h.database.For(ctx.Pull).Begin(name, slices.Sorted(maps.Keys(begun.applied))...)
+	run, err := h.database.For(ctx.Pull).BeginWith(atlock.RunOptions{
+		Command: name, Applied: slices.Sorted(maps.Keys(begun.applied)), Recipe: recipeOf(ctx, comment),
+	})
 	switch {
 	case err == nil:
 		h.open.in(func() { begun.run = run })

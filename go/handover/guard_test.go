@@ -124,9 +124,11 @@ func TestWhereTheGuardIsOn(t *testing.T) {
 	}{
 		{atlock.ModeStrict, "", "", false}, {atlock.ModeStrict, atlock.BackendBoltDB, "", false}, {atlock.ModeStrict, atlock.BackendSled, "", true},
 		{atlock.ModeHybrid, atlock.BackendBoltDB, "", true}, {atlock.ModeNative, "", "", true},
-		{atlock.ModeStrict, "", GuardOn, true}, {atlock.ModeNative, "", GuardOff, false},
+		{atlock.ModeStrict, "", atlock.GuardOn, true}, {atlock.ModeNative, "", atlock.GuardOff, false},
 	} {
-		if on := (Options{Settings: modes(c.mode, c.backend), ApplyGuard: c.set}).guard(); on != c.on {
+		settings := modes(c.mode, c.backend)
+		settings.Locking.Enhanced.ApplyGuard = c.set
+		if on := (Options{Settings: settings}).guard(); on != c.on {
 			t.Errorf("%+v: on: %v", c, on)
 		}
 	}

@@ -1,6 +1,8 @@
 package handover
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"time"
 
@@ -13,40 +15,28 @@ import (
 	"github.com/atlock/atlock/go/atlock"
 )
 
-// Values of [Options.ApplyGuard].
-const (
-	GuardOn  = "on"
-	GuardOff = "off"
-)
-
-// Values of [Options.Replan].
-const (
-	ReplanAuto   = "auto"   // whoever is next is planned by the server
-	ReplanNotify = "notify" // whoever is next is told
-	ReplanOff    = "off"    // neither
-)
-
 // Options is what the settings say.
 type Options struct {
 	// Store is the database in Atlantis's hands.
 	Store *Store
 	// Settings are those that the database was opened with.
 	Settings atlock.Config
-	// ApplyGuard is whether an apply needs the lock. Empty: on, unless Atlantis's own store answers in strict mode.
-	ApplyGuard string
-	// Replan is what happens when the turn of a pull request comes. Empty: auto.
-	Replan string
 }
 
 // guard tells whether an apply needs the lock.
 func (o Options) guard() bool {
-	switch o.ApplyGuard {
-	case GuardOn:
+	switch o.Settings.Locking.Enhanced.ApplyGuard {
+	case atlock.GuardOn:
 		return true
-	case GuardOff:
+	case atlock.GuardOff:
 		return false
 	}
 	return o.Settings.Mode() != atlock.ModeStrict || o.Settings.Locking.Backend == atlock.BackendSled
+}
+
+// replan is what happens when the turn of a pull request comes.
+func (o Options) replan() string {
+	return cmp.Or(o.Settings.Locking.Enhanced.PriorityQueue.Replan, atlock.ReplanAuto)
 }
 
 // turn is for how long a free lock is kept for whoever is next.
@@ -67,6 +57,8 @@ type Handover struct {
 	guarded  bool
 	open     brackets
 	records  records
+	// replanner is nil where nobody is planned or told.
+	replanner *replanner
 }
 
 // Wire puts the parts of this package into a server that does not serve yet. It is an error if the server is not built as the releases
@@ -97,7 +89,7 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 
 	h := &Handover{
 		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, guarded: options.guard(),
-		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.Replan, turn: options.turn()},
+		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
 		records: records{folders: runner.WorkingDir},
 	}
 	runner.Locker = locker{h}
@@ -106,8 +98,18 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		commands[name] = h.bracket(commands[name], run)
 	}
 	atlantis.VCSEventsController.PullCleaner = cleaner{atlantis.VCSEventsController.PullCleaner, h}
+	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && h.words.replan != atlock.ReplanOff {
+		h.replanner = replannerOf(atlantis, database, h.words)
+	}
 	h.store.handover.Store(h)
 	return h, nil
+}
+
+// Run plans pull requests whose turn it is, as long as the context is not done and the database not closed. A plan that runs is waited for.
+func (h *Handover) Run(ctx context.Context) {
+	if h.replanner != nil {
+		h.replanner.run(ctx)
+	}
 }
 
 // bracketedCommands are the commands in brackets, with the library's names for them.

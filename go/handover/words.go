@@ -85,14 +85,14 @@ func (w words) why(pull models.PullRequest, place *atlock.Waiting, ahead []strin
 	return "", nil
 }
 
-func (w words) replanned() bool { return w.replan != ReplanNotify && w.replan != ReplanOff }
+func (w words) replanned() bool { return w.replan == atlock.ReplanAuto }
 
 // next is where the pull request stands, and what happens when its turn comes.
 func (w words) next(stands string) string {
 	switch w.replan {
-	case ReplanNotify:
+	case atlock.ReplanNotify:
 		return fmt.Sprintf("**%s** You will be told here when it is your turn; then comment `%s plan` within %s.", stands, w.program, spoken(w.turn))
-	case ReplanOff:
+	case atlock.ReplanOff:
 		return fmt.Sprintf("**%s** When its turn comes, the lock is kept for it for %s: comment `%s plan` then.", stands, spoken(w.turn), w.program)
 	}
 	return fmt.Sprintf("**%s It is planned automatically when its turn comes.**", stands)
@@ -150,6 +150,32 @@ func (w words) unchecked(err error) string {
 func (w words) unreadable(err error) string {
 	return fmt.Sprintf("Under which lock this plan was made could not be read, so nothing was applied: %v.\n\n"+
 		"Comment `%s plan` here to re-plan.", err, w.program)
+}
+
+// turnOf tells that it is a pull request's turn, where a person has to plan.
+func (w words) turnOf(names string, until time.Time) string {
+	return fmt.Sprintf("**It is this pull request's turn:** %s is kept for it until %s. To plan, comment `%s plan`.",
+		names, until.UTC().Format("2006-01-02 15:04 UTC"), w.program)
+}
+
+// left tells that a pull request waits no more.
+func (w words) left(names string) string {
+	return fmt.Sprintf("**This pull request no longer waits for %s:** three times it was its turn, and nothing was planned. To join the queue again, "+
+		"comment `%s plan`.", names, w.program)
+}
+
+// dropped tells that a pull request cannot be planned.
+func (w words) dropped(why string) string {
+	return fmt.Sprintf("**It was this pull request's turn, but it cannot be planned:** %s. It waits no more.", why)
+}
+
+// projectNames are projectName of each.
+func projectNames(repo string, keys []string) string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = projectName(repo, key)
+	}
+	return listed(names)
 }
 
 // projectName is how people name the lock of a key.

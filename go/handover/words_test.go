@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"maps"
@@ -26,14 +27,14 @@ var waitingCases = map[string]struct {
 	place  *atlock.Waiting
 }{
 	"next":            {"", &atlock.Waiting{Position: 1, Why: "held"}},
-	"second":          {ReplanAuto, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "held"}},
+	"second":          {atlock.ReplanAuto, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "held"}},
 	"third":           {"", &atlock.Waiting{Position: 3, Ahead: pulls(7, 8), Why: "held"}},
 	"many":            {"", &atlock.Waiting{Position: 23, Ahead: pulls(7, 8, 9, 10, 11, 12, 13, 14), Why: "held"}},
-	"notify":          {ReplanNotify, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "held"}},
-	"off":             {ReplanOff, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "held"}},
+	"notify":          {atlock.ReplanNotify, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "held"}},
+	"off":             {atlock.ReplanOff, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "held"}},
 	"reserved":        {"", &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "reserved"}},
-	"reserved-notify": {ReplanNotify, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "reserved"}},
-	"reserved-off":    {ReplanOff, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "reserved"}},
+	"reserved-notify": {atlock.ReplanNotify, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "reserved"}},
+	"reserved-off":    {atlock.ReplanOff, &atlock.Waiting{Position: 2, Ahead: pulls(7), Why: "reserved"}},
 	"set": {"", &atlock.Waiting{Position: 1, Why: "set", Blocker: &atlock.Blocker{
 		Key: "acme/infra/db/default/", Pull: &atlock.PullID{Num: 1},
 	}}},
@@ -53,7 +54,14 @@ var otherCases = map[string]func(w words, pull models.PullRequest) string{
 	"set-incomplete": func(w words, _ models.PullRequest) string {
 		return w.unavailable(failure(t0incomplete, "acme/infra/a/default/ is taken together with \"acme/infra/b/default/\", which cannot be had"))
 	},
-	"closed":           func(w words, pull models.PullRequest) string { return w.closed(pull) },
+	"closed": func(w words, pull models.PullRequest) string { return w.closed(pull) },
+	"turn": func(w words, _ models.PullRequest) string {
+		return w.turnOf(projectNames(repo, []string{"acme/infra/db/default/", "acme/infra/./prod/web"}), time.Date(2026, 11, 30, 18, 5, 0, 0, time.UTC))
+	},
+	"left": func(w words, _ models.PullRequest) string { return w.left("`db`") },
+	"dropped": func(w words, _ models.PullRequest) string {
+		return w.dropped("its repository is not in Atlantis's allowlist any more")
+	},
 	"guard-nobody":     func(w words, pull models.PullRequest) string { return w.lost(pull, nil) },
 	"guard-other":      func(w words, pull models.PullRequest) string { return w.lost(pull, &atlock.PullID{Num: 2}) },
 	"guard-again":      func(w words, _ models.PullRequest) string { return w.otherGrant() },
@@ -87,7 +95,7 @@ func TestTexts(t *testing.T) {
 		asks.BaseRepo.VCSHost.Type = host
 		for _, name := range slices.Sorted(maps.Keys(waitingCases)) {
 			c := waitingCases[name]
-			w := words{client: hosts{}, program: "atlantis", replan: c.replan, turn: 30 * time.Minute}
+			w := words{client: hosts{}, program: "atlantis", replan: cmp.Or(c.replan, atlock.ReplanAuto), turn: 30 * time.Minute}
 			holder := pull(1)
 			holder.BaseRepo.VCSHost.Type = host
 			stock := events.DefaultProjectLocker{

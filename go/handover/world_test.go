@@ -55,7 +55,9 @@ func withSets(config *atlock.Config, _ *Options) {
 	config.Locking.Enhanced.PriorityQueue.Sets = atlock.SetsWhole
 }
 
-func withoutGuard(_ *atlock.Config, options *Options) { options.ApplyGuard = GuardOff }
+func withoutGuard(config *atlock.Config, _ *Options) {
+	config.Locking.Enhanced.ApplyGuard = atlock.GuardOff
+}
 
 func newWorld(t *testing.T, settings ...setting) *world {
 	t.Helper()
@@ -185,7 +187,7 @@ func pull(num int) models.PullRequest {
 	host := models.VCSHost{Hostname: "git.example.com", Type: models.Gitlab}
 	return models.PullRequest{
 		Num: num, Author: "ada", BaseBranch: "main", HeadCommit: "c1",
-		BaseRepo: models.Repo{FullName: repo, Owner: "acme", Name: "infra", VCSHost: host},
+		BaseRepo: models.Repo{FullName: repo, Owner: "acme", Name: "infra", CloneURL: "https://bot:secret@git.example.com/acme/infra.git", VCSHost: host},
 	}
 }
 
@@ -248,6 +250,22 @@ func (w *world) plannedBy(
 	}
 	w.run(command.Plan, num, comment)
 	return said
+}
+
+// autoplanned is a plan of Atlantis's own, after a push.
+func (w *world) autoplanned(num int, projects ...command.ProjectContext) {
+	w.t.Helper()
+	w.projects[num] = projects
+	w.plan[num] = func(ctx *command.Context, _ *events.CommentCommand) {
+		found, err := w.builder.ProjectCommandBuilder.BuildAutoplanCommands(ctx)
+		must(w.t, err)
+		for _, project := range found {
+			w.doPlan(ctx, project, outcome{}, map[string]string{})
+		}
+	}
+	ctx := w.context(num)
+	ctx.Trigger = command.AutoTrigger
+	w.server.CommandRunner.CommentCommandRunnerByCmd[command.Plan].Run(ctx, nil)
 }
 
 func (w *world) doPlan(

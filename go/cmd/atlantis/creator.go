@@ -95,14 +95,11 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 	for _, warning := range status.Warnings {
 		logger.Warn("locking: %s", warning)
 	}
-	if _, err := handover.Wire(atlantis, database, handover.Options{
-		Store:    store,
-		Settings: settings,
-		// MERGE: ApplyGuard: settings.Locking.Enhanced.ApplyGuard, Replan: settings.Locking.Enhanced.PriorityQueue.Replan,
-	}); err != nil {
+	handed, err := handover.Wire(atlantis, database, handover.Options{Store: store, Settings: settings})
+	if err != nil {
 		return nil, errors.Join(err, database.Close())
 	}
 	serving, stop := context.WithCancel(context.Background())
 	routes(serving, atlantis, database)
-	return &linked{server: atlantis, database: database, logger: logger, stop: stop}, nil
+	return &linked{server: atlantis, database: database, handover: handed, logger: logger, serving: serving, stop: stop}, nil
 }

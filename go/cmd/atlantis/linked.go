@@ -4,28 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/runatlantis/atlantis/server"
 	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/logging"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/handover"
 )
 
 // linked is Atlantis's server with atlock's database.
 type linked struct {
 	server   *server.Server
 	database *atlock.Database
+	handover *handover.Handover
 	logger   logging.SimpleLogging
-	// stop ends what runs beside the server.
-	stop context.CancelFunc
+	// stop ends serving: what runs beside the server.
+	serving context.Context
+	stop    context.CancelFunc
 }
 
 // Start serves until the process is told to stop, and then closes the database.
 func (l *linked) Start() error {
+	var beside sync.WaitGroup
+	beside.Go(func() { l.handover.Run(l.serving) })
 	err := l.server.Start()
 	l.stop()
-	closeErr := l.database.Close()
+	closeErr := l.database.Close() // which ends the wait for whose turn it is
+	beside.Wait()
 	if closeErr != nil {
 		closeErr = fmt.Errorf("closing the locking database: %w", closeErr)
 		l.logger.Err("%s", closeErr)
