@@ -44,7 +44,9 @@ var (
 )
 
 // allModes are those in which every scenario runs; the stock ones are the reference.
-var allModes = []mode{stockBolt, stockRedis, unset, unsetRedis, strictBolt, strictSled, hybridBolt, hybridSled, native}
+var allModes = []mode{
+	stockBolt, stockRedis, unset, unsetRedis, strictBolt, strictSled, hybridBolt, hybridSled, native, queueSled, queueNative, queueHybrid,
+}
 
 func noSettings(*world) ([]string, string) { return nil, "" }
 

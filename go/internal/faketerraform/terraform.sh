@@ -1,6 +1,7 @@
 #!/bin/sh
 # A stand-in for terraform: it answers what Atlantis asks of it, and touches nothing but its own plan file. A plan takes as
-# long as there is the file that a line "# plan takes as long as there is FILE" of a .tf file in the folder names.
+# long as there is the file that a line "# plan takes as long as there is FILE" of a .tf file in the folder names, and makes FILE.begun
+# when that begins. It fails where there is a line "# plan fails".
 set -eu
 
 command=${1:-}
@@ -24,7 +25,12 @@ case $command in
         ;;
     plan)
         busy=$(sed -n 's/^# plan takes as long as there is //p' ./*.tf 2> /dev/null | head -n 1)
+        if [ -n "$busy" ] && [ -e "$busy" ]; then : > "$busy.begun"; fi
         while [ -n "$busy" ] && [ -e "$busy" ]; do sleep 0.1; done
+        if grep -qs '^# plan fails' ./*.tf; then
+            echo "Error: a .tf file asks for this plan to fail" >&2
+            exit 1
+        fi
         [ -z "$out" ] || echo "a plan of the stand-in for terraform" > "$out"
         echo "Terraform will perform the following actions:"
         echo
