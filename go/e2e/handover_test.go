@@ -22,19 +22,24 @@ import (
 	"github.com/atlock/atlock/go/internal/githost"
 )
 
-// These are as those of modes_test.go, with a queue.
+// These are as those of modes_test.go, with a queue: people plan.
 var (
-	queueSled = mode{name: "queue-sled", answers: "strict", settings: func(w *world) ([]string, string) {
-		return nil, fmt.Sprintf("locking: {backend: sled, data_dir: %q, enhanced: {priority_queue: {enabled: true}}}\n", w.lockFolder())
-	}}
-	queueNative = mode{name: "queue-native", answers: "native", redis: true, settings: withQueue("native")}
-	queueHybrid = mode{name: "queue-hybrid", answers: "hybrid", redis: true, settings: withQueue("hybrid")}
+	queueSled   = mode{name: "queue-sled", answers: "strict", settings: withQueueOnSled("off")}
+	queueNative = mode{name: "queue-native", answers: "native", redis: true, settings: withQueue("native", "off")}
+	queueHybrid = mode{name: "queue-hybrid", answers: "hybrid", redis: true, settings: withQueue("hybrid", "off")}
 )
 
-func withQueue(compatibility string) func(*world) ([]string, string) {
+func withQueueOnSled(replan string) func(*world) ([]string, string) {
+	return func(w *world) ([]string, string) {
+		const settings = "locking: {backend: sled, data_dir: %q, enhanced: {priority_queue: {enabled: true, replan: %s}}}\n"
+		return nil, fmt.Sprintf(settings, w.lockFolder(), replan)
+	}
+}
+
+func withQueue(compatibility, replan string) func(*world) ([]string, string) {
 	return func(w *world) ([]string, string) {
 		flags, content := enhanced("sled", compatibility)(w)
-		return flags, content + "    priority_queue: {enabled: true}\n"
+		return flags, content + "    priority_queue: {enabled: true, replan: " + replan + "}\n"
 	}
 }
 
@@ -278,7 +283,7 @@ func TestTheHolderPlansAgain(t *testing.T) {
 			first, comment := r.open(t, "app", "network")
 			wantText(t, comment, planned)
 			second, comment := r.open(t, "network")
-			wantText(t, comment, refusedBy(first), "**This pull request is next in queue. It is planned automatically when its turn comes.**",
+			wantText(t, comment, refusedBy(first), "**This pull request is next in queue.** When its turn comes, the lock is kept for it for 30 minutes: comment `atlantis plan` then.",
 				"To leave the queue, comment `atlantis unlock`.")
 			third, comment := r.open(t, "network")
 			wantText(t, comment, fmt.Sprintf("**This pull request is 2nd in queue, behind #%d.", second))
@@ -300,7 +305,7 @@ func TestTheHolderPlansAgain(t *testing.T) {
 			r.wantHolders(t, map[string]int{"app": first, "network": first})
 			r.merge(t, first)
 			r.eventuallyHolders(t, map[string]int{})
-			wantText(t, r.command(t, third, "atlantis plan"), refusedBy(second), fmt.Sprintf("#%d is next and is being planned.", second))
+			wantText(t, r.command(t, third, "atlantis plan"), refusedBy(second), fmt.Sprintf("The lock is free, and kept for #%d, whose turn it is.", second))
 			wantText(t, r.command(t, second, "atlantis plan"), planned)
 			r.wantHolders(t, map[string]int{"network": second})
 		})

@@ -23,7 +23,7 @@ const (
 	// planners is how many pull requests one server plans at once by itself.
 	planners = 2
 	// claim is for how long no other server plans a pull request that this one is about to plan. What could not be tried is tried again then.
-	claim = time.Minute
+	claim = 30 * time.Second
 	// collecting is how long a pull request's further locks are waited for: one command mostly releases several.
 	collecting = 2 * time.Second
 	// lookEvery is how often somebody is looked for of whom another server's command made it the turn.
