@@ -65,6 +65,7 @@ type Handover struct {
 	words    words
 	logger   logging.SimpleLogging
 	guarded  bool
+	expected expected
 	open     brackets
 	records  records
 }
