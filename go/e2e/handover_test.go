@@ -85,7 +85,12 @@ func TestNobodyAppliesWithoutTheLock(t *testing.T) {
 			} else {
 				wantText(t, answer, applied)
 			}
-			wantText(t, r.command(t, second, "atlantis apply"), applied)
+			answer = r.command(t, second, "atlantis apply")
+			wantText(t, answer, applied)
+			if c.guarded {
+				wantText(t, answer, fmt.Sprintf("Under the lock acme/infra/network/default/ of pull %d, token ", second))
+				wantNoText(t, answer, "token none")
+			}
 			r.merge(t, second)
 			r.eventuallyHolders(t, map[string]int{})
 			wantText(t, r.command(t, first, "atlantis plan"), planned) // what the refusal says to do

@@ -150,7 +150,7 @@ func (b *brackets) keeps(repo string, num int, key string) bool {
 	defer b.mutex.Unlock()
 	for _, open := range b.open {
 		if open.key.repo == repo && open.key.num == num && open.command == atlock.RunPlan &&
-			open.run == nil && !open.closed && open.applied[key] {
+			open.run == nil && open.applied[key] {
 			return true
 		}
 	}

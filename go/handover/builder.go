@@ -129,7 +129,6 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 	if in := h.open.of(ctx); in != nil && in.command == atlock.RunApply {
 		h.open.build(in, modesOf(projects, command.Apply))
 	}
-	projects = slices.Clone(projects)
 	for i := range projects {
 		project := &projects[i]
 		lock := lockOfContext(*project)

@@ -2,6 +2,8 @@ package handover
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -109,6 +111,10 @@ func TestTheAPIMustNotReleaseWhatWasApplied(t *testing.T) {
 		wantPlanned(t, w.applied(1, nil, project("a")))
 		if err := calls(); err == nil || !strings.Contains(err.Error(), "#1 applied what is not merged yet (acme/infra/a/default/)") {
 			t.Errorf("after an apply: %v", err)
+		}
+		must(t, os.Remove(filepath.Join(w.folder, repo, "1", recordFile)))
+		if err := calls(); err == nil {
+			t.Error("by the pull status alone")
 		}
 		w.planned(1, map[string]outcome{"a": {fails: true}}, project("a"))
 		if err := calls(); err == nil {

@@ -14,6 +14,8 @@ type cleaner struct {
 }
 
 func (c cleaner) CleanUpPull(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) error {
-	c.handover.open.close(keyOf(repo, pull.Num)) // first: what is locked after this is refused, or released at the end
+	// First: what is locked after this is refused, or released at the end.
+	c.handover.expected.close(keyOf(repo, pull.Num))
+	c.handover.open.close(keyOf(repo, pull.Num))
 	return c.PullCleaner.CleanUpPull(logger, repo, pull)
 }

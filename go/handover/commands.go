@@ -26,6 +26,12 @@ type skipping struct {
 	events.PreWorkflowHooksSkipper
 }
 
+// ShouldSkipPreWorkflowHooks is asked before the hooks, which may take long.
+func (s skipping) ShouldSkipPreWorkflowHooks(ctx *command.Context, comment *events.CommentCommand) bool {
+	s.handover.expected.expect(ctx)
+	return s.PreWorkflowHooksSkipper.ShouldSkipPreWorkflowHooks(ctx, comment)
+}
+
 func (h *Handover) bracket(runner events.CommentCommandRunner, run string) events.CommentCommandRunner {
 	wrapped := bracketed{runner, h, run}
 	if skipper, ok := runner.(events.PreWorkflowHooksSkipper); ok {
@@ -48,6 +54,9 @@ func (h *Handover) begin(ctx *command.Context, comment *events.CommentCommand, n
 		begun.applied = h.applied(ctx)
 	}
 	h.open.add(ctx, begun)
+	if h.expected.isClosed(ctx) { // asked after it is open: a close from now on finds it there
+		h.open.in(func() { begun.closed = true })
+	}
 	run, err := h.database.For(ctx.Pull).BeginWith(atlock.RunOptions{
 		Command: name, Applied: slices.Sorted(maps.Keys(begun.applied)), Recipe: recipeOf(ctx, comment),
 	})

@@ -67,6 +67,37 @@ func TestWhatWasAppliedIsKnownFromThePullStatusAlone(t *testing.T) {
 	})
 }
 
+// `atlantis import` overwrites the status that says applied.
+func TestWhatWasAppliedKeepsItsLockAfterAnImport(t *testing.T) {
+	bothOrders(t, func(t *testing.T, w *world) {
+		wantPlanned(t, w.planned(1, nil, project("a")))
+		wantPlanned(t, w.applied(1, nil, project("a")))
+		_, err := w.store().UpdatePullWithResults(pull(1), []command.ProjectResult{{Command: command.Import, RepoRelDir: "a", Workspace: "default"}})
+		must(t, err)
+		w.planned(1, map[string]outcome{"a": {fails: true}}, project("a"))
+		w.wantHolders(map[string]int{"a": 1})
+	})
+}
+
+// Of two brackets of one pull request, the one that made its list last works.
+func TestWhichBracketWorks(t *testing.T) {
+	for range 20 { // a map has no order
+		var open brackets
+		key := keyOf(pull(1).BaseRepo, 1)
+		first, second := &bracket{key: key}, &bracket{key: key}
+		open.add(&command.Context{}, first)
+		open.add(&command.Context{}, second)
+		if open.working(key) != nil {
+			t.Fatal("one works that has no list")
+		}
+		for _, works := range []*bracket{first, second, first} {
+			if open.build(works, nil); open.working(key) != works {
+				t.Fatal("another works")
+			}
+		}
+	}
+}
+
 func TestABracketEndsAfterAPanic(t *testing.T) {
 	bothOrders(t, func(t *testing.T, w *world) {
 		func() {
@@ -85,7 +116,7 @@ func TestWhoCanSkipHooksStillCan(t *testing.T) {
 	w := newWorld(t)
 	for name, can := range map[command.Name]bool{command.Plan: true, command.Apply: true, command.Unlock: false} {
 		skipper, ok := w.server.CommandRunner.CommentCommandRunnerByCmd[name].(events.PreWorkflowHooksSkipper)
-		if ok != can || ok && !skipper.ShouldSkipPreWorkflowHooks(nil, nil) {
+		if ok != can || ok && !skipper.ShouldSkipPreWorkflowHooks(w.context(1), nil) {
 			t.Errorf("%s: can skip: %v, want %v", name, ok, can)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/runatlantis/atlantis/server/core/config/valid"
+	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
@@ -67,6 +68,22 @@ func TestAPlanFromBeforeTheGuardNeedsTheLockAlone(t *testing.T) {
 	wantPlanned(t, w.planned(1, nil, project("a")))
 	must(t, os.Remove(filepath.Join(w.folder, repo, "1", recordFile)))
 	wantPlanned(t, w.applied(1, nil, project("a")))
+}
+
+// A plan whose grant nobody saw is bound to none, and not to that of the plan before.
+func TestAPlanOfAnUnknownGrantIsBoundToNone(t *testing.T) {
+	w := newWorld(t)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	_, err := w.store().UpdatePullWithResults(pull(1), []command.ProjectResult{{
+		Command: command.Plan, RepoRelDir: "a", Workspace: "default",
+		ProjectCommandOutput: command.ProjectCommandOutput{PlanSuccess: &models.PlanSuccess{}},
+	}})
+	must(t, err)
+	kept, err := w.handover.records.read(pull(1))
+	must(t, err)
+	if len(kept.Tokens) != 0 {
+		t.Errorf("it is bound to %v", kept.Tokens)
+	}
 }
 
 // Where the lock cannot be asked for, nobody applies.

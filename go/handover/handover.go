@@ -55,6 +55,7 @@ type Handover struct {
 	words    words
 	logger   logging.SimpleLogging
 	guarded  bool
+	expected expected
 	open     brackets
 	records  records
 	// replanner is nil where nobody is planned or told.

@@ -1,9 +1,13 @@
 package handover
 
 import (
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/runatlantis/atlantis/server/core/config/valid"
+	"github.com/runatlantis/atlantis/server/events"
+	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 	"github.com/runatlantis/atlantis/server/logging"
 )
@@ -56,10 +60,15 @@ func TestOutsideOfABracketStockAnswers(t *testing.T) {
 	if answer.LockFailureReason != stocks {
 		t.Errorf("got %q", answer.LockFailureReason)
 	}
+	w.wantNobodyWaits()
+}
+
+func (w *world) wantNobodyWaits() {
+	w.t.Helper()
 	queues, err := w.database.Queues(repo)
-	must(t, err)
+	must(w.t, err)
 	if len(queues[repo]) != 0 {
-		t.Errorf("somebody waits: %+v", queues)
+		w.t.Errorf("somebody waits: %+v", queues)
 	}
 }
 
@@ -77,6 +86,18 @@ func TestAPlanTakesTheLocksOfItsModeAlone(t *testing.T) {
 	})
 }
 
+// An apply that is refused does not wait: nobody would apply it later.
+func TestAnApplyDoesNotWait(t *testing.T) {
+	w := newWorld(t, withQueue)
+	late := project("a")
+	late.RepoLocksMode = valid.RepoLocksOnApplyMode
+	wantPlanned(t, w.applied(1, nil, late))
+	if said := w.applied(2, nil, late)["a"]; said != stocks {
+		t.Errorf("got %q", said)
+	}
+	w.wantNobodyWaits()
+}
+
 // The pull request is merged in the middle of its plan, between two of its projects.
 func TestAPullThatIsClosedInMidPlanHoldsNothing(t *testing.T) {
 	bothOrders(t, func(t *testing.T, w *world) {
@@ -87,7 +108,7 @@ func TestAPullThatIsClosedInMidPlanHoldsNothing(t *testing.T) {
 		wantPlanned(t, w.planned(1, nil, project("x")))
 		wantPlanned(t, w.applied(1, nil, project("x"))) // its lock would outlive the end of a plan
 		closes := func() { must(t, w.server.VCSEventsController.PullCleaner.CleanUpPull(nil, pull(1).BaseRepo, pull(1))) }
-		said := w.planned(1, map[string]outcome{"a": {asks: closes}}, project("x"), project("a"), project("b"))
+		said := w.planned(1, map[string]outcome{"a": {asks: closes}}, project("a"), project("b"))
 		want(t, said["b"], "!1 is closed: a closed pull request takes no new lock")
 		w.wantHolders(map[string]int{})
 		wantPlanned(t, w.planned(1, nil, project("a"))) // it was opened again
@@ -103,6 +124,54 @@ func TestALockThatIsGrantedDuringACloseIsReleased(t *testing.T) {
 		w.planned(1, map[string]outcome{"a": {asks: closes}}, project("a"))
 		w.wantHolders(map[string]int{})
 	})
+}
+
+// The pull request is merged while the hooks of its plan run: the plan has not begun, and locks nothing.
+func TestAPullThatIsClosedBeforeItsPlanLocksNothing(t *testing.T) {
+	bothOrders(t, func(t *testing.T, w *world) {
+		w.clean = func(models.Repo, models.PullRequest) error { return nil }
+		closes := func(num int) {
+			must(t, w.server.VCSEventsController.PullCleaner.CleanUpPull(nil, pull(num).BaseRepo, pull(num)))
+		}
+		runner := w.server.CommandRunner.CommentCommandRunnerByCmd[command.Plan]
+		ctx := w.context(1)
+		runner.(events.PreWorkflowHooksSkipper).ShouldSkipPreWorkflowHooks(ctx, nil)
+		closes(2)
+		if w.handover.expected.isClosed(ctx) {
+			t.Error("another one was closed")
+		}
+		closes(1)
+		w.projects[1] = []command.ProjectContext{project("a")}
+		w.plan[1] = func(ctx *command.Context, comment *events.CommentCommand) {
+			found, err := w.builder.ProjectCommandBuilder.BuildAutoplanCommands(ctx)
+			must(t, err)
+			said := map[string]string{}
+			w.doPlan(ctx, found[0], outcome{}, said)
+			want(t, said["a"], "!1 is closed: a closed pull request takes no new lock")
+		}
+		runner.Run(ctx, nil)
+		w.wantHolders(map[string]int{})
+		wantPlanned(t, w.planned(1, nil, project("a"))) // it was opened again
+	})
+}
+
+// A command that never came is forgotten.
+func TestWhoNeverCameIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	skipper := w.server.CommandRunner.CommentCommandRunnerByCmd[command.Plan].(events.PreWorkflowHooksSkipper)
+	skipper.ShouldSkipPreWorkflowHooks(w.context(1), nil)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		runtime.GC()
+		w.handover.expected.mutex.Lock()
+		left := len(w.handover.expected.commands)
+		w.handover.expected.mutex.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is still expected")
+		}
+	}
 }
 
 // A namesake on another Git host has brackets of its own.

@@ -40,6 +40,7 @@ case $command in
         echo "Plan: 1 to add, 0 to change, 0 to destroy."
         ;;
     apply)
+        [ -z "${ATLOCK_KEY:-}" ] || echo "Under the lock $ATLOCK_KEY of pull $ATLOCK_PULL, token ${ATLOCK_TOKEN:-none}."
         echo "Apply complete! Resources: 1 added, 0 changed, 0 destroyed."
         ;;
     show)
