@@ -353,17 +353,15 @@ func (r *repository) openSlowly(t *testing.T, slow slow, changed ...string) int 
 // pushFiles pushes a commit, and returns Atlantis's comment on it.
 func (r *repository) pushFiles(t *testing.T, number int, files map[string]string) string {
 	t.Helper()
-	for {
-		before, err := r.host.Push(t.Context(), r.name, number, files)
-		if err != nil {
-			t.Fatal(err)
-		}
-		comment := r.commentAfter(t, number, lastComment(before))
-		if !strings.Contains(comment, busy) {
-			return comment
-		}
+	before, err := r.host.Push(t.Context(), r.name, number, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	comment := r.commentAfter(t, number, lastComment(before))
+	if strings.Contains(comment, busy) {
 		return r.command(t, number, "atlantis plan")
 	}
+	return comment
 }
 
 // waitForRunning waits until terraform plans the slow change.
