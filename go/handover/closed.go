@@ -15,7 +15,8 @@ type cleaner struct {
 
 func (c cleaner) CleanUpPull(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) error {
 	// First: what is locked after this is refused, or released at the end.
-	c.handover.expected.close(keyOf(repo, pull.Num))
-	c.handover.open.close(keyOf(repo, pull.Num))
-	return c.PullCleaner.CleanUpPull(logger, repo, pull)
+	key := keyOf(repo, pull.Num)
+	c.handover.expected.close(key)
+	c.handover.open.close(key)
+	return c.handover.records.whileRemoving(key, func() error { return c.PullCleaner.CleanUpPull(logger, repo, pull) })
 }

@@ -30,9 +30,30 @@ type record struct {
 }
 
 // records keeps them. A change is on the disk when it returns.
+//
+// Atlantis removes the folder of a closed pull request, and releases no lock if that fails. So no file is made in it meanwhile.
 type records struct {
-	folders events.WorkingDir
-	mutex   sync.Mutex
+	folders  events.WorkingDir
+	mutex    sync.Mutex
+	removing map[pullKey]int
+}
+
+// whileRemoving runs what removes the folder of a pull request. Meanwhile there is nothing to keep of it.
+func (r *records) whileRemoving(pull pullKey, remove func() error) error {
+	r.mutex.Lock()
+	if r.removing == nil {
+		r.removing = map[pullKey]int{}
+	}
+	r.removing[pull]++
+	r.mutex.Unlock()
+	defer func() {
+		r.mutex.Lock()
+		defer r.mutex.Unlock()
+		if r.removing[pull]--; r.removing[pull] == 0 {
+			delete(r.removing, pull)
+		}
+	}()
+	return remove()
 }
 
 // read is the record of a pull request; an empty one if there is none.
@@ -53,10 +74,10 @@ func (r *records) change(pull models.PullRequest, change func(*record)) (record,
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	path, err := r.path(pull)
-	if err != nil {
+	if isRemoved := r.removing[keyOf(pull.BaseRepo, pull.Num)] > 0; err != nil || isRemoved {
 		changed := newRecord()
 		change(&changed)
-		if errors.Is(err, fs.ErrNotExist) && changed.isEmpty() {
+		if isRemoved || errors.Is(err, fs.ErrNotExist) && changed.isEmpty() {
 			return changed, nil
 		}
 		return changed, err

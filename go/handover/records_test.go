@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 )
 
@@ -79,6 +80,32 @@ func TestWhatCannotBeWrittenIsAnError(t *testing.T) {
 	must(t, err)
 	if len(entries) != 1 {
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// Atlantis removes the folder of a closed pull request; if a file comes into it meanwhile, that fails, and its locks stay.
+func TestNothingIsWrittenWhileTheFolderIsRemoved(t *testing.T) {
+	w := newWorld(t)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	file := filepath.Join(w.folder, repo, "1", recordFile)
+	written := func() bool {
+		_, err := w.store().UpdatePullWithResults(pull(1), []command.ProjectResult{{
+			Command: command.Apply, RepoRelDir: "a", Workspace: "default", ProjectCommandOutput: command.ProjectCommandOutput{ApplySuccess: "yes"},
+		}})
+		must(t, err)
+		_, err = os.Stat(file)
+		return err == nil
+	}
+	w.clean = func(models.Repo, models.PullRequest) error {
+		must(t, os.Remove(file))
+		if written() {
+			t.Error("there is a file")
+		}
+		return nil
+	}
+	must(t, w.server.VCSEventsController.PullCleaner.CleanUpPull(nil, pull(1).BaseRepo, pull(1)))
+	if !written() {
+		t.Error("nothing is kept after that")
 	}
 }
 

@@ -86,6 +86,9 @@ func (h *Handover) refuseUnlock(project models.Project, workspace string) error 
 // keep writes down what a command did. A plan whose grant is not known is bound to none.
 func (h *Handover) keep(pull models.PullRequest, results []command.ProjectResult) {
 	in := h.open.working(keyOf(pull.BaseRepo, pull.Num))
+	if in != nil && h.open.isClosed(in) {
+		return // its folder is gone, or about to be
+	}
 	_, err := h.records.change(pull, func(record *record) {
 		for _, result := range results {
 			key := lockKey(atlock.ProjectWorkspace{
