@@ -82,6 +82,10 @@ const (
 	ReplanNotify = client.ReplanNotify
 	ReplanOff    = client.ReplanOff
 
+	StaleOff     = client.StaleOff
+	StaleReport  = client.StaleReport
+	StaleRelease = client.StaleRelease
+
 	GuardAuto = client.GuardAuto
 	GuardOn   = client.GuardOn
 	GuardOff  = client.GuardOff

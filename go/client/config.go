@@ -34,6 +34,13 @@ const (
 	ReplanOff    = "off"
 )
 
+// Values of `locking.enhanced.stale_locks`.
+const (
+	StaleOff     = "off"
+	StaleReport  = "report"
+	StaleRelease = "release"
+)
+
 // Values of `locking.enhanced.apply_guard`.
 const (
 	GuardAuto = "auto"
@@ -105,6 +112,10 @@ type Enhanced struct {
 	// In a linked Atlantis, whether a pull request that does not hold a project's lock is kept from applying there: on, off, or auto (the
 	// default), which is on but for strict mode on Atlantis's own store.
 	ApplyGuard string `json:"apply_guard,omitempty"`
+
+	// In a linked Atlantis, what is done about the locks of pull requests that are closed, and others that nobody will release: off, report
+	// (the default), or release, which releases those of pull requests that their Git host twice said to be closed.
+	StaleLocks string `json:"stale_locks,omitempty"`
 }
 
 // Breaker is the block `breaker` of [Enhanced]: when Redis counts as failed, and for how long.

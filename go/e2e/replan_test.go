@@ -250,7 +250,7 @@ func TestRedisFailsWhilePeopleWait(t *testing.T) {
 func (w *world) eventuallyOnRedis(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(answerLimit); ; time.Sleep(50 * time.Millisecond) {
-		code, body, err := w.server.Get(t.Context(), "/api/locks/status")
+		code, body, err := w.server.Get(t.Context(), "/api/locks/compatibility/status")
 		if err == nil && code == http.StatusOK && !strings.Contains(body, `"fallback_active":true`) {
 			return
 		}

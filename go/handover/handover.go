@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/runatlantis/atlantis/server"
@@ -60,6 +61,8 @@ type Handover struct {
 	records  records
 	// replanner is nil where nobody is planned or told.
 	replanner *replanner
+	// sweeper is nil where nobody looks for stale locks.
+	sweeper *sweeper
 }
 
 // Wire puts the parts of this package into a server that does not serve yet. It is an error if the server is not built as the releases
@@ -102,15 +105,27 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && h.words.replan != atlock.ReplanOff {
 		h.replanner = replannerOf(atlantis, database, h.words)
 	}
+	if mode := options.staleMode(); mode != atlock.StaleOff {
+		h.sweeper = &sweeper{
+			handover: h, live: atlantis.APIController.LivePullHeadFetcher, cleaner: atlantis.VCSEventsController.PullCleaner, mode: mode,
+			logger: atlantis.Logger, now: time.Now, between: staleQuestions, seen: map[string]sighting{}, asked: map[pullKey]time.Time{},
+		}
+	}
 	h.store.handover.Store(h)
 	return h, nil
 }
 
-// Run plans pull requests whose turn it is, as long as the context is not done and the database not closed. A plan that runs is waited for.
+// Run plans pull requests whose turn it is, and looks for stale locks, as long as the context is not done and the database not closed. A plan
+// that runs is waited for.
 func (h *Handover) Run(ctx context.Context) {
+	var running sync.WaitGroup
 	if h.replanner != nil {
-		h.replanner.run(ctx)
+		running.Go(func() { h.replanner.run(ctx) })
 	}
+	if h.sweeper != nil {
+		running.Go(func() { h.sweeper.run(ctx) })
+	}
+	running.Wait()
 }
 
 // bracketedCommands are the commands in brackets, with the library's names for them.

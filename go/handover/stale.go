@@ -276,4 +276,6 @@ func (h *Handover) Stale() []StaleLock {
 }
 
 // staleMode is what is done about locks that nobody will release.
-func (o Options) staleMode() string { return cmp.Or(o.Settings.Locking.Enhanced.StaleLocks, atlock.StaleReport) }
+func (o Options) staleMode() string {
+	return cmp.Or(o.Settings.Locking.Enhanced.StaleLocks, atlock.StaleReport)
+}

@@ -83,6 +83,7 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_RULES", |c, v| set(&mut queue(c).rules, as_in_the_file(v))),
     ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_REPLAN", |c, v| set(&mut queue(c).replan, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_APPLY_GUARD", |c, v| set(&mut c.locking.enhanced.apply_guard, name(v))),
+    ("ATLANTIS_ENHANCED_LOCKING_STALE_LOCKS", |c, v| set(&mut c.locking.enhanced.stale_locks, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_ENABLED", |c, v| set(&mut deadlocks(c).enabled, parsed(v, "true or false"))),
     ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_RESOLVE", |c, v| set(&mut deadlocks(c).resolve, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_DEADLOCK_DETECTION_CONFIRM", |c, v| set(&mut deadlocks(c).confirm, duration(v))),

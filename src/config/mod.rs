@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::queue::{ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets};
+pub use self::queue::{ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks};
 pub use self::redis::{Redis, RedisTimeouts, Tls};
 
 const NO_QUEUE_ON_STOCKS_STORE: &str =
@@ -188,6 +188,8 @@ pub struct Enhanced {
     /// In a linked Atlantis: whether a pull request that does not hold a project's lock is kept from applying there. The library itself does
     /// nothing with it.
     pub apply_guard: ApplyGuard,
+    /// In a linked Atlantis: what is done about locks of pull requests that are closed. The library itself does nothing with it.
+    pub stale_locks: StaleLocks,
 }
 
 /// `locking.enhanced.instances`.
@@ -296,6 +298,7 @@ impl Default for Enhanced {
             deadlock_detection: DeadlockDetection::default(),
             timeouts: LockTimeouts::default(),
             apply_guard: ApplyGuard::default(),
+            stale_locks: StaleLocks::default(),
         }
     }
 }

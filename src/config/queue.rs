@@ -108,6 +108,19 @@ pub enum ApplyGuard {
     Off,
 }
 
+/// `locking.enhanced.stale_locks`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StaleLocks {
+    /// Nobody looks.
+    Off,
+    /// Locks that nobody will release are told.
+    #[default]
+    Report,
+    /// The locks of a pull request that its Git host twice said to be closed are released, too.
+    Release,
+}
+
 /// `locking.enhanced.deadlock_detection`: pull requests that hold what others of them wait for, in a circle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
