@@ -6,7 +6,7 @@
 //! A change takes a few timeouts of an operation at most, however many others come before it and however many keys it looks at: its turn, its
 //! looks at locks, the swap and the gates have one each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::state::State;
 use super::memory::micros;
@@ -23,6 +23,9 @@ use crate::sync::mark;
 const MAX_TRIES: u32 = 50;
 /// A revision later than all others: for a gate that no queue has.
 const LAST_REVISION: u64 = 1 << 53;
+
+/// What grants obey at the keys that somebody wants.
+type Gates<'a> = BTreeMap<&'a str, Gate>;
 
 /// What came of a change.
 pub(super) struct Changed<T> {
@@ -91,8 +94,9 @@ impl State {
             let (expected, new) = (current.as_deref().map_or(Expected::Absent, Expected::Bytes), queue.encode());
             match self.store().swap_document(key, expected, new.as_deref(), &self.step())? {
                 Swap::Done => {
-                    let free = self.set_gates(&before, &queue)?;
-                    let concerns_others = concerns_others(&before, &queue);
+                    let (was, is) = (before.gates(), queue.gates());
+                    let free = self.set_gates(&was, &is, queue.revision())?;
+                    let concerns_others = queue.len() < before.len() || concerns_others(&was, &is);
                     return Ok(Changed { answer, queue, free, concerns_others });
                 }
                 Swap::Conflict(found) => current = mark!("queue: another change came first", found),
@@ -102,17 +106,17 @@ impl State {
     }
 
     /// Says at each key whose gate changed what grants obey; returns the keys that were closed and are free.
-    fn set_gates(&self, before: &Queue, after: &Queue) -> Result<Vec<String>> {
-        let (before, gates, until) = (before.gates(), after.gates(), self.step().deadline);
-        let keys: BTreeSet<&String> = before.keys().chain(gates.keys()).collect();
+    fn set_gates(&self, was: &Gates<'_>, is: &Gates<'_>, revision: u64) -> Result<Vec<String>> {
+        let until = self.step().deadline;
+        let keys: BTreeSet<&str> = was.keys().chain(is.keys()).copied().collect();
         let mut free = Vec::new();
         for key in keys {
-            let gate = gates.get(key).unwrap_or(&Gate::Open);
-            if before.get(key).unwrap_or(&Gate::Open) != gate {
-                let is_held = self.store().set_gate(key, after.revision(), gate, &self.calls.until(until))?;
+            let gate = is.get(key).unwrap_or(&Gate::Open);
+            if was.get(key).unwrap_or(&Gate::Open) != gate {
+                let is_held = self.store().set_gate(key, revision, gate, &self.calls.until(until))?;
                 if *gate == Gate::Closed && !is_held {
                     mark!("queue: a key is closed and free");
-                    free.push(key.clone());
+                    free.push(key.to_owned());
                 }
             }
         }
@@ -225,9 +229,8 @@ impl State {
     }
 }
 
-/// Whether a caller who waits may see another gate, or no place any more.
-fn concerns_others(before: &Queue, after: &Queue) -> bool {
-    let (was, is) = (before.gates(), after.gates());
-    let is_new = |(key, gate): (&String, &Gate)| *gate != Gate::Closed && was.get(key) != Some(gate);
-    after.len() < before.len() || was.keys().any(|key| !is.contains_key(key)) || is.iter().any(is_new)
+/// Whether a caller who waits may see another gate.
+fn concerns_others(was: &Gates<'_>, is: &Gates<'_>) -> bool {
+    let is_new = |(key, gate): (&&str, &Gate)| *gate != Gate::Closed && was.get(key) != Some(gate);
+    was.keys().any(|key| !is.contains_key(key)) || is.iter().any(is_new)
 }
