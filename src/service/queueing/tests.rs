@@ -1,0 +1,140 @@
+//! Single courses of events over a store that fails where a test says: what the simulation meets by chance, if at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::wait::WaitOptions;
+use crate::call::{Call, Calls};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::domain::lock::PullRef;
+use crate::error::{Code, Error, Result};
+use crate::mode::Router;
+use crate::queue::Gate;
+use crate::service::Service;
+use crate::store::contract::local::Held;
+use crate::store::reference::ReferenceStore;
+use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
+
+const REPO: &str = "acme/infra";
+
+/// The machine's clock, some time later.
+#[derive(Debug, Default)]
+struct Later(AtomicU64);
+
+impl Clock for Later {
+    fn now(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn unix_micros(&self) -> u64 {
+        SystemClock.unix_micros() + 1_000_000 * self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A store that grants no lock of the path `b` and, once it was asked for that, releases none while it fails.
+#[derive(Debug)]
+struct Failing {
+    store: ReferenceStore,
+    fails: Arc<AtomicBool>,
+}
+
+fn away() -> Error {
+    Error::new(Code::Unreachable, "it is away")
+}
+
+impl Store for Failing {
+    fn grant(&self, grant: &Grant<'_>, call: &Call) -> Result<Granted> {
+        if grant.key == LockKey::Project("acme/infra/b/default/") {
+            self.fails.store(true, Ordering::SeqCst);
+            return Err(away());
+        }
+        self.store.grant(grant, call)
+    }
+
+    fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        if self.fails.load(Ordering::SeqCst) { Err(away()) } else { self.store.release(release, call) }
+    }
+
+    fn discard(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.store.discard(key, call)
+    }
+
+    fn get(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.store.get(key, call)
+    }
+
+    fn list(&self, call: &Call) -> Result<Listing> {
+        self.store.list(call)
+    }
+
+    fn release_by_pull(&self, pull: PullRef<'_>, call: &Call) -> Result<Listing> {
+        self.store.release_by_pull(pull, call)
+    }
+
+    fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
+        self.store.document(key, call)
+    }
+
+    fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        self.store.swap_document(key, expected, new, call)
+    }
+
+    fn queues(&self, call: &Call) -> Result<Vec<String>> {
+        self.store.queues(call)
+    }
+
+    fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
+        self.store.held(key, call)
+    }
+
+    fn set_gate(&self, key: &str, revision: u64, gate: &Gate, call: &Call) -> Result<bool> {
+        self.store.set_gate(key, revision, gate, call)
+    }
+
+    fn ping(&self, call: &Call) -> Result<()> {
+        self.store.ping(call)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.store.warnings()
+    }
+
+    fn close(&self) -> Result<()> {
+        self.store.close()
+    }
+}
+
+fn lock(path: &str) -> String {
+    format!(
+        r#"{{"Project":{{"ProjectName":"","RepoFullName":"{REPO}","Path":"{path}"}},"Pull":{{"Num":7}},"Workspace":"default","Time":null}}"#
+    )
+}
+
+/// What was granted of a set is taken back when it is refused. Where that fails, the queue goes on saying which locks these are, and whoever
+/// looks once the caller must be gone takes them back.
+#[test]
+fn what_of_a_set_cannot_be_taken_back_is_not_forgotten() {
+    let (clock, fails) = (Arc::new(Later::default()), Arc::new(AtomicBool::default()));
+    let store = Failing { store: ReferenceStore::new(Arc::clone(&clock) as Arc<dyn Clock>), fails: Arc::clone(&fails) };
+    let mut config = Config::default();
+    config.locking.enhanced.priority_queue.enabled = true;
+    let calls = Calls::of_process(1, Arc::clone(&clock) as Arc<dyn Clock>);
+    let service = Service::on(Router::over(Box::new(store)), &config, calls, None, Arc::clone(&clock) as Arc<dyn Clock>);
+    let is_held = || service.list().expect("is listed").len() == 1;
+
+    let set = format!("[{},{}]", lock("a"), lock("b"));
+    let refused = service.lock_set(set.as_bytes(), &WaitOptions::default()).expect_err("is refused");
+    assert_eq!(refused.code(), Code::Unreachable, "{refused}");
+    assert!(is_held(), "nothing was left of the set: the course is another one");
+
+    fails.store(false, Ordering::SeqCst);
+    let look = || (0..2).for_each(|_| drop(service.dispatch(REPO, &[]).expect("is looked at")));
+    look();
+    assert!(is_held(), "the caller could still be at work");
+    clock.0.store(121, Ordering::SeqCst);
+    look();
+    assert!(!is_held(), "the pull keeps a part of its set");
+    assert!(service.queues(None).expect("is read").is_empty());
+}
