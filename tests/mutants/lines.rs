@@ -746,8 +746,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "two tries of a run ask for its set",
         file: "src/service/queueing/sets.rs",
-        line: "let _asking = «asking.lock()»;",
-        broken: "()",
+        line: "let asking = «Arc::clone(&self.queueing.runs.lock().get(run)?.asking)»;",
+        broken: "Arc::default()",
         noticed_by: "queue_sets the_tries",
     },
     // Circles of pulls, and freezes.
@@ -879,7 +879,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a queue is written over whatever came first",
         file: "src/service/queueing/change.rs",
-        line: "swap_document(key, «expected», new.as_deref(), &self.step())",
+        line: "swap_document(key, «expected», new.as_deref(), &call)",
         broken: "{ let _ = expected; Expected::Any }",
         noticed_by: WAITING,
     },
@@ -903,6 +903,13 @@ pub const LINES: &[Line] = &[
         line: "let is_whole = «is_over» &&",
         broken: "true",
         noticed_by: "lib queueing::tests",
+    },
+    Line {
+        name: "a place that the local store tells counts as Redis's",
+        file: "src/service/queueing/change.rs",
+        line: "«call.answered_by() == Some(AnsweredBy::Fallback)»",
+        broken: "false",
+        noticed_by: "queue_faults who_waits_goes_on_waiting_while_redis_is_killed",
     },
     Line {
         name: "a set that one side ended comes back",

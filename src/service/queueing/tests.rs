@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::wait::WaitOptions;
+use super::wait::{WaitOptions, Waited};
 use crate::call::{Call, Calls};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -33,11 +33,14 @@ impl Clock for Later {
     }
 }
 
-/// A store that grants no lock of the path `b` and, once it was asked for that, releases none while it fails.
+/// A store that grants no lock of the path `b` and, once it was asked for that, releases none while it fails; and that perhaps tells of no
+/// queue any more, once one was written.
 #[derive(Debug)]
 struct Failing {
     store: ReferenceStore,
     fails: Arc<AtomicBool>,
+    loses_queues: bool,
+    has_lost: AtomicBool,
 }
 
 fn away() -> Error {
@@ -74,10 +77,11 @@ impl Store for Failing {
     }
 
     fn document(&self, key: DocumentKey<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
-        self.store.document(key, call)
+        if self.has_lost.load(Ordering::SeqCst) { Err(away()) } else { self.store.document(key, call) }
     }
 
     fn swap_document(&self, key: DocumentKey<'_>, expected: Expected<'_>, new: Option<&[u8]>, call: &Call) -> Result<Swap> {
+        self.has_lost.fetch_or(self.loses_queues, Ordering::SeqCst);
         self.store.swap_document(key, expected, new, call)
     }
 
@@ -106,9 +110,21 @@ impl Store for Failing {
     }
 }
 
-fn lock(path: &str) -> String {
+/// The service over such a store, the clock, and whether the store fails.
+fn service(loses_queues: bool) -> (Service, Arc<Later>, Arc<AtomicBool>) {
+    let (later, fails) = (Arc::new(Later::default()), Arc::new(AtomicBool::default()));
+    let clock = Arc::clone(&later) as Arc<dyn Clock>;
+    let store = ReferenceStore::new(Arc::clone(&clock));
+    let store = Failing { store, fails: Arc::clone(&fails), loses_queues, has_lost: AtomicBool::default() };
+    let mut config = Config::default();
+    config.locking.enhanced.priority_queue.enabled = true;
+    let calls = Calls::of_process(1, Arc::clone(&clock));
+    (Service::on(Router::over(Box::new(store)), &config, calls, None, clock), later, fails)
+}
+
+fn lock(path: &str, num: i64) -> String {
     format!(
-        r#"{{"Project":{{"ProjectName":"","RepoFullName":"{REPO}","Path":"{path}"}},"Pull":{{"Num":7}},"Workspace":"default","Time":null}}"#
+        r#"{{"Project":{{"ProjectName":"","RepoFullName":"{REPO}","Path":"{path}"}},"Pull":{{"Num":{num}}},"Workspace":"default","Time":null}}"#
     )
 }
 
@@ -116,15 +132,10 @@ fn lock(path: &str) -> String {
 /// looks once the caller must be gone takes them back.
 #[test]
 fn what_of_a_set_cannot_be_taken_back_is_not_forgotten() {
-    let (clock, fails) = (Arc::new(Later::default()), Arc::new(AtomicBool::default()));
-    let store = Failing { store: ReferenceStore::new(Arc::clone(&clock) as Arc<dyn Clock>), fails: Arc::clone(&fails) };
-    let mut config = Config::default();
-    config.locking.enhanced.priority_queue.enabled = true;
-    let calls = Calls::of_process(1, Arc::clone(&clock) as Arc<dyn Clock>);
-    let service = Service::on(Router::over(Box::new(store)), &config, calls, None, Arc::clone(&clock) as Arc<dyn Clock>);
+    let (service, clock, fails) = service(false);
     let is_held = || service.list().expect("is listed").len() == 1;
 
-    let set = format!("[{},{}]", lock("a"), lock("b"));
+    let set = format!("[{},{}]", lock("a", 7), lock("b", 7));
     let refused = service.lock_set(set.as_bytes(), &WaitOptions::default()).expect_err("is refused");
     assert_eq!(refused.code(), Code::Unreachable, "{refused}");
     assert!(is_held(), "nothing was left of the set: the course is another one");
@@ -137,4 +148,14 @@ fn what_of_a_set_cannot_be_taken_back_is_not_forgotten() {
     look();
     assert!(!is_held(), "the pull keeps a part of its set");
     assert!(service.queues(None).expect("is read").is_empty());
+}
+
+#[test]
+fn the_last_place_that_was_known_is_stale() {
+    let (service, ..) = service(true);
+    assert!(matches!(service.try_lock(lock("a", 1).as_bytes()), Ok(Granted::Yes { .. })));
+    let options = WaitOptions { timeout: Some(Duration::from_millis(600)), ..WaitOptions::default() };
+    let waited = service.lock(lock("a", 7).as_bytes(), &options).expect("the lock itself can be asked for");
+    let Waited::Without { waiting: Some(waiting), .. } = waited else { panic!("it has a place: {waited:?}") };
+    assert_eq!((waiting.position, waiting.stale), (1, true));
 }
