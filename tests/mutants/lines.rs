@@ -895,7 +895,7 @@ pub const LINES: &[Line] = &[
         file: "src/service/queueing/sets.rs",
         line: "&& «queue.end_acquiring(pull)» && is_granted",
         broken: "{ queue.end_acquiring(pull); true }",
-        noticed_by: WAITING,
+        noticed_by: "lib queueing::tests",
     },
     Line {
         name: "a set is forgotten that could not be taken back",

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::wait::{WaitOptions, Waited};
+use super::wait_set::SetWaited;
 use crate::call::{Call, Calls};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
 use crate::mode::Router;
-use crate::queue::Gate;
+use crate::queue::{Gate, Queue};
 use crate::service::Service;
 use crate::store::contract::local::Held;
 use crate::store::reference::ReferenceStore;
@@ -34,13 +35,29 @@ impl Clock for Later {
 }
 
 /// A store that grants no lock of the path `b` and, once it was asked for that, releases none while it fails; and that perhaps tells of no
-/// queue any more, once one was written.
+/// queue any more, once one was written. When the path `c` is first granted, another server takes the caller for gone.
 #[derive(Debug)]
 struct Failing {
     store: ReferenceStore,
     fails: Arc<AtomicBool>,
     loses_queues: bool,
     has_lost: AtomicBool,
+    has_given_up: AtomicBool,
+}
+
+impl Failing {
+    /// What another server does that takes the callers of sets for gone.
+    fn gives_sets_up(&self, call: &Call) -> Result<()> {
+        let key = DocumentKey::Queue(REPO);
+        let mut queue = Queue::decode(self.store.document(key, call)?.as_deref())?;
+        queue.give_up(u64::MAX);
+        for (pull, set) in queue.given_up() {
+            set.keys.keys().try_for_each(|key| self.store.discard(LockKey::Project(key), call).map(drop))?;
+            queue.taken_back(&pull);
+        }
+        queue.bump(SystemClock.unix_micros());
+        self.store.swap_document(key, Expected::Any, queue.encode().as_deref(), call).map(drop)
+    }
 }
 
 fn away() -> Error {
@@ -53,7 +70,11 @@ impl Store for Failing {
             self.fails.store(true, Ordering::SeqCst);
             return Err(away());
         }
-        self.store.grant(grant, call)
+        let granted = self.store.grant(grant, call)?;
+        if grant.key == LockKey::Project("acme/infra/c/default/") && !self.has_given_up.swap(true, Ordering::SeqCst) {
+            self.gives_sets_up(call)?;
+        }
+        Ok(granted)
     }
 
     fn release(&self, release: &Release<'_>, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -115,7 +136,13 @@ fn service(loses_queues: bool) -> (Service, Arc<Later>, Arc<AtomicBool>) {
     let (later, fails) = (Arc::new(Later::default()), Arc::new(AtomicBool::default()));
     let clock = Arc::clone(&later) as Arc<dyn Clock>;
     let store = ReferenceStore::new(Arc::clone(&clock));
-    let store = Failing { store, fails: Arc::clone(&fails), loses_queues, has_lost: AtomicBool::default() };
+    let store = Failing {
+        store,
+        fails: Arc::clone(&fails),
+        loses_queues,
+        has_lost: AtomicBool::default(),
+        has_given_up: AtomicBool::default(),
+    };
     let mut config = Config::default();
     config.locking.enhanced.priority_queue.enabled = true;
     let calls = Calls::of_process(1, Arc::clone(&clock));
@@ -158,4 +185,14 @@ fn the_last_place_that_was_known_is_stale() {
     let waited = service.lock(lock("a", 7).as_bytes(), &options).expect("the lock itself can be asked for");
     let Waited::Without { waiting: Some(waiting), .. } = waited else { panic!("it has a place: {waited:?}") };
     assert_eq!((waiting.position, waiting.stale), (1, true));
+}
+
+/// The caller was slow, and what it was granted was released: it is not told that it has the set, and asks anew.
+#[test]
+fn who_was_taken_for_gone_does_not_have_its_set() {
+    let (service, ..) = service(false);
+    let set = format!("[{},{}]", lock("a", 7), lock("c", 7));
+    let waited = service.lock_set(set.as_bytes(), &WaitOptions::default()).expect("works");
+    assert!(matches!(&waited, SetWaited::Locked(locks) if locks.len() == 2), "{waited:?}");
+    assert_eq!(service.list().expect("is listed").len(), 2);
 }
