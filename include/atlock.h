@@ -724,6 +724,7 @@ int32_t atlock_run_declare(const struct atlock *handle,
  - `since`: since when it waits, microseconds since 1970
  - `why`: `held`; `reserved` to the first of `ahead`; `set`, another lock of its set is not free; `full`
  - `blocker`: with `set`, `{"key":…,"pull":{…}}`: that other lock, and who holds it, if that is known
+ - `stale`: `true` if the place may be out of date: the local store told it in Redis's place, or no store could be asked any more; else absent
 
  # Safety
  See the rules at the top of `atlock.h`.
@@ -808,6 +809,7 @@ int32_t atlock_position(const struct atlock *handle,
  - `whole`: whether it takes all that it waits for at once
  - `keys`: by key, `{"position":…,"reserved_until":…}`: 1 is next; until when the free lock is kept for this pull, microseconds since
    1970, `null` while it is not
+ - `stale`: `true` if the local store told it in Redis's place; else absent
 
  # Safety
  See the rules at the top of `atlock.h`.

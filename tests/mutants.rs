@@ -164,6 +164,7 @@ fn lay_out(copy: &Path) {
         let text = files.entry(line.file).or_insert_with(|| std::fs::read_to_string(root().join(line.file)).unwrap());
         let switch = format!("(if crate::mutants::is_broken({:?}) {{ {} }} else {{ {whole} }})", line.name, line.broken);
         let switch = if whole.ends_with(';') { switch + ";" } else { switch };
+        assert!(text.contains(&line.text()), "{}: another line has its place", line.name);
         *text = text.replace(&line.text(), &format!("{before}{switch}{behind}"));
     }
     for (file, text) in files {

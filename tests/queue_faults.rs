@@ -15,7 +15,8 @@ use std::time::Duration;
 use atlock::domain::lock::ProjectLock;
 use atlock::error::Code;
 use atlock::queue::Priority;
-use queue_support::{LONG, World, begin, holder, lock, locks, place, plan, refused_for, release, take, waits};
+use atlock::service::Service;
+use queue_support::{LONG, World, begin, holder, lock, locks, place, plan, pull, refused_for, release, take, waits};
 use redis_support::{Cluster, Server};
 use wait::wait_until;
 
@@ -31,6 +32,9 @@ fn who_waits_goes_on_waiting_while_redis_is_killed() {
     world.server.as_mut().unwrap().kill();
     wait_until("the local store decides", LONG, || service.status().fallback_active);
     assert_eq!([place(&service, "a", 3), place(&service, "a", 2)], [Ok(1), Ok(2)]);
+    // Who is told a place by the local store is told so.
+    assert!(is_stale(&service, 4) && service.queues(None).unwrap().values().flatten().all(|queued| queued.stale));
+    assert_eq!(service.leave(queue_support::REPO, &pull(4), None).unwrap(), 1);
     release(&service, "a", 1);
     wait_until("the first has it", LONG, || holder(&service, "a") == Some(3));
     let port = world.server.as_ref().unwrap().port;
@@ -39,6 +43,15 @@ fn who_waits_goes_on_waiting_while_redis_is_killed() {
     release(&service, "a", 3);
     callers.into_iter().for_each(|caller| caller.join().unwrap());
     assert_eq!(holder(&service, "a"), Some(2));
+    assert!(!is_stale(&service, 4) && service.queues(None).unwrap().values().flatten().all(|queued| !queued.stale));
+}
+
+/// Whether the place of a pull that joins the queue of `a` may be out of date.
+fn is_stale(service: &Service, num: i64) -> bool {
+    let run = begin(service, num, "plan", &[]);
+    let refused = service.try_lock_in(run, &lock("a", num)).unwrap();
+    service.run_end(run).unwrap();
+    refused.waiting.expect("it has a place").stale
 }
 
 #[test]
@@ -132,7 +145,7 @@ fn a_set_is_whole_or_nothing_where_a_master_dies_within() {
 }
 
 /// Takes the set and gives it back; whether the pull was told that it has all of it. What fails may be in doubt.
-fn try_set(service: &atlock::service::Service, paths: &[&str], num: i64) -> bool {
+fn try_set(service: &Service, paths: &[&str], num: i64) -> bool {
     let run = begin(service, num, "plan", &[]);
     service.run_declare(run, &locks(paths, num)).unwrap();
     let acquired: Vec<bool> =

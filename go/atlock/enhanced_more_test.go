@@ -453,3 +453,34 @@ func TestEnhancedPlacesOutliveAStockServerOnTheFile(t *testing.T) {
 		t.Errorf("%+v, %v", response, err)
 	}
 }
+
+func TestEnhancedPlacesOfTheLocalStoreAreStale(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	config := settings("sled", "hybrid", t.TempDir(), redis.Addr)
+	config.Locking.Enhanced.PriorityQueue.Enabled = true
+	database, err := atlock.Open(config)
+	must(t, err)
+	defer closed(t, database)
+	hold(t, database.Enhanced(), 1)
+	isStale := func() bool {
+		t.Helper()
+		_, err := database.Enhanced().LockWithTimeout(of(t, 2), project, workspace, user, 50*time.Millisecond)
+		var waiting *atlock.Waiting
+		if !errors.As(err, &waiting) || waiting.Position != 1 {
+			t.Fatalf("%+v, %v", waiting, err)
+		}
+		return waiting.Stale
+	}
+	if isStale() {
+		t.Error("Redis told the place")
+	}
+	redis.Kill()
+	eventually(t, "the local store decides", func() bool {
+		_, err := database.List() // a question that Redis does not answer
+		status, statusErr := database.Status()
+		return err == nil && statusErr == nil && status.FallbackActive
+	})
+	if !isStale() {
+		t.Error("the local store told the place")
+	}
+}

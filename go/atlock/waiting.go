@@ -20,6 +20,7 @@ type Waiting struct {
 	Since    time.Time          // since when it waited; zero without a place
 	Why      string             // held; reserved for the first of Ahead; set: another lock of its set was not free
 	Blocker  *Blocker           // that other lock
+	Stale    bool               // the place may be out of date: the local store told it in Redis's place, or no store could be asked
 }
 
 func (w *Waiting) Error() string {
@@ -38,7 +39,7 @@ func waitingFor(holder []byte, place *Place) *Waiting {
 	}
 	if place != nil {
 		waiting.Position, waiting.Ahead, waiting.Since = place.Position, place.Ahead, timeOf(place.Since)
-		waiting.Why, waiting.Blocker = place.Why, place.Blocker
+		waiting.Why, waiting.Blocker, waiting.Stale = place.Why, place.Blocker, place.Stale
 	}
 	return waiting
 }

@@ -52,6 +52,7 @@ type Place struct {
 	Since    UnixMicro `json:"since"`             // since when it waits
 	Why      string    `json:"why"`               // held; reserved for the first of Ahead; set: another lock of its set is not free; full
 	Blocker  *Blocker  `json:"blocker,omitempty"` // that other lock
+	Stale    bool      `json:"stale,omitempty"`   // it may be out of date: the local store says so in Redis's place, or none could be asked
 }
 
 // Blocker is a lock of a set that is not free.
@@ -69,6 +70,7 @@ type QueuedPull struct {
 	Since    UnixMicro            `json:"since"`
 	Whole    bool                 `json:"whole"` // whether it takes all that it waits for at once
 	Keys     map[string]QueuedKey `json:"keys"`
+	Stale    bool                 `json:"stale,omitempty"` // the local store says so in Redis's place
 }
 
 // QueuedKey is one lock that a pull request waits for.

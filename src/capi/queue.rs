@@ -42,6 +42,7 @@ pub unsafe extern "C" fn atlock_position(
 /// - `whole`: whether it takes all that it waits for at once
 /// - `keys`: by key, `{"position":…,"reserved_until":…}`: 1 is next; until when the free lock is kept for this pull, microseconds since
 ///   1970, `null` while it is not
+/// - `stale`: `true` if the local store told it in Redis's place; else absent
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -70,6 +70,7 @@ pub unsafe extern "C" fn atlock_run_declare(
 /// - `since`: since when it waits, microseconds since 1970
 /// - `why`: `held`; `reserved` to the first of `ahead`; `set`, another lock of its set is not free; `full`
 /// - `blocker`: with `set`, `{"key":…,"pull":{…}}`: that other lock, and who holds it, if that is known
+/// - `stale`: `true` if the place may be out of date: the local store told it in Redis's place, or no store could be asked any more; else absent
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

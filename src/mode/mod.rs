@@ -74,6 +74,13 @@ impl Router {
         Ok(Router { mode, store, timeout: config.operation_timeout(), warning })
     }
 
+    /// Strict mode over a store of a test.
+    #[cfg(test)]
+    pub(crate) fn over(store: Box<dyn Store>) -> Router {
+        let timeout = Config::default().operation_timeout();
+        Router { mode: Mode::Strict, store: Opened::One(store), timeout, warning: None }
+    }
+
     /// Opens the stores of the mode to look at them: nothing in them changes.
     ///
     /// Errors: those of [`Look::open`].

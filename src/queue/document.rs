@@ -5,6 +5,7 @@ use std::io;
 
 use serde::Deserialize;
 
+use super::format::QueueJson;
 use super::state::{Queue, VERSION};
 use crate::error::{Code, Error, Result};
 
@@ -32,15 +33,18 @@ impl Queue {
             );
             Error::new(Code::EntryUnreadable, text)
         };
-        let Version { version } = serde_json::from_slice(bytes).map_err(|_| damaged("it names no version"))?;
-        if version > u64::from(VERSION) {
-            let text = format!(
-                "the queue's document has format {version}, written by a newer version of atlock, and this one reads {VERSION}: \
-                 run the newer version, or empty the queue with its `atlock leave`"
-            );
-            return Err(Error::new(Code::StoreNewerFormat, text));
-        }
-        let mut queue: Queue = serde_json::from_slice(bytes).map_err(|_| damaged("a part of it cannot be read"))?;
+        let read = serde_json::from_slice::<QueueJson<'_>>(bytes).ok().and_then(QueueJson::read);
+        let Some(mut queue) = read.filter(|queue| queue.version <= VERSION) else {
+            let Version { version } = serde_json::from_slice(bytes).map_err(|_| damaged("it names no version"))?;
+            if version > u64::from(VERSION) {
+                let text = format!(
+                    "the queue's document has format {version}, written by a newer version of atlock, and this one reads {VERSION}: \
+                     run the newer version, or empty the queue with its `atlock leave`"
+                );
+                return Err(Error::new(Code::StoreNewerFormat, text));
+            }
+            return Err(damaged("a part of it cannot be read"));
+        };
         if let Some(what) = queue.contradiction() {
             return Err(damaged(what));
         }
@@ -69,13 +73,13 @@ impl Queue {
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         // Nothing in a queue fails to be written: its maps have texts for keys.
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_vec(&QueueJson::of(self)).unwrap_or_default()
     }
 
     /// How many bytes the document has.
     pub(super) fn size(&self) -> usize {
         let mut counter = Counter(0);
-        serde_json::to_writer(&mut counter, self).map_or(usize::MAX, |()| counter.0)
+        serde_json::to_writer(&mut counter, &QueueJson::of(self)).map_or(usize::MAX, |()| counter.0)
     }
 }
 

@@ -50,14 +50,14 @@ impl Queue {
     }
 
     /// The gates of all keys that are wanted; every other one is open.
-    pub fn gates(&self) -> BTreeMap<String, Gate> {
+    pub fn gates(&self) -> BTreeMap<&str, Gate> {
         let mut gates = BTreeMap::new();
         for ticket in &self.tickets {
             for (key, want) in &ticket.wants {
                 if want.is_reserved() {
-                    gates.insert(key.clone(), Gate::Reserved(ticket.pull().clone()));
+                    gates.insert(key.as_str(), Gate::Reserved(ticket.pull().clone()));
                 } else {
-                    gates.entry(key.clone()).or_insert(Gate::Closed);
+                    gates.entry(key.as_str()).or_insert(Gate::Closed);
                 }
             }
         }

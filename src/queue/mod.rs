@@ -55,6 +55,7 @@ mod change;
 pub mod cycle;
 mod dispatch;
 mod document;
+mod format;
 pub mod freeze;
 mod gate;
 mod merge;

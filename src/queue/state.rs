@@ -1,7 +1,5 @@
 //! The queue itself: what the document holds.
 
-use serde::{Deserialize, Serialize};
-
 use super::ticket::{PullId, Ticket};
 
 /// The format of the document that this version writes.
@@ -12,7 +10,7 @@ const REMEMBERED: u64 = 24 * 3600 * 1_000_000;
 pub(super) const MAX_ENDED: usize = 100;
 
 /// The order of one repository.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Queue {
     pub(super) version: u32,
     pub(super) revision: u64,
@@ -22,7 +20,7 @@ pub struct Queue {
 }
 
 /// A ticket that ended: it does not come back from a document that does not know of its end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Ended {
     /// The revision at which it ended: the list is in this order.
     pub(super) at: u64,

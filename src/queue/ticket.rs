@@ -69,7 +69,7 @@ impl TryFrom<i64> for Priority {
 }
 
 /// Who waits: what of a pull is shown, and what a lock of its would be made of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Waiter {
     /// The pull.
     pub pull: PullId,
@@ -87,8 +87,7 @@ pub struct Waiter {
 }
 
 /// How far a ticket is with a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Want {
     /// Others are first, or another pull holds the key.
     Waiting,
@@ -158,25 +157,18 @@ impl TryFrom<String> for Digest {
 
 /// A set on its way: written before the first of its locks is granted, so that whoever finds the rest of a crash can take back
 /// exactly what this set was granted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Acquiring {
     /// The keys, with the value that each lock gets.
     pub keys: BTreeMap<String, Digest>,
     /// Until then the caller is at work; after that, it is gone.
     pub until: u64,
     /// The caller was taken for gone: whoever reads this takes back what was granted, and the caller does not have the set.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
-// As serde asks.
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// One waiting pull.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     /// Who waits.
     pub waiter: Waiter,
@@ -193,10 +185,8 @@ pub struct Ticket {
     /// How many of its reservations ended unused.
     pub missed: u32,
     /// The set that is being granted to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acquiring: Option<Acquiring>,
     /// When the last set that was on its way to it would have been over: a document that still has that one on its way is old.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub set_ended: u64,
     /// Whether only a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
@@ -204,7 +194,6 @@ pub struct Ticket {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub claimed_until: u64,
     /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub yields: BTreeSet<String>,
 }
 

@@ -746,8 +746,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "two tries of a run ask for its set",
         file: "src/service/queueing/sets.rs",
-        line: "let _asking = «asking.lock()»;",
-        broken: "()",
+        line: "let asking = «Arc::clone(&self.queueing.runs.lock().get(run)?.asking)»;",
+        broken: "Arc::default()",
         noticed_by: "queue_sets the_tries",
     },
     // Circles of pulls, and freezes.
@@ -825,8 +825,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a release hands the lock over to who is next",
         file: "src/service/queueing/change.rs",
-        line: "if let Ok(changed) = &changed «{»",
-        broken: r##"{
+        line: "if let Ok(changed) = &changed {\n                «self.queueing.waits.count(&changed.answer);»",
+        broken: r##"
                 let path = key.split('/').nth(2).unwrap_or_default();
                 let asked = format!(r#"{{"Project":{{"ProjectName":"","RepoFullName":"{repo}","Path":"{path}"}},"Workspace":"default","Pull":{{}}}}"#);
                 let first = changed.queue.wanted_by(key).into_iter().find(|ticket| ticket.has_reserved(key));
@@ -835,7 +835,8 @@ pub const LINES: &[Line] = &[
                 {
                     let grant = crate::store::Grant { key: LockKey::Project(key), lock: Some(&lock), value: &value, in_order: true };
                     let _ = self.store().grant(&grant, &self.step());
-                }"##,
+                }
+                self.queueing.waits.count(&changed.answer)"##,
         noticed_by: WAITING,
     },
     Line {
@@ -878,7 +879,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a queue is written over whatever came first",
         file: "src/service/queueing/change.rs",
-        line: "swap_document(key, «expected», new.as_deref(), &self.step())",
+        line: "swap_document(key, «expected», new.as_deref(), &call)",
         broken: "{ let _ = expected; Expected::Any }",
         noticed_by: WAITING,
     },
@@ -892,9 +893,23 @@ pub const LINES: &[Line] = &[
     Line {
         name: "whose set was given up has it all the same",
         file: "src/service/queueing/sets.rs",
-        line: "is_over && «queue.end_acquiring(pull)» && is_granted",
+        line: "&& «queue.end_acquiring(pull)» && is_granted",
         broken: "{ queue.end_acquiring(pull); true }",
-        noticed_by: WAITING,
+        noticed_by: "lib queueing::tests",
+    },
+    Line {
+        name: "a set is forgotten that could not be taken back",
+        file: "src/service/queueing/sets.rs",
+        line: "let is_whole = «is_over» &&",
+        broken: "true",
+        noticed_by: "lib queueing::tests",
+    },
+    Line {
+        name: "a place that the local store tells counts as Redis's",
+        file: "src/service/queueing/change.rs",
+        line: "«call.answered_by() == Some(AnsweredBy::Fallback)»",
+        broken: "false",
+        noticed_by: "queue_faults who_waits_goes_on_waiting_while_redis_is_killed",
     },
     Line {
         name: "a set that one side ended comes back",

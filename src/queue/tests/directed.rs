@@ -10,7 +10,7 @@ fn the_first_gets_the_key_and_nobody_else() {
     assert_eq!(queue.dispatch(&holders(&[("a", 1)]), &RULES, 3), []);
     assert!(!queue.admits("a", Some(&pull(2))));
     assert_eq!(queue.dispatch(&holders(&[("a", 0)]), &RULES, 4), [reserved(2, "a")]);
-    assert_eq!(queue.gates(), BTreeMap::from([("a".into(), to(2))]));
+    assert_eq!(queue.gates(), BTreeMap::from([("a", to(2))]));
     assert!(queue.admits("a", Some(&pull(2))) && !queue.admits("a", Some(&pull(3))) && !queue.admits("a", None));
     assert_eq!((queue.position(&pull(2), "a", &RULES), queue.position(&pull(3), "a", &RULES)), (Some(1), Some(2)));
     assert_eq!(queue.ahead(&pull(3), "a", &RULES), [queue.ticket(&pull(2)).expect("waits")]);

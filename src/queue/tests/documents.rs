@@ -29,8 +29,25 @@ pub(super) fn any_queue() -> impl Strategy<Value = Queue> {
     })
 }
 
+/// What is shown of a pull may be anything.
+fn any_waiter() -> impl Strategy<Value = Waiter> {
+    let text = || prop_oneof![Just(String::new()), Just("ada".to_owned()), Just("https://h/7".to_owned()), ".{0,4}"];
+    ("(h|H\\.a)?", prop_oneof![Just(7), Just(77), 1..i64::MAX], text(), text(), 0..3_i64, text())
+        .prop_map(|(host, num, user, url, host_type, author)| Waiter { pull: PullId { host, num }, user, url, host_type, author })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whoever_waits_is_read_as_written(waiters in prop::collection::vec(any_waiter(), 1..6), later: u8) {
+        let mut queue = Queue::default();
+        for waiter in &waiters {
+            queue.join(waiter, &names(&["a"]), Priority::Normal, false, false, u64::from(later)).expect("there is room");
+        }
+        queue.leave(&waiters[0].pull, None);
+        prop_assert_eq!(Queue::decode(Some(&queue.to_bytes())), Ok(queue));
+    }
 
     #[test]
     fn a_document_means_what_was_written(queue in any_queue()) {
@@ -82,9 +99,9 @@ fn exercise(queue: &mut Queue, now: u64) {
 fn the_largest_numbers_do_no_harm() {
     let number = u64::MAX;
     let document = format!(
-        r#"{{"version":1,"revision":{number},"next_seq":{number},"tickets":[{{"waiter":{{"pull":{{"host":"","num":1}},"user":"",
-        "url":"","host_type":0,"author":""}},"seq":{number},"since":{number},"priority":"low","whole":false,
-        "wants":{{"a":{{"reserved":{{"until":{number}}}}},"b":"waiting"}},"missed":4294967295,"calls":false}}],"ended":[]}}"#
+        r#"{{"version":1,"revision":{number},"next_seq":{number},"tickets":[{{"pull":1,"user":"","seq":{number},"since":{number},
+        "priority":"low","wants":[0,1],"missed":4294967295}}],"reserved":[{{"ticket":0,"key":0,"until":{number}}}],"ended":[],
+        "hosts":[{{"name":"","type":0,"pages":""}}],"keys":["a","b"]}}"#
     );
     let queue = Queue::decode(Some(document.as_bytes())).expect("is one");
     for now in [0, 1, number - 1, number] {
@@ -95,15 +112,19 @@ fn the_largest_numbers_do_no_harm() {
 #[test]
 fn each_thing_that_is_wrong_with_a_document_has_its_error() {
     let good = String::from_utf8(queue(&[(2, &["a"], false, 1), (3, &["a"], false, 2)]).to_bytes()).expect("is JSON");
-    let reserved = good.replace(r#""waiting""#, r#"{"reserved":{"until":5}}"#);
-    let twice = good.replace(r#""num":3"#, r#""num":2"#);
+    let reserved = |what: &str| good.replace(r#""ended""#, &format!(r#""reserved":[{what}],"ended""#));
+    let (first, second) = (r#"{"ticket":0,"key":0,"until":5}"#, r#"{"ticket":1,"key":0,"until":5}"#);
+    let twice = good.replace(r#""pull":3"#, r#""pull":2"#);
     for (document, code, text) in [
         (good.replace(r#""version":1"#, r#""version":2,"new":[]"#), Code::StoreNewerFormat, "format 2"),
         (r#"{"version":7}"#.into(), Code::StoreNewerFormat, "format 7"),
         ("".into(), Code::EntryUnreadable, "names no version"),
         (r#"{"version":1}"#.into(), Code::EntryUnreadable, "cannot be read"),
-        (good.replace("normal", "secret"), Code::EntryUnreadable, "cannot be read"),
-        (reserved, Code::EntryUnreadable, "reserved twice"),
+        (good.replace(r#""wants""#, r#""priority":"secret","wants""#), Code::EntryUnreadable, "cannot be read"),
+        (good.replace(r#""wants":[0]"#, r#""wants":[1]"#), Code::EntryUnreadable, "cannot be read"),
+        (good.replace(r#""pull":3"#, r#""pull":3,"host":1"#), Code::EntryUnreadable, "cannot be read"),
+        (reserved(&format!("{first},{second}")), Code::EntryUnreadable, "reserved twice"),
+        (reserved(r#"{"ticket":2,"key":0,"until":5}"#), Code::EntryUnreadable, "cannot be read"),
         (twice, Code::EntryUnreadable, "two tickets"),
     ] {
         let error = Queue::decode(Some(document.as_bytes())).expect_err("is refused");
@@ -126,4 +147,19 @@ fn a_revision_never_goes_back() {
         queue.revision()
     });
     assert_eq!(revisions, [50, 51, 52, 90]);
+}
+
+/// Each who joins reads and writes the whole document.
+#[test]
+fn what_tickets_have_in_common_is_written_once() {
+    let mut queue = Queue::default();
+    for num in 1..=1_000_i64 {
+        let key = format!("acme/infrastructure/environments/production/p{}/default/", num / 100);
+        let url = format!("https://git.example.com/acme/infrastructure/pull/{num}");
+        let waiter = Waiter { url, author: "someone".into(), user: "someone".into(), ..waiter(num) };
+        let now = 1_790_000_000_000_000 + num as u64;
+        queue.join(&waiter, &[key], Priority::Normal, false, false, now).expect("there is room");
+    }
+    assert!(queue.size() < 70_000, "{} bytes", queue.size());
+    assert_eq!(Queue::decode(Some(&queue.to_bytes())), Ok(queue));
 }

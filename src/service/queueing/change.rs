@@ -6,12 +6,13 @@
 //! A change takes a few timeouts of an operation at most, however many others come before it and however many keys it looks at: its turn, its
 //! looks at locks, the swap and the gates have one each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::state::State;
 use super::memory::micros;
 use super::open_runs::LEASE;
-use crate::call::Call;
+use super::place::ReadQueue;
+use crate::call::{AnsweredBy, Call};
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Event, Gate, Holder, PullId, Queue};
@@ -24,10 +25,13 @@ const MAX_TRIES: u32 = 50;
 /// A revision later than all others: for a gate that no queue has.
 const LAST_REVISION: u64 = 1 << 53;
 
+/// What grants obey at the keys that somebody wants.
+type Gates<'a> = BTreeMap<&'a str, Gate>;
+
 /// What came of a change.
 pub(super) struct Changed<T> {
     pub answer: T,
-    pub queue: Queue,
+    pub queue: ReadQueue,
     /// Keys that were closed by the change, and are free.
     pub free: Vec<String>,
     /// Whether anybody's place is over, or a key is kept for somebody: a join concerns nobody but who joined.
@@ -49,8 +53,10 @@ impl State {
     }
 
     /// The queue of a repository as it is.
-    pub(super) fn queue(&self, repo: &str) -> Result<Queue> {
-        Queue::decode(self.store().document(DocumentKey::Queue(repo), &self.step())?.as_deref())
+    pub(super) fn queue(&self, repo: &str) -> Result<ReadQueue> {
+        let call = self.step();
+        let document = self.store().document(DocumentKey::Queue(repo), &call)?;
+        Ok(ReadQueue { queue: Queue::decode(document.as_deref())?, stale: is_fallback(&call) })
     }
 
     /// Changes the queue of a repository; `change` may be asked more than once, each time with what is there by then.
@@ -79,20 +85,25 @@ impl State {
     fn try_change<T>(&self, repo: &str, change: &mut impl FnMut(&mut Queue, u64) -> Result<T>) -> Result<Changed<T>> {
         let _turn = self.queueing.turns.take(&[EntryKey::Queue(repo.to_owned())], self.step().deadline)?;
         let key = DocumentKey::Queue(repo);
-        let mut current = self.store().document(key, &self.step())?;
+        let mut call = self.step();
+        let mut current = self.store().document(key, &call)?;
         for _ in 0..MAX_TRIES {
             let before = Queue::decode(current.as_deref())?;
             let mut queue = before.clone();
             let answer = change(&mut queue, self.now())?;
             if queue == before {
+                let queue = ReadQueue { queue, stale: is_fallback(&call) };
                 return Ok(Changed { answer, queue, free: Vec::new(), concerns_others: false });
             }
             queue.bump(self.now());
             let (expected, new) = (current.as_deref().map_or(Expected::Absent, Expected::Bytes), queue.encode());
-            match self.store().swap_document(key, expected, new.as_deref(), &self.step())? {
+            call = self.step();
+            match self.store().swap_document(key, expected, new.as_deref(), &call)? {
                 Swap::Done => {
-                    let free = self.set_gates(&before, &queue)?;
-                    let concerns_others = concerns_others(&before, &queue);
+                    let (was, is) = (before.gates(), queue.gates());
+                    let free = self.set_gates(&was, &is, queue.revision())?;
+                    let concerns_others = queue.len() < before.len() || concerns_others(&was, &is);
+                    let queue = ReadQueue { queue, stale: is_fallback(&call) };
                     return Ok(Changed { answer, queue, free, concerns_others });
                 }
                 Swap::Conflict(found) => current = mark!("queue: another change came first", found),
@@ -102,17 +113,17 @@ impl State {
     }
 
     /// Says at each key whose gate changed what grants obey; returns the keys that were closed and are free.
-    fn set_gates(&self, before: &Queue, after: &Queue) -> Result<Vec<String>> {
-        let (before, gates, until) = (before.gates(), after.gates(), self.step().deadline);
-        let keys: BTreeSet<&String> = before.keys().chain(gates.keys()).collect();
+    fn set_gates(&self, was: &Gates<'_>, is: &Gates<'_>, revision: u64) -> Result<Vec<String>> {
+        let until = self.step().deadline;
+        let keys: BTreeSet<&str> = was.keys().chain(is.keys()).copied().collect();
         let mut free = Vec::new();
         for key in keys {
-            let gate = gates.get(key).unwrap_or(&Gate::Open);
-            if before.get(key).unwrap_or(&Gate::Open) != gate {
-                let is_held = self.store().set_gate(key, after.revision(), gate, &self.calls.until(until))?;
+            let gate = is.get(key).unwrap_or(&Gate::Open);
+            if was.get(key).unwrap_or(&Gate::Open) != gate {
+                let is_held = self.store().set_gate(key, revision, gate, &self.calls.until(until))?;
                 if *gate == Gate::Closed && !is_held {
                     mark!("queue: a key is closed and free");
-                    free.push(key.clone());
+                    free.push(key.to_owned());
                 }
             }
         }
@@ -142,7 +153,7 @@ impl State {
     }
 
     /// Decides who is next for keys that were freed, or without any for all; what is told is looked at once the queue is written.
-    pub(super) fn dispatch(&self, repo: &str, freed: &[String]) -> Result<Queue> {
+    pub(super) fn dispatch(&self, repo: &str, freed: &[String]) -> Result<ReadQueue> {
         let changed = self.change(repo, |queue, now| self.dispatch_in(repo, queue, freed, now))?;
         self.queueing.dispatched(repo, changed.answer);
         self.queueing.nudge_after_dispatch(repo, &changed.queue);
@@ -226,9 +237,13 @@ impl State {
     }
 }
 
-/// Whether a caller who waits may see another gate, or no place any more.
-fn concerns_others(before: &Queue, after: &Queue) -> bool {
-    let (was, is) = (before.gates(), after.gates());
-    let is_new = |(key, gate): (&String, &Gate)| *gate != Gate::Closed && was.get(key) != Some(gate);
-    after.len() < before.len() || was.keys().any(|key| !is.contains_key(key)) || is.iter().any(is_new)
+/// Whether the local store answered in Redis's place.
+fn is_fallback(call: &Call) -> bool {
+    call.answered_by() == Some(AnsweredBy::Fallback)
+}
+
+/// Whether a caller who waits may see another gate.
+fn concerns_others(was: &Gates<'_>, is: &Gates<'_>) -> bool {
+    let is_new = |(key, gate): (&&str, &Gate)| *gate != Gate::Closed && was.get(key) != Some(gate);
+    was.keys().any(|key| !is.contains_key(key)) || is.iter().any(is_new)
 }

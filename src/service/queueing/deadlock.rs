@@ -105,7 +105,7 @@ impl State {
             self.queueing.waits.deadlock();
             self.tell(Kind::Deadlock, &known, &known.circle.suggestion(), None);
         }
-        Ok(changed.queue)
+        Ok(changed.queue.queue)
     }
 
     /// The locks that are at the keys that somebody wants.

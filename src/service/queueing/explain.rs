@@ -160,7 +160,7 @@ impl Service {
 
     /// The queue; an empty one if there is none, or it cannot be read.
     fn queue_of(&self, repo: &str) -> Queue {
-        if self.queueing.is_enabled() { self.queue(repo).unwrap_or_default() } else { Queue::default() }
+        if self.queueing.is_enabled() { self.queue(repo).map(|read| read.queue).unwrap_or_default() } else { Queue::default() }
     }
 
     fn explain_key(&self, key: &str, repo: Option<&str>, store: &dyn Store, call: &Call) -> Result<Explained> {

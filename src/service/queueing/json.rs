@@ -201,12 +201,18 @@ mod tests {
     #[test]
     fn a_lock_is_answered_as_it_is_stored() {
         let value = br#"{"Pull": {"Num":1},  "Time":"x"}"#.to_vec();
-        let waiting =
-            Waiting { position: 2, ahead: vec![PullId { host: "h".to_owned(), num: 7 }], since: 5, why: "held", blocker: None };
+        let waiting = Waiting {
+            position: 2,
+            ahead: vec![PullId { host: "h".to_owned(), num: 7 }],
+            since: 5,
+            why: "held",
+            blocker: None,
+            stale: true,
+        };
         let refused = Waited::Without { why: Why::Left, holder: value.clone(), waiting: Some(waiting) };
         let text = String::from_utf8(refused.to_json().expect("is written")).expect("is text");
         let lock = r#"{"Pull": {"Num":1},  "Time":"x"}"#;
-        let queue = r#"{"position":2,"ahead":[{"host":"h","num":7}],"since":5,"why":"held"}"#;
+        let queue = r#"{"position":2,"ahead":[{"host":"h","num":7}],"since":5,"why":"held","stale":true}"#;
         assert_eq!(text, format!(r#"{{"acquired":false,"why":"left","lock":{lock},"queue":{queue}}}"#));
         let granted = SetWaited::Locked(vec![(value, FencingToken::NONE)]).to_json().expect("is written");
         let wanted = format!(r#"{{"acquired":true,"locks":[{{"lock":{lock},"token":0}}]}}"#);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::Service;
+use super::place::ReadQueue;
 use super::wait::is_of;
 use crate::call::Call;
 use crate::domain::limits::{MAX_KEY_BYTES, limit};
@@ -13,7 +14,7 @@ use crate::domain::lock::ProjectLock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{Priority, PullId, Queue, Want};
+use crate::queue::{Priority, PullId, Want};
 use crate::store::contract::local::Held;
 use crate::store::{DocumentKey, Expected, LockKey, Store};
 
@@ -57,6 +58,9 @@ pub struct QueuedPull {
     pub whole: bool,
     /// What it waits for.
     pub keys: BTreeMap<String, QueuedKey>,
+    /// Whether the local store says so in Redis's place.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// One lock that a pull waits for.
@@ -128,7 +132,7 @@ impl Service {
         })
     }
 
-    fn shown(&self, queue: &Queue) -> Vec<QueuedPull> {
+    fn shown(&self, queue: &ReadQueue) -> Vec<QueuedPull> {
         let rules = &self.queueing.rules;
         let shown = |ticket: &&crate::queue::Ticket| {
             let key = |(key, want): (&String, &Want)| {
@@ -147,6 +151,7 @@ impl Service {
                 since: ticket.since,
                 whole: ticket.whole,
                 keys: ticket.wants.iter().map(key).collect(),
+                stale: queue.stale,
             }
         };
         queue.tickets_in_order(rules).iter().map(shown).collect()

@@ -46,6 +46,8 @@ mod seen;
 mod sets;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod tick;
 pub(super) mod ticker;
 pub mod wait;

@@ -1,5 +1,7 @@
 //! What whoever asks is told: whether it has the lock, and its place in the queue.
 
+use std::ops::Deref;
+
 use serde::Serialize;
 
 use crate::domain::token::FencingToken;
@@ -19,6 +21,24 @@ pub struct Waiting {
     /// What of its set is not free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocker: Option<Blocker>,
+    /// Whether this may be out of date: the local store says so in Redis's place, or no store could be asked any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+}
+
+/// A queue, and whether the local store had it in Redis's place.
+#[derive(Debug)]
+pub(super) struct ReadQueue {
+    pub queue: Queue,
+    pub stale: bool,
+}
+
+impl Deref for ReadQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
 }
 
 /// A lock of a set that is not free.
@@ -33,15 +53,16 @@ pub struct Blocker {
 
 impl Waiting {
     /// The place of a pull that waits for a key; `None` if it does not.
-    pub(super) fn of(queue: &Queue, pull: &PullId, key: &str, why: &'static str, rules: &Rules) -> Option<Waiting> {
+    pub(super) fn of(queue: &ReadQueue, pull: &PullId, key: &str, why: &'static str, rules: &Rules) -> Option<Waiting> {
+        let ReadQueue { queue, stale } = queue;
         let position = queue.position(pull, key, rules)?;
         let ahead = queue.ahead(pull, key, rules).into_iter().map(|ticket| ticket.pull().clone()).collect();
-        Some(Waiting { position, ahead, since: queue.ticket(pull)?.since, why, blocker: None })
+        Some(Waiting { position, ahead, since: queue.ticket(pull)?.since, why, blocker: None, stale: *stale })
     }
 
     /// Nobody can join.
     pub(super) fn full() -> Waiting {
-        Waiting { position: 0, ahead: Vec::new(), since: 0, why: "full", blocker: None }
+        Waiting { position: 0, ahead: Vec::new(), since: 0, why: "full", blocker: None, stale: false }
     }
 }
 

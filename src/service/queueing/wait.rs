@@ -176,6 +176,7 @@ impl Wait<'_> {
     }
 
     fn go_on(&mut self, mut attempt: Result<Attempt>) -> Result<Waited> {
+        let mut last = None;
         loop {
             let (holder, waiting) = match attempt? {
                 Attempt::Granted { token } => return Ok(Waited::Locked { value: self.asker.value.to_vec(), token }),
@@ -190,10 +191,16 @@ impl Wait<'_> {
                 );
                 return Err(Error::new(Code::QueueFull, text));
             }
-            match self.until_next(waiting.is_some())? {
+            let has_place = waiting.is_some();
+            last = waiting.or(last);
+            match self.until_next(has_place)? {
                 Next::Try => attempt = self.service.attempt(&self.asker, self.join(), &self.service.step()),
                 Next::End(why) => {
-                    let waiting = self.place().ok().flatten().or(waiting);
+                    // Of what cannot be read any more the last place is told.
+                    let waiting = match self.place() {
+                        Ok(place) => place.or(last),
+                        Err(_) => last.map(|last| Waiting { stale: true, ..last }),
+                    };
                     return Ok(Waited::Without { why, holder, waiting });
                 }
             }

@@ -24,7 +24,7 @@ impl History {
     /// This value was there, and must not come back.
     pub(super) fn supersede(&mut self, held: &Held) {
         let old = Tombstone::of(held, self.state == SyncState::Decided);
-        self.admit(Some(held));
+        self.drop_like(&old);
         let is_like = |known: &&Tombstone| known.only_here == old.only_here;
         if self.tombstones.iter().filter(is_like).count() >= MAX_TOMBSTONES
             && let Some(oldest) = self.tombstones.iter().position(|known| is_like(&known))
@@ -36,9 +36,14 @@ impl History {
 
     /// This value is there.
     pub(super) fn admit(&mut self, held: Option<&Held>) {
-        if let Some(held) = held {
-            self.tombstones.retain(|known| !known.is(&held.value, held.token));
+        // All documents have one token, and a queue is long: its digest is made once, and not for each that is remembered.
+        if let Some(held) = held.filter(|held| self.tombstones.iter().any(|known| known.token == held.token)) {
+            self.drop_like(&Tombstone::of(held, false));
         }
+    }
+
+    fn drop_like(&mut self, value: &Tombstone) {
+        self.tombstones.retain(|known| (known.token, known.digest) != (value.token, value.digest));
     }
 
     fn is_empty(&self) -> bool {

@@ -205,7 +205,7 @@ impl Scene {
                 locks.map(|(_, value)| number_of(&value)).collect()
             }
         };
-        Some((queue, found))
+        Some((queue.queue, found))
     }
 
     /// Looks at everything: what is there fits what callers were told. Says whether it could.
