@@ -302,8 +302,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a release by pull gives up another pull's lock",
         file: "src/hybrid/release_by_pull.rs",
-        line: "let held = expected.map(|(_, held)| held)«.or(local.value.as_ref())»;",
-        broken: "",
+        line: "let held = «expected.map(|(_, held)| held).or(local.value.as_ref())»;",
+        broken: "expected.map(|(_, held)| held)",
         noticed_by: HYBRID,
     },
     Line {
