@@ -52,6 +52,12 @@ struct State {
 }
 
 impl State {
+    fn agreed_since(&mut self, since: Instant, clock: &dyn Clock) {
+        self.agreed = Some(since);
+        let ago = clock.now().saturating_duration_since(since);
+        self.record.agreed_at = clock.unix_micros().saturating_sub(u64::try_from(ago.as_micros()).unwrap_or(u64::MAX));
+    }
+
     fn has_others(&self, settings: &Enhanced) -> bool {
         self.others.is_some() || settings.instances == Instances::Many
     }
@@ -136,21 +142,20 @@ impl Arming {
         state.record.clone()
     }
 
-    /// The two stores agree; the caller writes that down, and says by [`Arming::complete`] or [`Arming::restore`] how that went.
-    pub(super) fn agree(&self, clock: &dyn Clock) -> (RedisRecord, RedisRecord) {
+    /// The two stores agree, and all keys were looked at since then; the caller writes that down, and says by [`Arming::complete`] or [`Arming::restore`] how that went.
+    pub(super) fn agree(&self, since: Instant, clock: &dyn Clock) -> (RedisRecord, RedisRecord) {
         let mut state = self.state.lock();
-        state.agreed = Some(clock.now());
         let before = state.record.clone();
+        state.agreed_since(since, clock);
         let not_alone = state.has_others(&self.settings);
         state.record = RedisRecord {
             handed_over: false,
             lost: false,
             granted_blindly: false,
-            agreed_at: clock.unix_micros(),
             redis: self.settings.redis.name(),
             not_alone,
             lacks: String::new(),
-            ..before.clone()
+            ..state.record.clone()
         };
         (before, state.record.clone())
     }
@@ -252,11 +257,10 @@ impl Arming {
         since.is_some_and(|since| since < REMEMBERED)
     }
 
-    /// The two were seen to agree.
-    pub(super) fn saw_agreement(&self, clock: &dyn Clock) {
-        let mut state = self.state.lock();
-        state.agreed = Some(clock.now());
-        state.record.agreed_at = clock.unix_micros();
+    /// All keys were looked at since then, and the two agree on them. What was released before was seen to be; of what is released later Redis
+    /// knows for an hour. A probe shows no such thing: of what others released while this server was held up, Redis may have forgotten.
+    pub(super) fn saw_agreement(&self, since: Instant, clock: &dyn Clock) {
+        self.state.lock().agreed_since(since, clock);
     }
 
     /// Redis has an entry at this key that the local store cannot keep.

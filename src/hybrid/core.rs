@@ -14,6 +14,7 @@
 //! begins and ends, and [`WriteBehind`] hands changes to the local store and tells [`Arming`] of a failure. [`Presence`] and [`Arming`]
 //! take none. Recovery closes the gate without any key's lock: whoever has one may be waiting for the gate.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ use super::presence::Presence;
 use super::redis_access::{Connect, RedisAccess};
 use super::status::Seen;
 use super::unsynced::Unsynced;
-use super::write_behind::{WriteBehind, is_late};
+use super::write_behind::{WriteBehind, is_late, is_of};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::config::{Durability, Enhanced};
@@ -283,11 +284,15 @@ impl Core {
         })
     }
 
-    /// The keys of the project locks that this pull holds in the local store, or is about to hold there, in order.
-    pub(super) fn held_by(&self, pull: PullRef<'_>) -> Result<Vec<EntryKey>> {
-        let mut keys = self.local.queued_by(pull);
-        keys.extend(self.or_nothing(self.local.store().held_by(pull.repo, pull.num))?);
-        Ok(keys.into_iter().collect())
+    /// The keys of the project locks that this pull holds in the local store, or is about to hold there, or that somebody is about to
+    /// release.
+    pub(super) fn held_by(&self, pull: PullRef<'_>) -> Result<BTreeSet<EntryKey>> {
+        let known = || {
+            let mut keys = self.local.queued_by(pull);
+            keys.extend(self.or_nothing(self.local.store().held_by(pull.repo, pull.num))?);
+            Ok(keys)
+        };
+        self.key_locks.with_what_is_released(|value| is_of(value, pull), known)
     }
 
     /// What the local store answers; with `durability: async`, Redis goes on without it when it does not.

@@ -106,10 +106,6 @@ fn probe_redis(core: &Core) {
         mark!("fallback: Redis does not know this server");
         core.fall_back_for_data_loss("it does not know this server any more");
     } else if !core.in_fallback() {
-        // A local store that lacks what Redis made does not agree with Redis.
-        if core.arming.is_complete() {
-            core.arming.saw_agreement(&*core.clock);
-        }
         // While Redis decides, all that this server acknowledged is in Redis. The next announcement says so, and a Redis that has lost
         // data in between does not believe it.
         core.presence.set_had_all_at(Some(core.arming.record().announced));

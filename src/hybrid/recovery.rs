@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::announce::announce;
 use super::core::Core;
@@ -59,7 +59,7 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
         mark!("recovery: decided since the last pass");
     }
     reconcile_dirty(core, &**redis, &dirty, &mut done).inspect_err(|_| core.unsynced.add_dirty(dirty))?;
-    agree(core, announced)?;
+    agree(core, started, announced)?;
     core.unsynced.all_synced();
     core.redis.replace(Some(Arc::clone(redis)));
     core.authority.end_fallback();
@@ -98,7 +98,8 @@ pub(super) fn begin(core: &Core, everything: Vec<(EntryKey, KeyState)>, was_clos
     let redis = core.redis.connect()?;
     let timeout = micros(core.redis.timeout);
     let since_last = last.saturating_add(timeout).saturating_sub(core.clock.unix_micros()).min(timeout);
-    let wait = if was_closed { since_last } else { timeout };
+    // So it is after native mode, which leaves no word here of how it ended.
+    let wait = if was_closed && !core.arming.record().handed_over { since_last } else { timeout };
     core.clock.sleep(Duration::from_micros(wait));
     recover(core, &redis).map(drop)
 }
@@ -106,7 +107,7 @@ pub(super) fn begin(core: &Core, everything: Vec<(EntryKey, KeyState)>, was_clos
 /// Looks at all keys while Redis decides: others may have changed it, or the local store may not have made what it was handed.
 pub(super) fn compare(core: &Core) -> Result<()> {
     let Some(redis) = core.redis.current() else { return Ok(()) };
-    let mut done = Recovery::default();
+    let (mut done, started) = (Recovery::default(), core.clock.now());
     let (before, announced) = (core.arming.times_behind(), core.arming.record().announced);
     pass(core, &*redis, &mut done)?;
     core.local.flush(core.redis.soon())?;
@@ -114,6 +115,9 @@ pub(super) fn compare(core: &Core) -> Result<()> {
         && let Some(has_all) = core.arming.compared(before)
     {
         core.presence.set_had_all_at(Some(announced).filter(|_| has_all));
+        if has_all {
+            core.arming.saw_agreement(started, &*core.clock);
+        }
     }
     core.remember();
     // What was announced since the last time is on disk now, at the latest.
@@ -213,8 +217,8 @@ fn release_late(core: &Core, redis: &dyn SharedStore, key: &EntryKey, value: &[u
 }
 
 /// The two agree since this server `announced` itself, and the local store has that on its disk.
-fn agree(core: &Core, announced: u64) -> Result<()> {
-    let (before, record) = core.arming.agree(&*core.clock);
+fn agree(core: &Core, since: Instant, announced: u64) -> Result<()> {
+    let (before, record) = core.arming.agree(since, &*core.clock);
     core.local.write(vec![Change::Redis(record)], core.redis.soon()).inspect_err(|_| core.arming.restore(before))?;
     core.arming.complete();
     core.presence.agree(announced);

@@ -9,6 +9,7 @@ use super::core::{Asked, Core};
 use super::data_loss::{Absence, fall_back_if_gone_back, fall_back_if_old, look_for_absence};
 use super::flow::{Flow, run};
 use super::intent::{make_decision, make_sure, may_have_happened, undo_or_doubt};
+use super::key_locks::KeyGuard;
 use super::learn::release_of;
 use super::write_behind::Submitted;
 use crate::call::Call;
@@ -46,9 +47,18 @@ fn one(
     here: impl Fn() -> Result<Option<Vec<u8>>>,
 ) -> Result<Option<Vec<u8>>> {
     let key = EntryKey::from(key);
-    let _guard = core.key_locks.take(std::slice::from_ref(&key), call.deadline)?;
-    let mut releasing =
-        Releasing { core, key: &key, admits, in_redis, here, before: None, submitted: None, unanswered_since: None };
+    let guard = core.key_locks.take(std::slice::from_ref(&key), call.deadline)?;
+    let mut releasing = Releasing {
+        core,
+        key: &key,
+        guard: &guard,
+        admits,
+        in_redis,
+        here,
+        before: None,
+        submitted: None,
+        unanswered_since: None,
+    };
     run(core, &mut releasing, call)
 }
 
@@ -56,6 +66,7 @@ fn one(
 struct Releasing<'a, Admits, InRedis, Here> {
     core: &'a Core,
     key: &'a EntryKey,
+    guard: &'a KeyGuard<'a>,
     admits: Admits,
     in_redis: InRedis,
     here: Here,
@@ -83,6 +94,7 @@ where
         // A lock that cannot be read is not released: Redis will say so. Where the local store knows no lock, the release is intended
         // all the same: after a crash, the start waits until it cannot meet a later holder any more.
         if local.value.as_ref().is_none_or(|held| (self.admits)(&held.value).unwrap_or(false)) {
+            local.value.iter().for_each(|held| self.guard.releases(self.key, &held.value));
             let intent = Change::Intend(self.key.clone(), None);
             self.submitted = Some(self.core.local.submit(vec![intent], call.deadline)?);
             self.before = Some(local);

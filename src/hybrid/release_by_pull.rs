@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Redis is asked to release, and the local store is handed that, only for keys whose locks the caller has. So whoever takes
 //!   one of the pull's locks meanwhile, and is told so, does it wholly before or wholly after.
+//! - A lock that another call is about to release counts as the pull's until that call ends: if it fails, the lock stays.
 //! - A release that was made is told, also if another of the same call fails ([`Listing::incomplete`]): its caller has plans to
 //!   discard.
 //!
@@ -16,6 +17,7 @@ use super::core::{Asked, Core};
 use super::data_loss::{Absence, fall_back_if_gone_back, fall_back_if_old, look_for_absence};
 use super::flow::{Flow, run};
 use super::intent::{make_decision, make_sure, may_have_happened};
+use super::key_locks::KeyGuard;
 use super::learn::release_of;
 use super::release::{before_release, end_conflict};
 use super::write_behind::{Submitted, is_of};
@@ -93,7 +95,7 @@ fn release_these(
     released: &mut Released,
     call: &Call,
 ) -> Asked<()> {
-    let _guard = match core.key_locks.take(keys, call.deadline) {
+    let guard = match core.key_locks.take(keys, call.deadline) {
         Ok(guard) => guard,
         Err(error) => return Asked::Failed(error),
     };
@@ -101,6 +103,7 @@ fn release_these(
         core,
         pull,
         keys,
+        guard: &guard,
         known: Vec::new(),
         is_intended: false,
         submitted: None,
@@ -131,6 +134,7 @@ struct Releasing<'a> {
     core: &'a Core,
     pull: PullRef<'a>,
     keys: &'a [EntryKey],
+    guard: &'a KeyGuard<'a>,
     /// Those that the local store knows.
     known: Vec<(EntryKey, Held)>,
     is_intended: bool,
@@ -155,6 +159,7 @@ impl Flow for Releasing<'_> {
             make_sure(self.core, key, call)?;
             let known = self.core.known(key)?.value;
             if known.as_ref().is_none_or(|held| is_of(&held.value, self.pull)) {
+                known.iter().for_each(|held| self.guard.releases(key, &held.value));
                 intents.push(Change::Intend(key.clone(), None));
                 self.known.extend(known.map(|held| (key.clone(), held)));
             }
@@ -239,6 +244,7 @@ impl Releasing<'_> {
         for key in self.keys {
             let local = self.core.known(key)?;
             if let Some(held) = local.value.filter(|held| is_of(&held.value, self.pull)) {
+                self.guard.releases(key, &held.value);
                 changes.push(Change::SetHere(key.clone(), None));
                 self.known.push((key.clone(), held));
             }
@@ -267,9 +273,9 @@ impl Releasing<'_> {
             }
             let local = core.known(key)?;
             let shown = before_release(was);
-            if fall_back_if_old(core, &local, &shown)
-                || expected.is_some_and(|(_, held)| fall_back_if_gone_back(core, held, &shown))
-            {
+            // The pull's, or another's that the caller may not release.
+            let held = expected.map(|(_, held)| held).or(local.value.as_ref());
+            if fall_back_if_old(core, &local, &shown) || held.is_some_and(|held| fall_back_if_gone_back(core, held, &shown)) {
                 mark!("by pull: what came back was released");
                 past.push(key.clone());
             } else if expected.is_none() {

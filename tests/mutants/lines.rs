@@ -155,13 +155,6 @@ pub const LINES: &[Line] = &[
         broken: "()",
         noticed_by: HYBRID,
     },
-    Line {
-        name: "a local store that lacks what Redis made agrees with Redis",
-        file: "src/hybrid/probe.rs",
-        line: "if «core.arming.is_complete()» {\n            core.arming.saw_agreement",
-        broken: "true",
-        noticed_by: HYBRID,
-    },
     // What is on disk before a caller is told.
     Line {
         name: "a grant does not wait for the disk",
@@ -202,15 +195,29 @@ pub const LINES: &[Line] = &[
     Line {
         name: "nobody waits for a key's lock",
         file: "src/hybrid/key_locks.rs",
-        line: "while «keys.iter().any(|key| held.contains(key))» {",
+        line: "while «keys.iter().any(|key| state.held.contains_key(key))» {",
         broken: "false",
         noticed_by: HYBRID,
     },
     Line {
         name: "a release by pull has the locks of what the local store knows alone",
         file: "src/hybrid/release_by_pull.rs",
-        line: "let _guard = match «core.key_locks.take(keys, call.deadline)» {",
-        broken: "{ let known = core.held_by(pull).unwrap_or_default(); core.key_locks.take(&known, call.deadline) }",
+        line: "let guard = match «core.key_locks.take(keys, call.deadline)» {",
+        broken: "{ let known: Vec<_> = core.held_by(pull).unwrap_or_default().into_iter().collect(); core.key_locks.take(&known, call.deadline) }",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a release by pull has nothing of what another call is about to release",
+        file: "src/hybrid/key_locks.rs",
+        line: "let is_meant = |value: &Option<Vec<u8>>| «value.as_deref().is_some_and(&is_meant)»;",
+        broken: "value.is_none() && is_meant(b\"\")",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a release that begins during the look hides a lock from a release by pull",
+        file: "src/hybrid/key_locks.rs",
+        line: "if «self.state.lock().releases == releases» {",
+        broken: "releases < u64::MAX",
         noticed_by: HYBRID,
     },
     // Redis lost data, or did it?
@@ -274,8 +281,29 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a start after a crash does not wait",
         file: "src/hybrid/recovery.rs",
-        line: "let wait = «if was_closed { since_last } else { timeout }»;",
+        line: "let wait = «if was_closed && !core.arming.record().handed_over { since_last } else { timeout }»;",
         broken: "{ let _ = was_closed; since_last }",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a start after native mode does not wait",
+        file: "src/hybrid/recovery.rs",
+        line: "if was_closed && «!core.arming.record().handed_over» {",
+        broken: "true",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "the two agree as long as Redis knows this server",
+        file: "src/hybrid/arming.rs",
+        line: "since.is_some_and(|since| «since < REMEMBERED»)",
+        broken: "since < REMEMBERED * 100",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a release by pull gives up another pull's lock",
+        file: "src/hybrid/release_by_pull.rs",
+        line: "let held = «expected.map(|(_, held)| held).or(local.value.as_ref())»;",
+        broken: "expected.map(|(_, held)| held)",
         noticed_by: HYBRID,
     },
     Line {
@@ -376,6 +404,13 @@ pub const LINES: &[Line] = &[
         line: "if «history.state == SyncState::Synced || (history.state == SyncState::Pending && !is_held)» {",
         broken: "{ let _ = is_held; true }",
         noticed_by: LIB,
+    },
+    Line {
+        name: "a token that a crash kept from the disk is given again",
+        file: "src/hybrid/open.rs",
+        line: "core.redis.token_was_given(FencingToken::new(«last.saturating_add(LOST_TOKENS)»));",
+        broken: "last.saturating_add(LOST_TOKENS.min(0))",
+        noticed_by: HYBRID,
     },
     Line {
         name: "a clock that was set back gives tokens of before a release by pull",

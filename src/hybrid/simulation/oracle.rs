@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::schedule::REMEMBERED;
 use super::show::{text, texts};
 use super::values::pull_of;
+use crate::config::Durability;
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Result};
 use crate::hybrid::probe::REMEMBERED_MICROS;
@@ -35,14 +37,18 @@ pub(super) struct Oracle {
     open: BTreeSet<String>,
     /// Asked for by a stock server: while Redis is away, no other server learns of such a lock.
     of_stock: BTreeSet<Vec<u8>>,
-    /// Told to be released by a call that failed in part: the local store may not have it.
+    /// Told to be released by a call that failed in part, because the local store may not have it.
     told_in_part: BTreeSet<Vec<u8>>,
+    /// Those of a process that has died since: after an hour Redis has forgotten such a release, too (docs/reliability.md).
+    unlearned: BTreeSet<Vec<u8>>,
     /// Released, in this order.
     turns: Vec<(EntryKey, Vec<u8>)>,
     /// What Atlantis's own store had when an older data folder was put back beside it.
     in_newer_file: BTreeSet<Vec<u8>>,
-    /// When servers that were away for so long that Redis forgot them were last heard of.
-    away: Vec<u64>,
+    /// Servers that were away for so long that Redis forgot them, and since when they agree with it again.
+    away: Vec<(usize, Option<u64>)>,
+    /// With `durability: async` a crash may take what a caller was told from the local store, and leave what it asked for.
+    is_async: bool,
     /// Told not to have been granted.
     never: BTreeSet<Vec<u8>>,
     /// When a pull was released as a whole: from, until.
@@ -50,6 +56,10 @@ pub(super) struct Oracle {
     /// When a lock was asked for, and when it was told to be held.
     asked_at: BTreeMap<Vec<u8>, u64>,
     granted_at: BTreeMap<Vec<u8>, u64>,
+    /// By how much whoever granted a lock was wrong about Redis's clock, where that is more than usual.
+    wrong_by: BTreeMap<Vec<u8>, u64>,
+    /// Keys at which a server put back, after more than an hour, what another had released.
+    brought_back: BTreeSet<EntryKey>,
     /// The releases and swaps under way.
     releasing: BTreeMap<Number, Releasing>,
     /// How often a release began or ended at a key, or its status was swapped.
@@ -58,8 +68,8 @@ pub(super) struct Oracle {
     now: u64,
 }
 
-/// By how much whoever grants a lock may be wrong about Redis's clock, microseconds: the time of a question. While Redis is away, a release by
-/// pull reaches what was taken until then by that clock.
+/// By how much whoever grants a lock is wrong about Redis's clock as a rule, microseconds: the time of a question. While Redis is away, a
+/// release by pull reaches what was taken until then by that clock.
 const CLOCK_ERROR: u64 = 10_000;
 
 /// A release that is under way, and what the oracle knew when it began.
@@ -89,6 +99,10 @@ pub(super) struct Reading {
 }
 
 impl Oracle {
+    pub(super) fn new(durability: Durability) -> Oracle {
+        Oracle { is_async: durability == Durability::Async, ..Oracle::default() }
+    }
+
     /// Time goes on.
     pub(super) fn at(&mut self, now: u64) {
         self.now = now;
@@ -113,6 +127,12 @@ impl Oracle {
     /// Whether it was told to be held, and nobody may have released it.
     pub(super) fn surely_holds(&self, value: &[u8]) -> bool {
         !self.perhaps_gone.contains_key(value) && self.holders.values().any(|holders| holders.contains(value))
+    }
+
+    /// Whether it was released, for all that callers know, longer ago than so many microseconds.
+    pub(super) fn was_released_before(&self, value: &[u8], micros: u64) -> bool {
+        let released = [self.gone.get(value), self.going.get(value), self.perhaps_gone.get(value)];
+        released.into_iter().flatten().min().is_some_and(|at| self.now.saturating_sub(*at) > micros)
     }
 
     /// A caller asks for the key: from now on it may be granted.
@@ -187,27 +207,52 @@ impl Oracle {
         self.may_be_gone(value.to_vec());
     }
 
-    /// Redis has gone back to an older state, or lost all. With a disk that fails beside that, a release that is in Redis alone is lost.
-    pub(super) fn redis_lost_data(&mut self, may_disk_fail: bool) {
-        if may_disk_fail {
-            self.may_return.append(&mut self.told_in_part);
-        }
+    /// Redis has gone back to an older state, or lost all. With a disk that fails, or is too late, beside that, a release that is in Redis alone
+    /// is lost.
+    pub(super) fn redis_lost_data(&mut self) {
+        self.may_return.append(&mut self.told_in_part);
         let is_forgotten = |(_, at): &(&Vec<u8>, &u64)| self.now.saturating_sub(**at) > REMEMBERED_MICROS;
         let forgotten: Vec<_> =
             self.gone.iter().chain(&self.going).filter(is_forgotten).map(|(value, _)| value.clone()).collect();
         self.may_return.extend(forgotten);
     }
 
-    /// A server was away from this moment for so long that Redis has forgotten it: it takes that for a Redis that lost data. A stock server's lock
-    /// that it knows leaves nothing behind when it is released, and is put back (docs/reliability.md).
-    pub(super) fn was_away_since(&mut self, moment: u64) {
-        self.away.push(moment);
+    /// A process dies. What its local store did not learn, no other learns but of Redis.
+    pub(super) fn process_died(&mut self) {
+        self.unlearned.extend(self.told_in_part.iter().cloned());
     }
 
-    /// Whether it is a stock server's lock from before somebody was away for so long.
-    fn may_seem_lost(&self, value: &[u8]) -> bool {
-        self.of_stock.contains(value)
-            && self.away.iter().any(|moment| self.asked_at.get(value).is_some_and(|asked| asked <= moment))
+    /// A server was away for so long that Redis has forgotten it: it takes that for a Redis that lost data, until the two agree. A stock
+    /// server's lock that it knows leaves nothing behind when it is released, and is put back; to other servers that looks as if Redis had gone
+    /// back (docs/reliability.md).
+    pub(super) fn was_away(&mut self, who: usize) {
+        self.away.push((who, None));
+    }
+
+    /// A server says that it agrees with Redis.
+    pub(super) fn agrees(&mut self, who: usize) {
+        self.away
+            .iter_mut()
+            .filter(|(away, until)| *away == who && until.is_none())
+            .for_each(|(_, until)| *until = Some(self.now));
+    }
+
+    /// A server put this into Redis, beside a stock server. If it was released more than an hour ago, Redis has forgotten that. To a server that
+    /// knows of that release Redis has gone back behind whatever came since (docs/reliability.md).
+    pub(super) fn was_put(&mut self, key: &EntryKey, value: &[u8]) {
+        if self.was_released_before(value, REMEMBERED) {
+            self.brought_back.insert(key.clone());
+        }
+    }
+
+    /// Whether it may seem lost to a server that was away for so long, or that meets an old lock which another brought back: a stock server's
+    /// lock, or, after a crash with `durability: async`, one that was asked for and refused.
+    fn may_seem_lost(&self, key: &EntryKey, value: &[u8]) -> bool {
+        let asked = self.asked_at.get(value);
+        let is_from_before =
+            self.away.iter().any(|(_, until)| asked.is_some_and(|asked| until.is_none_or(|until| *asked <= until)));
+        let is_stocks = self.of_stock.contains(value) && (is_from_before || self.brought_back.contains(key));
+        is_stocks || (is_from_before && self.is_async && self.never.contains(value))
     }
 
     /// An older data folder is put back beside an Atlantis's own store that has this.
@@ -222,6 +267,13 @@ impl Oracle {
         let later = of_key().position(|(_, gone)| gone == value);
         let is_forgotten = self.gone.get(value).is_some_and(is_old) || later.is_some_and(|later| later >= MAX_TOMBSTONES);
         self.in_newer_file.contains(value) && is_forgotten
+    }
+
+    /// The server that was asked for this lock was wrong about Redis's clock by so many microseconds: a question may take longer than usual.
+    pub(super) fn granter_was_wrong_by(&mut self, value: &[u8], micros: u64) {
+        if micros > CLOCK_ERROR {
+            self.wrong_by.insert(value.to_vec(), micros);
+        }
     }
 
     pub(super) fn grant_answered(&mut self, key: &EntryKey, value: Vec<u8>, answer: &Result<Granted>) {
@@ -304,7 +356,8 @@ impl Oracle {
     }
 
     /// `asked_redis`: whether the server that answers asked Redis. If not, a stock server's lock stays that this server did not know
-    /// (docs/reliability.md). `clock_error`: by how much that server was wrong about Redis's clock, microseconds.
+    /// (docs/reliability.md). `clock_error`: by how much that server was wrong about Redis's clock, microseconds. `doubts`: of which keys its
+    /// local store may not have what Redis made.
     pub(super) fn pull_release_answered(
         &mut self,
         number: Number,
@@ -312,6 +365,7 @@ impl Oracle {
         answer: &Result<Listing>,
         asked_redis: bool,
         clock_error: u64,
+        doubts: &BTreeSet<EntryKey>,
     ) {
         let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
         let num = pull.expect("is of a pull");
@@ -330,11 +384,11 @@ impl Oracle {
                 }
                 // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
                 keys.iter().for_each(|key| self.perhaps_released(key, pull));
-                if listing.incomplete().is_some() {
-                    self.told_in_part.extend(listing.values().map(<[u8]>::to_vec));
-                }
                 for value in listing.values() {
                     let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
+                    if listing.incomplete().is_some() && doubts.contains(&key) {
+                        self.told_in_part.insert(value.to_vec());
+                    }
                     self.released_since(&key, value, began);
                 }
             }
@@ -390,8 +444,9 @@ impl Oracle {
     /// Whether the lock was taken so near to a release of its pull that the two servers' clocks cannot tell which came first.
     fn met_its_pulls_release(&self, holder: &[u8]) -> bool {
         let asked = self.asked_at.get(holder).copied().unwrap_or_default();
-        let granted = self.granted_at.get(holder).copied().unwrap_or(u64::MAX - CLOCK_ERROR);
-        let met = |from: u64, until: u64| asked <= until + CLOCK_ERROR && from <= granted + CLOCK_ERROR;
+        let granted = self.granted_at.get(holder).copied().unwrap_or(u64::MAX);
+        let error = self.wrong_by.get(holder).copied().unwrap_or(CLOCK_ERROR);
+        let met = |from: u64, until: u64| asked <= until.saturating_add(error) && from <= granted.saturating_add(error);
         self.released_pulls.iter().any(|(num, from, until)| pull_of(holder) == Some(*num) && met(*from, *until))
     }
 
@@ -412,13 +467,20 @@ impl Oracle {
     pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
         // What nobody here asked for is another program's, which may write the same bytes anywhere, and again.
         for (key, value) in entries.iter().filter(|(_, value)| self.asked_at.contains_key(*value)) {
-            let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(*at) > remembered);
+            // What was perhaps released before may have been so ever since: for that long Redis has remembered it.
+            let first = self.perhaps_gone.get(value).copied().unwrap_or(u64::MAX);
+            let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(first.min(*at)) > remembered);
             let going = self.going.get(value).filter(|_| !self.met_its_pulls_release(value));
             let released = self.gone.get(value).or(going).is_some_and(|at| !may_stay(at));
-            let is_excused = self.may_return.contains(value) || self.may_seem_lost(value) || self.may_seem_new(key, value);
+            let is_unlearned = self.unlearned.contains(value) && self.was_released_before(value, REMEMBERED);
+            let is_excused = self.may_return.contains(value)
+                || self.may_seem_lost(key, value)
+                || self.may_seem_new(key, value)
+                || is_unlearned;
             let released = released && !is_excused;
             assert!(!released, "the {key} is held by one who released it: {}", text(value));
-            assert!(!self.never.contains(value), "the {key} is held by one who was refused: {}", text(value));
+            let never = self.never.contains(value) && !self.may_seem_lost(key, value);
+            assert!(!never, "the {key} is held by one who was refused: {}", text(value));
         }
         for (key, holder) in self.holders.iter().flat_map(|(key, holders)| holders.iter().map(move |holder| (key, holder))) {
             let found = entries.get(key);

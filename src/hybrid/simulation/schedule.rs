@@ -22,7 +22,7 @@ use crate::sync::mark;
 use crate::sync::tasks::Scheduler;
 
 /// How long Redis remembers the token of a lock that was released, microseconds.
-const REMEMBERED: u64 = 3_600_000_000;
+pub(super) const REMEMBERED: u64 = 3_600_000_000;
 const STEPS: u32 = 80;
 /// Most callers at a server at once.
 pub(crate) const CALLERS: usize = 4;
@@ -342,7 +342,11 @@ impl Scheduled<'_> {
 
     /// Nothing fails any more, every server lives, and each has had the time to recover.
     fn heal(&self) {
+        /// For so many rounds all is well: two servers that Redis has forgotten put back, each, what the other one knows to be old, until
+        /// their next probes tell them, and they have recovered.
+        const QUIET: u32 = 3;
         let world = self.world;
+        let (mut quiet, until_quiet) = (0, if world.servers() > 1 { QUIET } else { 0 });
         world.network.is_up.store(true, Ordering::SeqCst);
         world.network.trouble.store(0, Ordering::SeqCst);
         *world.fuse.lock() = None;
@@ -368,7 +372,8 @@ impl Scheduled<'_> {
                 world.living().len() == count && world.living().iter().all(|instance| !instance.core.in_fallback());
             // A close that began before is among what is under way.
             let is_quiet = world.busy.load(Ordering::SeqCst) == 0 && world.under_way.lock().is_empty();
-            if all_recovered && is_quiet && !world.network.has_stuck() {
+            quiet = if all_recovered && is_quiet && !world.network.has_stuck() { quiet + 1 } else { 0 };
+            if quiet > until_quiet {
                 break;
             }
         }

@@ -19,7 +19,7 @@ use redis::Value;
 
 use super::link::ServersLink;
 use super::schedule::{Busy, CALLERS, Scheduled};
-use super::show::{text, texts};
+use super::show::{command_text, text, texts};
 use super::values::{REPO, any_key, keys_of_repo, pull_of, value_for};
 use super::world::World;
 use crate::call::{Call, RequestId};
@@ -92,12 +92,18 @@ impl World {
     /// Redis executes a command, whoever sent it.
     pub(super) fn execute(&self, command: &[Vec<u8>]) -> Value {
         let execute = || self.redis.execute(command, self.clock.unix_micros());
-        if !is_stocks(command) {
+        let is_put = || self.plan.stock && command_text(command).starts_with("PUT ");
+        if !is_stocks(command) && !is_put() {
             return execute();
         }
         let before = self.entries();
         let reply = execute();
         let after = self.entries();
+        if !is_stocks(command) {
+            let put = after.iter().filter(|(key, new)| before.get(*key) != Some(*new));
+            put.for_each(|(key, new)| self.oracle().was_put(key, new));
+            return reply;
+        }
         for (key, old) in before.iter().filter(|(key, old)| after.get(*key) != Some(*old)) {
             let is_meant = command[0] == b"EVAL" || self.stock.meant.lock().contains(old);
             if matches!(key, EntryKey::Status(_)) {
@@ -211,7 +217,7 @@ impl World {
         let answer = self.stock_looks_through(&mut released).map(|()| released).map_err(|_| unknown());
         self.say(|| format!("stock: release by pull → {}", super::show::show(&answer)));
         self.ends(number);
-        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, true, 0);
+        self.oracle().pull_release_answered(number, call.request.as_str(), &answer, true, 0, &BTreeSet::new());
     }
 
     /// UnlockByPull. Where a DEL fails, stock goes on and says that all was released: here the end is an error, so that the oracle excuses what is

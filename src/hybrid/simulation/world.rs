@@ -18,6 +18,7 @@ use super::modes::{Modes, Running, Serves};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
+use super::schedule::REMEMBERED;
 use super::show::text;
 use super::stock::Stock;
 use super::{PATIENCE, Plan};
@@ -125,7 +126,7 @@ impl World {
             network: Network::new(),
             disks: Disks::new(servers, plan.bad_disk),
             servers: RwLock::new((0..servers).map(server).collect()),
-            oracle: Mutex::default(),
+            oracle: Mutex::new(Oracle::new(plan.durability)),
             under_way: Mutex::default(),
             busy: AtomicUsize::new(0),
             fuse: Mutex::default(),
@@ -255,7 +256,7 @@ impl World {
         self.redis.restart();
         self.say(|| format!("Redis loses data; it has {} entries now", self.entries().len()));
         self.network.drop_stuck();
-        self.oracle().redis_lost_data(self.plan.bad_disk);
+        self.oracle().redis_lost_data();
     }
 
     /// A server of another machine, which always reaches Redis.
@@ -378,16 +379,21 @@ impl World {
         tasks::kill(process);
         drop(running);
         self.without_answer(process);
+        self.oracle().process_died();
     }
 
     /// Redis executes a server's command. It forgets a server of which it has not heard for thirty days.
     pub(super) fn heard(&self, me: usize, command: &[Vec<u8>]) {
         const FORGOTTEN: u64 = 30 * 24 * 3_600_000_000;
+        /// Where an announcement says since when the two agree; see `announce.lua`.
+        const AGREED: usize = 10;
         if command.get(3).is_some_and(|key| key == b"atlock:instances") {
             let now = self.clock.unix_micros();
             let before = self.announced.lock().insert(me, now);
-            if let Some(before) = before.filter(|before| now - before > FORGOTTEN) {
-                self.oracle().was_away_since(before);
+            if before.is_some_and(|before| now - before > FORGOTTEN) {
+                self.oracle().was_away(me);
+            } else if command.get(AGREED).is_some_and(|agreed| agreed != b"0") {
+                self.oracle().agrees(me);
             }
         }
     }
@@ -401,12 +407,13 @@ impl World {
     }
 
     /// There is no conflict. A stock server's lock bears no token: behind it, after more than an hour, a server cannot tell that the lock it
-    /// knew was released, and says so; but no holder is among those.
+    /// knew was released, and says so. Nor can it behind a lock that another server put back, which knew of no release for an hour, either.
+    /// But no holder is among those.
     pub(super) fn check_conflicts(&self, core: &Core) {
         for conflict in core.conflicts.all() {
-            let is_excused = conflict.remote.token.is_none()
-                && (self.plan.stock || self.plan.foreign)
-                && !self.oracle().surely_holds(&conflict.local.value);
+            let is_stocks = conflict.remote.token.is_none() && (self.plan.stock || self.plan.foreign);
+            let was_put_back = !self.is_alone() && self.oracle().was_released_before(&conflict.remote.value, REMEMBERED);
+            let is_excused = (is_stocks || was_put_back) && !self.oracle().surely_holds(&conflict.local.value);
             let texts = || (text(&conflict.local.value), text(&conflict.remote.value));
             assert!(is_excused, "a conflict at the {}, here and in Redis: {:?}", conflict.key, texts());
         }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, other_takes};
+use super::{apply, assert_stays_released_though_redis_forgets_it, gone, grant, one_server, other_releases, other_takes};
 use crate::clock::Clock;
 use crate::config::Durability;
+use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Code;
 use crate::hybrid::simulation::PATIENCE;
 use crate::hybrid::simulation::show::command_text;
+use crate::hybrid::simulation::values::{REPO, keys_of_repo, value_for};
 use crate::hybrid::simulation::world::{Instance, World};
 use crate::store::contract::shared::{Presence, SharedStore};
 use crate::store::redis::simulated::Image;
-use crate::store::{Granted, LockKey, Release, Store};
+use crate::store::{Grant, Granted, LockKey, Release, Store};
 
 /// The server was up for long, then both die, and Redis comes back as it was: what it never had is put back, however long that took.
 #[test]
@@ -112,6 +114,42 @@ fn what_another_server_released_is_not_put_back() {
         world.tick(0);
         drop(instance);
         assert_stays_released_though_redis_forgets_it(&world, "other");
+    });
+}
+
+/// A server that is held up for hours, as a machine that is paused, knows what it knew. That Redis still knows the server says nothing of what
+/// others released meanwhile.
+#[test]
+fn what_was_released_while_a_server_was_held_up_is_not_put_back() {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        other_releases(&world, "other", &apply());
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        world.tick(0);
+        assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+        assert!(world.value(&apply()).is_none());
+    });
+}
+
+/// A release by pull meets a lock of that pull in a Redis that has gone back, in the place of another pull's.
+#[test]
+fn a_release_by_pull_gives_up_no_other_pulls_lock() {
+    one_server(Durability::Sync, |world, instance| {
+        let key = keys_of_repo()[0].clone();
+        // Odd numbers are of pull 2.
+        let (old, new) = (value_for(&key, 2), value_for(&key, 3));
+        other_takes(&world, "other", &key, &old, world.clock.unix_micros());
+        let image = world.redis.image();
+        other_releases(&world, "other", &key);
+        world.clock.advance(Duration::from_millis(1));
+        let lock = ProjectLock::parse(&new).expect("is a lock");
+        let grant = Grant { key: key.lock().expect("is a lock"), lock: Some(&lock), value: &new, in_order: false };
+        assert!(matches!(instance.store.grant(&grant, &world.call()), Ok(Granted::Yes { .. })));
+        world.redis.restore(&image);
+        let released = instance.store.release_by_pull(PullRef { repo: REPO, num: 1 }, &world.call()).expect("is made");
+        assert_eq!(released.len(), 0, "what came back is no lock that anybody holds");
+        assert_eq!(instance.core.known(&key).expect("is read").value.map(|held| held.value), Some(new));
+        assert!(instance.core.in_fallback(), "Redis has lost data");
     });
 }
 

@@ -1,14 +1,24 @@
 //! What the seeds found: the shortest course of events to each fault, so that a run without many seeds sees it, too.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, gone, grant, one_server};
+use parking_lot::Mutex;
+
+use super::{apply, gone, grant, one_server, restart, server_of};
+use crate::clock::Clock;
 use crate::config::Durability;
-use crate::domain::lock::PullRef;
+use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error};
-use crate::hybrid::simulation::values::REPO;
-use crate::store::{Granted, LockKey, Release, Store};
+use crate::hybrid::simulation::plans;
+use crate::hybrid::simulation::show::command_text;
+use crate::hybrid::simulation::values::{REPO, keys_of_repo, value_for};
+use crate::store::redis::simulated::Image;
+use crate::store::{Grant, Granted, LockKey, Release, Store};
+use crate::sync::spawn;
+use crate::sync::tasks::give_way;
 
 /// What a release by pull reaches, once Redis is back, is told by tokens: those of after a restart are larger, also if the clock was set
 /// back meanwhile.
@@ -29,6 +39,23 @@ fn tokens_of_after_a_restart_are_larger_than_a_release_by_pull_whatever_the_cloc
         let releases = core.local.store().pull_releases().expect("are read");
         let up_to = releases.first().expect("is remembered").up_to;
         assert!(core.redis.next_token() > up_to);
+    });
+}
+
+/// The clock was set back, so that tokens go on from the last one. A crash keeps one from the disk: that one is not given once more.
+#[test]
+fn a_token_that_a_crash_kept_from_the_disk_is_not_given_again() {
+    one_server(Durability::Sync, |world, instance| {
+        instance.core.redis.token_was_given(FencingToken::new(world.clock.unix_micros() + 40_000_000));
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
+        assert!(instance.store.release(&release, &world.call()).expect("is released").is_some());
+        let lost = instance.core.redis.next_token();
+        drop(instance);
+        world.network.is_up.store(false, Ordering::SeqCst);
+        let instance = restart(&world);
+        let Ok(Granted::Yes { token, .. }) = grant(&world, &instance, b"{}") else { panic!("is not granted") };
+        assert!(token > lost);
     });
 }
 
@@ -55,6 +82,46 @@ fn a_release_is_remembered_however_long_redis_is_away() {
         assert!(!instance.core.in_fallback());
         assert_eq!(world.value(&apply()), None);
         assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+    });
+}
+
+/// Redis has lost a lock that is about to be released: as long as that may fail, a release by pull does not say that the pull holds nothing.
+#[test]
+fn a_release_by_pull_waits_for_whoever_releases_one_of_its_locks() {
+    let (plan, _) = plans(0)[3];
+    assert!(!plan.fallback);
+    server_of(plan, |world, instance| {
+        let key = keys_of_repo()[0].clone();
+        // An even number is of pull 1.
+        let value = value_for(&key, 2);
+        let lock = ProjectLock::parse(&value).expect("is a lock");
+        let grant = Grant { key: key.lock().expect("is a lock"), lock: Some(&lock), value: &value, in_order: false };
+        assert!(matches!(instance.store.grant(&grant, &world.call()), Ok(Granted::Yes { .. })));
+        world.redis.restore(&Image::default());
+        let by_pull = Arc::new(Mutex::new(None));
+        let (weak, for_pull, answer) = (Arc::downgrade(&world), Arc::clone(&instance), Arc::clone(&by_pull));
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let is_release = command_text(command).starts_with("RELEASE");
+            if is_release {
+                let world = weak.upgrade().expect("goes on");
+                let (store, for_answer, call) = (Arc::clone(&for_pull), Arc::clone(&answer), world.call());
+                let release = move || {
+                    let answer = store.store.release_by_pull(PullRef { repo: REPO, num: 1 }, &call);
+                    *for_answer.lock() = Some(answer);
+                };
+                drop(spawn("by pull", release).expect("starts"));
+                // It has looked, and waits or has ended.
+                (0..1000).for_each(|_| give_way());
+                world.network.is_up.store(false, Ordering::SeqCst);
+            }
+            is_release
+        }));
+        let release = Release { key: grant.key, fields: None, pull_num: None, value: None };
+        assert_eq!(instance.store.release(&release, &world.call()).expect_err("nobody decides").code(), Code::Degraded);
+        assert!(instance.core.known(&key).expect("is read").value.is_some());
+        world.clock.sleep(Duration::from_secs(10));
+        let by_pull = by_pull.lock().take().expect("has ended");
+        assert_eq!(by_pull.expect_err("nobody decides").code(), Code::Degraded);
     });
 }
 

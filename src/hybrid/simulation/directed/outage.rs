@@ -11,6 +11,7 @@ use crate::config::Durability;
 use crate::error::{Code, Error};
 use crate::hybrid::core::Asked;
 use crate::hybrid::simulation::PATIENCE;
+use crate::store::Store;
 use crate::store::contract::local::{Change, Held};
 use crate::sync::spawn;
 use crate::sync::tasks::give_way;
@@ -35,6 +36,26 @@ fn a_recovery_waits_for_what_is_on_its_way() {
 fn a_start_after_a_crash_waits_for_what_is_on_its_way() {
     one_server(Durability::Sync, |world, instance| {
         let patience = instance.core.redis.timeout;
+        drop(instance);
+        let before = world.clock.now();
+        restart(&world);
+        assert!(world.clock.now() - before >= patience);
+    });
+}
+
+/// Nobody here knows what native mode had on its way to Redis when it ended.
+#[test]
+fn a_start_after_native_mode_waits_for_what_is_on_its_way() {
+    one_server(Durability::Sync, |world, instance| {
+        let patience = instance.core.redis.timeout;
+        let deadline = world.clock.now() + PATIENCE;
+        instance.store.close().expect("closes");
+        drop(instance);
+        let before = world.clock.now();
+        let instance = restart(&world);
+        assert!(world.clock.now() - before < patience, "it was closed");
+        instance.core.write_record(|record| record.handed_over = true, deadline + PATIENCE).expect("is written");
+        instance.store.close().expect("closes");
         drop(instance);
         let before = world.clock.now();
         restart(&world);
