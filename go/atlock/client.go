@@ -111,6 +111,7 @@ const (
 	FreezePlansDeny  = client.FreezePlansDeny
 	FreezePlansAllow = client.FreezePlansAllow
 
+	Forever            = client.Forever
 	NoToken            = client.NoToken
 	MetricsContentType = client.MetricsContentType
 )

@@ -250,3 +250,32 @@ func TestExplainOnAtlantissOwnStore(t *testing.T) {
 		}
 	}
 }
+
+// What is kept for a set that waited for long is kept without an end: that is read, too.
+func TestWhatIsKeptForASetHasNoEnd(t *testing.T) {
+	config := settingsWithQueue(t)
+	config.Locking.Enhanced.PriorityQueue.Sets = atlock.SetsWhole
+	config.Locking.Enhanced.Timeouts.Default = atlock.Duration(time.Second)
+	database, err := atlock.Open(config)
+	must(t, err)
+	defer closed(t, database)
+	take(t, database, "a", 1)
+	run, err := database.For(pullRequest(2)).Begin(atlock.RunPlan)
+	must(t, err)
+	must(t, run.Declare(user, named("a"), named("b")))
+	if grant, err := run.TryLock(named("b").Project, workspace, user); err != nil || grant.Acquired {
+		t.Fatalf("%+v, %v", grant, err)
+	}
+	_, err = run.End()
+	must(t, err)
+	eventually(t, "b is kept", func() bool {
+		queues, err := database.Queues("acme/infra")
+		must(t, err)
+		until := queues["acme/infra"][0].Keys["acme/infra/b/default/"].ReservedUntil
+		return until != nil && *until == atlock.Forever
+	})
+	explained, err := database.Explain("acme/infra/b/default/")
+	if err != nil || *explained.Queue[0].ReservedUntil != atlock.Forever {
+		t.Errorf("%+v, %v", explained, err)
+	}
+}

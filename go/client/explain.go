@@ -45,7 +45,7 @@ type InLine struct {
 	Pull          PullID     `json:"pull"`
 	URL           string     `json:"url"`
 	Since         UnixMicro  `json:"since"`
-	ReservedUntil *UnixMicro `json:"reserved_until"` // until when the free lock is kept for this pull request; nil while it is not
+	ReservedUntil *UnixMicro `json:"reserved_until"` // until when the free lock is kept for this pull request; nil while it is not; [Forever]: for its set
 }
 
 // BlockedBy is what stands in the way of a lock.
