@@ -196,7 +196,7 @@ func TestNoAnswerHasASecret(t *testing.T) {
 	fill(reflect.ValueOf(&lock).Elem(), secret)
 	shown := newLock("acme/infra", "network", 7)
 	lock.Project, lock.Workspace, lock.User.Username, lock.Time = shown.Project, shown.Workspace, "ada", shown.Time
-	lock.Pull.Author = "ada" // Atlantis's own page shows it
+	lock.Pull.Author = "ada"                                                  // Atlantis's own page shows it
 	lock.Pull.Num, lock.Pull.BaseRepo.VCSHost.Hostname = 7, "git.example.com" // explain tells both
 	lock.Pull.URL = "https://bot:" + secret + "@git.example.com/acme/infra/pull/7"
 	takeLock(t, database, lock)
