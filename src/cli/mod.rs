@@ -22,7 +22,7 @@ use atlock::error::Result;
 use clap::Parser as _;
 
 use self::args::{Arguments, Command, Question};
-use self::open::Source;
+use self::open::{Source, target};
 use self::remark::remark;
 use self::show::Outcome;
 
@@ -88,8 +88,4 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     }?;
     source.close()?;
     Ok(outcome)
-}
-
-fn target(key: &str) -> String {
-    serde_json::json!({ "Key": key }).to_string()
 }

@@ -10,9 +10,8 @@ use atlock::queue::freeze::{Freeze, plain};
 use serde_json::{Value, json};
 
 use super::args::{self, Question};
-use super::open::Source;
+use super::open::{Source, target};
 use super::show::{Outcome, list_of, read, time, word};
-use super::target;
 
 /// Asks, and says what came of it.
 pub fn answer(question: &Question, source: &mut Source, json: bool) -> Result<Outcome> {
