@@ -341,6 +341,10 @@ fn locks_are_frozen_and_thawed() {
     for wrong in [&[][..], &["--until", "soon"], &["--until", "2h", "--open-ended"]] {
         assert_eq!(told(path, &[&freeze[..], wrong].concat()).1, 2, "{wrong:?}");
     }
+    service.close().unwrap();
+    assert_eq!(told(path, &[&freeze[..], &["--until", "2h"]].concat()).1, 0);
+    let (text, _) = told(path, &["explain", "acme/infra/prod/us/default/"]);
+    assert!(text.starts_with("\"acme/infra/prod/us/default/\"  frozen\n") && text.contains("is frozen by ada until"), "{text}");
     let plain = prepared();
     let output = atlock(plain.path(), &["queue"]);
     let text = String::from_utf8(output.stderr).unwrap();

@@ -69,7 +69,10 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status = cleanStatus(status)
 	health, now := newestHealth(p.database, p.history, status.Mode), time.Now()
 	locks, err := p.database.List()
-	queue := newWaiting(p.database, locks, now)
+	var queue waiting
+	if err == nil { // a store that hangs is not waited for again and again
+		queue = newWaiting(p.database, locks, now)
+	}
 	data := pageData{
 		Options:   p.options,
 		Now:       now,

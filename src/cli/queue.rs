@@ -18,6 +18,8 @@ pub fn answer(question: &Question, source: &mut Source, json: bool) -> Result<Ou
     match question {
         Question::Queue { repo } => queue(source.ask("queues", &json!(repo).to_string())?, json),
         Question::Explain { named, pull } => {
+            // Stores that were only just opened learn the freezes by that. Without a queue there are none.
+            let _ = source.ask("freezes", "null");
             let asked = match pull {
                 None => json!({ "key": named }),
                 Some(num) => json!({ "repo": named, "pull": { "host": "", "num": num } }),
