@@ -230,6 +230,127 @@ fn a_running_server_is_asked() {
     }
 }
 
+/// A folder whose settings have a queue; pull 1 holds a lock, and 2 and 3 wait for it.
+fn with_a_queue() -> (tempfile::TempDir, Service) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("locks");
+    let settings = format!("locking: {{backend: sled, data_dir: {data:?}, enhanced: {{priority_queue: {{enabled: true}}}}}}");
+    let service = server(folder.path(), &settings);
+    service.try_lock(&lock("a", 1)).unwrap();
+    for num in [2, 3] {
+        let begin = format!(r#"{{"repo":"acme/infra","pull":{{"host":"","num":{num}}},"command":"plan"}}"#);
+        let run = service.run_begin(&atlock::domain::json::parse_json(begin.as_bytes()).unwrap()).unwrap();
+        assert!(!service.try_lock_in(run, &lock("a", num)).unwrap().acquired);
+        service.run_end(run).unwrap();
+    }
+    (folder, service)
+}
+
+/// The same from the running server, and, once that is closed, from its store.
+#[test]
+fn who_waits_is_listed_explained_and_taken_out() {
+    let (folder, service) = with_a_queue();
+    let path = folder.path();
+    let mut service = Some(service);
+    for asked in ["the server", "the store"] {
+        let (text, status) = told(path, &["queue"]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            status == 0 && lines.len() == 2 && lines[0].starts_with("\"acme/infra/a/default/\"  1  pull #2  ada  20"),
+            "{asked}: {text}"
+        );
+        assert!(lines[1].contains("  2  pull #3  ada  20") && lines[1].ends_with("Z  normal"), "{asked}: {text}");
+        assert_eq!(told(path, &["queue", "acme/other"]), ("nobody waits\n".to_owned(), 0));
+        let json: serde_json::Value = serde_json::from_str(&told(path, &["queue", "--json"]).0).unwrap();
+        assert_eq!(json["acme/infra"][1]["pull"]["num"], 3);
+
+        let (text, status) = told(path, &["explain", "acme/infra/a/default/"]);
+        assert!(status == 0 && text.starts_with("\"acme/infra/a/default/\"  held\n  holder    pull #1  ada  2026-"), "{text}");
+        for wanted in
+            ["\n  waits     pull #2  20", "\n  because   pull #1 has the lock", "\n  frees it  merge or close pull #1\n"]
+        {
+            assert!(text.contains(wanted), "{asked}: {text}");
+        }
+        assert!(told(path, &["explain", "acme/infra", "3"]).0.starts_with("\"acme/infra/a/default/\"  held\n"));
+        assert_eq!(told(path, &["explain", "acme/infra", "4"]).1, 3);
+        assert_eq!(told(path, &["explain", "acme/infra", "4", "--json"]), ("[]\n".to_owned(), 3));
+        if let Some(service) = service.take() {
+            service.close().unwrap();
+        }
+    }
+    assert_eq!(
+        told(path, &["leave", "acme/infra", "2", "acme/infra/b/default/"]),
+        ("pull #2 waits for no such lock\n".to_owned(), 3)
+    );
+    assert_eq!(told(path, &["leave", "acme/infra", "2"]), ("pull #2 waits for 1 lock no more\n".to_owned(), 0));
+    assert_eq!(told(path, &["leave", "acme/infra", "3", "--json"]), ("{\"left\":1}\n".to_owned(), 0));
+    assert_eq!(told(path, &["queue"]), ("nobody waits\n".to_owned(), 0));
+}
+
+#[test]
+fn a_grant_is_checked() {
+    let (folder, service) = with_a_queue();
+    let key = "acme/infra/a/default/";
+    let told_token = service.lock_infos(format!("[{key:?}]").as_bytes()).unwrap();
+    let token = serde_json::to_value(told_token).unwrap()[0]["token"].as_u64().unwrap();
+    let check = |args: &[&str]| {
+        let output = atlock(folder.path(), &[&["check"], args].concat());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+    };
+    assert_eq!(check(&[key, "--pull", "1"]), (format!("pull #1 holds {key:?}\n"), String::new(), 0));
+    assert_eq!(check(&[key, "--pull", "1", "--token", &token.to_string()]).2, 0);
+    let refused = |why: &str| (String::new(), format!("atlock: {why}\n"), 1);
+    let by_another = format!("pull #1 does not hold {key:?}: the pull has it by another grant, of token {token}");
+    assert_eq!(check(&[key, "--pull", "1", "--token", &(token + 1).to_string()]), refused(&by_another));
+    assert_eq!(check(&[key, "--pull", "2"]), refused(&format!("pull #2 does not hold {key:?}: pull #1 has it")));
+    let free = "acme/infra/b/default/";
+    assert_eq!(check(&[free, "--pull", "1"]), refused(&format!("pull #1 does not hold {free:?}: no pull has it")));
+    let (json, _, status) = check(&[key, "--pull", "2", "--json"]);
+    assert!(status == 1 && json.starts_with("{\"holds\":false,"), "{json}");
+    // A workflow without ATLOCK_TOKEN must not be told that any grant will do.
+    assert_eq!(check(&[key, "--pull", "1", "--token", ""]).2, 2);
+    assert_eq!(check(&[key, "--pull", "1", "--token", "0"]).2, 2);
+    assert_eq!(check(&[key]).2, 2);
+}
+
+#[test]
+fn locks_are_frozen_and_thawed() {
+    let (folder, service) = with_a_queue();
+    let path = folder.path();
+    assert_eq!(told(path, &["freezes"]), ("no freezes\n".to_owned(), 0));
+    let freeze = ["freeze", "acme/*", "--path", "prod*", "--reason", "an \u{1b}[31maudit", "--owner", "ada"];
+    let (text, status) = told(path, &[&freeze[..], &["--until", "2h"]].concat());
+    let id = text.split("  ").next().unwrap().to_owned();
+    assert!(
+        status == 0 && text.contains("  acme/*/prod*/*/*  by ada until ") && text.ends_with(": an \\u{1b}[31maudit\n"),
+        "{text}"
+    );
+    assert_eq!(told(path, &["freezes"]), (text.clone(), 0));
+    let json: serde_json::Value = serde_json::from_str(&told(path, &["freezes", "--json"]).0).unwrap();
+    assert_eq!((&json[0]["id"], &json[0]["plans"]), (&id.as_str().into(), &"deny".into()));
+    assert!(service.try_lock(&lock("prod/eu", 9)).unwrap_err().message().contains("is frozen by ada"));
+    assert_eq!(told(path, &["thaw", &id]), (text, 0));
+    assert_eq!(told(path, &["thaw", &id]), (format!("no freeze {id:?}\n"), 3));
+    service.try_lock(&lock("prod/eu", 9)).unwrap();
+
+    let (text, status) = told(path, &[&freeze[..], &["--open-ended", "--allow-plans", "--json"]].concat());
+    assert!(status == 0 && text.contains("\"plans\":\"allow\"") && text.contains("\"until\":null"), "{text}");
+    let past = atlock(path, &[&freeze[..], &["--until", "2020-01-01T00:00:00Z"]].concat());
+    assert!(past.status.code() == Some(1) && String::from_utf8(past.stderr).unwrap().contains("over before it begins"));
+    for wrong in [&[][..], &["--until", "soon"], &["--until", "2h", "--open-ended"]] {
+        assert_eq!(told(path, &[&freeze[..], wrong].concat()).1, 2, "{wrong:?}");
+    }
+    service.close().unwrap();
+    assert_eq!(told(path, &[&freeze[..], &["--until", "2h"]].concat()).1, 0);
+    let (text, _) = told(path, &["explain", "acme/infra/prod/us/default/"]);
+    assert!(text.starts_with("\"acme/infra/prod/us/default/\"  frozen\n") && text.contains("is frozen by ada until"), "{text}");
+    let plain = prepared();
+    let output = atlock(plain.path(), &["queue"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("locking.enhanced.priority_queue.enabled"), "{text}");
+}
+
 /// A recovery, an announcement, a probe: nothing of it is begun by looking.
 #[test]
 fn looking_at_a_stopped_server_changes_nothing() {

@@ -106,7 +106,8 @@ fn each_operation_answers_what_the_library_does() {
     assert_eq!(released["locks"], json!([of(&lock("b", 2)), of(&lock("c", 2))]));
     assert_eq!(ask(&mut client, "discard", &key("d")).unwrap(), of(&lock("d", 3)));
     assert!(service.list().unwrap().is_empty());
-    assert_eq!(OPERATIONS.len(), 10, "a new operation has a line above");
+    about_waiting(&mut client);
+    assert_eq!(OPERATIONS.len(), 17, "a new operation has a line above, or in about_waiting");
 
     // The same trail as of any other release.
     let audit = fs::read_to_string(data.with_file_name("audit")).unwrap();
@@ -127,6 +128,25 @@ fn each_operation_answers_what_the_library_does() {
     let error = ask(&mut client, "unlock_by_pull", &json!({"RepoFullName": "a/b"})).unwrap_err();
     assert!(error.code() == Code::InvalidJson && error.message().contains("PullNum"), "{error}");
     assert_eq!(ask(&mut client, "list", &json!(null)).unwrap()["locks"], json!([]), "an error ends no connection");
+}
+
+/// Without a queue in the settings, those that need one say so, and the others answer.
+fn about_waiting(client: &mut Client) {
+    let pull = json!({"host": "", "num": 1});
+    for (name, input) in [
+        ("queues", json!(null)),
+        ("freezes", json!(null)),
+        ("leave", json!({"repo": "acme/infra", "pull": pull})),
+        ("freeze", json!({"pattern": {"repo": "a/b"}, "reason": "r", "owner": "o", "open_ended": true})),
+        ("thaw", json!("1")),
+    ] {
+        let error = ask(client, name, &input).unwrap_err();
+        assert!(error.code() == Code::QueueDisabled && error.message().contains("priority_queue.enabled"), "{name}: {error}");
+    }
+    let key = "acme/infra/a/default/";
+    assert_eq!(ask(client, "explain", &json!({ "key": key })).unwrap()[0]["state"], "free");
+    let asked = json!({"repo": "acme/infra", "key": key, "pull": pull, "token": 0});
+    assert_eq!(ask(client, "check", &asked).unwrap(), json!({"holds": false}));
 }
 
 /// An error of an operation names who asked, too; and another process is not taken for the server's.
@@ -155,7 +175,8 @@ fn the_trail_names_the_process_that_asked() {
 #[test]
 fn the_settings_say_what_programs_may_ask() {
     let (_folder, data) = folder();
-    let with = |socket: &str| open(&format!("locking: {{backend: sled, data_dir: {data:?}, socket: {socket}}}"));
+    let queue = "enhanced: {priority_queue: {enabled: true}}";
+    let with = |socket: &str| open(&format!("locking: {{backend: sled, data_dir: {data:?}, socket: {socket}, {queue}}}"));
     let service = with("read");
     service.try_lock(&lock("a", 1)).unwrap();
     let mut asking = client(&data);
@@ -164,6 +185,9 @@ fn the_settings_say_what_programs_may_ask() {
         let input = match operation.name {
             "lock_info" => json!(["acme/infra/a/default/"]),
             "unlock_by_pull" => json!({"RepoFullName": "acme/infra", "PullNum": 1}),
+            "queues" | "freezes" => json!(null),
+            "explain" => json!({"key": "acme/infra/a/default/"}),
+            "check" => json!({"repo": "acme/infra", "key": "acme/infra/a/default/", "pull": {"host": "", "num": 1}}),
             _ => key.clone(),
         };
         let answer = ask(&mut asking, operation.name, &input);
@@ -176,7 +200,7 @@ fn the_settings_say_what_programs_may_ask() {
         }
     }
     assert_eq!(service.list().unwrap().len(), 1, "nothing was released");
-    assert_eq!(OPERATIONS.iter().filter(|operation| operation.changes).count(), 3);
+    assert_eq!(OPERATIONS.iter().filter(|operation| operation.changes).count(), 6);
     service.close().unwrap();
     let service = with("off");
     assert!(!data.join(FILE).exists() && Client::connect(&data).unwrap().is_none());

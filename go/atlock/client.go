@@ -45,6 +45,17 @@ type (
 	Checked    = client.Checked
 	RunEnded   = client.RunEnded
 
+	Explained     = client.Explained
+	LockHolder    = client.LockHolder
+	InLine        = client.InLine
+	BlockedBy     = client.BlockedBy
+	FreezePattern = client.FreezePattern
+	FreezeRequest = client.FreezeRequest
+	Freeze        = client.Freeze
+	Deadlock      = client.Deadlock
+	Standing      = client.Standing
+	Yielded       = client.Yielded
+
 	NextRequest = client.NextRequest
 	Next        = client.Next
 	Waiter      = client.Waiter
@@ -94,6 +105,17 @@ const (
 	RunApply  = client.RunApply
 	RunUnlock = client.RunUnlock
 
+	StateFree     = client.StateFree
+	StateHeld     = client.StateHeld
+	StateReserved = client.StateReserved
+	StateFrozen   = client.StateFrozen
+	StateConflict = client.StateConflict
+	StateUnknown  = client.StateUnknown
+
+	FreezePlansDeny  = client.FreezePlansDeny
+	FreezePlansAllow = client.FreezePlansAllow
+
+	Forever            = client.Forever
 	NoToken            = client.NoToken
 	MetricsContentType = client.MetricsContentType
 )

@@ -14,6 +14,7 @@ type Database struct {
 	store interface {
 		store
 		queued
+		explaining
 	}
 }
 

@@ -76,7 +76,7 @@ type QueuedPull struct {
 // QueuedKey is one lock that a pull request waits for.
 type QueuedKey struct {
 	Position      int        `json:"position"`       // 1 is next
-	ReservedUntil *UnixMicro `json:"reserved_until"` // until when the free lock is kept for this pull request; nil while it is not
+	ReservedUntil *UnixMicro `json:"reserved_until"` // until when the free lock is kept for this pull request; nil while it is not; [Forever]: for its set
 }
 
 // Checked is what a grant is worth.

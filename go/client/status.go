@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"encoding/json"
+	"math"
+	"time"
+)
 
 // Status is what an operator sees: mode, counters since the start, warnings, and the state of hybrid mode.
 type Status struct {
@@ -67,6 +71,19 @@ type HostStore struct {
 
 // UnixMicro is a time as the library writes it: microseconds since 1970.
 type UnixMicro int64
+
+// Forever is a time without an end: a lock is kept until all of a set is free.
+const Forever UnixMicro = math.MaxInt64
+
+// UnmarshalJSON reads a time; what is too large for Go is [Forever].
+func (u *UnixMicro) UnmarshalJSON(text []byte) error {
+	var micros uint64
+	if json.Unmarshal(text, &micros) == nil && micros > math.MaxInt64 {
+		*u = Forever
+		return nil
+	}
+	return json.Unmarshal(text, (*int64)(u))
+}
 
 // Time is the same for a person.
 func (u UnixMicro) Time() time.Time { return time.UnixMicro(int64(u)) }

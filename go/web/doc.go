@@ -1,14 +1,24 @@
-// Package web is what a person and a monitoring system see of the locking layer in a running Atlantis: four endpoints and a link on
+// Package web is what a person, a workflow and a monitoring system see of the locking layer in a running Atlantis: endpoints and a link on
 // Atlantis's own page, added to its router.
 //
-//	GET /api/locks/compatibility/status   the status, as JSON
-//	GET /api/locks/health                 the health, as JSON; 503 if no lock can be granted
-//	GET /metrics                          metrics for Prometheus, together with Atlantis's own
-//	GET /locking                          the page
+//	GET    /api/locks/compatibility/status       the status, as JSON
+//	GET    /api/locks/health                     the health, as JSON; 503 if no lock can be granted
+//	GET    /api/locks/queue?repo=                who waits, in a repository or in each
+//	GET    /api/locks/explain?id=                why a lock is as it is; with ?repo=&pull= all of a pull request
+//	GET    /api/locks/stats                      counters of waiting and holding
+//	GET    /api/locks/check?id=&pull=&token=     200 if a pull request holds a lock, 409 if not
+//	GET    /api/locks/freezes                    locks that nobody takes for now
+//	GET    /api/locks/deadlocks                  pull requests that wait for each other
+//	POST   /api/locks/queue/leave                takes a pull request out of a queue
+//	POST   /api/locks/freezes                    freezes locks
+//	DELETE /api/locks/freezes?id=                ends a freeze
+//	GET    /metrics                              metrics for Prometheus, together with Atlantis's own
+//	GET    /locking                              the page
 //
-// Nothing here changes anything: the page links to Atlantis's own page of each lock, where it is discarded as ever. So who may
-// change something is decided by Atlantis alone. Its basic auth guards everything but what is below /api/, whose two answers name
-// locks only where two pulls hold the same one.
+// The page changes nothing: it links to Atlantis's own page of each lock, where it is discarded as ever. The three endpoints that change
+// something grant and release no lock, and want Atlantis's API secret; without one they are off. So who may change something is decided
+// by Atlantis alone. Its basic auth guards everything but what is below /api/: what is read there is as open as Atlantis's own
+// GET /api/locks.
 //
 // No secret leaves the process: of a lock, which holds clone URLs with tokens and the pull's text, only the fields of a row of the
 // page's table are ever read.

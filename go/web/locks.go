@@ -29,6 +29,7 @@ type lockRow struct {
 	Taken     time.Time
 	Token     uint64
 	Store     string
+	Waiting   int // how many pull requests wait for it
 }
 
 // newRow takes from a lock what is shown; everything else, clone URLs above all, stays behind.
@@ -79,10 +80,9 @@ type lockTable struct {
 	Error               string
 }
 
-// newLockTable reads the locks; filter and page come from the query.
-func newLockTable(database Database, mode string, query url.Values) lockTable {
+// newLockTable shows the locks, or why they cannot be read; filter and page come from the query.
+func newLockTable(database Database, mode string, query url.Values, locks []models.ProjectLock, err error) lockTable {
 	table := lockTable{Filter: query.Get("filter")}
-	locks, err := database.List()
 	if err != nil {
 		table.Error = withoutCredentials(err.Error())
 		return table

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/internal/redistest"
@@ -22,8 +23,17 @@ func TestDashboardAndRulesNameRealMetrics(t *testing.T) {
 	folder := t.TempDir()
 	database := open(t, atlock.Config{Locking: atlock.Locking{
 		Backend: "sled", DataDir: filepath.Join(folder, "locks"), Audit: atlock.Audit{File: filepath.Join(folder, "audit")},
-		Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: "hybrid", Redis: atlock.Redis{Address: redis.Addr, Timeouts: shortTimeouts}},
+		Enhanced: atlock.Enhanced{
+			Enabled: true, CompatibilityMode: "hybrid", Redis: atlock.Redis{Address: redis.Addr, Timeouts: shortTimeouts},
+			PriorityQueue:     atlock.PriorityQueue{Enabled: true},
+			DeadlockDetection: atlock.DeadlockDetection{Enabled: true, Confirm: atlock.Duration(100 * time.Millisecond)},
+		},
 	}})
+	// So do those of circles, and of locks that are kept for somebody.
+	circle(t, database)
+	if _, err := database.UnlockByPull("acme/infra", 1); err != nil {
+		t.Fatal(err)
+	}
 	// An error's series begins with the first error.
 	if _, _, err := database.TryLock(newLock("", "", 0)); err == nil {
 		t.Fatal("a lock of no repository was granted")
@@ -36,6 +46,12 @@ func TestDashboardAndRulesNameRealMetrics(t *testing.T) {
 			exported[name] = true
 		}
 	}
+	// Package handover counts this one, and has no sample before the first turn.
+	counter, err := os.ReadFile("../handover/replanner.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exported["atlock_replans_total"] = strings.Contains(string(counter), `Name: "atlock_replans_total"`)
 	name := regexp.MustCompile(`\batlock_[a-z_]+`)
 	for _, file := range []string{"alerts.yaml", "dashboard.json"} {
 		text, err := os.ReadFile(filepath.Join(monitoringFolder, file))

@@ -30,6 +30,7 @@ type pageData struct {
 	Chart     chart
 	Warnings  []string
 	Fallbacks []fallbackView // the newest first
+	Waiting   waiting
 	Locks     lockTable
 }
 
@@ -67,17 +68,26 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status = cleanStatus(status)
 	health, now := newestHealth(p.database, p.history, status.Mode), time.Now()
+	locks, err := p.database.List()
+	var queue waiting
+	if err == nil { // a store that hangs is not waited for again and again
+		queue = newWaiting(p.database, locks, now)
+	}
 	data := pageData{
 		Options:   p.options,
 		Now:       now,
 		Status:    status,
 		State:     newState(status, health),
-		Facts:     facts(status, health),
+		Facts:     append(facts(status, health), queue.facts()...),
 		Stores:    stores(status.Mode, health),
 		Chart:     newChart(now, status.Mode, p.history.samples(), status.Fallbacks),
 		Warnings:  warnings(status),
 		Fallbacks: fallbacks(now, status.Fallbacks),
-		Locks:     newLockTable(p.database, status.Mode, r.URL.Query()),
+		Waiting:   queue,
+		Locks:     newLockTable(p.database, status.Mode, r.URL.Query(), locks, err),
+	}
+	for i := range data.Locks.Rows {
+		data.Locks.Rows[i].Waiting = queue.counts[data.Locks.Rows[i].key]
 	}
 	var html bytes.Buffer
 	if err := pageTemplate.Execute(&html, data); err != nil {

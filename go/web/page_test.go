@@ -191,17 +191,24 @@ const secret = "s3cr3t-token"
 
 // No answer has the token that clone URLs carry, whatever field it is planted in; what is shown is named here.
 func TestNoAnswerHasASecret(t *testing.T) {
-	database := openSled(t)
+	database := openQueue(t)
 	var lock models.ProjectLock
 	fill(reflect.ValueOf(&lock).Elem(), secret)
 	shown := newLock("acme/infra", "network", 7)
 	lock.Project, lock.Workspace, lock.User.Username, lock.Time = shown.Project, shown.Workspace, "ada", shown.Time
-	lock.Pull.Author = "ada" // Atlantis's own page shows it
+	lock.Pull.Author = "ada"                                                  // Atlantis's own page shows it
+	lock.Pull.Num, lock.Pull.BaseRepo.VCSHost.Hostname = 7, "git.example.com" // explain tells both
 	lock.Pull.URL = "https://bot:" + secret + "@git.example.com/acme/infra/pull/7"
 	takeLock(t, database, lock)
+	waitAs(t, database, "acme/infra", "network", models.PullRequest{Num: 8, URL: lock.Pull.URL})
+	freeze(t, database, "acme/infra", "look at "+leak, "ada")
 	served := serveAtlantis(t, leaking{database})
 	waitUntil(t, "the history", func() bool { return strings.Contains(must(t, served, web.PagePath), "cannot be reached") })
-	for _, path := range []string{web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "?filter=acme", "/"} {
+	id := "?id=acme%2Finfra%2Fnetwork%2Fdefault%2F"
+	for _, path := range []string{
+		web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "?filter=acme", "/", web.QueuePath, web.FreezesPath,
+		web.ExplainPath + id, web.ExplainPath + "?repo=acme/infra&pull=7", web.CheckPath + id + "&pull=7", web.StatsPath,
+	} {
 		if _, text := get(t, served, path); strings.Contains(text, secret) {
 			t.Errorf("%s shows it: %s", path, text)
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gorilla/mux"
+	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
@@ -13,19 +14,39 @@ import (
 
 // Paths of the endpoints, below the base path that Atlantis is reached at.
 const (
-	StatusPath  = "/api/locks/compatibility/status"
-	HealthPath  = "/api/locks/health"
-	MetricsPath = "/metrics"
-	PagePath    = "/locking"
+	StatusPath    = "/api/locks/compatibility/status"
+	HealthPath    = "/api/locks/health"
+	QueuePath     = "/api/locks/queue"
+	LeavePath     = "/api/locks/queue/leave"
+	ExplainPath   = "/api/locks/explain"
+	StatsPath     = "/api/locks/stats"
+	CheckPath     = "/api/locks/check"
+	FreezesPath   = "/api/locks/freezes"
+	DeadlocksPath = "/api/locks/deadlocks"
+	MetricsPath   = "/metrics"
+	PagePath      = "/locking"
 )
 
-// Database is what is shown of an [atlock.Database].
+// Database is what is shown of an [atlock.Database], and changed.
 type Database interface {
 	List() ([]models.ProjectLock, error)
 	Status() (atlock.Status, error)
 	Health() (atlock.Health, error)
 	Metrics() (string, error)
 	LockInfo(keys []string) ([]atlock.LockInfo, error)
+	CheckCommandLock(name command.Name) (*command.Lock, error)
+
+	Queues(repoFullName string) (map[string][]atlock.QueuedPull, error)
+	Explain(key string) (atlock.Explained, error)
+	ExplainPull(repoFullName string, pull atlock.PullID) ([]atlock.Explained, error)
+	CheckKey(key string, pull atlock.PullID, token atlock.FencingToken) (atlock.Checked, error)
+	Enhanced() atlock.EnhancedLocker
+	Freezes() ([]atlock.Freeze, error)
+	Deadlocks() ([]atlock.Deadlock, error)
+
+	Leave(repoFullName string, pull atlock.PullID, key string) (int, error)
+	Freeze(request atlock.FreezeRequest) (atlock.Freeze, error)
+	Thaw(id string) (*atlock.Freeze, error)
 }
 
 var _ Database = (*atlock.Database)(nil)
@@ -37,6 +58,8 @@ type Options struct {
 	BasePath string
 	// AtlantisVersion stands in the page's corner.
 	AtlantisVersion string
+	// APISecret is Atlantis's --api-secret. Who sends it may change queues and freezes; without one nobody may.
+	APISecret []byte
 }
 
 // Register adds the endpoints to Atlantis's router, and a link to the page to Atlantis's own. Call it after server.NewServer and
@@ -45,6 +68,8 @@ type Options struct {
 // Until the context ends, a goroutine looks at the health every few seconds, for the page's chart.
 func Register(ctx context.Context, router *mux.Router, database Database, options Options) {
 	options.BasePath = strings.TrimRight(options.BasePath, "/")
+	secret := options.APISecret
+	options.APISecret = nil // no page has it
 	history := newHistory()
 	go history.record(ctx, database)
 
@@ -53,9 +78,21 @@ func Register(ctx context.Context, router *mux.Router, database Database, option
 	}
 	get(StatusPath, statusHandler(database))
 	get(HealthPath, healthHandler(database))
+	get(QueuePath, queueHandler(database))
+	get(ExplainPath, explainHandler(database))
+	get(StatsPath, statsHandler(database))
+	get(CheckPath, checkHandler(database))
+	get(FreezesPath, freezesHandler(database))
+	get(DeadlocksPath, deadlocksHandler(database))
 	get(MetricsPath, metricsHandler(database))
 	get(PagePath, &page{database: database, history: history, options: options})
 	get(PagePath+"/{asset}", assetHandler())
+	change := func(method, path string, handler http.Handler) {
+		router.Handle(path, guarded(withSecret(secret, handler))).Methods(method)
+	}
+	change(http.MethodPost, LeavePath, leaveHandler(database))
+	change(http.MethodPost, FreezesPath, freezeHandler(database))
+	change(http.MethodDelete, FreezesPath, thawHandler(database))
 	router.Use(linked(database, history, options))
 }
 

@@ -180,7 +180,7 @@ func TestBasicAuth(t *testing.T) {
 		s.WebAuthentication, s.WebUsername, s.WebPassword = true, "ops", "s3cr3t-password"
 	})
 	for path, wanted := range map[string]int{
-		web.PagePath: 401, web.PagePath + "/style.css": 401, web.MetricsPath: 401, "/": 401, web.StatusPath: 200, web.HealthPath: 200,
+		web.PagePath: 401, web.PagePath + "/style.css": 401, web.MetricsPath: 401, "/": 401, web.StatusPath: 200, web.HealthPath: 200, web.StatsPath: 200,
 	} {
 		if response, _ := get(t, served, path); response.StatusCode != wanted {
 			t.Errorf("%s without a password: %s", path, response.Status)
@@ -206,7 +206,10 @@ func TestOnlyReading(t *testing.T) {
 	database := openSled(t)
 	take(t, database, "acme/infra", "network", 7)
 	served := serveAtlantis(t, database)
-	for _, path := range []string{web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/style.css"} {
+	for _, path := range []string{
+		web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/style.css", web.QueuePath, web.ExplainPath, web.StatsPath,
+		web.CheckPath, web.DeadlocksPath,
+	} {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			request, err := http.NewRequestWithContext(t.Context(), method, served.URL+path, strings.NewReader("x"))
 			if err != nil {
@@ -229,7 +232,9 @@ func TestOnlyReading(t *testing.T) {
 
 func TestSecurityHeaders(t *testing.T) {
 	served := serveAtlantis(t, openSled(t))
-	for _, path := range []string{web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/script.js"} {
+	for _, path := range []string{
+		web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/script.js", web.StatsPath, web.QueuePath,
+	} {
 		response, text := get(t, served, path)
 		for name, wanted := range map[string]string{
 			"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/runatlantis/atlantis/server/events/command"
+
 	"github.com/atlock/atlock/go/internal/redistest"
 	"github.com/atlock/atlock/go/web"
 )
@@ -29,16 +31,7 @@ func TestScreenshots(t *testing.T) {
 		takeLock(t, database, lock)
 	}
 	served := serveAtlantis(t, database)
-	look := func(name string) {
-		for size, window := range map[string]string{"desk": "1280,2000", "phone": "400,2600"} {
-			take := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-				"--user-data-dir="+t.TempDir(), "--window-size="+window, "--virtual-time-budget=3000",
-				"--screenshot="+filepath.Join(folder, name+"-"+size+".png"), served.URL+path(name))
-			if output, err := take.CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, output)
-			}
-		}
-	}
+	look := func(name string) { photograph(t, folder, name, served.URL+path(name)) }
 	time.Sleep(20 * time.Second) // some history for the chart
 	look("healthy")
 	redis.Kill()
@@ -50,6 +43,45 @@ func TestScreenshots(t *testing.T) {
 	time.Sleep(15 * time.Second)
 	look("recovered")
 	look("index")
+}
+
+// TestScreenshotsOfTheQueue does the same with a queue, a circle and a freeze.
+func TestScreenshotsOfTheQueue(t *testing.T) {
+	folder := os.Getenv("ATLOCK_SCREENSHOTS")
+	if folder == "" {
+		t.Skip("ATLOCK_SCREENSHOTS names no folder")
+	}
+	database := openQueue(t)
+	circle(t, database)
+	take(t, database, "acme/infra", "environments/live/eu-west-1", 10)
+	for num := 11; num < 15; num++ {
+		wait(t, database, "acme/infra", "environments/live/eu-west-1", num)
+	}
+	take(t, database, "globex/network", "vpc", 20)
+	wait(t, database, "globex/network", "vpc", 21)
+	if _, err := database.UnlockByPull("globex/network", 20); err != nil {
+		t.Fatal(err)
+	}
+	freeze(t, database, "acme/platform", "The auditors count the clusters until Friday: nothing may change.", "margaret")
+	if _, err := database.LockCommand(command.Apply, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	photograph(t, folder, "queue", serveAtlantis(t, database).URL+web.PagePath)
+}
+
+// photograph writes the page's pictures: wide and narrow, light and dark.
+func photograph(t *testing.T, folder, name, url string) {
+	t.Helper()
+	for size, window := range map[string]string{"desk": "1280,2000", "phone": "400,2600"} {
+		for scheme, number := range map[string]string{"": "1", "-dark": "0"} {
+			take := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+				"--user-data-dir="+t.TempDir(), "--window-size="+window, "--virtual-time-budget=3000", "--blink-settings=preferredColorScheme="+number,
+				"--screenshot="+filepath.Join(folder, name+"-"+size+scheme+".png"), url)
+			if output, err := take.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, output)
+			}
+		}
+	}
 }
 
 func path(name string) string {

@@ -1,8 +1,10 @@
 //! What may be typed.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 
 /// What was typed.
 #[derive(Parser)]
@@ -27,7 +29,7 @@ pub enum Command {
     Ask(Question),
 }
 
-/// What is asked of the running server; without one, all but the last three look at its stores and change nothing.
+/// What is asked of the running server; without one, all that only look do so at its stores and change nothing.
 #[derive(Subcommand)]
 pub enum Question {
     /// Tells the mode, whether the stores answer, the state of hybrid mode, and what endangers the locks
@@ -58,11 +60,101 @@ pub enum Question {
         /// The entry's key, as `list` reports it
         key: String,
     },
+    /// Lists who waits for locks, and until when a free lock is kept for whom
+    Queue {
+        /// Full name of the repository; without it, all
+        repo: Option<String>,
+    },
+    /// Says why a lock, or each lock of a pull request, is as it is, and what would free it
+    Explain {
+        /// The lock's key, as `list` prints it; or the repository's full name
+        #[arg(value_name = "KEY|REPO")]
+        named: String,
+        /// Number of the pull request, if a repository was named
+        pull: Option<i64>,
+    },
+    /// Tells by its exit status whether a pull request holds a lock: 0 if it does, 1 if not
+    Check {
+        /// The lock's key, as `list` prints it; ATLOCK_KEY in a workflow
+        key: String,
+        /// Number of the pull request; ATLOCK_PULL in a workflow
+        #[arg(long, value_name = "N")]
+        pull: i64,
+        /// The fencing token of the grant that is to stand still; ATLOCK_TOKEN in a workflow
+        #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..))]
+        token: Option<u64>,
+    },
+    /// Takes a pull request out of the queue; what it holds stays with it
+    Leave {
+        /// Full name of the repository
+        repo: String,
+        /// Number of the pull request
+        pull: i64,
+        /// The key of the one lock that it is to wait for no more; without it, all
+        key: Option<String>,
+    },
+    /// Lets nobody take locks for now; who has them keeps them
+    Freeze(Freeze),
+    /// Ends a freeze
+    Thaw {
+        /// The freeze's id, as `freezes` prints it
+        id: String,
+    },
+    /// Lists the freezes that are not over
+    Freezes,
+}
+
+/// Which locks are frozen, why, by whom, and until when. In a pattern `*` stands for any text.
+#[derive(Args)]
+#[group(skip)]
+pub struct Freeze {
+    /// Pattern of the repositories' full names, for example acme/infra or 'acme/*'
+    pub pattern: String,
+    /// Pattern of the folders
+    #[arg(long, default_value = "*", value_name = "PATTERN")]
+    pub path: String,
+    /// Pattern of the workspaces
+    #[arg(long, default_value = "*", value_name = "PATTERN")]
+    pub workspace: String,
+    /// Pattern of the projects' names
+    #[arg(long, default_value = "*", value_name = "PATTERN")]
+    pub project: String,
+    /// Why; whoever is refused reads it
+    #[arg(long)]
+    pub reason: String,
+    /// Who wants it
+    #[arg(long)]
+    pub owner: String,
+    /// Until when: 2026-12-24T18:00:00Z, or a time from now, such as 2h
+    #[arg(long, value_name = "TIME", required_unless_present = "open_ended", conflicts_with = "open_ended", value_parser = end)]
+    pub until: Option<u64>,
+    /// Until somebody ends it
+    #[arg(long)]
+    pub open_ended: bool,
+    /// Lets plans take locks as always, so that only applies are to be refused
+    #[arg(long)]
+    pub allow_plans: bool,
+}
+
+/// A moment, in microseconds since 1970.
+fn end(text: &str) -> Result<u64, String> {
+    let wrong = || "give a time such as 2026-12-24T18:00:00Z, or a time from now, such as 2h".to_owned();
+    let at = match parse_rfc3339_weak(text) {
+        Ok(at) => at,
+        Err(_) => SystemTime::now().checked_add(parse_duration(text).map_err(|_| wrong())?).ok_or_else(wrong)?,
+    };
+    let since = at.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
+    u64::try_from(since.as_micros()).map_err(|_| wrong())
 }
 
 impl Question {
-    /// Whether it may change locks.
+    /// Whether it may change something.
     pub fn changes(&self) -> bool {
-        matches!(self, Question::Unlock { .. } | Question::UnlockPull { .. } | Question::Discard { .. })
+        match self {
+            Question::Unlock { .. } | Question::UnlockPull { .. } | Question::Discard { .. } => true,
+            Question::Leave { .. } | Question::Freeze(_) | Question::Thaw { .. } => true,
+            Question::Status | Question::Metrics | Question::List | Question::Get { .. } => false,
+            Question::Queue { .. } | Question::Explain { .. } | Question::Check { .. } | Question::Freezes => false,
+        }
     }
 }

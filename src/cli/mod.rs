@@ -5,10 +5,12 @@
 //! - Without it, a command that looks changes nothing, on the disk or in Redis. One that changes opens the stores as a server does.
 //! - Output is the same, whoever answered; where that matters, stderr says who did.
 //!
-//! Exit status: 0 done, 1 an error or a part of what was asked for (the reason is on stderr), 2 wrong usage, 3 there was no such lock.
+//! Exit status: 0 done, 1 an error, a part of what was asked for, or a lock that is not held (the reason is on stderr), 2 wrong usage, 3 there
+//! was no such lock, freeze or place in a queue.
 
 mod args;
 mod open;
+mod queue;
 mod remark;
 mod show;
 
@@ -20,7 +22,7 @@ use atlock::error::Result;
 use clap::Parser as _;
 
 use self::args::{Arguments, Command, Question};
-use self::open::Source;
+use self::open::{Source, target};
 use self::remark::remark;
 use self::show::Outcome;
 
@@ -82,11 +84,8 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Question::Get { key } => Ok(show::one(source.ask("get", &target(key))?, key, json)),
         Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
         Question::Discard { key } => Ok(show::one(source.ask("discard", &target(key))?, key, json)),
+        about_waiting => queue::answer(about_waiting, &mut source, json),
     }?;
     source.close()?;
     Ok(outcome)
-}
-
-fn target(key: &str) -> String {
-    serde_json::json!({ "Key": key }).to_string()
 }

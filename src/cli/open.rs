@@ -53,6 +53,11 @@ impl Source {
     }
 }
 
+/// What names a lock by its key.
+pub fn target(key: &str) -> String {
+    serde_json::json!({ "Key": key }).to_string()
+}
+
 /// The server that listens in the configuration's folder.
 fn server(config: &Config) -> Result<Option<Client>> {
     let Some(folder) = &config.locking.data_dir else { return Ok(None) };

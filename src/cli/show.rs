@@ -20,11 +20,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn lines(text: String, found: bool) -> Outcome {
+    pub(super) fn lines(text: String, found: bool) -> Outcome {
         Outcome { text: text.into_bytes(), found, incomplete: None }
     }
 
-    fn json(mut json: Vec<u8>, found: bool) -> Outcome {
+    pub(super) fn json(mut json: Vec<u8>, found: bool) -> Outcome {
         json.push(b'\n');
         Outcome { text: json, found, incomplete: None }
     }
@@ -40,7 +40,7 @@ pub fn version(json: bool) -> Outcome {
 }
 
 /// An answer, which another version may have given.
-fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T> {
+pub(super) fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T> {
     parse_json(answer).map_err(|e| Error::new(Code::Protocol, format!("the answer cannot be read: {e}")))
 }
 
@@ -95,16 +95,16 @@ fn hybrid(status: &Value) -> String {
     text
 }
 
-fn word(value: &Value) -> &str {
+pub(super) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
-fn list_of(value: &Value) -> &[Value] {
+pub(super) fn list_of(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Microseconds since 1970, for a person.
-fn time(micros: &Value) -> String {
+pub(super) fn time(micros: &Value) -> String {
     format_rfc3339_millis(UNIX_EPOCH + Duration::from_micros(micros.as_u64().unwrap_or_default())).to_string()
 }
 

@@ -15,8 +15,11 @@ use serde_json::value::RawValue;
 
 use crate::domain::json::parse_json;
 use crate::domain::limits::MAX_LOCK_BYTES;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::service::Service;
+use crate::service::queueing::explain::question;
+use crate::service::queueing::json::{CheckRequest, LeaveRequest};
 
 /// The version of these lines.
 pub(super) const PROTOCOL: u32 = 1;
@@ -41,6 +44,13 @@ pub static OPERATIONS: &[SocketOperation] = &[
     SocketOperation { name: "unlock", changes: true, run: |service, target| service.unlock(target).map(value) },
     SocketOperation { name: "unlock_by_pull", changes: true, run: unlock_by_pull },
     SocketOperation { name: "discard", changes: true, run: |service, target| service.discard(target).map(value) },
+    SocketOperation { name: "queues", changes: false, run: |service, repo| json(&service.queues(parse_json(repo)?)?) },
+    SocketOperation { name: "explain", changes: false, run: |service, asked| json(&service.explain(&question(asked)?)?) },
+    SocketOperation { name: "check", changes: false, run: check },
+    SocketOperation { name: "freezes", changes: false, run: |service, _| json(&service.freezes()?) },
+    SocketOperation { name: "leave", changes: true, run: leave },
+    SocketOperation { name: "freeze", changes: true, run: |service, freeze| json(&service.freeze(&parse_json(freeze)?)?) },
+    SocketOperation { name: "thaw", changes: true, run: |service, id| json(&service.thaw(parse_json(id)?)?) },
 ];
 
 /// An operation, as it is carried out by whoever has the stores open.
@@ -84,6 +94,17 @@ struct Pull {
 fn unlock_by_pull(service: &Service, input: &[u8]) -> Result<Vec<u8>> {
     let pull: Pull = parse_json(input)?;
     Ok(service.unlock_by_pull(&pull.repo_full_name, pull.pull_num)?.into_json().0)
+}
+
+fn check(service: &Service, input: &[u8]) -> Result<Vec<u8>> {
+    let CheckRequest { repo, key, pull, token } = parse_json(input)?;
+    let token = token.filter(|token| *token != FencingToken::NONE);
+    json(&service.check(&key, &repo, &pull, token)?)
+}
+
+fn leave(service: &Service, input: &[u8]) -> Result<Vec<u8>> {
+    let LeaveRequest { repo, pull, key } = parse_json(input)?;
+    json(&service.leave(&repo, &pull, key.as_deref())?)
 }
 
 fn value(value: Option<Vec<u8>>) -> Vec<u8> {

@@ -14,5 +14,6 @@ func routes(ctx context.Context, atlantis *server.Server, database *atlock.Datab
 	web.Register(ctx, atlantis.Router, database, web.Options{
 		BasePath:        atlantis.AtlantisURL.Path,
 		AtlantisVersion: atlantis.AtlantisVersion,
+		APISecret:       atlantis.APIController.APISecret,
 	})
 }

@@ -1,0 +1,80 @@
+package atlock
+
+import "github.com/runatlantis/atlantis/server/core/locking"
+
+// Explain tells why a lock is as it is, and what would free it. The key is `repo/path/workspace/project`, as `ATLOCK_KEY` in a workflow.
+//
+// Atlantis's own store, called directly in strict mode, knows who holds a lock, and of no queue.
+func (d *Database) Explain(key string) (Explained, error) { return d.store.explain(key) }
+
+// ExplainPull tells the same of all locks that a pull request holds or waits for.
+func (d *Database) ExplainPull(repoFullName string, pull PullID) ([]Explained, error) {
+	return d.store.explainPull(repoFullName, pull)
+}
+
+// Freeze freezes locks: nobody takes them while that lasts, and who has them keeps them. Other servers obey within five seconds.
+//
+// Errors: [ErrInvalidArgument] for a request without reason, owner or end; [ErrTooLarge] over a limit; [ErrQueueDisabled].
+func (d *Database) Freeze(request FreezeRequest) (Freeze, error) { return d.store.freeze(request) }
+
+// Thaw ends a freeze and returns it, or nil if there is none of this name.
+func (d *Database) Thaw(id string) (*Freeze, error) { return d.store.thaw(id) }
+
+// Freezes are those that are not over.
+func (d *Database) Freezes() ([]Freeze, error) { return d.store.freezes() }
+
+// Deadlocks are the pull requests that wait for each other in a circle.
+//
+// Errors: [ErrQueueDisabled]; [ErrUnsupported] without `locking.enhanced.deadlock_detection.enabled`.
+func (d *Database) Deadlocks() ([]Deadlock, error) { return d.store.deadlocks() }
+
+// EndDeadlock ends a circle, where the settings say `resolve: yield`: one pull request gives its locks of the circle back, and waits for
+// them from its old place. It is nil if no pull request may: one that is not named, of which something is applied, or of which something
+// runs gives nothing back. The caller then deletes the plans of what was given back.
+func (d *Database) EndDeadlock(id string, standings []Standing) (*Yielded, error) {
+	return d.store.endDeadlock(id, standings)
+}
+
+// Leave takes a pull request out of the queue of a lock, or with an empty key out of all of its repository, and tells for how many locks
+// it waited. What the pull request holds stays with it.
+func (d *Database) Leave(repoFullName string, pull PullID, key string) (int, error) {
+	return d.store.leave(repoFullName, pull, key)
+}
+
+// CheckKey tells, by the store that decides, whether a pull request holds the lock at a key; unless the token is [NoToken], by that grant.
+func (d *Database) CheckKey(key string, pull PullID, token FencingToken) (Checked, error) {
+	held, err := locking.NewClient(d).GetLock(key)
+	if held == nil || err != nil {
+		return Checked{}, err
+	}
+	return d.store.check(ProjectWorkspace{held.Project, held.Workspace}, pull, token)
+}
+
+// explaining is what a store answers of why a lock is as it is.
+type explaining interface {
+	explain(key string) (Explained, error)
+	explainPull(repo string, pull PullID) ([]Explained, error)
+	freeze(request FreezeRequest) (Freeze, error)
+	thaw(id string) (*Freeze, error)
+	freezes() ([]Freeze, error)
+	deadlocks() ([]Deadlock, error)
+	endDeadlock(id string, standings []Standing) (*Yielded, error)
+}
+
+func (l *library) explain(key string) (Explained, error) { return l.Explain(key) }
+
+func (l *library) explainPull(repo string, pull PullID) ([]Explained, error) {
+	return l.ExplainPull(repo, pull)
+}
+
+func (l *library) freeze(request FreezeRequest) (Freeze, error) { return l.Freeze(request) }
+
+func (l *library) thaw(id string) (*Freeze, error) { return l.Thaw(id) }
+
+func (l *library) freezes() ([]Freeze, error) { return l.Freezes() }
+
+func (l *library) deadlocks() ([]Deadlock, error) { return l.Deadlocks() }
+
+func (l *library) endDeadlock(id string, standings []Standing) (*Yielded, error) {
+	return l.EndDeadlock(id, standings)
+}
