@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::queue::{ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks};
+pub use self::queue::{
+    ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks,
+};
 pub use self::redis::{Redis, RedisTimeouts, Tls};
 
 const NO_QUEUE_ON_STOCKS_STORE: &str =

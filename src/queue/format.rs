@@ -5,13 +5,15 @@
 //! {"version":1,"revision":1790000000000003,"next_seq":1790000000000002,
 //!  "tickets":[{"pull":7,"user":"ada","seq":1790000000000000,"wants":[0,1]},
 //!             {"pull":8,"user":"bob","author":"ada","seq":1790000000000001,"priority":"high","whole":true,"wants":[0,2]}],
-//!  "reserved":[{"ticket":0,"key":1,"until":1790000001000000}],
+//!  "reserved":[{"ticket":0,"key":1,"until":1790000001000000}],"claimed":[{"ticket":0,"until":1790000000060000}],
 //!  "ended":[{"at":1790000000000001,"seq":1780000000000000,"pull":6}],
 //!  "hosts":[{"name":"git.example.com","type":0,"pages":"https://git.example.com/a/b/pull/"}],
+//!  "recipes":["{\"clone\":\"https://git.example.com/a/b.git\"}"],
 //!  "keys":["a/b/./default/","a/b/net/default/","a/b/dns/default/"]}
 //! ```
 //!
-//! `wants` are places in `keys`, `ticket` is one in `tickets`, and `host` one in `hosts`, the first unless it is said. Left out are an author who
+//! `wants` are places in `keys`, `ticket` is one in `tickets`, and `host` and `recipe` are some in `hosts` and `recipes`, the first unless
+//! it is said. Left out are an author who
 //! is the user, a `since` that is the `seq`, and a page that is its host's `pages` with the pull's number behind. Tables, and what comes and
 //! goes, stand behind the tickets: the embedded store writes of a document what is not where it was.
 //!
@@ -39,9 +41,13 @@ pub(super) struct QueueJson<'a> {
     tickets: Vec<TicketJson<'a>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reserved: Vec<ReservedJson>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    claimed: Vec<ClaimJson>,
     ended: Vec<EndedJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     hosts: Vec<HostJson<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    recipes: Vec<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<Cow<'a, str>>,
 }
@@ -57,6 +63,8 @@ struct TicketJson<'a> {
     author: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     page: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    recipe: At,
     seq: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
@@ -83,6 +91,12 @@ struct TicketJson<'a> {
 struct ReservedJson {
     ticket: At,
     key: At,
+    until: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClaimJson {
+    ticket: At,
     until: u64,
 }
 
@@ -138,29 +152,43 @@ impl<T: Clone + Eq + Hash> Table<T> {
     }
 }
 
+/// The tables of a document that is being written.
+struct Tables<'a> {
+    hosts: Table<HostJson<'a>>,
+    recipes: Table<&'a str>,
+    keys: Table<&'a str>,
+}
+
 impl<'a> QueueJson<'a> {
     pub(super) fn of(queue: &'a Queue) -> QueueJson<'a> {
-        let (mut hosts, mut keys) = (Table::new(), Table::new());
-        let tickets = queue.tickets.iter().map(|ticket| TicketJson::of(ticket, &mut hosts, &mut keys)).collect();
+        let mut tables = Tables { hosts: Table::new(), recipes: Table::new(), keys: Table::new() };
+        let tickets = queue.tickets.iter().map(|ticket| TicketJson::of(ticket, &mut tables)).collect();
+        let Tables { mut hosts, recipes, mut keys } = tables;
         let wants = queue.tickets.iter().enumerate().flat_map(|(at, ticket)| ticket.wants.iter().map(move |want| (at, want)));
         let reserved = wants.filter_map(|(ticket, (key, want))| match want {
             Want::Reserved { until } => Some(ReservedJson { ticket, key: keys.place(key), until: *until }),
             Want::Waiting => None,
         });
         let reserved = reserved.collect();
+        let claims = queue.tickets.iter().enumerate().filter(|(_, ticket)| ticket.claimed_until > 0);
+        let claimed = claims.map(|(at, ticket)| ClaimJson { ticket: at, until: ticket.claimed_until }).collect();
+        let recipes = recipes.0.into_iter().map(Cow::Borrowed).collect();
         let ended = queue.ended.iter().map(|ended| EndedJson::of(ended, &mut hosts)).collect();
         let keys = keys.0.into_iter().map(Cow::Borrowed).collect();
         let Queue { version, revision, next_seq, .. } = *queue;
-        QueueJson { version, revision, next_seq, tickets, reserved, ended, hosts: hosts.0, keys }
+        QueueJson { version, revision, next_seq, tickets, reserved, claimed, ended, hosts: hosts.0, recipes, keys }
     }
 
     /// The queue; `None` if a place is not in its table.
     pub(super) fn read(self) -> Option<Queue> {
-        let (hosts, keys) = (self.hosts, self.keys);
+        let (hosts, recipes, keys) = (self.hosts, self.recipes, self.keys);
         let mut tickets: Vec<Ticket> =
-            self.tickets.into_iter().map(|ticket| ticket.read(&hosts, &keys)).collect::<Option<_>>()?;
+            self.tickets.into_iter().map(|ticket| ticket.read(&hosts, &recipes, &keys)).collect::<Option<_>>()?;
         for ReservedJson { ticket, key, until } in self.reserved {
             *tickets.get_mut(ticket)?.wants.get_mut(keys.get(key)?.as_ref())? = Want::Reserved { until };
+        }
+        for ClaimJson { ticket, until } in self.claimed {
+            tickets.get_mut(ticket)?.claimed_until = until;
         }
         let ended = self.ended.into_iter().map(|ended| ended.read(&hosts)).collect::<Option<_>>()?;
         Some(Queue { version: self.version, revision: self.revision, next_seq: self.next_seq, tickets, ended })
@@ -168,8 +196,9 @@ impl<'a> QueueJson<'a> {
 }
 
 impl<'a> TicketJson<'a> {
-    fn of(ticket: &'a Ticket, hosts: &mut Table<HostJson<'a>>, keys: &mut Table<&'a str>) -> TicketJson<'a> {
-        let Waiter { pull, user, url, host_type, author } = &ticket.waiter;
+    fn of(ticket: &'a Ticket, tables: &mut Tables<'a>) -> TicketJson<'a> {
+        let Tables { hosts, recipes, keys } = tables;
+        let Waiter { pull, user, url, host_type, author, recipe } = &ticket.waiter;
         let pages = url.strip_suffix(&*pull.num.to_string());
         let host = HostJson { name: pull.host.as_str().into(), kind: *host_type, pages: pages.unwrap_or_default().into() };
         TicketJson {
@@ -178,6 +207,7 @@ impl<'a> TicketJson<'a> {
             user: user.as_str().into(),
             author: (author != user).then(|| author.as_str().into()),
             page: pages.is_none().then(|| url.as_str().into()),
+            recipe: recipes.place(recipe),
             seq: ticket.seq,
             since: (ticket.since != ticket.seq).then_some(ticket.since),
             priority: ticket.priority,
@@ -191,7 +221,7 @@ impl<'a> TicketJson<'a> {
         }
     }
 
-    fn read(self, hosts: &[HostJson<'_>], keys: &[Cow<'_, str>]) -> Option<Ticket> {
+    fn read(self, hosts: &[HostJson<'_>], recipes: &[Cow<'_, str>], keys: &[Cow<'_, str>]) -> Option<Ticket> {
         let host = hosts.get(self.host)?;
         let user = self.user.into_owned();
         let waiter = Waiter {
@@ -200,6 +230,7 @@ impl<'a> TicketJson<'a> {
             host_type: host.kind,
             author: self.author.map_or_else(|| user.clone(), Cow::into_owned),
             user,
+            recipe: recipes.get(self.recipe)?.as_ref().to_owned(),
         };
         Some(Ticket {
             waiter,
@@ -215,6 +246,7 @@ impl<'a> TicketJson<'a> {
             },
             set_ended: self.set_ended,
             calls: self.calls,
+            claimed_until: 0,
             yields: self.yields.into_iter().map(|at| key(keys, at)).collect::<Option<_>>()?,
         })
     }

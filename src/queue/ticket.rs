@@ -82,7 +82,6 @@ pub struct Waiter {
     /// Who wrote the pull.
     pub author: String,
     /// What a server needs to plan the pull again, in words of that server's; empty: nobody plans the pull by itself.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub recipe: String,
 }
 
@@ -191,7 +190,6 @@ pub struct Ticket {
     /// Whether only a blocked caller waits, and not the pull by Atlantis.
     pub calls: bool,
     /// Until then, microseconds, some server plans this pull or is about to: others leave it alone.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub claimed_until: u64,
     /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).
     pub yields: BTreeSet<String>,

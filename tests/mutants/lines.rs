@@ -860,7 +860,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a release hands the lock over to who is next",
         file: "src/service/queueing/change.rs",
-        line: "if let Ok(changed) = &changed {\n                «self.queueing.waits.count(&changed.answer);»",
+        line: "if let Ok(changed) = changed {\n                «self.queueing.dispatched(repo, changed.answer);»",
         broken: r##"
                 let path = key.split('/').nth(2).unwrap_or_default();
                 let asked = format!(r#"{{"Project":{{"ProjectName":"","RepoFullName":"{repo}","Path":"{path}"}},"Workspace":"default","Pull":{{}}}}"#);
@@ -871,8 +871,22 @@ pub const LINES: &[Line] = &[
                     let grant = crate::store::Grant { key: LockKey::Project(key), lock: Some(&lock), value: &value, in_order: true };
                     let _ = self.store().grant(&grant, &self.step());
                 }
-                self.queueing.waits.count(&changed.answer)"##,
+                self.queueing.dispatched(repo, changed.answer);"##,
         noticed_by: WAITING,
+    },
+    Line {
+        name: "a pull is told to every server",
+        file: "src/service/queueing/next.rs",
+        line: "«queue.claim(&turn.waiter.pull, until);»",
+        broken: "let _ = until;",
+        noticed_by: "queue_next two_servers_are_not_told_of_one_pull",
+    },
+    Line {
+        name: "a run gives up no claim",
+        file: "src/service/queueing/runs.rs",
+        line: "«queue.claim(&run.pull, 0);»",
+        broken: "",
+        noticed_by: "queue_next whose_turn_it_is_is_told_to_one_server_until_the_run_is_over",
     },
     Line {
         name: "a wait whose time is over releases the lock",

@@ -32,8 +32,12 @@ pub(super) fn any_queue() -> impl Strategy<Value = Queue> {
 /// What is shown of a pull may be anything.
 fn any_waiter() -> impl Strategy<Value = Waiter> {
     let text = || prop_oneof![Just(String::new()), Just("ada".to_owned()), Just("https://h/7".to_owned()), ".{0,4}"];
-    ("(h|H\\.a)?", prop_oneof![Just(7), Just(77), 1..i64::MAX], text(), text(), 0..3_i64, text())
-        .prop_map(|(host, num, user, url, host_type, author)| Waiter { pull: PullId { host, num }, user, url, host_type, author })
+    ("(h|H\\.a)?", prop_oneof![Just(7), Just(77), 1..i64::MAX], text(), text(), 0..3_i64, text(), text()).prop_map(
+        |(host, num, user, url, host_type, author, recipe)| {
+            let pull = PullId { host, num };
+            Waiter { pull, user, url, host_type, author, recipe }
+        },
+    )
 }
 
 proptest! {

@@ -14,9 +14,9 @@ use crate::sync::{Condvar, Mutex};
 
 use super::counts::Waits;
 use super::frozen::Frozen;
-use super::next::Left;
 use super::nudge::Nudge;
 use super::open_runs::Runs;
+use super::place::Left;
 use super::seen::Deadlocks;
 
 /// How long a key is kept for a caller who waits, and so takes it at once.

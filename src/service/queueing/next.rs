@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Service;
 use super::memory::micros;
+use super::place::{Left, shown};
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::queue::{Queue, Rules, Ticket, Waiter};
@@ -44,7 +45,7 @@ pub struct Turn {
     /// Full name of the repository.
     pub repo: String,
     /// The pull.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "shown")]
     pub waiter: Waiter,
     /// The locks that are kept for it.
     pub keys: Vec<String>,
@@ -52,18 +53,6 @@ pub struct Turn {
     pub waits: Vec<String>,
     /// Until when the first of the locks is kept, microseconds since 1970.
     pub until: u64,
-}
-
-/// A pull that waits for nothing any more, because three times it did not take what was kept for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Left {
-    /// Full name of the repository.
-    pub repo: String,
-    /// The pull.
-    #[serde(flatten)]
-    pub waiter: Waiter,
-    /// The locks that it waited for.
-    pub keys: Vec<String>,
 }
 
 /// Whom to plan, and whom to tell.

@@ -2,10 +2,10 @@
 
 use std::ops::Deref;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::domain::token::FencingToken;
-use crate::queue::{PullId, Queue, Rules};
+use crate::queue::{PullId, Queue, Rules, Waiter};
 
 /// The place of a pull in a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,6 +64,34 @@ impl Waiting {
     pub(super) fn full() -> Waiting {
         Waiting { position: 0, ahead: Vec::new(), since: 0, why: "full", blocker: None, stale: false }
     }
+}
+
+/// A pull that waits for nothing any more, because three times it did not take what was kept for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// Full name of the repository.
+    pub repo: String,
+    /// The pull.
+    #[serde(flatten, serialize_with = "shown")]
+    pub waiter: Waiter,
+    /// The locks that it waited for.
+    pub keys: Vec<String>,
+}
+
+/// A pull as it is told.
+pub(super) fn shown<S: Serializer>(waiter: &Waiter, to: S) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        pull: &'a PullId,
+        url: &'a str,
+        user: &'a str,
+        author: &'a str,
+        host_type: i64,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        recipe: &'a str,
+    }
+    let Waiter { pull, user, url, host_type, author, recipe } = waiter;
+    Shown { pull, url, user, author, host_type: *host_type, recipe }.serialize(to)
 }
 
 /// How a try in a run ended.

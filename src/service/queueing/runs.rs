@@ -20,7 +20,7 @@ use super::super::Service;
 use super::attempt::{Asker, Attempt, Join};
 use super::memory::micros;
 use super::open_runs::{Command, LEASE, Run, SetState};
-use super::place::{InRun, Waiting};
+use super::place::{InRun, ReadQueue, Waiting};
 use super::sets::members;
 use super::wait::is_of;
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_RECIPE_BYTES, limit};
@@ -28,7 +28,7 @@ use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{PullId, Queue};
+use crate::queue::PullId;
 use crate::store::{LockKey, Release};
 use crate::sync::mark;
 
@@ -190,7 +190,7 @@ impl Service {
     }
 
     /// The pull of a run that ended may be planned again, and who waits for what was released is next.
-    fn after_run(&self, run: &Run, released: &[String]) -> Result<Queue> {
+    fn after_run(&self, run: &Run, released: &[String]) -> Result<ReadQueue> {
         let changed = self.change(&run.repo, |queue, now| {
             queue.claim(&run.pull, 0);
             self.dispatch_in(&run.repo, queue, released, now)
