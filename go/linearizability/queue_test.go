@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -28,12 +27,8 @@ func TestQueue(t *testing.T) {
 	executeQueue(r)
 }
 
-// The same of two servers on one Redis. Some of its histories have no order, and nobody knows yet whether that is what the model says of a
-// death between a place and its gate, or a fault (docs/findings.md, "Known, and not mended"): it runs with ATLOCK_QUEUE_ON_REDIS=1.
+// The same of two servers on one Redis.
 func TestQueueOnRedis(t *testing.T) {
-	if os.Getenv("ATLOCK_QUEUE_ON_REDIS") == "" {
-		t.Skip("set ATLOCK_QUEUE_ON_REDIS=1 to look for an order; some histories have none")
-	}
 	r := newRun(t, keeps, 4, inOrder(native), inOrder(native))
 	r.specification = order{gates: true}.specification()
 	// Two servers that die leave operations of unknown outcome, and a few keys have too many.
