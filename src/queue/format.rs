@@ -224,13 +224,18 @@ impl<'a> TicketJson<'a> {
     fn read(self, hosts: &[HostJson<'_>], recipes: &[Cow<'_, str>], keys: &[Cow<'_, str>]) -> Option<Ticket> {
         let host = hosts.get(self.host)?;
         let user = self.user.into_owned();
+        let recipe = match recipes.get(self.recipe) {
+            Some(recipe) => recipe.as_ref().to_owned(),
+            None if recipes.is_empty() && self.recipe == 0 => String::new(),
+            None => return None,
+        };
         let waiter = Waiter {
             pull: PullId { host: host.name.as_ref().to_owned(), num: self.pull },
             url: self.page.map_or_else(|| format!("{}{}", host.pages, self.pull), Cow::into_owned),
             host_type: host.kind,
             author: self.author.map_or_else(|| user.clone(), Cow::into_owned),
             user,
-            recipe: recipes.get(self.recipe)?.as_ref().to_owned(),
+            recipe,
         };
         Some(Ticket {
             waiter,

@@ -27,7 +27,7 @@ fn waiter(num: i64) -> Waiter {
         url: format!("https://git.example.com/{num}"),
         host_type: 0,
         author: "ada".into(),
-        recipe: format!("recipe{num}"),
+        recipe: r#"{"clone":"https://git.example.com/a/b.git"}"#.into(),
     }
 }
 
