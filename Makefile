@@ -70,7 +70,7 @@ test-faults: ## hybrid mode against slow faults: fail-over, a link that is down 
 	$(CARGO) test --locked --test hybrid_faults slow:: -- --ignored --nocapture
 	ATLOCK_HYBRID_KILL_ROUNDS=30 $(CARGO) test --locked --test hybrid_kill nothing_acknowledged -- --nocapture
 
-# The simulation's: each seed is six schedules; some hundred seeds a second.
+# The simulation's: each seed is seventeen schedules; some hundred seeds a second.
 SEEDS ?= 0..20000
 
 .PHONY: simulation
