@@ -77,7 +77,9 @@ func (r *repository) wantPlannedByItself(t *testing.T, number int, happens func(
 	t.Helper()
 	last := r.last(t, number)
 	happens()
+	begun := time.Now()
 	comment := r.commentAfter(t, number, last)
+	t.Logf("the plan's comment came after %v", time.Since(begun).Round(time.Millisecond))
 	wantText(t, comment, planned)
 	wantNoText(t, comment, "currently locked")
 }
