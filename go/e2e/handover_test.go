@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -353,20 +352,6 @@ func (r *repository) openSlowly(t *testing.T, slow slow, changed ...string) int 
 		t.Fatal(err)
 	}
 	return pull.Number
-}
-
-// pushFiles pushes a commit, and returns Atlantis's comment on it.
-func (r *repository) pushFiles(t *testing.T, number int, files map[string]string) string {
-	t.Helper()
-	before, err := r.host.Push(t.Context(), r.name, number, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	comment := r.commentAfter(t, number, lastComment(before))
-	if strings.Contains(comment, busy) {
-		return r.command(t, number, "atlantis plan")
-	}
-	return comment
 }
 
 // waitForRunning waits until terraform plans the slow change.

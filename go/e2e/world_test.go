@@ -210,11 +210,17 @@ func (r *repository) open(t *testing.T, changed ...string) (int, string) {
 	return pull.Number, r.commentAfter(t, pull.Number, 0)
 }
 
-// push pushes a commit that changes the projects, and returns Atlantis's comment on it. If Atlantis was not quite done with the
-// commit before, it is asked to plan.
+// push pushes a commit that changes the projects, and returns Atlantis's comment on it.
 func (r *repository) push(t *testing.T, number int, changed ...string) string {
 	t.Helper()
-	before, err := r.host.Push(t.Context(), r.name, number, r.change(changed))
+	return r.pushFiles(t, number, r.change(changed))
+}
+
+// pushFiles pushes a commit, and returns Atlantis's comment on it. If Atlantis was not quite done with the commit before, it is asked
+// to plan.
+func (r *repository) pushFiles(t *testing.T, number int, files map[string]string) string {
+	t.Helper()
+	before, err := r.host.Push(t.Context(), r.name, number, files)
 	if err != nil {
 		t.Fatal(err)
 	}
