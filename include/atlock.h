@@ -1035,7 +1035,8 @@ int32_t atlock_explain(const struct atlock *handle,
 
 /*
  Writes the pulls that wait for each other in a circle to `out`, as a JSON array of
- `{"id","kind":"held","repo","pulls":[…],"keys":[…],"since","suggestion","victim"}`. Each was seen twice, with the same grants.
+ `{"id","kind":"held","repo","pulls":[…],"keys":[…],"links":[{"waiter","holder","keys":[…]}],"rank":[…],"since","suggestion","victim"}`.
+ Each was seen twice, with the same grants. `rank` has its pulls, the one that would yield first first.
 
  # Safety
  See the rules at the top of `atlock.h`.
@@ -1043,6 +1044,19 @@ int32_t atlock_explain(const struct atlock *handle,
 int32_t atlock_deadlocks(const struct atlock *handle,
                          struct atlock_buffer *out,
                          struct atlock_buffer *error);
+
+/*
+ Marks people as told of the deadlock of this `id`, and writes to `out` on which of its pulls they were not, as a JSON array of
+ `{"host","num"}`: the caller is to tell them there. Each pull is named to one caller, of whichever server.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_tell_deadlock(const struct atlock *handle,
+                             const uint8_t *id,
+                             size_t id_len,
+                             struct atlock_buffer *out,
+                             struct atlock_buffer *error);
 
 /*
  Ends the deadlock of this `id`, where the settings say `resolve: yield`: one pull gives its locks of the circle back, and waits for them

@@ -53,12 +53,14 @@ pub enum Operation {
     Deadlocks,
     /// `end_deadlock`
     EndDeadlock,
+    /// `tell_deadlock`
+    TellDeadlock,
     /// `next`: whose turn it is
     Next,
 }
 
 /// Each operation with its name, in the order of their numbers.
-pub(crate) const OPERATIONS: [(Operation, &str); 25] = [
+pub(crate) const OPERATIONS: [(Operation, &str); 26] = [
     (Operation::TryLock, "try_lock"),
     (Operation::Unlock, "unlock"),
     (Operation::List, "list"),
@@ -83,6 +85,7 @@ pub(crate) const OPERATIONS: [(Operation, &str); 25] = [
     (Operation::Freezes, "freezes"),
     (Operation::Deadlocks, "deadlocks"),
     (Operation::EndDeadlock, "end_deadlock"),
+    (Operation::TellDeadlock, "tell_deadlock"),
     (Operation::Next, "next"),
 ];
 

@@ -55,6 +55,11 @@ fn a_circle_of_locks_is_reported_once_confirmed_and_nobody_loses_a_lock() {
         assert_eq!(none.unwrap_err().code(), Code::Unsupported);
         assert!(holds(&service, "a", 1) && holds(&service, "b", 2));
         assert_eq!(ground.told("deadlock"), 1, "{}", ground.mode);
+        assert_eq!((&*found.rank, &*found.links[0].keys), (&[pull(2), pull(1)][..], &[key("b")][..]), "{}", ground.mode);
+        // On each pull people are told once.
+        assert_eq!(service.tell_deadlock(&found.id).unwrap(), [pull(2), pull(1)], "{}", ground.mode);
+        assert_eq!(service.tell_deadlock(&found.id).unwrap(), [], "{}", ground.mode);
+        assert_eq!(service.tell_deadlock("0").unwrap_err().code(), Code::InvalidArgument);
         // Who leaves ends the circle.
         service.unlock_by_pull(REPO, 2).unwrap();
         wait_until("the circle is over", PATIENCE, || service.deadlocks().unwrap().is_empty());

@@ -53,6 +53,7 @@ type (
 	FreezeRequest = client.FreezeRequest
 	Freeze        = client.Freeze
 	Deadlock      = client.Deadlock
+	DeadlockLink  = client.DeadlockLink
 	Standing      = client.Standing
 	Yielded       = client.Yielded
 

@@ -28,6 +28,10 @@ func (d *Database) Freezes() ([]Freeze, error) { return d.store.freezes() }
 // Errors: [ErrQueueDisabled]; [ErrUnsupported] without `locking.enhanced.deadlock_detection.enabled`.
 func (d *Database) Deadlocks() ([]Deadlock, error) { return d.store.deadlocks() }
 
+// TellDeadlock marks people as told of a circle, and returns the pull requests on which they were not: the caller is to tell them there. Each
+// is named to one caller, of whichever server.
+func (d *Database) TellDeadlock(id string) ([]PullID, error) { return d.store.tellDeadlock(id) }
+
 // EndDeadlock ends a circle, where the settings say `resolve: yield`: one pull request gives its locks of the circle back, and waits for
 // them from its old place. It is nil if no pull request may: one that is not named, of which something is applied, or of which something
 // runs gives nothing back. The caller then deletes the plans of what was given back.
@@ -58,6 +62,7 @@ type explaining interface {
 	thaw(id string) (*Freeze, error)
 	freezes() ([]Freeze, error)
 	deadlocks() ([]Deadlock, error)
+	tellDeadlock(id string) ([]PullID, error)
 	endDeadlock(id string, standings []Standing) (*Yielded, error)
 }
 
@@ -74,6 +79,8 @@ func (l *library) thaw(id string) (*Freeze, error) { return l.Thaw(id) }
 func (l *library) freezes() ([]Freeze, error) { return l.Freezes() }
 
 func (l *library) deadlocks() ([]Deadlock, error) { return l.Deadlocks() }
+
+func (l *library) tellDeadlock(id string) ([]PullID, error) { return l.TellDeadlock(id) }
 
 func (l *library) endDeadlock(id string, standings []Standing) (*Yielded, error) {
 	return l.EndDeadlock(id, standings)

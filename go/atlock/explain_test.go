@@ -162,6 +162,12 @@ func TestACircleIsToldAndEnded(t *testing.T) {
 	if explained, err := database.Explain("acme/infra/a/default/"); err != nil || explained.Deadlock != circle.ID {
 		t.Errorf("%+v, %v", explained, err)
 	}
+	if untold, err := database.TellDeadlock(circle.ID); err != nil || !slices.Equal(untold, circle.Rank) || len(untold) != 2 {
+		t.Errorf("%+v, %v", untold, err)
+	}
+	if untold, err := database.TellDeadlock(circle.ID); err != nil || len(untold) != 0 {
+		t.Errorf("told twice: %+v, %v", untold, err)
+	}
 	if yielded, err := database.EndDeadlock(circle.ID, nil); err != nil || yielded != nil {
 		t.Errorf("nothing is known of any pull, and %+v yielded, %v", yielded, err)
 	}
@@ -243,8 +249,9 @@ func TestExplainOnAtlantissOwnStore(t *testing.T) {
 	_, thawing := stock.Thaw("1")
 	_, reading := stock.Freezes()
 	_, circles := stock.Deadlocks()
+	_, telling := stock.TellDeadlock("1")
 	_, ending := stock.EndDeadlock("1", nil)
-	for i, err := range []error{freezing, thawing, reading, circles, ending} {
+	for i, err := range []error{freezing, thawing, reading, circles, telling, ending} {
 		if !errors.Is(err, atlock.ErrQueueDisabled) {
 			t.Errorf("%d: %v", i, err)
 		}

@@ -70,4 +70,6 @@ func (p *passthrough) freezes() ([]Freeze, error) { return nil, errNoQueue }
 
 func (p *passthrough) deadlocks() ([]Deadlock, error) { return nil, errNoQueue }
 
+func (p *passthrough) tellDeadlock(string) ([]PullID, error) { return nil, errNoQueue }
+
 func (p *passthrough) endDeadlock(string, []Standing) (*Yielded, error) { return nil, errNoQueue }

@@ -57,14 +57,23 @@ type BlockedBy struct {
 
 // Deadlock is pull requests that wait for each other in a circle. It was seen twice, with the same grants.
 type Deadlock struct {
-	ID         string    `json:"id"`
-	Kind       string    `json:"kind"` // held
-	Repo       string    `json:"repo"`
-	Pulls      []PullID  `json:"pulls"` // each waits for the next, and the last for the first
-	Keys       []string  `json:"keys"`  // the locks that they wait for
-	Since      UnixMicro `json:"since"`
-	Suggestion string    `json:"suggestion"`       // the cheapest way out, for a person
-	Victim     *PullID   `json:"victim,omitempty"` // who is to yield, if nothing of it is applied
+	ID         string         `json:"id"`
+	Kind       string         `json:"kind"` // held
+	Repo       string         `json:"repo"`
+	Pulls      []PullID       `json:"pulls"` // each waits for the next, and the last for the first
+	Keys       []string       `json:"keys"`  // the locks that they wait for
+	Links      []DeadlockLink `json:"links"` // the same, once around
+	Rank       []PullID       `json:"rank"`  // its pulls, the one that would yield first first
+	Since      UnixMicro      `json:"since"`
+	Suggestion string         `json:"suggestion"`       // the cheapest way out, for a person
+	Victim     *PullID        `json:"victim,omitempty"` // who is to yield, if nothing of it is applied
+}
+
+// DeadlockLink is a pull request of a circle, and the next.
+type DeadlockLink struct {
+	Waiter PullID   `json:"waiter"`
+	Holder PullID   `json:"holder"`
+	Keys   []string `json:"keys"` // the holder's locks that the waiter waits for
 }
 
 // Standing is what a server knows of a pull request of a circle.
@@ -111,6 +120,15 @@ func (c *Client) explain(question any) (explained []Explained, err error) {
 func (c *Client) Deadlocks() (deadlocks []Deadlock, err error) {
 	err = c.readJSON(&deadlocks, c.handle.Deadlocks)
 	return deadlocks, err
+}
+
+// TellDeadlock marks people as told of a circle, and returns the pull requests on which they were not: the caller is to tell them there. Each
+// is named to one caller, of whichever server.
+//
+// Errors: those of [Client.Deadlocks]; [ErrInvalidArgument] if the circle is over.
+func (c *Client) TellDeadlock(id string) (untold []PullID, err error) {
+	err = c.readJSON(&untold, func() (capi.Buffer, error) { return c.handle.TellDeadlock(id) })
+	return untold, err
 }
 
 // EndDeadlock ends a circle, where the settings say `resolve: yield`: one pull request gives its locks of the circle back, and waits for

@@ -85,7 +85,8 @@ pub unsafe extern "C" fn atlock_explain(
 }
 
 /// Writes the pulls that wait for each other in a circle to `out`, as a JSON array of
-/// `{"id","kind":"held","repo","pulls":[…],"keys":[…],"since","suggestion","victim"}`. Each was seen twice, with the same grants.
+/// `{"id","kind":"held","repo","pulls":[…],"keys":[…],"links":[{"waiter","holder","keys":[…]}],"rank":[…],"since","suggestion","victim"}`.
+/// Each was seen twice, with the same grants. `rank` has its pulls, the one that would yield first first.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -94,6 +95,25 @@ pub unsafe extern "C" fn atlock_deadlocks(handle: *const Service, out: *mut Buff
     guard(caller!(), error, |caller| {
         let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
         out.write_json(&service.deadlocks()?)
+    })
+}
+
+/// Marks people as told of the deadlock of this `id`, and writes to `out` on which of its pulls they were not, as a JSON array of
+/// `{"host","num"}`: the caller is to tell them there. Each pull is named to one caller, of whichever server.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_tell_deadlock(
+    handle: *const Service,
+    id: *const u8,
+    id_len: usize,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, out, id) = (caller.service(handle)?, caller.out("out", out)?, caller.text("id", id, id_len)?);
+        out.write_json(&service.tell_deadlock(id)?)
     })
 }
 
@@ -177,5 +197,8 @@ mod tests {
         let ended =
             answer(|out, error| unsafe { atlock_end_deadlock(&service, id.as_ptr(), id.len(), ptr::null(), 0, out, error) });
         assert_eq!(ended.expect_err("is no JSON").0, 2);
+        // SAFETY: as above.
+        let told = answer(|out, error| unsafe { atlock_tell_deadlock(&service, id.as_ptr(), id.len(), out, error) });
+        assert!(told.expect_err("are not looked for").1.contains("deadlock_detection.enabled"));
     }
 }

@@ -12,6 +12,8 @@ pub(crate) const MAX_TICKETS_OF_A_KEY: usize = 100;
 pub(crate) const MAX_TICKETS: usize = 1_000;
 /// The most keys that one ticket wants.
 pub(crate) const MAX_KEYS_OF_A_TICKET: usize = 500;
+/// Of how many circles people are told while a pull waits. Pulls that plan and fail over and over make a new circle each time.
+const MAX_TOLD: usize = 8;
 /// The most bytes of a document after a join.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
@@ -104,6 +106,7 @@ impl Queue {
                 calls,
                 claimed_until: 0,
                 yields,
+                told: BTreeSet::new(),
             });
             return self.tickets.len() - 1;
         };
@@ -160,6 +163,19 @@ impl Queue {
     pub fn claim(&mut self, pull: &PullId, until: u64) -> bool {
         let Some(at) = self.find(pull) else { return false };
         std::mem::replace(&mut self.tickets[at].claimed_until, until) != until
+    }
+
+    /// People are about to be told of this circle on these pulls. Says on which that was not done yet.
+    pub fn tell(&mut self, circle: &str, pulls: &[PullId]) -> Vec<PullId> {
+        let mut untold = Vec::new();
+        for pull in pulls {
+            let Some(at) = self.find(pull) else { continue };
+            let told = &mut self.tickets[at].told;
+            if told.len() < MAX_TOLD && told.insert(circle.to_owned()) {
+                untold.push(pull.clone());
+            }
+        }
+        untold
     }
 
     /// A set of locks is about to be granted to this pull, and its caller is at work until then. Its reservations stand as long.

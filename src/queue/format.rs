@@ -85,6 +85,8 @@ struct TicketJson<'a> {
     calls: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     yields: Vec<At>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    told: Vec<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -218,6 +220,7 @@ impl<'a> TicketJson<'a> {
             set_ended: ticket.set_ended,
             calls: ticket.calls,
             yields: ticket.yields.iter().map(|key| keys.place(key)).collect(),
+            told: ticket.told.iter().map(|circle| circle.as_str().into()).collect(),
         }
     }
 
@@ -253,6 +256,7 @@ impl<'a> TicketJson<'a> {
             calls: self.calls,
             claimed_until: 0,
             yields: self.yields.into_iter().map(|at| key(keys, at)).collect::<Option<_>>()?,
+            told: self.told.into_iter().map(Cow::into_owned).collect(),
         })
     }
 }

@@ -45,6 +45,8 @@ fn one(own: Ticket, other: Ticket) -> Ticket {
     // A set that one side has ended is on its way no more: its locks may have been told to their pull.
     let set_ended = own.set_ended.max(other.set_ended);
     let is_on_its_way = |set: &Acquiring| set.until > set_ended;
+    let mut told = own.told;
+    told.extend(other.told);
     let acquiring = both(own.acquiring.filter(is_on_its_way), other.acquiring.filter(is_on_its_way));
     let mut wants = own.wants;
     for key in other.wants.into_keys() {
@@ -64,6 +66,7 @@ fn one(own: Ticket, other: Ticket) -> Ticket {
         claimed_until: own.claimed_until.max(other.claimed_until),
         // The next look finds anew what either must.
         yields: own.yields,
+        told,
     }
 }
 

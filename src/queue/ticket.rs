@@ -193,6 +193,8 @@ pub struct Ticket {
     pub claimed_until: u64,
     /// Keys that are not reserved to it for now: pulls would wait in a circle ([`super::cycle`]).
     pub yields: BTreeSet<String>,
+    /// The circles of which people were told on its pull.
+    pub told: BTreeSet<String>,
 }
 
 impl Ticket {

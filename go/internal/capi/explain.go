@@ -34,6 +34,13 @@ func (h *Handle) Deadlocks() (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t { return C.atlock_deadlocks(h.handle, out, failure) })
 }
 
+// TellDeadlock marks people as told of a circle, and reads on which pulls they were not.
+func (h *Handle) TellDeadlock(id string) (Buffer, error) {
+	return h.output(func(out, failure *C.atlock_buffer) C.int32_t {
+		return C.atlock_tell_deadlock(h.handle, text(id), C.size_t(len(id)), out, failure)
+	})
+}
+
 // EndDeadlock ends a circle; the standings are a JSON array.
 func (h *Handle) EndDeadlock(id string, standings []byte) (Buffer, error) {
 	return h.output(func(out, failure *C.atlock_buffer) C.int32_t {

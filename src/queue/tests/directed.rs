@@ -1,6 +1,23 @@
 //! One rule each.
 
 use super::*;
+
+#[test]
+fn people_are_told_of_a_circle_once_on_each_of_its_pulls() {
+    let mut ours = queue(&[(1, &["b"], false, 10), (2, &["a"], false, 20)]);
+    let mut theirs = ours.clone();
+    assert_eq!(ours.tell("c1", &[pull(1), pull(2), pull(3)]), [pull(1), pull(2)], "pull 3 does not wait");
+    assert_eq!(ours.tell("c1", &[pull(1), pull(2)]), []);
+    assert_eq!(theirs.tell("c2", &[pull(1)]), [pull(1)]);
+    // Of two documents that went on apart, what either told was told; and so it is after both are written and read.
+    let both = merge(&ours.to_bytes(), &theirs.to_bytes()).expect("both can be read");
+    let mut both = Queue::decode(Some(&both)).expect("is one");
+    assert_eq!((both.tell("c1", &[pull(1)]), both.tell("c2", &[pull(1), pull(2)])), (vec![], vec![pull(2)]));
+    // Pulls that fail over and over are in ever new circles.
+    let more = (3..100).filter(|circle| !both.tell(&format!("c{circle}"), &[pull(1)]).is_empty());
+    assert_eq!(more.count(), 6);
+    assert_eq!(both.tell("c9", &[pull(2)]), [pull(2)]);
+}
 use crate::error::Code;
 
 #[test]

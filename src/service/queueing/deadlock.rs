@@ -46,6 +46,10 @@ pub struct Deadlock {
     pub pulls: Vec<PullId>,
     /// The locks that they wait for.
     pub keys: Vec<String>,
+    /// Who waits for whom, and for which locks: the same once around.
+    pub links: Vec<DeadlockLink>,
+    /// Its pulls, the one that would yield first first: the lowest priority, then who joined last.
+    pub rank: Vec<PullId>,
     /// When it was first seen, microseconds since 1970.
     pub since: u64,
     /// The cheapest way out, for a person.
@@ -53,6 +57,24 @@ pub struct Deadlock {
     /// Who is to yield, if the settings say `resolve: yield` and nothing of that pull is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub victim: Option<PullId>,
+}
+
+/// One pull of a circle, and the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadlockLink {
+    /// Who waits.
+    pub waiter: PullId,
+    /// For whom.
+    pub holder: PullId,
+    /// For which of the holder's locks.
+    pub keys: Vec<String>,
+}
+
+impl DeadlockLink {
+    fn of(link: &Link) -> DeadlockLink {
+        let keys = link.keys.keys().cloned().collect();
+        DeadlockLink { waiter: link.waiter.clone(), holder: link.holder.clone(), keys }
+    }
 }
 
 /// What the server knows of a pull.
@@ -157,7 +179,9 @@ impl Service {
                     kind: "held",
                     pulls: circle.links.iter().map(|link| link.waiter.clone()).collect(),
                     keys: circle.links.iter().flat_map(|link| link.keys.keys().cloned()).collect(),
+                    links: circle.links.iter().map(DeadlockLink::of).collect(),
                     suggestion: circle.suggestion(),
+                    rank: circle.rank,
                     id: circle.id,
                     repo,
                     since,
@@ -197,6 +221,18 @@ impl Service {
             self.tell(Kind::Yield, &known, &format!("#{} gave {} back", link.holder.num, keys.join(", ")), Some(&link.holder));
             let (id, repo, pull) = (id.to_owned(), known.repo.clone(), link.holder.clone());
             Ok(Some(Yielded { id, repo, pull, released }))
+        })
+    }
+
+    /// Marks people as told of a confirmed circle, and says on which of its pulls they were not: the caller is to tell them there. Each pull is
+    /// named to one caller, of whichever server; one that dies before it has told leaves them untold.
+    ///
+    /// Errors: those of [`Service::deadlocks`]; `InvalidArgument` if the circle is over.
+    pub fn tell_deadlock(&self, id: &str) -> Result<Vec<PullId>> {
+        self.reading(Operation::TellDeadlock, |_, _| {
+            self.need_detection()?;
+            let known = self.still_there(id)?;
+            Ok(self.change(&known.repo, |queue, _| Ok(queue.tell(id, &known.circle.rank)))?.answer)
         })
     }
 
