@@ -53,7 +53,9 @@ func (h *Handover) begin(ctx *command.Context, comment *events.CommentCommand, n
 	if name == atlock.RunPlan {
 		begun.applied = h.applied(ctx)
 	}
+	h.discarding.Lock() // a plan that is being discarded is not begun meanwhile
 	h.open.add(ctx, begun)
+	h.discarding.Unlock()
 	if h.expected.isClosed(ctx) { // asked after it is open: a close from now on finds it there
 		h.open.in(func() { begun.closed = true })
 	}

@@ -22,6 +22,8 @@ type Options struct {
 	Store *Store
 	// Settings are those that the database was opened with.
 	Settings atlock.Config
+	// Clones is the folder in which Atlantis has its clones.
+	Clones string
 }
 
 // guard tells whether an apply needs the lock.
@@ -59,6 +61,13 @@ type Handover struct {
 	expected expected
 	open     brackets
 	records  records
+	// discarding is held while a plan is discarded; no command of a pull request begins meanwhile.
+	discarding sync.Mutex
+	discards   discarder
+	// deadlocks is nil where nobody looks for them.
+	deadlocks *deadlocks
+	// lost is nil without the guard.
+	lost *lostPlans
 	// replanner is nil where nobody is planned or told.
 	replanner *replanner
 	// sweeper is nil where nobody looks for stale locks.
@@ -96,6 +105,19 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
 		records: records{folders: runner.WorkingDir},
 	}
+	if h.discards, err = discarderOf(atlantis, h); err != nil {
+		return nil, err
+	}
+	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && options.Settings.Locking.Enhanced.DeadlockDetection.Enabled {
+		h.deadlocks = &deadlocks{h, options.Settings.Locking.Enhanced.DeadlockDetection.Resolve == atlock.ResolveYield}
+	}
+	if h.guarded {
+		list, err := as[*events.DefaultProjectCommandBuilder]("the builder in the API controller's ProjectCommandBuilder", projects.ProjectCommandBuilder)
+		if err != nil {
+			return nil, err
+		}
+		h.lost = &lostPlans{handover: h, finder: list.PendingPlanFinder, clones: options.Clones}
+	}
 	runner.Locker = locker{h}
 	projects.ProjectCommandBuilder = builder{projects.ProjectCommandBuilder, h}
 	for name, run := range bracketedCommands {
@@ -121,6 +143,12 @@ func (h *Handover) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	if h.replanner != nil {
 		running.Go(func() { h.replanner.run(ctx) })
+	}
+	if h.deadlocks != nil {
+		running.Go(func() { h.deadlocks.run(ctx) })
+	}
+	if h.lost != nil {
+		running.Go(func() { h.lost.run(ctx) })
 	}
 	if h.sweeper != nil {
 		running.Go(func() { h.sweeper.run(ctx) })

@@ -25,8 +25,29 @@ const recordVersion = 1
 // record is what is kept of a pull request.
 type record struct {
 	Version int                            `json:"version"`
+	Pull    *recordedPull                  `json:"pull,omitempty"`
 	Applied map[string]bool                `json:"applied,omitempty"` // keys under which something was applied that is not merged
 	Tokens  map[string]atlock.FencingToken `json:"tokens,omitempty"`  // by key: of the grant under which its last plan was made
+}
+
+// recordedPull names the pull request of a record, without credentials.
+type recordedPull struct {
+	Host string             `json:"host"`
+	Type models.VCSHostType `json:"host_type"`
+	Repo string             `json:"repo"`
+	Num  int                `json:"num"`
+}
+
+func recorded(pull models.PullRequest) *recordedPull {
+	host := pull.BaseRepo.VCSHost
+	return &recordedPull{host.Hostname, host.Type, pull.BaseRepo.FullName, pull.Num}
+}
+
+// pull is the pull request, as far as it is known.
+func (r recordedPull) pull() models.PullRequest {
+	owner, name := models.SplitRepoFullName(r.Repo)
+	repo := models.Repo{FullName: r.Repo, Owner: owner, Name: name, VCSHost: models.VCSHost{Hostname: r.Host, Type: r.Type}}
+	return models.PullRequest{Num: r.Num, BaseRepo: repo}
 }
 
 // records keeps them. A change is on the disk when it returns.
@@ -83,7 +104,7 @@ func (r *records) change(pull models.PullRequest, change func(*record)) (record,
 		return changed, err
 	}
 	before, unreadable := readRecord(path)
-	changed := record{recordVersion, maps.Clone(before.Applied), maps.Clone(before.Tokens)}
+	changed := record{recordVersion, recorded(pull), maps.Clone(before.Applied), maps.Clone(before.Tokens)}
 	change(&changed)
 	if unreadable == nil && maps.Equal(before.Applied, changed.Applied) && maps.Equal(before.Tokens, changed.Tokens) {
 		return changed, nil
@@ -97,7 +118,7 @@ func (r *records) path(pull models.PullRequest) (string, error) {
 }
 
 func newRecord() record {
-	return record{recordVersion, map[string]bool{}, map[string]atlock.FencingToken{}}
+	return record{recordVersion, nil, map[string]bool{}, map[string]atlock.FencingToken{}}
 }
 
 func (r record) isEmpty() bool { return len(r.Applied) == 0 && len(r.Tokens) == 0 }

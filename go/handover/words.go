@@ -169,6 +169,75 @@ func (w words) dropped(why string) string {
 	return fmt.Sprintf("**It was this pull request's turn, but it cannot be planned:** %s. It waits no more.", why)
 }
 
+// circle tells that a pull request and others wait for each other, and how people end that: by the pull request of the way out, if there is
+// one that has applied nothing.
+func (w words) circle(pull models.PullRequest, circle atlock.Deadlock, way *atlock.PullID) string {
+	var text strings.Builder
+	none := "none of them"
+	if len(circle.Pulls) == 2 {
+		none = "neither"
+	}
+	fmt.Fprintf(&text, "**%s wait for each other, and %s goes on by itself:**\n", w.inCircle(pull, circle), none)
+	for _, link := range circle.Links {
+		fmt.Fprintf(&text, "\n- %s holds %s, for which %s waits.", capital(w.inText(pull, link.Holder.Num)), projectNames(circle.Repo, link.Keys), w.inText(pull, link.Waiter.Num))
+	}
+	if way == nil {
+		return text.String() + "\n\nIn each of them something may have been applied, which no machine undoes: merge one of them, or revert what it applied " +
+			"and close it."
+	}
+	for _, link := range circle.Links {
+		if link.Holder != *way {
+			continue
+		}
+		whose, where := "this pull request's", "here"
+		if way.Num != pull.Num {
+			whose, where = w.name(pull, way.Num)+"'s", "in "+w.name(pull, way.Num)
+		}
+		fmt.Fprintf(&text, "\n\nThe cheapest way out: discard %s lock of %s on Atlantis's page, or comment `%s unlock` %s, which gives up all of its locks "+
+			"and its place in the queue. Nothing was applied in it.", whose, projectNames(circle.Repo, link.Keys), w.program, where)
+		break
+	}
+	if w.replanned() {
+		text.WriteString(" Who gets the lock is planned automatically.")
+	}
+	return text.String()
+}
+
+// inText names a pull request in a comment on this or another one.
+func (w words) inText(pull models.PullRequest, num int) string {
+	if num == pull.Num {
+		return "this pull request"
+	}
+	return w.name(pull, num)
+}
+
+// inCircle names the pull requests of a circle, this one first.
+func (w words) inCircle(pull models.PullRequest, circle atlock.Deadlock) string {
+	others := []string{"This pull request"}
+	for _, other := range circle.Pulls {
+		if other.Num != pull.Num {
+			others = append(others, w.name(pull, other.Num))
+		}
+	}
+	return listed(others)
+}
+
+// yielded tells that a pull request gave a lock back, to end a circle.
+func (w words) yielded(pull models.PullRequest, circle atlock.Deadlock, key string) string {
+	return fmt.Sprintf("**%s waited for each other, so this one gave %s back.** Nothing was applied in it, and the plan was "+
+		"discarded. %s", w.inCircle(pull, circle), projectName(circle.Repo, key), w.next("It keeps its place in the queue."))
+}
+
+// discarded tells that the lock of a plan was released by somebody who could not discard it.
+func (w words) discarded(pull models.PullRequest, key string, holder *atlock.PullID) string {
+	now := "nobody holds it now"
+	if holder != nil {
+		now = w.inText(pull, holder.Num) + " holds it now"
+	}
+	return fmt.Sprintf("**The plan of %s was discarded:** its lock was given up since the plan was made, outside of this pull request, and %s. "+
+		"To continue, comment `%s plan`.", projectName(pull.BaseRepo.FullName, key), now, w.program)
+}
+
 // projectNames are projectName of each.
 func projectNames(repo string, keys []string) string {
 	names := make([]string, len(keys))
@@ -202,6 +271,9 @@ func listed(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
+
+// capital begins a sentence.
+func capital(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
 
 func ordinal(number int) string {
 	suffix := "th"

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -62,6 +63,21 @@ var otherCases = map[string]func(w words, pull models.PullRequest) string{
 	"dropped": func(w words, _ models.PullRequest) string {
 		return w.dropped("its repository is not in Atlantis's allowlist any more")
 	},
+	"circle": func(w words, pull models.PullRequest) string {
+		return w.circle(pull, circleOf(9, 7), &atlock.PullID{Num: 7})
+	},
+	"circle-own": func(w words, pull models.PullRequest) string {
+		return w.circle(pull, circleOf(9, 7), &atlock.PullID{Num: 9})
+	},
+	"circle-three": func(w words, pull models.PullRequest) string {
+		return w.circle(pull, circleOf(7, 9, 8), &atlock.PullID{Num: 8})
+	},
+	"circle-applied": func(w words, pull models.PullRequest) string { return w.circle(pull, circleOf(9, 7), nil) },
+	"yielded": func(w words, pull models.PullRequest) string {
+		return w.yielded(pull, circleOf(9, 7), "acme/infra/9/default/")
+	},
+	"lost":             func(w words, pull models.PullRequest) string { return w.discarded(pull, keyA, nil) },
+	"lost-other":       func(w words, pull models.PullRequest) string { return w.discarded(pull, keyA, &atlock.PullID{Num: 7}) },
 	"guard-nobody":     func(w words, pull models.PullRequest) string { return w.lost(pull, nil) },
 	"guard-other":      func(w words, pull models.PullRequest) string { return w.lost(pull, &atlock.PullID{Num: 2}) },
 	"guard-again":      func(w words, _ models.PullRequest) string { return w.otherGrant() },
@@ -109,7 +125,7 @@ func TestTexts(t *testing.T) {
 			golden(t, name+"."+sign, refused.LockFailureReason+added)
 		}
 		for _, name := range slices.Sorted(maps.Keys(otherCases)) {
-			w := words{client: hosts{}, program: "atlantis", turn: 30 * time.Minute}
+			w := words{client: hosts{}, program: "atlantis", replan: atlock.ReplanAuto, turn: 30 * time.Minute}
 			golden(t, name+"."+sign, otherCases[name](w, asks))
 		}
 	}
@@ -152,6 +168,17 @@ func TestSpokenTimes(t *testing.T) {
 			t.Errorf("%v: %s", span, got)
 		}
 	}
+}
+
+// circleOf is a circle of pull requests each of which holds the folder of its number, and waits for the next one's.
+func circleOf(nums ...int) atlock.Deadlock {
+	circle := atlock.Deadlock{ID: "c1", Kind: "held", Repo: repo, Pulls: pulls(nums...)}
+	for i, num := range nums {
+		next := nums[(i+1)%len(nums)]
+		key := fmt.Sprintf("acme/infra/%d/default/", next)
+		circle.Links = append(circle.Links, atlock.DeadlockLink{Waiter: atlock.PullID{Num: num}, Holder: atlock.PullID{Num: next}, Keys: []string{key}})
+	}
+	return circle
 }
 
 func pulls(nums ...int) []atlock.PullID {

@@ -43,6 +43,8 @@ type world struct {
 	plan     map[int]func(ctx *command.Context, comment *events.CommentCommand)
 	apply    func(ctx *command.Context, comment *events.CommentCommand)
 	clean    func(repo models.Repo, pull models.PullRequest) error
+	git      *gitHost
+	deleted  []string // the plans that were deleted, as number and lock key
 }
 
 type setting func(*atlock.Config, *Options)
@@ -70,11 +72,12 @@ func newWorld(t *testing.T, settings ...setting) *world {
 	must(t, err)
 	t.Cleanup(func() { must(t, database.Close()) })
 	w := &world{t: t, folder: t.TempDir(), database: database, projects: map[int][]command.ProjectContext{},
-		plan: map[int]func(*command.Context, *events.CommentCommand){}}
-	options.Settings, options.Store = config, NewStore(database)
+		plan: map[int]func(*command.Context, *events.CommentCommand){}, git: &gitHost{state: models.OpenPullState}}
+	options.Settings, options.Store, options.Clones = config, NewStore(database), w.folder
 	w.server = w.atlantis(options.Store)
 	w.handover, err = Wire(w.server, database, options)
 	must(t, err)
+	w.builder.ProjectCommandBuilder = builder{lists{w: w}, w.handover}
 	return w
 }
 
@@ -83,11 +86,11 @@ func (w *world) atlantis(store *Store) *server.Server {
 	client := locking.NewClient(store)
 	w.runner = &events.DefaultProjectCommandRunner{
 		Locker: &events.DefaultProjectLocker{
-			Locker: client, NoOpLocker: locking.NewNoOpLocker(), VCSClient: hosts{}, ExecutableName: "atlantis",
+			Locker: client, NoOpLocker: locking.NewNoOpLocker(), VCSClient: w.git, ExecutableName: "atlantis",
 		},
-		WorkingDir: folders{root: w.folder},
+		WorkingDir: folders{root: w.folder, deleted: &w.deleted},
 	}
-	w.builder = &events.InstrumentedProjectCommandBuilder{ProjectCommandBuilder: lists{w: w}}
+	w.builder = &events.InstrumentedProjectCommandBuilder{ProjectCommandBuilder: &events.DefaultProjectCommandBuilder{}}
 	logger := logging.NewNoopLogger(w.t)
 	return &server.Server{
 		Logger: logger,
@@ -97,6 +100,9 @@ func (w *world) atlantis(store *Store) *server.Server {
 			command.Apply:  runs{plans: func(ctx *command.Context, c *events.CommentCommand) { w.apply(ctx, c) }},
 			command.Unlock: runsOnly{func(ctx *command.Context) { _, err := store.UnlockByPull(repo, ctx.Pull.Num); must(w.t, err) }},
 			command.Cancel: &events.CancelCommandRunner{ProjectCmdRunner: w.runner},
+		}},
+		LocksController: &controllers.LocksController{DeleteLockCommand: &events.DefaultDeleteLockCommand{
+			Locker: client, WorkingDir: w.runner.WorkingDir,
 		}},
 		APIController:       &controllers.APIController{ProjectCommandBuilder: w.builder},
 		VCSEventsController: &events_controllers.VCSEventsController{PullCleaner: cleans{w}},
@@ -152,7 +158,14 @@ func (l lists) BuildApplyCommands(ctx *command.Context, _ *events.CommentCommand
 // folders is Atlantis's layout of clones.
 type folders struct {
 	events.WorkingDir
-	root string
+	root    string
+	deleted *[]string
+}
+
+func (f folders) DeletePlan(_ logging.SimpleLogging, r models.Repo, p models.PullRequest, workspace, path, name string) error {
+	key := models.GenerateLockKey(models.NewProject(r.FullName, path, name), workspace)
+	*f.deleted = append(*f.deleted, fmt.Sprintf("#%d %s", p.Num, key))
+	return nil
 }
 
 func (f folders) GetPullDir(r models.Repo, p models.PullRequest) (string, error) {
@@ -373,3 +386,6 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// forgetFolders takes the folders of all pull requests away, as on a server that never planned them.
+func (w *world) forgetFolders() { must(w.t, os.RemoveAll(filepath.Join(w.folder, repo))) }
