@@ -957,9 +957,11 @@ int32_t atlock_status(const struct atlock *handle,
                       struct atlock_buffer *error);
 
 /*
- Writes as JSON to `out` whether and how fast (milliseconds) the stores answer: asks the store that decides or, in hybrid mode,
- tells what the last probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
- `overall` is `healthy`; `degraded` if locks are granted, but not as they should be; or `unhealthy` if none can be granted.
+ Writes as JSON to `out` whether and how fast the stores answer: asks the store that decides or, in hybrid mode, tells what the last
+ probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
+ `{"overall","state","headline","enhanced","legacy","circuit_state"}`, each store as
+ `{"healthy","response_time":"15ms","response_time_ms":15.0,"error"}`. `overall` is whether locks can be granted; `state` is `healthy`,
+ `degraded` if locks are granted, but not as they should be, or `unhealthy` if none can be granted.
  `headline` says in a few words who decides now, or that no lock is granted, and why.
 
  # Safety

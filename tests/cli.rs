@@ -76,11 +76,11 @@ fn version_and_status() {
     assert!(status == 0 && text.starts_with("mode      strict\nlocal     answered in ") && text.lines().count() == 2, "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&json["status"]["mode"], &json["health"]["overall"]), (&"strict".into(), &"healthy".into()));
+    assert_eq!((&json["status"]["mode"], &json["health"]["state"]), (&"strict".into(), &"healthy".into()));
     let health = json["health"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
     assert_eq!(
         (health, &json["health"]["circuit_state"]),
-        (vec!["circuit_state", "headline", "legacy", "overall"], &"disabled".into())
+        (vec!["circuit_state", "headline", "legacy", "overall", "state"], &"disabled".into())
     );
     let status = json["status"].as_object().unwrap();
     assert!(!status.contains_key("conflicts") && !status.contains_key("armed"), "{json}");
@@ -107,7 +107,7 @@ fn status_of_hybrid_mode_without_redis() {
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["fallback_active"], &json["status"]["conflicts"]), (&false.into(), &serde_json::json!([])));
-    assert_eq!((&json["health"]["overall"], &json["health"]["circuit_state"]), (&"unhealthy".into(), &"disabled".into()));
+    assert_eq!((&json["health"]["state"], &json["health"]["circuit_state"]), (&"unhealthy".into(), &"disabled".into()));
     let stderr = String::from_utf8(atlock(folder.path(), &["list"]).stderr).unwrap();
     assert_eq!(stderr, "atlock: no server runs here, and Redis does not answer: this is what the local store has\n");
 }

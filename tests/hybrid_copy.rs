@@ -336,7 +336,7 @@ fn what_strict_mode_changed_is_found_by_the_next_start_that_can_read_it() {
     let service = world.open();
     assert!(warns_of(&service, "the file is damaged") && warns_of(&service, "not followed"), "{:?}", service.status().warnings);
     let health = service.health();
-    assert_eq!(health.overall, "degraded");
+    assert_eq!(health.state, "degraded");
     assert!(health.legacy.unwrap().error.unwrap().contains("the file is damaged"));
     // In doubt it stays.
     assert!(is_held(&service, "a"));
@@ -346,7 +346,7 @@ fn what_strict_mode_changed_is_found_by_the_next_start_that_can_read_it() {
     let service = world.open();
     assert!(!is_held(&service, "a") && is_held(&service, "b"));
     until("it is copied", || world.file.paths() == ["b"]);
-    until("it is healthy", || service.health().overall == "healthy");
+    until("it is healthy", || service.health().state == "healthy");
 }
 
 /// Before the file was read for the first time it may have locks that nobody else knows.
@@ -381,7 +381,7 @@ fn a_refused_entry_is_set_aside_and_named() {
     until("it is named", || warns_of(&service, "key too large"));
     let warning = service.status().warnings.into_iter().find(|text| text.contains("key too large")).unwrap();
     assert!(warning.contains("poisonpoison") && warning.len() < 400, "{warning}");
-    assert_eq!(service.health().overall, "healthy");
+    assert_eq!(service.health().state, "healthy");
     service.close().unwrap();
     world.file.content.lock().entries.remove(&key_of("c"));
     // Strict mode on a file that lacks a lock would grant it again.
@@ -399,14 +399,14 @@ fn a_full_file_is_said_and_tried_again() {
     let world = World::new("single");
     let service = world.open();
     for (is_full, paths) in [(&world.file.is_full, ["a", "b", "c"]), (&world.file.is_almost_full, ["d", "e", "f"])] {
-        until("it is healthy", || service.health().overall == "healthy" && service.status().warnings.is_empty());
+        until("it is healthy", || service.health().state == "healthy" && service.status().warnings.is_empty());
         is_full.store(true, Ordering::SeqCst);
         paths.iter().for_each(|path| take(&service, path, 1));
-        until("it is said", || warns_of(&service, "no space left") && service.health().overall == "degraded");
+        until("it is said", || warns_of(&service, "no space left") && service.health().state == "degraded");
         is_full.store(false, Ordering::SeqCst);
         until("it is copied", || paths.iter().all(|path| world.file.paths().contains(&(*path).to_owned())));
     }
-    until("it is healthy", || service.health().overall == "healthy" && service.status().warnings.is_empty());
+    until("it is healthy", || service.health().state == "healthy" && service.status().warnings.is_empty());
 }
 
 /// A file that hangs keeps nothing else from working: not recovery, not health, not the end.
@@ -421,7 +421,7 @@ fn a_file_that_hangs(op: u32) {
     world.redis.restart();
     until("Redis decides again", || !service.status().fallback_active);
     until("it is said", || warns_of(&service, "has not answered for"));
-    assert_eq!(service.health().overall, "degraded");
+    assert_eq!(service.health().state, "degraded");
     let before = Instant::now();
     let error = service.close().expect_err("it is left behind");
     assert!(error.code() == Code::Timeout && error.message().contains("left behind"), "{error}");
@@ -456,7 +456,7 @@ fn a_file_that_hangs_at_the_start() {
     assert!(before.elapsed() < Duration::from_secs(30));
     assert!(warns_of(&service, "did not answer"), "{:?}", service.status().warnings);
     take(&service, "a", 1);
-    assert_eq!(service.health().overall, "degraded");
+    assert_eq!(service.health().state, "degraded");
     world.file.hang_in(None);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(world.file.paths(), [""; 0]);

@@ -192,7 +192,7 @@ fn full_disk(local: Local, fault: &str, durability: Durability, allowed: &[Code]
     let status = service.status();
     wait_until("the health tells of the disk", Duration::from_secs(2), || !service.health().legacy.unwrap().healthy);
     let health = service.health();
-    assert_eq!(health.overall, if allowed.is_empty() { "degraded" } else { "unhealthy" });
+    assert_eq!(health.state, if allowed.is_empty() { "degraded" } else { "unhealthy" });
     assert_eq!(health.headline.starts_with("No lock is granted"), !allowed.is_empty(), "{health:?}");
     assert_eq!(refused > 0, !allowed.is_empty(), "the disk is full: {:?}", caller.told.errors);
     let told = caller.told;
@@ -268,7 +268,7 @@ fn start_degraded(fault: &str, redis: config::Redis, words: &[&str], heal: Optio
     }
     assert!(status.fallback_active && report.armed, "{fault}: {status:?}");
     assert!(status.warnings.iter().any(|warning| warning.contains(&cause)), "{fault}: {status:?}");
-    wait_until("both stores were looked at", Duration::from_secs(2), || service.health().overall == "degraded");
+    wait_until("both stores were looked at", Duration::from_secs(2), || service.health().state == "degraded");
     let mut caller = Caller::new(&service, &[]);
     for nth in 0..10 {
         assert!(caller.take(&format!("degraded{nth}"), nth).unwrap());
@@ -385,7 +385,7 @@ fn two_servers(local: Local, fault: &str, instances: Instances, why: &str) {
         assert!(error.message().contains(why), "{error}");
         caller.read(&format!("of{nth}-0")).unwrap();
         assert!(caller.release(&format!("of{nth}-0")).unwrap());
-        assert_eq!(caller.service.health().overall, "unhealthy");
+        assert_eq!(caller.service.health().state, "unhealthy");
         assert!(listed(caller.service).contains_key(&format!("of{nth}-1")));
     }
     let answered = killed.elapsed();
@@ -561,7 +561,7 @@ fn a_server_that_just_started_is_healthy() {
     let (folder, server) = (folder(), Server::start(&[]));
     let service = open(&hybrid(Local::Embedded, folder.path(), settings(&server.address())));
     let health = service.health();
-    assert_eq!(health.overall, "healthy", "{health:?}");
+    assert_eq!(health.state, "healthy", "{health:?}");
 }
 
 /// A stock server takes a lock that this one held before, and grants again while Redis is out of its reach: both are kept, and
@@ -610,7 +610,7 @@ fn the_status_tells_what_redis_does_not_know(local: Local) {
     server.kill();
     wait_until("Redis is not asked", Duration::from_secs(5), || service.status().fallback_active);
     assert!(!service.status().hybrid.unwrap().armed);
-    assert_eq!(service.health().overall, "unhealthy");
+    assert_eq!(service.health().state, "unhealthy");
 }
 
 /// Under a running server its data folder, with Atlantis's file in it if there is one, is moved away: health tells within a probe,
@@ -622,7 +622,7 @@ fn a_server_whose_data_folder_is_moved_away_grants_nothing(local: Local) {
     let mut caller = Caller::new(&service, &[Code::StoreFailed, Code::OutcomeUnknown, Code::Degraded]);
     assert!(caller.take("before", 1).unwrap());
     std::fs::rename(&data, &moved).unwrap();
-    wait_until("the health tells", Duration::from_secs(4), || service.health().overall == "unhealthy");
+    wait_until("the health tells", Duration::from_secs(4), || service.health().state == "unhealthy");
     let warnings = service.status().warnings;
     let gone = format!("{} is gone", data.display());
     assert!(warnings.iter().any(|warning| warning.contains(&gone) && warning.contains("Stop this server")), "{warnings:?}");

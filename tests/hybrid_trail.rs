@@ -84,7 +84,7 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
     assert_eq!(kinds(&trail(folder.path())), ["recovery", "armed", "grant"]);
     assert_eq!(metric(&service, r#"atlock_circuit_state{state="closed"}"#), 1.0);
     assert_eq!(metric(&service, r#"atlock_store_healthy{store="enhanced"}"#), 1.0);
-    assert_eq!(service.health().overall, "healthy");
+    assert_eq!(service.health().state, "healthy");
 
     assert_eq!(service.status().hybrid.unwrap().fallbacks, Fallbacks::default());
 
@@ -113,7 +113,7 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
         assert_eq!(metric(&service, series), value, "{series}");
     }
     assert!(metric(&service, r#"atlock_circuit_transitions_total{to="open"}"#) >= 1.0);
-    assert_eq!(service.health().overall, "degraded");
+    assert_eq!(service.health().state, "degraded");
 
     // It has lost everything: it is told all of it.
     server.restart();

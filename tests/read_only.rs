@@ -140,7 +140,7 @@ fn a_look_at_the_embedded_store_changes_nothing() {
     let service = look(&config);
     use_it(&service);
     assert_eq!(paths(&service), ["a", "b"]);
-    assert_eq!((service.source(), service.health().overall), (None, "healthy"));
+    assert_eq!((service.source(), service.health().state), (None, "healthy"));
     // A second look beside the first; and a server, which neither keeps out.
     assert_eq!(paths(&look(&config)), ["a", "b"]);
     assert!(disk(folder.path()) == before, "something changed");
@@ -351,7 +351,7 @@ fn a_look_at_hybrid_mode_tells_which_store_answers() {
     assert_eq!((paths(&stopped), stopped.status().mode.as_str()), (vec!["a".to_owned()], "hybrid"));
     let report = stopped.status().hybrid.unwrap();
     assert_eq!((report.circuit_state.as_str(), report.armed, report.journal_length), ("disabled", false, 0));
-    assert_eq!((stopped.health().overall, stopped.status().warnings.len()), ("healthy", 1), "Redis without persistence");
+    assert_eq!((stopped.health().state, stopped.status().warnings.len()), ("healthy", 1), "Redis without persistence");
     assert!(redis_state(&server) == before.1 && disk(&data) == before.0, "something changed");
 
     // A grant of the fallback, which Redis does not know of.
@@ -366,7 +366,7 @@ fn a_look_at_hybrid_mode_tells_which_store_answers() {
     assert_eq!(paths(&alone), ["a", "b"]);
     assert_eq!(alone.status().hybrid.unwrap().journal_length, 1);
     assert!(alone.status().warnings.iter().any(|warning| warning.starts_with("Redis is not asked: ")), "{:?}", alone.status());
-    assert_eq!(alone.health().overall, "unhealthy");
+    assert_eq!(alone.health().state, "unhealthy");
     drop(alone);
     assert!(disk(&data) == before, "something changed");
     // Redis has lost what it held: both locks are what the next start puts there.

@@ -97,7 +97,7 @@ fn each_operation_answers_what_the_library_does() {
     assert_eq!(ask(&mut client, "get", &key("none")).unwrap(), json!(null));
     assert!(ask(&mut client, "lock_info", &json!(["acme/infra/a/default/"])).unwrap()[0]["token"].as_u64() > Some(0));
     assert_eq!(ask(&mut client, "status", &json!(null)).unwrap()["instance"], service.status().instance);
-    assert_eq!(ask(&mut client, "health", &json!(null)).unwrap()["overall"], "healthy");
+    assert_eq!(ask(&mut client, "health", &json!(null)).unwrap()["state"], "healthy");
     assert!(ask(&mut client, "metrics", &json!(null)).unwrap().as_str().unwrap().ends_with("# EOF\n"));
     assert_eq!(ask(&mut client, "version", &json!(null)).unwrap(), json!({"version": env!("CARGO_PKG_VERSION")}));
     assert_eq!(ask(&mut client, "unlock", &key("a")).unwrap(), of(&lock("a", 1)));

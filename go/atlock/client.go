@@ -82,6 +82,10 @@ const (
 	SetsEach  = client.SetsEach
 	SetsWhole = client.SetsWhole
 
+	Healthy   = client.Healthy
+	Degraded  = client.Degraded
+	Unhealthy = client.Unhealthy
+
 	ResolveReport = client.ResolveReport
 	ResolveYield  = client.ResolveYield
 

@@ -256,7 +256,7 @@ func TestADamagedFile(t *testing.T) {
 		t.Errorf("the warning is %q", text)
 	}
 	health, err := hybrid.Health()
-	if err != nil || health.Overall != "degraded" || health.Legacy.Healthy || !strings.Contains(health.Legacy.Error, s.path()) {
+	if err != nil || health.State != "degraded" || health.Legacy.Healthy || !strings.Contains(health.Legacy.Error, s.path()) {
 		t.Errorf("%+v, %v", health, err)
 	}
 	closed(t, hybrid)
@@ -309,7 +309,7 @@ func TestAnEntryThatTheFileRefuses(t *testing.T) {
 		}
 	}
 	health, err := hybrid.Health()
-	if err != nil || health.Overall != "healthy" {
+	if err != nil || health.State != "healthy" {
 		t.Errorf("%+v, %v", health, err)
 	}
 	closed(t, hybrid)

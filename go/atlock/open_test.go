@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -66,19 +67,20 @@ func TestStatusAndHealth(t *testing.T) {
 			}
 			status, err := database.Status()
 			if err != nil || status.Mode != "strict" || status.LegacyOps != 1 || status.EnhancedOps != 0 || status.Version == "" ||
-				status.FallbackActive || status.CircuitState != "" || status.Conflicts != nil {
+				status.FallbackActive || status.CircuitState != "disabled" || status.Conflicts != nil {
 				t.Errorf("status %+v, %v", status, err)
 			}
 			health, err := database.Health()
-			if err != nil || health.Overall != "healthy" || health.CircuitState != "disabled" || health.Enhanced != nil ||
-				health.Legacy == nil || !health.Legacy.Healthy || health.Legacy.ResponseTimeMS <= 0 || health.Legacy.Error != "" {
+			if err != nil || health.State != "healthy" || health.CircuitState != "disabled" || health.Enhanced != nil ||
+				health.Legacy == nil || !health.Legacy.Healthy || health.Legacy.ResponseTimeMS <= 0 || !health.Overall ||
+				!regexp.MustCompile(`^[0-9.]+ms$`).MatchString(health.Legacy.ResponseTime) || health.Legacy.Error != "" {
 				t.Errorf("health %+v, %v", health, err)
 			}
 			if err := database.Close(); err != nil {
 				t.Fatal(err)
 			}
 			health, err = database.Health()
-			if err != nil || health.Overall != "unhealthy" || health.Legacy.Healthy || !strings.Contains(health.Legacy.Error, "closed") {
+			if err != nil || health.Overall || health.State != "unhealthy" || health.Legacy.Healthy || !strings.Contains(health.Legacy.Error, "closed") {
 				t.Errorf("after Close: health %+v, %v", health, err)
 			}
 			if _, err := database.List(); !errors.Is(err, atlock.ErrClosed) {
@@ -108,7 +110,7 @@ func TestStatusAndHealthOfHybridMode(t *testing.T) {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	health, err := database.Health()
-	if err != nil || health.Overall != "degraded" || health.CircuitState == "closed" || health.Enhanced.Healthy ||
+	if err != nil || health.State != "degraded" || health.CircuitState == "closed" || health.Enhanced.Healthy ||
 		health.Enhanced.Error == "" || !health.Legacy.Healthy {
 		t.Errorf("health %+v, %v", health, err)
 	}

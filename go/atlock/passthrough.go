@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -132,21 +133,25 @@ func (p *passthrough) Close() error {
 
 func (p *passthrough) Status() (Status, error) {
 	return Status{
-		Version:   client.Version(),
-		Mode:      "strict",
-		LegacyOps: p.counters.total(done) + p.counters.total(refused) + p.counters.total(failed),
-		Errors:    p.counters.total(failed),
-		Warnings:  slices.Clone(p.warnings),
+		Mode:         "strict",
+		CircuitState: "disabled",
+		Version:      client.Version(),
+		LegacyOps:    p.counters.total(done) + p.counters.total(refused) + p.counters.total(failed),
+		Errors:       p.counters.total(failed),
+		Warnings:     slices.Clone(p.warnings),
 	}, nil
 }
 
 func (p *passthrough) Health() (Health, error) {
 	start := time.Now()
 	err := p.Ping()
-	legacy := StoreHealth{Healthy: err == nil, ResponseTimeMS: float64(time.Since(start).Nanoseconds()) / 1e6}
-	health := Health{Overall: "healthy", Headline: "The lock store decides", Legacy: &legacy, CircuitState: "disabled"}
+	took := time.Since(start)
+	legacy := StoreHealth{
+		Healthy: err == nil, ResponseTime: fmt.Sprintf("%.2fms", took.Seconds()*1e3), ResponseTimeMS: took.Seconds() * 1e3,
+	}
+	health := Health{Overall: true, State: Healthy, Headline: "The lock store decides", Legacy: &legacy, CircuitState: "disabled"}
 	if err != nil {
-		health.Overall, health.Headline = "unhealthy", "No lock is granted: the lock store does not answer"
+		health.Overall, health.State, health.Headline = false, Unhealthy, "No lock is granted: the lock store does not answer"
 		legacy.Error = err.Error()
 	}
 	return health, nil

@@ -141,7 +141,7 @@ func (p *passthrough) stats() (BackendStats, error) {
 		LastUpdated:        time.Now(),
 	}
 	stats.TotalRequests = stats.SuccessfulAcquires + stats.FailedAcquires
-	if health.Overall == "healthy" {
+	if health.Overall {
 		stats.HealthScore = 100
 	}
 	return stats, nil

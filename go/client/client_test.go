@@ -172,7 +172,7 @@ func TestStateOfAStore(t *testing.T) {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	health, err := locks.Health()
-	if err != nil || health.Overall != "healthy" || locks.Ping() != nil {
+	if err != nil || health.State != "healthy" || locks.Ping() != nil {
 		t.Errorf("health %+v, %v", health, err)
 	}
 	metrics, err := locks.Metrics()

@@ -1,8 +1,16 @@
 package client
 
+// Values of [Health.State].
+const (
+	Healthy   = "healthy"
+	Degraded  = "degraded"  // locks are granted, but not as they should be
+	Unhealthy = "unhealthy" // no lock can be granted
+)
+
 // Health tells whether the stores answer, and how fast. In hybrid mode it is what the last probe of each saw.
 type Health struct {
-	Overall      string       `json:"overall"`  // healthy, degraded (locks are granted, but not as they should be) or unhealthy
+	Overall      bool         `json:"overall"`  // whether locks can be granted
+	State        string       `json:"state"`    // [Healthy], [Degraded] or [Unhealthy]
 	Headline     string       `json:"headline"` // who decides now, or that no lock is granted, and why
 	Enhanced     *StoreHealth `json:"enhanced,omitempty"`
 	Legacy       *StoreHealth `json:"legacy,omitempty"`
@@ -12,6 +20,7 @@ type Health struct {
 // StoreHealth is how a store answered last; nil for a store that the mode does not use.
 type StoreHealth struct {
 	Healthy        bool    `json:"healthy"`
-	ResponseTimeMS float64 `json:"response_time"`
+	ResponseTime   string  `json:"response_time"` // with its unit, for example 15ms
+	ResponseTimeMS float64 `json:"response_time_ms"`
 	Error          string  `json:"error,omitempty"`
 }

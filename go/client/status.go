@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Status is what an operator sees: mode, counters since the start, warnings, and the state of hybrid mode.
+// Status is what an operator sees: mode, counters since the start, warnings, and the state of hybrid mode. The first six fields are those of
+// the original specification.
 type Status struct {
-	Version         string `json:"version"`
 	Mode            string `json:"mode"`
 	EnhancedEnabled bool   `json:"enhanced_enabled"`
-	Instance        string `json:"instance,omitempty"`
 	LegacyOps       uint64 `json:"legacy_ops"`      // operations that the legacy store answered
 	EnhancedOps     uint64 `json:"enhanced_ops"`    // operations that Redis answered
+	FallbackActive  bool   `json:"fallback_active"` // whether the local store decides in Redis's place
+	CircuitState    string `json:"circuit_state"`   // closed, open or half-open; disabled in strict and native mode
 	FallbackOps     uint64 `json:"fallback_ops"`    // operations that the local store answered in Redis's place
 	Errors          uint64 `json:"errors"`          // operations that ended with an error
-	FallbackActive  bool   `json:"fallback_active"` // whether the local store decides in Redis's place
+	Version         string `json:"version"`
+	Instance        string `json:"instance,omitempty"`
 
 	// Hybrid only.
-	CircuitState   string     `json:"circuit_state,omitempty"`   // closed, open or half-open
 	Cause          string     `json:"cause,omitempty"`           // why Redis is not asked
 	Since          UnixMicro  `json:"since,omitempty"`           // since when it is asked, or is not
 	Armed          bool       `json:"armed,omitempty"`           // whether the local store may grant while Redis is away

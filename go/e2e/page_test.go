@@ -127,7 +127,8 @@ func endpointsTellTheMode(t *testing.T, mode mode, r *repository) {
 	}
 	var says struct {
 		Mode         string `json:"mode"`
-		Overall      string `json:"overall"`
+		Overall      bool   `json:"overall"`
+		State        string `json:"state"`
 		CircuitState string `json:"circuit_state"`
 	}
 	for _, path := range []string{status, health} {
@@ -135,8 +136,8 @@ func endpointsTellTheMode(t *testing.T, mode mode, r *repository) {
 			t.Fatalf("GET %s: %v: %s", path, err, answers[path])
 		}
 	}
-	if says.Mode != mode.answers || says.Overall != "healthy" {
-		t.Errorf("status and health say mode %q, %q", says.Mode, says.Overall)
+	if says.Mode != mode.answers || !says.Overall || says.State != "healthy" {
+		t.Errorf("status and health say mode %q, %q", says.Mode, says.State)
 	}
 	for path, text := range map[string]string{metrics: `atlock_info{`, page: r.name, "/": `href="` + page + `"`} {
 		if !strings.Contains(answers[path], text) {

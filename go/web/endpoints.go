@@ -25,7 +25,7 @@ func healthHandler(database Database) http.Handler {
 		switch {
 		case err != nil:
 			writeError(w, err)
-		case health.Overall == unhealthy:
+		case !health.Overall:
 			writeJSON(w, http.StatusServiceUnavailable, health)
 		default:
 			writeJSON(w, http.StatusOK, health)

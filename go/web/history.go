@@ -45,7 +45,7 @@ func (h *history) record(ctx context.Context, database Database) {
 	for {
 		health, err := database.Health()
 		if err != nil {
-			health = atlock.Health{Overall: unhealthy, Headline: "No lock is granted: the locking layer does not answer", CircuitState: "unknown"}
+			health = atlock.Health{State: atlock.Unhealthy, Headline: "No lock is granted: the locking layer does not answer", CircuitState: "unknown"}
 		}
 		h.add(time.Now(), cleanHealth(health))
 		select {
@@ -88,7 +88,7 @@ func (h *history) health() atlock.Health {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	if h.newest == nil {
-		return atlock.Health{Overall: "healthy", Headline: "The stores were not asked yet", CircuitState: "unknown"}
+		return atlock.Health{Overall: true, State: atlock.Healthy, Headline: "The stores were not asked yet", CircuitState: "unknown"}
 	}
 	return *h.newest
 }

@@ -97,7 +97,7 @@ func TestTheHeadOfThePage(t *testing.T) {
 			{Mode: "hybrid", Armed: true, Conflicts: []atlock.Conflict{{Key: "k"}}},
 		} {
 			for _, legacy := range []*atlock.StoreHealth{nil, ok, broken} {
-				health := atlock.Health{Overall: overall, Headline: "Who decides", Enhanced: broken, Legacy: legacy}
+				health := atlock.Health{Overall: overall != "unhealthy", State: overall, Headline: "Who decides", Enhanced: broken, Legacy: legacy}
 				if gotLevel, headline, _ := web.State(status, health); gotLevel != level || headline != "Who decides" {
 					t.Errorf("%+v, %+v: %s, %q", status, health, gotLevel, headline)
 				}
@@ -127,9 +127,9 @@ func TestTheHeadOfThePage(t *testing.T) {
 // Redis goes on without it. Page and health say the same, and what they say is so.
 func TestABrokenDiskWhileRedisDecides(t *testing.T) {
 	for durability, wanted := range map[string]struct {
-		overall, level, headline string
-		code                     int
-		granted                  bool
+		state, level, headline string
+		code                   int
+		granted                bool
 	}{
 		"sync":  {"unhealthy", "bad", "No lock is granted: the local store", http.StatusServiceUnavailable, false},
 		"async": {"degraded", "warn", "Redis decides; the local store does not work", http.StatusOK, true},
@@ -148,7 +148,7 @@ func TestABrokenDiskWhileRedisDecides(t *testing.T) {
 				health, err := database.Health()
 				return err == nil && !health.Legacy.Healthy
 			})
-			if health, err := database.Health(); err != nil || health.Overall != wanted.overall || !strings.HasPrefix(health.Headline, wanted.headline) {
+			if health, err := database.Health(); err != nil || health.State != wanted.state || !strings.HasPrefix(health.Headline, wanted.headline) {
 				t.Errorf("health %+v, %v", health, err)
 			}
 			text := must(t, served, web.PagePath)
@@ -231,7 +231,7 @@ func (l leaking) Status() (atlock.Status, error) {
 }
 
 func (l leaking) Health() (atlock.Health, error) {
-	return atlock.Health{Overall: "degraded", Enhanced: &atlock.StoreHealth{Error: leak}, Legacy: &atlock.StoreHealth{Error: leak}}, nil
+	return atlock.Health{Overall: true, State: "degraded", Enhanced: &atlock.StoreHealth{Error: leak}, Legacy: &atlock.StoreHealth{Error: leak}}, nil
 }
 
 func TestErrorsHaveNoSecret(t *testing.T) {

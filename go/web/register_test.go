@@ -109,7 +109,8 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 				t.Errorf("the status is %+v", status)
 			}
 			var health struct {
-				Overall  string `json:"overall"`
+				Overall  bool   `json:"overall"`
+				State    string `json:"state"`
 				Headline string `json:"headline"`
 			}
 			decode(t, must(t, served, web.HealthPath), &health)
@@ -117,7 +118,7 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 			if mode == "strict" {
 				decides = "The lock store decides"
 			}
-			if health.Overall != "healthy" || health.Headline != decides {
+			if !health.Overall || health.State != "healthy" || health.Headline != decides {
 				t.Errorf("the health is %+v", health)
 			}
 			if text := must(t, served, web.MetricsPath); !strings.Contains(text, "\natlock_info{") || !strings.Contains(text, "\ngo_goroutines ") {

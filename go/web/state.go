@@ -14,9 +14,6 @@ const (
 	bad  = "bad"  // no lock is granted, or one was granted twice
 )
 
-// unhealthy is the health in which no lock can be granted.
-const unhealthy = "unhealthy"
-
 // state is the head of the page: the library's own headline, and what it tells beside that. Nothing is decided here.
 type state struct {
 	Level    string
@@ -48,10 +45,10 @@ func newState(status atlock.Status, health atlock.Health) state {
 }
 
 func levelOf(health atlock.Health) string {
-	switch health.Overall {
-	case "healthy":
+	switch health.State {
+	case atlock.Healthy:
 		return good
-	case unhealthy:
+	case atlock.Unhealthy:
 		return bad
 	default:
 		return warn

@@ -87,7 +87,7 @@ fn register_stores(registry: &mut Registry, report: &Report) {
     let (healthy, response) = (Family::<Label, Gauge>::default(), Family::<Label, Gauge<f64, AtomicU64>>::default());
     for (store, health) in [("enhanced", &report.enhanced), ("legacy", &report.legacy)] {
         healthy.get_or_create_owned(&[("store", store)]).set(health.healthy.into());
-        response.get_or_create_owned(&[("store", store)]).set(health.response_time / 1e3);
+        response.get_or_create_owned(&[("store", store)]).set(health.response_time_ms / 1e3);
     }
     registry.register("store_healthy", "Whether the store answered its last probe", healthy);
     registry.register_with_unit("store_response", "How long the store's last probe took", Unit::Seconds, response);

@@ -118,7 +118,8 @@ pub struct Report {
     /// Whether the local store decides.
     #[serde(skip)]
     pub fallback_active: bool,
-    /// `closed`, `open` or `half-open`; `disabled` where the stores were opened only to look at them, so that nobody decides.
+    /// The breaker, as the service's status tells.
+    #[serde(skip)]
     pub circuit_state: String,
     /// Why Redis is not asked.
     #[serde(skip_serializing_if = "Option::is_none")]

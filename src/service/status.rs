@@ -10,22 +10,30 @@ use crate::health::{Health, HybridState, StoreHealth};
 use crate::hybrid::status::Report;
 use crate::metrics::{self, Snapshot};
 
-/// What an operator sees.
+/// What an operator sees. The first six fields are those of the original specification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
-    /// Version of the library.
-    pub version: &'static str,
     /// `strict`, `hybrid` or `native`.
     pub mode: String,
     /// Whether the enhanced store is enabled.
     pub enhanced_enabled: bool,
-    /// This process. In Redis, native mode puts this beside its locks; hybrid mode the server's name, which stays across restarts.
-    pub instance: String,
-    /// The counters.
-    #[serde(flatten)]
-    pub counters: Snapshot,
+    /// Operations that strict mode's store answered, or in hybrid mode the local store where Redis is not asked at all.
+    pub legacy_ops: u64,
+    /// Operations that Redis answered.
+    pub enhanced_ops: u64,
     /// Whether the local store decides in Redis's place.
     pub fallback_active: bool,
+    /// The breaker: `closed`, `open` or `half-open`; `disabled` in strict and native mode, which have none, and where the stores were opened
+    /// only to look at them, so that nobody decides.
+    pub circuit_state: String,
+    /// Operations that the local store answered in Redis's place.
+    pub fallback_ops: u64,
+    /// Operations that ended with an error; each is counted with its store, too.
+    pub errors: u64,
+    /// Version of the library.
+    pub version: &'static str,
+    /// This process. In Redis, native mode puts this beside its locks; hybrid mode the server's name, which stays across restarts.
+    pub instance: String,
     /// The state of hybrid mode.
     #[serde(flatten)]
     pub hybrid: Option<Report>,
@@ -38,14 +46,19 @@ impl Service {
     pub fn status(&self) -> Status {
         let warnings = self.warnings();
         let hybrid = self.router.report();
+        let Snapshot { legacy_ops, enhanced_ops, fallback_ops, errors } = self.metrics.snapshot();
         Status {
-            version: env!("CARGO_PKG_VERSION"),
-            fallback_active: hybrid.as_ref().is_some_and(|report| report.fallback_active),
-            hybrid,
             mode: self.router.mode().to_string(),
             enhanced_enabled: self.enhanced_enabled,
+            legacy_ops,
+            enhanced_ops,
+            fallback_active: hybrid.as_ref().is_some_and(|report| report.fallback_active),
+            circuit_state: hybrid.as_ref().map_or_else(|| "disabled".to_owned(), |report| report.circuit_state.clone()),
+            fallback_ops,
+            errors,
+            version: env!("CARGO_PKG_VERSION"),
             instance: self.instance.clone(),
-            counters: self.metrics.snapshot(),
+            hybrid,
             warnings,
         }
     }

@@ -15,7 +15,7 @@ int main(void) {
     atlock_buffer_free(&out);
 
     SUCCEEDS(atlock_health(handle, &out, error));
-    CHECK(contains(&out, "\"overall\":\"healthy\"") && contains(&out, "\"response_time\":") && !contains(&out, "\"error\""));
+    CHECK(contains(&out, "\"overall\":true,\"state\":\"healthy\"") && contains(&out, "ms\",\"response_time_ms\":") && !contains(&out, "\"error\""));
     CHECK(contains(&out, "\"headline\":\"The lock store decides\""));
     CHECK(contains(&out, "\"legacy\":{\"healthy\":true") && contains(&out, "\"circuit_state\":\"disabled\""));
     atlock_buffer_free(&out);

@@ -55,7 +55,7 @@ static void closed_handles_answer_closed(void) {
     SUCCEEDS(atlock_status(handle, &out, error));
     atlock_buffer_free(&out);
     SUCCEEDS(atlock_health(handle, &out, error));
-    CHECK(contains(&out, "\"overall\":\"unhealthy\"") && contains(&out, "closed"));
+    CHECK(contains(&out, "\"overall\":false,\"state\":\"unhealthy\"") && contains(&out, "closed"));
     atlock_buffer_free(&out);
     atlock_free(handle);
 }

@@ -155,11 +155,11 @@ func (s *stage) wantHolders(ctx context.Context, want map[string]int) error {
 
 // health is what the server tells of its stores.
 type health struct {
-	Overall      string `json:"overall"`
+	State        string `json:"state"`
 	CircuitState string `json:"circuit_state"`
 }
 
-func (h health) String() string { return fmt.Sprintf("%s, breaker %s", h.Overall, h.CircuitState) }
+func (h health) String() string { return fmt.Sprintf("%s, breaker %s", h.State, h.CircuitState) }
 
 func (s *stage) health(ctx context.Context) (seen health, err error) {
 	_, body, err := s.server.Get(ctx, "/api/locks/health")
@@ -181,7 +181,7 @@ func (s *stage) waitHealthy(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if seen.Overall == "healthy" && seen.CircuitState == "closed" {
+		if seen.State == "healthy" && seen.CircuitState == "closed" {
 			fmt.Printf("  Atlantis is %s: Redis has been told, and decides again.\n", seen)
 			return nil
 		}
