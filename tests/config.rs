@@ -110,7 +110,7 @@ fn wrong_settings_of_who_waits_name_their_key() {
         ("priority_queue: {replan: perhaps}", "perhaps"),
         ("priority_queue: {rules: [{author: a}]}", "missing field `priority`"),
         ("priority_queue: {rules: [{author: a, priority: urgent}]}", "urgent"),
-        ("priority_queue: {rules: [{author: a, label: b, priority: low}]}", "unknown key \"label\"; did you mean"),
+        ("priority_queue: {rules: [{author: a, label: b, priority: low}]}", "unknown key \"label\"; known here: repo"),
         (
             "priority_queue: {rules: [{autor: a, priority: low}]}",
             "did you mean \"author\"? Known here: repo, base, author, priority",

@@ -25,8 +25,23 @@ pub struct Arguments {
 pub enum Command {
     /// Prints the library's version
     Version,
+    /// Reads the settings, and opens nothing
+    #[command(subcommand)]
+    Config(ConfigCommand),
     #[command(flatten)]
     Ask(Question),
+}
+
+/// What is asked of the settings.
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Tells what is wrong with a settings file and the environment variables
+    Check {
+        /// The file; without it, the one of --config
+        file: Option<PathBuf>,
+    },
+    /// Prints the settings that hold, and where each comes from; passwords are hidden
+    Show,
 }
 
 /// What is asked of the running server; without one, all that only look do so at its stores and change nothing.

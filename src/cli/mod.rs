@@ -9,6 +9,7 @@
 //! was no such lock, freeze or place in a queue.
 
 mod args;
+mod config;
 mod open;
 mod queue;
 mod remark;
@@ -21,7 +22,7 @@ use atlock::config::Config;
 use atlock::error::Result;
 use clap::Parser as _;
 
-use self::args::{Arguments, Command, Question};
+use self::args::{Arguments, Command, ConfigCommand, Question};
 use self::open::{Source, target};
 use self::remark::remark;
 use self::show::Outcome;
@@ -61,8 +62,14 @@ fn print(outcome: &Outcome) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
-    let Command::Ask(question) = command else { return Ok(show::version(json)) };
-    let config = match &arguments.config {
+    let path = arguments.config.as_deref();
+    let question = match command {
+        Command::Version => return Ok(show::version(json)),
+        Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
+        Command::Config(ConfigCommand::Show) => return config::show(path, json),
+        Command::Ask(question) => question,
+    };
+    let config = match path {
         Some(path) => Config::load(path)?,
         None => Config::without_file()?,
     };

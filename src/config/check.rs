@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
 
+use super::mistakes::gathered;
 use super::{Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis};
 use crate::error::{Code, Error, Result};
 
@@ -24,24 +25,26 @@ const LONGEST_CONFIRM: Duration = Duration::from_secs(60 * 60);
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
-        within("locking.timeout", self.locking.timeout)?;
-        self.locking.audit.check()?;
-        self.check_waiting()?;
+        let mut checks = vec![within("locking.timeout", self.locking.timeout), self.locking.audit.check()];
+        checks.extend(self.check_waiting());
         match self.mode() {
-            Mode::Strict => self.check_legacy(),
-            Mode::Native => self.locking.enhanced.redis.check(),
-            Mode::Hybrid => self.check_hybrid(),
+            Mode::Strict => checks.push(self.check_legacy()),
+            Mode::Native => checks.push(self.locking.enhanced.redis.check()),
+            Mode::Hybrid => checks.extend(self.check_hybrid()),
         }
+        gathered(checks)
     }
 
     /// The original specification's settings name no folder: who opens hybrid mode may have one, and asks for it otherwise.
-    fn check_hybrid(&self) -> Result<()> {
+    fn check_hybrid(&self) -> [Result<()>; 5] {
         let enhanced = &self.locking.enhanced;
-        enhanced.redis.check()?;
-        enhanced.breaker.check()?;
-        within("locking.enhanced.health.interval", enhanced.health.interval)?;
-        within("locking.enhanced.health.timeout", enhanced.health.timeout)?;
-        positive("locking.enhanced.health.compare", enhanced.health.compare)
+        [
+            enhanced.redis.check(),
+            enhanced.breaker.check(),
+            within("locking.enhanced.health.interval", enhanced.health.interval),
+            within("locking.enhanced.health.timeout", enhanced.health.timeout),
+            positive("locking.enhanced.health.compare", enhanced.health.compare),
+        ]
     }
 
     fn check_legacy(&self) -> Result<()> {
@@ -52,18 +55,18 @@ impl Config {
     }
 
     /// Whoever waits, in whatever mode.
-    fn check_waiting(&self) -> Result<()> {
+    fn check_waiting(&self) -> [Result<()>; 4] {
         let enhanced = &self.locking.enhanced;
-        enhanced.priority_queue.check()?;
-        up_to("locking.enhanced.deadlock_detection.confirm", enhanced.deadlock_detection.confirm, LONGEST_CONFIRM)?;
-        enhanced.timeouts.check()?;
         // A rollback must begin with the settings that it finds: it warns.
-        if enhanced.priority_queue.enabled && !self.has_queue() && enhanced.compatibility_mode == Mode::Strict {
-            return wrong(&format!(
-                "{NO_QUEUE_ON_STOCKS_STORE}: set locking.backend: sled, or hybrid or native mode, or leave the queue out"
-            ));
-        }
-        Ok(())
+        let has_no_place = enhanced.priority_queue.enabled && !self.has_queue() && enhanced.compatibility_mode == Mode::Strict;
+        let place =
+            format!("{NO_QUEUE_ON_STOCKS_STORE}: set locking.backend: sled, or hybrid or native mode, or leave the queue out");
+        [
+            enhanced.priority_queue.check(),
+            up_to("locking.enhanced.deadlock_detection.confirm", enhanced.deadlock_detection.confirm, LONGEST_CONFIRM),
+            enhanced.timeouts.check(),
+            if has_no_place { wrong(&place) } else { Ok(()) },
+        ]
     }
 }
 

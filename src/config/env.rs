@@ -1,10 +1,10 @@
 //! Environment variables that override the settings file.
 //!
-//! `ATLANTIS_LOCKING_…` sets a key of `locking`, `ATLANTIS_ENHANCED_LOCKING_…` one of `locking.enhanced`. Atlantis has
-//! variables of its own that begin with `ATLANTIS_LOCKING_` (its flags), so only the second prefix is guarded against
-//! misspelling.
+//! `ATLANTIS_LOCKING_…` sets a key of `locking`, `ATLANTIS_ENHANCED_LOCKING_…` one of `locking.enhanced`. A variable of the second
+//! prefix that is not known is a mistake. Atlantis has variables of its own that begin with `ATLANTIS_LOCKING_` (its flags), so one of the
+//! first is a mistake only if it is nearly one of ours. What Kubernetes sets for a service of such a name is neither.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,11 +13,15 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use super::suggest::suggestion;
+use super::mistakes::gathered;
+use super::suggest::nearest;
 use super::{Breaker, Config, DeadlockDetection, PriorityQueue, Redis, Tls, text};
 use crate::error::{Code, Error, Result};
 
 const GUARDED_PREFIX: &str = "ATLANTIS_ENHANCED_LOCKING_";
+const SHARED_PREFIX: &str = "ATLANTIS_LOCKING_";
+/// Atlantis's own flags of that prefix.
+const ATLANTIS_OWN: &[&str] = &["ATLANTIS_LOCKING_DB_TYPE"];
 
 type Setter = fn(&mut Config, &str) -> std::result::Result<(), String>;
 
@@ -93,23 +97,48 @@ const VARIABLES: &[(&str, Setter)] = &[
 
 /// Overrides `config` with those of `variables` that name a setting.
 ///
-/// Errors: `InvalidConfig`, naming the variable; its value is named only where it cannot be a secret.
+/// Errors: `InvalidConfig`, naming each variable; a value is named only where it cannot be a secret.
 pub(super) fn apply(config: &mut Config, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<()> {
-    for (variable, value) in variables {
-        let Some(variable) = variable.to_str() else { continue };
+    gathered(variables.map(|(variable, value)| {
+        let Some(variable) = variable.to_str() else { return Ok(()) };
         let wrong = |text: String| Error::new(Code::InvalidConfig, format!("environment variable {variable}: {text}"));
         match VARIABLES.iter().find(|(known, _)| *known == variable) {
             Some((_, setter)) => {
                 let value = value.to_str().ok_or_else(|| wrong("its value is not UTF-8".to_owned()))?;
-                setter(config, value).map_err(wrong)?;
+                setter(config, value).map_err(wrong)
             }
-            None if variable.starts_with(GUARDED_PREFIX) => {
-                return Err(wrong(format!("not known; {}", suggestion(variable, VARIABLES.iter().map(|(known, _)| *known)))));
-            }
-            None => {}
+            None if is_of_kubernetes(variable, &value) || ATLANTIS_OWN.contains(&variable) => Ok(()),
+            None => match meant(variable) {
+                Some(meant) => Err(wrong(format!("not known; did you mean {meant}?"))),
+                None if variable.starts_with(GUARDED_PREFIX) => Err(wrong("not known: no setting has this name".to_owned())),
+                None => Ok(()),
+            },
         }
-    }
-    Ok(())
+    }))
+}
+
+/// The variable that was probably meant.
+fn meant(variable: &str) -> Option<&'static str> {
+    let prefix = [GUARDED_PREFIX, SHARED_PREFIX].into_iter().find(|prefix| variable.starts_with(prefix))?;
+    let of_prefix = VARIABLES.iter().filter_map(|(known, _)| known.strip_prefix(prefix));
+    let near = nearest(&variable[prefix.len()..], of_prefix)?;
+    VARIABLES.iter().map(|(known, _)| *known).find(|known| known.strip_prefix(prefix) == Some(near))
+}
+
+/// Whether Kubernetes sets such a variable in each container, for a service of that name: `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT…`,
+/// `NAME_PORT=tcp://…`, and `NAME_PORT_6379_TCP…` (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
+fn is_of_kubernetes(variable: &str, value: &OsStr) -> bool {
+    let is_port = |rest: &str| {
+        let mut words = rest.split('_');
+        let number = words.next().is_some_and(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()));
+        number && words.next().is_some_and(|word| ["TCP", "UDP", "SCTP"].contains(&word))
+    };
+    let is_address =
+        || value.to_str().is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)));
+    variable.ends_with("_SERVICE_HOST")
+        || variable.contains("_SERVICE_PORT")
+        || variable.ends_with("_PORT") && is_address()
+        || variable.match_indices("_PORT_").any(|(at, found)| is_port(&variable[at + found.len()..]))
 }
 
 /// The variable of a setting, given the keys that lead to it.
@@ -181,6 +210,47 @@ mod tests {
     }
 
     #[test]
+    fn what_kubernetes_sets_for_a_service_is_left_alone() {
+        let service = [
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_SERVICE_HOST", "10.0.0.11"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_SERVICE_PORT", "6379"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_SERVICE_PORT_REDIS", "6379"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_PORT", "tcp://10.0.0.11:6379"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_PORT_6379_TCP", "tcp://10.0.0.11:6379"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_PORT_6379_TCP_PROTO", "tcp"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_PORT_6379_TCP_PORT", "6379"),
+            ("ATLANTIS_ENHANCED_LOCKING_REDIS_PORT_6379_TCP_ADDR", "10.0.0.11"),
+            ("ATLANTIS_LOCKING_PORT", "tcp://10.0.0.11:4141"),
+            ("ATLANTIS_LOCKING_SERVICE_HOST", "10.0.0.11"),
+        ];
+        assert_eq!(applied(&service).expect("applies"), Config::default());
+        // A setting that does not exist is a mistake all the same.
+        for (name, value) in [("REDIS_PORT", "6379"), ("REDIS_PORT_NUMBER", "6379")] {
+            applied(&[(&format!("{GUARDED_PREFIX}{name}"), value)]).expect_err("is not known");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_and_only_near_names_are_suggested() {
+        let error = applied(&[
+            ("ATLANTIS_LOCKING_BACKENDS", "sled"),
+            ("ATLANTIS_LOCKING_DB_TYPE", "redis"),
+            ("ATLANTIS_LOCKING_SOMETHING_OF_A_LATER_ATLANTIS", "x"),
+            ("ATLANTIS_ENHANCED_LOCKING_ENABLED", "maybe"),
+            ("ATLANTIS_ENHANCED_LOCKING_XYZ", "1"),
+        ])
+        .expect_err("three are wrong");
+        let text = error.message();
+        for part in [
+            "3 mistakes: (1) environment variable ATLANTIS_LOCKING_BACKENDS: not known; did you mean ATLANTIS_LOCKING_BACKEND?",
+            "(2) environment variable ATLANTIS_ENHANCED_LOCKING_ENABLED: \"maybe\" is not true or false",
+            "(3) environment variable ATLANTIS_ENHANCED_LOCKING_XYZ: not known: no setting has this name",
+        ] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+    }
+
+    #[test]
     fn a_variable_overrides_its_setting() {
         let config = applied(&[
             ("ATLANTIS_LOCKING_BACKEND", "sled"),
@@ -206,7 +276,7 @@ mod tests {
     #[test]
     fn a_wrong_variable_is_named() {
         for (variable, value, wanted) in [
-            ("ATLANTIS_ENHANCED_LOCKING_ENABLE", "false", "did you mean \"ATLANTIS_ENHANCED_LOCKING_ENABLED\""),
+            ("ATLANTIS_ENHANCED_LOCKING_ENABLE", "false", "did you mean ATLANTIS_ENHANCED_LOCKING_ENABLED?"),
             ("ATLANTIS_ENHANCED_LOCKING_ENABLED", "no", "\"no\" is not true or false"),
             ("ATLANTIS_LOCKING_BACKEND", "bolt", "boltdb"),
             ("ATLANTIS_LOCKING_TIMEOUT", "10", "not a duration"),

@@ -1,9 +1,11 @@
 //! The settings: what may be set, and what it means when it is not. `load` reads them (`text` is their form), `overlay` puts the program's own
-//! under them, `env` overrides them, `check` refuses what cannot work.
+//! under them, `env` overrides them, `check` refuses what cannot work, all `mistakes` at once, and `effective` tells what holds and why.
 
 mod check;
+mod effective;
 mod env;
 mod load;
+mod mistakes;
 mod overlay;
 mod queue;
 mod redis;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::effective::Setting;
 pub use self::queue::{
     ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks,
 };

@@ -123,7 +123,7 @@ func TestWrongSettingsStopTheStart(t *testing.T) {
 func TestAMisspeltVariableStopsTheStart(t *testing.T) {
 	t.Setenv("ATLANTIS_ENHANCED_LOCKING_ENABLE", "true")
 	_, err := loadSettings("", user(t), os.Environ())
-	if !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), `did you mean "ATLANTIS_ENHANCED_LOCKING_ENABLED"`) {
+	if !errors.Is(err, atlock.ErrInvalidConfig) || !strings.Contains(err.Error(), `did you mean ATLANTIS_ENHANCED_LOCKING_ENABLED?`) {
 		t.Errorf("got %v", err)
 	}
 }
