@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
-use crate::config::{Config, Durability, Mode};
+use crate::config::{Config, Durability, Mode, NO_DATA_DIR};
 use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::health::StoreHealth;
@@ -50,7 +50,7 @@ impl Look {
     pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Look> {
         let local = || {
             let folder = config.locking.data_dir.as_deref();
-            let folder = folder.ok_or_else(|| Error::new(Code::InvalidConfig, "locking.data_dir is missing"))?;
+            let folder = folder.ok_or_else(|| Error::new(Code::InvalidConfig, NO_DATA_DIR))?;
             SledStore::open_read_only(folder, Arc::clone(clock))
         };
         let redis = || RedisStore::open_read_only(&config.locking.enhanced.redis);

@@ -71,7 +71,12 @@ fn the_specifications_example_is_accepted() {
     assert!(Config::parse(&on, "x").expect("parses").has_queue());
     // What opens it asks for the folder.
     let opened = atlock::service::Service::open(&config, None, std::sync::Arc::new(atlock::clock::SystemClock));
-    assert!(opened.expect_err("has no folder").message().contains("locking.data_dir is missing: hybrid mode keeps"));
+    assert!(
+        opened
+            .expect_err("has no folder")
+            .message()
+            .contains("locking.data_dir is missing: set it, or ATLANTIS_LOCKING_DATA_DIR")
+    );
 }
 
 #[test]

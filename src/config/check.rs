@@ -5,7 +5,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::format_duration;
 
 use super::mistakes::gathered;
-use super::{Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis};
+use super::{Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_DATA_DIR, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis};
 use crate::error::{Code, Error, Result};
 
 /// No operation may take longer: the Redis store's guarantees count on it.
@@ -49,7 +49,7 @@ impl Config {
 
     fn check_legacy(&self) -> Result<()> {
         match (self.locking.backend, &self.locking.data_dir) {
-            (Backend::Sled, None) => wrong("locking.data_dir is missing: the sled backend needs a folder of its own"),
+            (Backend::Sled, None) => wrong(NO_DATA_DIR),
             _ => Ok(()),
         }
     }

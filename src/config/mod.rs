@@ -23,6 +23,10 @@ pub use self::queue::{
 };
 pub use self::redis::{Redis, RedisTimeouts, Tls};
 
+/// Where there must be an embedded store, and none is named.
+pub(crate) const NO_DATA_DIR: &str = "locking.data_dir is missing: set it, or ATLANTIS_LOCKING_DATA_DIR, to the folder of the embedded \
+     store, by which a running server is found, too; a linked Atlantis has the folder atlock in its --data-dir";
+
 const NO_QUEUE_ON_STOCKS_STORE: &str =
     "locking.enhanced.priority_queue.enabled is true, but strict mode on Atlantis's own store has no queue";
 

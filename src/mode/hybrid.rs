@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::host::no_host;
 use super::stores::Stores;
-use crate::config::{Backend, Config, Mode};
+use crate::config::{Backend, Config, Mode, NO_DATA_DIR};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::{HybridStore, Parts};
 use crate::process::Process;
@@ -31,10 +31,7 @@ pub(super) fn both(
     process: &Process<'_>,
 ) -> Result<HybridStore> {
     let Some(folder) = &config.locking.data_dir else {
-        return Err(Error::new(
-            Code::InvalidConfig,
-            "locking.data_dir is missing: hybrid mode keeps its local store in a folder of its own",
-        ));
+        return Err(Error::new(Code::InvalidConfig, NO_DATA_DIR));
     };
     let host = match (config.locking.backend, host) {
         (Backend::Boltdb, Some(host)) => Some((host as Arc<dyn CopyStore>, config.mode() != Mode::Hybrid)),

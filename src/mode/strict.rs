@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::handover::{fetch_from_redis, lacking, note_blindness};
 use super::host::{no_host, refuse_incomplete, refuse_left_behind};
 use super::stores::Stores;
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, NO_DATA_DIR};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::catch_up;
 use crate::process::Process;
@@ -57,6 +57,6 @@ pub(super) fn open(
             note_blindness(&local, warning.is_some(), process)?;
             Ok((Box::new(local), warning))
         }
-        (Backend::Sled, _, None) => Err(Error::new(Code::InvalidConfig, "locking.data_dir is missing")),
+        (Backend::Sled, _, None) => Err(Error::new(Code::InvalidConfig, NO_DATA_DIR)),
     }
 }
