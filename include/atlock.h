@@ -683,6 +683,8 @@ int32_t atlock_cancel(const struct atlock *handle,
  - `pull`: `{"host":…,"num":…}`, the pull request: its Git host's name, empty for any, and its number, above 0 (`ATLOCK_NO_PULL`)
  - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
  - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
+ - `labels`: the labels that the pull request has, for the same rules: a list of at most 100 texts of at most 1,024 bytes each
+   (`ATLOCK_TOO_LARGE`); optional, and without it no rule with a label fits
  - `applied`: keys of the locks under which something was applied that is not merged, which the run never releases; optional
  - `recipe`: a text of at most 512 bytes that `atlock_next` gives back when it is the pull's turn, such as who is to plan the pull and how;
    optional. It is stored in the queue: no secrets

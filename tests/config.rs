@@ -93,14 +93,16 @@ locking:
       rules:
         - {author: 'renovate*', priority: low}
         - {repo: 'acme/*', base: main, priority: high}
+        - {label: hotfix, priority: critical}
     deadlock_detection: {enabled: true, resolve: yield, confirm: 5s}
     timeouts: {default: 10m, max: 30days}
 ";
     let config = Config::parse(text, "x").expect("parses");
     let (queue, deadlocks) = (&config.locking.enhanced.priority_queue, &config.locking.enhanced.deadlock_detection);
     assert!(config.has_queue() && config.warnings().is_empty(), "strict mode on the embedded store has a queue");
-    assert_eq!((queue.sets, queue.aging, queue.rules.len()), (Sets::Whole, Duration::from_secs(3600), 2));
-    assert_eq!(queue.priority_of("acme/infra", "main", "ann"), Priority::High);
+    assert_eq!((queue.sets, queue.aging, queue.rules.len()), (Sets::Whole, Duration::from_secs(3600), 3));
+    assert_eq!(queue.priority_of("acme/infra", "main", "ann", &[]), Priority::High);
+    assert_eq!(queue.priority_of("acme/infra", "next", "ann", &["hotfix".to_owned()]), Priority::Critical);
     assert_eq!((deadlocks.resolve, deadlocks.confirm), (Resolve::Yield, Duration::from_secs(5)));
     let json = serde_json::to_string(&config).expect("serialises");
     assert_eq!(Config::parse(&json, "json").expect("its own JSON is read"), config);
@@ -115,13 +117,17 @@ fn wrong_settings_of_who_waits_name_their_key() {
         ("priority_queue: {replan: perhaps}", "perhaps"),
         ("priority_queue: {rules: [{author: a}]}", "missing field `priority`"),
         ("priority_queue: {rules: [{author: a, priority: urgent}]}", "urgent"),
-        ("priority_queue: {rules: [{author: a, label: b, priority: low}]}", "unknown key \"label\"; known here: repo"),
+        ("priority_queue: {rules: [{author: a, team: b, priority: low}]}", "unknown key \"team\""),
         (
             "priority_queue: {rules: [{autor: a, priority: low}]}",
-            "did you mean \"author\"? Known here: repo, base, author, priority",
+            "did you mean \"author\"? Known here: repo, base, author, label, priority",
         ),
-        ("priority_queue: {rules: [{base: a, priority: low}, {priority: low}]}", "rules[1] has no repo, no base and no author"),
+        (
+            "priority_queue: {rules: [{base: a, priority: low}, {priority: low}]}",
+            "rules[1] has no repo, no base, no author and no label",
+        ),
         ("priority_queue: {rules: [{base: '', priority: low}]}", "rules[0] has an empty pattern"),
+        ("priority_queue: {rules: [{label: '', priority: low}]}", "rules[0] has an empty pattern"),
         ("deadlock_detection: {confirm: 0s}", "deadlock_detection.confirm is 0s; it must be more than 0 and at most 1h"),
         ("deadlock_detection: {confirm: 61m}", "at most 1h"),
         ("deadlock_detection: {resolve: kill}", "kill"),

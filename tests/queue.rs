@@ -376,3 +376,41 @@ fn who_waits_and_what_is_old_is_counted() {
     assert!(explained[0].holder.as_ref().unwrap().is_old, "{explained:?}");
     assert!(explained[0].frees_it.iter().any(|way| way.contains("is held for longer than 1ms")), "{explained:?}");
 }
+
+/// A plan of one project by a pull with these labels.
+fn plan_labelled(service: &Service, num: i64, labels: &[String]) -> Result<(), Code> {
+    let request = serde_json::json!({
+        "repo": REPO, "pull": {"host": "git.example.com", "num": num}, "command": "plan", "labels": labels,
+    });
+    let run = service.run_begin(&serde_json::from_value(request).unwrap()).map_err(|error| error.code())?;
+    service.try_lock_in(run, &lock("a", num)).unwrap();
+    service.run_end(run).map(drop).map_err(|error| error.code())
+}
+
+/// A label that is put on a pull counts from its next plan on; one that is taken off takes no place away.
+#[test]
+fn a_label_gives_a_pull_its_priority_when_it_is_planned() {
+    World::each(|world| {
+        let world = World { sets: "each, rules: [{label: 'hotfix*', priority: critical}]", ..world.again() };
+        let (service, hotfix) = (world.open(), ["docs".to_owned(), "hotfix/7".to_owned()]);
+        let places = || (place(&service, "a", 2), place(&service, "a", 3));
+        take(&service, "a", 1);
+        plan_labelled(&service, 2, &[]).unwrap();
+        plan_labelled(&service, 3, &hotfix[..1]).unwrap();
+        assert_eq!(places(), (Ok(1), Ok(2)), "{}", world.mode);
+        plan_labelled(&service, 3, &hotfix).unwrap();
+        assert_eq!(places(), (Ok(2), Ok(1)), "{}", world.mode);
+        plan_labelled(&service, 3, &[]).unwrap();
+        assert_eq!(places(), (Ok(2), Ok(1)), "{}", world.mode);
+    });
+}
+
+#[test]
+fn labels_are_bounded() {
+    let world = World::new("strict");
+    let service = world.open();
+    let labels = |number: usize, bytes: usize| vec!["x".repeat(bytes); number];
+    assert_eq!(plan_labelled(&service, 1, &labels(100, 1024)), Ok(()));
+    assert_eq!(plan_labelled(&service, 1, &labels(101, 1)), Err(Code::TooLarge));
+    assert_eq!(plan_labelled(&service, 1, &labels(1, 1025)), Err(Code::TooLarge));
+}

@@ -177,6 +177,39 @@ fn who_missed_too_often_is_named_once() {
     assert_eq!(place(&service, "a", 2), Err(Code::NotQueued));
 }
 
+/// What is only told to people, without a plan, is told once for as long as the lock is kept, by one of two servers; also in the moments
+/// between its end and the look that passes the pull over. Who left is named by one of them.
+#[test]
+fn two_servers_tell_people_once() {
+    const TOLD: NextRequest = NextRequest { claim_ms: 0, ..CLAIM };
+    let mut world = World::new("native");
+    world.timeouts = "default: 300ms";
+    let (here, there) = (world.open(), world.open());
+    take(&here, "a", 1);
+    plan_with(&there, 2, &["a"], "ada plans");
+    assert_eq!(refused_for(&here, "a", 1), 1);
+    plan_with(&here, 3, &["a"], "bob plans");
+    release(&here, "a", 1);
+    let (mut told, mut left) = (Vec::new(), Vec::new());
+    wait_until("one of them left", LONG, || {
+        for server in [&here, &there] {
+            let next = server.next(TOLD).unwrap();
+            told.extend(next.turns.into_iter().map(|turn| (turn.waiter.pull.num, turn.until)));
+            left.extend(next.left.into_iter().map(|left| left.waiter.pull.num));
+        }
+        !left.is_empty()
+    });
+    let mut once = told.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), told.len(), "{once:?}");
+    assert!(told.len() >= 3, "{told:?}");
+    for server in [&here, &there] {
+        left.extend(server.next(TOLD).unwrap().left.into_iter().map(|left| left.waiter.pull.num));
+    }
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
 #[test]
 fn a_restart_forgets_no_claim() {
     for mode in ["strict", "native", "hybrid"] {

@@ -107,7 +107,7 @@ fn each_operation_answers_what_the_library_does() {
     assert_eq!(ask(&mut client, "discard", &key("d")).unwrap(), of(&lock("d", 3)));
     assert!(service.list().unwrap().is_empty());
     about_waiting(&mut client);
-    assert_eq!(OPERATIONS.len(), 17, "a new operation has a line above, or in about_waiting");
+    assert_eq!(OPERATIONS.len(), 18, "a new operation has a line above, or in about_waiting");
 
     // The same trail as of any other release.
     let audit = fs::read_to_string(data.with_file_name("audit")).unwrap();
@@ -136,6 +136,7 @@ fn about_waiting(client: &mut Client) {
     for (name, input) in [
         ("queues", json!(null)),
         ("freezes", json!(null)),
+        ("deadlocks", json!(null)),
         ("leave", json!({"repo": "acme/infra", "pull": pull})),
         ("freeze", json!({"pattern": {"repo": "a/b"}, "reason": "r", "owner": "o", "open_ended": true})),
         ("thaw", json!("1")),
@@ -175,7 +176,7 @@ fn the_trail_names_the_process_that_asked() {
 #[test]
 fn the_settings_say_what_programs_may_ask() {
     let (_folder, data) = folder();
-    let queue = "enhanced: {priority_queue: {enabled: true}}";
+    let queue = "enhanced: {priority_queue: {enabled: true}, deadlock_detection: {enabled: true}}";
     let with = |socket: &str| open(&format!("locking: {{backend: sled, data_dir: {data:?}, socket: {socket}, {queue}}}"));
     let service = with("read");
     service.try_lock(&lock("a", 1)).unwrap();
@@ -185,7 +186,7 @@ fn the_settings_say_what_programs_may_ask() {
         let input = match operation.name {
             "lock_info" => json!(["acme/infra/a/default/"]),
             "unlock_by_pull" => json!({"RepoFullName": "acme/infra", "PullNum": 1}),
-            "queues" | "freezes" => json!(null),
+            "queues" | "freezes" | "deadlocks" => json!(null),
             "explain" => json!({"key": "acme/infra/a/default/"}),
             "check" => json!({"repo": "acme/infra", "key": "acme/infra/a/default/", "pull": {"host": "", "num": 1}}),
             _ => key.clone(),

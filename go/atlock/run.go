@@ -38,6 +38,8 @@ type RunGrant struct {
 type RunOptions struct {
 	Command string   // [RunPlan], [RunApply] or [RunUnlock]
 	Applied []string // keys of the pull request's locks under which something was applied that is not merged: the run never releases them
+	// Labels are those of the pull request, for the rules about priority: at most 100, of at most 1,024 bytes each. models.PullRequest has none.
+	Labels []string
 	// Recipe is what [Database.Next] gives back when it is the turn of who was refused in the run: at most 512 bytes, no secrets.
 	Recipe string
 }
@@ -57,6 +59,7 @@ func (p PullLocker) BeginWith(options RunOptions) (*Run, error) {
 		Command: options.Command,
 		Base:    p.pull.BaseBranch,
 		Author:  p.pull.Author,
+		Labels:  options.Labels,
 		Applied: options.Applied,
 		Recipe:  options.Recipe,
 	})

@@ -181,6 +181,7 @@ type PriorityRule struct {
 	Repo     string `json:"repo,omitempty"`   // pattern of the repository, owner/name
 	Base     string `json:"base,omitempty"`   // pattern of the base branch
 	Author   string `json:"author,omitempty"` // pattern of who opened the pull request
+	Label    string `json:"label,omitempty"`  // pattern of a label that it has, among others
 	Priority string `json:"priority"`         // low, normal, high or critical
 }
 

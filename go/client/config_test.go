@@ -167,7 +167,7 @@ func TestConfigHasTheLibrarysKeys(t *testing.T) {
 		Timeouts: client.RedisTimeouts{Connect: client.Duration(time.Second), Operation: client.Duration(time.Second)},
 	}
 	full.Locking.Enhanced.PriorityQueue = client.PriorityQueue{Enabled: true, Sets: client.SetsWhole, Aging: client.Duration(time.Hour),
-		Rules: []client.PriorityRule{{Repo: "a/*", Base: "main", Author: "a*", Priority: "low"}}}
+		Rules: []client.PriorityRule{{Repo: "a/*", Base: "main", Author: "a*", Label: "l*", Priority: "low"}}}
 	full.Locking.Enhanced.DeadlockDetection = client.DeadlockDetection{
 		Enabled: true, Resolve: client.ResolveYield, Confirm: client.Duration(time.Second)}
 	full.Locking.Enhanced.Timeouts = client.LockTimeouts{Default: client.Duration(time.Minute), Max: client.Duration(time.Hour)}

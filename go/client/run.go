@@ -20,6 +20,7 @@ type RunRequest struct {
 	Command string   `json:"command"`
 	Base    string   `json:"base,omitempty"`    // the branch into which it is to go, for the rules about priority
 	Author  string   `json:"author,omitempty"`  // who opened it, for the same
+	Labels  []string `json:"labels,omitempty"`  // those that it has, for the same: at most 100, of at most 1,024 bytes each
 	Applied []string `json:"applied,omitempty"` // keys of the locks under which something was applied that is not merged: the run keeps them
 	Recipe  string   `json:"recipe,omitempty"`  // what [Client.Next] gives back when it is the pull request's turn: at most 512 bytes, no secrets
 }

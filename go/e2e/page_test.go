@@ -100,13 +100,13 @@ func endpointsTellTheMode(t *testing.T, mode mode, r *repository) {
 	wantText(t, comment, planned)
 	const status, health, metrics, page = "/api/locks/compatibility/status", "/api/locks/health", "/metrics", "/locking"
 	answers := map[string]string{}
-	for _, path := range []string{status, health, metrics, page, "/", "/api/locks"} {
+	for _, path := range []string{status, health, metrics, page, "/", "/api/locks", "/readyz"} {
 		code, body, err := r.server.Get(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := http.StatusOK
-		if own := path == "/" || path == "/api/locks"; !own && mode.answers == "" {
+		if own := path == "/" || path == "/api/locks" || path == "/readyz"; !own && mode.answers == "" {
 			want = http.StatusNotFound
 		}
 		if code != want {

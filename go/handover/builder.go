@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -133,9 +134,11 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 		project := &projects[i]
 		lock := lockOfContext(*project)
 		checked, err := h.database.For(project.Pull).Check(lock.Project, lock.Workspace, atlock.NoToken)
-		if ctx.API && h.guarded && project.RepoLocksMode == valid.RepoLocksOnPlanMode && !(err == nil && checked.Holds) {
+		if ctx.API && h.guarded && project.RepoLocksMode == valid.RepoLocksOnPlanMode {
 			// The API has no bracket: this is the last place before its apply.
-			return nil, fmt.Errorf("pull request #%d does not hold the lock %q, so nothing is applied: %w", project.Pull.Num, lockKey(lock), heldBy(checked, err))
+			if err := countedCheck(checked, err); err != nil {
+				return nil, fmt.Errorf("pull request #%d does not hold the lock %q, so nothing is applied: %w", project.Pull.Num, lockKey(lock), err)
+			}
 		}
 		steps := []valid.Step{
 			variable(keyVariable, lockKey(lock)),
@@ -149,14 +152,21 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 	return projects, nil
 }
 
-func heldBy(checked atlock.Checked, err error) error {
+// countedCheck is the guard of a call of the API: the error is why nothing is applied.
+func countedCheck(checked atlock.Checked, err error) error {
+	result := guardRefused
 	switch {
 	case err != nil:
-		return err
+		result = guardUnknown
+	case checked.Holds:
+		result = guardAllowed
 	case checked.Holder != nil:
-		return fmt.Errorf("#%d holds it", checked.Holder.Num)
+		err = fmt.Errorf("#%d holds it", checked.Holder.Num)
+	default:
+		err = errors.New("nobody holds it; plan again")
 	}
-	return fmt.Errorf("nobody holds it; plan again")
+	guardAnswers.WithLabelValues(result).Inc()
+	return err
 }
 
 func variable(name, value string) valid.Step {

@@ -60,7 +60,7 @@ func (h *Handover) begin(ctx *command.Context, comment *events.CommentCommand, n
 		h.open.in(func() { begun.closed = true })
 	}
 	run, err := h.database.For(ctx.Pull).BeginWith(atlock.RunOptions{
-		Command: name, Applied: slices.Sorted(maps.Keys(begun.applied)), Recipe: recipeOf(ctx, comment),
+		Command: name, Applied: slices.Sorted(maps.Keys(begun.applied)), Recipe: recipeOf(ctx, comment), Labels: h.labels.of(ctx, name),
 	})
 	switch {
 	case err == nil:

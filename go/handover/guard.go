@@ -1,11 +1,31 @@
 package handover
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 )
+
+// What the guard said, as `atlock_apply_guard_total` has it.
+const (
+	guardAllowed = "allowed" // the pull request holds the lock, by the grant of its plan
+	guardRefused = "refused" // it does not
+	guardUnknown = "unknown" // that could not be found out, so that nothing was applied
+)
+
+// guardAnswers counts applies of projects that need their lock. With the guard off it stays at 0.
+var guardAnswers = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "atlock_apply_guard_total", Help: "Applies of projects that need their lock, by what the guard said.",
+}, []string{"result"})
+
+func init() {
+	prometheus.MustRegister(guardAnswers)
+	for _, result := range []string{guardAllowed, guardRefused, guardUnknown} {
+		guardAnswers.WithLabelValues(result) // so that the first one is an increase
+	}
+}
 
 // guard says why a project must not be applied; empty if it may. Atlantis asks no locker before an apply of a project that it locks when it
 // is planned: whoever has a plan file applies.
@@ -19,7 +39,8 @@ func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.Proj
 	if mode, known := h.open.mode(in, key); known && mode != valid.RepoLocksOnPlanMode {
 		return ""
 	}
-	reason := h.mayApply(pull, asked)
+	result, reason := h.mayApply(pull, asked)
+	guardAnswers.WithLabelValues(result).Inc()
 	if reason != "" {
 		h.open.refuse(in, key)
 	}
@@ -27,21 +48,21 @@ func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.Proj
 }
 
 // mayApply says why the pull request must not apply what it planned; empty if it may.
-func (h *Handover) mayApply(pull models.PullRequest, asked atlock.ProjectWorkspace) string {
+func (h *Handover) mayApply(pull models.PullRequest, asked atlock.ProjectWorkspace) (result, reason string) {
 	checked, err := h.database.For(pull).Check(asked.Project, asked.Workspace, atlock.NoToken)
 	if err != nil {
-		return h.words.unchecked(err)
+		return guardUnknown, h.words.unchecked(err)
 	}
 	if !checked.Holds {
-		return h.words.lost(pull, checked.Holder)
+		return guardRefused, h.words.lost(pull, checked.Holder)
 	}
 	kept, err := h.records.read(pull)
 	if err != nil {
-		return h.words.unreadable(err)
+		return guardUnknown, h.words.unreadable(err)
 	}
 	// A plan without a token is from before the guard, or its grant had none.
 	if token := kept.Tokens[lockKey(asked)]; token != atlock.NoToken && token != checked.Token {
-		return h.words.otherGrant()
+		return guardRefused, h.words.otherGrant()
 	}
-	return ""
+	return guardAllowed, ""
 }

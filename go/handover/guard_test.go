@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
@@ -86,15 +87,67 @@ func TestAPlanOfAnUnknownGrantIsBoundToNone(t *testing.T) {
 	}
 }
 
+// guardCounts are those of allowed, refused and unknown.
+func guardCounts() (counts [3]float64) {
+	for i, result := range []string{guardAllowed, guardRefused, guardUnknown} {
+		counts[i] = testutil.ToFloat64(guardAnswers.WithLabelValues(result))
+	}
+	return counts
+}
+
+// wantCounted tells whether the guard counted so many more.
+func wantCounted(t *testing.T, before [3]float64, more ...float64) {
+	t.Helper()
+	now := guardCounts()
+	for i := range now {
+		if now[i]-before[i] != more[i] {
+			t.Errorf("the guard counted %v after %v, and not %v more", now, before, more)
+		}
+	}
+}
+
+// Each answer of the guard is counted once, also to a call of Atlantis's API; an apply that it is not asked about is not.
+func TestWhatTheGuardSaysIsCounted(t *testing.T) {
+	w := newWorld(t)
+	before := guardCounts()
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	wantPlanned(t, w.applied(1, nil, project("a")))
+	wantCounted(t, before, 1, 0, 0)
+	w.unlocked(1)
+	w.applied(1, nil, project("a"))
+	wantCounted(t, before, 1, 1, 0)
+	free := project("free")
+	free.RepoLocksMode = valid.RepoLocksDisabledMode
+	wantPlanned(t, w.planned(1, nil, free))
+	wantPlanned(t, w.applied(1, nil, free))
+	wantCounted(t, before, 1, 1, 0)
+
+	w.projects[1] = []command.ProjectContext{project("a")}
+	ctx := w.context(1)
+	ctx.API = true
+	api := builder{lists{w: w}, w.handover}
+	if _, err := api.BuildApplyCommands(ctx, nil); err == nil {
+		t.Error("a call of the API applies without the lock")
+	}
+	wantCounted(t, before, 1, 2, 0)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	_, err := api.BuildApplyCommands(ctx, nil)
+	must(t, err)
+	wantCounted(t, before, 2, 2, 0)
+}
+
 // Where the lock cannot be asked for, nobody applies.
 func TestWhenInDoubtNobodyApplies(t *testing.T) {
 	w := newWorld(t)
 	wantPlanned(t, w.planned(1, nil, project("a")))
 	asked := atlock.ProjectWorkspace{Project: models.NewProject(repo, "a", ""), Workspace: "default"}
 	must(t, os.WriteFile(filepath.Join(w.folder, repo, "1", recordFile), []byte("{"), 0o600))
-	want(t, w.handover.mayApply(pull(1), asked), "could not be read, so nothing was applied", replan)
+	before := guardCounts()
+	said := func() string { return w.handover.guard(&bracket{command: atlock.RunApply}, pull(1), asked) }
+	want(t, said(), "could not be read, so nothing was applied", replan)
 	must(t, w.database.Close())
-	want(t, w.handover.mayApply(pull(1), asked), "could not be asked, so nothing was applied", "comment `atlantis apply` here again")
+	want(t, said(), "could not be asked, so nothing was applied", "comment `atlantis apply` here again")
+	wantCounted(t, before, 0, 0, 2)
 }
 
 // A project whose mode is not known counts as one that needs the lock.

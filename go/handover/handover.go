@@ -68,6 +68,8 @@ type Handover struct {
 	deadlocks *deadlocks
 	// lost is nil without the guard.
 	lost *lostPlans
+	// labels is nil where no rule about priority has a label.
+	labels *labeller
 	// replanner is nil where nobody is planned or told.
 	replanner *replanner
 	// sweeper is nil where nobody looks for stale locks.
@@ -104,6 +106,7 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, guarded: options.guard(),
 		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
 		records: records{folders: runner.WorkingDir},
+		labels:  newLabeller(stock.VCSClient, options.Settings.Locking.Enhanced.PriorityQueue),
 	}
 	if h.discards, err = discarderOf(atlantis, h); err != nil {
 		return nil, err

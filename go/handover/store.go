@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,15 @@ type Store struct {
 
 // NewStore puts a store around a database.
 func NewStore(database *atlock.Database) *Store { return &Store{Database: database} }
+
+// Ping tells whether locks are granted, as `/api/locks/health` does: Atlantis's `/readyz` asks for that.
+func (s *Store) Ping() error {
+	health, err := s.Health()
+	if err == nil && !health.Overall {
+		err = errors.New(health.Headline)
+	}
+	return err
+}
 
 // Unlock releases a lock for a person, on the page. With the guard on, not that of an apply under way.
 func (s *Store) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {

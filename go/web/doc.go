@@ -9,6 +9,7 @@
 //	GET    /api/locks/check?id=&pull=&token=     200 if a pull request holds a lock, 409 if not
 //	GET    /api/locks/freezes                    locks that nobody takes for now
 //	GET    /api/locks/deadlocks                  pull requests that wait for each other
+//	GET    /api/locks/stale                      locks that nobody will release, as far as there is evidence
 //	POST   /api/locks/queue/leave                takes a pull request out of a queue
 //	POST   /api/locks/freezes                    freezes locks
 //	DELETE /api/locks/freezes?id=                ends a freeze

@@ -134,6 +134,20 @@ func deadlocksHandler(database Database) http.Handler {
 	return answering(func(*http.Request) (any, error) { return database.Deadlocks() })
 }
 
+// staleHandler answers with the locks that nobody will release.
+func staleHandler(stale func() []StaleLock) http.Handler {
+	return answering(func(*http.Request) (any, error) {
+		if stale == nil {
+			return nil, fault{http.StatusNotFound, "nobody looks for stale locks: set locking.enhanced.stale_locks to report or release"}
+		}
+		found := append([]StaleLock{}, stale()...) // none is a list, too
+		for i := range found {
+			found[i].URL = webAddress(found[i].URL)
+		}
+		return found, nil
+	})
+}
+
 // pullOf reads `pull`, a number above 0, and `host`, which may be absent.
 func pullOf(query url.Values) (atlock.PullID, error) {
 	num, err := strconv.Atoi(query.Get("pull"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/runatlantis/atlantis/server/events/command"
@@ -23,6 +24,7 @@ const (
 	CheckPath     = "/api/locks/check"
 	FreezesPath   = "/api/locks/freezes"
 	DeadlocksPath = "/api/locks/deadlocks"
+	StalePath     = "/api/locks/stale"
 	MetricsPath   = "/metrics"
 	PagePath      = "/locking"
 )
@@ -60,6 +62,21 @@ type Options struct {
 	AtlantisVersion string
 	// APISecret is Atlantis's --api-secret. Who sends it may change queues and freezes; without one nobody may.
 	APISecret []byte
+	// Stale tells the locks that nobody will release, as far as there is evidence; nil where nobody looks for them.
+	Stale func() []StaleLock
+}
+
+// StaleLock is a lock that nobody will release.
+type StaleLock struct {
+	Key       string    `json:"key"`
+	Repo      string    `json:"repo"`
+	Pull      int       `json:"pull"`
+	URL       string    `json:"url"`
+	User      string    `json:"user"`      // who locked
+	Locked    time.Time `json:"locked"`    // when
+	Evidence  string    `json:"evidence"`  // closed: the pull request is; orphan: its status does not have the project
+	Since     time.Time `json:"since"`     // when the evidence was seen first
+	Confirmed bool      `json:"confirmed"` // it was seen again, ten minutes later or more, with the same grant
 }
 
 // Register adds the endpoints to Atlantis's router, and a link to the page to Atlantis's own. Call it after server.NewServer and
@@ -84,6 +101,7 @@ func Register(ctx context.Context, router *mux.Router, database Database, option
 	get(CheckPath, checkHandler(database))
 	get(FreezesPath, freezesHandler(database))
 	get(DeadlocksPath, deadlocksHandler(database))
+	get(StalePath, staleHandler(options.Stale))
 	get(MetricsPath, metricsHandler(database))
 	get(PagePath, &page{database: database, history: history, options: options})
 	get(PagePath+"/{asset}", assetHandler())

@@ -209,7 +209,7 @@ func TestOnlyReading(t *testing.T) {
 	served := serveAtlantis(t, database)
 	for _, path := range []string{
 		web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/style.css", web.QueuePath, web.ExplainPath, web.StatsPath,
-		web.CheckPath, web.DeadlocksPath,
+		web.CheckPath, web.DeadlocksPath, web.StalePath,
 	} {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			request, err := http.NewRequestWithContext(t.Context(), method, served.URL+path, strings.NewReader("x"))

@@ -87,6 +87,8 @@ pub enum Question {
         named: String,
         /// Number of the pull request, if a repository was named
         pull: Option<i64>,
+        #[command(flatten)]
+        of: Host,
     },
     /// Tells by its exit status whether a pull request holds a lock: 0 if it does, 1 if not
     Check {
@@ -98,6 +100,8 @@ pub enum Question {
         /// The fencing token of the grant that is to stand still; ATLOCK_TOKEN in a workflow
         #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..))]
         token: Option<u64>,
+        #[command(flatten)]
+        of: Host,
     },
     /// Takes a pull request out of the queue; what it holds stays with it
     Leave {
@@ -107,6 +111,8 @@ pub enum Question {
         pull: i64,
         /// The key of the one lock that it is to wait for no more; without it, all
         key: Option<String>,
+        #[command(flatten)]
+        of: Host,
     },
     /// Lets nobody take locks for now; who has them keeps them
     Freeze(Freeze),
@@ -117,6 +123,16 @@ pub enum Question {
     },
     /// Lists the freezes that are not over
     Freezes,
+    /// Lists the circles of pull requests that wait for each other, and the cheapest way out of each; asks the running server alone
+    Deadlocks,
+}
+
+/// On which Git host a pull request is: of use where servers of two hosts have repositories of one name.
+#[derive(Args)]
+pub struct Host {
+    /// Name of the pull request's Git host, for example github.com; without it, any
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub host: String,
 }
 
 /// Which locks are frozen, why, by whom, and until when. In a pattern `*` stands for any text.
@@ -169,7 +185,8 @@ impl Question {
             Question::Unlock { .. } | Question::UnlockPull { .. } | Question::Discard { .. } => true,
             Question::Leave { .. } | Question::Freeze(_) | Question::Thaw { .. } => true,
             Question::Status | Question::Metrics | Question::List | Question::Get { .. } => false,
-            Question::Queue { .. } | Question::Explain { .. } | Question::Check { .. } | Question::Freezes => false,
+            Question::Queue { .. } | Question::Explain { .. } | Question::Check { .. } => false,
+            Question::Freezes | Question::Deadlocks => false,
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What is asked about waiting: who waits, why a lock is as it is, whether a grant stands, and freezes.
+//! What is asked about waiting: who waits, why a lock is as it is, whether a grant stands, freezes, and circles.
 //!
 //! Texts that others chose (users, reasons, patterns) are printed without what a terminal would obey.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use atlock::domain::lock::ProjectLock;
-use atlock::error::Result;
+use atlock::error::{Code, Error, Result};
 use atlock::queue::freeze::{Freeze, plain};
 use serde_json::{Value, json};
 
@@ -13,26 +13,36 @@ use super::args::{self, Question};
 use super::open::{Source, target};
 use super::show::{Outcome, list_of, read, time, word};
 
+/// Why stores that nobody looks at have no circles to tell.
+const NO_SERVER: &str = "a circle counts once a running server has seen it twice, and no server runs here that could be asked";
+
 /// Asks, and says what came of it.
 pub fn answer(question: &Question, source: &mut Source, json: bool) -> Result<Outcome> {
     match question {
         Question::Queue { repo } => queue(source.ask("queues", &json!(repo).to_string())?, json),
-        Question::Explain { named, pull } => {
+        Question::Explain { named, pull, of } => {
             // Stores that were only just opened learn the freezes by that. Without a queue there are none.
             let _ = source.ask("freezes", "null");
             let asked = match pull {
                 None => json!({ "key": named }),
-                Some(num) => json!({ "repo": named, "pull": { "host": "", "num": num } }),
+                Some(num) => json!({ "repo": named, "pull": { "host": of.host, "num": num } }),
             };
             explained(source.ask("explain", &asked.to_string())?, json)
         }
-        Question::Check { key, pull, token } => check(source, key, *pull, *token, json),
-        Question::Leave { repo, pull, key } => {
-            let asked = json!({ "repo": repo, "pull": { "host": "", "num": pull }, "key": key });
+        Question::Check { key, pull, token, of } => check(source, key, (*pull, &of.host), *token, json),
+        Question::Leave { repo, pull, key, of } => {
+            let asked = json!({ "repo": repo, "pull": { "host": of.host, "num": pull }, "key": key });
             left(source.ask("leave", &asked.to_string())?, *pull, json)
         }
         Question::Freeze(freeze) => frozen(source.ask("freeze", &request(freeze).to_string())?, "", json),
         Question::Thaw { id } => frozen(source.ask("thaw", &json!(id).to_string())?, id, json),
+        Question::Deadlocks => {
+            let answer = source.ask("deadlocks", "null")?;
+            match source {
+                Source::Server(_) => circles(answer, json),
+                Source::Stores(_) => Err(Error::new(Code::Unsupported, NO_SERVER)),
+            }
+        }
         _ => freezes(source.ask("freezes", "null")?, json),
     }
 }
@@ -103,13 +113,14 @@ fn lock(lock: &Value) -> String {
 }
 
 /// Whether a pull holds a lock. The key does not tell the repository; the lock that is there does.
-fn check(source: &mut Source, key: &str, pull: i64, token: Option<u64>, json: bool) -> Result<Outcome> {
+fn check(source: &mut Source, key: &str, of: (i64, &str), token: Option<u64>, json: bool) -> Result<Outcome> {
+    let (pull, host) = of;
     let value = source.ask("get", &target(key))?;
     let checked = match ProjectLock::parse(&value) {
         Err(_) => br#"{"holds":false}"#.to_vec(),
         Ok(lock) => {
             let repo = lock.pull().repo;
-            let asked = json!({ "repo": repo, "key": key, "pull": { "host": "", "num": pull }, "token": token });
+            let asked = json!({ "repo": repo, "key": key, "pull": { "host": host, "num": pull }, "token": token });
             source.ask("check", &asked.to_string())?
         }
     };
@@ -177,4 +188,28 @@ fn line(freeze: &Freeze) -> String {
     let now = u64::try_from(now).unwrap_or(u64::MAX);
     let begins = if freeze.from > now { format!("from {}, ", time(&json!(freeze.from))) } else { String::new() };
     format!("{}  {}  {begins}{}\n", plain(&freeze.id), freeze.pattern, freeze.why(now))
+}
+
+/// The circles: who waits for whom, for which locks, and the way out.
+fn circles(answer: Vec<u8>, json: bool) -> Result<Outcome> {
+    if json {
+        return Ok(Outcome::json(answer, true));
+    }
+    let circles: Value = read(&answer)?;
+    let text: String = list_of(&circles).iter().map(circle).collect();
+    Ok(Outcome::lines(if text.is_empty() { "no circles\n".to_owned() } else { text }, true))
+}
+
+fn circle(circle: &Value) -> String {
+    let pulls = list_of(&circle["pulls"]);
+    let around: Vec<String> = pulls.iter().chain(pulls.first()).map(|pull| format!("#{}", pull["num"])).collect();
+    let mut text = format!("{}  {}  since {}\n", plain(word(&circle["repo"])), around.join(" -> "), time(&circle["since"]));
+    for key in list_of(&circle["keys"]) {
+        text += &format!("  lock      {:?}\n", word(key));
+    }
+    let victim = &circle["victim"]["num"];
+    if victim.is_i64() {
+        text += &format!("  yields    pull #{victim}, if nothing of it is applied\n");
+    }
+    text + &format!("  way out   {}\n", plain(word(&circle["suggestion"])))
 }

@@ -77,10 +77,10 @@ impl PriorityQueue {
             return wrong(&format!("locking.enhanced.priority_queue.aging is {aging}; it must be {least} to {most}"));
         }
         for (at, rule) in self.rules.iter().enumerate() {
-            let patterns = [&rule.repo, &rule.base, &rule.author];
+            let patterns = [&rule.repo, &rule.base, &rule.author, &rule.label];
             if patterns.iter().all(|pattern| pattern.is_none()) {
                 return wrong(&format!(
-                    "locking.enhanced.priority_queue.rules[{at}] has no repo, no base and no author: repo: \"*\" fits everybody"
+                    "locking.enhanced.priority_queue.rules[{at}] has no repo, no base, no author and no label: repo: \"*\" fits everybody"
                 ));
             }
             if patterns.into_iter().flatten().any(String::is_empty) {

@@ -268,7 +268,7 @@ mod tests {
         assert!(config.locking.enhanced.enabled);
         assert_eq!(config.locking.enhanced.redis.addresses, ["a:1", "b:2"]);
         assert_eq!(config.locking.enhanced.redis.timeouts.operation, Duration::from_millis(250));
-        assert_eq!(config.locking.enhanced.priority_queue.priority_of("a/b", "main", "renovate[bot]"), Priority::Low);
+        assert_eq!(config.locking.enhanced.priority_queue.priority_of("a/b", "main", "renovate[bot]", &[]), Priority::Low);
         assert_eq!(config.locking.enhanced.deadlock_detection.resolve, Resolve::Yield);
         assert_eq!(config.locking.enhanced.timeouts.max, Duration::from_secs(3 * 60 * 60));
     }

@@ -39,10 +39,11 @@ impl Default for PriorityQueue {
 }
 
 impl PriorityQueue {
-    /// The priority of a pull request of this repository (`owner/name`), base branch and author: that of the first rule that fits,
-    /// and `normal` where none does.
-    pub fn priority_of(&self, repo: &str, base: &str, author: &str) -> Priority {
-        self.rules.iter().find(|rule| rule.fits(repo, base, author)).map_or(Priority::Normal, |rule| rule.priority)
+    /// The priority of a pull request of this repository (`owner/name`), base branch, author and labels: that of the first rule that
+    /// fits, and `normal` where none does.
+    pub fn priority_of(&self, repo: &str, base: &str, author: &str, labels: &[String]) -> Priority {
+        let first = self.rules.iter().find(|rule| rule.fits(repo, base, author, labels));
+        first.map_or(Priority::Normal, |rule| rule.priority)
     }
 }
 
@@ -60,14 +61,19 @@ pub struct PriorityRule {
     /// Who opened the pull request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
+    /// A label that the pull request has, among others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The priority of a pull request to which all these patterns fit.
     pub priority: Priority,
 }
 
 impl PriorityRule {
-    fn fits(&self, repo: &str, base: &str, author: &str) -> bool {
+    fn fits(&self, repo: &str, base: &str, author: &str, labels: &[String]) -> bool {
         let all = [(&self.repo, repo), (&self.base, base), (&self.author, author)];
+        let has = |pattern: &String| labels.iter().any(|label| fits(pattern, label));
         all.into_iter().all(|(pattern, text)| pattern.as_ref().is_none_or(|pattern| fits(pattern, text)))
+            && self.label.as_ref().is_none_or(has)
     }
 }
 
@@ -176,7 +182,7 @@ mod tests {
 
     fn rule(repo: Option<&str>, base: Option<&str>, author: Option<&str>, priority: Priority) -> PriorityRule {
         let owned = |pattern: Option<&str>| pattern.map(str::to_owned);
-        PriorityRule { repo: owned(repo), base: owned(base), author: owned(author), priority }
+        PriorityRule { repo: owned(repo), base: owned(base), author: owned(author), label: None, priority }
     }
 
     #[test]
@@ -194,8 +200,31 @@ mod tests {
             ("acme/web", "release", "ann", Priority::Normal),
             ("other/acme/infra", "main", "a-renovate", Priority::Normal),
         ] {
-            assert_eq!(queue.priority_of(repo, base, author), wanted, "{repo} {base} {author}");
+            assert_eq!(queue.priority_of(repo, base, author, &[]), wanted, "{repo} {base} {author}");
         }
-        assert_eq!(PriorityQueue::default().priority_of("acme/infra", "main", "ann"), Priority::Normal);
+        assert_eq!(PriorityQueue::default().priority_of("acme/infra", "main", "ann", &[]), Priority::Normal);
+    }
+
+    /// Whoever has no labels, also because nobody could ask for them, fits no rule with one, whatever its pattern.
+    #[test]
+    fn a_rule_with_a_label_fits_who_has_it() {
+        let labelled =
+            |label: &str, repo, priority| PriorityRule { label: Some(label.to_owned()), ..rule(repo, None, None, priority) };
+        let rules = vec![
+            labelled("hotfix", None, Priority::Critical),
+            labelled("prio/*", Some("acme/*"), Priority::High),
+            labelled("*", None, Priority::Low),
+        ];
+        let queue = PriorityQueue { rules, ..PriorityQueue::default() };
+        for (repo, labels, wanted) in [
+            ("acme/infra", &["docs", "hotfix"][..], Priority::Critical),
+            ("acme/infra", &["prio/1", "docs"], Priority::High),
+            ("other/infra", &["prio/1"], Priority::Low),
+            ("acme/infra", &["Hotfix"], Priority::Low),
+            ("acme/infra", &[], Priority::Normal),
+        ] {
+            let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+            assert_eq!(queue.priority_of(repo, "main", "ann", &labels), wanted, "{repo} {labels:?}");
+        }
     }
 }

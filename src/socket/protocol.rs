@@ -48,6 +48,7 @@ pub static OPERATIONS: &[SocketOperation] = &[
     SocketOperation { name: "explain", changes: false, run: |service, asked| json(&service.explain(&question(asked)?)?) },
     SocketOperation { name: "check", changes: false, run: check },
     SocketOperation { name: "freezes", changes: false, run: |service, _| json(&service.freezes()?) },
+    SocketOperation { name: "deadlocks", changes: false, run: |service, _| json(&service.deadlocks()?) },
     SocketOperation { name: "leave", changes: true, run: leave },
     SocketOperation { name: "freeze", changes: true, run: |service, freeze| json(&service.freeze(&parse_json(freeze)?)?) },
     SocketOperation { name: "thaw", changes: true, run: |service, id| json(&service.thaw(parse_json(id)?)?) },

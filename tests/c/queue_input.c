@@ -89,6 +89,7 @@ static void what_cannot_be(void) {
     REFUSED(ATLOCK_NO_PULL, "pull -3",
             atlock_run_begin(handle, TEXT("{\"repo\":\"a/b\",\"pull\":{\"host\":\"\",\"num\":-3},\"command\":\"plan\"}"), NUMBER, error));
     REFUSED(ATLOCK_INVALID_JSON, "unknown variant", atlock_run_begin(handle, TEXT("{" PULL ",\"command\":\"deploy\"}"), NUMBER, error));
+    REFUSED(ATLOCK_INVALID_JSON, "invalid type", atlock_run_begin(handle, TEXT("{" PULL ",\"command\":\"plan\",\"labels\":[7]}"), NUMBER, error));
     REFUSED(ATLOCK_INVALID_JSON, "missing field", atlock_leave(handle, TEXT("{\"repo\":\"a/b\"}"), NUMBER, error));
     REFUSED(ATLOCK_NOT_QUEUED, "neither holds", atlock_position(handle, TEXT("{" PULL ",\"key\":\"acme/infra/a/default/\"}"), NUMBER, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "there is no run 77", atlock_run_declare(handle, 77, TEXT("[]"), error));

@@ -882,6 +882,20 @@ pub const LINES: &[Line] = &[
         noticed_by: "queue_next two_servers_are_not_told_of_one_pull",
     },
     Line {
+        name: "people are told of a turn that is over",
+        file: "src/service/queueing/next.rs",
+        line: "want.is_turn() && «ticket.reserved_until(key).is_some_and(|until| until > now)»",
+        broken: "{ let _ = (key, now); true }",
+        noticed_by: "queue_next two_servers_tell_people_once",
+    },
+    Line {
+        name: "a label is not looked at",
+        file: "src/config/queue.rs",
+        line: "&& «self.label.as_ref().is_none_or(has)»",
+        broken: "{ let _ = has; true }",
+        noticed_by: "queue a_label_gives_a_pull_its_priority_when_it_is_planned",
+    },
+    Line {
         name: "a run gives up no claim",
         file: "src/service/queueing/runs.rs",
         line: "«queue.claim(&run.pull, 0);»",

@@ -102,6 +102,6 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 		return nil, errors.Join(err, database.Close())
 	}
 	serving, stop := context.WithCancel(context.Background())
-	routes(serving, atlantis, database)
+	routes(serving, atlantis, database, handed)
 	return &linked{server: atlantis, database: database, handover: handed, logger: logger, serving: serving, stop: stop}, nil
 }

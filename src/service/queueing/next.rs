@@ -3,6 +3,7 @@
 //! Invariants:
 //! - A pull is named to one server at a time: naming a pull claims it in the queue's document, by the swap that each change is. A run of the
 //!   pull, of whichever server, keeps the claim; the run's end gives the claim up. A claim ends by time alone when its server died.
+//! - A pull that is only to be told is claimed until its turn is over, and a turn that is over is named no more: one server tells, once.
 //! - A claim is no right: it keeps nobody from planning the pull by hand, and gives no lock.
 //! - Only a pull that waits by a run is named: a caller who is blocked comes for its lock itself.
 //! - A pull that left the queue because it missed too often is named once, by the server that saw it leave. A crash in between loses that:
@@ -19,7 +20,7 @@ use super::memory::micros;
 use super::place::{Left, shown};
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
-use crate::queue::{Queue, Rules, Ticket, Waiter};
+use crate::queue::{Queue, Rules, Ticket, Waiter, Want};
 use crate::sync::mark;
 
 /// The longest claim, and the longest wait.
@@ -127,11 +128,13 @@ impl Service {
 fn turns_of(queue: &Queue, rules: &Rules, repo: &str, now: u64, most: usize) -> Vec<Turn> {
     let is_free = |ticket: &&Ticket| !ticket.calls && ticket.claimed_until <= now;
     let tickets = queue.tickets_in_order(rules).into_iter().filter(is_free);
-    tickets.filter_map(|ticket| turn_of(ticket, repo)).take(most).collect()
+    tickets.filter_map(|ticket| turn_of(ticket, repo, now)).take(most).collect()
 }
 
-fn turn_of(ticket: &Ticket, repo: &str) -> Option<Turn> {
-    let (turns, waits): (Vec<_>, Vec<_>) = ticket.wants.iter().partition(|(_, want)| want.is_turn());
+/// A turn whose time is over is none, also before somebody has looked and written that down.
+fn turn_of(ticket: &Ticket, repo: &str, now: u64) -> Option<Turn> {
+    let is_turn = |key: &str, want: Want| want.is_turn() && ticket.reserved_until(key).is_some_and(|until| until > now);
+    let (turns, waits): (Vec<_>, Vec<_>) = ticket.wants.iter().partition(|(key, want)| is_turn(key, **want));
     let until = turns.iter().filter_map(|(key, _)| ticket.reserved_until(key)).min()?;
     let names = |wants: Vec<(&String, _)>| wants.into_iter().map(|(key, _)| key.clone()).collect();
     // Of a set, all or nothing is of use.

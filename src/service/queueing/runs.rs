@@ -32,6 +32,11 @@ use crate::queue::PullId;
 use crate::store::{LockKey, Release};
 use crate::sync::mark;
 
+/// The most labels of a pull that rules about priority look at.
+const MAX_LABELS: usize = 100;
+/// The longest of these labels, in bytes.
+const MAX_LABEL_BYTES: usize = 1 << 10;
+
 /// A run that begins.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +53,9 @@ pub struct RunRequest {
     /// See [`RunRequest::base`].
     #[serde(default)]
     pub author: String,
+    /// The labels that the pull has, for the same rules: 100 at most.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// The keys of the projects that were applied when the run began.
     #[serde(default)]
     pub applied: Vec<String>,
@@ -68,17 +76,18 @@ pub struct RunEnded {
 impl Service {
     /// A run begins; returns its number.
     ///
-    /// Errors: `QueueDisabled`; `NoPull` for a number below 1.
+    /// Errors: `QueueDisabled`; `NoPull` for a number below 1; `TooLarge`.
     pub fn run_begin(&self, request: &RunRequest) -> Result<u64> {
         self.check_open()?;
         self.need_queue()?;
         limit("a repository's name", request.repo.len(), MAX_KEY_BYTES)?;
         limit("a recipe", request.recipe.len(), MAX_RECIPE_BYTES)?;
+        check_labels(&request.labels)?;
         if request.pull.num <= 0 {
             let text = format!("pull {} has no run: the number of a pull request is above 0", request.pull.num);
             return Err(Error::new(Code::NoPull, text));
         }
-        let priority = self.queueing.settings.priority_of(&request.repo, &request.base, &request.author);
+        let priority = self.queueing.settings.priority_of(&request.repo, &request.base, &request.author, &request.labels);
         let run = Run {
             repo: request.repo.clone(),
             pull: PullId { host: request.pull.host.to_ascii_lowercase(), num: request.pull.num },
@@ -255,6 +264,13 @@ impl Service {
         }
         Err(Error::new(Code::QueueDisabled, "there is no queue: set locking.enhanced.priority_queue.enabled to true"))
     }
+}
+
+fn check_labels(labels: &[String]) -> Result<()> {
+    if labels.len() > MAX_LABELS {
+        return Err(Error::new(Code::TooLarge, format!("{} labels of a pull are over the limit of {MAX_LABELS}", labels.len())));
+    }
+    labels.iter().try_for_each(|label| limit("a label", label.len(), MAX_LABEL_BYTES))
 }
 
 fn check_member(run: &Run, asker: &Asker<'_>) -> Result<()> {

@@ -124,15 +124,17 @@ impl Service {
         let digests: BTreeMap<String, Digest> = set.wanted.iter().map(|(key, value)| (key.clone(), Digest::of(value))).collect();
         let asked = self.change(&set.repo, |queue, now| {
             queue.join(&set.waiter, &keys, set.priority, true, set.calls, now)?;
-            self.dispatch_in(&set.repo, queue, &keys, now)?;
+            let events = self.dispatch_in(&set.repo, queue, &keys, now)?;
             if keys.iter().all(|key| queue.admits(key, Some(&set.pull))) {
                 let until = now + micros(AT_WORK);
-                return Ok(queue.begin_acquiring(&set.pull, digests.clone(), until));
+                return Ok((queue.begin_acquiring(&set.pull, digests.clone(), until), events));
             }
-            Ok(false)
+            Ok((false, events))
         })?;
+        let (is_begun, events) = asked.answer;
+        self.queueing.dispatched(&set.repo, events);
         self.queueing.nudge(&set.repo, &asked.queue);
-        if !asked.answer {
+        if !is_begun {
             mark!("queue: a set is refused");
             return Ok((SetState::Refused(self.blocker(&asked.queue, &set, &keys)?), own));
         }
@@ -147,17 +149,20 @@ impl Service {
                     queue.took(pull, key);
                 });
             }
-            self.dispatch_in(&set.repo, queue, &keys, now)?;
-            Ok(is_whole)
+            Ok((is_whole, self.dispatch_in(&set.repo, queue, &keys, now)?))
+        });
+        let ended = ended.map(|Changed { answer: (is_whole, events), queue, .. }| {
+            self.queueing.dispatched(&set.repo, events);
+            (is_whole, queue)
         });
         match (granted?, ended) {
             (Some(blocker), _) => Ok((SetState::Refused(blocker), own)),
-            (None, Ok(Changed { answer: true, .. })) => mark!("queue: a set is granted", Ok((SetState::Granted, own))),
+            (None, Ok((true, _))) => mark!("queue: a set is granted", Ok((SetState::Granted, own))),
             (None, ended) => {
                 mark!("queue: the caller of a set was taken for gone");
                 // Without the word that it is whole, the set is released: the ticket still says which locks these are.
                 self.take_back(&set)?;
-                let queue = ended?.queue;
+                let (_, queue) = ended?;
                 Ok((SetState::Refused(self.blocker(&queue, &set, &keys)?), own))
             }
         }

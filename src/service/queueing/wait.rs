@@ -149,15 +149,18 @@ impl Service {
     /// A wait is over: the pull has no place any more, unless Atlantis gave it one, or another caller of its waits.
     pub(super) fn leave_as_caller(&self, repo: &str, pull: &PullId, keys: &[String]) {
         // What fails is seen by whoever waits behind: a place without a caller is passed.
-        let _ = self.change(repo, |queue, now| {
+        let changed = self.change(repo, |queue, now| {
             if queue.ticket(pull).is_some_and(|ticket| ticket.calls) {
                 // Asked here, where no join comes between: who comes later has a place that is not taken away.
                 let left = keys.iter().filter(|key| !self.queueing.is_waited_for(repo, pull, key)).cloned();
                 let left: Vec<String> = left.filter(|key| queue.leave(pull, Some(key)) > 0).collect();
-                self.dispatch_in(repo, queue, &left, now)?;
+                return self.dispatch_in(repo, queue, &left, now);
             }
-            Ok(())
+            Ok(Vec::new())
         });
+        if let Ok(changed) = changed {
+            self.queueing.dispatched(repo, changed.answer);
+        }
     }
 }
 

@@ -43,6 +43,7 @@ fn begin(service: &Service, num: i64, command: Command, applied: &BTreeSet<Strin
         command,
         base: String::new(),
         author: String::new(),
+        labels: Vec::new(),
         applied,
         recipe: String::new(),
     };
