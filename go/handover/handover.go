@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/controllers"
 	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/command"
@@ -22,6 +23,8 @@ type Options struct {
 	Store *Store
 	// Settings are those that the database was opened with.
 	Settings atlock.Config
+	// UnlockLabel is Atlantis's --disable-unlock-label.
+	UnlockLabel string
 }
 
 // guard tells whether an apply needs the lock.
@@ -59,6 +62,10 @@ type Handover struct {
 	expected expected
 	open     brackets
 	records  records
+	// locks has Atlantis's page of a lock; nil where nothing is wired.
+	locks        *controllers.LocksController
+	stockDiscard events.DefaultDeleteLockCommand
+	unlockLabel  string
 	// replanner is nil where nobody is planned or told.
 	replanner *replanner
 	// sweeper is nil where nobody looks for stale locks.
@@ -84,6 +91,10 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 	if err != nil {
 		return nil, err
 	}
+	discards, err := as[*events.DefaultDeleteLockCommand]("the locks controller's DeleteLockCommand", atlantis.LocksController.DeleteLockCommand)
+	if err != nil {
+		return nil, err
+	}
 	commands := atlantis.CommandRunner.CommentCommandRunnerByCmd
 	for name := range bracketedCommands {
 		if commands[name] == nil {
@@ -95,7 +106,9 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, guarded: options.guard(),
 		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
 		records: records{folders: runner.WorkingDir},
+		locks:   atlantis.LocksController, stockDiscard: *discards, unlockLabel: options.UnlockLabel,
 	}
+	h.locks.DeleteLockCommand, h.locks.Database = newDiscarder(discards, h), marked{h.locks.Database}
 	runner.Locker = locker{h}
 	projects.ProjectCommandBuilder = builder{projects.ProjectCommandBuilder, h}
 	for name, run := range bracketedCommands {

@@ -43,6 +43,7 @@ type world struct {
 	plan     map[int]func(ctx *command.Context, comment *events.CommentCommand)
 	apply    func(ctx *command.Context, comment *events.CommentCommand)
 	clean    func(repo models.Repo, pull models.PullRequest) error
+	git      *gitHost
 }
 
 type setting func(*atlock.Config, *Options)
@@ -69,7 +70,7 @@ func newWorld(t *testing.T, settings ...setting) *world {
 	database, err := atlock.Open(config)
 	must(t, err)
 	t.Cleanup(func() { must(t, database.Close()) })
-	w := &world{t: t, folder: t.TempDir(), database: database, projects: map[int][]command.ProjectContext{},
+	w := &world{t: t, folder: t.TempDir(), database: database, git: &gitHost{state: models.OpenPullState}, projects: map[int][]command.ProjectContext{},
 		plan: map[int]func(*command.Context, *events.CommentCommand){}}
 	options.Settings, options.Store = config, NewStore(database)
 	w.server = w.atlantis(options.Store)
@@ -100,6 +101,10 @@ func (w *world) atlantis(store *Store) *server.Server {
 		}},
 		APIController:       &controllers.APIController{ProjectCommandBuilder: w.builder},
 		VCSEventsController: &events_controllers.VCSEventsController{PullCleaner: cleans{w}},
+		LocksController: &controllers.LocksController{
+			Logger: logger, Locker: client, Database: store, VCSClient: w.git, ApplyLocker: locking.NewApplyClient(store, false, true),
+			DeleteLockCommand: &events.DefaultDeleteLockCommand{Locker: client, WorkingDir: &events.FileWorkspace{DataDir: w.folder}},
+		},
 	}
 }
 
@@ -272,7 +277,9 @@ func (w *world) doPlan(
 	ctx *command.Context, project command.ProjectContext, does outcome, said map[string]string,
 ) command.ProjectResult {
 	w.t.Helper()
-	result := command.ProjectResult{Command: command.Plan, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace}
+	result := command.ProjectResult{
+		Command: command.Plan, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace, ProjectName: project.ProjectName,
+	}
 	lock := lockOfContext(project)
 	answer, err := w.runner.Locker.TryLock(
 		ctx.Log, ctx.Pull, ctx.User, lock.Workspace, lock.Project, project.RepoLocksMode == valid.RepoLocksOnPlanMode)
@@ -304,7 +311,9 @@ func (w *world) applied(num int, outcomes map[string]outcome, projects ...comman
 		must(w.t, err)
 		var results []command.ProjectResult
 		for _, project := range found {
-			result := command.ProjectResult{Command: command.Apply, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace}
+			result := command.ProjectResult{
+				Command: command.Apply, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace, ProjectName: project.ProjectName,
+			}
 			lock := lockOfContext(project)
 			answer, err := w.runner.Locker.TryLock(
 				ctx.Log, ctx.Pull, ctx.User, lock.Workspace, lock.Project, project.RepoLocksMode == valid.RepoLocksOnApplyMode)

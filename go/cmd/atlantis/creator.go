@@ -95,7 +95,9 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 	for _, warning := range status.Warnings {
 		logger.Warn("locking: %s", warning)
 	}
-	handed, err := handover.Wire(atlantis, database, handover.Options{Store: store, Settings: settings})
+	handed, err := handover.Wire(atlantis, database, handover.Options{
+		Store: store, Settings: settings, UnlockLabel: user.DisableUnlockLabel,
+	})
 	if err != nil {
 		return nil, errors.Join(err, database.Close())
 	}
