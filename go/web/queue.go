@@ -191,6 +191,11 @@ func badRequest(format string, args ...any) error {
 // writeFault answers with an error: 404 for what the settings do not switch on, 400 for what makes no sense, and 503 if the locking layer
 // does not answer.
 func writeFault(w http.ResponseWriter, err error) {
+	writeJSON(w, codeOf(err), map[string]string{"error": withoutCredentials(err.Error())})
+}
+
+// codeOf is the code of an answer that tells of an error.
+func codeOf(err error) int {
 	code := http.StatusServiceUnavailable
 	if told, ok := errors.AsType[fault](err); ok {
 		code = told.code
@@ -206,5 +211,5 @@ func writeFault(w http.ResponseWriter, err error) {
 			code = of
 		}
 	}
-	writeJSON(w, code, map[string]string{"error": withoutCredentials(err.Error())})
+	return code
 }

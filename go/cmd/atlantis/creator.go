@@ -102,6 +102,9 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 		return nil, errors.Join(err, database.Close())
 	}
 	serving, stop := context.WithCancel(context.Background())
-	routes(serving, atlantis, database)
+	if err := routes(serving, atlantis, database, handed); err != nil {
+		stop()
+		return nil, errors.Join(err, database.Close())
+	}
 	return &linked{server: atlantis, database: database, handover: handed, logger: logger, serving: serving, stop: stop}, nil
 }

@@ -4,16 +4,66 @@ import (
 	"context"
 
 	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/handover"
 	"github.com/atlock/atlock/go/web"
 )
 
 // routes adds atlock's page and endpoints to those of Atlantis. It runs before Atlantis registers its own.
-func routes(ctx context.Context, atlantis *server.Server, database *atlock.Database) {
-	web.Register(ctx, atlantis.Router, database, web.Options{
+func routes(ctx context.Context, atlantis *server.Server, database *atlock.Database, handed *handover.Handover) error {
+	options := web.Options{
 		BasePath:        atlantis.AtlantisURL.Path,
 		AtlantisVersion: atlantis.AtlantisVersion,
 		APISecret:       atlantis.APIController.APISecret,
-	})
+		Origin:          atlantis.AtlantisURL.Scheme + "://" + atlantis.AtlantisURL.Host,
+		WebAuth:         atlantis.WebAuthentication,
+	}
+	if handed.CanRelease() {
+		options.Actions = actions{handed}
+	}
+	return web.Register(ctx, atlantis.Router, database, options)
 }
+
+// actions is what the page changes, in the page's terms.
+type actions struct{ handover *handover.Handover }
+
+func (a actions) Look(lock models.ProjectLock) (web.Look, error) {
+	look, err := a.handover.Look(lock)
+	return web.Look{Grant: web.Grant(look.Grant), Notes: look.Notes}, err
+}
+
+func (a actions) Release(by string, asked []web.Asked) []web.Released {
+	var came []web.Released
+	for _, released := range a.handover.Release(by, asShown(asked)) {
+		came = append(came, web.Released(released))
+	}
+	return came
+}
+
+func (a actions) CleanUp(by, repo string, pull int, asked []web.Asked) error {
+	return a.handover.CleanUp(by, repo, pull, asShown(asked))
+}
+
+func asShown(asked []web.Asked) []handover.Asked {
+	shown := make([]handover.Asked, len(asked))
+	for i, one := range asked {
+		shown[i] = handover.Asked{Key: one.Key, Grant: handover.Grant(one.Grant)}
+	}
+	return shown
+}
+
+func (a actions) Stale() []web.StaleLock {
+	found := a.handover.Stale()
+	if found == nil {
+		return nil
+	}
+	stale := make([]web.StaleLock, len(found))
+	for i, lock := range found {
+		stale[i] = web.StaleLock(lock)
+	}
+	return stale
+}
+
+func (a actions) UnlockApplies(by string) error { return a.handover.UnlockApplies(by) }
