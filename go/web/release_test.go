@@ -184,7 +184,7 @@ func TestStaleLocksAreReleased(t *testing.T) {
 		{"acme/infra/d/default/", "acme/infra", 3, "", "ada", since, "closed", since, false},
 	}
 	text := must(t, served, web.PagePath)
-	wantParts(t, text, "<h2>Stale locks</h2>", `name="closed" value="1 acme/infra"`, `name="lock" value="acme/infra/c/default/"`, "again and again, for 1 h", "once, 1 h ago")
+	wantParts(t, text, "<h2>Stale locks</h2>", `name="closed" value="1 acme/infra"`, `name="lock" value="acme/infra/c/default/"`, "since 1 h", "once, 1 h ago")
 	if strings.Contains(text, `value="3 acme/infra"`) || strings.Contains(text, "javascript:") {
 		t.Errorf("a release of what was seen once, or markup: %s", text)
 	}
@@ -310,7 +310,7 @@ func TestFreezesFromThePage(t *testing.T) {
 	a := newActs(t)
 	take(t, a.database, "acme/infra", "a", 1)
 	served := serveActing(t, a.database, a)
-	wantParts(t, must(t, served, web.PagePath), `name="repo" list="repositories" required value="acme/infra"`, `<option value="3d">3 days</option>`)
+	wantParts(t, must(t, served, web.PagePath), `type="text" name="repo" list="repositories" required value="acme/infra"`, `<option value="3d">3 days</option>`)
 	form := url.Values{"repo": {"acme/infra"}, "path": {"prod/*"}, "workspace": {"*"}, "project": {"*"}, "reason": {"audit"}, "for": {"3d"}, "plans": {"deny"}}
 	if code, text := post(t, served, web.FreezePath, form); code != http.StatusSeeOther {
 		t.Fatalf("%d %s", code, text)
