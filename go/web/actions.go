@@ -101,7 +101,7 @@ func acting(options Options, act func(w http.ResponseWriter, r *http.Request, fo
 			err = act(w, r, r.PostForm)
 		}
 		if err != nil {
-			showMessage(w, options, codeOf(err), "Nothing was changed", withoutCredentials(err.Error()))
+			showMessage(w, options, codeOf(err), "Nothing was changed", "Because: "+withoutCredentials(err.Error()))
 		}
 	}))), nil
 }

@@ -139,7 +139,8 @@ func (p releasing) release(w http.ResponseWriter, r *http.Request, form url.Valu
 			return err
 		}
 		if err := p.options.Actions.CleanUp(by, repo, num, asked); err != nil {
-			showMessage(w, p.options, http.StatusConflict, fmt.Sprintf("The locks of #%d of %s are not released", num, repo), withoutCredentials(err.Error()))
+			showMessage(w, p.options, http.StatusConflict, fmt.Sprintf("The locks of #%d of %s are not released", num, repo),
+				"Because: "+withoutCredentials(err.Error()))
 			return nil
 		}
 		page.Title, page.Level = fmt.Sprintf("The locks of #%d of %s are released", num, repo), good
