@@ -89,17 +89,29 @@ func (w *world) waitForRefresh(t *testing.T, tab context.Context) {
 func wantOnPage(t *testing.T, tab context.Context, text string, does chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	page := ""
-	err := chromedp.Do(tab, does)
-	for deadline := time.Now().Add(answerLimit); err == nil && !strings.Contains(page, text) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		page, err = chromedp.Run(tab, chromedp.Evaluate[string]("document.body.innerText"))
+	if err := chromedp.Do(tab, does); err != nil {
+		t.Fatal(err)
 	}
-	if err != nil || !strings.Contains(page, text) {
-		t.Fatalf("the page does not say %q, but: %s (%v)", text, page, err)
+	for deadline := time.Now().Add(answerLimit); !strings.Contains(page, text); time.Sleep(50 * time.Millisecond) {
+		var err error
+		page, err = chromedp.Run(tab, chromedp.Evaluate[string](`document.body ? document.body.innerText : ""`))
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the page does not say %q, but: %s (%v)", text, page, err)
+		}
 	}
 }
 
-// releaseAll releases all locks of a pull request by the page's forms, and returns the last answer.
+// releaseAll releases all locks of a pull request by the page's forms, and returns the last answer. A plan is not quite over when it comments.
 func (r *repository) releaseAll(t *testing.T, number int) string {
+	t.Helper()
+	for deadline := time.Now().Add(answerLimit); ; time.Sleep(50 * time.Millisecond) {
+		if answer := r.releaseAllNow(t, number); !strings.Contains(answer, "try again when that is over") || time.Now().After(deadline) {
+			return answer
+		}
+	}
+}
+
+func (r *repository) releaseAllNow(t *testing.T, number int) string {
 	t.Helper()
 	send := func(form url.Values) string {
 		response, err := http.PostForm(r.server.URL()+"/locking/release", form)
@@ -172,6 +184,10 @@ func TestASiblingInTheFolderStays(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantText(t, r.commentAfter(t, pull.Number, 0), "project: `blue`", "project: `green`")
+			r.waitFor(t, pull.Number, "the end of the plan", func(p githost.Pull) bool { // the comment comes before the pull status is written
+				status, _ := p.Status("atlantis/plan")
+				return status.State == "success"
+			})
 			if err := r.server.Discard(t.Context(), r.name+"/network/default/green"); err != nil {
 				t.Fatal(err)
 			}
