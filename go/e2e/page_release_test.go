@@ -159,6 +159,17 @@ func TestTheLabelBindsThePages(t *testing.T) {
 				t.Fatal("Atlantis's page discards the lock")
 			}
 			wantText(t, err.Error(), `has the label "`+label+`"`)
+			tab := newTab(t)
+			const page = "/lock?id=acme%252Finfra%252Fnetwork%252Fdefault%252F"
+			if err := chromedp.Do(tab,
+				chromedp.Navigate(r.server.URL()+page),
+				chromedp.Click(chromedp.ID("discardPlanUnlock")),
+				chromedp.WaitVisible(chromedp.ID("discardYes")),
+				standStill(),
+			); err != nil {
+				t.Fatal(err)
+			}
+			wantOnPage(t, tab, "remove the label there and try again", chromedp.Click(chromedp.ID("discardYes")))
 			wantText(t, r.releaseAll(t, first), "0 of 1 lock is released", "has the label &#34;"+label+"&#34;")
 			r.wantHolders(t, map[string]int{"network": first})
 			if _, err := r.host.Label(r.name, first); err != nil {

@@ -255,7 +255,8 @@ func TestTheLocksOfAClosedPullAreReleased(t *testing.T) {
 		"as shown":        {func(*sweeping) {}, ""},
 		"opened again":    {func(s *sweeping) { s.git.state = models.OpenPullState }, "#1 is open again"},
 		"away":            {func(s *sweeping) { s.git.away = errors.New("404") }, "cannot be asked: 404"},
-		"another lock":    {func(s *sweeping) { s.w.planned(1, nil, project("a"), project("b"), project("c")) }, "was taken meanwhile: look again"},
+		"another lock":    {func(s *sweeping) { s.w.planned(1, nil, project("c")) }, "was taken meanwhile: look again"},
+		"another grant":   {func(s *sweeping) { s.w.unlocked(1); s.w.planned(1, nil, project("a"), project("b")) }, "was taken meanwhile: look again"},
 		"one of them":     {func(s *sweeping) { s.w.discarded(keyA) }, ""},
 		"somebody else's": {func(s *sweeping) { s.w.unlocked(1); s.w.planned(2, nil, project("a")) }, ""},
 	} {

@@ -333,8 +333,14 @@ func TestARowLeadsToItsLock(t *testing.T) {
 		t.Fatal("no lock on the page")
 	}
 	id, _, _ := strings.Cut(rest, `"`)
-	if text := must(t, served, "/lock?id="+id); !strings.Contains(text, "acme/infra/a b/c?d=%2F&amp;e/default/") {
+	text := must(t, served, "/lock?id="+id)
+	if !strings.Contains(text, "acme/infra/a b/c?d=%2F&amp;e/default/") {
 		t.Errorf("another page: %s", text)
+	}
+	// Which also shows why a discard was refused.
+	const script = `<script src="/locking/lock.js" defer></script>`
+	if strings.Count(text, script) != 1 || !strings.Contains(must(t, served, "/locking/lock.js"), "ajaxError") {
+		t.Errorf("refusals are not shown: %s", text)
 	}
 }
 
