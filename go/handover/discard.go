@@ -25,8 +25,8 @@ type discarder struct {
 	events.DeleteLockCommand
 	stock    events.DefaultDeleteLockCommand
 	handover *Handover
-	// allow says why a pull request's locks must not be discarded.
-	allow func(logger logging.SimpleLogging, pull models.PullRequest) error
+	// labels asks the Git host.
+	labels func(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) ([]string, error)
 	// shown is the one grant that is released; nil: any.
 	shown *Grant
 	// ended is told what was released, nil for nothing, and what failed.
@@ -34,7 +34,7 @@ type discarder struct {
 }
 
 func newDiscarder(stock *events.DefaultDeleteLockCommand, h *Handover) discarder {
-	return discarder{stock, *stock, h, h.mayDiscard, nil, func(*models.ProjectLock, error) {}}
+	return discarder{stock, *stock, h, h.locks.VCSClient.GetPullLabels, nil, func(*models.ProjectLock, error) {}}
 }
 
 // DeleteLock discards one lock.
@@ -65,7 +65,7 @@ func (d discarder) unlock(logger logging.SimpleLogging, id string) (*models.Proj
 	if held == nil || err != nil {
 		return nil, err
 	}
-	if err := d.allow(logger, held.Pull); err != nil {
+	if err := d.allowed(logger, held.Pull); err != nil {
 		return nil, err
 	}
 	if d.shown == nil {
@@ -74,19 +74,20 @@ func (d discarder) unlock(logger logging.SimpleLogging, id string) (*models.Proj
 	return d.handover.unlockShown(*held, *d.shown)
 }
 
-// mayDiscard is the error of a pull request whose label forbids to unlock it.
-func (h *Handover) mayDiscard(logger logging.SimpleLogging, pull models.PullRequest) error {
-	if h.unlockLabel == "" {
+// allowed is the error of a pull request whose label forbids to unlock it.
+func (d discarder) allowed(logger logging.SimpleLogging, pull models.PullRequest) error {
+	label := d.handover.unlockLabel
+	if label == "" {
 		return nil
 	}
-	labels, err := h.locks.VCSClient.GetPullLabels(logger, pull.BaseRepo, pull)
+	labels, err := d.labels(logger, pull.BaseRepo, pull)
 	switch {
 	case err != nil:
 		return fmt.Errorf("whether #%d has the label %q, by which its locks are not released (--disable-unlock-label), cannot be asked: %w. "+
-			"Try again later, or close the pull request; in an emergency, `atlock discard` on the server asks for no label", pull.Num, h.unlockLabel, err)
-	case slices.Contains(labels, h.unlockLabel):
+			"Try again later, or close the pull request; in an emergency, `atlock discard` on the server asks for no label", pull.Num, label, err)
+	case slices.Contains(labels, label):
 		return fmt.Errorf("#%d has the label %q, by which its locks are not released (--disable-unlock-label): remove the label there and try "+
-			"again, or merge or close the pull request", pull.Num, h.unlockLabel)
+			"again, or merge or close the pull request", pull.Num, label)
 	}
 	return nil
 }

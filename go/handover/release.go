@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -116,20 +117,29 @@ func (h *Handover) CanRelease() bool { return h.locks != nil }
 // microseconds in between would be released; the guard refuses what it would apply.
 func (h *Handover) Release(by string, asked []Asked) []Released {
 	h.logger.Info("%s asks on the page for the release of %d locks", by, len(asked))
-	b := batch{handover: h, labels: map[pullKey]error{}}
+	b := batch{handover: h, labels: map[pullKey][]string{}}
 	for _, one := range asked {
+		if b.stopped != nil {
+			b.came = append(b.came, Released{one.Key, ResultRefused, fmt.Sprintf("it was not tried: the lock store failed before: %v", b.stopped)})
+			continue
+		}
 		b.release(one)
 	}
 	b.comment()
 	return b.came
 }
 
+// mostUnanswered is how often a Git host may fail in a batch until it is asked no more: each time may take long, and a person waits.
+const mostUnanswered = 3
+
 // batch is one request for the release of locks.
 type batch struct {
-	handover *Handover
-	came     []Released
-	labels   map[pullKey]error
-	comments []*comments
+	handover   *Handover
+	came       []Released
+	stopped    error // why no more locks are tried: the lock store does not answer
+	labels     map[pullKey][]string
+	unanswered int // by the Git host
+	comments   []*comments
 }
 
 // comments are what a pull request is to be told.
@@ -145,7 +155,7 @@ func (b *batch) release(asked Asked) {
 	var released *models.ProjectLock
 	var failed error
 	discards := newDiscarder(&h.stockDiscard, h)
-	discards.shown, discards.allow = &asked.Grant, b.allow
+	discards.shown, discards.labels = &asked.Grant, b.askLabels
 	discards.ended = func(lock *models.ProjectLock, err error) { released, failed = lock, err }
 	controller := *h.locks
 	controller.DeleteLockCommand = discards
@@ -158,31 +168,47 @@ func (b *batch) release(asked Asked) {
 		came.Result = ResultNotHeld
 	case released == nil:
 		came.Result, came.Text = ResultRefused, failed.Error()
+		if _, isStores := errors.AsType[*atlock.Error](failed); isStores {
+			b.stopped = failed
+		}
 	case failed != nil:
 		came.Text = fmt.Sprintf("its plan could not be deleted: %v", failed)
 	}
 	b.came = append(b.came, came)
 }
 
-// allow asks once for each pull request.
-func (b *batch) allow(logger logging.SimpleLogging, pull models.PullRequest) error {
-	key := keyOf(pull.BaseRepo, pull.Num)
-	allowed, asked := b.labels[key]
-	if !asked {
-		allowed = b.handover.mayDiscard(logger, pull)
-		b.labels[key] = allowed
+// askLabels asks once for each pull request.
+func (b *batch) askLabels(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) ([]string, error) {
+	key := keyOf(repo, pull.Num)
+	if labels, asked := b.labels[key]; asked {
+		return labels, nil
 	}
-	return allowed
+	if b.unanswered >= mostUnanswered {
+		return nil, errUnanswered
+	}
+	labels, err := b.handover.locks.VCSClient.GetPullLabels(logger, repo, pull)
+	if err != nil {
+		b.unanswered++
+		return nil, err
+	}
+	b.labels[key] = labels
+	return labels, nil
 }
+
+var errUnanswered = fmt.Errorf("the Git host failed %d times before", mostUnanswered)
 
 // comment tells each pull request what was discarded. A failure is told to the person.
 func (b *batch) comment() {
 	for _, told := range b.comments {
-		text := strings.Join(slices.Compact(told.texts), "\n\n")
-		err := b.handover.locks.VCSClient.CreateComment(b.handover.logger, told.repo, told.num, text, "")
+		err := errUnanswered
+		if b.unanswered < mostUnanswered {
+			text := strings.Join(slices.Compact(told.texts), "\n\n")
+			err = b.handover.locks.VCSClient.CreateComment(b.handover.logger, told.repo, told.num, text, "")
+		}
 		if err == nil {
 			continue
 		}
+		b.unanswered++
 		b.handover.logger.Warn("#%d could not be told that its plans are discarded: %v", told.num, err)
 		for _, at := range told.of {
 			b.came[at].Text = fmt.Sprintf("#%d could not be told: %v", told.num, err)

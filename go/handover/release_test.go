@@ -221,6 +221,32 @@ func TestManyLocksAreReleasedAtOnce(t *testing.T) {
 	}
 }
 
+// A Git host or a lock store that fails again and again is not asked for each of many locks.
+func TestWhatFailsIsNotAskedForEver(t *testing.T) {
+	w := newWorld(t, withLabel)
+	var asked []Asked
+	for num := range 6 {
+		path := fmt.Sprint(num)
+		wantPlanned(t, w.planned(num+1, nil, project(path)))
+		asked = append(asked, w.shown("acme/infra/"+path+"/default/"))
+	}
+	w.git.unlabels = errors.New("502")
+	came := w.handover.Release("ada", asked)
+	if w.git.asked != mostUnanswered || len(w.holders()) != len(asked) || !strings.Contains(came[5].Text, "failed 3 times before") {
+		t.Errorf("asked %d times: %+v", w.git.asked, came)
+	}
+	w.git.unlabels, w.git.silent = nil, errors.New("503")
+	came = w.handover.Release("ada", asked[:5])
+	if w.git.told != mostUnanswered || came[0].Result != ResultReleased || !strings.Contains(came[4].Text, "#5 could not be told") {
+		t.Errorf("told %d times: %+v", w.git.told, came)
+	}
+	must(t, w.database.Close())
+	came = w.handover.Release("ada", []Asked{asked[5], asked[0]})
+	if came[0].Result != ResultRefused || came[1].Result != ResultRefused || !strings.Contains(came[1].Text, "it was not tried") {
+		t.Errorf("%+v", came)
+	}
+}
+
 // What a person is shown before.
 func TestWhatIsAppliedOrRunsIsShown(t *testing.T) {
 	w := newWorld(t)

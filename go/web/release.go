@@ -88,6 +88,9 @@ func (p releasing) show(w http.ResponseWriter, form url.Values) error {
 		row := newReleaseRow(lock)
 		row.Waiting = counts[row.Key]
 		look, err := p.options.Actions.Look(lock)
+		if _, isStores := errors.AsType[*atlock.Error](err); isStores {
+			return err // it does not answer: it is not asked for each lock
+		}
 		if err != nil {
 			row.Notes = []string{"cannot be released: " + withoutCredentials(err.Error())}
 		} else {

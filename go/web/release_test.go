@@ -29,9 +29,14 @@ type acts struct {
 	did      []string
 	answers  func(asked web.Asked) web.Released
 	fails    error
+	looks    int
+	away     error // what looking comes to
 }
 
 func (a *acts) Look(lock models.ProjectLock) (web.Look, error) {
+	if a.looks++; a.away != nil {
+		return web.Look{}, a.away
+	}
 	checked, err := a.database.For(lock.Pull).Check(lock.Project, lock.Workspace, atlock.NoToken)
 	if err == nil && !checked.Holds {
 		err = errors.New("gone")
@@ -241,6 +246,24 @@ func TestFormsThatMakeNoSense(t *testing.T) {
 	}
 	if response, _ := get(t, served, web.ReleasePath); response.StatusCode != http.StatusNotFound && response.StatusCode != http.StatusMethodNotAllowed {
 		t.Error(response.Status)
+	}
+}
+
+// A lock that is gone is told of; a store that does not answer is not asked for each lock.
+func TestLocksThatCannotBeLookedAt(t *testing.T) {
+	a := newActs(t)
+	take(t, a.database, "acme/infra", "a", 1)
+	take(t, a.database, "acme/infra", "b", 1)
+	served := serveActing(t, a.database, a)
+	a.away = errors.New("#1 does not hold the lock any more")
+	code, text := post(t, served, web.ReleasePath, url.Values{"all": {"pull 1 acme/infra"}})
+	if wantParts(t, text, "cannot be released: #1 does not hold the lock any more"); code != http.StatusOK || len(second(text)["lock"]) > 0 {
+		t.Errorf("%d %s", code, text)
+	}
+	a.looks, a.away = 0, &atlock.Error{Message: "Redis hangs"}
+	code, text = post(t, served, web.ReleasePath, url.Values{"all": {"pull 1 acme/infra"}})
+	if code != http.StatusServiceUnavailable || a.looks != 1 || !strings.Contains(text, "Redis hangs") {
+		t.Errorf("%d, %d looks: %s", code, a.looks, text)
 	}
 }
 
