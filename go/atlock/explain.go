@@ -1,6 +1,9 @@
 package atlock
 
-import "github.com/runatlantis/atlantis/server/core/locking"
+import (
+	"github.com/runatlantis/atlantis/server/core/locking"
+	"github.com/runatlantis/atlantis/server/events/models"
+)
 
 // Explain tells why a lock is as it is, and what would free it. The key is `repo/path/workspace/project`, as `ATLOCK_KEY` in a workflow.
 //
@@ -64,6 +67,7 @@ type explaining interface {
 	deadlocks() ([]Deadlock, error)
 	tellDeadlock(id string) ([]PullID, error)
 	endDeadlock(id string, standings []Standing) (*Yielded, error)
+	discardPlan(pull models.PullRequest, lock ProjectWorkspace) error
 }
 
 func (l *library) explain(key string) (Explained, error) { return l.Explain(key) }

@@ -23,6 +23,7 @@ type passthrough struct {
 	closed   bool
 	counters counters
 	waits    *waits
+	statuses sync.RWMutex // held for writing by who reads a pull status and writes what it makes of that
 	warnings []string
 }
 
@@ -89,6 +90,8 @@ func (p *passthrough) UnlockByPull(repoFullName string, pullNum int) ([]models.P
 }
 
 func (p *passthrough) UpdateProjectStatus(pull models.PullRequest, workspace string, repoRelDir string, newStatus models.ProjectPlanStatus) error {
+	p.statuses.RLock()
+	defer p.statuses.RUnlock()
 	return countedError(p, swapPullStatus, func() error { return p.legacy.UpdateProjectStatus(pull, workspace, repoRelDir, newStatus) })
 }
 
@@ -97,10 +100,14 @@ func (p *passthrough) GetPullStatus(pull models.PullRequest) (*models.PullStatus
 }
 
 func (p *passthrough) DeletePullStatus(pull models.PullRequest) error {
+	p.statuses.RLock()
+	defer p.statuses.RUnlock()
 	return countedError(p, swapPullStatus, func() error { return p.legacy.DeletePullStatus(pull) })
 }
 
 func (p *passthrough) UpdatePullWithResults(pull models.PullRequest, newResults []command.ProjectResult) (models.PullStatus, error) {
+	p.statuses.RLock()
+	defer p.statuses.RUnlock()
 	return counted(p, swapPullStatus, func() (models.PullStatus, error) { return p.legacy.UpdatePullWithResults(pull, newResults) })
 }
 

@@ -138,6 +138,6 @@ func (d *deadlocks) discard(circle atlock.Deadlock, yielded atlock.Yielded, lock
 			continue
 		}
 		h.logger.Warn("#%d of %s gave %q back, to end the circle %s", yielded.Pull.Num, circle.Repo, key, circle.ID)
-		h.discards.discard(lock, atlock.NoToken, func(*atlock.PullID) string { return h.words.yielded(lock.Pull, circle, key) })
+		h.discardPlan(lock, atlock.NoToken, func(*atlock.PullID) string { return h.words.yielded(lock.Pull, circle, key) })
 	}
 }

@@ -1,87 +1,108 @@
 package handover
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/models"
+	"github.com/runatlantis/atlantis/server/logging"
 
 	"github.com/atlock/atlock/go/atlock"
 )
 
-// discarder makes Atlantis discard the plan of a lock that was released already, as its page does after it releases one.
+// discarder is Atlantis's command that discards a lock with its plan (S6): on Atlantis's page of the lock, and on /locking.
 //
-// Invariant: a plan is discarded only while its pull request does not hold the lock by the grant under which the plan was made, and no
-// command of that pull request runs on this server; a command that begins meanwhile waits for the discard. A store that does not tell keeps
-// the plan: the guard keeps it from being applied.
+// Invariant: a lock of a pull request with the label of --disable-unlock-label is not discarded, and a Git host that does not say whether
+// there is one counts as if there were. What is discarded is the plan of the lock's own project: Atlantis knows a folder and a workspace, and
+// would mark the first project of them (#4210 of Atlantis).
+//
+// Faults that it survives: Atlantis deletes the plan's file after the lock is released. If that fails, or the server is killed in between, the
+// file stays; nobody applies it without the lock. The plan is marked as discarded in any case but a kill.
 type discarder struct {
+	events.DeleteLockCommand
+	stock    events.DefaultDeleteLockCommand
 	handover *Handover
-	command  events.DefaultDeleteLockCommand
+	// labels asks the Git host.
+	labels func(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) ([]string, error)
+	// shown is the one grant that is released; nil: any.
+	shown *Grant
+	// ended is told what was released, nil for nothing, and what failed.
+	ended func(released *models.ProjectLock, err error)
 }
 
-func discarderOf(atlantis *server.Server, h *Handover) (discarder, error) {
-	own, err := as[*events.DefaultDeleteLockCommand]("the locks controller's DeleteLockCommand", atlantis.LocksController.DeleteLockCommand)
-	if err != nil {
-		return discarder{}, err
-	}
-	return discarder{h, *own}, nil
+func newDiscarder(stock *events.DefaultDeleteLockCommand, h *Handover) discarder {
+	return discarder{stock, *stock, h, h.locks.VCSClient.GetPullLabels, nil, func(*models.ProjectLock, error) {}}
 }
 
-// discard discards the plan that was made under a grant ([atlock.NoToken]: any) of this lock, and comments on its pull request. It tells
-// whether there was something to discard.
-func (d discarder) discard(lock models.ProjectLock, planned atlock.FencingToken, text func(holder *atlock.PullID) string) bool {
-	logger, key, num := d.handover.logger, models.GenerateLockKey(lock.Project, lock.Workspace), lock.Pull.Num
-	holder, err := d.plan(lock, key, planned)
-	switch {
-	case errors.Is(err, errKept):
-		return false
-	case err != nil:
-		logger.Warn("the plan of #%d for %q could not be discarded, and the apply guard keeps it from being applied: %v", num, key, err)
-		return false
+// DeleteLock discards one lock.
+func (d discarder) DeleteLock(logger logging.SimpleLogging, id string) (*models.ProjectLock, error) {
+	var released *models.ProjectLock
+	stock := d.stock
+	stock.Locker = unlocking{d.stock.Locker, func() (lock *models.ProjectLock, err error) {
+		released, err = d.unlock(logger, id)
+		return released, err
+	}}
+	lock, err := stock.DeleteLock(logger, id)
+	d.ended(released, err)
+	if released != nil && released.Pull.BaseRepo != (models.Repo{}) { // as Atlantis: older ones do not have it
+		discarded := atlock.ProjectWorkspace{Project: released.Project, Workspace: released.Workspace}
+		if err := d.handover.database.DiscardPlan(released.Pull, discarded); err != nil {
+			logger.Err("the plan of %q is discarded, and the status of #%d does not say so: %v", id, released.Pull.Num, err)
+		}
 	}
-	if err := d.handover.words.client.CreateComment(logger, lock.Pull.BaseRepo, num, text(holder), ""); err != nil {
-		logger.Warn("#%d could not be told that its plan for %q was discarded: %v", num, key, err)
-	}
-	return true
+	return lock, err
 }
 
-// errKept: the plan is not to be discarded.
-var errKept = errors.New("the plan stays")
-
-// plan discards the plan, and tells who holds the lock now.
-func (d discarder) plan(lock models.ProjectLock, key string, planned atlock.FencingToken) (*atlock.PullID, error) {
-	h := d.handover
-	h.discarding.Lock()
-	defer h.discarding.Unlock()
-	if h.open.busy(keyOf(lock.Pull.BaseRepo, lock.Pull.Num)) != nil {
-		return nil, errKept
+// unlock releases the lock, if that is allowed.
+func (d discarder) unlock(logger logging.SimpleLogging, id string) (*models.ProjectLock, error) {
+	if d.shown == nil && d.handover.unlockLabel == "" {
+		return d.stock.Locker.Unlock(id)
 	}
-	checked, err := h.database.For(lock.Pull).Check(lock.Project, lock.Workspace, atlock.NoToken)
-	if err != nil {
-		return nil, fmt.Errorf("who holds the lock cannot be asked: %w", err)
-	}
-	if checked.Holds && (planned == atlock.NoToken || planned == checked.Token) {
-		return nil, errKept
-	}
-	own := d.command
-	own.Locker = released{lock: lock}
-	if _, err := own.DeleteLock(h.logger, key); err != nil {
+	held, err := d.stock.Locker.GetLock(id)
+	if held == nil || err != nil {
 		return nil, err
 	}
-	if err := h.store.UpdateProjectStatus(lock.Pull, lock.Workspace, lock.Project.Path, models.DiscardedPlanStatus); err != nil {
-		h.logger.Warn("the status of #%d does not say that its plan for %q was discarded: %v", lock.Pull.Num, key, err)
+	if err := d.allowed(logger, held.Pull); err != nil {
+		return nil, err
 	}
-	_, err = h.records.change(lock.Pull, func(record *record) { delete(record.Tokens, key) })
-	return checked.Holder, err
+	if d.shown == nil {
+		return d.stock.Locker.Unlock(id)
+	}
+	return d.handover.unlockShown(*held, *d.shown)
 }
 
-// released is a locker of one lock that was released already.
-type released struct {
+// allowed is the error of a pull request whose label forbids to unlock it.
+func (d discarder) allowed(logger logging.SimpleLogging, pull models.PullRequest) error {
+	label := d.handover.unlockLabel
+	if label == "" {
+		return nil
+	}
+	labels, err := d.labels(logger, pull.BaseRepo, pull)
+	switch {
+	case err != nil:
+		return fmt.Errorf("whether #%d has the label %q, by which its locks are not released (--disable-unlock-label), cannot be asked: %w. "+
+			"Try again later, or close the pull request; in an emergency, `atlock discard` on the server asks for no label", pull.Num, label, err)
+	case slices.Contains(labels, label):
+		return fmt.Errorf("#%d has the label %q, by which its locks are not released (--disable-unlock-label): remove the label there and try "+
+			"again, or merge or close the pull request", pull.Num, label)
+	}
+	return nil
+}
+
+// unlocking is Atlantis's client of the lock store, which releases a lock in its own way.
+type unlocking struct {
 	locking.Locker
-	lock models.ProjectLock
+	release func() (*models.ProjectLock, error)
 }
 
-func (r released) Unlock(string) (*models.ProjectLock, error) { return &r.lock, nil }
+func (u unlocking) Unlock(string) (*models.ProjectLock, error) { return u.release() }
+
+// marked is the database in the hands of Atlantis's page of a lock, which marks a project's plan after the [discarder] has done so.
+type marked struct{ db.Database }
+
+func (marked) UpdateProjectStatus(models.PullRequest, string, string, models.ProjectPlanStatus) error {
+	return nil
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/controllers"
 	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/command"
@@ -24,6 +25,8 @@ type Options struct {
 	Settings atlock.Config
 	// Clones is the folder in which Atlantis has its clones.
 	Clones string
+	// UnlockLabel is Atlantis's --disable-unlock-label.
+	UnlockLabel string
 }
 
 // guard tells whether an apply needs the lock.
@@ -63,13 +66,16 @@ type Handover struct {
 	records  records
 	// discarding is held while a plan is discarded; no command of a pull request begins meanwhile.
 	discarding sync.Mutex
-	discards   discarder
 	// deadlocks is nil where nobody looks for them.
 	deadlocks *deadlocks
 	// lost is nil without the guard.
 	lost *lostPlans
 	// labels is nil where no rule about priority has a label.
 	labels *labeller
+	// locks has Atlantis's page of a lock; nil where nothing is wired.
+	locks        *controllers.LocksController
+	stockDiscard events.DefaultDeleteLockCommand
+	unlockLabel  string
 	// replanner is nil where nobody is planned or told.
 	replanner *replanner
 	// sweeper is nil where nobody looks for stale locks.
@@ -95,6 +101,10 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 	if err != nil {
 		return nil, err
 	}
+	discards, err := as[*events.DefaultDeleteLockCommand]("the locks controller's DeleteLockCommand", atlantis.LocksController.DeleteLockCommand)
+	if err != nil {
+		return nil, err
+	}
 	commands := atlantis.CommandRunner.CommentCommandRunnerByCmd
 	for name := range bracketedCommands {
 		if commands[name] == nil {
@@ -107,9 +117,7 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
 		records: records{folders: runner.WorkingDir},
 		labels:  newLabeller(stock.VCSClient, options.Settings.Locking.Enhanced.PriorityQueue),
-	}
-	if h.discards, err = discarderOf(atlantis, h); err != nil {
-		return nil, err
+		locks:   atlantis.LocksController, stockDiscard: *discards, unlockLabel: options.UnlockLabel,
 	}
 	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && options.Settings.Locking.Enhanced.DeadlockDetection.Enabled {
 		h.deadlocks = &deadlocks{h, options.Settings.Locking.Enhanced.DeadlockDetection.Resolve == atlock.ResolveYield}
@@ -121,6 +129,7 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		}
 		h.lost = &lostPlans{handover: h, finder: list.PendingPlanFinder, clones: options.Clones}
 	}
+	h.locks.DeleteLockCommand, h.locks.Database = newDiscarder(discards, h), marked{h.locks.Database}
 	runner.Locker = locker{h}
 	projects.ProjectCommandBuilder = builder{projects.ProjectCommandBuilder, h}
 	for name, run := range bracketedCommands {

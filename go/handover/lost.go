@@ -101,7 +101,7 @@ func (l *lostPlans) lookAt(folder string, kept record, holders map[string]int, f
 			found[lost] = true
 		default:
 			l.handover.logger.Warn("the lock %q of #%d was released from outside: discarding its plan", key, pull.Num)
-			l.handover.discards.discard(lock, token, func(holder *atlock.PullID) string { return l.handover.words.discarded(pull, key, holder) })
+			l.handover.discardPlan(lock, token, func(holder *atlock.PullID) string { return l.handover.words.discarded(pull, key, holder) })
 		}
 	}
 	return nil

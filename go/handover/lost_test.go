@@ -86,7 +86,7 @@ func TestALockThatIsHeldAgainKeepsItsPlan(t *testing.T) {
 	must(t, err)
 	kept, err := w.handover.records.read(pull(1))
 	must(t, err)
-	if w.handover.discards.discard(*lock, kept.Tokens[keyA], nil) {
+	if w.handover.discardPlan(*lock, kept.Tokens[keyA], nil) {
 		t.Error("it was discarded")
 	}
 }
@@ -109,7 +109,7 @@ func TestNothingIsDiscardedDuringAPlan(t *testing.T) {
 	must(t, err)
 	w.releasedOutside("a")
 	discard := func() bool {
-		return w.handover.discards.discard(*lock, atlock.NoToken, func(*atlock.PullID) string { return "discarded" })
+		return w.handover.discardPlan(*lock, atlock.NoToken, func(*atlock.PullID) string { return "discarded" })
 	}
 	w.plan[1] = func(*command.Context, *events.CommentCommand) {
 		if discard() {

@@ -34,7 +34,11 @@ type gitHost struct {
 	state    models.PullRequestState
 	away     error
 	labels   []string
+	unlabels error // what asking for labels comes to
+	asked    int   // for labels
 	comments []string
+	silent   error // what a comment comes to
+	told     int   // how often a comment was tried
 }
 
 func (g *gitHost) GetLivePullIdentity(project command.ProjectContext) (models.PullRequest, error) {
@@ -44,12 +48,17 @@ func (g *gitHost) GetLivePullIdentity(project command.ProjectContext) (models.Pu
 }
 
 func (g *gitHost) GetPullLabels(logging.SimpleLogging, models.Repo, models.PullRequest) ([]string, error) {
-	return g.labels, nil
+	g.asked++
+	return g.labels, g.unlabels
 }
 
 func (g *gitHost) CreateComment(_ logging.SimpleLogging, repo models.Repo, num int, text, _ string) error {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
+	g.told++
+	if g.silent != nil {
+		return g.silent
+	}
 	g.comments = append(g.comments, fmt.Sprintf("%s#%d: %s", repo.FullName, num, text))
 	return nil
 }

@@ -209,7 +209,7 @@ func (s *sweeper) ask(key pullKey, locks []models.ProjectLock) {
 		isCertain = s.saw(lock, EvidenceClosed, isClosed) && isCertain
 	}
 	if isClosed && isCertain && s.mode == atlock.StaleRelease && s.handover.open.busy(key) == nil {
-		s.release(pull)
+		_ = s.release(pull) // it is told, and tried again
 	}
 }
 
@@ -243,15 +243,16 @@ func (s *sweeper) saw(lock models.ProjectLock, evidence string, is bool) bool {
 }
 
 // release does what the pull request's close would have done.
-func (s *sweeper) release(pull models.PullRequest) {
+func (s *sweeper) release(pull models.PullRequest) error {
 	s.logger.Warn("#%d of %s is closed: releasing its locks", pull.Num, pull.BaseRepo.FullName)
 	if err := s.cleaner.CleanUpPull(s.logger, pull.BaseRepo, pull); err != nil {
 		staleReleased.WithLabelValues("error").Inc()
 		s.logger.Err("#%d of %s is closed, and its locks could not be released; that is tried again in %v: %v",
 			pull.Num, pull.BaseRepo.FullName, staleConfirm, err)
-		return
+		return err
 	}
 	staleReleased.WithLabelValues("ok").Inc()
+	return nil
 }
 
 // tell sets the metrics.

@@ -101,11 +101,12 @@ func (w *world) atlantis(store *Store) *server.Server {
 			command.Unlock: runsOnly{func(ctx *command.Context) { _, err := store.UnlockByPull(repo, ctx.Pull.Num); must(w.t, err) }},
 			command.Cancel: &events.CancelCommandRunner{ProjectCmdRunner: w.runner},
 		}},
-		LocksController: &controllers.LocksController{DeleteLockCommand: &events.DefaultDeleteLockCommand{
-			Locker: client, WorkingDir: w.runner.WorkingDir,
-		}},
 		APIController:       &controllers.APIController{ProjectCommandBuilder: w.builder},
 		VCSEventsController: &events_controllers.VCSEventsController{PullCleaner: cleans{w}},
+		LocksController: &controllers.LocksController{
+			Logger: logger, Locker: client, Database: store, VCSClient: w.git, ApplyLocker: locking.NewApplyClient(store, false, true),
+			DeleteLockCommand: &events.DefaultDeleteLockCommand{Locker: client, WorkingDir: w.runner.WorkingDir},
+		},
 	}
 }
 
@@ -285,7 +286,9 @@ func (w *world) doPlan(
 	ctx *command.Context, project command.ProjectContext, does outcome, said map[string]string,
 ) command.ProjectResult {
 	w.t.Helper()
-	result := command.ProjectResult{Command: command.Plan, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace}
+	result := command.ProjectResult{
+		Command: command.Plan, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace, ProjectName: project.ProjectName,
+	}
 	lock := lockOfContext(project)
 	answer, err := w.runner.Locker.TryLock(
 		ctx.Log, ctx.Pull, ctx.User, lock.Workspace, lock.Project, project.RepoLocksMode == valid.RepoLocksOnPlanMode)
@@ -317,7 +320,9 @@ func (w *world) applied(num int, outcomes map[string]outcome, projects ...comman
 		must(w.t, err)
 		var results []command.ProjectResult
 		for _, project := range found {
-			result := command.ProjectResult{Command: command.Apply, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace}
+			result := command.ProjectResult{
+				Command: command.Apply, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace, ProjectName: project.ProjectName,
+			}
 			lock := lockOfContext(project)
 			answer, err := w.runner.Locker.TryLock(
 				ctx.Log, ctx.Pull, ctx.User, lock.Workspace, lock.Project, project.RepoLocksMode == valid.RepoLocksOnApplyMode)

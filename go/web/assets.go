@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -12,12 +13,15 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// assetHandler serves the page's style and script.
+// served are the names of those that a browser asks for.
+var served = []string{"style.css", "script.js", "lock.js"}
+
+// assetHandler serves the page's style, and the scripts.
 func assetHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := mux.Vars(r)["asset"]
 		content, err := assets.ReadFile("assets/" + name)
-		if err != nil || name != "style.css" && name != "script.js" {
+		if err != nil || !slices.Contains(served, name) {
 			http.NotFound(w, r)
 			return
 		}

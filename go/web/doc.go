@@ -15,11 +15,15 @@
 //	DELETE /api/locks/freezes?id=                ends a freeze
 //	GET    /metrics                              metrics for Prometheus, together with Atlantis's own
 //	GET    /locking                              the page
+//	POST   /locking/release                      shows what would be released, or releases what was shown
+//	POST   /locking/freeze, /locking/thaw        freezes locks, ends a freeze
+//	POST   /locking/applies/unlock               ends Atlantis's global apply lock
 //
-// The page changes nothing: it links to Atlantis's own page of each lock, where it is discarded as ever. The three endpoints that change
-// something grant and release no lock, and want Atlantis's API secret; without one they are off. So who may change something is decided
-// by Atlantis alone. Its basic auth guards everything but what is below /api/: what is read there is as open as Atlantis's own
-// GET /api/locks.
+// What the page changes in Atlantis's locks it changes by Atlantis's own handlers, which [Actions] leads to: this package knows how to release
+// nothing. The three endpoints that change something grant and release no lock, and want Atlantis's API secret; without one they are off. So
+// who may change something is decided by Atlantis alone. Its basic auth guards everything but what is below /api/, so also the page's forms;
+// what is read below /api/ is as open as Atlantis's own GET /api/locks. A form that a page of another site sends is refused
+// ([net/http.CrossOriginProtection]).
 //
 // No secret leaves the process: of a lock, which holds clone URLs with tokens and the pull's text, only the fields of a row of the
 // page's table are ever read.

@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// insertionPoint is in the head of Atlantis's own page; the link stands behind it. A release whose page lacks it has no link.
+// insertionPoint is in the heads of Atlantis's own pages; what is added stands behind it. A release whose pages lack it has nothing added.
 const insertionPoint = `<p class="title-heading">atlantis</p>`
 
 // searched is about how many bytes of Atlantis's page are held back until the insertion point is found: it comes after 1.6 KB.
@@ -15,17 +15,24 @@ const searched = 16 << 10
 var linkTemplate = template.Must(template.New("link").Parse(
 	`<p class="title-heading small"><a href="{{.BasePath}}` + PagePath + `">{{.Text}}</a></p>`))
 
-// linked puts a link to the page into Atlantis's own, which passes through otherwise unchanged.
+// refusalTemplate shows, on Atlantis's page of a lock, why a lock was not discarded.
+var refusalTemplate = template.Must(template.New("refusal").Parse(`<script src="{{.BasePath}}` + PagePath + `/lock.js" defer></script>`))
+
+// linked puts a link to the page into Atlantis's own, and into Atlantis's page of a lock what shows refusals. Both pass through otherwise
+// unchanged.
 func linked(database Database, history *history, options Options) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodGet || r.URL.Path != "/" {
-				next.ServeHTTP(w, r)
-				return
-			}
 			var link bytes.Buffer
-			text := "Locking: " + linkText(database, history)
-			if err := linkTemplate.Execute(&link, struct{ BasePath, Text string }{options.BasePath, text}); err != nil {
+			var err error
+			switch {
+			case r.Method == http.MethodGet && r.URL.Path == "/":
+				text := "Locking: " + linkText(database, history)
+				err = linkTemplate.Execute(&link, struct{ BasePath, Text string }{options.BasePath, text})
+			case r.Method == http.MethodGet && r.URL.Path == "/lock":
+				err = refusalTemplate.Execute(&link, options)
+			}
+			if link.Len() == 0 || err != nil {
 				next.ServeHTTP(w, r)
 				return
 			}

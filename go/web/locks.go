@@ -30,6 +30,8 @@ type lockRow struct {
 	Token     uint64
 	Store     string
 	Waiting   int // how many pull requests wait for it
+	OfPull    int // how many locks its pull request has
+	OfRepo    int // how many its repository has
 }
 
 // newRow takes from a lock what is shown; everything else, clone URLs above all, stays behind.
@@ -55,6 +57,12 @@ func newRow(lock *models.ProjectLock) lockRow {
 func (r lockRow) LockPath() string {
 	return "/lock?id=" + url.QueryEscape(url.QueryEscape(r.key))
 }
+
+// Key is the lock's key, as the value of a form.
+func (r lockRow) Key() string { return r.key }
+
+// PullName is the pull request of the lock, as the value of a form.
+func (r lockRow) PullName() string { return pullName(r.Repo, r.PullNum) }
 
 // matches tells whether all words are in what is shown.
 func (r lockRow) matches(words []string) bool {
@@ -88,10 +96,16 @@ func newLockTable(database Database, mode string, query url.Values, locks []mode
 		return table
 	}
 	table.All = len(locks)
+	ofPull, ofRepo := map[string]int{}, map[string]int{}
+	for _, lock := range locks {
+		ofPull[pullName(lock.Project.RepoFullName, lock.Pull.Num)]++
+		ofRepo[lock.Project.RepoFullName]++
+	}
 	words := strings.Fields(strings.ToLower(table.Filter))
 	rows := make([]lockRow, 0, len(locks))
 	for i := range locks {
 		if row := newRow(&locks[i]); row.matches(words) {
+			row.OfPull, row.OfRepo = ofPull[row.PullName()], ofRepo[row.Repo]
 			rows = append(rows, row)
 		}
 	}

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 )
@@ -31,7 +34,11 @@ type pageData struct {
 	Warnings  []string
 	Fallbacks []fallbackView // the newest first
 	Waiting   waiting
+	Stale     []staleRow
 	Locks     lockTable
+	// Repos are the repositories that have locks or a queue, for a freeze; Spans are the times that a freeze can last.
+	Repos []string
+	Spans any
 }
 
 // fact is one figure with its name.
@@ -58,7 +65,7 @@ var pageTemplate = template.Must(template.New("locking.html").Funcs(template.Fun
 	"micro":  atlock.UnixMicro.Time,
 	"join":   strings.Join,
 	"doubly": func(conflicts []atlock.Conflict) string { return counted(len(conflicts), "lock was", "locks were") },
-}).ParseFS(assets, "assets/locking.html"))
+}).ParseFS(assets, "assets/locking.html", "assets/release.html"))
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, err := p.database.Status()
@@ -86,6 +93,13 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Waiting:   queue,
 		Locks:     newLockTable(p.database, status.Mode, r.URL.Query(), locks, err),
 	}
+	if p.options.Actions != nil {
+		if stale := p.options.Actions.Stale(); stale != nil { // somebody looks
+			data.Stale = newStaleRows(stale)
+			data.Facts = append(data.Facts, fact{"stale locks", fmt.Sprint(len(stale)), pick(len(stale) == 0, "", warn)})
+		}
+	}
+	data.Repos, data.Spans = repositories(locks, queue), freezeSpans
 	for i := range data.Locks.Rows {
 		data.Locks.Rows[i].Waiting = queue.counts[data.Locks.Rows[i].key]
 	}
@@ -96,6 +110,18 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(html.Bytes()) // it fails if the client has left
+}
+
+// repositories are those that have locks, or in which somebody waits.
+func repositories(locks []models.ProjectLock, queue waiting) []string {
+	names := map[string]bool{}
+	for _, lock := range locks {
+		names[lock.Project.RepoFullName] = true
+	}
+	for _, repo := range queue.Repos {
+		names[repo.Repo] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // newestHealth is the newest that is known: in hybrid mode asking is free, in the others it would ask the store.

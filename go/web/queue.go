@@ -134,20 +134,6 @@ func deadlocksHandler(database Database) http.Handler {
 	return answering(func(*http.Request) (any, error) { return database.Deadlocks() })
 }
 
-// staleHandler answers with the locks that nobody will release.
-func staleHandler(stale func() []StaleLock) http.Handler {
-	return answering(func(*http.Request) (any, error) {
-		if stale == nil {
-			return nil, fault{http.StatusNotFound, "nobody looks for stale locks: set locking.enhanced.stale_locks to report or release"}
-		}
-		found := append([]StaleLock{}, stale()...) // none is a list, too
-		for i := range found {
-			found[i].URL = webAddress(found[i].URL)
-		}
-		return found, nil
-	})
-}
-
 // pullOf reads `pull`, a number above 0, and `host`, which may be absent.
 func pullOf(query url.Values) (atlock.PullID, error) {
 	num, err := strconv.Atoi(query.Get("pull"))
@@ -205,6 +191,11 @@ func badRequest(format string, args ...any) error {
 // writeFault answers with an error: 404 for what the settings do not switch on, 400 for what makes no sense, and 503 if the locking layer
 // does not answer.
 func writeFault(w http.ResponseWriter, err error) {
+	writeJSON(w, codeOf(err), map[string]string{"error": withoutCredentials(err.Error())})
+}
+
+// codeOf is the code of an answer that tells of an error.
+func codeOf(err error) int {
 	code := http.StatusServiceUnavailable
 	if told, ok := errors.AsType[fault](err); ok {
 		code = told.code
@@ -220,5 +211,5 @@ func writeFault(w http.ResponseWriter, err error) {
 			code = of
 		}
 	}
-	writeJSON(w, code, map[string]string{"error": withoutCredentials(err.Error())})
+	return code
 }

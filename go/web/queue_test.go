@@ -76,7 +76,9 @@ func freeze(t testing.TB, database *atlock.Database, repo, reason, owner string)
 func serveAPI(t testing.TB, database web.Database, secret string) *httptest.Server {
 	t.Helper()
 	router := mux.NewRouter()
-	web.Register(t.Context(), router, database, web.Options{APISecret: []byte(secret)})
+	if err := web.Register(t.Context(), router, database, web.Options{APISecret: []byte(secret)}); err != nil {
+		t.Fatal(err)
+	}
 	served := httptest.NewServer(router)
 	t.Cleanup(served.Close)
 	return served

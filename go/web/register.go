@@ -3,8 +3,8 @@ package web
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
-	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/runatlantis/atlantis/server/events/command"
@@ -62,28 +62,20 @@ type Options struct {
 	AtlantisVersion string
 	// APISecret is Atlantis's --api-secret. Who sends it may change queues and freezes; without one nobody may.
 	APISecret []byte
-	// Stale tells the locks that nobody will release, as far as there is evidence; nil where nobody looks for them.
-	Stale func() []StaleLock
-}
-
-// StaleLock is a lock that nobody will release.
-type StaleLock struct {
-	Key       string    `json:"key"`
-	Repo      string    `json:"repo"`
-	Pull      int       `json:"pull"`
-	URL       string    `json:"url"`
-	User      string    `json:"user"`      // who locked
-	Locked    time.Time `json:"locked"`    // when
-	Evidence  string    `json:"evidence"`  // closed: the pull request is; orphan: its status does not have the project
-	Since     time.Time `json:"since"`     // when the evidence was seen first
-	Confirmed bool      `json:"confirmed"` // it was seen again, ten minutes later or more, with the same grant
+	// Origin is scheme and host of Atlantis's URL: forms from there are the page's own, whatever a proxy in front calls this server.
+	Origin string
+	// WebAuth: Atlantis asks for a user and a password.
+	WebAuth bool
+	// Actions is what the page changes in Atlantis; nil: nothing.
+	Actions Actions
 }
 
 // Register adds the endpoints to Atlantis's router, and a link to the page to Atlantis's own. Call it after server.NewServer and
 // before (*server.Server).Start, which adds Atlantis's routes: what is added first is found first, so that /metrics has both.
 //
-// Until the context ends, a goroutine looks at the health every few seconds, for the page's chart.
-func Register(ctx context.Context, router *mux.Router, database Database, options Options) {
+// Until the context ends, a goroutine looks at the health every few seconds, for the page's chart. It is an error if the options' origin is
+// none.
+func Register(ctx context.Context, router *mux.Router, database Database, options Options) error {
 	options.BasePath = strings.TrimRight(options.BasePath, "/")
 	secret := options.APISecret
 	options.APISecret = nil // no page has it
@@ -101,7 +93,7 @@ func Register(ctx context.Context, router *mux.Router, database Database, option
 	get(CheckPath, checkHandler(database))
 	get(FreezesPath, freezesHandler(database))
 	get(DeadlocksPath, deadlocksHandler(database))
-	get(StalePath, staleHandler(options.Stale))
+	get(StalePath, staleHandler(options.Actions))
 	get(MetricsPath, metricsHandler(database))
 	get(PagePath, &page{database: database, history: history, options: options})
 	get(PagePath+"/{asset}", assetHandler())
@@ -112,6 +104,27 @@ func Register(ctx context.Context, router *mux.Router, database Database, option
 	change(http.MethodPost, FreezesPath, freezeHandler(database))
 	change(http.MethodDelete, FreezesPath, thawHandler(database))
 	router.Use(linked(database, history, options))
+	return registerForms(router, database, options)
+}
+
+// registerForms adds what the page's forms are sent to.
+func registerForms(router *mux.Router, database Database, options Options) error {
+	forms := map[string]func(http.ResponseWriter, *http.Request, url.Values) error{
+		FreezePath: freezeByForm(database, options),
+		ThawPath:   thawByForm(database, options),
+	}
+	if options.Actions != nil {
+		forms[ReleasePath] = releasing{database, options}.serve
+		forms[UnlockAppliesPath] = unlockApplies(options)
+	}
+	for path, act := range forms {
+		handler, err := acting(options, act)
+		if err != nil {
+			return err
+		}
+		router.Handle(path, handler).Methods(http.MethodPost)
+	}
+	return nil
 }
 
 // guarded sets the headers that keep a page from being framed, guessed at or kept, and from loading anything that is not this

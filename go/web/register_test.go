@@ -38,6 +38,12 @@ type database interface {
 // differ before that.
 func serveAtlantis(t testing.TB, database database, change ...func(*server.Server)) *httptest.Server {
 	t.Helper()
+	return serveActing(t, database, nil, change...)
+}
+
+// serveActing is serveAtlantis with a page that releases locks.
+func serveActing(t testing.TB, database database, actions web.Actions, change ...func(*server.Server)) *httptest.Server {
+	t.Helper()
 	logger := logging.NewNoopLogger(t)
 	atlantis := &server.Server{
 		AtlantisVersion:         "0.47.1",
@@ -56,9 +62,13 @@ func serveAtlantis(t testing.TB, database database, change ...func(*server.Serve
 		AtlantisURL: atlantis.AtlantisURL, Locker: atlantis.Locker, Logger: logger, ApplyLocker: atlantis.ApplyLocker,
 		LockDetailTemplate: web_templates.LockTemplate, Database: database,
 	}
-	web.Register(t.Context(), atlantis.Router, database, web.Options{
-		BasePath: atlantis.AtlantisURL.Path, AtlantisVersion: atlantis.AtlantisVersion,
+	err := web.Register(t.Context(), atlantis.Router, database, web.Options{
+		BasePath: atlantis.AtlantisURL.Path, AtlantisVersion: atlantis.AtlantisVersion, WebAuth: atlantis.WebAuthentication,
+		Origin: "https://atlantis.example.com", Actions: actions,
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	atlantis.SetupRoutes()
 	handler := negroni.New(server.NewRequestLogger(atlantis))
 	handler.UseHandler(atlantis.Router)
@@ -324,8 +334,14 @@ func TestARowLeadsToItsLock(t *testing.T) {
 		t.Fatal("no lock on the page")
 	}
 	id, _, _ := strings.Cut(rest, `"`)
-	if text := must(t, served, "/lock?id="+id); !strings.Contains(text, "acme/infra/a b/c?d=%2F&amp;e/default/") {
+	text := must(t, served, "/lock?id="+id)
+	if !strings.Contains(text, "acme/infra/a b/c?d=%2F&amp;e/default/") {
 		t.Errorf("another page: %s", text)
+	}
+	// Which also shows why a discard was refused.
+	const script = `<script src="/locking/lock.js" defer></script>`
+	if strings.Count(text, script) != 1 || !strings.Contains(must(t, served, "/locking/lock.js"), "ajaxError") {
+		t.Errorf("refusals are not shown: %s", text)
 	}
 }
 
@@ -346,7 +362,9 @@ func TestOtherPagesPassThrough(t *testing.T) {
 		},
 	} {
 		router := mux.NewRouter()
-		web.Register(t.Context(), router, openSled(t), web.Options{})
+		if err := web.Register(t.Context(), router, openSled(t), web.Options{}); err != nil {
+			t.Fatal(err)
+		}
 		router.HandleFunc("/", handler)
 		served := httptest.NewServer(router)
 		if _, text := get(t, served, "/"); text != name {

@@ -2,9 +2,14 @@ package web_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,7 +50,7 @@ func TestScreenshots(t *testing.T) {
 	look("index")
 }
 
-// TestScreenshotsOfTheQueue does the same with a queue, a circle and a freeze.
+// TestScreenshotsOfTheQueue does the same with a queue, a circle, a freeze and stale locks, with locks that are selected, and with each step of a release.
 func TestScreenshotsOfTheQueue(t *testing.T) {
 	folder := os.Getenv("ATLOCK_SCREENSHOTS")
 	if folder == "" {
@@ -66,13 +71,48 @@ func TestScreenshotsOfTheQueue(t *testing.T) {
 	if _, err := database.LockCommand(command.Apply, time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	photograph(t, folder, "queue", serveAtlantis(t, database).URL+web.PagePath)
+	since := time.Now().Add(-90 * time.Minute)
+	take(t, database, "acme/infra", "environments/old/eu-west-1", 9)
+	take(t, database, "acme/infra", "environments/test/eu-west-1", 10)
+	a := &acts{database: database, notes: []string{"applied, and not merged"}, stale: []web.StaleLock{
+		{"acme/infra/environments/old/eu-west-1/default/", "acme/infra", 9, "https://git.example.com/9", "ada", since, "closed", since, true},
+		{"acme/infra/a/default/", "acme/infra", 1, "https://git.example.com/1", "ada", since, "orphan", since, false},
+	}}
+	a.answers = func(asked web.Asked) web.Released {
+		if asked.Grant.Pull == 10 {
+			return web.Released{Key: asked.Key, Result: "refused", Text: "a plan of #10 runs since 10:02 UTC: try again when that is over"}
+		}
+		return web.Released{Key: asked.Key, Result: "released"}
+	}
+	served := serveActing(t, database, a)
+	photograph(t, folder, "queue", served.URL+web.PagePath)
+	chosen := url.Values{"all": {"repository acme/infra"}}
+	_, first := post(t, served, web.ReleasePath, chosen)
+	_, last := post(t, served, web.ReleasePath, second(first))
+	_, failed := post(t, served, web.FreezePath, nil)
+	_, closed := post(t, served, web.ReleasePath, url.Values{"closed": {"9 acme/infra"}})
+	page := must(t, served, web.PagePath)
+	page = strings.ReplaceAll(strings.ReplaceAll(page, `type="checkbox"`, `type="checkbox" checked`), `<details class="act">`, `<details class="act" open>`)
+	page = strings.ReplaceAll(page, `defer></script>`, `></script>`)
+	pages := map[string]string{"release": first, "released": last, "failed": failed, "closed": closed, "selected": page}
+	shown := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text, isPage := pages[r.URL.Path[1:]]; isPage {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = io.WriteString(w, text)
+			return
+		}
+		http.Redirect(w, r, served.URL+r.URL.Path, http.StatusSeeOther)
+	}))
+	defer shown.Close()
+	for name := range pages {
+		photograph(t, folder, name, shown.URL+"/"+name)
+	}
 }
 
 // photograph writes the page's pictures: wide and narrow, light and dark.
 func photograph(t *testing.T, folder, name, url string) {
 	t.Helper()
-	for size, window := range map[string]string{"desk": "1280,2000", "phone": "400,2600"} {
+	for size, window := range map[string]string{"desk": "1280,2500", "phone": "400,5200"} {
 		for scheme, number := range map[string]string{"": "1", "-dark": "0"} {
 			take := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
 				"--user-data-dir="+t.TempDir(), "--window-size="+window, "--virtual-time-budget=3000", "--blink-settings=preferredColorScheme="+number,

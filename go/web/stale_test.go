@@ -15,9 +15,11 @@ import (
 // Locks that nobody will release are told as they are known, without credentials; where nobody looks, the answer names the setting.
 func TestStaleLocksByHTTP(t *testing.T) {
 	database := openSled(t)
-	serve := func(stale func() []web.StaleLock) *httptest.Server {
+	serve := func(stale []web.StaleLock) *httptest.Server {
 		router := mux.NewRouter()
-		web.Register(t.Context(), router, database, web.Options{Stale: stale})
+		if err := web.Register(t.Context(), router, database, web.Options{Actions: &acts{stale: stale}}); err != nil {
+			t.Fatal(err)
+		}
 		served := httptest.NewServer(router)
 		t.Cleanup(served.Close)
 		return served
@@ -26,7 +28,7 @@ func TestStaleLocksByHTTP(t *testing.T) {
 	if code != http.StatusNotFound || !strings.Contains(text, "locking.enhanced.stale_locks") {
 		t.Errorf("%d %s", code, text)
 	}
-	if text := must(t, serve(func() []web.StaleLock { return nil }), web.StalePath); text != "[]\n" {
+	if text := must(t, serve([]web.StaleLock{}), web.StalePath); text != "[]\n" {
 		t.Errorf("none are told as %s", text)
 	}
 	at := time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
@@ -34,7 +36,7 @@ func TestStaleLocksByHTTP(t *testing.T) {
 		Key: "acme/infra/a/default/", Repo: "acme/infra", Pull: 7, URL: "https://bot:secret@git.example.com/7", User: "ada",
 		Locked: at, Evidence: "closed", Since: at, Confirmed: true,
 	}
-	text = must(t, serve(func() []web.StaleLock { return []web.StaleLock{known} }), web.StalePath)
+	text = must(t, serve([]web.StaleLock{known}), web.StalePath)
 	var told []map[string]any
 	if decode(t, text, &told); len(told) != 1 || strings.Contains(text, "secret") {
 		t.Fatal(text)

@@ -96,12 +96,15 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 		logger.Warn("locking: %s", warning)
 	}
 	handed, err := handover.Wire(atlantis, database, handover.Options{
-		Store: store, Settings: settings, Clones: filepath.Join(user.DataDir, "repos"),
+		Store: store, Settings: settings, Clones: filepath.Join(user.DataDir, "repos"), UnlockLabel: user.DisableUnlockLabel,
 	})
 	if err != nil {
 		return nil, errors.Join(err, database.Close())
 	}
 	serving, stop := context.WithCancel(context.Background())
-	routes(serving, atlantis, database, handed)
+	if err := routes(serving, atlantis, database, handed); err != nil {
+		stop()
+		return nil, errors.Join(err, database.Close())
+	}
 	return &linked{server: atlantis, database: database, handover: handed, logger: logger, serving: serving, stop: stop}, nil
 }

@@ -23,7 +23,7 @@ func TestReadyAgreesWithTheHealth(t *testing.T) {
 			Enabled: true, CompatibilityMode: atlock.ModeHybrid, AllowUnseenRedis: unseen, Redis: atlock.Redis{Address: address},
 		}}
 	}
-	for overall, locking := range map[string]atlock.Locking{
+	for state, locking := range map[string]atlock.Locking{
 		"healthy":   hybrid(redis.Addr, false),
 		"degraded":  hybrid("127.0.0.1:1", true),
 		"unhealthy": hybrid("127.0.0.1:1", false),
@@ -44,16 +44,16 @@ func TestReadyAgreesWithTheHealth(t *testing.T) {
 		for {
 			told, err := database.Health()
 			if err != nil || time.Now().After(deadline) {
-				t.Fatalf("never %s: %+v, %v", overall, told, err)
+				t.Fatalf("never %s: %+v, %v", state, told, err)
 			}
-			if told.Overall == overall {
+			if told.State == state {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 		err = closedLater{store}.Ping()
-		if code := health(); (err == nil) != (code == http.StatusOK) || (err == nil) != (overall != "unhealthy") {
-			t.Errorf("%s: ready says %v, and the health %d", overall, err, code)
+		if code := health(); (err == nil) != (code == http.StatusOK) || (err == nil) != (state != "unhealthy") {
+			t.Errorf("%s: ready says %v, and the health %d", state, err, code)
 		}
 		if err := database.Close(); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/runatlantis/atlantis/server"
+	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/handover"
@@ -11,25 +12,58 @@ import (
 )
 
 // routes adds atlock's page and endpoints to those of Atlantis. It runs before Atlantis registers its own.
-func routes(ctx context.Context, atlantis *server.Server, database *atlock.Database, handed *handover.Handover) {
-	web.Register(ctx, atlantis.Router, database, web.Options{
+func routes(ctx context.Context, atlantis *server.Server, database *atlock.Database, handed *handover.Handover) error {
+	options := web.Options{
 		BasePath:        atlantis.AtlantisURL.Path,
 		AtlantisVersion: atlantis.AtlantisVersion,
 		APISecret:       atlantis.APIController.APISecret,
-		Stale:           staleOf(handed),
-	})
+		Origin:          atlantis.AtlantisURL.Scheme + "://" + atlantis.AtlantisURL.Host,
+		WebAuth:         atlantis.WebAuthentication,
+	}
+	if handed.CanRelease() {
+		options.Actions = actions{handed}
+	}
+	return web.Register(ctx, atlantis.Router, database, options)
 }
 
-// staleOf tells the locks that nobody will release; nil where nobody looks for them.
-func staleOf(handed *handover.Handover) func() []web.StaleLock {
-	if handed.Stale() == nil {
+// actions is what the page changes, in the page's terms.
+type actions struct{ handover *handover.Handover }
+
+func (a actions) Look(lock models.ProjectLock) (web.Look, error) {
+	look, err := a.handover.Look(lock)
+	return web.Look{Grant: web.Grant(look.Grant), Notes: look.Notes}, err
+}
+
+func (a actions) Release(by string, asked []web.Asked) []web.Released {
+	var came []web.Released
+	for _, released := range a.handover.Release(by, asShown(asked)) {
+		came = append(came, web.Released(released))
+	}
+	return came
+}
+
+func (a actions) CleanUp(by, repo string, pull int, asked []web.Asked) error {
+	return a.handover.CleanUp(by, repo, pull, asShown(asked))
+}
+
+func asShown(asked []web.Asked) []handover.Asked {
+	shown := make([]handover.Asked, len(asked))
+	for i, one := range asked {
+		shown[i] = handover.Asked{Key: one.Key, Grant: handover.Grant(one.Grant)}
+	}
+	return shown
+}
+
+func (a actions) Stale() []web.StaleLock {
+	found := a.handover.Stale()
+	if found == nil {
 		return nil
 	}
-	return func() []web.StaleLock {
-		var stale []web.StaleLock
-		for _, lock := range handed.Stale() {
-			stale = append(stale, web.StaleLock(lock))
-		}
-		return stale
+	stale := make([]web.StaleLock, len(found))
+	for i, lock := range found {
+		stale[i] = web.StaleLock(lock)
 	}
+	return stale
 }
+
+func (a actions) UnlockApplies(by string) error { return a.handover.UnlockApplies(by) }

@@ -163,6 +163,11 @@ func (h *Host) Approve(fullName string, number int, reviewer string) (Pull, erro
 	return h.update(fullName, number, func(p *Pull) { p.ApprovedBy = reviewer })
 }
 
+// Label gives the pull request these labels, and no others.
+func (h *Host) Label(fullName string, number int, labels ...string) (Pull, error) {
+	return h.update(fullName, number, func(p *Pull) { p.Labels = slices.Clone(labels) })
+}
+
 // Merge merges the pull request into the main branch.
 func (h *Host) Merge(ctx context.Context, fullName string, number int) (Pull, error) {
 	merged, err := h.mergePull(ctx, fullName, number)

@@ -139,8 +139,12 @@ func (h *Host) apiMerge(r *http.Request) (int, any, error) {
 }
 
 func (h *Host) apiLabels(r *http.Request) (int, any, error) {
-	_, err := h.Pull(repoOf(r), numberOf(r, "number"))
-	return http.StatusOK, []gitea.Label{}, err
+	pull, err := h.Pull(repoOf(r), numberOf(r, "number"))
+	labels := make([]gitea.Label, 0, len(pull.Labels))
+	for _, name := range pull.Labels {
+		labels = append(labels, gitea.Label{Name: name})
+	}
+	return http.StatusOK, labels, err
 }
 
 func (h *Host) apiComments(r *http.Request) (int, any, error) {

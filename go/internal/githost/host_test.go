@@ -233,6 +233,12 @@ func TestAPI(t *testing.T) {
 	if labels, _, err := client.GetIssueLabels("acme", "infra", 1, gitea.ListLabelsOptions{}); err != nil || len(labels) != 0 {
 		t.Errorf("labels: %+v, %v", labels, err)
 	}
+	if _, err := host.Label(fullName, 1, "wait", "later"); err != nil {
+		t.Fatal(err)
+	}
+	if labels, _, err := client.GetIssueLabels("acme", "infra", 1, gitea.ListLabelsOptions{}); err != nil || len(labels) != 2 || labels[0].Name != "wait" {
+		t.Errorf("labels: %+v, %v", labels, err)
+	}
 	if _, err := host.Approve(fullName, 1, "bob"); err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ type Pull struct {
 	Statuses []Status
 	// ApprovedBy is empty without an approval.
 	ApprovedBy string
+	Labels     []string
 	URL        string
 }
 

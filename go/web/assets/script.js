@@ -5,7 +5,28 @@
   const everyMilliseconds = 5000;
   const field = document.querySelector("form.filter input");
   const stale = document.getElementById("stale");
+  const kept = document.getElementById("kept"); // null where nothing is released
   let newest = 0; // number of the newest request; answers to older ones are dropped
+
+  // Puts a part in place of an older one. What was selected stays so, and the focus stays where it was.
+  function replace(part, fresh) {
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    const chosen = new Set([...document.querySelectorAll('#release input[name="lock"]')]
+      .filter((input) => input.type === "hidden" || input.checked).map((input) => input.value));
+    part.replaceChildren(...fresh.childNodes);
+    if (focused && focused.name) {
+      const same = [...part.querySelectorAll("input, button")].find((one) => one.name === focused.name && one.value === focused.value);
+      if (same) same.focus({ preventScroll: true });
+    }
+    if (part.dataset.live === "locks" && kept) select(part, chosen);
+  }
+
+  // Selects locks again. Those that the table does not show any more stay selected beside it: the next page shows each before it is released.
+  function select(part, chosen) {
+    for (const input of part.querySelectorAll('input[name="lock"]')) input.checked = chosen.delete(input.value);
+    kept.replaceChildren(...[...chosen].map((value) => Object.assign(document.createElement("input"), { type: "hidden", name: "lock", value })));
+    if (chosen.size) kept.append(`and ${chosen.size} that the table does not show now`);
+  }
 
   // The page without its fragment, with the filter as it is typed now.
   function address() {
@@ -27,7 +48,7 @@
       if (number !== newest) return;
       for (const part of document.querySelectorAll("[data-live]")) {
         const fresh = fetched.querySelector(`[data-live="${part.dataset.live}"]`);
-        if (fresh) part.replaceChildren(...fresh.childNodes);
+        if (fresh) replace(part, fresh);
       }
       document.title = fetched.title;
       history.replaceState(null, "", url.pathname + url.search + location.hash);
