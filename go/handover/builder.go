@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -136,6 +137,9 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 		if ctx.API && h.guarded && project.RepoLocksMode == valid.RepoLocksOnPlanMode && !(err == nil && checked.Holds) {
 			// The API has no bracket: this is the last place before its apply.
 			return nil, fmt.Errorf("pull request #%d does not hold the lock %q, so nothing is applied: %w", project.Pull.Num, lockKey(lock), heldBy(checked, err))
+		}
+		if reason := h.frozen(lockKey(lock)); ctx.API && h.guarded && reason != "" {
+			return nil, errors.New(reason)
 		}
 		steps := []valid.Step{
 			variable(keyVariable, lockKey(lock)),

@@ -1,6 +1,9 @@
 package handover
 
 import (
+	"errors"
+	"slices"
+
 	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events/models"
 
@@ -10,16 +13,17 @@ import (
 // guard says why a project must not be applied; empty if it may. Atlantis asks no locker before an apply of a project that it locks when it
 // is planned: whoever has a plan file applies.
 //
-// A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies.
+// A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies. What is frozen is not applied,
+// whenever it is locked.
 func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.ProjectWorkspace) string {
 	if !h.guarded || in.command != atlock.RunApply {
 		return ""
 	}
 	key := lockKey(asked)
-	if mode, known := h.open.mode(in, key); known && mode != valid.RepoLocksOnPlanMode {
-		return ""
+	reason := h.frozen(key)
+	if mode, known := h.open.mode(in, key); reason == "" && (!known || mode == valid.RepoLocksOnPlanMode) {
+		reason = h.mayApply(pull, asked)
 	}
-	reason := h.mayApply(pull, asked)
 	if reason != "" {
 		h.open.refuse(in, key)
 	}
@@ -44,4 +48,24 @@ func (h *Handover) mayApply(pull models.PullRequest, asked atlock.ProjectWorkspa
 		return h.words.otherGrant()
 	}
 	return ""
+}
+
+// frozen says by which freeze the project must not be applied; empty if by none. Who holds a lock keeps it, and waits for the freeze's end.
+func (h *Handover) frozen(key string) string {
+	freezes, err := h.database.Freezes() // it also learns of those that another server made just now
+	if errors.Is(err, atlock.ErrQueueDisabled) || err == nil && len(freezes) == 0 {
+		return ""
+	}
+	var explained atlock.Explained
+	if err == nil {
+		explained, err = h.database.Explain(key)
+	}
+	if err != nil {
+		return h.words.unchecked(err)
+	}
+	at := slices.IndexFunc(explained.BlockedBy, func(by atlock.BlockedBy) bool { return by.Kind == "freeze" })
+	if at < 0 {
+		return ""
+	}
+	return h.words.frozen(explained.BlockedBy[at].What)
 }

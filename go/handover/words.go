@@ -146,6 +146,12 @@ func (w words) unchecked(err error) string {
 		"Once the lock store answers, comment `%s apply` here again.", err, w.program)
 }
 
+// frozen is the guard's refusal while nobody is to apply.
+func (w words) frozen(what string) string {
+	return fmt.Sprintf("This project is frozen, and nothing was applied: %s.\n\nOnce the freeze is over, comment `%s apply` here again.",
+		what, w.program)
+}
+
 // unreadable is the guard's refusal where it is not known under which grant the plan was made.
 func (w words) unreadable(err error) string {
 	return fmt.Sprintf("Under which lock this plan was made could not be read, so nothing was applied: %v.\n\n"+

@@ -67,6 +67,9 @@ var otherCases = map[string]func(w words, pull models.PullRequest) string{
 	"guard-again":      func(w words, _ models.PullRequest) string { return w.otherGrant() },
 	"guard-unchecked":  func(w words, _ models.PullRequest) string { return w.unchecked(errors.New("the store is away")) },
 	"guard-unreadable": func(w words, _ models.PullRequest) string { return w.unreadable(errors.New("the file is damaged")) },
+	"guard-frozen": func(w words, _ models.PullRequest) string {
+		return w.frozen("applies are frozen by ada until 18:00 UTC: incident 1231; plans are not")
+	},
 }
 
 const (
