@@ -79,10 +79,10 @@ type replanner struct {
 }
 
 // replannerOf has the parts of a server. Each is there in a server that serves.
-func replannerOf(atlantis *server.Server, database *atlock.Database, words words) *replanner {
+func replannerOf(atlantis *server.Server, database *atlock.Database, live *live, words words) *replanner {
 	runner := atlantis.CommandRunner
 	return &replanner{
-		database: database, mode: words.replan, runner: runner, live: atlantis.APIController.LivePullHeadFetcher, client: words.client,
+		database: database, mode: words.replan, runner: runner, live: live, client: words.client,
 		parser: atlantis.VCSEventsController.Parser, allowlist: atlantis.VCSEventsController.RepoAllowlistChecker,
 		drainer: runner.Drainer, autoplanOff: runner.DisableAutoplan, disabledBy: runner.DisableAutoplanLabel, words: words, logger: atlantis.Logger,
 		collecting: collecting,
@@ -151,6 +151,10 @@ func (r *replanner) turn(ctx context.Context, turn atlock.Turn) {
 	}
 	pull, err := r.look(base, turn.Pull.Num)
 	switch {
+	case errors.Is(err, errUnreadable):
+		r.logger.Warn("#%d of %s is next: %v", turn.Pull.Num, turn.Repo, err)
+		r.drop(turn, "what the Git host tells of it cannot be read, as of a pull request whose fork is gone")
+		return
 	case err != nil:
 		r.logger.Warn("#%d of %s is next, but the Git host does not tell whether it is open; it is tried again in %v: %v",
 			turn.Pull.Num, turn.Repo, claim, err)

@@ -213,6 +213,7 @@ func TestWhoIsNotToBePlannedIsNot(t *testing.T) {
 	}{
 		"closed":             {change: func(r *replanning) { r.git.state = models.ClosedPullState }},
 		"not allowlisted":    {change: func(r *replanning) { r.allowlist, _ = events.NewRepoAllowlistChecker("other/*") }, said: "not in Atlantis's allowlist"},
+		"fork is gone":       {change: func(r *replanning) { r.git.away = errUnreadable }, said: "whose fork is gone"},
 		"notify":             {change: func(r *replanning) { r.mode = atlock.ReplanNotify }, stays: true, said: "It is this pull request's turn:** `a` is kept for it until"},
 		"extra arguments":    {extra: []string{"-target=x"}, stays: true, said: "comment `atlantis plan`"},
 		"autoplan is off":    {change: func(r *replanning) { r.autoplanOff = true }, auto: true, stays: true, said: "comment `atlantis plan`"},
