@@ -13,7 +13,7 @@ import (
 )
 
 // liveLimit is how long the Git host may take for an answer about a pull request.
-const liveLimit = 15 * time.Second
+const liveLimit = 10 * time.Second
 
 // errUnreadable: the Git host answered, and Atlantis cannot make a pull request of what it said; of one whose fork is gone, for example.
 var errUnreadable = errors.New("what the Git host tells of the pull request cannot be read")

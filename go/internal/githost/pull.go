@@ -33,7 +33,9 @@ type Pull struct {
 	Statuses []Status
 	// ApprovedBy is empty without an approval.
 	ApprovedBy string
-	URL        string
+	// ForkGone: the repository that the branch was in was deleted.
+	ForkGone bool
+	URL      string
 }
 
 // Comment is one on a pull request, by a person or by Atlantis.
