@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -48,5 +49,13 @@ func (r *repository) discard(t *testing.T, project string) {
 	t.Helper()
 	if err := r.server.Discard(t.Context(), r.key(project)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// wantFreedBy fails unless explain says that this frees the lock of the project.
+func (r *repository) wantFreedBy(t *testing.T, project, sentence string) {
+	t.Helper()
+	if explained := r.explainKey(t, r.key(project)); !slices.Contains(explained.FreesIt, sentence) {
+		t.Fatalf("explain does not say %q: %+v", sentence, explained)
 	}
 }
