@@ -121,14 +121,7 @@ func releasedByCommandLine(t *testing.T, r *repository) int {
 	t.Helper()
 	first, comment := r.open(t, "network")
 	wantText(t, comment, planned)
-	settings, err := filepath.Glob(filepath.Join(r.folder, "*.yaml"))
-	if err != nil || len(settings) != 1 {
-		t.Fatalf("the settings are in %v: %v", settings, err)
-	}
-	program := exec.Command(commandLine(t), "--config", settings[0], "unlock-pull", r.name, strconv.Itoa(first))
-	if output, err := program.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, output)
-	}
+	r.run(t, "unlock-pull", r.name, strconv.Itoa(first))
 	r.eventuallyHolders(t, map[string]int{}) // in a plan that has just commented, the release waits for its end
 	return first
 }
