@@ -102,6 +102,9 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		commands[name] = h.bracket(commands[name], run)
 	}
 	atlantis.VCSEventsController.PullCleaner = cleaner{atlantis.VCSEventsController.PullCleaner, h}
+	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled {
+		atlantis.APIController.Locker = apiLocker{atlantis.APIController.Locker, h}
+	}
 	live := newLive(atlantis.APIController.LivePullHeadFetcher, liveLimit)
 	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && h.words.replan != atlock.ReplanOff {
 		h.replanner = replannerOf(atlantis, database, live, h.words)
