@@ -141,6 +141,16 @@ func keepLog(t *testing.T, server *atlantis.Server) {
 	t.Logf("the server's log was kept: %s", path)
 }
 
+// log is what the server has written so far.
+func (w *world) log(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(w.server.LogFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 // outputPath is a path in build/e2e.
 func outputPath(t *testing.T, name string) string {
 	t.Helper()

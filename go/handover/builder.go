@@ -140,6 +140,11 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 				return nil, fmt.Errorf("pull request #%d does not hold the lock %q, so nothing is applied: %w", project.Pull.Num, lockKey(lock), err)
 			}
 		}
+		if ctx.API && h.guarded {
+			if _, reason := h.frozen(lockKey(lock)); reason != "" {
+				return nil, errors.New(reason)
+			}
+		}
 		steps := []valid.Step{
 			variable(keyVariable, lockKey(lock)),
 			variable(pullVariable, strconv.Itoa(project.Pull.Num)),

@@ -125,6 +125,25 @@ func TestTheAPIMustNotReleaseWhatWasApplied(t *testing.T) {
 	})
 }
 
+// When a call of the API ends, its pull request gives up its locks, and waits on for those of others.
+func TestTheAPIEndsNoWait(t *testing.T) {
+	w := newWorld(t, withQueue)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	w.planned(2, nil, project("a"), project("b"))
+	w.wantHolders(map[string]int{"a": 1, "b": 2})
+	released, err := w.server.APIController.Locker.UnlockByPull(repo, 2)
+	must(t, err)
+	if len(released) != 1 || released[0].Project.Path != "b" {
+		t.Errorf("released: %+v", released)
+	}
+	w.wantHolders(map[string]int{"a": 1})
+	queues, err := w.database.Queues(repo)
+	must(t, err)
+	if len(queues[repo]) != 1 || queues[repo][0].Pull.Num != 2 {
+		t.Errorf("who waits: %+v", queues[repo])
+	}
+}
+
 // An apply of the API has no bracket: it needs the lock when its list is made. Its own pull requests have negative numbers.
 func TestTheAPIDoesNotApplyWithoutTheLock(t *testing.T) {
 	w := newWorld(t)

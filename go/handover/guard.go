@@ -1,6 +1,9 @@
 package handover
 
 import (
+	"errors"
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events/models"
@@ -12,17 +15,18 @@ import (
 const (
 	guardAllowed = "allowed" // the pull request holds the lock, by the grant of its plan
 	guardRefused = "refused" // it does not
+	guardFrozen  = "frozen"  // the project is frozen
 	guardUnknown = "unknown" // that could not be found out, so that nothing was applied
 )
 
-// guardAnswers counts applies of projects that need their lock. With the guard off it stays at 0.
+// guardAnswers counts applies of projects that need their lock, or are frozen. With the guard off it stays at 0.
 var guardAnswers = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Name: "atlock_apply_guard_total", Help: "Applies of projects that need their lock, by what the guard said.",
+	Name: "atlock_apply_guard_total", Help: "Applies of projects, by what the guard said of their locks.",
 }, []string{"result"})
 
 func init() {
 	prometheus.MustRegister(guardAnswers)
-	for _, result := range []string{guardAllowed, guardRefused, guardUnknown} {
+	for _, result := range []string{guardAllowed, guardRefused, guardFrozen, guardUnknown} {
 		guardAnswers.WithLabelValues(result) // so that the first one is an increase
 	}
 }
@@ -30,17 +34,20 @@ func init() {
 // guard says why a project must not be applied; empty if it may. Atlantis asks no locker before an apply of a project that it locks when it
 // is planned: whoever has a plan file applies.
 //
-// A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies.
+// A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies. What is frozen is not applied,
+// whenever it is locked.
 func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.ProjectWorkspace) string {
 	if !h.guarded || in.command != atlock.RunApply {
 		return ""
 	}
 	key := lockKey(asked)
-	if mode, known := h.open.mode(in, key); known && mode != valid.RepoLocksOnPlanMode {
-		return ""
+	result, reason := h.frozen(key)
+	if mode, known := h.open.mode(in, key); reason == "" && (!known || mode == valid.RepoLocksOnPlanMode) {
+		result, reason = h.mayApply(pull, asked)
 	}
-	result, reason := h.mayApply(pull, asked)
-	guardAnswers.WithLabelValues(result).Inc()
+	if result != "" {
+		guardAnswers.WithLabelValues(result).Inc()
+	}
 	if reason != "" {
 		h.open.refuse(in, key)
 	}
@@ -65,4 +72,24 @@ func (h *Handover) mayApply(pull models.PullRequest, asked atlock.ProjectWorkspa
 		return guardRefused, h.words.otherGrant()
 	}
 	return guardAllowed, ""
+}
+
+// frozen says by which freeze the project must not be applied; empty if by none. Who holds a lock keeps it, and waits for the freeze's end.
+func (h *Handover) frozen(key string) (result, reason string) {
+	freezes, err := h.database.Freezes() // it also learns of those that another server made just now
+	if errors.Is(err, atlock.ErrQueueDisabled) || err == nil && len(freezes) == 0 {
+		return "", ""
+	}
+	var explained atlock.Explained
+	if err == nil {
+		explained, err = h.database.Explain(key)
+	}
+	if err != nil {
+		return guardUnknown, h.words.unchecked(err)
+	}
+	at := slices.IndexFunc(explained.BlockedBy, func(by atlock.BlockedBy) bool { return by.Kind == "freeze" })
+	if at < 0 {
+		return "", ""
+	}
+	return guardFrozen, h.words.frozen(explained.BlockedBy[at].What)
 }

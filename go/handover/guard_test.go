@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/runatlantis/atlantis/server/core/config/valid"
+	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
@@ -244,4 +245,36 @@ func TestARefusedApplyIsNotRemembered(t *testing.T) {
 	if len(kept.Applied) != 0 {
 		t.Errorf("remembered: %v", kept.Applied)
 	}
+}
+
+// What is frozen is not applied, whatever the freeze says of plans, and whenever the project is locked. Its lock stays.
+func TestWhatIsFrozenIsNotApplied(t *testing.T) {
+	w := newWorld(t, withQueue)
+	onApply := project("b")
+	onApply.RepoLocksMode = valid.RepoLocksOnApplyMode
+	wantPlanned(t, w.planned(1, nil, project("a"), onApply))
+	for _, plans := range []string{atlock.FreezePlansAllow, atlock.FreezePlansDeny} {
+		freeze, err := w.database.Freeze(atlock.FreezeRequest{
+			Pattern: atlock.FreezePattern{Repo: "acme/*"}, Reason: "incident 1231", Owner: "ada", OpenEnded: true, Plans: plans,
+		})
+		must(t, err)
+		for path, said := range w.applied(1, nil, project("a"), onApply) {
+			want(t, said, "This project is frozen, and nothing was applied: ", "by ada until that is ended: incident 1231",
+				"Once the freeze is over, comment `atlantis apply` here again.")
+			if path == "b" {
+				w.wantHolders(map[string]int{"a": 1})
+			}
+		}
+		ctx := w.context(1)
+		ctx.API = true
+		w.projects[1] = []command.ProjectContext{project("a")}
+		if _, err := w.builder.ProjectCommandBuilder.BuildApplyCommands(ctx, &events.CommentCommand{Name: command.Apply}); err == nil {
+			t.Error("the API applies what is frozen")
+		} else {
+			want(t, err.Error(), "incident 1231")
+		}
+		_, err = w.database.Thaw(freeze.ID)
+		must(t, err)
+	}
+	wantPlanned(t, w.applied(1, nil, project("a"), onApply))
 }

@@ -136,12 +136,16 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		commands[name] = h.bracket(commands[name], run)
 	}
 	atlantis.VCSEventsController.PullCleaner = cleaner{atlantis.VCSEventsController.PullCleaner, h}
+	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled {
+		atlantis.APIController.Locker = apiLocker{atlantis.APIController.Locker, h}
+	}
+	live := newLive(atlantis.APIController.LivePullHeadFetcher, liveLimit)
 	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && h.words.replan != atlock.ReplanOff {
-		h.replanner = replannerOf(atlantis, database, h.words)
+		h.replanner = replannerOf(atlantis, database, live, h.words)
 	}
 	if mode := options.staleMode(); mode != atlock.StaleOff {
 		h.sweeper = &sweeper{
-			handover: h, live: atlantis.APIController.LivePullHeadFetcher, cleaner: atlantis.VCSEventsController.PullCleaner, mode: mode,
+			handover: h, live: live, cleaner: atlantis.VCSEventsController.PullCleaner, mode: mode,
 			logger: atlantis.Logger, now: time.Now, between: staleQuestions, seen: map[string]sighting{}, asked: map[pullKey]time.Time{},
 		}
 	}

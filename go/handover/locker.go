@@ -28,15 +28,13 @@ func (l locker) TryLock(
 	switch {
 	case in == nil:
 		return stock()
-	case !repoLocking:
+	case repoLocking && h.open.isClosed(in):
+		return &events.TryLockResponse{LockFailureReason: h.words.closed(pull)}, nil
+	case !repoLocking || in.command != atlock.RunPlan:
 		if reason := h.guard(in, pull, asked); reason != "" {
 			log.Warn("refusing to apply %q of #%d: %s", lockKey(asked), pull.Num, reason)
 			return &events.TryLockResponse{LockFailureReason: reason}, nil
 		}
-		return stock()
-	case h.open.isClosed(in):
-		return &events.TryLockResponse{LockFailureReason: h.words.closed(pull)}, nil
-	case in.command != atlock.RunPlan:
 		return stock()
 	case in.run == nil:
 		response, err := stock()

@@ -79,10 +79,10 @@ type replanner struct {
 }
 
 // replannerOf has the parts of a server. Each is there in a server that serves.
-func replannerOf(atlantis *server.Server, database *atlock.Database, words words) *replanner {
+func replannerOf(atlantis *server.Server, database *atlock.Database, live *live, words words) *replanner {
 	runner := atlantis.CommandRunner
 	return &replanner{
-		database: database, mode: words.replan, runner: runner, live: atlantis.APIController.LivePullHeadFetcher, client: words.client,
+		database: database, mode: words.replan, runner: runner, live: live, client: words.client,
 		parser: atlantis.VCSEventsController.Parser, allowlist: atlantis.VCSEventsController.RepoAllowlistChecker,
 		drainer: runner.Drainer, autoplanOff: runner.DisableAutoplan, disabledBy: runner.DisableAutoplanLabel, words: words, logger: atlantis.Logger,
 		collecting: collecting,
@@ -151,6 +151,10 @@ func (r *replanner) turn(ctx context.Context, turn atlock.Turn) {
 	}
 	pull, err := r.look(base, turn.Pull.Num)
 	switch {
+	case errors.Is(err, errUnreadable):
+		r.logger.Warn("#%d of %s is next: %v", turn.Pull.Num, turn.Repo, err)
+		r.drop(turn, "what the Git host tells of it cannot be read, as of a pull request whose fork is gone")
+		return
 	case err != nil:
 		r.logger.Warn("#%d of %s is next, but the Git host does not tell whether it is open; it is tried again in %v: %v",
 			turn.Pull.Num, turn.Repo, claim, err)
@@ -200,7 +204,8 @@ func (r *replanner) plan(turn atlock.Turn, base models.Repo, head *models.Repo) 
 		r.logger.Info("it is the turn of #%d of %s: planning %s for %s", turn.Pull.Num, turn.Repo, projectNames(turn.Repo, keys), turn.User)
 		r.runner.RunCommentCommand(base, head, nil, user, turn.Pull.Num, comment)
 	}
-	// What is still kept for it was not even tried: the plan did not begin, or the project is gone. Atlantis has said why.
+	// What is still kept for it was not even tried: the plan did not begin, or the project is gone. Atlantis mostly says why, and not of
+	// everything: not if it cannot tell whether the author may plan, for example.
 	kept, _, err := r.reserved(turn)
 	if err != nil {
 		r.logger.Warn("whether the plan of #%d of %s took its locks cannot be read: %v", turn.Pull.Num, turn.Repo, err)
@@ -214,7 +219,7 @@ func (r *replanner) plan(turn atlock.Turn, base models.Repo, head *models.Repo) 
 	r.logger.Warn("the plan of #%d of %s did not take %s, which was kept for it: it waits for that no more",
 		turn.Pull.Num, turn.Repo, projectNames(turn.Repo, kept))
 	r.leave(turn.Waiter, kept...)
-	count(resultFailed)
+	r.tell(turn.Waiter, resultFailed, r.words.notTaken(projectNames(turn.Repo, kept)))
 }
 
 // reserved are the locks that are kept for a pull request now, and those for which it waits besides.

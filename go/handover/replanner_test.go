@@ -177,6 +177,9 @@ func TestAPlanThatDoesNotBeginEndsTheWait(t *testing.T) {
 	if r.waits(t, 2) {
 		t.Error("#2 still waits")
 	}
+	if told := strings.Join(r.git.comments, "\n"); !strings.HasPrefix(told, "acme/infra#2: **It was this pull request's turn, but its plan did not take `a`.**") {
+		t.Errorf("told %q", told)
+	}
 	r.wantAsked(t, "#3 by ada: plan ")
 	r.w.wantHolders(map[string]int{"a": 3, "b": 3})
 }
@@ -222,6 +225,7 @@ func TestWhoIsNotToBePlannedIsNot(t *testing.T) {
 	}{
 		"closed":             {change: func(r *replanning) { r.git.state = models.ClosedPullState }},
 		"not allowlisted":    {change: func(r *replanning) { r.allowlist, _ = events.NewRepoAllowlistChecker("other/*") }, said: "not in Atlantis's allowlist"},
+		"fork is gone":       {change: func(r *replanning) { r.git.away = errUnreadable }, said: "whose fork is gone"},
 		"notify":             {change: func(r *replanning) { r.mode = atlock.ReplanNotify }, stays: true, said: "It is this pull request's turn:** `a` is kept for it until"},
 		"extra arguments":    {extra: []string{"-target=x"}, stays: true, said: "comment `atlantis plan`"},
 		"autoplan is off":    {change: func(r *replanning) { r.autoplanOff = true }, auto: true, stays: true, said: "comment `atlantis plan`"},

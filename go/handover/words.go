@@ -146,6 +146,12 @@ func (w words) unchecked(err error) string {
 		"Once the lock store answers, comment `%s apply` here again.", err, w.program)
 }
 
+// frozen is the guard's refusal while nobody is to apply.
+func (w words) frozen(what string) string {
+	return fmt.Sprintf("This project is frozen, and nothing was applied: %s.\n\nOnce the freeze is over, comment `%s apply` here again.",
+		what, w.program)
+}
+
 // unreadable is the guard's refusal where it is not known under which grant the plan was made.
 func (w words) unreadable(err error) string {
 	return fmt.Sprintf("Under which lock this plan was made could not be read, so nothing was applied: %v.\n\n"+
@@ -236,6 +242,12 @@ func (w words) discarded(pull models.PullRequest, key string, holder *atlock.Pul
 	}
 	return fmt.Sprintf("**The plan of %s was discarded:** its lock was given up since the plan was made, outside of this pull request, and %s. "+
 		"To continue, comment `%s plan`.", projectName(pull.BaseRepo.FullName, key), now, w.program)
+}
+
+// notTaken tells that a plan by the server did not take what was kept for it.
+func (w words) notTaken(names string) string {
+	return fmt.Sprintf("**It was this pull request's turn, but its plan did not take %s.** It no longer waits for that. To join the queue again, "+
+		"comment `%s plan`.", names, w.program)
 }
 
 // projectNames are projectName of each.

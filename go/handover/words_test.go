@@ -78,11 +78,15 @@ var otherCases = map[string]func(w words, pull models.PullRequest) string{
 	},
 	"lost":             func(w words, pull models.PullRequest) string { return w.discarded(pull, keyA, nil) },
 	"lost-other":       func(w words, pull models.PullRequest) string { return w.discarded(pull, keyA, &atlock.PullID{Num: 7}) },
+	"not-taken":        func(w words, _ models.PullRequest) string { return w.notTaken("`db`") },
 	"guard-nobody":     func(w words, pull models.PullRequest) string { return w.lost(pull, nil) },
 	"guard-other":      func(w words, pull models.PullRequest) string { return w.lost(pull, &atlock.PullID{Num: 2}) },
 	"guard-again":      func(w words, _ models.PullRequest) string { return w.otherGrant() },
 	"guard-unchecked":  func(w words, _ models.PullRequest) string { return w.unchecked(errors.New("the store is away")) },
 	"guard-unreadable": func(w words, _ models.PullRequest) string { return w.unreadable(errors.New("the file is damaged")) },
+	"guard-frozen": func(w words, _ models.PullRequest) string {
+		return w.frozen("applies are frozen by ada until 18:00 UTC: incident 1231; plans are not")
+	},
 }
 
 const (

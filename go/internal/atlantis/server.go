@@ -253,9 +253,18 @@ func (s *Server) Get(ctx context.Context, path string) (int, string, error) {
 	return s.Do(ctx, http.MethodGet, path, nil)
 }
 
+// Call sends a request to what needs Atlantis's API secret.
+func (s *Server) Call(ctx context.Context, method, path, body string) (int, string, error) {
+	return s.send(ctx, method, path, strings.NewReader(body), map[string]string{"X-Atlantis-Token": APIToken})
+}
+
 // Do sends a request without a body to the server, with further headers, and returns the answer's status code and text.
 func (s *Server) Do(ctx context.Context, method, path string, header map[string]string) (int, string, error) {
-	request, err := http.NewRequestWithContext(ctx, method, s.URL()+path, http.NoBody)
+	return s.send(ctx, method, path, http.NoBody, header)
+}
+
+func (s *Server) send(ctx context.Context, method, path string, body io.Reader, header map[string]string) (int, string, error) {
+	request, err := http.NewRequestWithContext(ctx, method, s.URL()+path, body)
 	if err != nil {
 		return 0, "", err
 	}
@@ -267,8 +276,8 @@ func (s *Server) Do(ctx context.Context, method, path string, header map[string]
 		return 0, "", err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(body), err
+	answer, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(answer), err
 }
 
 // Lock is what Atlantis's API tells of a lock.

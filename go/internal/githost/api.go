@@ -35,7 +35,7 @@ func (h *Host) apiHandler() http.Handler {
 	route("GET "+repo, h.apiRepository)
 	route("GET "+repo+"/contents/{path...}", h.apiContents)
 	route("POST "+repo+"/statuses/{commit}", h.apiSetStatus)
-	route("GET "+repo+"/pulls/{number}", h.apiPull)
+	route("GET "+repo+"/pulls/{number}", h.failing(h.apiPull))
 	route("GET "+repo+"/pulls/{number}/files", h.apiFiles)
 	route("GET "+repo+"/pulls/{number}/reviews", h.apiReviews)
 	route("POST "+repo+"/pulls/{number}/reviews/{id}/dismissals", h.apiDismiss)

@@ -33,6 +33,10 @@ func repositoryID(fullName string) int64 {
 
 func (h *Host) giteaPull(pull Pull) *gitea.PullRequest {
 	repository := h.giteaRepository(pull.Repo)
+	head := repository
+	if pull.ForkGone {
+		head = nil
+	}
 	return &gitea.PullRequest{
 		ID:        int64(pull.Number),
 		Index:     int64(pull.Number),
@@ -43,7 +47,7 @@ func (h *Host) giteaPull(pull Pull) *gitea.PullRequest {
 		Mergeable: pull.State == Open,
 		HasMerged: pull.State == Merged,
 		Base:      &gitea.PRBranchInfo{Name: mainBranch, Ref: mainBranch, RepoID: repository.ID, Repository: repository},
-		Head:      &gitea.PRBranchInfo{Name: pull.Branch, Ref: pull.Branch, Sha: pull.Head, RepoID: repository.ID, Repository: repository},
+		Head:      &gitea.PRBranchInfo{Name: pull.Branch, Ref: pull.Branch, Sha: pull.Head, RepoID: repository.ID, Repository: head},
 	}
 }
 

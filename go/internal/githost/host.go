@@ -57,6 +57,7 @@ type repo struct {
 	// Guarded by the host's mu.
 	pulls    []*Pull                      // the one with number n at n-1
 	statuses map[string]map[string]Status // by commit, then by context
+	fault    Fault
 }
 
 // Start begins to serve. Close ends it.

@@ -34,7 +34,9 @@ type Pull struct {
 	// ApprovedBy is empty without an approval.
 	ApprovedBy string
 	Labels     []string
-	URL        string
+	// ForkGone: the repository that the branch was in was deleted.
+	ForkGone bool
+	URL      string
 }
 
 // Comment is one on a pull request, by a person or by Atlantis.
