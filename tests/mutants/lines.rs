@@ -602,7 +602,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a number is used twice",
         file: "src/hybrid/belief.rs",
-        line: "Belief::Doubted { .. } => «now.max(copy.seq + 2)»,",
+        line: "Belief::Doubted { .. } => «now.max(copy.seq + 2)».max(there.map_or(0, |there| there + 1)),",
         broken: "copy.seq",
         noticed_by: HYBRID,
     },
