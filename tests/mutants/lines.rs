@@ -649,6 +649,13 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "what is taken over from a file in doubt came last",
+        file: "src/hybrid/host_copy.rs",
+        line: "if «belief.is_doubt() && !findings.taken.is_empty() && !core.arming.has_all()» {",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "what is there again was released",
         file: "src/hybrid/data_loss.rs",
         line: "if «remote.value.as_ref() == Some(&held.value)» {",
