@@ -649,6 +649,20 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "an answer of another moment shows a release",
+        file: "src/hybrid/data_loss.rs",
+        line: "match core.ask(call, &mut None, |redis, attempt| «remote_of_known(core, redis, key, attempt)») {",
+        broken: "super::announce::announce(core, redis, attempt).map(|()| remote.clone())",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a recovery takes a release from two answers",
+        file: "src/hybrid/reconcile.rs",
+        line: "if is_known { «remote_of_known(core, redis, key, &call)» } else { redis.remote(key, &call) }?",
+        broken: "super::announce::announce(core, redis, &call).and_then(|()| redis.remote(key, &core.redis.step()))",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "what is taken over from a file in doubt came last",
         file: "src/hybrid/host_copy.rs",
         line: "if «belief.is_doubt() && !findings.taken.is_empty() && !core.arming.has_all()» {",
