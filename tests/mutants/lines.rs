@@ -709,7 +709,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a look at a lock's token gives its side hash an end",
         file: "src/store/redis/read_only.rs",
-        line: "self.0.remote_by(«&scripts::LOOK», &EntryKey::from(key), call)?;",
+        line: "self.0.remote_by(«&scripts::LOOK», &EntryKey::from(key), None, call)?;",
         broken: "&scripts::READ",
         noticed_by: "read_only a_look_at_redis",
     },
