@@ -1,13 +1,15 @@
 //! Telling Redis that this server is there, and hearing who else is, and what Redis still knows.
 //!
 //! Invariant: what Redis forgot of this server's announcements is noticed at the next one, and is on the local store's disk before
-//! anything rests on what Redis has then.
+//! anything rests on what Redis has then. An answer of Redis that is to show a release counts only if that very Redis, at that moment, knew
+//! the last announcement: one that lost everything may have it all again a moment later.
 
 use super::arming::PRESENCE;
 use super::core::Core;
 use crate::call::Call;
 use crate::error::Result;
-use crate::store::contract::shared::{Announced, SharedStore};
+use crate::store::contract::local::EntryKey;
+use crate::store::contract::shared::{Announced, Remote, SharedStore};
 use crate::sync::mark;
 
 /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
@@ -20,6 +22,8 @@ pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Res
         core.presence.failed(call.deadline + core.redis.timeout);
     }
     let Announced { before, agreed, now: at, repeated, others } = announced?;
+    // Before anybody can take what this Redis says for the word of one that knows this server.
+    let forgets = note_if_forgotten(core, before, last);
     let here = i64::try_from(core.clock.unix_micros()).unwrap_or(i64::MAX);
     core.arming.change(|record| {
         record.announced = at;
@@ -36,12 +40,30 @@ pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Res
             "another server announces itself by the name of this one: its data_dir is a copy of this one's".to_owned(),
         );
     }
-    if before < last {
-        mark!("data loss: an announcement is forgotten");
-        core.note_lost();
+    if forgets {
         // On disk before anything rests on what Redis has now.
         core.local.flush(core.redis.soon())?;
     }
     core.remember();
     Ok(())
+}
+
+/// What is at a key in a Redis that knows this server; if it does not, that it has lost data is known first.
+pub(super) fn remote_of_known(core: &Core, redis: &dyn SharedStore, key: &EntryKey, call: &Call) -> Result<Remote> {
+    let last = core.arming.record().announced;
+    let (remote, before) = redis.remote_and_presence(key, &core.arming.server_name(), last, call)?;
+    if note_if_forgotten(core, before, last) {
+        core.local.flush(core.redis.soon())?;
+    }
+    Ok(remote)
+}
+
+/// A Redis that last saw this server `before` the announcement of which that has an answer has lost data.
+fn note_if_forgotten(core: &Core, before: u64, last: u64) -> bool {
+    if before < last {
+        mark!("data loss: an announcement is forgotten");
+        core.note_lost();
+        return true;
+    }
+    false
 }

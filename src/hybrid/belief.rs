@@ -8,8 +8,8 @@
 //!
 //! How it is known: each write carries a *mark*, this server's name and a number that grows by one, which the host store keeps in
 //! the same step; the local store writes down the number before (may be there) and after (is there). The host store tells whether
-//! anything was written after the mark. Where the content is not believed, the numbers go on at the time ([`go_on`]): no content from before
-//! bears one of those, nor one that an older copy of the local store was about to write.
+//! anything was written after the mark. Where the content is not believed, the numbers go on at the time, or behind the mark that is there
+//! ([`go_on`]): no content from before bears one of those, nor one that an older copy of the local store was about to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,11 +72,11 @@ pub(super) fn judge(mark: Option<&HostMark>, copy: HostCopy, instance: &str) -> 
 
 /// What is remembered of the host store from now on, once all that follows from its content is: no number is used twice. `now` is in
 /// microseconds since 1970.
-pub(super) fn go_on(belief: &Belief, mark: Option<&HostMark>, copy: HostCopy, now: u64) -> Option<Change> {
-    let has_next = || mark.and_then(read).is_some_and(|(seq, _)| seq == copy.seq + 1);
+pub(super) fn go_on(belief: &Belief, mark: Option<&HostMark>, copy: HostCopy, instance: &str, now: u64) -> Option<Change> {
+    let there = mark.and_then(read).filter(|(_, name)| *name == instance).map(|(seq, _)| seq);
     let seq = match belief {
-        Belief::Doubted { .. } => now.max(copy.seq + 2),
-        Belief::Copy | Belief::Changed if has_next() => copy.seq + 1,
+        Belief::Doubted { .. } => now.max(copy.seq + 2).max(there.map_or(0, |there| there + 1)),
+        Belief::Copy | Belief::Changed if there == Some(copy.seq + 1) => copy.seq + 1,
         _ => return None,
     };
     Some(Change::HostCopy(HostCopy { seq, applying: false }))
@@ -244,7 +244,7 @@ mod tests {
         let copy = HostCopy { seq: 5, applying: true };
         let goes_on = |seq: u64, now| {
             let mark = HostMark { text: mark("me a", seq), written_since: false };
-            match go_on(&judge(Some(&mark), copy, "me a"), Some(&mark), copy, now) {
+            match go_on(&judge(Some(&mark), copy, "me a"), Some(&mark), copy, "me a", now) {
                 Some(Change::HostCopy(HostCopy { seq, applying: false })) => Some(seq),
                 None => None,
                 other => panic!("{other:?}"),
@@ -255,6 +255,7 @@ mod tests {
         assert_eq!(goes_on(7, 1000), Some(1000));
         assert_eq!(goes_on(4, 1000), Some(1000));
         assert_eq!(goes_on(4, 0), Some(7), "whatever the clock shows");
+        assert_eq!(goes_on(1002, 1000), Some(1003), "a process before this one began at the same time, and wrote two");
     }
 
     /// A crash between two groups leaves nothing believed, and nothing not taken over.

@@ -2,9 +2,10 @@
 //!
 //! Invariant: a lock that this server was told it holds is not given up because Redis does not show it: it must be known that the lock
 //! was released. Where that is not known, the local store's lock stays, goes back to Redis, and decides until then
-//! ([`Core::fall_back_for_data_loss`]).
+//! ([`Core::fall_back_for_data_loss`]). What shows a release is one answer of Redis, to one question: between two answers Redis may lose
+//! everything, and have it again.
 
-use super::announce::announce;
+use super::announce::remote_of_known;
 use super::arming::REMEMBERED;
 use super::core::{Asked, Core};
 use super::learn::{adopt, took_other};
@@ -47,22 +48,18 @@ pub(super) fn remote_at(core: &Core, key: &EntryKey, call: &Call) -> Asked<Remot
 /// of Redis or, if that has lost data, here.
 pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &Call) -> Result<Option<Vec<u8>>> {
     let Some(held) = &local.value else { return Ok(None) };
-    let remote = match remote_at(core, key, call) {
-        Asked::Answer(remote) => remote.seen_by(local),
+    let (remote, is_lost) = match look_for(core, key, local, held, call) {
+        Asked::Answer(found) => found,
         Asked::Failed(error) => return Err(error),
         Asked::Unavailable => return Ok(None),
     };
     match &remote.value {
-        None => match has_lost(core, key, held, &remote, call) {
-            Asked::Answer(true) => {
-                mark!("fallback: a lock is gone that was asked for");
-                core.fall_back_for_data_loss("a lock that it had confirmed is gone");
-            }
-            // Somebody else released it.
-            Asked::Answer(false) => mark!("data loss: released by somebody else", adopt(core, key, &remote)),
-            Asked::Failed(error) => return Err(error),
-            Asked::Unavailable => {}
-        },
+        None if is_lost => {
+            mark!("fallback: a lock is gone that was asked for");
+            core.fall_back_for_data_loss("a lock that it had confirmed is gone");
+        }
+        // Somebody else released it.
+        None => mark!("data loss: released by somebody else", adopt(core, key, &remote)),
         Some(value) if *value == held.value => return Ok(remote.value),
         Some(_) if fall_back_if_old(core, local, &remote) || fall_back_if_gone_back(core, held, &remote) => {}
         Some(_) => {
@@ -89,16 +86,15 @@ pub(super) fn fall_back_if_lost(core: &Core, key: &EntryKey, shown: Option<&[u8]
 
 /// Looks why Redis has not released a lock that the local store knew: falls back if Redis has lost it, else learns what is there.
 pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &Call) -> Asked<Absence> {
-    let remote = match remote_at(core, key, call) {
-        Asked::Answer(remote) => remote,
-        Asked::Failed(error) => return Asked::Failed(error),
-        Asked::Unavailable => return Asked::Unavailable,
-    };
     let local = match core.known(key) {
         Ok(local) => local,
         Err(error) => return Asked::Failed(error),
     };
-    let remote = remote.seen_by(&local);
+    let (remote, is_lost) = match look_for(core, key, &local, held, call) {
+        Asked::Answer(found) => found,
+        Asked::Failed(error) => return Asked::Failed(error),
+        Asked::Unavailable => return Asked::Unavailable,
+    };
     let is_other = remote.value.as_ref().is_some_and(|value| *value != held.value);
     if is_other && (fall_back_if_old(core, &local, &remote) || fall_back_if_gone_back(core, held, &remote)) {
         return Asked::Answer(Absence::Lost);
@@ -116,20 +112,14 @@ pub(super) fn look_for_absence(core: &Core, key: &EntryKey, held: &Held, call: &
         took_other(core, key, &remote);
         return Asked::Answer(Absence::No);
     }
-    match has_lost(core, key, held, &remote, call) {
-        Asked::Answer(true) => {
-            mark!("fallback: a lock is gone that was to be released");
-            core.fall_back_for_data_loss("a lock that it had confirmed is gone");
-            Asked::Answer(Absence::Lost)
-        }
-        Asked::Answer(false) => {
-            mark!("data loss: released before");
-            adopt(core, key, &remote);
-            Asked::Answer(Absence::Released)
-        }
-        Asked::Failed(error) => Asked::Failed(error),
-        Asked::Unavailable => Asked::Unavailable,
+    if is_lost {
+        mark!("fallback: a lock is gone that was to be released");
+        core.fall_back_for_data_loss("a lock that it had confirmed is gone");
+        return Asked::Answer(Absence::Lost);
     }
+    mark!("data loss: released before");
+    adopt(core, key, &remote);
+    Asked::Answer(Absence::Released)
 }
 
 /// Whether Redis, had it lost nothing, would remember the release of this lock, which it does for an hour: the two agreed since then, or
@@ -139,16 +129,29 @@ pub(super) fn would_be_remembered(core: &Core, held: &Held) -> bool {
     age.is_some_and(|age| age < micros(REMEMBERED)) || core.arming.agreed_recently(&*core.clock)
 }
 
-/// Whether Redis, which shows nothing at the key, has lost this lock. If nobody has asked it for an hour, it is asked whether it
-/// still knows this server: of a release it would remember nothing any more.
-fn has_lost(core: &Core, key: &EntryKey, held: &Held, remote: &Remote, call: &Call) -> Asked<bool> {
+/// What Redis shows where the local store knew this lock; and if it shows nothing, whether it has lost the lock. If nobody has asked it for an
+/// hour, it would remember nothing of a release any more: then a release is shown by the answer of a Redis that still knows this server.
+fn look_for(core: &Core, key: &EntryKey, local: &KeyState, held: &Held, call: &Call) -> Asked<(Remote, bool)> {
+    let remote = match remote_at(core, key, call) {
+        Asked::Answer(remote) => remote.seen_by(local),
+        Asked::Failed(error) => return Asked::Failed(error),
+        Asked::Unavailable => return Asked::Unavailable,
+    };
+    if remote.value.is_some() {
+        return Asked::Answer((remote, false));
+    }
     let is_recent = would_be_remembered(core, held);
     if is_recent || remote.token >= held.token {
-        return Asked::Answer(was_lost(key, held, remote, is_recent, false));
+        let is_lost = was_lost(key, held, &remote, is_recent, false);
+        return Asked::Answer((remote, is_lost));
     }
     mark!("data loss: Redis is asked whether it knows this server");
-    match core.ask(call, &mut None, |redis, attempt| announce(core, redis, attempt)) {
-        Asked::Answer(()) => Asked::Answer(was_lost(key, held, remote, false, core.arming.has_lost())),
+    match core.ask(call, &mut None, |redis, attempt| remote_of_known(core, redis, key, attempt)) {
+        Asked::Answer(remote) => {
+            let remote = remote.seen_by(local);
+            let is_lost = remote.value.is_none() && was_lost(key, held, &remote, false, core.arming.has_lost());
+            Asked::Answer((remote, is_lost))
+        }
         Asked::Failed(error) => Asked::Failed(error),
         Asked::Unavailable => Asked::Unavailable,
     }

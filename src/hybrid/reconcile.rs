@@ -1,6 +1,6 @@
 //! Making the two stores agree on one key.
 
-use super::announce::announce;
+use super::announce::remote_of_known;
 use super::core::Core;
 use super::data_loss::{may_be_lost, would_be_remembered};
 use super::learn::{adopt, confirm};
@@ -19,10 +19,12 @@ const MAX_TRIES: u32 = 5;
 /// Reconciles one key, by whoever has its lock, where the local store has made all that it was handed of the key; returns whether there
 /// was anything to do.
 pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, done: &mut Recovery) -> Result<bool> {
-    let mut knows_of_losses = false;
+    let mut is_known = false;
     for _ in 0..MAX_TRIES {
         let local = core.local.store().local(key)?;
-        let remote = redis.remote(key, &core.redis.step())?.seen_by(&local);
+        let call = core.redis.step();
+        let remote = if is_known { remote_of_known(core, redis, key, &call) } else { redis.remote(key, &call) }?;
+        let remote = remote.seen_by(&local);
         let evidence = Evidence {
             is_mine: core.arming.is_this_server(&remote.holder),
             has_all: core.arming.has_all(),
@@ -32,15 +34,15 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
             lost: may_be_lost(core, &local),
         };
         let action = resolve(key, &local, &remote, evidence);
+        // In the place of a lock that Redis lost may be nothing, or a stock server's, without a token.
         let drops_without_proof = action == Action::Adopt
-            && remote.value.is_none()
+            && (remote.value.is_none() || key.lock().is_some())
             && local.value.as_ref().is_some_and(|held| held.token.is_none() || remote.token < held.token);
-        if drops_without_proof && !knows_of_losses {
-            // Whether Redis has lost it is known once it said whether it still knows this server: after the look, also while a recovery that
-            // began with that is under way.
+        if drops_without_proof && !is_known {
+            // Whether Redis has lost it is known once the answer that shows nothing also says whether Redis still knows this server, also while
+            // a recovery that began with that is under way.
             mark!("recovery: asks before it drops a lock");
-            announce(core, redis, &core.redis.step())?;
-            knows_of_losses = true;
+            is_known = true;
             continue;
         }
         if act(core, redis, key, &local, &remote, action, done)? {

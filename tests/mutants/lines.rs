@@ -602,7 +602,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a number is used twice",
         file: "src/hybrid/belief.rs",
-        line: "Belief::Doubted { .. } => «now.max(copy.seq + 2)»,",
+        line: "Belief::Doubted { .. } => «now.max(copy.seq + 2)».max(there.map_or(0, |there| there + 1)),",
         broken: "copy.seq",
         noticed_by: HYBRID,
     },
@@ -649,6 +649,27 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "an answer of another moment shows a release",
+        file: "src/hybrid/data_loss.rs",
+        line: "match core.ask(call, &mut None, |redis, attempt| «remote_of_known(core, redis, key, attempt)») {",
+        broken: "super::announce::announce(core, redis, attempt).map(|()| remote.clone())",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a recovery takes a release from two answers",
+        file: "src/hybrid/reconcile.rs",
+        line: "if is_known { «remote_of_known(core, redis, key, &call)» } else { redis.remote(key, &call) }?",
+        broken: "super::announce::announce(core, redis, &call).and_then(|()| redis.remote(key, &core.redis.step()))",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "what is taken over from a file in doubt came last",
+        file: "src/hybrid/host_copy.rs",
+        line: "if «belief.is_doubt() && !findings.taken.is_empty() && !core.arming.has_all()» {",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "what is there again was released",
         file: "src/hybrid/data_loss.rs",
         line: "if «remote.value.as_ref() == Some(&held.value)» {",
@@ -688,7 +709,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a look at a lock's token gives its side hash an end",
         file: "src/store/redis/read_only.rs",
-        line: "self.0.remote_by(«&scripts::LOOK», &EntryKey::from(key), call)?;",
+        line: "self.0.remote_by(«&scripts::LOOK», &EntryKey::from(key), None, call)?;",
         broken: "&scripts::READ",
         noticed_by: "read_only a_look_at_redis",
     },

@@ -162,6 +162,10 @@ impl Oracle {
         self.granted_at.entry(value.to_vec()).or_insert(self.now);
         if !self.gone.contains_key(value) {
             self.holders.entry(key.clone()).or_default().insert(value.to_vec());
+            // Its token may be from before a release of its pull that was over when it was asked for.
+            if self.wrong_by.contains_key(value) && self.met_its_pulls_release(value) {
+                self.may_be_gone(value.to_vec());
+            }
             self.check_holders(key);
         }
     }

@@ -212,7 +212,8 @@ pub struct RedisRecord {
     /// Whether Redis was found to have lost data, and the two do not agree yet.
     #[serde(default)]
     pub lost: bool,
-    /// Whether strict mode began though this store may have lacked locks, so that it may have granted what was held.
+    /// Whether strict mode began though this store may have lacked locks, or a lock of a host store that is not believed was taken over then: it
+    /// may have granted what was held.
     #[serde(default)]
     pub granted_blindly: bool,
     /// By how much Redis's clock was ahead of this machine's when it was last asked, microseconds.

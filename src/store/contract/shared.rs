@@ -73,6 +73,10 @@ pub trait SharedStore: Store {
     /// What is at this key.
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote>;
 
+    /// What is at this key, and when this instance announced itself before, as [`Announced::before`]: where the store is one server, both
+    /// of one moment. Of several servers one has the key and one the announcements, and is asked last.
+    fn remote_and_presence(&self, key: &EntryKey, instance: &str, last: u64, call: &Call) -> Result<(Remote, u64)>;
+
     /// Puts or removes the entry at this key if its value is `seen`: compare and set, atomically. Errors as in [`Store::grant`].
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put>;
 

@@ -79,7 +79,7 @@ impl Reads for RedisReader {
     }
 
     fn lock_info(&self, key: LockKey<'_>, call: &Call) -> Result<Option<LockInfo>> {
-        let remote = self.0.remote_by(&scripts::LOOK, &EntryKey::from(key), call)?;
+        let (remote, _) = self.0.remote_by(&scripts::LOOK, &EntryKey::from(key), None, call)?;
         Ok(remote.value.map(|_| LockInfo::new(remote.token, Location::Enhanced)))
     }
 
@@ -92,7 +92,7 @@ impl Reads for RedisReader {
     }
 
     fn held(&self, key: LockKey<'_>, call: &Call) -> Result<Option<Held>> {
-        Ok(self.0.remote_by(&scripts::LOOK, &EntryKey::from(key), call)?.held())
+        Ok(self.0.remote_by(&scripts::LOOK, &EntryKey::from(key), None, call)?.0.held())
     }
 
     fn ping(&self, call: &Call) -> Result<()> {

@@ -57,6 +57,7 @@ pub(crate) fn script_name(script: &str) -> String {
         ("SWAP", &SWAP_DOCUMENT),
         ("READ", &READ),
         ("LOOK", &LOOK),
+        ("HERE", &HERE),
         ("PUT", &PUT),
         ("ANNOUNCE", &ANNOUNCE),
         ("INDEX_ADD", &INDEX_ADD),
@@ -105,12 +106,19 @@ script!(
     /// Reads a lock and its last fencing token.
     READ = "side.lua",
     "orphan.lua",
+    "presence.lua",
     "read.lua"
 );
 script!(
     /// The same, without a change.
     LOOK = "look.lua",
+    "presence.lua",
     "read.lua"
+);
+script!(
+    /// Tells when an instance was here last.
+    HERE = "presence.lua",
+    "here.lua"
 );
 script!(
     /// Makes a lock what the local store decided.

@@ -71,7 +71,18 @@ impl SharedStore for RedisStore {
     }
 
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote> {
-        self.remote_by(&scripts::READ, key, call)
+        Ok(self.remote_by(&scripts::READ, key, None, call)?.0)
+    }
+
+    fn remote_and_presence(&self, key: &EntryKey, instance: &str, last: u64, call: &Call) -> Result<(Remote, u64)> {
+        let lasts = last.to_string();
+        let whose = [instance.as_bytes(), lasts.as_bytes()];
+        let is_one = self.redis.transport.is_single() && matches!(key.named(), Named::Lock(_));
+        if is_one {
+            return self.remote_by(&scripts::READ, key, Some(whose), call);
+        }
+        let (remote, _) = self.remote_by(&scripts::READ, key, None, call)?;
+        Ok((remote, number(&self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?.next().unwrap_or_default())))
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
@@ -186,28 +197,49 @@ impl SharedStore for RedisStore {
 const MOST_NAMED: usize = 10;
 
 impl RedisStore {
-    /// What Redis holds at a key, as one of the two scripts that read tells.
-    pub(super) fn remote_by(&self, script: &scripts::Script, key: &EntryKey, call: &Call) -> Result<Remote> {
+    /// What Redis holds at a key, as one of the two scripts that read tells; and when this instance was here last, as far as it has an answer,
+    /// if that is asked for.
+    pub(super) fn remote_by(
+        &self,
+        script: &scripts::Script,
+        key: &EntryKey,
+        whose: Option<[&[u8]; 2]>,
+        call: &Call,
+    ) -> Result<(Remote, u64)> {
         let lock = match key.named() {
             Named::Lock(lock) => lock,
             Named::Document(document) => {
-                return Ok(Remote { value: self.document(document, call)?, ..Remote::default() });
+                return Ok((Remote { value: self.document(document, call)?, ..Remote::default() }, 0));
             }
         };
         let lock = keys::lock_key(lock);
         let side = keys::side_key(&lock);
+        let keys = [&*lock, &*side, INSTANCES];
+        let (keys, args) = if let Some(whose) = &whose { (&keys[..], &whose[..]) } else { (&keys[..2], &[][..]) };
+        let mut parts = self.parts(script, keys, args, call)?;
+        let mut number = || parts.next().map_or(0, |text| number(&text));
+        let (here, token) = (number(), FencingToken::new(number()));
+        let holder = parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
+        Ok((Remote { value: parts.next(), token, holder }, here))
+    }
+
+    /// What a script that only reads tells.
+    fn parts(
+        &self,
+        script: &scripts::Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        call: &Call,
+    ) -> Result<impl Iterator<Item = Vec<u8>> + use<>> {
         let parts = self.redis.read(call.deadline, |_| {
-            let reply = self.redis.eval(script, &[&lock, &side], &[], call.deadline)?;
+            let reply = self.redis.eval(script, keys, args, call.deadline)?;
             Vec::<Value>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))
         })?;
-        let mut parts = parts.into_iter().skip(1).map(|part| match part {
+        Ok(parts.into_iter().skip(1).map(|part| match part {
             Value::BulkString(bytes) => bytes,
             _ => Vec::new(),
-        });
-        let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        let (token, holder) = (FencingToken::new(text().parse().unwrap_or(0)), text());
-        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
-        Ok(Remote { value: parts.next(), token, holder })
+        }))
     }
 
     /// A warning for each entry that the last snapshot left out.
@@ -234,6 +266,10 @@ impl RedisStore {
         let more = (more > 0).then(|| format!("Redis at {}: {more} more entries like these are left alone", self.redis.server));
         named.chain(more).collect()
     }
+}
+
+fn number(text: &[u8]) -> u64 {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether a reader of ours finds in the value what the key says.

@@ -115,10 +115,9 @@ fn save(folder: &Folder) -> Result<()> {
         _ => return Err(folder.damaged("its file sled/db is missing")),
     }
     let (store, saving) = (folder.path("sled"), folder.path("sled.saving"));
+    // An opening that was cut short may have renamed it from `sled.saved` a moment ago: once it is half removed, that name must not come back.
+    folder.sync().map_err(|e| folder.not_writable(&e))?;
     let save = || {
-        // An opening that was cut short may have renamed it from `sled.saved` a moment ago: once it is half removed, that name must not
-        // come back.
-        folder.sync()?;
         remove_dir(files, &saving)?;
         copy_store(files, &store, &saving, &|from, to| files.copy(from, to))?;
         sync_store(files, &saving)?;

@@ -258,3 +258,76 @@ fn a_lock_that_is_gone_and_there_again_is_not_told_as_absent() {
         assert_eq!(instance.store.release(&release, &world.call()).expect_err("is there").code(), Code::OutcomeUnknown);
     });
 }
+
+/// What becomes of Redis's data.
+enum Turn {
+    Lost,
+    /// They are as they were before.
+    Back,
+}
+
+/// Redis's data are lost, or back, after each of these commands, in this order; now they are lost, if this is what they were.
+fn as_commands_come(world: &Arc<World>, mut lost: Option<Image>, mut turns: Vec<(&'static str, Turn)>) {
+    if lost.is_some() {
+        world.redis.restore(&Image::default());
+    }
+    turns.reverse();
+    let weak = Arc::downgrade(world);
+    *world.network.after_command.lock() = Some(Box::new(move |command| {
+        let is_next = turns.last().is_some_and(|(name, _)| command_text(command).starts_with(name));
+        let redis = &weak.upgrade().expect("goes on").redis;
+        match turns.pop_if(|_| is_next) {
+            Some((_, Turn::Lost)) => {
+                lost = Some(redis.image());
+                redis.restore(&Image::default());
+            }
+            Some((_, Turn::Back)) => redis.restore(&lost.take().expect("were lost")),
+            None => {}
+        }
+        turns.is_empty()
+    }));
+}
+
+/// A server with a lock, of which Redis would remember no release any more.
+fn held_for_hours(course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        // Redis is told that it had the lock.
+        for _ in 0..8 {
+            world.clock.advance(instance.core.settings.health.interval);
+            world.tick(0);
+        }
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        // Redis knows the scripts.
+        assert!(matches!(grant(&world, &instance, b"[]"), Ok(Granted::Held { .. })));
+        course(world, instance);
+    });
+}
+
+/// Redis has nothing when it is asked for a lock, and all of it a moment later: that it knows this server then shows no release.
+#[test]
+fn a_redis_that_has_all_of_it_again_shows_no_release() {
+    held_for_hours(|world, instance| {
+        as_commands_come(&world, Some(world.redis.image()), vec![("READ", Turn::Back), ("ANNOUNCE", Turn::Lost)]);
+        let answer = grant(&world, &instance, b"[]");
+        assert!(matches!(&answer, Ok(Granted::Held { value }) if value == b"{}"), "{answer:?}");
+        as_commands_come(&world, Some(world.redis.image()), vec![("READ", Turn::Back)]);
+        let read = instance.store.get(LockKey::Command("apply"), &world.call()).expect("is read");
+        assert_eq!(read.as_deref(), Some(&b"{}"[..]));
+    });
+}
+
+/// The same while the stores are being brought together.
+#[test]
+fn a_recovery_takes_a_release_from_one_answer() {
+    held_for_hours(|world, instance| {
+        instance.core.begin_fallback(gone());
+        world.clock.advance(Duration::from_secs(2));
+        as_commands_come(&world, None, vec![("SCAN", Turn::Lost), ("READ", Turn::Back), ("ANNOUNCE", Turn::Lost)]);
+        for _ in 0..12 {
+            world.clock.advance(instance.core.settings.health.interval);
+            world.tick(0);
+        }
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
+    });
+}

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{apply, gone, grant};
+use super::{apply, gone, grant, server_of};
 use crate::clock::Clock;
+use crate::config::Durability;
 use crate::domain::lock::PullRef;
 use crate::error::Code;
 use crate::hybrid::catch_up;
@@ -14,6 +15,7 @@ use crate::hybrid::simulation::schedule::alone;
 use crate::hybrid::simulation::values::{REPO, keys_of_repo, value_for};
 use crate::hybrid::simulation::world::{Instance, World};
 use crate::hybrid::simulation::{Plan, plans};
+use crate::store::contract::copy::{CopyStore, HostWrite};
 use crate::store::{Grant, Granted, LockKey, Release, Store};
 
 /// A course with one server whose file takes nothing but an empty change, and has refused these locks.
@@ -142,5 +144,38 @@ fn a_close_says_that_the_local_store_fell_behind() {
         world.host.is_full.store(false, Ordering::SeqCst);
         instance.core.arming.fell_behind(&gone());
         assert_eq!(instance.store.close().expect_err("lacks locks").code(), Code::Degraded);
+    });
+}
+
+/// With `durability: async` a crash took a lock from the local store. A file that is not believed has another at the same key, which is taken
+/// over, and released: that says nothing of the lock that Redis has.
+#[test]
+fn what_is_taken_over_from_a_file_in_doubt_came_after_no_lock_that_is_lacking() {
+    let (plan, _) = plans(0)[0];
+    server_of(Plan { host: true, durability: Durability::Async, ..plan }, |world, instance| {
+        world.host.heal();
+        world.clock.sleep(Duration::from_secs(600));
+        world.tick(0);
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        drop(instance);
+        world.crash(0);
+        let host = world.open_host(0).expect("is there");
+        let write = HostWrite { key: &apply(), value: Some(br#"{"N":7}"#) };
+        host.apply(&[write], Some("5 another")).expect("has room");
+        world.network.is_up.store(false, Ordering::SeqCst);
+        world.clock.advance(Duration::from_secs(1));
+        world.host.heal();
+        world.begin(0);
+        let instance = world.instance(0).expect("lives");
+        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
+        let released = instance.store.release(&release, &world.call()).expect("is known here");
+        assert_eq!(released.as_deref(), write.value);
+        world.network.is_up.store(true, Ordering::SeqCst);
+        for _ in 0..12 {
+            world.clock.advance(instance.core.settings.health.interval);
+            world.tick(0);
+        }
+        assert!(!instance.core.in_fallback());
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
     });
 }

@@ -1,6 +1,12 @@
--- KEYS[1] a lock   KEYS[2] its side hash
--- Returns {'DONE', last fencing token or '0', who took it last: instance and request id, or '', value}; without a value there is
--- no lock. Of a lock that a stock server took, the side hash says nothing: what it tells belongs to a lock that was before.
+-- KEYS[1] a lock   KEYS[2] its side hash   KEYS[3] which instances use this Redis, if that is asked for
+-- ARGV[1] an instance   ARGV[2] when it announced itself last, as far as it has an answer
+-- Returns {'DONE', when that instance was here last or '', last fencing token or '0', who took it last: instance
+-- and request id, or '', value}; without a value there is no lock. Of a lock that a stock server took, the side hash says nothing: what it
+-- tells belongs to a lock that was before.
+local here = ''
+if KEYS[3] then
+    here = last_here(KEYS[3], ARGV[1], tonumber(ARGV[2]))
+end
 local value = redis.call('GET', KEYS[1])
 local side = redis.call('HMGET', KEYS[2], 'token', 'holder', 'of')
 local is_bound = true
@@ -14,6 +20,6 @@ else
     is_bound = redis.call('PTTL', KEYS[2]) < 0
 end
 if not is_bound then
-    return {'DONE', '0', '', value}
+    return {'DONE', here, '0', '', value}
 end
-return {'DONE', side[1] or '0', side[2] or '', value or nil}
+return {'DONE', here, side[1] or '0', side[2] or '', value or nil}

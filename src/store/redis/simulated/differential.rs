@@ -215,6 +215,7 @@ fn the_simulated_server_does_what_a_real_one_does() {
         ("SWAP_DOCUMENT", "DONE CONFLICT LATE OOM"),
         ("GATE", "DONE OOM WRONGTYPE"),
         ("ANNOUNCE", "DONE LATE OOM"),
+        ("HERE", "DONE"),
         ("INDEX_ADD", "DONE LATE OOM"),
         ("MOVE", "DONE CONFLICT"),
         ("PROBE", "array OOM"),

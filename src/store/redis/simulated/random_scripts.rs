@@ -200,9 +200,19 @@ impl Chance {
     /// One that does not remember requests.
     fn other_script(&mut self) -> Script {
         let (mut keys, mut args) = (self.lock_keys(), Vec::new());
-        let (name, script): (_, &scripts::Script) = match self.below(12) {
-            0 => ("READ", &scripts::READ),
-            1 => ("LOOK", &scripts::LOOK),
+        let (name, script): (_, &scripts::Script) = match self.below(13) {
+            0 => {
+                keys.truncate(2);
+                if self.percent(50) {
+                    keys.push(b"atlock:instances".to_vec());
+                    args = self.last_here();
+                }
+                ("READ", &scripts::READ)
+            }
+            1 => {
+                keys.truncate(2);
+                ("LOOK", &scripts::LOOK)
+            }
             2 => {
                 keys = vec![b"atlock:locks".to_vec()];
                 args =
@@ -247,9 +257,20 @@ impl Chance {
                 args = vec![revision, self.one_of(&["", "closed", "1 h", "2 "]).as_bytes().to_vec()];
                 ("GATE", &scripts::GATE)
             }
+            11 => {
+                keys = vec![b"atlock:instances".to_vec()];
+                args = self.last_here();
+                ("HERE", &scripts::HERE)
+            }
             _ => return self.small(),
         };
         (name, format!("{TIME_FROM_A_KEY}{}", script.text()), keys, args)
+    }
+
+    /// An instance, and when it was here last.
+    fn last_here(&mut self) -> Vec<Vec<u8>> {
+        let who = self.one_of(&["here", "there", "a"]).as_bytes().to_vec();
+        vec![who, (self.now - self.below(3) * 1_000_000).to_string().into_bytes()]
     }
 
     fn release(&mut self) -> Vec<Vec<u8>> {

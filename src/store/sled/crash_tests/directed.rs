@@ -148,9 +148,9 @@ fn a_hook_that_panics_ends_its_process() {
     assert!(clock.unix_micros() > 0);
 }
 
-/// The name of the copy that was laid aside does not come back once the copy is half removed, whatever a power loss keeps.
-#[test]
-fn a_copy_that_is_being_removed_is_never_put_back() {
+/// An opening cannot make durable that it forgets what it laid aside, and ends. The next one, on this disk, is the machine's last before a power
+/// loss, of which each folder and file keeps all or nothing.
+fn after_what_was_laid_aside(next: impl Fn() -> Hook) {
     /// Each bit: whether a crash keeps all or nothing of one folder's or file's changes.
     const CHOICES: u32 = 8;
     for keeps in 0_u32..1 << CHOICES {
@@ -159,19 +159,13 @@ fn a_copy_that_is_being_removed_is_never_put_back() {
         grant(&mut store, "a");
         let known = store.content();
         store.close().unwrap();
-        // The opening forgets what it laid aside, and is told that this failed.
         let forgets: Hook = Arc::new(|operation| {
             let is_meant = operation.what == What::Rename && operation.path.ends_with("sled.saving");
             if is_meant { Fate::Fails(ErrorKind::Other, u8::MAX) } else { Fate::Done }
         });
         assert!(open(&disk, forgets, &clock).is_err());
         disk.kill();
-        // The next one removes it, and the machine loses power.
-        let removes: Hook = Arc::new(|operation| {
-            let is_meant = operation.what == What::RemoveFolder && operation.path.ends_with("sled.saving");
-            if is_meant { Fate::Dies(u8::MAX) } else { Fate::Done }
-        });
-        assert!(open(&disk, removes, &clock).is_err());
+        assert!(open(&disk, next(), &clock).is_err());
         let mut choice = 0;
         disk.crash(&mut |end| {
             let keeps_all = end > 1 && keeps >> (choice % CHOICES) & 1 == 1;
@@ -181,4 +175,23 @@ fn a_copy_that_is_being_removed_is_never_put_back() {
         let found = open(&disk, works(), &clock).map(|store| store.content());
         assert_eq!(found.as_ref().ok(), Some(&known), "{keeps:b}: {:?}", found.as_ref().err());
     }
+}
+
+/// The name of the copy that was laid aside does not come back once the copy is half removed, whatever a power loss keeps.
+#[test]
+fn a_copy_that_is_being_removed_is_never_put_back() {
+    after_what_was_laid_aside(|| {
+        Arc::new(|operation| {
+            let is_meant = operation.what == What::RemoveFolder && operation.path.ends_with("sled.saving");
+            if is_meant { Fate::Dies(u8::MAX) } else { Fate::Done }
+        })
+    });
+}
+
+/// While its name may come back, the copy is not removed: not by the opening that finds that the disk fails, either.
+#[test]
+fn what_was_laid_aside_is_not_removed_while_its_name_may_come_back() {
+    after_what_was_laid_aside(|| {
+        failing(ErrorKind::Other, |operation| operation.what == What::SyncFolder && operation.path == Path::new(DIR))
+    });
 }

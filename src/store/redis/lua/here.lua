@@ -1,0 +1,4 @@
+-- KEYS[1] which instances use this Redis
+-- ARGV[1] an instance   ARGV[2] when it announced itself last, as far as it has an answer
+-- Returns {'DONE', when that instance was here last or '0'}.
+return {'DONE', last_here(KEYS[1], ARGV[1], tonumber(ARGV[2]))}
