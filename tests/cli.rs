@@ -69,9 +69,38 @@ fn locks_are_listed_shown_and_released() {
 }
 
 #[test]
+fn what_can_be_read_is_not_discarded_by_mistake() {
+    let folder = prepared();
+    let folder = folder.path();
+    let said = String::from_utf8(atlock(folder, &["discard", "acme/infra/a/default/"]).stderr).unwrap();
+    assert!(said.contains("is a lock, and can be read: release it with `atlock unlock`, or remove it with --force"), "{said}");
+    assert_eq!(told(folder, &["list"]).0.lines().count(), 2);
+    assert_eq!(told(folder, &["discard", "--force", "acme/infra/a/default/"]).1, 0);
+    assert_eq!(told(folder, &["list"]).0.lines().count(), 1);
+}
+
+/// What others chose is printed without what a terminal obeys, and the global apply lock is told with the locks.
+#[test]
+fn a_list_is_safe_to_look_at_and_tells_the_apply_lock() {
+    let folder = prepared();
+    let settings = Config::load(&folder.path().join("locking.yaml")).unwrap();
+    let service = Service::open(&settings, None, Arc::new(SystemClock)).unwrap();
+    let hostile = String::from_utf8(lock("c", 3)).unwrap().replace("\"ada\"", "\"\\u001b]0;x\\u0007\\nforged\"");
+    service.try_lock(hostile.as_bytes()).unwrap();
+    service.lock_command("apply", br#"{"LockMetadata":{"UnixTime":1796000000},"CommandName":1}"#).unwrap();
+    drop(service);
+    let (text, _) = told(folder.path(), &["list"]);
+    assert!(!text.contains(['\u{1b}', '\u{7}']) && text.lines().count() == 4, "{text:?}");
+    assert!(text.starts_with("nobody applies: Atlantis's global apply lock is held since 2026-11-30T"), "{text}");
+    assert!(!told(folder.path(), &["get", "acme/infra/c/default/"]).0.contains('\u{1b}'));
+}
+
+#[test]
 fn version_and_status() {
     let folder = prepared();
-    assert_eq!(told(folder.path(), &["version"]), (format!("atlock {}\n", env!("CARGO_PKG_VERSION")), 0));
+    for version in ["version", "--version", "-V"] {
+        assert_eq!(told(folder.path(), &[version]), (format!("atlock {}\n", env!("CARGO_PKG_VERSION")), 0));
+    }
     let (text, status) = told(folder.path(), &["status"]);
     assert!(status == 0 && text.starts_with("mode      strict\nlocal     answered in ") && text.lines().count() == 2, "{text}");
     let (json, _) = told(folder.path(), &["status", "--json"]);
@@ -153,6 +182,9 @@ fn mistakes_are_named() {
 
     assert_eq!(error(&["unlock-pull", "acme/infra", "one"]).1, 2);
     assert_eq!(error(&["remove"]).1, 2);
+    let (text, status) = error(&["discard", "acme/infra/a/default/", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&told["error"]["code"], status), (&"invalid_argument".into(), 1), "{text}");
     std::fs::write(folder.path().join("locking.yaml"), "locking: {backend: boltdb}").unwrap();
     let (text, status) = error(&["list"]);
     assert!(status == 1 && text.contains("only the server can look at the locks"), "{text}");

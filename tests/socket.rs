@@ -95,6 +95,7 @@ fn each_operation_answers_what_the_library_does() {
         of(&lock("a", 1))
     );
     assert_eq!(ask(&mut client, "get", &key("none")).unwrap(), json!(null));
+    assert_eq!(ask(&mut client, "command_lock", &json!("apply")).unwrap(), json!(null));
     assert!(ask(&mut client, "lock_info", &json!(["acme/infra/a/default/"])).unwrap()[0]["token"].as_u64() > Some(0));
     assert_eq!(ask(&mut client, "status", &json!(null)).unwrap()["instance"], service.status().instance);
     assert_eq!(ask(&mut client, "health", &json!(null)).unwrap()["state"], "healthy");
@@ -107,7 +108,7 @@ fn each_operation_answers_what_the_library_does() {
     assert_eq!(ask(&mut client, "discard", &key("d")).unwrap(), of(&lock("d", 3)));
     assert!(service.list().unwrap().is_empty());
     about_waiting(&mut client);
-    assert_eq!(OPERATIONS.len(), 18, "a new operation has a line above, or in about_waiting");
+    assert_eq!(OPERATIONS.len(), 19, "a new operation has a line above, or in about_waiting");
 
     // The same trail as of any other release.
     let audit = fs::read_to_string(data.with_file_name("audit")).unwrap();
@@ -185,6 +186,7 @@ fn the_settings_say_what_programs_may_ask() {
     for operation in OPERATIONS {
         let input = match operation.name {
             "lock_info" => json!(["acme/infra/a/default/"]),
+            "command_lock" => json!("apply"),
             "unlock_by_pull" => json!({"RepoFullName": "acme/infra", "PullNum": 1}),
             "queues" | "freezes" | "deadlocks" => json!(null),
             "explain" => json!({"key": "acme/infra/a/default/"}),

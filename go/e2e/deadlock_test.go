@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/githost"
 )
 
 var (
 	circlesSled   = mode{name: "circles-sled", answers: "strict", settings: withCircles(withQueueOnSled("auto"), sledsEnd)}
+	circlesYield  = mode{name: "circles-yield", answers: "strict", settings: withYield(circlesSled.settings)}
 	circlesHybrid = mode{name: "circles-hybrid", answers: "hybrid", redis: true, settings: withCircles(withQueue("hybrid", "auto"), "")}
 )
 
@@ -28,6 +30,14 @@ func withCircles(settings func(*world) ([]string, string), end string) func(*wor
 			return flags, strings.TrimSuffix(content, end) + ", deadlock_detection: {enabled: true}" + end
 		}
 		return flags, content + "    deadlock_detection: {enabled: true}\n"
+	}
+}
+
+// withYield ends circles.
+func withYield(settings func(*world) ([]string, string)) func(*world) ([]string, string) {
+	return func(w *world) ([]string, string) {
+		flags, content := settings(w)
+		return flags, strings.Replace(content, "deadlock_detection: {enabled: true}", "deadlock_detection: {enabled: true, resolve: yield}", 1)
 	}
 }
 
@@ -116,6 +126,9 @@ func (c circle) wantTold(t *testing.T) atlock.Deadlock {
 	if !slices.Equal(pulls, want) || !slices.Equal(told.Keys, keys) {
 		t.Fatalf("the circle of %v by %v is told as %+v", want, keys, told)
 	}
+	for _, num := range want {
+		c.wantComment(t, num, "This pull request and "+number(c.first+c.second-num)+" wait for each other, and neither goes on by itself")
+	}
 	for _, key := range keys {
 		explained := c.explainKey(t, key)
 		if explained.Deadlock != told.ID || !slices.Contains(explained.FreesIt, told.Suggestion) {
@@ -123,6 +136,23 @@ func (c circle) wantTold(t *testing.T) atlock.Deadlock {
 		}
 	}
 	return told
+}
+
+// wantComment waits until a comment on the pull request, one and no more, has this text.
+func (r *repository) wantComment(t *testing.T, number int, text string) {
+	t.Helper()
+	having := func(pull githost.Pull) (comments int) {
+		for _, comment := range pull.Comments {
+			if strings.Contains(comment.Body, text) {
+				comments++
+			}
+		}
+		return comments
+	}
+	pull := r.waitFor(t, number, "a comment with "+text, func(pull githost.Pull) bool { return having(pull) > 0 })
+	if having(pull) > 1 {
+		t.Errorf("#%d was told more than once: %+v", number, pull.Comments)
+	}
 }
 
 // deadlock waits until the server tells of a circle of this repository.
@@ -190,6 +220,35 @@ func (c circle) mergeOne(t *testing.T, told atlock.Deadlock) {
 	c.wantPlannedByItself(t, c.second, func() { c.merge(t, c.first) })
 	c.wantHolders(t, map[string]int{c.firsts: c.second, c.seconds: c.second})
 	c.wantNoDeadlock(t)
+}
+
+// TestOneYields: of a circle, the pull request that has the last place gives its lock back and keeps its place; nobody does a thing.
+func TestOneYields(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, circlesYield)
+	t.Run("planned", func(t *testing.T) {
+		t.Parallel()
+		c := circleOfTwoPushes(t, w.repository(t, "acme/planned"))
+		c.wantComment(t, c.second, "This pull request and "+number(c.first)+" waited for each other, so this one gave `"+c.seconds+"` back")
+		c.eventuallyHolders(t, map[string]int{c.firsts: c.first, c.seconds: c.first})
+		c.waitFor(t, c.first, "the plan", func(pull githost.Pull) bool {
+			return strings.Contains(pull.Comments[len(pull.Comments)-1].Body, planned)
+		})
+		if got := strings.Count(c.command(t, c.first, "atlantis apply"), applied); got != 2 {
+			t.Fatalf("%d projects were applied, and not both", got)
+		}
+		wantText(t, c.command(t, c.second, "atlantis apply"), "Ran Apply for 0 projects")
+		c.wantPlannedByItself(t, c.second, func() { c.merge(t, c.first) })
+		c.eventuallyHolders(t, map[string]int{c.firsts: c.second, c.seconds: c.second})
+	})
+	t.Run("applied", func(t *testing.T) {
+		t.Parallel()
+		c := circleOfTwoApplied(t, w.repository(t, "acme/applied"))
+		told := c.wantTold(t)
+		c.wantComment(t, c.first, "In each of them something may have been applied, which no machine undoes")
+		c.wantHolders(t, map[string]int{c.firsts: c.first, c.seconds: c.second})
+		c.mergeOne(t, told)
+	})
 }
 
 func (r *repository) wantNoDeadlock(t *testing.T) {

@@ -84,7 +84,7 @@ func (d discarder) allowed(logger logging.SimpleLogging, pull models.PullRequest
 	switch {
 	case err != nil:
 		return fmt.Errorf("whether #%d has the label %q, by which its locks are not released (--disable-unlock-label), cannot be asked: %w. "+
-			"Try again later, or close the pull request; in an emergency, `atlock discard` on the server asks for no label", pull.Num, label, err)
+			"Try again later, or close the pull request; in an emergency, `atlock unlock` on the server asks for no label", pull.Num, label, err)
 	case slices.Contains(labels, label):
 		return fmt.Errorf("#%d has the label %q, by which its locks are not released (--disable-unlock-label): remove the label there and try "+
 			"again, or merge or close the pull request", pull.Num, label)

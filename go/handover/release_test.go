@@ -72,7 +72,7 @@ func TestTheLabelBindsThePage(t *testing.T) {
 	}{
 		"no label": {labels: []string{"other", label + "-not"}},
 		"labelled": {labels: []string{"other", label}, says: []string{`#1 has the label "do-not-unlock"`, "remove the label there"}},
-		"away":     {unlabels: errors.New("502"), says: []string{"cannot be asked: 502", "Try again later", "`atlock discard`"}},
+		"away":     {unlabels: errors.New("502"), says: []string{"cannot be asked: 502", "Try again later", "`atlock unlock`"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, withQueue, withLabel)

@@ -8,7 +8,7 @@ use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 
 /// What was typed.
 #[derive(Parser)]
-#[command(name = "atlock", about = "Looks at Atlantis's locks and releases them", disable_version_flag = true)]
+#[command(name = "atlock", about = "Looks at Atlantis's locks and releases them", version)]
 pub struct Arguments {
     /// The settings file; without it, only the environment variables count
     #[arg(long, short, global = true, env = "ATLOCK_CONFIG", value_name = "FILE")]
@@ -16,6 +16,9 @@ pub struct Arguments {
     /// Prints JSON, as the library gives it; lock values hold clone URLs with their tokens
     #[arg(long, global = true)]
     pub json: bool,
+    /// Changes locks without asking; without a terminal nobody is asked
+    #[arg(long, short, global = true)]
+    pub yes: bool,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -58,12 +61,12 @@ pub enum Question {
         /// The lock's key, as `list` prints it: repo/path/workspace/project
         key: String,
     },
-    /// Releases one lock
+    /// Releases one lock. Its plan stays until a linked server with the apply guard finds that the lock is gone, a minute or two later
     Unlock {
         /// The lock's key, as `list` prints it
         key: String,
     },
-    /// Releases every lock of a pull request
+    /// Releases every lock of a pull request; its plans stay as with `unlock`
     UnlockPull {
         /// Full name of the repository, for example acme/infra
         repo: String,
@@ -74,6 +77,9 @@ pub enum Question {
     Discard {
         /// The entry's key, as `list` reports it
         key: String,
+        /// Removes it also if it is a lock, which `unlock` releases as well
+        #[arg(long)]
+        force: bool,
     },
     /// Lists who waits for locks, and until when a free lock is kept for whom
     Queue {
@@ -179,6 +185,16 @@ fn end(text: &str) -> Result<u64, String> {
 }
 
 impl Question {
+    /// What a person is asked before it is done; `None`: it is done.
+    pub fn confirmation(&self) -> Option<String> {
+        match self {
+            Question::Unlock { key } => Some(format!("Release the lock {key:?}?")),
+            Question::UnlockPull { repo, number } => Some(format!("Release all locks of #{number} of {repo:?}?")),
+            Question::Discard { key, .. } => Some(format!("Remove what is stored at {key:?}?")),
+            _ => None,
+        }
+    }
+
     /// Whether it may change something.
     pub fn changes(&self) -> bool {
         match self {

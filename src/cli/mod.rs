@@ -15,11 +15,12 @@ mod queue;
 mod remark;
 mod show;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use atlock::config::Config;
-use atlock::error::Result;
+use atlock::domain::lock::ProjectLock;
+use atlock::error::{Code, Error, Result};
 use clap::Parser as _;
 
 use self::args::{Arguments, Command, ConfigCommand, Question};
@@ -34,6 +35,11 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match run(&arguments) {
         Ok(outcome) => outcome,
+        Err(e) if arguments.json => {
+            let told = serde_json::json!({ "error": { "code": e.code().name(), "message": e.message() } });
+            let _ = writeln!(io::stderr(), "{told}");
+            return ExitCode::FAILURE;
+        }
         Err(e) => {
             remark(&e.to_string());
             return ExitCode::FAILURE;
@@ -60,6 +66,20 @@ fn print(outcome: &Outcome) -> ExitCode {
     }
 }
 
+/// Asks a person, if there is one at a terminal.
+fn confirmed(question: &str) -> Result<bool> {
+    let (mut input, mut output) = (io::stdin(), io::stderr());
+    if !input.is_terminal() || !output.is_terminal() {
+        return Ok(true);
+    }
+    let failed =
+        |e: io::Error| Error::new(Code::InvalidArgument, format!("nothing was changed: the terminal cannot be asked: {e}"));
+    write!(output, "{question} [y/N] ").and_then(|()| output.flush()).map_err(failed)?;
+    let mut answer = String::new();
+    io::BufRead::read_line(&mut io::BufReader::new(&mut input), &mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
     let path = arguments.config.as_deref();
@@ -69,6 +89,11 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Config(ConfigCommand::Show) => return config::show(path, json),
         Command::Ask(question) => question,
     };
+    if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)
+        && !confirmed(&asked)?
+    {
+        return Err(Error::new(Code::InvalidArgument, "nothing was changed"));
+    }
     let config = match path {
         Some(path) => Config::load(path)?,
         None => Config::without_file()?,
@@ -83,14 +108,26 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
             }
             show::metrics(&source.ask("metrics", "null")?)
         }
-        Question::List => show::list(source.ask("list", "null")?, json),
+        Question::List => {
+            let locks = source.ask("list", "null")?;
+            // A server of an older version does not tell.
+            let applies = if json { None } else { source.ask("command_lock", "\"apply\"").ok() };
+            show::list(locks, applies.as_deref(), json)
+        }
         Question::UnlockPull { repo, number } => {
             let pull = serde_json::json!({ "RepoFullName": repo, "PullNum": number });
             show::released(source.ask("unlock_by_pull", &pull.to_string())?, json)
         }
         Question::Get { key } => Ok(show::one(source.ask("get", &target(key))?, key, json)),
         Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
-        Question::Discard { key } => Ok(show::one(source.ask("discard", &target(key))?, key, json)),
+        Question::Discard { key, force } => {
+            if !force && ProjectLock::parse(&source.ask("get", &target(key))?).is_ok() {
+                let text =
+                    format!("{key:?} is a lock, and can be read: release it with `atlock unlock`, or remove it with --force");
+                return Err(Error::new(Code::InvalidArgument, text));
+            }
+            Ok(show::one(source.ask("discard", &target(key))?, key, json))
+        }
         about_waiting => queue::answer(about_waiting, &mut source, json),
     }?;
     source.close()?;

@@ -6,6 +6,7 @@ use atlock::domain::json::parse_json;
 use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
 use atlock::hybrid::status::Recovery;
+use atlock::queue::freeze::plain;
 use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde::Deserialize;
 use serde_json::Value;
@@ -128,8 +129,15 @@ struct Unreadable {
 }
 
 /// A list of locks: of whatever length, it was found.
-pub fn list(answer: Vec<u8>, json: bool) -> Result<Outcome> {
-    Ok(Outcome { found: true, ..locks(answer, json, "there may be more locks")? })
+///
+/// `applies` is Atlantis's global lock of the command apply, or null.
+pub fn list(answer: Vec<u8>, applies: Option<&[u8]>, json: bool) -> Result<Outcome> {
+    let locks = locks(answer, json, "there may be more locks")?;
+    let applies: Value = applies.map(read).transpose()?.unwrap_or_default();
+    let since = applies["LockMetadata"]["UnixTime"].as_u64().and_then(|seconds| seconds.checked_mul(1_000_000));
+    let note = since.map(|since| format!("nobody applies: Atlantis's global apply lock is held since {}\n", time(&since.into())));
+    let text = [note.unwrap_or_default().into_bytes(), locks.text].concat();
+    Ok(Outcome { found: true, text, incomplete: locks.incomplete })
 }
 
 /// A list of locks that were released; an empty one was not found.
@@ -171,8 +179,9 @@ fn line(value: &[u8], key: &str) -> String {
         Err(e) => return format!("{key:?}: {}\n", Error::message(&e)),
     };
     let details: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
-    let user = details["User"]["Username"].as_str().unwrap_or("?");
-    let time = details["Time"].as_str().unwrap_or("?");
+    // Others chose these: what a terminal would obey is left out.
+    let user = plain(details["User"]["Username"].as_str().unwrap_or("?"));
+    let time = plain(details["Time"].as_str().unwrap_or("?"));
     format!("{:?}  pull #{}  {user}  {time}\n", lock.fields().key(), lock.pull().num)
 }
 

@@ -36,6 +36,7 @@ pub(super) const LONGEST_REQUEST: usize = MAX_LOCK_BYTES + 4096;
 pub static OPERATIONS: &[SocketOperation] = &[
     SocketOperation { name: "list", changes: false, run: |service, _| Ok(service.list()?.into_json().0) },
     SocketOperation { name: "get", changes: false, run: |service, target| service.get_lock(target).map(value) },
+    SocketOperation { name: "command_lock", changes: false, run: command_lock },
     SocketOperation { name: "lock_info", changes: false, run: |service, keys| json(&service.lock_infos(keys)?) },
     SocketOperation { name: "status", changes: false, run: |service, _| json(&service.status()) },
     SocketOperation { name: "health", changes: false, run: |service, _| json(&service.health()) },
@@ -95,6 +96,12 @@ struct Pull {
 fn unlock_by_pull(service: &Service, input: &[u8]) -> Result<Vec<u8>> {
     let pull: Pull = parse_json(input)?;
     Ok(service.unlock_by_pull(&pull.repo_full_name, pull.pull_num)?.into_json().0)
+}
+
+/// The global lock of a command, whose name is the input; null if there is none.
+fn command_lock(service: &Service, name: &[u8]) -> Result<Vec<u8>> {
+    let name: String = parse_json(name)?;
+    service.check_command_lock(&name).map(value)
 }
 
 fn check(service: &Service, input: &[u8]) -> Result<Vec<u8>> {
