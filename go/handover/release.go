@@ -3,7 +3,6 @@ package handover
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -329,4 +328,4 @@ func (a *answer) Header() http.Header { return a.header }
 
 func (a *answer) WriteHeader(code int) { a.code = code }
 
-func (a *answer) Write(part []byte) (int, error) { return io.WriteString(&a.text, string(part)) }
+func (a *answer) Write(part []byte) (int, error) { return a.text.Write(part) }
