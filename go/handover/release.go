@@ -253,10 +253,9 @@ func (h *Handover) unlockShown(held models.ProjectLock, shown Grant) (*models.Pr
 	if lock == nil || err != nil {
 		return nil, err
 	}
-	if in := h.open.busy(pull); in != nil { // it began at this very moment, and its run may have kept the lock
-		if _, err := h.grantOf(held); err == nil {
-			return nil, fmt.Errorf("%s: try again when that is over", atWork(in))
-		}
+	// A plan that began at this very moment keeps the lock, and the answer is the same.
+	if now, err := h.grantOf(held); err == nil && now.is(shown) && shown.Token != atlock.NoToken {
+		return nil, fmt.Errorf("a plan of #%d began just now: try again when that is over", held.Pull.Num)
 	}
 	h.forget([]models.ProjectLock{*lock})
 	return lock, nil
