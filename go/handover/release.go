@@ -3,7 +3,6 @@ package handover
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -254,10 +253,9 @@ func (h *Handover) unlockShown(held models.ProjectLock, shown Grant) (*models.Pr
 	if lock == nil || err != nil {
 		return nil, err
 	}
-	if in := h.open.busy(pull); in != nil { // it began at this very moment, and its run may have kept the lock
-		if _, err := h.grantOf(held); err == nil {
-			return nil, fmt.Errorf("%s: try again when that is over", atWork(in))
-		}
+	// A plan that began at this very moment keeps the lock, and the answer is the same.
+	if now, err := h.grantOf(held); err == nil && now.is(shown) && shown.Token != atlock.NoToken {
+		return nil, fmt.Errorf("a plan of #%d began just now: try again when that is over", held.Pull.Num)
 	}
 	h.forget([]models.ProjectLock{*lock})
 	return lock, nil
@@ -329,4 +327,4 @@ func (a *answer) Header() http.Header { return a.header }
 
 func (a *answer) WriteHeader(code int) { a.code = code }
 
-func (a *answer) Write(part []byte) (int, error) { return io.WriteString(&a.text, string(part)) }
+func (a *answer) Write(part []byte) (int, error) { return a.text.Write(part) }

@@ -325,3 +325,19 @@ func TestTheGlobalApplyLockIsEnded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A plan begins at the very moment of a release, and its run keeps the lock: that is not told to be released.
+func TestAReleaseAsAPlanBegins(t *testing.T) {
+	w := newWorld(t, withQueue)
+	wantPlanned(t, w.planned(1, nil, project("a")))
+	run, err := w.database.For(pull(1)).Begin(atlock.RunPlan) // no bracket says so yet
+	must(t, err)
+	came := w.handover.Release("ada", []Asked{w.shown(keyA)})
+	if came[0].Result != ResultRefused || len(w.git.comments) > 0 {
+		t.Errorf("%+v, told %q", came, w.git.comments)
+	}
+	want(t, came[0].Text, "a plan of #1 began just now")
+	w.wantHolders(map[string]int{"a": 1})
+	_, err = run.End()
+	must(t, err)
+}
