@@ -108,6 +108,19 @@ func (h *Handover) applied(ctx *command.Context) map[string]bool {
 	return kept.Applied
 }
 
+// appliedOf are the keys of the projects under which something was applied that is not merged, as far as this server and the store know.
+func (h *Handover) appliedOf(pull models.PullRequest) (map[string]bool, error) {
+	kept, err := h.records.read(pull)
+	if err != nil {
+		return nil, err
+	}
+	status, err := h.database.GetPullStatus(pull)
+	for _, key := range appliedIn(status, pull) {
+		kept.Applied[key] = true
+	}
+	return kept.Applied, err
+}
+
 // appliedIn are the keys of what the status says to be applied. An apply that failed may have changed something, too.
 func appliedIn(status *models.PullStatus, pull models.PullRequest) []string {
 	var keys []string

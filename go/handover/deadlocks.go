@@ -121,12 +121,8 @@ func (h *Handover) mayHaveApplied(pull models.PullRequest) bool {
 	if _, err := h.records.path(pull); err != nil {
 		return true
 	}
-	kept, err := h.records.read(pull)
-	if err != nil || len(kept.Applied) > 0 {
-		return true
-	}
-	status, err := h.database.GetPullStatus(pull)
-	return err != nil || len(appliedIn(status, pull)) > 0
+	applied, err := h.appliedOf(pull)
+	return err != nil || len(applied) > 0
 }
 
 // discard discards the plans of the locks that a pull request gave back.

@@ -62,10 +62,10 @@ func (h *Handover) Look(lock models.ProjectLock) (Look, error) {
 		return Look{}, err
 	}
 	look := Look{Grant: grant}
-	switch applied, err := h.isApplied(lock); {
+	switch applied, err := h.appliedOf(lock.Pull); {
 	case err != nil:
 		look.Notes = append(look.Notes, fmt.Sprintf("whether it is applied is not known: %v", err))
-	case applied:
+	case applied[models.GenerateLockKey(lock.Project, lock.Workspace)]:
 		look.Notes = append(look.Notes, "applied, and not merged")
 	}
 	if in := h.open.busy(keyOf(lock.Pull.BaseRepo, lock.Pull.Num)); in != nil {
@@ -92,17 +92,6 @@ func (h *Handover) grantOf(lock models.ProjectLock) (Grant, error) {
 		return Grant{}, fmt.Errorf("#%d does not hold the lock any more", lock.Pull.Num)
 	}
 	return Grant{lock.Pull.Num, checked.Token, lock.Time}, nil
-}
-
-// isApplied tells whether something was applied under a lock that is not merged.
-func (h *Handover) isApplied(lock models.ProjectLock) (bool, error) {
-	key := models.GenerateLockKey(lock.Project, lock.Workspace)
-	kept, err := h.records.read(lock.Pull)
-	if err != nil || kept.Applied[key] {
-		return err == nil, err
-	}
-	status, err := h.database.GetPullStatus(lock.Pull)
-	return err == nil && slices.Contains(appliedIn(status, lock.Pull), key), err
 }
 
 // CanRelease tells whether there is what releases locks: with --disable-repo-locking nothing of it is wired.

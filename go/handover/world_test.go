@@ -163,10 +163,10 @@ type folders struct {
 	deleted *[]string
 }
 
-func (f folders) DeletePlan(_ logging.SimpleLogging, r models.Repo, p models.PullRequest, workspace, path, name string) error {
+func (f folders) DeletePlan(log logging.SimpleLogging, r models.Repo, p models.PullRequest, workspace, path, name string) error {
 	key := models.GenerateLockKey(models.NewProject(r.FullName, path, name), workspace)
 	*f.deleted = append(*f.deleted, fmt.Sprintf("#%d %s", p.Num, key))
-	return nil
+	return (&events.FileWorkspace{DataDir: f.root}).DeletePlan(log, r, p, workspace, path, name)
 }
 
 func (f folders) GetPullDir(r models.Repo, p models.PullRequest) (string, error) {
