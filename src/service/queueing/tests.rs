@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::next::NextRequest;
 use super::wait::{WaitOptions, Waited};
 use super::wait_set::SetWaited;
 use crate::call::{Call, Calls};
@@ -198,30 +197,25 @@ fn who_was_taken_for_gone_does_not_have_its_set() {
     assert_eq!(service.list().expect("is listed").len(), 2);
 }
 
-/// That a pull missed too often is told also where a set that is asked for, or a caller who stops waiting, is what notices.
+/// That a pull missed too often is told also where a set that is asked for is what notices.
 #[test]
 fn who_left_is_told_whoever_noticed() {
-    let short = WaitOptions { timeout: Some(Duration::from_millis(1)), ..WaitOptions::default() };
-    let set = |service: &Service| drop(service.lock_set(format!("[{},{}]", lock("x", 3), lock("y", 3)).as_bytes(), &short));
-    let caller = |service: &Service| drop(service.lock(lock("x", 3).as_bytes(), &short));
-    for notices in [&set as &dyn Fn(&Service), &caller] {
-        let (service, clock, _) = service(false);
-        for path in ["a", "x"] {
-            service.try_lock(lock(path, 1).as_bytes()).expect("is granted");
-        }
-        let begin = format!(r#"{{"repo":"{REPO}","pull":{{"host":"","num":2}},"command":"plan"}}"#);
-        let run = service.run_begin(&serde_json::from_str(&begin).expect("is a run")).expect("begins");
-        service.try_lock_in(run, lock("a", 2).as_bytes()).expect("is refused");
-        service.run_end(run).expect("ends");
-        service.unlock(lock("a", 1).as_bytes()).expect("is released");
-        for _ in 0..2 {
-            clock.0.fetch_add(31 * 60, Ordering::SeqCst);
-            service.dispatch(REPO, &[]).expect("is looked at");
-        }
-        clock.0.fetch_add(31 * 60, Ordering::SeqCst);
-        notices(&service);
-        let next = NextRequest { claim_ms: 0, most: 0, wait_ms: 0 };
-        let left = service.next(next).expect("is asked").left;
-        assert_eq!(left.iter().map(|left| left.waiter.pull.num).collect::<Vec<_>>(), [2]);
+    let (service, clock, _) = service(false);
+    service.try_lock(lock("a", 1).as_bytes()).expect("is granted");
+    let begin = format!(r#"{{"repo":"{REPO}","pull":{{"host":"","num":2}},"command":"plan"}}"#);
+    let run = service.run_begin(&serde_json::from_str(&begin).expect("is a run")).expect("begins");
+    service.try_lock_in(run, lock("a", 2).as_bytes()).expect("is refused");
+    service.run_end(run).expect("ends");
+    service.unlock(lock("a", 1).as_bytes()).expect("is released");
+    let passes = || clock.0.fetch_add(31 * 60, Ordering::SeqCst);
+    for _ in 0..2 {
+        passes();
+        service.dispatch(REPO, &[]).expect("is looked at");
     }
+    passes();
+    let set = format!("[{},{}]", lock("a", 3), lock("y", 3));
+    let waited = service.lock_set(set.as_bytes(), &WaitOptions::default()).expect("works");
+    assert!(matches!(&waited, SetWaited::Locked(_)), "{waited:?}");
+    let left: Vec<i64> = service.queueing.left.lock().iter().map(|left| left.waiter.pull.num).collect();
+    assert_eq!(left, [2]);
 }
