@@ -263,6 +263,8 @@ impl Oracle {
         }
         self.releasing.clear();
         self.settle_sets(before, found, is_all, acquiring);
+        // Since when it is over is not known; now it is.
+        let now = self.tells();
         for (number, known) in &mut self.locks {
             let is_there = found.contains(&Some(*number));
             let is_provisional = known.set.is_some_and(|set| self.sets.contains_key(&set));
@@ -272,13 +274,13 @@ impl Oracle {
             match known.state {
                 State::Holds if known.may_go => {
                     known.may_go = false;
-                    known.state = if is_there { State::Holds } else { State::Over };
+                    (known.state, known.over_at) = if is_there { (State::Holds, 0) } else { (State::Over, now) };
                 }
                 State::Asked if known.asks.is_none() && !is_provisional => {
                     if is_there {
                         (known.state, known.may_go) = (State::Holds, false);
                     } else if is_all {
-                        known.state = State::Over;
+                        (known.state, known.over_at) = (State::Over, now);
                     }
                 }
                 State::Asked | State::Holds | State::Over => {}

@@ -14,7 +14,7 @@ struct Place {
     /// Names its ticket, once somebody has looked.
     seq: Option<u64>,
     missed: u32,
-    /// When somebody looked.
+    /// When somebody began to look.
     at: u64,
 }
 
@@ -31,8 +31,8 @@ impl Places {
         self.0.retain(|(of, at), _| *of != num || key.is_some_and(|key| key != at));
     }
 
-    /// What the queue was between two moments; `told` is what was known at the first.
-    pub(super) fn check(&mut self, told: &Places, queue: &Queue, now: u64) {
+    /// What the queue was between two moments, `began` and `now`; `told` is what was known at the first.
+    pub(super) fn check(&mut self, told: &Places, queue: &Queue, began: u64, now: u64) {
         for ((num, key), before) in &told.0 {
             let id = (*num, key.clone());
             if self.0.get(&id) != Some(before) {
@@ -42,7 +42,7 @@ impl Places {
             if let Some(ticket) = ticket {
                 let is_same = before.seq.is_none_or(|seq| seq == ticket.seq);
                 assert!(is_same, "#{num} waits for {key} from another place than before");
-                self.0.insert(id, Place { seq: Some(ticket.seq), missed: ticket.missed, at: now });
+                self.0.insert(id, Place { seq: Some(ticket.seq), missed: ticket.missed, at: began });
                 continue;
             }
             let reservation = u64::try_from(RESERVATION.as_micros()).expect("is short");

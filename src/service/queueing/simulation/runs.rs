@@ -276,6 +276,7 @@ impl Scene {
             Err(_) => self.oracle().release_unknown(id),
         }
         if let Some(run) = run {
+            self.claims.lock().retain(|(of, _), _| *of != num);
             let _ = service.run_end(run);
         }
     }

@@ -211,6 +211,7 @@ impl Scene {
     /// Looks at everything: what is there fits what callers were told. Says whether it could.
     pub(super) fn check(&self, me: usize, is_end: bool) -> bool {
         let (before, told, trouble) = (self.oracle().clone(), self.places.lock().clone(), *self.trouble.lock());
+        let began = self.now();
         let is_well = || self.is_well() && *self.trouble.lock() == trouble;
         if !is_well() {
             return false;
@@ -227,7 +228,7 @@ impl Scene {
         oracle.settle(&before, &found, is_end || self.plan.stores != Stores::Hybrid, &acquiring);
         drop(oracle);
         if self.plan.keeps_places() {
-            self.places.lock().check(&told, &queue, self.now());
+            self.places.lock().check(&told, &queue, began, self.now());
         }
         true
     }

@@ -236,10 +236,7 @@ impl Schedule<'_> {
             self.passes(Duration::from_millis(500));
             let all_live = (0..scene.plan.servers).all(|me| scene.service(me).is_some());
             let is_quiet = world.busy.load(Ordering::SeqCst) == 0 && !world.network.has_stuck();
-            if all_live
-                && is_quiet
-                && (scene.plan.stores != Stores::Hybrid || self.within(0, |scene| scene.all_ask_redis()) == Some(true))
-            {
+            if all_live && is_quiet && self.all_ask_redis() {
                 scene.lost_data.store(false, Ordering::SeqCst);
                 return;
             }
@@ -268,12 +265,29 @@ impl Schedule<'_> {
                 queue.is_empty() && service.list().expect("is read").is_empty()
             });
             if is_empty == Some(true) {
-                return self.is_open();
+                return self.is_open_soon();
             }
             self.passes(Duration::from_secs(6));
         }
         let queue = self.within(0, |scene| scene.service(0).expect("lives").queue(REPO));
         panic!("the queue does not drain: {queue:?}");
+    }
+
+    /// Whether nobody decides in Redis's place.
+    fn all_ask_redis(&self) -> bool {
+        self.scene.plan.stores != Stores::Hybrid || self.within(0, |scene| scene.all_ask_redis()) == Some(true)
+    }
+
+    /// Much time may have passed at once (`passes`), and a question that was under way then was too late: Redis is away for that server, and
+    /// is back before long.
+    fn is_open_soon(&self) {
+        const ROUNDS: u32 = 40;
+        let is_back = (0..ROUNDS).any(|_| {
+            self.passes(Duration::from_millis(500));
+            self.all_ask_redis()
+        });
+        assert!(is_back, "Redis is back, and is not asked: {}", self.tasks.tasks.describe());
+        self.is_open();
     }
 
     /// Nothing is closed with nobody behind it.
