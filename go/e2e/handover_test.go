@@ -28,6 +28,16 @@ var (
 	queueHybrid = mode{name: "queue-hybrid", answers: "hybrid", redis: true, settings: withQueue("hybrid", "off")}
 )
 
+// In these the guard is set against what it is without a setting.
+var (
+	guardedBolt = mode{name: "guarded-boltdb", boltDirectly: true, answers: "strict",
+		settings: file("locking: {backend: boltdb, enhanced: {apply_guard: on}}\n")}
+	unguardedHybrid = mode{name: "unguarded-hybrid", answers: "hybrid", redis: true, settings: func(w *world) ([]string, string) {
+		flags, content := enhanced("sled", "hybrid")(w)
+		return flags, content + "    apply_guard: off\n"
+	}}
+)
+
 func withQueueOnSled(replan string) func(*world) ([]string, string) {
 	return func(w *world) ([]string, string) {
 		const settings = "locking: {backend: sled, data_dir: %q, enhanced: {priority_queue: {enabled: true, replan: %s}}}\n"
@@ -61,7 +71,8 @@ func TestNobodyAppliesWithoutTheLock(t *testing.T) {
 		{strictSled, true, "command line", releasedByCommandLine}, {queueSled, true, "command line", releasedByCommandLine},
 		{stockBolt, false, "unlock", unlockedInMidPlan}, {strictBolt, false, "unlock", unlockedInMidPlan},
 		{strictSled, true, "unlock", unlockedInMidPlan}, {queueSled, true, "unlock", unlockedInMidPlan},
-		{queueHybrid, true, "unlock", unlockedInMidPlan},
+		{queueHybrid, true, "unlock", unlockedInMidPlan}, {guardedBolt, true, "unlock", unlockedInMidPlan},
+		{unguardedHybrid, false, "by hand", releasedByHand}, {unguardedHybrid, false, "unlock", unlockedInMidPlan},
 		{hybridSled, true, "conflict", lostAConflict}, {queueHybrid, true, "conflict", lostAConflict},
 	} {
 		t.Run(c.how+"/"+c.mode.name, func(t *testing.T) {
@@ -88,9 +99,12 @@ func TestNobodyAppliesWithoutTheLock(t *testing.T) {
 			wantText(t, answer, applied)
 			if c.guarded {
 				wantText(t, answer, fmt.Sprintf("Under the lock acme/infra/network/default/ of pull %d, token ", second))
-				if c.how != "conflict" { // of the other server's lock the token is not known
+				if c.how != "conflict" && !c.mode.boltDirectly { // of the other server's lock the token is not known, and BoltDB has none
 					wantNoText(t, answer, "token none")
 				}
+			}
+			if c.guarded {
+				r.wantFreedBy(t, "network", fmt.Sprintf("merge or close pull #%d", second))
 			}
 			r.merge(t, second)
 			r.eventuallyHolders(t, map[string]int{})

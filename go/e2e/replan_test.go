@@ -185,15 +185,20 @@ func aPlanByHandIsNotRepeated(t *testing.T, w *world, name string) {
 	l.merge(t, l.first)
 	wantText(t, l.command(t, l.second, "atlantis plan"), planned)
 	time.Sleep(4 * time.Second) // longer than further locks are waited for
-	var plans int
-	for _, comment := range l.waitFor(t, l.second, "the pull request", func(githost.Pull) bool { return true }).Comments {
+	if plans := l.plansAfter(t, l.second, last); plans != 1 {
+		t.Errorf("it was planned %d times", plans)
+	}
+}
+
+// plansAfter counts the plans of a pull request after that comment.
+func (r *repository) plansAfter(t *testing.T, number int, last int64) (plans int) {
+	t.Helper()
+	for _, comment := range r.pull(t, number).Comments {
 		if comment.ID > last && strings.Contains(comment.Body, planned) {
 			plans++
 		}
 	}
-	if plans != 1 {
-		t.Errorf("it was planned %d times", plans)
-	}
+	return plans
 }
 
 // TestAKilledServerHandsOver kills the server with kill -9: before a release, between the release and the plan, and in the plan.
@@ -211,12 +216,17 @@ func TestAKilledServerHandsOver(t *testing.T) {
 			})
 			t.Run("in between", func(t *testing.T) {
 				l := newLine(t, w, "acme/between")
+				last := l.last(t, l.second)
 				l.wantPlannedByItself(t, l.second, func() {
 					l.merge(t, l.first)
-					l.eventuallyHolders(t, map[string]int{})
+					l.eventuallyReserved(t, "network", l.second)
 					w.server.Kill()
 					w.restart(t)
 				})
+				l.wantPlannedByItself(t, l.third, func() { l.merge(t, l.second) })
+				if plans := l.plansAfter(t, l.second, last); plans != 1 {
+					t.Errorf("it was planned %d times", plans)
+				}
 			})
 			t.Run("in the plan", func(t *testing.T) {
 				slow := newSlow(t)
