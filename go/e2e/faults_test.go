@@ -121,6 +121,7 @@ func (r *repository) eventuallyReserved(t *testing.T, project string, number int
 func TestWhoCannotBePlannedAnyMoreIsToldOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, plansSled)
+	l, other, right := newLine(t, w, "acme/left"), newLine(t, w, "acme/stays"), newLine(t, w, "acme/right")
 	t.Run("fork is gone", func(t *testing.T) {
 		l := newLine(t, w, "acme/fork")
 		last := l.last(t, l.second)
@@ -128,40 +129,54 @@ func TestWhoCannotBePlannedAnyMoreIsToldOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.wantPlannedByItself(t, l.third, func() { l.merge(t, l.first) })
-		l.wantToldOnce(t, l.second, last, "it cannot be planned:** what the Git host tells of it cannot be read, as of a pull request whose fork is gone")
+		l.wantToldOnce(t, map[int]int64{l.second: last},
+			"it cannot be planned:** what the Git host tells of it cannot be read, as of a pull request whose fork is gone")
 	})
 	t.Run("not allowlisted", func(t *testing.T) {
-		l := newLine(t, w, "acme/left")
-		other := newLine(t, w, "acme/stays")
 		lasts := map[int]int64{l.second: l.last(t, l.second), l.third: l.last(t, l.third)}
-		w.stop(t)
-		w.server.Change(func(options *atlantis.Options) {
-			options.Args = append(options.Args, "--repo-allowlist=127.0.0.1/acme/stays")
-		})
-		w.restart(t)
+		w.restartWith(t, "--repo-allowlist=127.0.0.1/acme/stays")
 		l.discard(t, "network") // its merge would not be heard of any more
-		for _, number := range []int{l.second, l.third} {
-			l.commentAfter(t, number, lasts[number])
+		for number, last := range lasts {
+			l.commentAfter(t, number, last)
 		}
 		other.wantPlannedByItself(t, other.second, func() { other.merge(t, other.first) })
-		for _, number := range []int{l.second, l.third} {
-			l.wantToldOnce(t, number, lasts[number], "it cannot be planned:** its repository is not in Atlantis's allowlist any more. It waits no more.")
-		}
+		l.wantToldOnce(t, lasts, "it cannot be planned:** its repository is not in Atlantis's allowlist any more. It waits no more.")
 		l.wantHolders(t, map[string]int{})
+	})
+	// Gitea tells nobody's teams, so Atlantis takes the author for one who may not plan, and says so only in its log.
+	t.Run("no right", func(t *testing.T) {
+		lasts := map[int]int64{right.second: right.last(t, right.second), right.third: right.last(t, right.third)}
+		w.restartWith(t, "--repo-allowlist=*", "--gh-team-allowlist=admins:plan")
+		right.merge(t, right.first)
+		for number, last := range lasts {
+			right.commentAfter(t, number, last)
+		}
+		right.wantToldOnce(t, lasts, "its plan did not take `network`.** It no longer waits for that. To join the queue again, comment `atlantis plan`.")
+		right.wantHolders(t, map[string]int{})
 	})
 }
 
-// wantToldOnce fails unless the pull request has one comment after that one, with this text.
-func (r *repository) wantToldOnce(t *testing.T, number int, after int64, text string) {
+// restartWith starts the server anew, with further flags.
+func (w *world) restartWith(t *testing.T, flags ...string) {
 	t.Helper()
-	var told []string
-	for _, comment := range r.waitFor(t, number, "the pull request", func(githost.Pull) bool { return true }).Comments {
-		if comment.ID > after {
-			told = append(told, comment.Body)
+	w.stop(t)
+	w.server.Change(func(options *atlantis.Options) { options.Args = append(options.Args, flags...) })
+	w.restart(t)
+}
+
+// wantToldOnce fails unless each of the pull requests has one comment after that one, with this text.
+func (r *repository) wantToldOnce(t *testing.T, after map[int]int64, text string) {
+	t.Helper()
+	for number, last := range after {
+		var told []string
+		for _, comment := range r.pull(t, number).Comments {
+			if comment.ID > last {
+				told = append(told, comment.Body)
+			}
 		}
+		if len(told) != 1 {
+			t.Fatalf("#%d of %s was told %d times: %q", number, r.name, len(told), told)
+		}
+		wantText(t, told[0], text)
 	}
-	if len(told) != 1 {
-		t.Fatalf("#%d of %s was told %d times: %q", number, r.name, len(told), told)
-	}
-	wantText(t, told[0], text)
 }

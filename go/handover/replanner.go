@@ -204,7 +204,8 @@ func (r *replanner) plan(turn atlock.Turn, base models.Repo, head *models.Repo) 
 		r.logger.Info("it is the turn of #%d of %s: planning %s for %s", turn.Pull.Num, turn.Repo, projectNames(turn.Repo, keys), turn.User)
 		r.runner.RunCommentCommand(base, head, nil, user, turn.Pull.Num, comment)
 	}
-	// What is still kept for it was not even tried: the plan did not begin, or the project is gone. Atlantis has said why.
+	// What is still kept for it was not even tried: the plan did not begin, or the project is gone. Atlantis mostly says why, and not of
+	// everything: not if it cannot tell whether the author may plan, for example.
 	kept, _, err := r.reserved(turn)
 	if err != nil {
 		r.logger.Warn("whether the plan of #%d of %s took its locks cannot be read: %v", turn.Pull.Num, turn.Repo, err)
@@ -218,7 +219,7 @@ func (r *replanner) plan(turn atlock.Turn, base models.Repo, head *models.Repo) 
 	r.logger.Warn("the plan of #%d of %s did not take %s, which was kept for it: it waits for that no more",
 		turn.Pull.Num, turn.Repo, projectNames(turn.Repo, kept))
 	r.leave(turn.Waiter, kept...)
-	count(resultFailed)
+	r.tell(turn.Waiter, resultFailed, r.words.notTaken(projectNames(turn.Repo, kept)))
 }
 
 // reserved are the locks that are kept for a pull request now, and those for which it waits besides.

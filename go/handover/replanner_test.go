@@ -168,6 +168,9 @@ func TestAPlanThatDoesNotBeginEndsTheWait(t *testing.T) {
 	if r.waits(t, 2) {
 		t.Error("#2 still waits")
 	}
+	if told := strings.Join(r.git.comments, "\n"); !strings.HasPrefix(told, "acme/infra#2: **It was this pull request's turn, but its plan did not take `a`.**") {
+		t.Errorf("told %q", told)
+	}
 	r.wantAsked(t, "#3 by ada: plan ")
 	r.w.wantHolders(map[string]int{"a": 3, "b": 3})
 }

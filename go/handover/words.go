@@ -175,6 +175,12 @@ func (w words) dropped(why string) string {
 	return fmt.Sprintf("**It was this pull request's turn, but it cannot be planned:** %s. It waits no more.", why)
 }
 
+// notTaken tells that a plan by the server did not take what was kept for it.
+func (w words) notTaken(names string) string {
+	return fmt.Sprintf("**It was this pull request's turn, but its plan did not take %s.** It no longer waits for that. To join the queue again, "+
+		"comment `%s plan`.", names, w.program)
+}
+
 // projectNames are projectName of each.
 func projectNames(repo string, keys []string) string {
 	names := make([]string, len(keys))

@@ -62,6 +62,7 @@ var otherCases = map[string]func(w words, pull models.PullRequest) string{
 	"dropped": func(w words, _ models.PullRequest) string {
 		return w.dropped("its repository is not in Atlantis's allowlist any more")
 	},
+	"not-taken":        func(w words, _ models.PullRequest) string { return w.notTaken("`db`") },
 	"guard-nobody":     func(w words, pull models.PullRequest) string { return w.lost(pull, nil) },
 	"guard-other":      func(w words, pull models.PullRequest) string { return w.lost(pull, &atlock.PullID{Num: 2}) },
 	"guard-again":      func(w words, _ models.PullRequest) string { return w.otherGrant() },
