@@ -204,3 +204,34 @@ func (r *repository) wantNoDeadlock(t *testing.T) {
 		}
 	}
 }
+
+var onApply = mode{name: "on-apply", answers: "strict", settings: func(w *world) ([]string, string) {
+	_, content := circlesSled.settings(w)
+	return []string{`--repo-config-json={"repos":[{"id":"/.*/","repo_locks":{"mode":"on_apply"}}]}`}, content
+}}
+
+// TestAppliesThatNeedEachOther: locked at the apply, each pull request has applied one project, and needs the other's lock for its second. An
+// apply that is refused waits for nothing, so no circle is told; what explain says of each lock is the way out.
+func TestAppliesThatNeedEachOther(t *testing.T) {
+	t.Parallel()
+	r := newWorld(t, onApply).repository(t, "acme/infra")
+	first, comment := r.open(t, "network", "database")
+	wantText(t, comment, planned)
+	second, comment := r.open(t, "network", "database")
+	wantText(t, comment, planned)
+	wantNoText(t, comment, "currently locked")
+	wantText(t, r.command(t, first, "atlantis apply -d network"), applied)
+	wantText(t, r.command(t, second, "atlantis apply -d database"), applied)
+	wantText(t, r.command(t, first, "atlantis apply -d database"), refusedBy(second))
+	wantText(t, r.command(t, second, "atlantis apply -d network"), refusedBy(first))
+	r.wantHolders(t, map[string]int{"network": first, "database": second})
+	r.wantFreedBy(t, "network", "merge or close pull "+number(first))
+	r.wantFreedBy(t, "database", "merge or close pull "+number(second))
+	r.merge(t, first)
+	r.eventuallyHolders(t, map[string]int{"database": second})
+	if told := r.deadlocks(t); len(told) != 0 {
+		t.Errorf("nobody waits, and this is told: %+v", told)
+	}
+	wantText(t, r.command(t, second, "atlantis plan -d network"), planned)
+	wantText(t, r.command(t, second, "atlantis apply -d network"), applied)
+}

@@ -244,15 +244,20 @@ func TestAKilledServerHandsOver(t *testing.T) {
 	}
 }
 
-// TestRedisFailsWhilePeopleWait: with hybrid mode the order survives a Redis that is away, and one that is empty.
+// TestRedisFailsWhilePeopleWait: with hybrid mode the order survives a Redis that is away, one that hangs, and one that is empty.
 func TestRedisFailsWhilePeopleWait(t *testing.T) {
 	w := newWorld(t, plansHybrid)
-	away, emptied := newLine(t, w, "acme/away"), newLine(t, w, "acme/emptied")
+	away, hung, emptied := newLine(t, w, "acme/away"), newLine(t, w, "acme/hung"), newLine(t, w, "acme/emptied")
 	w.redis.Shutdown()
 	away.wantPlannedByItself(t, away.second, func() { away.merge(t, away.first) })
 	w.redis.Restart(t)
 	w.eventuallyOnRedis(t)
 	away.wantPlannedByItself(t, away.third, func() { away.merge(t, away.second) })
+	w.redis.Pause(t)
+	hung.wantPlannedByItself(t, hung.second, func() { hung.merge(t, hung.first) })
+	w.redis.Resume(t)
+	w.eventuallyOnRedis(t)
+	hung.wantPlannedByItself(t, hung.third, func() { hung.merge(t, hung.second) })
 	ask(t, w.redis.Addr, func(client *redis.Client) error { return client.FlushAll(t.Context()).Err() })
 	emptied.wantPlannedByItself(t, emptied.second, func() { emptied.merge(t, emptied.first) })
 	emptied.wantPlannedByItself(t, emptied.third, func() { emptied.merge(t, emptied.second) })

@@ -40,7 +40,9 @@ func TestAMissedMergeHandsOver(t *testing.T) {
 		Locker: locking.NewClient(w.store()), VCSClient: r.git, WorkingDir: deletes{folders{root: w.folder}}, Database: w.store(),
 		PullClosedTemplate: &events.PullClosedEventTemplate{}, LogStreamResourceCleaner: noStreams{},
 	}
-	w.clean = func(repo models.Repo, pull models.PullRequest) error { return executor.CleanUpPull(r.logger, repo, pull) }
+	w.clean = func(repo models.Repo, pull models.PullRequest) error {
+		return executor.CleanUpPull(r.logger, repo, pull)
+	}
 	sweeps := &sweeping{w: w, git: &gitHost{state: models.ClosedPullState}, at: time.Now()}
 	sweeps.sweeper = &sweeper{
 		handover: w.handover, live: sweeps.git, cleaner: w.server.VCSEventsController.PullCleaner, mode: atlock.StaleRelease,
