@@ -209,6 +209,8 @@ func TestAKilledServerHandsOver(t *testing.T) {
 			w := newWorld(t, mode)
 			t.Run("waiting", func(t *testing.T) {
 				l := newLine(t, w, "acme/waiting")
+				// Atlantis comments before its command is over. A command that a kill cuts off counts as running for a minute more.
+				time.Sleep(time.Second)
 				w.server.Kill()
 				w.restart(t)
 				l.wantPlannedByItself(t, l.second, func() { l.merge(t, l.first) })
