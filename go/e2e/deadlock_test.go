@@ -148,6 +148,7 @@ func (w *world) deadlocks(t *testing.T) (told []atlock.Deadlock) {
 
 // TestPullRequestsThatWaitForEachOther: each way into a circle, what the server tells of it, and that the way out which explain names is one.
 func TestPullRequestsThatWaitForEachOther(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []mode{circlesSled, circlesHybrid} {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()

@@ -152,6 +152,7 @@ func (r *repository) refused(t *testing.T) (holder, waits int) {
 // TestExplainResolvesEachRefusal does what explain says, and no more. Other refusals are resolved so where they are shown: freezes, sets, circles,
 // the queue's limit, calls of the API.
 func TestExplainResolvesEachRefusal(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []mode{queueSled, queueHybrid} {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()

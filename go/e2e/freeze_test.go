@@ -18,6 +18,7 @@ import (
 
 // TestFreezes: nobody takes what is frozen, nobody applies it, and who has it keeps it; after the thaw all goes on.
 func TestFreezes(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []mode{plansSled, plansHybrid} {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
