@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -372,4 +373,26 @@ func (r *repository) waitForRunning(t *testing.T, slow slow) {
 			t.Fatalf("no plan of the slow change began within %v", answerLimit)
 		}
 	}
+}
+
+// TestAPlanWithoutItsLockIsDiscarded: the command line releases a lock, and cannot discard the plan. The server finds that, within two of its
+// looks, which are a minute apart.
+func TestAPlanWithoutItsLockIsDiscarded(t *testing.T) {
+	t.Parallel()
+	r := newWorld(t, strictSled).repository(t, "acme/infra")
+	first := releasedByCommandLine(t, r)
+	const text = "**The plan of `network` was discarded:**"
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
+		pull := r.waitFor(t, first, "the pull request", func(githost.Pull) bool { return true })
+		if last := pull.Comments[len(pull.Comments)-1].Body; strings.Contains(last, text) {
+			wantText(t, last, "nobody holds it now")
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no comment says that the plan was discarded: %+v", pull.Comments)
+		}
+	}
+	wantText(t, r.command(t, first, "atlantis apply"), "Ran Apply for 0 projects")
+	wantText(t, r.command(t, first, "atlantis plan"), planned)
+	wantText(t, r.command(t, first, "atlantis apply"), applied)
 }

@@ -130,6 +130,7 @@ func TestTheAPIEndsNoWait(t *testing.T) {
 	w := newWorld(t, withQueue)
 	wantPlanned(t, w.planned(1, nil, project("a")))
 	w.planned(2, nil, project("a"), project("b"))
+	wantPlanned(t, w.applied(2, nil, project("b")))
 	w.wantHolders(map[string]int{"a": 1, "b": 2})
 	released, err := w.server.APIController.Locker.UnlockByPull(repo, 2)
 	must(t, err)
@@ -137,6 +138,11 @@ func TestTheAPIEndsNoWait(t *testing.T) {
 		t.Errorf("released: %+v", released)
 	}
 	w.wantHolders(map[string]int{"a": 1})
+	kept, err := w.handover.records.read(pull(2))
+	must(t, err)
+	if len(kept.Applied) != 0 {
+		t.Errorf("a lock that is gone counts as one of what is applied: %v", kept.Applied)
+	}
 	queues, err := w.database.Queues(repo)
 	must(t, err)
 	if len(queues[repo]) != 1 || queues[repo][0].Pull.Num != 2 {
