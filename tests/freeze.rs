@@ -211,3 +211,15 @@ fn a_question_names_a_key_or_a_pull() {
         assert_eq!(question(wrong).unwrap_err().code(), Code::InvalidJson);
     }
 }
+
+/// Atlantis's API and its drift detection take locks for no pull request: nobody is told to close one.
+#[test]
+fn a_lock_of_no_pull_request_is_explained_without_one() {
+    let ground = &grounds()[0];
+    let service = ground.open(QUEUE);
+    take(&service, "a", -577);
+    let explained = explain(&service, "a");
+    let text = format!("{explained:?}");
+    assert!(text.contains("a call of Atlantis's API, or its drift detection, has the lock since"), "{text}");
+    assert!(explained.frees_it[0].starts_with("wait: a call of Atlantis's API") && !text.contains("#-577"), "{text}");
+}

@@ -48,15 +48,24 @@ func (p *passthrough) explainHeld(lock models.ProjectLock) Explained {
 			Pull: PullID{Host: lock.Pull.BaseRepo.VCSHost.Hostname, Num: num},
 			URL:  lock.Pull.URL, User: lock.User.Username, Since: since, IsOld: isOld,
 		},
-		BlockedBy: []BlockedBy{{Kind: "lock", What: fmt.Sprintf("pull #%d has the lock since %s", num, since), Who: fmt.Sprintf("#%d", num)}},
-		FreesIt: []string{
-			fmt.Sprintf("merge or close pull #%d", num),
-			fmt.Sprintf("comment `atlantis unlock` in #%d, if nothing of it is applied: its plans are lost", num),
-			fmt.Sprintf("discard the lock %q alone on Atlantis's page", key),
-		},
 	}
+	// As the library tells. Atlantis's API and its drift detection lock under numbers below 0.
+	name, who := "a call of Atlantis's API, or its drift detection,", ""
+	if num > 0 {
+		name, who = fmt.Sprintf("pull #%d", num), fmt.Sprintf("#%d", num)
+		explained.FreesIt = []string{
+			"merge or close " + name,
+			fmt.Sprintf("comment `atlantis unlock` in %s, if nothing of it is applied: its plans are lost", who),
+		}
+	} else {
+		explained.FreesIt = []string{
+			"wait: a call of Atlantis's API, or its drift detection, has the lock for no pull request, and gives it up at its end",
+		}
+	}
+	explained.BlockedBy = []BlockedBy{{Kind: "lock", What: fmt.Sprintf("%s has the lock since %s", name, since), Who: who}}
+	explained.FreesIt = append(explained.FreesIt, fmt.Sprintf("discard the lock %q alone on Atlantis's page", key))
 	if isOld {
-		text := fmt.Sprintf("look whether #%d is still wanted: the lock is held for longer than %v", num, time.Duration(p.waits.limits.Max))
+		text := fmt.Sprintf("look whether %s is still wanted: the lock is held for longer than %v", name, time.Duration(p.waits.limits.Max))
 		explained.FreesIt = append(explained.FreesIt, text)
 	}
 	return explained

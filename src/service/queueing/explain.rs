@@ -225,8 +225,8 @@ impl Service {
         explained.state = State::Held;
         explained.blocked_by.push(Block {
             kind: "lock",
-            what: format!("pull #{num} has the lock since {}", plain(&text(&details["Time"]))),
-            who: format!("#{num}"),
+            what: format!("{} has the lock since {}", named(num), plain(&text(&details["Time"]))),
+            who: if num > 0 { format!("#{num}") } else { String::new() },
         });
         if let Some(command) = running {
             let name = match command {
@@ -236,8 +236,15 @@ impl Service {
             };
             explained.frees_it.push(format!("wait: {name} of #{num} runs now, and may give the lock up at its end"));
         }
-        explained.frees_it.push(format!("merge or close pull #{num}"));
-        explained.frees_it.push(format!("comment `atlantis unlock` in #{num}, if nothing of it is applied: its plans are lost"));
+        if num > 0 {
+            explained.frees_it.push(format!("merge or close pull #{num}"));
+            explained
+                .frees_it
+                .push(format!("comment `atlantis unlock` in #{num}, if nothing of it is applied: its plans are lost"));
+        } else {
+            let wait = "wait: a call of Atlantis's API, or its drift detection, has the lock for no pull request, and gives it up at its end";
+            explained.frees_it.push(wait.to_owned());
+        }
         explained.frees_it.push(format!("discard the lock {:?} alone on Atlantis's page", explained.key));
         if self.router.report().is_some_and(|report| report.conflicts.iter().any(|conflict| conflict.key == explained.key)) {
             explained.state = State::Conflict;
@@ -247,7 +254,9 @@ impl Service {
         let is_old = self.is_old(held.token);
         if is_old {
             let max = humantime_serde::re::humantime::format_duration(self.queueing.timeouts.max);
-            explained.frees_it.push(format!("look whether #{num} is still wanted: the lock is held for longer than {max}"));
+            explained
+                .frees_it
+                .push(format!("look whether {} is still wanted: the lock is held for longer than {max}", named(num)));
         }
         explained.holder = Some(HolderShown {
             pull,
@@ -318,6 +327,11 @@ impl Service {
         explained.frees_it.extend(suggestion);
         explained.deadlock = Some(id);
     }
+}
+
+/// How a text names the holder of a lock. Atlantis's API and its drift detection lock under numbers below 0.
+fn named(num: i64) -> String {
+    if num > 0 { format!("pull #{num}") } else { "a call of Atlantis's API, or its drift detection,".to_owned() }
 }
 
 fn unreadable(explained: &mut Explained) {
