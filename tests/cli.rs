@@ -55,11 +55,13 @@ fn locks_are_listed_shown_and_released() {
     assert_eq!(status, 0);
     assert_eq!(
         text,
-        "\"acme/infra/a/default/\"  pull #1  ada  2026-11-24T08:17:00Z\n\"acme/infra/b/default/\"  pull #2  ada  2026-11-24T08:17:00Z\n"
+        "KEY                    PULL  USER  SINCE\n\
+         acme/infra/a/default/  #1    ada   2026-11-24T08:17:00Z\n\
+         acme/infra/b/default/  #2    ada   2026-11-24T08:17:00Z\n"
     );
     assert_eq!(told(folder, &["get", "acme/infra/a/default/", "--json"]), (String::from_utf8(lock("a", 1)).unwrap() + "\n", 0));
     assert_eq!(told(folder, &["unlock", "acme/infra/a/default/"]).1, 0);
-    assert_eq!(told(folder, &["unlock", "acme/infra/a/default/"]), ("no lock \"acme/infra/a/default/\"\n".to_owned(), 3));
+    assert_eq!(told(folder, &["unlock", "acme/infra/a/default/"]), ("no lock acme/infra/a/default/\n".to_owned(), 3));
     assert_eq!(told(folder, &["get", "acme/infra/a/default/", "--json"]), ("null\n".to_owned(), 3));
     assert_eq!(told(folder, &["unlock-pull", "acme/infra", "1"]), ("no locks\n".to_owned(), 3));
     assert_eq!(told(folder, &["unlock-pull", "acme/infra", "2"]).1, 0);
@@ -74,9 +76,9 @@ fn what_can_be_read_is_not_discarded_by_mistake() {
     let folder = folder.path();
     let said = String::from_utf8(atlock(folder, &["discard", "acme/infra/a/default/"]).stderr).unwrap();
     assert!(said.contains("is a lock, and can be read: release it with `atlock unlock`, or remove it with --force"), "{said}");
-    assert_eq!(told(folder, &["list"]).0.lines().count(), 2);
+    assert_eq!(told(folder, &["list"]).0.lines().count(), 3);
     assert_eq!(told(folder, &["discard", "--force", "acme/infra/a/default/"]).1, 0);
-    assert_eq!(told(folder, &["list"]).0.lines().count(), 1);
+    assert_eq!(told(folder, &["list"]).0.lines().count(), 2);
 }
 
 /// What others chose is printed without what a terminal obeys, and the global apply lock is told with the locks.
@@ -90,7 +92,7 @@ fn a_list_is_safe_to_look_at_and_tells_the_apply_lock() {
     service.lock_command("apply", br#"{"LockMetadata":{"UnixTime":1796000000},"CommandName":1}"#).unwrap();
     drop(service);
     let (text, _) = told(folder.path(), &["list"]);
-    assert!(!text.contains(['\u{1b}', '\u{7}']) && text.lines().count() == 4, "{text:?}");
+    assert!(!text.contains(['\u{1b}', '\u{7}']) && text.lines().count() == 5, "{text:?}");
     assert!(text.starts_with("nobody applies: Atlantis's global apply lock is held since 2026-11-30T"), "{text}");
     assert!(!told(folder.path(), &["get", "acme/infra/c/default/"]).0.contains('\u{1b}'));
 }
@@ -102,7 +104,10 @@ fn version_and_status() {
         assert_eq!(told(folder.path(), &[version]), (format!("atlock {}\n", env!("CARGO_PKG_VERSION")), 0));
     }
     let (text, status) = told(folder.path(), &["status"]);
-    assert!(status == 0 && text.starts_with("mode      strict\nlocal     answered in ") && text.lines().count() == 2, "{text}");
+    assert!(
+        status == 0 && text.starts_with("state     healthy: The lock store decides\nmode      strict\nlocal     answered in "),
+        "{text}"
+    );
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["mode"], &json["health"]["state"]), (&"strict".into(), &"healthy".into()));
@@ -126,13 +131,15 @@ fn status_of_hybrid_mode_without_redis() {
     std::fs::write(folder.path().join("locking.yaml"), settings).unwrap();
     let (text, status) = told(folder.path(), &["status"]);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(status == 0 && lines[0] == "mode      hybrid" && lines[1].starts_with("redis     does not work: "), "{text}");
-    assert!(lines[2].starts_with("local     answered in "), "{text}");
+    assert!(status == 0 && lines[1] == "mode      hybrid" && lines[2].starts_with("redis     does not work: "), "{text}");
+    assert!(lines[3].starts_with("local     answered in ") && lines[0].starts_with("state     unhealthy: "), "{text}");
     // Nobody decides, and nothing was begun by looking.
-    assert_eq!(lines[3], "armed     no: no server decides here: its stores are only looked at");
-    assert_eq!(lines[4], "unsynced  2 keys that Redis does not know of yet");
-    assert!(lines[5].starts_with("warning   Redis is not asked: ") && lines[5].contains("127.0.0.1:1"), "{text}");
-    assert_eq!(lines.len(), 6, "{text}");
+    assert_eq!(lines[4], "armed     no: no server decides here: its stores are only looked at");
+    assert_eq!(lines[5], "unsynced  2 keys that Redis does not know of yet");
+    assert!(lines[6].starts_with("warning   Redis is not asked: ") && lines[6].contains("127.0.0.1:1"), "{text}");
+    assert_eq!(lines.len(), 7, "{text}");
+    // Scripts ask by the exit status.
+    assert_eq!(told(folder.path(), &["status", "--check"]).1, 5);
     let (json, _) = told(folder.path(), &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["status"]["fallback_active"], &json["status"]["conflicts"]), (&false.into(), &serde_json::json!([])));
@@ -242,16 +249,23 @@ fn a_running_server_is_asked() {
             assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{mode} {args:?}");
             (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
         };
-        let line = "\"acme/infra/a/default/\"  pull #1  ada  2026-11-24T08:17:00Z\n";
-        assert_eq!(said(&["get", "acme/infra/a/default/"]), (line.to_owned(), 0));
-        assert_eq!(said(&["list"]).0.lines().count(), 2);
+        let line = "KEY                    PULL  USER  SINCE\nacme/infra/a/default/  #1    ada   2026-11-24T08:17:00Z\n";
+        let (details, status) = said(&["get", "acme/infra/a/default/"]);
+        assert!(
+            status == 0
+                && details
+                    .starts_with("key    acme/infra/a/default/\npull   #1\nuser   ada\nsince  2026-11-24T08:17:00Z\ntoken  "),
+            "{details}"
+        );
+        assert_eq!(said(&["status", "--check"]).1, 0);
+        assert_eq!(said(&["list"]).0.lines().count(), 3);
         let json: serde_json::Value = serde_json::from_str(&said(&["status", "--json"]).0).unwrap();
         assert_eq!((&json["status"]["mode"], &json["status"]["instance"]), (&mode.into(), &server.status().instance.into()));
-        assert!(said(&["status"]).0.starts_with(&format!("mode      {mode}\n")));
+        assert!(said(&["status"]).0.contains(&format!("\nmode      {mode}\n")));
         let granted = "\natlock_operations_total{operation=\"try_lock\"";
         assert!(said(&["metrics"]).0.contains(granted), "the server's own counters");
         assert_eq!(said(&["unlock", "acme/infra/a/default/"]), (line.to_owned(), 0));
-        assert_eq!(said(&["unlock", "acme/infra/a/default/"]), ("no lock \"acme/infra/a/default/\"\n".to_owned(), 3));
+        assert_eq!(said(&["unlock", "acme/infra/a/default/"]), ("no lock acme/infra/a/default/\n".to_owned(), 3));
         assert_eq!(said(&["unlock-pull", "acme/infra", "2"]).1, 0);
         assert_eq!(said(&["list"]), ("no locks\n".to_owned(), 0));
         let audit = std::fs::read_to_string(&audit).unwrap();
@@ -288,22 +302,22 @@ fn who_waits_is_listed_explained_and_taken_out() {
         let (text, status) = told(path, &["queue"]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            status == 0 && lines.len() == 2 && lines[0].starts_with("\"acme/infra/a/default/\"  1  pull #2  ada  20"),
+            status == 0 && lines.len() == 3 && lines[1].starts_with("acme/infra/a/default/  1      #2    ada   20"),
             "{asked}: {text}"
         );
-        assert!(lines[1].contains("  2  pull #3  ada  20") && lines[1].ends_with("Z  normal"), "{asked}: {text}");
+        assert!(lines[2].contains("  2      #3    ada   20") && lines[2].ends_with("Z  normal"), "{asked}: {text}");
         assert_eq!(told(path, &["queue", "acme/other"]), ("nobody waits\n".to_owned(), 0));
         let json: serde_json::Value = serde_json::from_str(&told(path, &["queue", "--json"]).0).unwrap();
         assert_eq!(json["acme/infra"][1]["pull"]["num"], 3);
 
         let (text, status) = told(path, &["explain", "acme/infra/a/default/"]);
-        assert!(status == 0 && text.starts_with("\"acme/infra/a/default/\"  held\n  holder    pull #1  ada  2026-"), "{text}");
+        assert!(status == 0 && text.starts_with("acme/infra/a/default/  held\n  holder    pull #1  ada  2026-"), "{text}");
         for wanted in
             ["\n  waits     pull #2  20", "\n  because   pull #1 has the lock", "\n  frees it  merge or close pull #1\n"]
         {
             assert!(text.contains(wanted), "{asked}: {text}");
         }
-        assert!(told(path, &["explain", "acme/infra", "3"]).0.starts_with("\"acme/infra/a/default/\"  held\n"));
+        assert!(told(path, &["explain", "acme/infra", "3"]).0.starts_with("acme/infra/a/default/  held\n"));
         assert_eq!(told(path, &["explain", "acme/infra", "4"]).1, 3);
         assert_eq!(told(path, &["explain", "acme/infra", "4", "--json"]), ("[]\n".to_owned(), 3));
         if let Some(service) = service.take() {
@@ -330,7 +344,7 @@ fn a_grant_is_checked() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(output.stdout), text(output.stderr), output.status.code().unwrap())
     };
-    assert_eq!(check(&[key, "--pull", "1"]), (format!("pull #1 holds {key:?}\n"), String::new(), 0));
+    assert_eq!(check(&[key, "--pull", "1"]), (format!("pull #1 holds {key}\n"), String::new(), 0));
     assert_eq!(check(&[key, "--pull", "1", "--token", &token.to_string()]).2, 0);
     let refused = |why: &str| (String::new(), format!("atlock: {why}\n"), 1);
     let by_another = format!("pull #1 does not hold {key:?}: the pull has it by another grant, of token {token}");
@@ -376,7 +390,7 @@ fn locks_are_frozen_and_thawed() {
     service.close().unwrap();
     assert_eq!(told(path, &[&freeze[..], &["--until", "2h"]].concat()).1, 0);
     let (text, _) = told(path, &["explain", "acme/infra/prod/us/default/"]);
-    assert!(text.starts_with("\"acme/infra/prod/us/default/\"  frozen\n") && text.contains("is frozen by ada until"), "{text}");
+    assert!(text.starts_with("acme/infra/prod/us/default/  frozen\n") && text.contains("is frozen by ada until"), "{text}");
     let plain = prepared();
     let output = atlock(plain.path(), &["queue"]);
     let text = String::from_utf8(output.stderr).unwrap();

@@ -51,7 +51,11 @@ pub enum ConfigCommand {
 #[derive(Subcommand)]
 pub enum Question {
     /// Tells the mode, whether the stores answer, the state of hybrid mode, and what endangers the locks
-    Status,
+    Status {
+        /// Tells by its exit status whether locks are granted: 0 as they should be, 4 otherwise (degraded), 5 none is
+        #[arg(long)]
+        check: bool,
+    },
     /// Prints, for Prometheus, the counters of the running server; without one, asks the store once and prints how that ended
     Metrics,
     /// Lists all project locks
@@ -200,7 +204,7 @@ impl Question {
         match self {
             Question::Unlock { .. } | Question::UnlockPull { .. } | Question::Discard { .. } => true,
             Question::Leave { .. } | Question::Freeze(_) | Question::Thaw { .. } => true,
-            Question::Status | Question::Metrics | Question::List | Question::Get { .. } => false,
+            Question::Status { .. } | Question::Metrics | Question::List | Question::Get { .. } => false,
             Question::Queue { .. } | Question::Explain { .. } | Question::Check { .. } => false,
             Question::Freezes | Question::Deadlocks => false,
         }

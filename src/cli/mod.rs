@@ -6,7 +6,7 @@
 //! - Output is the same, whoever answered; where that matters, stderr says who did.
 //!
 //! Exit status: 0 done, 1 an error, a part of what was asked for, or a lock that is not held (the reason is on stderr), 2 wrong usage, 3 there
-//! was no such lock, freeze or place in a queue.
+//! was no such lock, freeze or place in a queue; of `status --check`, 4 locks are granted, but not as they should be, 5 none is granted.
 
 mod args;
 mod config;
@@ -14,6 +14,7 @@ mod open;
 mod queue;
 mod remark;
 mod show;
+mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -61,7 +62,7 @@ fn print(outcome: &Outcome) -> ExitCode {
             remark(&format!("the command was carried out, but its output cannot be written: {e}"));
             ExitCode::FAILURE
         }
-        _ if outcome.found => ExitCode::SUCCESS,
+        _ if outcome.found => ExitCode::from(outcome.status),
         _ => ExitCode::from(NOT_FOUND),
     }
 }
@@ -100,7 +101,11 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let mut source = Source::open(config, question.changes())?;
     let outcome = match question {
-        Question::Status => show::status(&source.ask("status", "null")?, &source.ask("health", "null")?, json),
+        Question::Status { check } => {
+            let health = source.ask("health", "null")?;
+            let status = if *check { show::check(&health)? } else { 0 };
+            show::status(&source.ask("status", "null")?, &health, json).map(|told| Outcome { status, ..told })
+        }
         Question::Metrics => {
             if let Source::Stores(service) = &source {
                 // Nothing was asked of them yet. A store that does not answer is counted, too.
@@ -118,7 +123,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
             let pull = serde_json::json!({ "RepoFullName": repo, "PullNum": number });
             show::released(source.ask("unlock_by_pull", &pull.to_string())?, json)
         }
-        Question::Get { key } => Ok(show::one(source.ask("get", &target(key))?, key, json)),
+        Question::Get { key } => {
+            let (lock, keys) = (source.ask("get", &target(key))?, serde_json::json!([key]).to_string());
+            show::details(lock, &source.ask("lock_info", &keys)?, key, json)
+        }
         Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
         Question::Discard { key, force } => {
             if !force && ProjectLock::parse(&source.ask("get", &target(key))?).is_ok() {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::args::{self, Question};
 use super::open::{Source, target};
 use super::show::{Outcome, list_of, read, time, word};
+use super::table::{self, table};
 
 /// Why stores that nobody looks at have no circles to tell.
 const NO_SERVER: &str = "a circle counts once a running server has seen it twice, and no server runs here that could be asked";
@@ -58,13 +59,15 @@ fn queue(answer: Vec<u8>, json: bool) -> Result<Outcome> {
         for (key, place) in pull["keys"].as_object().into_iter().flatten() {
             let (user, priority) = (plain(word(&pull["user"])), word(&pull["priority"]));
             let (position, num) = (place["position"].as_u64().unwrap_or_default(), &pull["pull"]["num"]);
-            let (since, kept) = (time(&pull["since"]), kept(&place["reserved_until"]));
-            lines.push((key.clone(), position, format!("{key:?}  {position}  pull #{num}  {user}  {since}  {priority}{kept}\n")));
+            let (since, kept) = (time(&pull["since"]), kept(&place["reserved_until"]).trim_start().to_owned());
+            let cells = [table::key(key), position.to_string(), format!("#{num}"), user, since, priority.to_owned(), kept];
+            lines.push((key.clone(), position, cells.to_vec()));
         }
     }
     lines.sort();
-    let text: String = lines.into_iter().map(|(_, _, line)| line).collect();
-    Ok(Outcome::lines(if text.is_empty() { "nobody waits\n".to_owned() } else { text }, true))
+    let rows: Vec<Vec<String>> = lines.into_iter().map(|(_, _, cells)| cells).collect();
+    let headers = ["KEY", "PLACE", "PULL", "USER", "SINCE", "PRIORITY", ""];
+    Ok(Outcome::lines(if rows.is_empty() { "nobody waits\n".to_owned() } else { table(&headers, rows) }, true))
 }
 
 /// Until when a free lock is kept for somebody.
@@ -89,7 +92,7 @@ fn explained(answer: Vec<u8>, json: bool) -> Result<Outcome> {
 }
 
 fn lock(lock: &Value) -> String {
-    let mut text = format!("{:?}  {}\n", word(&lock["key"]), word(&lock["state"]));
+    let mut text = format!("{}  {}\n", table::key(word(&lock["key"])), word(&lock["state"]));
     let holder = &lock["holder"];
     if holder.is_object() {
         let (num, user, since) = (&holder["pull"]["num"], plain(word(&holder["user"])), plain(word(&holder["since"])));
@@ -135,7 +138,7 @@ fn check(source: &mut Source, key: &str, of: (i64, &str), token: Option<u64>, js
         Some(num) if num == pull => format!("pull #{num} of another repository or host has it"),
         Some(num) => format!("pull #{num} has it"),
     };
-    let text = if holds { format!("pull #{pull} holds {key:?}\n") } else { String::new() };
+    let text = if holds { format!("pull #{pull} holds {}\n", table::key(key)) } else { String::new() };
     let incomplete = (!holds).then(|| format!("pull #{pull} does not hold {key:?}: {now}"));
     let shown = if json { Outcome::json(checked, true) } else { Outcome::lines(text, true) };
     Ok(Outcome { incomplete, ..shown })
@@ -205,7 +208,7 @@ fn circle(circle: &Value) -> String {
     let around: Vec<String> = pulls.iter().chain(pulls.first()).map(|pull| format!("#{}", pull["num"])).collect();
     let mut text = format!("{}  {}  since {}\n", plain(word(&circle["repo"])), around.join(" -> "), time(&circle["since"]));
     for key in list_of(&circle["keys"]) {
-        text += &format!("  lock      {:?}\n", word(key));
+        text += &format!("  lock      {}\n", table::key(word(key)));
     }
     let victim = &circle["victim"]["num"];
     if victim.is_i64() {

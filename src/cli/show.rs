@@ -12,22 +12,26 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::table::{self, table};
+
 /// What a command prints, and whether it found what it was asked for.
 pub struct Outcome {
     pub text: Vec<u8>,
     pub found: bool,
     /// Why that is not all.
     pub incomplete: Option<String>,
+    /// The exit status if it was found.
+    pub status: u8,
 }
 
 impl Outcome {
     pub(super) fn lines(text: String, found: bool) -> Outcome {
-        Outcome { text: text.into_bytes(), found, incomplete: None }
+        Outcome { text: text.into_bytes(), found, incomplete: None, status: 0 }
     }
 
     pub(super) fn json(mut json: Vec<u8>, found: bool) -> Outcome {
         json.push(b'\n');
-        Outcome { text: json, found, incomplete: None }
+        Outcome { text: json, found, incomplete: None, status: 0 }
     }
 }
 
@@ -45,14 +49,25 @@ pub(super) fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T> {
     parse_json(answer).map_err(|e| Error::new(Code::Protocol, format!("the answer cannot be read: {e}")))
 }
 
-/// Mode, stores, hybrid mode, warnings.
+/// Whether locks are granted as they should be: 0 if they are, 4 if they are granted otherwise (degraded), 5 if none is.
+pub fn check(health: &[u8]) -> Result<u8> {
+    let health: Value = read(health)?;
+    Ok(match health["state"].as_str() {
+        Some("healthy") => 0,
+        Some("degraded") => 4,
+        _ => 5,
+    })
+}
+
+/// Who decides, the mode, stores, hybrid mode, warnings.
 pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
     if json {
         let both = [br#"{"health":"#, health, br#","status":"#, status, b"}"].concat();
         return Ok(Outcome::json(both, true));
     }
     let (status, health): (Value, Value) = (read(status)?, read(health)?);
-    let mut text = format!("mode      {}\n", word(&status["mode"]));
+    let mut text =
+        format!("state     {}: {}\nmode      {}\n", word(&health["state"]), word(&health["headline"]), word(&status["mode"]));
     for (name, store) in [("redis", &health["enhanced"]), ("local", &health["legacy"])] {
         match (store.is_object(), store["error"].as_str()) {
             (false, _) => {}
@@ -136,8 +151,8 @@ pub fn list(answer: Vec<u8>, applies: Option<&[u8]>, json: bool) -> Result<Outco
     let applies: Value = applies.map(read).transpose()?.unwrap_or_default();
     let since = applies["LockMetadata"]["UnixTime"].as_u64().and_then(|seconds| seconds.checked_mul(1_000_000));
     let note = since.map(|since| format!("nobody applies: Atlantis's global apply lock is held since {}\n", time(&since.into())));
-    let text = [note.unwrap_or_default().into_bytes(), locks.text].concat();
-    Ok(Outcome { found: true, text, incomplete: locks.incomplete })
+    let text = [note.unwrap_or_default().as_bytes(), &locks.text].concat();
+    Ok(Outcome { found: true, text, ..locks })
 }
 
 /// A list of locks that were released; an empty one was not found.
@@ -152,9 +167,10 @@ fn locks(answer: Vec<u8>, json: bool, if_incomplete: &str) -> Result<Outcome> {
     if json {
         return Ok(Outcome { incomplete, ..Outcome::json(answer, found) });
     }
-    let mut text: String = locks.iter().map(|value| line(value.get().as_bytes(), "")).collect();
+    let rows: Vec<Vec<String>> = locks.iter().map(|value| row(value.get().as_bytes())).collect();
+    let mut text = if rows.is_empty() { String::new() } else { table(&["KEY", "PULL", "USER", "SINCE"], rows) };
     for Unreadable { key, reason } in unreadable {
-        text += &format!("unreadable  {key:?}: {reason}\n");
+        text += &format!("unreadable  {}: {}\n", table::key(&key), plain(&reason));
     }
     if text.is_empty() && incomplete.is_none() {
         text += "no locks\n";
@@ -162,27 +178,65 @@ fn locks(answer: Vec<u8>, json: bool, if_incomplete: &str) -> Result<Outcome> {
     Ok(Outcome { incomplete, ..Outcome::lines(text, found) })
 }
 
-/// One lock, or none.
+/// One lock that was released, or none.
 pub fn one(answer: Vec<u8>, key: &str, json: bool) -> Outcome {
     let found = answer != b"null";
     match (json, found) {
         (true, _) => Outcome::json(answer, found),
-        (false, false) => Outcome::lines(format!("no lock {key:?}\n"), found),
-        (false, true) => Outcome::lines(line(&answer, key), found),
+        (false, false) => none(key),
+        (false, true) => Outcome::lines(released_line(&answer, key), found),
     }
 }
 
-/// One lock for a person: key, holder, time.
-fn line(value: &[u8], key: &str) -> String {
+fn none(key: &str) -> Outcome {
+    Outcome::lines(format!("no lock {}\n", table::key(key)), false)
+}
+
+fn released_line(value: &[u8], key: &str) -> String {
+    match ProjectLock::parse(value) {
+        Ok(_) => table(&["KEY", "PULL", "USER", "SINCE"], vec![row(value)]),
+        Err(e) => format!("{}: {}\n", table::key(key), plain(Error::message(&e))),
+    }
+}
+
+/// All that is known of one lock, or that there is none. `info` tells its token and the store that has it.
+pub fn details(answer: Vec<u8>, info: &[u8], key: &str, json: bool) -> Result<Outcome> {
+    let found = answer != b"null";
+    if json || !found {
+        return Ok(if json { Outcome::json(answer, found) } else { none(key) });
+    }
+    let Ok(lock) = ProjectLock::parse(&answer) else { return Ok(one(answer, key, json)) };
+    let (told, infos): (Value, Value) = (read(&answer)?, read(info)?);
+    let page = told["Pull"]["URL"].as_str().map_or_else(String::new, |url| format!("  {}", plain(without_user(url))));
+    let mut text = format!("key    {}\npull   #{}{page}\n", table::key(&lock.fields().key()), lock.pull().num);
+    for (name, value) in [("user", &told["User"]["Username"]), ("since", &told["Time"])] {
+        text += &format!("{name:<6} {}\n", plain(word(value)));
+    }
+    if let Some(token) = infos[0]["token"].as_u64() {
+        text += &format!("token  {token}\n");
+    }
+    if let Some(store) = infos[0]["store"].as_str() {
+        text += &format!("store  {store}\n");
+    }
+    Ok(Outcome::lines(text, found))
+}
+
+/// An address without a user and a password.
+fn without_user(url: &str) -> &str {
+    url.split_once("://")
+        .map_or(url, |(_, rest)| if rest.split('/').next().is_some_and(|host| host.contains('@')) { "" } else { url })
+}
+
+/// One lock for a person: key, holder, time. Others chose the texts: what a terminal would obey is left out.
+fn row(value: &[u8]) -> Vec<String> {
     let lock = match ProjectLock::parse(value) {
         Ok(lock) => lock,
-        Err(e) => return format!("{key:?}: {}\n", Error::message(&e)),
+        Err(e) => return vec![plain(Error::message(&e))],
     };
-    let details: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
-    // Others chose these: what a terminal would obey is left out.
-    let user = plain(details["User"]["Username"].as_str().unwrap_or("?"));
-    let time = plain(details["Time"].as_str().unwrap_or("?"));
-    format!("{:?}  pull #{}  {user}  {time}\n", lock.fields().key(), lock.pull().num)
+    let details: Value = serde_json::from_slice(value).unwrap_or_default();
+    let text = |value: &Value| plain(value.as_str().unwrap_or("?"));
+    let pull = format!("#{}", lock.pull().num);
+    vec![table::key(&lock.fields().key()), pull, text(&details["User"]["Username"]), text(&details["Time"])]
 }
 
 #[cfg(test)]
