@@ -157,7 +157,7 @@ $(RELEASE)/libatlock.a:
 	@$(MAKE) lib
 
 .PHONY: install
-install: $(RELEASE)/libatlock.a ## install library, header, pkg-config file and command line (PREFIX=/usr/local DESTDIR=)
+install: $(RELEASE)/libatlock.a ## install library, header, pkg-config file, and the command with man pages and completions (PREFIX=/usr/local DESTDIR=)
 	install -d "$(DESTDIR)$(PREFIX)"/{bin,include,lib/pkgconfig}
 	install -m 755 $(RELEASE)/atlock "$(DESTDIR)$(PREFIX)/bin/atlock"
 	install -m 644 include/atlock.h "$(DESTDIR)$(PREFIX)/include/atlock.h"
@@ -165,11 +165,20 @@ install: $(RELEASE)/libatlock.a ## install library, header, pkg-config file and 
 	install -m 755 $(RELEASE)/libatlock.so "$(DESTDIR)$(PREFIX)/lib/libatlock.so.$(VERSION)"
 	ln -sfn libatlock.so.$(VERSION) "$(DESTDIR)$(PREFIX)/lib/$(SONAME)"
 	ln -sfn $(SONAME) "$(DESTDIR)$(PREFIX)/lib/libatlock.so"
+	rm -rf $(RELEASE)/generated
+	$(RELEASE)/atlock generate $(RELEASE)/generated
+	install -d "$(DESTDIR)$(PREFIX)"/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d,man/man1}
+	install -m 644 $(RELEASE)/generated/atlock.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/atlock"
+	install -m 644 $(RELEASE)/generated/_atlock "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_atlock"
+	install -m 644 $(RELEASE)/generated/atlock.fish "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/atlock.fish"
+	install -m 644 $(RELEASE)/generated/*.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' atlock.pc.in > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/atlock.pc"
 
 .PHONY: uninstall
 uninstall: ## remove what install put there (the same PREFIX and DESTDIR)
 	rm -f "$(DESTDIR)$(PREFIX)"/{bin/atlock,include/atlock.h,lib/pkgconfig/atlock.pc}
+	rm -f "$(DESTDIR)$(PREFIX)"/share/{bash-completion/completions/atlock,zsh/site-functions/_atlock,fish/vendor_completions.d/atlock.fish}
+	rm -f "$(DESTDIR)$(PREFIX)"/share/man/man1/atlock{,-*}.1
 	rm -f "$(DESTDIR)$(PREFIX)"/lib/{libatlock.a,libatlock.so,$(SONAME),libatlock.so.$(VERSION)}
 
 .PHONY: clean

@@ -68,3 +68,23 @@ fn a_check_tells_all_mistakes_or_the_mode() {
     let (_, said, status) = check(&["config", "check"], &[]);
     assert_eq!((said.as_str(), status), ("", 0), "without a file the environment is checked");
 }
+
+#[test]
+fn completions_and_man_pages_are_made_from_what_may_be_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, said, status) = atlock(folder.path(), &["generate", "made"], &[]);
+    assert_eq!((said.as_str(), status), ("", 0));
+    for (file, text) in [
+        ("atlock.bash", "unlock-pull"),
+        ("_atlock", "unlock-pull"),
+        ("atlock.fish", "unlock-pull"),
+        ("atlock.1", "config"),
+        ("atlock-unlock-pull.1", "Number of the pull request"),
+        ("atlock-config-check.1", "settings file"),
+    ] {
+        let made = std::fs::read_to_string(folder.path().join("made").join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert!(made.contains(text), "{file} lacks {text:?}");
+    }
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert!(atlock(folder.path(), &["generate", "file"], &[]).1.contains("file cannot be written: "));
+}

@@ -28,6 +28,12 @@ pub struct Arguments {
 pub enum Command {
     /// Prints the library's version
     Version,
+    /// Writes completions for bash, zsh and fish, and man pages, into a folder; `make install` does so
+    #[command(hide = true)]
+    Generate {
+        /// The folder, which is made if it is not there
+        folder: PathBuf,
+    },
     /// Reads the settings, and opens nothing
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -10,6 +10,7 @@
 
 mod args;
 mod config;
+mod generate;
 mod open;
 mod queue;
 mod remark;
@@ -86,6 +87,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     let path = arguments.config.as_deref();
     let question = match command {
         Command::Version => return Ok(show::version(json)),
+        Command::Generate { folder } => return generate::generate(folder),
         Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
         Command::Config(ConfigCommand::Show) => return config::show(path, json),
         Command::Ask(question) => question,
