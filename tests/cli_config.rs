@@ -88,3 +88,23 @@ fn completions_and_man_pages_are_made_from_what_may_be_typed() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     assert!(atlock(folder.path(), &["generate", "file"], &[]).1.contains("file cannot be written: "));
 }
+
+#[test]
+fn a_watch_looks_again_and_again_until_nobody_reads() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = settings(HYBRID);
+    let watch = |command: &[&str]| {
+        let args = [&["--config", "locking.yaml", "--watch=1"], command].concat();
+        let mut started = Command::new(env!("CARGO_BIN_EXE_atlock"));
+        started.current_dir(folder.path()).args(args).env_clear().stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = watch(&["config", "check"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        assert_eq!(lines.next().unwrap().unwrap(), "locking.yaml: no mistakes; mode hybrid");
+    }
+    drop(lines);
+    assert!(child.wait().unwrap().success());
+    let (_, said, status) = atlock(folder.path(), &["--watch", "unlock", "a/b/c/d/"], &[]);
+    assert!(status == 2 && said.contains("--watch is for commands that only look"), "{said}");
+}

@@ -16,6 +16,10 @@ pub struct Arguments {
     /// Prints JSON, as the library gives it; lock values hold clone URLs with their tokens
     #[arg(long, global = true)]
     pub json: bool,
+    /// Looks again and again, every so many seconds, until it is stopped
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
     /// Changes locks without asking; without a terminal nobody is asked
     #[arg(long, short, global = true)]
     pub yes: bool,

@@ -19,6 +19,7 @@ mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use atlock::config::Config;
 use atlock::domain::lock::ProjectLock;
@@ -30,41 +31,67 @@ use self::open::{Source, target};
 use self::remark::remark;
 use self::show::Outcome;
 
+const WRONG_USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match run(&arguments) {
-        Ok(outcome) => outcome,
-        Err(e) if arguments.json => {
-            let told = serde_json::json!({ "error": { "code": e.code().name(), "message": e.message() } });
-            let _ = writeln!(io::stderr(), "{told}");
-            return ExitCode::FAILURE;
+    let Some(seconds) = arguments.watch else { return once(&arguments).0 };
+    if matches!(&arguments.command, Command::Ask(question) if question.changes()) {
+        remark("--watch is for commands that only look");
+        return ExitCode::from(WRONG_USAGE);
+    }
+    loop {
+        if io::stdout().is_terminal() {
+            // Clears the screen. If nobody reads, the output says so.
+            let _ = io::stdout().write_all(b"\x1b[2J\x1b[H");
         }
+        let (status, is_read) = once(&arguments);
+        if !is_read {
+            return status;
+        }
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+/// Runs the command once: its exit status, and whether somebody reads its output.
+fn once(arguments: &Arguments) -> (ExitCode, bool) {
+    let outcome = match run(arguments) {
+        Ok(outcome) => outcome,
         Err(e) => {
-            remark(&e.to_string());
-            return ExitCode::FAILURE;
+            failed(&e, arguments.json);
+            return (ExitCode::FAILURE, true);
         }
     };
     let printed = print(&outcome);
     if let Some(reason) = &outcome.incomplete {
         remark(reason);
-        return ExitCode::FAILURE;
+        return (ExitCode::FAILURE, printed.1);
     }
     printed
 }
 
-fn print(outcome: &Outcome) -> ExitCode {
+fn failed(error: &Error, json: bool) {
+    if !json {
+        return remark(&error.to_string());
+    }
+    let told = serde_json::json!({ "error": { "code": error.code().name(), "message": error.message() } });
+    // A failed write has nowhere to be told.
+    let _ = writeln!(io::stderr(), "{told}");
+}
+
+fn print(outcome: &Outcome) -> (ExitCode, bool) {
+    let status = ExitCode::from(if outcome.found { outcome.status } else { NOT_FOUND });
     let mut stdout = io::stdout();
     match stdout.write_all(&outcome.text).and_then(|()| stdout.flush()) {
+        Ok(()) => (status, true),
         // A reader that went away is not an error of ours.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => (status, false),
+        Err(e) => {
             remark(&format!("the command was carried out, but its output cannot be written: {e}"));
-            ExitCode::FAILURE
+            (ExitCode::FAILURE, false)
         }
-        _ if outcome.found => ExitCode::from(outcome.status),
-        _ => ExitCode::from(NOT_FOUND),
     }
 }
 
