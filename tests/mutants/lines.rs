@@ -371,6 +371,13 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "what was taken over and released is there with its first token",
+        file: "src/hybrid/resolve.rs",
+        line: "any(|old| old.is(value, remote.token) || «is_earlier(old)»);",
+        broken: "{ let _ = &is_earlier; false }",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "what is over is known by memory alone",
         file: "src/hybrid/resolve.rs",
         line: "is_remembered || «(is_mine && !remote.token.is_none() && remote.token < last)»",
