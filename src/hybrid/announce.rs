@@ -9,7 +9,7 @@ use super::core::Core;
 use crate::call::Call;
 use crate::error::Result;
 use crate::store::contract::local::EntryKey;
-use crate::store::contract::shared::{Announced, Remote, SharedStore};
+use crate::store::contract::shared::{Announced, Remembered, Remote, SharedStore};
 use crate::sync::mark;
 
 /// Says that this server uses Redis, and learns who else does, and whether Redis still knows of it.
@@ -48,14 +48,15 @@ pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Res
     Ok(())
 }
 
-/// What is at a key in a Redis that knows this server; if it does not, that it has lost data is known first.
-pub(super) fn remote_of_known(core: &Core, redis: &dyn SharedStore, key: &EntryKey, call: &Call) -> Result<Remote> {
+/// What is at a key in a Redis that knows this server, and the last moment of which that remembers that it had everything; if it does not know
+/// this server, that it has lost data is known first.
+pub(super) fn remote_of_known(core: &Core, redis: &dyn SharedStore, key: &EntryKey, call: &Call) -> Result<(Remote, u64)> {
     let last = core.arming.record().announced;
-    let (remote, before) = redis.remote_and_presence(key, &core.arming.server_name(), last, call)?;
+    let (remote, Remembered { before, agreed }) = redis.remote_and_presence(key, &core.arming.server_name(), last, call)?;
     if note_if_forgotten(core, before, last) {
         core.local.flush(core.redis.soon())?;
     }
-    Ok(remote)
+    Ok((remote, agreed))
 }
 
 /// A Redis that last saw this server `before` the announcement of which that has an answer has lost data.

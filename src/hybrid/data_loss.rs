@@ -29,14 +29,21 @@ pub(super) enum Absence {
 }
 
 /// Whether Redis may have lost the local store's lock: that it has lost data is known, or nothing shows that it had the lock
-/// since that was granted. A local store that may lack the lock's release shows neither.
+/// since that was granted.
 pub(super) fn may_be_lost(core: &Core, local: &KeyState) -> bool {
-    // The token is the time of the question; its answer took no longer than that.
-    let granted_by = local.value.as_ref().and_then(|held| held.token.known());
-    let granted_by = granted_by.map(|token| token.get().saturating_add(micros(core.redis.timeout)));
     core.arming.has_lost()
-        || (core.arming.has_all()
-            && core.presence.remembered().zip(granted_by).is_some_and(|(had_all, granted)| had_all < granted))
+        || core
+            .presence
+            .remembered()
+            .is_some_and(|had_all| local.value.as_ref().is_some_and(|held| is_later(core, held, had_all)))
+}
+
+/// Whether the lock may have been granted after the last moment of which Redis says that it had everything. A local store that may lack the
+/// lock's release cannot tell.
+pub(super) fn is_later(core: &Core, held: &Held, had_all: u64) -> bool {
+    // The token is the time of the question; its answer took no longer than that.
+    let granted_by = held.token.known().map(|token| token.get().saturating_add(micros(core.redis.timeout)));
+    core.arming.has_all() && granted_by.is_some_and(|granted_by| had_all < granted_by)
 }
 
 /// What Redis has at a key.
@@ -130,7 +137,8 @@ pub(super) fn would_be_remembered(core: &Core, held: &Held) -> bool {
 }
 
 /// What Redis shows where the local store knew this lock; and if it shows nothing, whether it has lost the lock. If nobody has asked it for an
-/// hour, it would remember nothing of a release any more: then a release is shown by the answer of a Redis that still knows this server.
+/// hour, it would remember nothing of a release any more: then a release is shown by the answer of a Redis that still knows this server, and
+/// that it had everything since the lock was granted.
 fn look_for(core: &Core, key: &EntryKey, local: &KeyState, held: &Held, call: &Call) -> Asked<(Remote, bool)> {
     let remote = match remote_at(core, key, call) {
         Asked::Answer(remote) => remote.seen_by(local),
@@ -147,9 +155,10 @@ fn look_for(core: &Core, key: &EntryKey, local: &KeyState, held: &Held, call: &C
     }
     mark!("data loss: Redis is asked whether it knows this server");
     match core.ask(call, &mut None, |redis, attempt| remote_of_known(core, redis, key, attempt)) {
-        Asked::Answer(remote) => {
+        Asked::Answer((remote, had_all)) => {
             let remote = remote.seen_by(local);
-            let is_lost = remote.value.is_none() && was_lost(key, held, &remote, false, core.arming.has_lost());
+            let lost = core.arming.has_lost() || is_later(core, held, had_all);
+            let is_lost = remote.value.is_none() && was_lost(key, held, &remote, false, lost);
             Asked::Answer((remote, is_lost))
         }
         Asked::Failed(error) => Asked::Failed(error),

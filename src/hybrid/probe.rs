@@ -88,6 +88,7 @@ fn probe_local(core: &Core) {
 fn probe_redis(core: &Core) {
     let Some(redis) = core.redis.current() else { return };
     let mut until = core.clock.now();
+    let known = core.arming.record().announced;
     let mut probed = || {
         until = core.clock.now() + core.settings.health.timeout;
         probe(core, &*redis, until)
@@ -106,9 +107,9 @@ fn probe_redis(core: &Core) {
         mark!("fallback: Redis does not know this server");
         core.fall_back_for_data_loss("it does not know this server any more");
     } else if !core.in_fallback() {
-        // While Redis decides, all that this server acknowledged is in Redis. The next announcement says so, and a Redis that has lost
-        // data in between does not believe it.
-        core.presence.set_had_all_at(Some(core.arming.record().announced));
+        // Redis remembers the announcement before, and so has all that was acknowledged until then; of what came after it may have gone back.
+        // The next announcement says so, and a Redis that has lost data in between does not believe it.
+        core.presence.set_had_all_at(Some(known).filter(|known| *known > 0));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::announce::remote_of_known;
 use super::core::Core;
-use super::data_loss::{may_be_lost, would_be_remembered};
+use super::data_loss::{is_later, may_be_lost, would_be_remembered};
 use super::learn::{adopt, confirm};
 use super::resolve::{Action, Evidence, resolve};
 use super::status::Recovery;
@@ -23,7 +23,8 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
     for _ in 0..MAX_TRIES {
         let local = core.local.store().local(key)?;
         let call = core.redis.step();
-        let remote = if is_known { remote_of_known(core, redis, key, &call) } else { redis.remote(key, &call) }?;
+        let (remote, had_all) =
+            if is_known { remote_of_known(core, redis, key, &call)? } else { (redis.remote(key, &call)?, u64::MAX) };
         let remote = remote.seen_by(&local);
         let evidence = Evidence {
             is_mine: core.arming.is_this_server(&remote.holder),
@@ -31,7 +32,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
             in_order: core.arming.never_granted_blindly(),
             recently: local.value.as_ref().is_some_and(|held| would_be_remembered(core, held)),
             rested_on_redis: core.arming.rested_on_redis(),
-            lost: may_be_lost(core, &local),
+            lost: may_be_lost(core, &local) || local.value.as_ref().is_some_and(|held| is_later(core, held, had_all)),
         };
         let action = resolve(key, &local, &remote, evidence);
         // In the place of a lock that Redis lost may be nothing, or a stock server's, without a token.

@@ -13,7 +13,7 @@
 //! - Done again, it answers [`Action::Nothing`]: recovery may be cut short anywhere.
 
 use crate::queue;
-use crate::store::contract::local::{EntryKey, Held, KeyState, SyncState, digest};
+use crate::store::contract::local::{EntryKey, Held, KeyState, SyncState, Tombstone, digest};
 use crate::store::contract::shared::Remote;
 use crate::sync::mark;
 
@@ -128,8 +128,10 @@ fn was_here(local: &KeyState, value: &[u8]) -> bool {
 /// Whether what Redis has was at the key before what the local store has, or had last: it is old, whatever Redis says.
 pub fn is_over(local: &KeyState, remote: &Remote, is_mine: bool, in_order: bool) -> bool {
     let Some(value) = &remote.value else { return false };
-    // Of a lock that a stock server took, no token is known, to either.
-    let is_remembered = local.tombstones.iter().any(|old| old.is(value, remote.token));
+    // Of a lock that a stock server took, no token is known, to either. One that was taken over from the host store has a later token here than
+    // that with which it was granted: the same bytes with an earlier one were released with it.
+    let is_earlier = |old: &Tombstone| !remote.token.is_none() && remote.token < old.token && old.digest == digest(value);
+    let is_remembered = local.tombstones.iter().any(|old| old.is(value, remote.token) || is_earlier(old));
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
     // that the key has had since is over.
     let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
@@ -159,7 +161,6 @@ pub fn was_lost(key: &EntryKey, held: &Held, remote: &Remote, recently: bool, lo
 mod tests {
     use super::*;
     use crate::domain::token::FencingToken;
-    use crate::store::contract::local::Tombstone;
 
     /// Redis's last token was given to another server.
     const OF_ANOTHER: Evidence =
@@ -190,6 +191,7 @@ mod tests {
         let (a, b) = (held("A", 10), held("B", 20));
         let none: &[Held] = &[];
         let was_a: &[Held] = std::slice::from_ref(&a);
+        let was_a_later: &[Held] = &[held("A", 20)];
         for (row, value, state, before, theirs, token, expected) in [
             (1, Some(&a), Synced, none, Some("A"), 10, Nothing),
             (2, None, Synced, none, None, 0, Nothing),
@@ -205,6 +207,8 @@ mod tests {
             (9, None, Synced, was_a, Some("A"), 10, Push),
             // The same bytes, taken again by somebody else: another token.
             (10, None, Synced, was_a, Some("A"), 30, Adopt),
+            // Taken over from the host store with a token of its own, and released.
+            (23, None, Decided, was_a_later, Some("A"), 10, Push),
             // Granted here while Redis was away.
             (11, Some(&b), Decided, was_a, Some("A"), 10, Push),
             (12, Some(&b), Decided, was_a, None, 10, Push),

@@ -135,9 +135,7 @@ impl Service {
                     self.queueing.waits.taken(&asker.key, self.clock.now());
                     return Ok(Attempt::Granted { token });
                 }
-                Once::Held { value, is_own: true }
-                    if join.is_none() || self.is_settled(asker.repo(), &asker.pull(), &asker.key, &value)? =>
-                {
+                Once::Held { value, is_own: true } if self.is_settled(asker.repo(), &asker.pull(), &asker.key, &value)? => {
                     return Ok(Attempt::Own { value });
                 }
                 // What a set had left was taken back.
@@ -162,10 +160,14 @@ impl Service {
     /// Whether a lock that a pull has already is the pull's to keep. One that was granted for a set whose caller has not been told is not: the
     /// caller, or who finds that it is gone, takes the lock back. `false`: that was just done.
     ///
-    /// Errors: `SetIncomplete` while the caller may be at work.
+    /// Errors: `SetIncomplete` while the caller may be at work; those of the store: a lock whose queue cannot be asked for now may be taken back.
     pub(super) fn is_settled(&self, repo: &str, pull: &PullId, key: &str, value: &[u8]) -> Result<bool> {
-        // Without a queue there are no sets; one that cannot be read takes nothing back.
-        let Some(queue) = self.queueing.is_enabled().then(|| self.queue(repo).ok()).flatten() else { return Ok(true) };
+        // Without a queue there are no sets; what is there and cannot be read takes nothing back.
+        let queue = match self.queueing.is_enabled().then(|| self.queue(repo)) {
+            None => return Ok(true),
+            Some(Err(error)) if matches!(error.code(), Code::EntryUnreadable | Code::StoreNewerFormat) => return Ok(true),
+            Some(queue) => queue?,
+        };
         let Some(set) = queue.on_its_way(pull, key, value) else {
             if queue.ticket(pull).is_some_and(|ticket| !ticket.whole && ticket.want(key).is_some()) {
                 // A crash kept that from being written when the lock was taken.

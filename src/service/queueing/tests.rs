@@ -177,6 +177,19 @@ fn what_of_a_set_cannot_be_taken_back_is_not_forgotten() {
     assert!(service.queues(None).expect("is read").is_empty());
 }
 
+/// What is left of a set is taken back within minutes: its pull is not told to have that, however it asks.
+#[test]
+fn a_lock_of_a_set_on_its_way_is_told_to_nobody() {
+    let (service, _, fails) = service(false);
+    let set = format!("[{},{}]", lock("a", 7), lock("b", 7));
+    service.lock_set(set.as_bytes(), &WaitOptions::default()).expect_err("is refused");
+    fails.store(false, Ordering::SeqCst);
+    let at_once = WaitOptions { timeout: Some(Duration::ZERO), ..WaitOptions::default() };
+    let asked = lock("a", 7);
+    assert_eq!(service.lock(asked.as_bytes(), &at_once).expect_err("may be taken back").code(), Code::SetIncomplete);
+    assert_eq!(service.try_lock(asked.as_bytes()).expect_err("may be taken back").code(), Code::SetIncomplete);
+}
+
 #[test]
 fn the_last_place_that_was_known_is_stale() {
     let (service, ..) = service(true);

@@ -73,9 +73,9 @@ pub trait SharedStore: Store {
     /// What is at this key.
     fn remote(&self, key: &EntryKey, call: &Call) -> Result<Remote>;
 
-    /// What is at this key, and when this instance announced itself before, as [`Announced::before`]: where the store is one server, both
-    /// of one moment. Of several servers one has the key and one the announcements, and is asked last.
-    fn remote_and_presence(&self, key: &EntryKey, instance: &str, last: u64, call: &Call) -> Result<(Remote, u64)>;
+    /// What is at this key, and what the store remembers of this instance: where the store is one server, both of one moment. Of several
+    /// servers one has the key and one the announcements, and is asked last.
+    fn remote_and_presence(&self, key: &EntryKey, instance: &str, last: u64, call: &Call) -> Result<(Remote, Remembered)>;
 
     /// Puts or removes the entry at this key if its value is `seen`: compare and set, atomically. Errors as in [`Store::grant`].
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put>;
@@ -120,6 +120,15 @@ pub enum Presence {
     Agreed(u64),
     /// It leaves.
     Leaves,
+}
+
+/// What the store remembers of an instance; times are microseconds by the store's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// As [`Announced::before`].
+    pub before: u64,
+    /// As [`Announced::agreed`].
+    pub agreed: u64,
 }
 
 /// The answer to [`SharedStore::announce`]. Times are microseconds by the store's clock.

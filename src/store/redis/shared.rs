@@ -19,7 +19,7 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Result};
 use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES, Named};
-use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, SharedStore};
+use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remembered, Remote, SharedStore};
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
@@ -74,7 +74,7 @@ impl SharedStore for RedisStore {
         Ok(self.remote_by(&scripts::READ, key, None, call)?.0)
     }
 
-    fn remote_and_presence(&self, key: &EntryKey, instance: &str, last: u64, call: &Call) -> Result<(Remote, u64)> {
+    fn remote_and_presence(&self, key: &EntryKey, instance: &str, last: u64, call: &Call) -> Result<(Remote, Remembered)> {
         let lasts = last.to_string();
         let whose = [instance.as_bytes(), lasts.as_bytes()];
         let is_one = self.redis.transport.is_single() && matches!(key.named(), Named::Lock(_));
@@ -82,7 +82,7 @@ impl SharedStore for RedisStore {
             return self.remote_by(&scripts::READ, key, Some(whose), call);
         }
         let (remote, _) = self.remote_by(&scripts::READ, key, None, call)?;
-        Ok((remote, number(&self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?.next().unwrap_or_default())))
+        Ok((remote, remembered(&self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?.next().unwrap_or_default())))
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
@@ -197,19 +197,19 @@ impl SharedStore for RedisStore {
 const MOST_NAMED: usize = 10;
 
 impl RedisStore {
-    /// What Redis holds at a key, as one of the two scripts that read tells; and when this instance was here last, as far as it has an answer,
-    /// if that is asked for.
+    /// What Redis holds at a key, as one of the two scripts that read tells; and what it remembers of an instance, which has an answer until
+    /// then, if that is asked for.
     pub(super) fn remote_by(
         &self,
         script: &scripts::Script,
         key: &EntryKey,
         whose: Option<[&[u8]; 2]>,
         call: &Call,
-    ) -> Result<(Remote, u64)> {
+    ) -> Result<(Remote, Remembered)> {
         let lock = match key.named() {
             Named::Lock(lock) => lock,
             Named::Document(document) => {
-                return Ok((Remote { value: self.document(document, call)?, ..Remote::default() }, 0));
+                return Ok((Remote { value: self.document(document, call)?, ..Remote::default() }, Remembered::default()));
             }
         };
         let lock = keys::lock_key(lock);
@@ -217,8 +217,8 @@ impl RedisStore {
         let keys = [&*lock, &*side, INSTANCES];
         let (keys, args) = if let Some(whose) = &whose { (&keys[..], &whose[..]) } else { (&keys[..2], &[][..]) };
         let mut parts = self.parts(script, keys, args, call)?;
-        let mut number = || parts.next().map_or(0, |text| number(&text));
-        let (here, token) = (number(), FencingToken::new(number()));
+        let here = remembered(&parts.next().unwrap_or_default());
+        let token = FencingToken::new(parts.next().map_or(0, |text| number(&text)));
         let holder = parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
         let holder = holder.split(' ').next().unwrap_or_default().to_owned();
         Ok((Remote { value: parts.next(), token, holder }, here))
@@ -270,6 +270,12 @@ impl RedisStore {
 
 fn number(text: &[u8]) -> u64 {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Two numbers.
+fn remembered(text: &[u8]) -> Remembered {
+    let mut numbers = text.split(|byte| *byte == b' ').map(number);
+    Remembered { before: numbers.next().unwrap_or(0), agreed: numbers.next().unwrap_or(0) }
 }
 
 /// Whether a reader of ours finds in the value what the key says.

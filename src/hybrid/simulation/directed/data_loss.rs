@@ -123,6 +123,7 @@ fn what_another_server_released_is_not_put_back() {
 fn what_was_released_while_a_server_was_held_up_is_not_put_back() {
     one_server(Durability::Sync, |world, instance| {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        hears_that_redis_had_it(&world, &instance);
         other_releases(&world, "other", &apply());
         world.clock.advance(Duration::from_secs(2 * 3600));
         world.tick(0);
@@ -288,15 +289,19 @@ fn as_commands_come(world: &Arc<World>, mut lost: Option<Image>, mut turns: Vec<
     }));
 }
 
+/// Redis is told that it had the lock.
+fn hears_that_redis_had_it(world: &Arc<World>, instance: &Instance) {
+    for _ in 0..8 {
+        world.clock.advance(instance.core.settings.health.interval);
+        world.tick(0);
+    }
+}
+
 /// A server with a lock, of which Redis would remember no release any more.
 fn held_for_hours(course: impl FnOnce(Arc<World>, Arc<Instance>) + 'static) {
     one_server(Durability::Sync, |world, instance| {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
-        // Redis is told that it had the lock.
-        for _ in 0..8 {
-            world.clock.advance(instance.core.settings.health.interval);
-            world.tick(0);
-        }
+        hears_that_redis_had_it(&world, &instance);
         world.clock.advance(Duration::from_secs(2 * 3600));
         // Redis knows the scripts.
         assert!(matches!(grant(&world, &instance, b"[]"), Ok(Granted::Held { .. })));
@@ -330,4 +335,27 @@ fn a_recovery_takes_a_release_from_one_answer() {
         }
         assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
     });
+}
+
+/// A server is held up for hours just after a grant, and Redis goes back to between the last announcement and that grant: it knows the server, and
+/// never had the lock.
+#[test]
+fn what_redis_had_only_after_the_last_announcement_is_not_taken_for_released() {
+    for asks in [false, true] {
+        one_server(Durability::Sync, move |world, instance| {
+            let image = world.redis.image();
+            assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+            world.clock.advance(Duration::from_secs(2 * 3600));
+            world.redis.restore(&image);
+            if asks {
+                let answer = grant(&world, &instance, b"[]");
+                assert!(matches!(&answer, Ok(Granted::Held { value }) if value == b"{}"), "{answer:?}");
+            }
+            (0..12).for_each(|_| {
+                world.tick(0);
+                world.clock.advance(instance.core.settings.health.interval);
+            });
+            assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
+        });
+    }
 }

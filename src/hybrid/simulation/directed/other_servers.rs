@@ -122,7 +122,7 @@ fn a_lock_that_was_seen_in_redis_is_not_put_back_once_it_was_released() {
         assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Held { .. })));
         // A token is the time of a question; its answer may have taken this long.
         world.clock.advance(instance.core.redis.timeout);
-        for _ in 0..2 {
+        for _ in 0..3 {
             world.clock.advance(instance.core.settings.health.interval);
             world.tick(0);
         }

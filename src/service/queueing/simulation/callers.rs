@@ -134,6 +134,8 @@ impl Scene {
         }
         self.places.lock().gives_up(num, key.as_deref());
         let left = service.leave(REPO, &pull(num), key.as_deref());
+        // Also a place that was told meanwhile.
+        self.places.lock().gives_up(num, key.as_deref());
         self.world.say(|| format!("{me}: #{num} leaves {key:?}: {left:?}"));
     }
 

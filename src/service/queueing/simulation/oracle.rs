@@ -261,10 +261,13 @@ impl Oracle {
         if before.begun != self.begun || is_under_way(before) || is_under_way(self) {
             return;
         }
-        self.releasing.clear();
+        // Hybrid mode may still carry out a release whose end nobody knows, at its next recovery.
+        self.releasing.retain(|_, _| !is_all);
         self.settle_sets(before, found, is_all, acquiring);
         // Since when it is over is not known; now it is.
         let now = self.tells();
+        let releasing = &self.releasing;
+        let may_still_go = |number: u64, known: &Known| releasing.values().any(|releasing| releasing.names.fits(number, known));
         for (number, known) in &mut self.locks {
             let is_there = found.contains(&Some(*number));
             let is_provisional = known.set.is_some_and(|set| self.sets.contains_key(&set));
@@ -272,7 +275,7 @@ impl Oracle {
                 continue;
             }
             match known.state {
-                State::Holds if known.may_go => {
+                State::Holds if known.may_go && !(is_there && may_still_go(*number, known)) => {
                     known.may_go = false;
                     (known.state, known.over_at) = if is_there { (State::Holds, 0) } else { (State::Over, now) };
                 }
