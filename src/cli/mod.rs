@@ -9,6 +9,8 @@
 //! was no such lock, freeze or place in a queue.
 
 mod args;
+mod migrate;
+mod migrate_args;
 mod open;
 mod queue;
 mod remark;
@@ -61,7 +63,14 @@ fn print(outcome: &Outcome) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
-    let Command::Ask(question) = command else { return Ok(show::version(json)) };
+    let settings = arguments.config.as_deref();
+    let question = match command {
+        Command::Version => return Ok(show::version(json)),
+        Command::Migrate(asked) => return migrate::migrate(asked, settings, json),
+        Command::Rollback(asked) => return migrate::rollback(asked, settings, json),
+        Command::Restore(asked) => return migrate::restore(asked, settings, json),
+        Command::Ask(question) => question,
+    };
     let config = match &arguments.config {
         Some(path) => Config::load(path)?,
         None => Config::without_file()?,

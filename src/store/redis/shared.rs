@@ -23,9 +23,9 @@ use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remote, Sh
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
-const ALL_COMMAND_LOCKS: &str = "global/*/lock";
+pub(super) const ALL_COMMAND_LOCKS: &str = "global/*/lock";
 /// Matches the keys of all pull statuses, and perhaps other programs' keys.
-const ALL_STATUSES: &str = "*::*::*";
+pub(super) const ALL_STATUSES: &str = "*::*::*";
 
 impl SharedStore for RedisStore {
     fn grant_with(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted> {
@@ -244,22 +244,22 @@ fn is_lock(key: LockKey<'_>, value: &[u8]) -> bool {
     }
 }
 
-fn project(key: &str) -> Option<EntryKey> {
+pub(super) fn project(key: &str) -> Option<EntryKey> {
     key.strip_prefix(LOCK_PREFIX).map(|name| EntryKey::Project(name.to_owned()))
 }
 
-fn command(key: &str) -> Option<EntryKey> {
+pub(super) fn command(key: &str) -> Option<EntryKey> {
     let name = key.strip_prefix("global/")?.strip_suffix("/lock")?;
     Some(EntryKey::Command(name.to_owned()))
 }
 
-fn status(key: &str) -> Option<EntryKey> {
+pub(super) fn status(key: &str) -> Option<EntryKey> {
     let number = key.rsplit("::").next()?;
     number.parse::<i64>().ok().map(|_| EntryKey::Status(key.to_owned()))
 }
 
 /// Whether it is Atlantis's: another program's key may look alike.
-fn is_pull_status(value: &[u8]) -> bool {
+pub(super) fn is_pull_status(value: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct PullStatus {
         #[serde(rename = "Pull")]

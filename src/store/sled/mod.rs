@@ -43,6 +43,7 @@ mod journal;
 mod key_state;
 mod local;
 mod meta;
+mod moved;
 mod open;
 mod owned;
 mod pull_index;

@@ -1,0 +1,140 @@
+//! The way back, from each phase.
+//!
+//! - Before the target decided, the source is as it was: what was copied is removed from the target, whatever else that has stays.
+//! - After that, the target's locks are moved to the source in the same way: what it still has as it was left is old, what was taken
+//!   and released in the target since counts.
+//!
+//! The marks, in order, before: target none, source none. After: target `leaving` beside the source's `moved`; then target `moved`, source
+//! none.
+
+use std::path::Path;
+
+use super::backup::{self, Backup};
+use super::bring::{Brought, bring};
+use super::entry::Survey;
+use super::files::WorkFolder;
+use super::manifest::{Manifest, Phase};
+use super::merge::{Old, add_old};
+use super::open::{Options, Tell, give_mark, mark, open, refused, wait_for_clock};
+use super::place::{Place, Role};
+use super::report::Report;
+use crate::error::{Code, Error, Result};
+use crate::store::moved::{Mark, MarkState};
+
+/// Moves all locks back to the store that they came from. `from` and `to` name the migration's stores where their settings files have
+/// changed since.
+///
+/// Errors: as [`super::execute`]; the same command goes on.
+pub fn rollback(manifest: &Path, from: Option<&str>, to: Option<&str>, options: Options, tell: &dyn Tell) -> Result<Report> {
+    let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let path = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
+    let manifest = Manifest::load(&path)?;
+    let _work = WorkFolder::open(folder)?;
+    let mut report = Report::of(&manifest, &path.display().to_string());
+    (report.from, report.to) = (manifest.to.named.clone(), manifest.from.named.clone());
+    if matches!(manifest.phase, Phase::Planned | Phase::Returned) {
+        let mut manifest = manifest;
+        manifest.phase = Phase::Returned;
+        manifest.save(&path)?;
+        report.phase = Some(Phase::Returned);
+        return Ok(report);
+    }
+    let (backup, _) = backup::load(&manifest.backup(&path))?;
+    if backup.head.migration != manifest.migration {
+        return Err(Error::new(Code::InvalidArgument, "the backup beside the manifest is not of this migration"));
+    }
+    let (from, to) = (manifest.from.side(from, "--from")?, manifest.to.side(to, "--to")?);
+    // What the source had given before it was left is smaller than what the target gave since.
+    let source = open(&from, Role::Target, true, options, 0)?;
+    let target = open(&to, Role::Source, true, options, 0)?;
+    let mut way = Way { manifest, path: &path, source: &*source, target: &*target, backup, options, tell };
+    let done = way.back(&mut report);
+    let closed = target.close().and(source.close());
+    done.and(closed)?;
+    report.phase = Some(Phase::Returned);
+    Ok(report)
+}
+
+struct Way<'a> {
+    manifest: Manifest,
+    path: &'a Path,
+    source: &'a dyn Place,
+    target: &'a dyn Place,
+    backup: Backup,
+    options: Options,
+    tell: &'a dyn Tell,
+}
+
+impl Way<'_> {
+    fn back(&mut self, report: &mut Report) -> Result<()> {
+        let problems: Vec<String> =
+            self.source.problems(Role::Target)?.into_iter().chain(self.target.problems(Role::Source)?).collect();
+        if !problems.is_empty() {
+            return Err(refused(&problems));
+        }
+        let brought = if self.has_decided()? { self.move_back()? } else { self.undo()? };
+        report.see(&brought.source, &brought.target);
+        report.intend(&brought.last);
+        (report.changes, report.removals) = (brought.changes, brought.removals);
+        self.enter(Phase::Returned)?;
+        self.tell.event(&format!("rolled back: {} decides", self.manifest.from.named));
+        Ok(())
+    }
+
+    /// Whether the target has decided: the migration was complete, whatever the manifest says.
+    fn has_decided(&self) -> Result<bool> {
+        let is_moved = self.source.mark()?.is_some_and(|mark| self.is_ours(&mark) && mark.state == MarkState::Moved);
+        let is_free = self.target.mark()?.is_none();
+        Ok(matches!(self.manifest.phase, Phase::Complete | Phase::Returning)
+            || (is_moved && is_free && self.manifest.phase != Phase::Undoing))
+    }
+
+    fn is_ours(&self, mark: &Mark) -> bool {
+        mark.migration == self.manifest.migration
+    }
+
+    /// The source is as it was: the target gets back what it had.
+    fn undo(&mut self) -> Result<Brought> {
+        self.enter(Phase::Undoing)?;
+        let mut old = Old::new();
+        add_old(&mut old, &self.backup.from);
+        let before = Survey { entries: self.backup.to.clone(), ..Survey::default() };
+        let brought = bring(&|| Ok(before.clone()), &old, self.target, self.options, self.tell)?;
+        let id = self.manifest.migration.clone();
+        self.target.disarm_companion(None)?;
+        let left_before = self.manifest.target_is_old.then(|| self.mark(MarkState::Moved, true));
+        give_mark(self.target, &self.manifest.to.named, left_before.as_ref(), &id, true)?;
+        self.source.disarm_companion(None)?;
+        give_mark(self.source, &self.manifest.from.named, None, &id, false)?;
+        Ok(brought)
+    }
+
+    /// The target has decided since: what it has counts.
+    fn move_back(&mut self) -> Result<Brought> {
+        self.enter(Phase::Returning)?;
+        let id = self.manifest.migration.clone();
+        let is_over = self.target.mark()?.is_some_and(|mark| self.is_ours(&mark) && mark.state == MarkState::Moved);
+        if !is_over {
+            give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Leaving, true)), &id, false)?;
+        }
+        let mut old = Old::new();
+        add_old(&mut old, &self.backup.from);
+        let brought = bring(&|| self.target.survey(), &old, self.source, self.options, self.tell)?;
+        wait_for_clock(self.source, &self.manifest.from.named, brought.source.last_token)?;
+        let moved = self.mark(MarkState::Moved, true);
+        self.target.disarm_companion(Some(&moved))?;
+        give_mark(self.target, &self.manifest.to.named, Some(&moved), &id, false)?;
+        self.source.disarm_companion(None)?;
+        give_mark(self.source, &self.manifest.from.named, None, &id, false)?;
+        Ok(brought)
+    }
+
+    fn mark(&self, state: MarkState, back: bool) -> Mark {
+        mark(&self.manifest, state, &self.path.display().to_string(), back)
+    }
+
+    fn enter(&mut self, phase: Phase) -> Result<()> {
+        self.manifest.phase = phase;
+        self.manifest.save(self.path)
+    }
+}
