@@ -83,6 +83,10 @@ pub(super) fn plan(source: &Survey, old: &Old, target: &Survey, on_conflict: Opt
             continue;
         }
         match action(key, ours, known, theirs) {
+            // A holder whose token was raised there, because that store had given larger ones, keeps it on the way back.
+            Action::Nothing if ours.map(|held| held.token) > theirs.map(|held| held.token) => {
+                plan.push(key, theirs, ours.cloned())
+            }
             Action::Nothing => plan.agreed += usize::from(ours.is_some()),
             Action::Push | Action::Restore => plan.push(key, theirs, ours.cloned()),
             Action::Merge => match (ours, theirs) {

@@ -149,7 +149,12 @@ impl Place for SledPlace {
     }
 
     fn clock(&self) -> Result<u64> {
-        Ok(SystemClock.unix_micros().max(self.everything()?.1))
+        let last = match &self.opened {
+            Opened::Nothing => 0,
+            Opened::Look(look) => look.0.last_token()?.get(),
+            Opened::Store(store) => store.last_token()?.get(),
+        };
+        Ok(SystemClock.unix_micros().max(last.saturating_add(1)))
     }
 
     fn identities(&self) -> Result<Vec<String>> {
