@@ -23,6 +23,8 @@ use crate::store::sled::SledStore;
 const LOOKING: Duration = Duration::from_secs(600);
 /// How long one change may take, retries included.
 const CHANGING: Duration = Duration::from_secs(10);
+/// How many changes are on their way at once.
+const WRITERS: usize = 8;
 /// How long a server's announcement counts.
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -103,13 +105,23 @@ impl Place for RedisPlace {
     }
 
     fn make(&self, steps: &[Step]) -> Result<usize> {
-        let mut made = 0;
-        for step in steps {
-            let seen = step.seen.as_ref().map(|held| held.value.as_slice());
-            let put = self.store.put(&step.key, seen, step.new.as_ref(), &self.changing())?;
-            made += usize::from(matches!(put, Put::Done { .. }));
-        }
-        Ok(made)
+        let (store, calls) = (&self.store, &self.calls);
+        let make = move |steps: &[Step]| {
+            let mut made = 0;
+            for step in steps {
+                let seen = step.seen.as_ref().map(|held| held.value.as_slice());
+                let put = store.put(&step.key, seen, step.new.as_ref(), &calls.within(CHANGING))?;
+                made += usize::from(matches!(put, Put::Done { .. }));
+            }
+            Ok(made)
+        };
+        // Each key is in one part: their order does not matter, and a round trip is waited for by all.
+        std::thread::scope(|scope| {
+            let parts = steps.chunks(steps.len().div_ceil(WRITERS).max(1));
+            let writers: Vec<_> = parts.map(|part| scope.spawn(move || make(part))).collect();
+            let stopped = || Error::new(Code::Internal, "a thread that wrote to Redis has stopped");
+            writers.into_iter().map(|writer| writer.join().unwrap_or_else(|_| Err(stopped()))).sum()
+        })
     }
 
     fn mark(&self) -> Result<Option<Mark>> {

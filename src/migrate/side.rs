@@ -26,7 +26,7 @@ pub enum Named {
     Redis {
         /// How to reach it.
         settings: Box<Redis>,
-        /// The `data_dir` of the server that uses it in hybrid mode.
+        /// The `data_dir` of the server that uses it in hybrid or native mode.
         companion: Option<PathBuf>,
     },
 }
@@ -81,8 +81,8 @@ impl Side {
         let store = match (mode, locking.data_dir) {
             (Mode::Strict, Some(folder)) if locking.backend == Backend::Sled => Named::Sled(absolute(&folder)?),
             (Mode::Strict, _) => return Err(Error::new(Code::InvalidConfig, format!("{named}: locking.data_dir is missing"))),
-            (Mode::Native, _) => Named::Redis { settings: Box::new(locking.enhanced.redis), companion: None },
-            (Mode::Hybrid, folder) => {
+            // In native mode it says that Redis alone knows the locks: of the Redis that was left.
+            (Mode::Native | Mode::Hybrid, folder) => {
                 let companion = folder.as_deref().map(absolute).transpose()?;
                 Named::Redis { settings: Box::new(locking.enhanced.redis), companion }
             }

@@ -200,14 +200,7 @@ impl RedisStore {
             let reply = self.redis.eval(script, &[&lock, &side], &[], call.deadline)?;
             Vec::<Value>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))
         })?;
-        let mut parts = parts.into_iter().skip(1).map(|part| match part {
-            Value::BulkString(bytes) => bytes,
-            _ => Vec::new(),
-        });
-        let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        let (token, holder) = (FencingToken::new(text().parse().unwrap_or(0)), text());
-        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
-        Ok(Remote { value: parts.next(), token, holder })
+        Ok(remote_of(parts))
     }
 
     /// A warning for each entry that the last snapshot left out.
@@ -234,6 +227,18 @@ impl RedisStore {
         let more = (more > 0).then(|| format!("Redis at {}: {more} more entries like these are left alone", self.redis.server));
         named.chain(more).collect()
     }
+}
+
+/// What one of the two scripts that read answered.
+pub(super) fn remote_of(parts: Vec<Value>) -> Remote {
+    let mut parts = parts.into_iter().skip(1).map(|part| match part {
+        Value::BulkString(bytes) => bytes,
+        _ => Vec::new(),
+    });
+    let mut text = || parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+    let (token, holder) = (FencingToken::new(text().parse().unwrap_or(0)), text());
+    let holder = holder.split(' ').next().unwrap_or_default().to_owned();
+    Remote { value: parts.next(), token, holder }
 }
 
 /// Whether a reader of ours finds in the value what the key says.
