@@ -306,11 +306,38 @@ fn a_target_whose_clock_is_far_behind_does_not_decide() {
     let error = execute(&from, &to_redis, work.path(), OPTIONS).unwrap_err();
     assert!(error.message().contains(" s behind the last fencing token"), "{error}");
     assert!(from.open().is_err() && to_redis.open().is_err(), "until then neither decides");
+    let second = tempfile::tempdir().unwrap();
+    let problems = plan(&from, &Side::sled(), second.path(), OPTIONS).problems;
+    assert!(problems[0].contains("is under way"), "a second migration waits: {problems:?}");
+    // It loses its data meanwhile: that is no release.
+    let before = from.content();
+    redis::cmd("FLUSHALL").query::<()>(&mut server.raw()).unwrap();
+    let error = execute(&from, &to_redis, work.path(), OPTIONS).unwrap_err();
+    assert!(error.message().contains("it has lost data"), "{error}");
     rollback(work.path(), OPTIONS).unwrap();
+    assert_eq!(values(&from.content()), values(&before));
     assert_eq!(values(&to_redis.content()).len(), 0);
+    // The token was put back, too.
+    assert_eq!(from.content(), before);
     // An embedded store goes on from the largest token that it was given.
     let work = tempfile::tempdir().unwrap();
     execute(&from, &to, work.path(), OPTIONS).unwrap();
     let to = holding(to, "b", 2);
     assert!(to.content()[&EntryKey::Project(fields("b").key())].token.to_string() > ahead);
+}
+
+/// A target that loses its data on the way back has released nothing.
+#[test]
+fn a_loss_on_the_way_back_is_no_release() {
+    let (from, to, work) = (holding(Side::redis(), "a", 1), Side::redis(), tempfile::tempdir().unwrap());
+    execute(&from, &to, work.path(), OPTIONS).unwrap();
+    let to = holding(to, "b", 2);
+    let Side::Redis(server) = &to else { unreachable!() };
+    let ahead = (atlock::clock::Clock::unix_micros(&SystemClock) + 600_000_000).to_string();
+    redis::cmd("HSET").arg("{pr/acme/infra/b/default/}:atlock").arg("token").arg(ahead).query::<()>(&mut server.raw()).unwrap();
+    assert!(rollback(work.path(), OPTIONS).unwrap_err().message().contains(" s behind the last fencing token"));
+    redis::cmd("FLUSHALL").query::<()>(&mut server.raw()).unwrap();
+    let error = rollback(work.path(), OPTIONS).unwrap_err();
+    assert!(error.message().contains("rollback.jsonl"), "{error}");
+    assert_eq!(value_at(&from.content(), "a"), lock_json(fields("a"), 1));
 }

@@ -12,7 +12,7 @@ use super::entry::Survey;
 use super::files::WorkFolder;
 use super::manifest::{Manifest, ManifestSide, Phase};
 use super::merge::{self, Old, add_old};
-use super::open::{Options, Tell, give_mark, mark, new_id, open, refused, wait_for_clock};
+use super::open::{Options, Tell, give_mark, mark, new_id, open, refuse_losses, refused, wait_for_clock};
 use super::place::{Place, Role};
 use super::report::Report;
 use super::side::Side;
@@ -214,16 +214,18 @@ impl Run<'_> {
     }
 
     fn copy(&mut self, report: &mut Report) -> Result<()> {
-        let is_first = self.manifest.phase == Phase::Planned;
         self.check()?;
         self.enter(Phase::Copying)?;
         self.mark_both()?;
-        if is_first {
-            // Nobody changes them any more.
+        if !self.manifest.marked {
+            // Nobody changes them any more, and nothing was copied yet.
+            self.manifest.marked = true;
             write_down(&mut self.manifest, self.path, &self.source.survey()?, &self.target.survey()?)?;
         }
         self.target.disarm_companion(None)?;
         let backup = self.backup()?;
+        let remedy = "`atlock rollback` puts them back, and then the migration can begin anew";
+        refuse_losses(&backup.from, &self.source.survey()?, &self.manifest.from.named, remedy)?;
         let mut old = Old::new();
         add_old(&mut old, &backup.from);
         if self.manifest.target_is_old {

@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 #[derive(Debug)]
 pub(super) struct WorkFolder {
     pub path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl WorkFolder {
@@ -25,13 +25,20 @@ impl WorkFolder {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock);
         let file = file.map_err(|e| failed(&lock, &e))?;
         match file.try_lock() {
-            Ok(()) => Ok(WorkFolder { path, _lock: file }),
+            Ok(()) => Ok(WorkFolder { path, lock: file }),
             Err(TryLockError::WouldBlock) => {
                 let text = format!("another `atlock` command is at the migration in {}: wait for its end", path.display());
                 Err(Error::new(Code::StoreBusy, text))
             }
             Err(TryLockError::Error(e)) => Err(failed(&lock, &e)),
         }
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started has it open until its exec.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -68,6 +68,10 @@ pub struct Manifest {
     pub backup: String,
     /// Its digest.
     pub backup_sha256: String,
+    /// Whether both stores had their marks when the backup was written: before that, nothing was copied.
+    pub marked: bool,
+    /// The backup of what the target had when a rollback began to move that back, beside the manifest; empty before.
+    pub rollback: String,
     /// The largest fencing token that the target had given before; a text, since JSON's numbers are not that large everywhere.
     pub target_last_token: String,
     /// Whether what the target had is old: it was left behind by an earlier migration.
@@ -89,6 +93,8 @@ impl Manifest {
             at,
             backup: "backup.jsonl".to_owned(),
             backup_sha256: String::new(),
+            marked: false,
+            rollback: String::new(),
             target_last_token: "0".to_owned(),
             target_is_old: false,
             skipped: Vec::new(),

@@ -14,7 +14,8 @@
 //!   manifest, which is on the disk before its work begins.
 //!
 //! Faults survived: kill -9 and power loss anywhere (the same command goes on; or `rollback` undoes); a store that goes away in the middle,
-//! and a lost answer (an error, and then the same); a second migration (the folder's lock, and the marks, which are compared and set); a
+//! and a lost answer (an error, and then the same); one that comes back without its data (a loss is told from a release, because nobody can
+//! release while the marks are there: it is refused, and a rollback puts back what the backup has); a second migration (the folder's lock, and the marks, which are compared and set); a
 //! server that starts in between (it is refused by the mark, or by the embedded store's lock); a crash between the two marks' last changes
 //! (both refuse until the command is given again); an entry that cannot be read (skipped and named, or with `strict` nothing is done).
 //!

@@ -1,7 +1,9 @@
 //! What the steps of a migration share: what was asked for, both stores, who is told.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::entry::{Entry, Survey};
 use super::manifest::Manifest;
 use super::merge::OnConflict;
 use super::place::{Place, Role};
@@ -9,6 +11,7 @@ use super::redis_place::RedisPlace;
 use super::side::{Named, Side};
 use super::sled_place::SledPlace;
 use crate::error::{Code, Error, Result};
+use crate::store::contract::local::EntryKey;
 use crate::store::moved::{Mark, MarkState};
 
 /// How long the target's clock is waited for.
@@ -109,6 +112,18 @@ pub(super) fn wait_for_clock(place: &dyn Place, what: &str, last: u64) -> Result
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Refuses a store that lacks what it had when it was marked: nobody has released that since. Its data was lost, or a server that looks for
+/// no mark uses it; neither is a release.
+pub(super) fn refuse_losses(had: &BTreeMap<EntryKey, Entry>, has: &Survey, what: &str, remedy: &str) -> Result<()> {
+    let lost: Vec<_> = had.keys().filter(|key| !has.entries.contains_key(*key)).collect();
+    let Some(first) = lost.first() else { return Ok(()) };
+    let text = format!(
+        "{what} lacks {} entries that it had when it was marked, among them the {first}: it has lost data, or a server uses it. {remedy}",
+        lost.len()
+    );
+    Err(Error::new(Code::StoreDamaged, text))
 }
 
 /// A new migration's id.

@@ -9,13 +9,13 @@
 
 use std::path::Path;
 
-use super::backup::{self, Backup};
+use super::backup::{self, Backup, Head};
 use super::bring::{Brought, bring};
 use super::entry::Survey;
 use super::files::WorkFolder;
 use super::manifest::{Manifest, Phase};
 use super::merge::{Old, add_old};
-use super::open::{Options, Tell, give_mark, mark, open, refused, wait_for_clock};
+use super::open::{Options, Tell, give_mark, mark, open, refuse_losses, refused, wait_for_clock};
 use super::place::{Place, Role};
 use super::report::Report;
 use crate::error::{Code, Error, Result};
@@ -55,6 +55,9 @@ pub fn rollback(manifest: &Path, from: Option<&str>, to: Option<&str>, options: 
     Ok(report)
 }
 
+/// The backup of what the target had decided.
+const ROLLBACK: &str = "rollback.jsonl";
+
 struct Way<'a> {
     manifest: Manifest,
     path: &'a Path,
@@ -93,13 +96,18 @@ impl Way<'_> {
         mark.migration == self.manifest.migration
     }
 
-    /// The source is as it was: the target gets back what it had.
+    /// The target gets back what it had. The source is as it was, unless it has lost data since: then it gets that back, too.
     fn undo(&mut self) -> Result<Brought> {
         self.enter(Phase::Undoing)?;
         let mut old = Old::new();
-        add_old(&mut old, &self.backup.from);
-        let before = Survey { entries: self.backup.to.clone(), ..Survey::default() };
-        let brought = bring(&|| Ok(before.clone()), &old, self.target, self.options, self.tell)?;
+        let (mut before, mut there) = (self.source.survey()?, self.target.survey()?);
+        if self.manifest.marked {
+            add_old(&mut old, &self.backup.from);
+            before = Survey { entries: self.backup.from.clone(), ..Survey::default() };
+            there = Survey { entries: self.backup.to.clone(), ..Survey::default() };
+        }
+        bring(&|| Ok(before.clone()), &Old::new(), self.source, self.options, self.tell)?;
+        let brought = bring(&|| Ok(there.clone()), &old, self.target, self.options, self.tell)?;
         let id = self.manifest.migration.clone();
         self.target.disarm_companion(None)?;
         let left_before = self.manifest.target_is_old.then(|| self.mark(MarkState::Moved, true));
@@ -117,6 +125,7 @@ impl Way<'_> {
         if !is_over {
             give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Leaving, true)), &id, false)?;
         }
+        self.refuse_losses()?;
         let mut old = Old::new();
         add_old(&mut old, &self.backup.from);
         let brought = bring(&|| self.target.survey(), &old, self.source, self.options, self.tell)?;
@@ -127,6 +136,23 @@ impl Way<'_> {
         self.source.disarm_companion(None)?;
         give_mark(self.source, &self.manifest.from.named, None, &id, false)?;
         Ok(brought)
+    }
+
+    /// What the target has when the way back begins is written down; what it lacks later it has not released.
+    fn refuse_losses(&mut self) -> Result<()> {
+        let has = self.target.survey()?;
+        if self.manifest.rollback.is_empty() {
+            let Manifest { migration, from, to, at, .. } = &self.manifest;
+            let head = Head::new(migration, &to.named, &from.named, *at);
+            backup::write(&self.path.with_file_name(ROLLBACK), head, &has, &self.source.survey()?)?;
+            self.manifest.rollback = ROLLBACK.to_owned();
+            return self.manifest.save(self.path);
+        }
+        let file = self.path.with_file_name(&self.manifest.rollback);
+        let (had, _) = backup::load(&file)?;
+        let to = &self.manifest.to.named;
+        let remedy = format!("Put them back with `atlock restore {} --to {to} --merge`", file.display());
+        refuse_losses(&had.from, &has, to, &remedy)
     }
 
     fn mark(&self, state: MarkState, back: bool) -> Mark {
