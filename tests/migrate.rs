@@ -135,6 +135,45 @@ fn clean_up_removes_what_was_moved_and_nothing_else() {
     assert!(values(&before).iter().all(|(key, value)| back[*key].value == *value), "{back:?}");
 }
 
+/// A stock server took a lock in the Redis that was left: it is not what was moved.
+#[test]
+fn clean_up_leaves_what_has_changed() {
+    let (from, to, work) = (Side::redis(), Side::sled(), tempfile::tempdir().unwrap());
+    let store = from.open().unwrap();
+    take(&*store, redis_support::fields("a"), 1);
+    take(&*store, redis_support::fields("b"), 1);
+    store.close().unwrap();
+    execute(&from, &to, work.path(), OPTIONS).unwrap();
+    let other = redis_support::lock_json(redis_support::fields("a"), 2);
+    from.put_raw("pr/acme/infra/a/default/", &other);
+    assert_eq!(execute(&from, &to, work.path(), migrate_options(true)).unwrap().cleaned_up, 1);
+    let left = from.content();
+    assert_eq!(left.values().map(|held| &held.value).collect::<Vec<_>>(), [&other]);
+}
+
+/// The target gave a larger token to a holder before: whoever was late then must not come before the one who comes now.
+#[test]
+fn a_token_is_larger_than_what_the_target_gave_before() {
+    for to in [Side::sled(), Side::redis()] {
+        let (from, work) = (Side::sled(), tempfile::tempdir().unwrap());
+        let fields = redis_support::fields("a");
+        let key = EntryKey::Project(fields.key());
+        let store = from.open().unwrap();
+        take(&*store, fields, 1);
+        store.close().unwrap();
+        let store = to.open().unwrap();
+        take(&*store, fields, 2);
+        let before = store.held(LockKey::Project(key.name()), &call()).unwrap().unwrap().token;
+        release(&*store, fields);
+        store.close().unwrap();
+        execute(&from, &to, work.path(), OPTIONS).unwrap();
+        let token = to.content()[&key].token;
+        assert!(token > before && before > from.content()[&key].token, "{token} {before}");
+        rollback(work.path(), OPTIONS).unwrap();
+        assert_eq!(from.content()[&key].token, token, "nor does it go back with the lock");
+    }
+}
+
 fn migrate_options(clean_up: bool) -> atlock::migrate::Options {
     atlock::migrate::Options { clean_up, ..OPTIONS }
 }

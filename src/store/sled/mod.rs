@@ -56,6 +56,7 @@ pub(crate) mod simulated;
 mod step;
 mod store;
 mod system_files;
+mod to_migrate;
 mod transaction;
 mod tree;
 mod trim;

@@ -10,7 +10,7 @@ use super::committer::{Committer, Writer};
 use super::files::Files;
 use super::folder::Folder;
 use super::ground::Ground;
-use super::moved::refuse_marked;
+use super::moved::{self, refuse_marked};
 use super::open::{self, Opened};
 use super::owned::{OwnedExpected, OwnedGrant, OwnedRelease};
 use super::read::{failed, read_entry, read_value};
@@ -50,9 +50,9 @@ impl SledStore {
     /// `StoreNewerFormat`; `StoreDamaged` if anything that was acknowledged is not there (nothing is changed then); `StoreMoved` if a
     /// migration has moved its locks away, or is about to.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<SledStore> {
-        let store = SledStore::open_to_migrate(dir, clock)?;
+        let store = SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))?;
         // Behind the folder's lock, which a migration has, too.
-        match store.mark().and_then(|mark| refuse_marked(mark, dir)) {
+        match moved::read(&*store.files, &store.dir).and_then(|mark| refuse_marked(mark, dir)) {
             Ok(()) => Ok(store),
             Err(refused) => store.close().and(Err(refused)),
         }
