@@ -338,6 +338,6 @@ fn a_loss_on_the_way_back_is_no_release() {
     assert!(rollback(work.path(), OPTIONS).unwrap_err().message().contains(" s behind the last fencing token"));
     redis::cmd("FLUSHALL").query::<()>(&mut server.raw()).unwrap();
     let error = rollback(work.path(), OPTIONS).unwrap_err();
-    assert!(error.message().contains("rollback.jsonl"), "{error}");
+    assert!(error.message().contains("rollback.jsonl --to redis:"), "{error}");
     assert_eq!(value_at(&from.content(), "a"), lock_json(fields("a"), 1));
 }

@@ -1,7 +1,7 @@
 //! The three phases: plan, copy and verify, complete.
 //!
-//! The marks, in order: target `arriving`, source `leaving`; at the end source `moved`, target none. So a source that is `moved` beside a
-//! target without a mark is a migration that is complete, whatever the manifest says; everything before can be done again.
+//! The marks, in order: target `arriving`, source `leaving`; at the end source `moved`, target `decides`. Where these two are there, the
+//! migration is complete, whatever the manifest says; everything before can be done again. A target without its mark has lost its data.
 
 use std::path::Path;
 
@@ -114,8 +114,8 @@ fn draw_up(from: &Side, to: &Side, work: &WorkFolder, options: Options) -> Resul
     }
     report.intend(&merge::plan(&ours, &old, &theirs, options.on_conflict));
     report.problems = problems(&*source, &*target, [from, to], &ours, &theirs)?;
-    report.problems.extend(source.mark()?.map(|mark| mark.refusal(&from.place()).message().to_owned()));
-    let target_mark = target_mark.filter(|_| !manifest.target_is_old);
+    report.problems.extend(source.mark()?.filter(Mark::refuses).map(|mark| mark.refusal(&from.place()).message().to_owned()));
+    let target_mark = target_mark.filter(|mark| mark.refuses() && !manifest.target_is_old);
     report.problems.extend(target_mark.map(|mark| mark_problem(&mark, to)));
     report.problems.extend(doubts(&report, options));
     report.warnings = source.warnings(Role::Source).into_iter().chain(target.warnings(Role::Target)).collect();
@@ -208,9 +208,8 @@ impl Run<'_> {
 
     /// Whether the target decides already: only the manifest does not say so.
     fn is_complete(&self) -> Result<bool> {
-        let is_moved =
-            self.source.mark()?.is_some_and(|mark| mark.state == MarkState::Moved && mark.migration == self.manifest.migration);
-        Ok(is_moved && self.target.mark()?.is_none())
+        let (source, target) = (self.source.mark()?, self.target.mark()?);
+        Ok(source == Some(self.mark(MarkState::Moved)) && target == Some(self.mark(MarkState::Decides)))
     }
 
     fn copy(&mut self, report: &mut Report) -> Result<()> {
@@ -254,7 +253,7 @@ impl Run<'_> {
 
     fn mark_both(&self) -> Result<()> {
         let (id, is_old) = (&self.manifest.migration, self.manifest.target_is_old);
-        let is_moved = self.source.mark()?.is_some_and(|mark| mark.state == MarkState::Moved && mark.migration == *id);
+        let is_moved = self.source.mark()? == Some(self.mark(MarkState::Moved));
         give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Arriving)), id, is_old)?;
         if !is_moved {
             let leaving = self.mark(MarkState::Leaving);
@@ -268,7 +267,7 @@ impl Run<'_> {
         let (id, moved) = (&self.manifest.migration, self.mark(MarkState::Moved));
         self.source.disarm_companion(Some(&moved))?;
         give_mark(self.source, &self.manifest.from.named, Some(&moved), id, false)?;
-        give_mark(self.target, &self.manifest.to.named, None, id, false)?;
+        give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Decides)), id, false)?;
         self.tell.event(&format!("complete: {} decides", self.manifest.to.named));
         Ok(())
     }

@@ -83,7 +83,7 @@ pub(super) fn mark(manifest: &Manifest, state: MarkState, manifest_path: &str, b
 /// Errors: `StoreMoved` if another migration is at it.
 pub(super) fn give_mark(place: &dyn Place, what: &str, new: Option<&Mark>, migration: &str, is_old: bool) -> Result<()> {
     let seen = place.mark()?;
-    let is_others = |seen: &&Mark| seen.migration != migration && !(is_old && seen.state == MarkState::Moved);
+    let is_others = |seen: &&Mark| seen.migration != migration && seen.refuses() && !(is_old && seen.state == MarkState::Moved);
     if let Some(other) = seen.as_ref().filter(is_others) {
         return Err(other.refusal(what));
     }

@@ -4,8 +4,8 @@
 //! - After that, the target's locks are moved to the source in the same way: what it still has as it was left is old, what was taken
 //!   and released in the target since counts.
 //!
-//! The marks, in order, before: target none, source none. After: target `leaving` beside the source's `moved`; then target `moved`, source
-//! none.
+//! The marks, in order, before: target none (or as it was), source `decides`. After: target `leaving` beside the source's `moved`; then target
+//! `moved`, source `decides`. Where the source decides, the way back is over, whatever the manifest says.
 
 use std::path::Path;
 
@@ -75,10 +75,14 @@ impl Way<'_> {
         if !problems.is_empty() {
             return Err(refused(&problems));
         }
-        let brought = if self.has_decided()? { self.move_back()? } else { self.undo()? };
-        report.see(&brought.source, &brought.target);
-        report.intend(&brought.last);
-        (report.changes, report.removals) = (brought.changes, brought.removals);
+        let decides = self.mark(MarkState::Decides, true);
+        // Only the manifest does not say so: a server may have used it since.
+        if self.source.mark()? != Some(decides) {
+            let brought = if self.has_decided()? { self.move_back()? } else { self.undo()? };
+            report.see(&brought.source, &brought.target);
+            report.intend(&brought.last);
+            (report.changes, report.removals) = (brought.changes, brought.removals);
+        }
         self.enter(Phase::Returned)?;
         self.tell.event(&format!("rolled back: {} decides", self.manifest.from.named));
         Ok(())
@@ -86,10 +90,10 @@ impl Way<'_> {
 
     /// Whether the target has decided: the migration was complete, whatever the manifest says.
     fn has_decided(&self) -> Result<bool> {
-        let is_moved = self.source.mark()?.is_some_and(|mark| self.is_ours(&mark) && mark.state == MarkState::Moved);
-        let is_free = self.target.mark()?.is_none();
-        Ok(matches!(self.manifest.phase, Phase::Complete | Phase::Returning)
-            || (is_moved && is_free && self.manifest.phase != Phase::Undoing))
+        let (source, target) = (self.source.mark()?, self.target.mark()?);
+        let is = |mark: Option<Mark>, state| mark == Some(self.mark(state, false));
+        let is_complete = is(source, MarkState::Moved) && is(target, MarkState::Decides) && self.manifest.phase != Phase::Undoing;
+        Ok(is_complete || matches!(self.manifest.phase, Phase::Complete | Phase::Returning))
     }
 
     fn is_ours(&self, mark: &Mark) -> bool {
@@ -113,16 +117,16 @@ impl Way<'_> {
         let left_before = self.manifest.target_is_old.then(|| self.mark(MarkState::Moved, true));
         give_mark(self.target, &self.manifest.to.named, left_before.as_ref(), &id, true)?;
         self.source.disarm_companion(None)?;
-        give_mark(self.source, &self.manifest.from.named, None, &id, false)?;
+        give_mark(self.source, &self.manifest.from.named, Some(&self.mark(MarkState::Decides, true)), &id, false)?;
         Ok(brought)
     }
 
     /// The target has decided since: what it has counts.
     fn move_back(&mut self) -> Result<Brought> {
-        self.enter(Phase::Returning)?;
         let id = self.manifest.migration.clone();
-        let is_over = self.target.mark()?.is_some_and(|mark| self.is_ours(&mark) && mark.state == MarkState::Moved);
-        if !is_over {
+        let Some(mark) = self.target.mark()?.filter(|mark| self.is_ours(mark)) else { return Err(self.lost()) };
+        self.enter(Phase::Returning)?;
+        if mark.state != MarkState::Moved {
             give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Leaving, true)), &id, false)?;
         }
         self.refuse_losses()?;
@@ -134,8 +138,28 @@ impl Way<'_> {
         self.target.disarm_companion(Some(&moved))?;
         give_mark(self.target, &self.manifest.to.named, Some(&moved), &id, false)?;
         self.source.disarm_companion(None)?;
-        give_mark(self.source, &self.manifest.from.named, None, &id, false)?;
+        give_mark(self.source, &self.manifest.from.named, Some(&self.mark(MarkState::Decides, true)), &id, false)?;
         Ok(brought)
+    }
+
+    /// The target's mark is gone, and with it perhaps locks: that is no release.
+    fn lost(&self) -> Error {
+        let text = format!(
+            "{} has no mark of this migration any more: it has lost its data since, or somebody removed the mark, and what it lacks is not known \
+             to be released. {}",
+            self.manifest.to.named,
+            self.remedy()
+        );
+        Error::new(Code::StoreDamaged, text)
+    }
+
+    /// Where the target has lost its data.
+    fn remedy(&self) -> String {
+        let Manifest { from, backup, rollback, .. } = &self.manifest;
+        let (what, file) =
+            if rollback.is_empty() { ("was moved then", backup) } else { ("it had when the way back began", rollback) };
+        let file = self.path.with_file_name(file);
+        format!("To begin again with what {what}: `atlock restore {} --to {} --replace-old`", file.display(), from.named)
     }
 
     /// What the target has when the way back begins is written down; what it lacks later it has not released.
@@ -150,9 +174,7 @@ impl Way<'_> {
         }
         let file = self.path.with_file_name(&self.manifest.rollback);
         let (had, _) = backup::load(&file)?;
-        let to = &self.manifest.to.named;
-        let remedy = format!("Put them back with `atlock restore {} --to {to} --merge`", file.display());
-        refuse_losses(&had.from, &has, to, &remedy)
+        refuse_losses(&had.from, &has, &self.manifest.to.named, &self.remedy())
     }
 
     fn mark(&self, state: MarkState, back: bool) -> Mark {

@@ -1,7 +1,8 @@
 //! What a migration (`crate::migrate`) leaves in a store, so that a server does not believe locks that were moved away, or that are not
 //! all there yet.
 //!
-//! Invariant: a store with a mark is opened by a migration alone. Whoever else opens it hears where the locks are, and what to do.
+//! Invariant: a store with a mark that refuses ([`Mark::refuses`]) is opened by a migration alone. Whoever else opens it hears where the
+//! locks are, and what to do.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,8 @@ pub enum MarkState {
     Moved,
     /// A backup is being restored into it.
     Restoring,
+    /// Its locks are all there, and servers may open it. A store that had this mark and has it no more has lost its data.
+    Decides,
 }
 
 impl Mark {
@@ -55,6 +58,11 @@ impl Mark {
         serde_json::to_vec(self).map_err(|e| Error::new(Code::Internal, format!("a migration's mark: {e}")))
     }
 
+    /// Whether nobody else may open the store.
+    pub fn refuses(&self) -> bool {
+        self.state != MarkState::Decides
+    }
+
     /// What somebody is told who wants to open the store.
     pub fn refusal(&self, store: &str) -> Error {
         let Mark { migration, from, to, manifest, .. } = self;
@@ -65,7 +73,7 @@ impl Mark {
             )
         };
         let text = match self.state {
-            MarkState::Leaving | MarkState::Arriving => under_way(),
+            MarkState::Leaving | MarkState::Arriving | MarkState::Decides => under_way(),
             MarkState::Moved => format!(
                 "{store}: its locks were moved to {to}, and what is left here is old. Let the settings name {to}, and give locking.data_dir \
                  a new folder if this is it; or move the locks back with `atlock rollback {manifest}` (migration {migration})"

@@ -42,7 +42,7 @@ impl RedisStore {
     /// Refuses a Redis with a mark.
     pub(super) fn refuse_marked(&self, settings: &config::Redis) -> Result<()> {
         let deadline = self.redis.clock.now() + settings.timeouts.connect;
-        match self.mark(&Call::new(RequestId::from_text("mark"), deadline))? {
+        match self.mark(&Call::new(RequestId::from_text("mark"), deadline))?.filter(Mark::refuses) {
             Some(mark) => Err(mark.refusal(&format!("Redis at {}", self.redis.server))),
             None => Ok(()),
         }

@@ -14,7 +14,7 @@ const NEW_MARK: &str = "migration.json.new";
 
 /// Refuses a store with a mark.
 pub(super) fn refuse_marked(mark: Option<Mark>, dir: &Path) -> Result<()> {
-    mark.map_or(Ok(()), |mark| Err(mark.refusal(&format!("the store in {}", dir.display()))))
+    mark.filter(Mark::refuses).map_or(Ok(()), |mark| Err(mark.refusal(&format!("the store in {}", dir.display()))))
 }
 
 /// The mark in a folder.
