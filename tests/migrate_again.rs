@@ -49,9 +49,13 @@ fn a_complete_migration_is_not_done_again() {
     execute(&from, &to, work.path(), OPTIONS).unwrap();
     assert_eq!(to.content(), content);
     to.open().unwrap().close().unwrap();
-    // Nor undone as if the target had never decided.
+    // Nor undone as if the target had never decided, wherever its folder is.
     say(work.path(), "complete", "copying");
-    rollback(work.path(), OPTIONS).unwrap();
+    let moved = tempfile::tempdir().unwrap();
+    for file in ["manifest.json", "backup.jsonl"] {
+        std::fs::rename(work.path().join(file), moved.path().join(file)).unwrap();
+    }
+    rollback(moved.path(), OPTIONS).unwrap();
     assert_eq!(from.content(), content);
 }
 

@@ -12,7 +12,7 @@ use super::entry::Survey;
 use super::files::WorkFolder;
 use super::manifest::{Manifest, ManifestSide, Phase};
 use super::merge::{self, Old, add_old};
-use super::open::{Options, Tell, give_mark, mark, new_id, open, refuse_losses, refused, wait_for_clock};
+use super::open::{Options, Tell, give_mark, has_mark, mark, new_id, open, refuse_losses, refused, wait_for_clock};
 use super::place::{Place, Role};
 use super::report::Report;
 use super::side::Side;
@@ -208,8 +208,8 @@ impl Run<'_> {
 
     /// Whether the target decides already: only the manifest does not say so.
     fn is_complete(&self) -> Result<bool> {
-        let (source, target) = (self.source.mark()?, self.target.mark()?);
-        Ok(source == Some(self.mark(MarkState::Moved)) && target == Some(self.mark(MarkState::Decides)))
+        let id = &self.manifest.migration;
+        Ok(has_mark(self.source, id, MarkState::Moved)? && has_mark(self.target, id, MarkState::Decides)?)
     }
 
     fn copy(&mut self, report: &mut Report) -> Result<()> {
@@ -253,7 +253,7 @@ impl Run<'_> {
 
     fn mark_both(&self) -> Result<()> {
         let (id, is_old) = (&self.manifest.migration, self.manifest.target_is_old);
-        let is_moved = self.source.mark()? == Some(self.mark(MarkState::Moved));
+        let is_moved = has_mark(self.source, id, MarkState::Moved)?;
         give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Arriving)), id, is_old)?;
         if !is_moved {
             let leaving = self.mark(MarkState::Leaving);

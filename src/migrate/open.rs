@@ -78,6 +78,11 @@ pub(super) fn mark(manifest: &Manifest, state: MarkState, manifest_path: &str, b
     Mark { migration: manifest.migration.clone(), state, from, to, manifest: manifest_path.to_owned() }
 }
 
+/// Whether this migration has left this mark in a store. Where its manifest was then does not matter.
+pub(super) fn has_mark(place: &dyn Place, migration: &str, state: MarkState) -> Result<bool> {
+    Ok(place.mark()?.is_some_and(|mark| mark.migration == migration && mark.state == state))
+}
+
 /// Gives a store its mark in this migration; `is_old`: what an earlier one left there is given up.
 ///
 /// Errors: `StoreMoved` if another migration is at it.

@@ -15,7 +15,7 @@ use super::entry::Survey;
 use super::files::WorkFolder;
 use super::manifest::{Manifest, Phase};
 use super::merge::{Old, add_old};
-use super::open::{Options, Tell, give_mark, mark, open, refuse_losses, refused, wait_for_clock};
+use super::open::{Options, Tell, give_mark, has_mark, mark, open, refuse_losses, refused, wait_for_clock};
 use super::place::{Place, Role};
 use super::report::Report;
 use crate::error::{Code, Error, Result};
@@ -75,9 +75,8 @@ impl Way<'_> {
         if !problems.is_empty() {
             return Err(refused(&problems));
         }
-        let decides = self.mark(MarkState::Decides, true);
-        // Only the manifest does not say so: a server may have used it since.
-        if self.source.mark()? != Some(decides) {
+        // Else only the manifest does not say so, and a server may have used it since.
+        if !has_mark(self.source, &self.manifest.migration, MarkState::Decides)? {
             let brought = if self.has_decided()? { self.move_back()? } else { self.undo()? };
             report.see(&brought.source, &brought.target);
             report.intend(&brought.last);
@@ -90,9 +89,9 @@ impl Way<'_> {
 
     /// Whether the target has decided: the migration was complete, whatever the manifest says.
     fn has_decided(&self) -> Result<bool> {
-        let (source, target) = (self.source.mark()?, self.target.mark()?);
-        let is = |mark: Option<Mark>, state| mark == Some(self.mark(state, false));
-        let is_complete = is(source, MarkState::Moved) && is(target, MarkState::Decides) && self.manifest.phase != Phase::Undoing;
+        let id = &self.manifest.migration;
+        let is_complete = has_mark(self.source, id, MarkState::Moved)? && has_mark(self.target, id, MarkState::Decides)?;
+        let is_complete = is_complete && self.manifest.phase != Phase::Undoing;
         Ok(is_complete || matches!(self.manifest.phase, Phase::Complete | Phase::Returning))
     }
 
