@@ -97,3 +97,25 @@ fn a_target_without_its_data_has_released_nothing() {
     from.open().unwrap().close().unwrap();
     drop(to);
 }
+
+/// A store that locks were moved to, from there on, back, and back once more: each knows whose turn it is.
+#[test]
+fn migrations_in_a_row_are_rolled_back_in_their_order() {
+    let (first, second, work) = ready();
+    let (third, next) = (Side::sled(), tempfile::tempdir().unwrap());
+    execute(&first, &second, work.path(), OPTIONS).unwrap();
+    execute(&second, &third, next.path(), OPTIONS).unwrap();
+    a_day(&third);
+    let content = third.content();
+    assert_eq!(rollback(work.path(), OPTIONS).unwrap_err().code(), Code::StoreMoved, "the second has moved them on");
+    rollback(next.path(), OPTIONS).unwrap();
+    assert_eq!(second.content(), content);
+    rollback(work.path(), OPTIONS).unwrap();
+    assert_eq!(first.content(), content);
+    first.open().unwrap().close().unwrap();
+    // From a store that has decided before, too.
+    let (work, to) = (tempfile::tempdir().unwrap(), Side::sled());
+    execute(&first, &to, work.path(), OPTIONS).unwrap();
+    rollback(work.path(), OPTIONS).unwrap();
+    assert_eq!(first.content(), content);
+}

@@ -12,7 +12,7 @@ use super::entry::Survey;
 use super::files::WorkFolder;
 use super::manifest::{Manifest, ManifestSide, Phase};
 use super::merge::{self, Old, add_old};
-use super::open::{Options, Tell, give_mark, has_mark, mark, new_id, open, refuse_losses, refused, wait_for_clock};
+use super::open::{Options, Tell, decides, give_mark, has_mark, mark, new_id, open, refuse_losses, refused, wait_for_clock};
 use super::place::{Place, Role};
 use super::report::Report;
 use super::side::Side;
@@ -208,8 +208,7 @@ impl Run<'_> {
 
     /// Whether the target decides already: only the manifest does not say so.
     fn is_complete(&self) -> Result<bool> {
-        let id = &self.manifest.migration;
-        Ok(has_mark(self.source, id, MarkState::Moved)? && has_mark(self.target, id, MarkState::Decides)?)
+        Ok(has_mark(self.source, &self.manifest.migration, MarkState::Moved)? && decides(self.target)?)
     }
 
     fn copy(&mut self, report: &mut Report) -> Result<()> {

@@ -83,6 +83,11 @@ pub(super) fn has_mark(place: &dyn Place, migration: &str, state: MarkState) -> 
     Ok(place.mark()?.is_some_and(|mark| mark.migration == migration && mark.state == state))
 }
 
+/// Whether a store decides, after whichever migration.
+pub(super) fn decides(place: &dyn Place) -> Result<bool> {
+    Ok(place.mark()?.is_some_and(|mark| !mark.refuses()))
+}
+
 /// Gives a store its mark in this migration; `is_old`: what an earlier one left there is given up.
 ///
 /// Errors: `StoreMoved` if another migration is at it.

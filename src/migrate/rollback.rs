@@ -15,7 +15,7 @@ use super::entry::Survey;
 use super::files::WorkFolder;
 use super::manifest::{Manifest, Phase};
 use super::merge::{Old, add_old};
-use super::open::{Options, Tell, give_mark, has_mark, mark, open, refuse_losses, refused, wait_for_clock};
+use super::open::{Options, Tell, decides, give_mark, has_mark, mark, open, refuse_losses, refused, wait_for_clock};
 use super::place::{Place, Role};
 use super::report::Report;
 use crate::error::{Code, Error, Result};
@@ -75,8 +75,11 @@ impl Way<'_> {
         if !problems.is_empty() {
             return Err(refused(&problems));
         }
-        // Else only the manifest does not say so, and a server may have used it since.
-        if !has_mark(self.source, &self.manifest.migration, MarkState::Decides)? {
+        let id = &self.manifest.migration;
+        // The source may have decided before, and only the target have its mark yet.
+        let is_over = decides(self.source)? && !has_mark(self.target, id, MarkState::Arriving)?;
+        // Where it is over, only the manifest does not say so, and a server may have used the source since.
+        if !is_over {
             let brought = if self.has_decided()? { self.move_back()? } else { self.undo()? };
             report.see(&brought.source, &brought.target);
             report.intend(&brought.last);
@@ -90,13 +93,9 @@ impl Way<'_> {
     /// Whether the target has decided: the migration was complete, whatever the manifest says.
     fn has_decided(&self) -> Result<bool> {
         let id = &self.manifest.migration;
-        let is_complete = has_mark(self.source, id, MarkState::Moved)? && has_mark(self.target, id, MarkState::Decides)?;
+        let is_complete = has_mark(self.source, id, MarkState::Moved)? && decides(self.target)?;
         let is_complete = is_complete && self.manifest.phase != Phase::Undoing;
         Ok(is_complete || matches!(self.manifest.phase, Phase::Complete | Phase::Returning))
-    }
-
-    fn is_ours(&self, mark: &Mark) -> bool {
-        mark.migration == self.manifest.migration
     }
 
     /// The target gets back what it had. The source is as it was, unless it has lost data since: then it gets that back, too.
@@ -123,9 +122,11 @@ impl Way<'_> {
     /// The target has decided since: what it has counts.
     fn move_back(&mut self) -> Result<Brought> {
         let id = self.manifest.migration.clone();
-        let Some(mark) = self.target.mark()?.filter(|mark| self.is_ours(mark)) else { return Err(self.lost()) };
+        if self.target.mark()?.is_none() {
+            return Err(self.lost());
+        }
         self.enter(Phase::Returning)?;
-        if mark.state != MarkState::Moved {
+        if !has_mark(self.target, &id, MarkState::Moved)? {
             give_mark(self.target, &self.manifest.to.named, Some(&self.mark(MarkState::Leaving, true)), &id, false)?;
         }
         self.refuse_losses()?;
@@ -144,7 +145,7 @@ impl Way<'_> {
     /// The target's mark is gone, and with it perhaps locks: that is no release.
     fn lost(&self) -> Error {
         let text = format!(
-            "{} has no mark of this migration any more: it has lost its data since, or somebody removed the mark, and what it lacks is not known \
+            "{} has no mark of a migration any more: it has lost its data since, or somebody removed the mark, and what it lacks is not known \
              to be released. {}",
             self.manifest.to.named,
             self.remedy()
