@@ -5,7 +5,9 @@
 //! Invariants:
 //! - **At most one of the two stores can be opened by a server at any moment**, and from the first change to the last neither can. Before
 //!   anything is copied both have a mark on their disks (`store::moved`), which each opening of this library looks for and refuses; at the
-//!   end the source's says where its locks are, and the target's goes. Hybrid mode does not fall back from a Redis with a mark.
+//!   end the source's says where its locks are, and the target's that it decides, which refuses nobody. Hybrid mode does not fall back from a
+//!   Redis that is refused.
+//! - What a command had finished is not done again, however late its manifest is: who decides is told by the marks, which change last.
 //! - A lock in the target is never overwritten or removed unless its bytes are known to be a migration's own, or were said to be old.
 //! - The source is not changed but for its mark; its entries go only by `clean_up`, once the target decides, each if it is still what the
 //!   backup names.
