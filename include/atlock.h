@@ -205,6 +205,11 @@
 #define ATLOCK_SET_INCOMPLETE 31
 
 /*
+ The locks of this store were moved to another one, or are being moved (`atlock migrate`); the text says where, and what to do.
+ */
+#define ATLOCK_STORE_MOVED 32
+
+/*
  Any current value will do.
  */
 #define ATLOCK_EXPECT_ANY 0

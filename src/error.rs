@@ -79,6 +79,8 @@ pub enum Code {
     NoPull = 30,
     /// The lock is free, and the pull may take it only together with the others of its set.
     SetIncomplete = 31,
+    /// The locks of this store were moved to another one, or are being moved; the text says where, and what to do.
+    StoreMoved = 32,
 }
 
 impl Code {
@@ -116,6 +118,7 @@ impl Code {
             Code::Frozen => "frozen",
             Code::NoPull => "no_pull",
             Code::SetIncomplete => "set_incomplete",
+            Code::StoreMoved => "store_moved",
         }
     }
 }

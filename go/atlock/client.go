@@ -158,6 +158,7 @@ var (
 	ErrFrozen           = client.ErrFrozen
 	ErrNoPull           = client.ErrNoPull
 	ErrSetIncomplete    = client.ErrSetIncomplete
+	ErrStoreMoved       = client.ErrStoreMoved
 )
 
 // LoadConfig is [client.LoadConfig]: it reads a settings file (YAML) and the environment.

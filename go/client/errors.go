@@ -39,4 +39,5 @@ var (
 	ErrFrozen           error = capi.Frozen           // nobody is to take this lock for now; the text says who wants that, and why
 	ErrNoPull           error = capi.NoPull           // only a pull request can wait, and its number is above 0
 	ErrSetIncomplete    error = capi.SetIncomplete    // the lock is free, and the pull request takes it only with the others of its set
+	ErrStoreMoved       error = capi.StoreMoved       // the locks were moved to another store, or are being moved
 )

@@ -40,6 +40,8 @@ pub enum Kind {
     Armed,
     /// Hybrid: it is not.
     Disarmed,
+    /// A phase of moving all locks to another store has ended.
+    Migration,
 }
 
 /// Who asked for an operation, other than the server itself.

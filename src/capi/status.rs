@@ -67,6 +67,8 @@ pub const ATLOCK_FROZEN: i32 = 29;
 pub const ATLOCK_NO_PULL: i32 = 30;
 /// The lock is free, and the pull may take it only together with the others of its set.
 pub const ATLOCK_SET_INCOMPLETE: i32 = 31;
+/// The locks of this store were moved to another one, or are being moved (`atlock migrate`); the text says where, and what to do.
+pub const ATLOCK_STORE_MOVED: i32 = 32;
 
 /// The C code of each error: one number, two spellings, held together at compile time.
 macro_rules! same_numbers {
@@ -84,5 +86,5 @@ same_numbers! {
     ATLOCK_HOST_STORE = HostStore, ATLOCK_INTERNAL = Internal, ATLOCK_DEGRADED = Degraded,
     ATLOCK_OTHER_PULL = OtherPull, ATLOCK_QUEUE_FULL = QueueFull, ATLOCK_NOT_QUEUED = NotQueued,
     ATLOCK_QUEUE_DISABLED = QueueDisabled, ATLOCK_FROZEN = Frozen, ATLOCK_NO_PULL = NoPull,
-    ATLOCK_SET_INCOMPLETE = SetIncomplete,
+    ATLOCK_SET_INCOMPLETE = SetIncomplete, ATLOCK_STORE_MOVED = StoreMoved,
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::migrate_args::{Migrate, Restore, Rollback};
 use clap::{Args, Parser, Subcommand};
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 
@@ -41,6 +42,12 @@ pub enum Command {
     /// Reads the settings, and opens nothing
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Moves all locks from one store to another while no server runs; without --execute it only tells what it would do
+    Migrate(Migrate),
+    /// Undoes a migration, at whatever point it is
+    Rollback(Rollback),
+    /// Puts a backup of a migration into a store
+    Restore(Restore),
     #[command(flatten)]
     Ask(Question),
 }

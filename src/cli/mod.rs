@@ -11,6 +11,8 @@
 mod args;
 mod config;
 mod generate;
+mod migrate;
+mod migrate_args;
 mod open;
 mod queue;
 mod remark;
@@ -117,6 +119,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Generate { folder } => return generate::generate(folder),
         Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
         Command::Config(ConfigCommand::Show) => return config::show(path, json),
+        Command::Migrate(asked) => return migrate::migrate(asked, path, json),
+        Command::Rollback(asked) => return migrate::rollback(asked, path, json),
+        Command::Restore(asked) => return migrate::restore(asked, path, json),
         Command::Ask(question) => question,
     };
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)

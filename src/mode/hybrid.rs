@@ -8,17 +8,19 @@ use crate::config::{Backend, Config, Mode, NO_DATA_DIR};
 use crate::error::{Code, Error, Result};
 use crate::hybrid::{HybridStore, Parts};
 use crate::process::Process;
+use crate::store::Store as _;
 use crate::store::contract::copy::CopyStore;
 use crate::store::contract::local::LocalStore;
 use crate::store::contract::shared::SharedStore;
 use crate::store::host::HostStore;
+use crate::sync::Mutex;
 
 /// Opens hybrid mode and starts probing.
 pub(super) fn open(stores: &dyn Stores, config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<HybridStore> {
     let store = both(stores, config, host.map(Arc::new), process)?;
     match store.start_probing() {
         Ok(()) => Ok(store),
-        Err(error) => crate::store::Store::close(&store).and(Err(error)),
+        Err(error) => store.close().and(Err(error)),
     }
 }
 
@@ -40,7 +42,12 @@ pub(super) fn both(
     };
     let local: Arc<dyn LocalStore> = Arc::new(stores.local(folder, &process.clock)?);
     let redis = stores.redis(&config.locking.enhanced.redis);
-    let connect = move |name: &str| redis(name).map(|redis| Arc::new(redis) as Arc<dyn SharedStore>);
+    let moved = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&moved);
+    let connect = move |name: &str| {
+        let opened = redis(name).map(|redis| Arc::new(redis) as Arc<dyn SharedStore>);
+        opened.inspect_err(|e| *seen.lock() = Some(e.clone()).filter(|e| e.code() == Code::StoreMoved))
+    };
     let parts = Parts {
         settings: config.locking.enhanced.clone(),
         reserve: config.locking.timeout,
@@ -48,5 +55,10 @@ pub(super) fn both(
         host,
         connect: Box::new(connect),
     };
-    HybridStore::open(parts, process)
+    let store = HybridStore::open(parts, process)?;
+    // Its locks are elsewhere: the local store must not stand in for it.
+    match moved.lock().take() {
+        Some(moved) => store.close().and(Err(moved)),
+        None => Ok(store),
+    }
 }

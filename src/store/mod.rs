@@ -22,6 +22,7 @@ use crate::queue::{self, Gate, PullId};
 
 pub mod contract;
 pub mod host;
+pub mod moved;
 pub mod read_only;
 pub mod redis;
 pub mod reference;

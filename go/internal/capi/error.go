@@ -39,6 +39,7 @@ const (
 	Frozen           = Code(C.ATLOCK_FROZEN)
 	NoPull           = Code(C.ATLOCK_NO_PULL)
 	SetIncomplete    = Code(C.ATLOCK_SET_INCOMPLETE)
+	StoreMoved       = Code(C.ATLOCK_STORE_MOVED)
 )
 
 var names = map[Code]string{
@@ -73,6 +74,7 @@ var names = map[Code]string{
 	Frozen:           "frozen",
 	NoPull:           "no pull request",
 	SetIncomplete:    "only with the other locks of its set",
+	StoreMoved:       "the locks were moved to another store",
 }
 
 // Error names the code.

@@ -3,7 +3,7 @@
 //! Stock's, which stay the truth: `pr/{lock key}` for a project's lock, `global/{command}/lock` for a command's, and a pull
 //! status under its own key. Ours beside them: a side hash for each lock, `atlock:locks` for all project locks, on a single
 //! server `atlock:pull:{repo}#{number}` for a pull's, `atlock:instances`, `atlock:queue:{repo}` for those who wait for a repository's
-//! locks, `atlock:queues` for the names of those repositories, and `atlock:freezes`.
+//! locks, `atlock:queues` for the names of those repositories, `atlock:freezes`, and `atlock:moved` for the mark of a migration.
 //!
 //! Invariant: a side hash is in the same cluster slot as its lock, so that one script can change both. Redis hashes what is
 //! between the first `{` and the next `}`, if that is not empty, and otherwise the whole key (the Redis Cluster
@@ -26,6 +26,8 @@ pub(super) const PULL_INDEX_PREFIX: &str = "atlock:pull:";
 pub(super) const QUEUE_PREFIX: &str = "atlock:queue:";
 /// Which repositories may have a queue: a set of their names, which has at least those that do.
 pub(super) const QUEUES_INDEX: &str = "atlock:queues";
+/// The mark of a migration (`moved.rs`).
+pub(super) const MOVED: &str = "atlock:moved";
 /// The key of the freezes.
 const FREEZES: &str = "atlock:freezes";
 

@@ -32,9 +32,11 @@ use crate::queue::Gate;
 mod errors;
 mod grant;
 mod indexes;
+mod inventory;
 mod keys;
 mod legacy_keys;
 mod listing;
+mod moved;
 mod open;
 mod pages;
 mod read_only;
@@ -48,6 +50,8 @@ pub(crate) mod simulated;
 mod store;
 mod transport;
 
+pub use self::inventory::Inventory;
+pub use self::moved::Others;
 pub use self::read_only::RedisReader;
 #[cfg(test)]
 pub(crate) use self::scripts::script_name;

@@ -30,7 +30,11 @@ impl RedisStore {
     /// Errors, each within the connect timeout: those of [`RedisStore::open`], but for `Permission`, which is not tried.
     pub fn open_read_only(settings: &config::Redis) -> Result<ReadOnly<RedisReader>> {
         // No instance takes locks by it.
-        Ok(ReadOnly(RedisReader(RedisStore::of(open::connect(settings)?, settings, ""))))
+        let store = RedisStore::of(open::connect(settings)?, settings, "");
+        match store.refuse_marked(settings) {
+            Ok(()) => Ok(ReadOnly(RedisReader(store))),
+            Err(refused) => store.close().and(Err(refused)),
+        }
     }
 }
 

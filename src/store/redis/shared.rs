@@ -23,9 +23,9 @@ use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remembered
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
-const ALL_COMMAND_LOCKS: &str = "global/*/lock";
+pub(super) const ALL_COMMAND_LOCKS: &str = "global/*/lock";
 /// Matches the keys of all pull statuses, and perhaps other programs' keys.
-const ALL_STATUSES: &str = "*::*::*";
+pub(super) const ALL_STATUSES: &str = "*::*::*";
 
 impl SharedStore for RedisStore {
     fn grant_with(&self, grant: &Grant<'_>, token: FencingToken, call: &Call) -> Result<Granted> {
@@ -82,7 +82,8 @@ impl SharedStore for RedisStore {
             return self.remote_by(&scripts::READ, key, Some(whose), call);
         }
         let (remote, _) = self.remote_by(&scripts::READ, key, None, call)?;
-        Ok((remote, remembered(&self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?.next().unwrap_or_default())))
+        let here = texts(self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?).next().unwrap_or_default();
+        Ok((remote, remembered(&here)))
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
@@ -216,30 +217,15 @@ impl RedisStore {
         let side = keys::side_key(&lock);
         let keys = [&*lock, &*side, INSTANCES];
         let (keys, args) = if let Some(whose) = &whose { (&keys[..], &whose[..]) } else { (&keys[..2], &[][..]) };
-        let mut parts = self.parts(script, keys, args, call)?;
-        let here = remembered(&parts.next().unwrap_or_default());
-        let token = FencingToken::new(parts.next().map_or(0, |text| number(&text)));
-        let holder = parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        let holder = holder.split(' ').next().unwrap_or_default().to_owned();
-        Ok((Remote { value: parts.next(), token, holder }, here))
+        Ok(remote_of(self.parts(script, keys, args, call)?))
     }
 
     /// What a script that only reads tells.
-    fn parts(
-        &self,
-        script: &scripts::Script,
-        keys: &[&str],
-        args: &[&[u8]],
-        call: &Call,
-    ) -> Result<impl Iterator<Item = Vec<u8>> + use<>> {
-        let parts = self.redis.read(call.deadline, |_| {
+    fn parts(&self, script: &scripts::Script, keys: &[&str], args: &[&[u8]], call: &Call) -> Result<Vec<Value>> {
+        self.redis.read(call.deadline, |_| {
             let reply = self.redis.eval(script, keys, args, call.deadline)?;
             Vec::<Value>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))
-        })?;
-        Ok(parts.into_iter().skip(1).map(|part| match part {
-            Value::BulkString(bytes) => bytes,
-            _ => Vec::new(),
-        }))
+        })
     }
 
     /// A warning for each entry that the last snapshot left out.
@@ -268,6 +254,24 @@ impl RedisStore {
     }
 }
 
+/// What a script that reads a lock answered.
+pub(super) fn remote_of(parts: Vec<Value>) -> (Remote, Remembered) {
+    let mut parts = texts(parts);
+    let here = remembered(&parts.next().unwrap_or_default());
+    let token = FencingToken::new(parts.next().map_or(0, |text| number(&text)));
+    let holder = parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+    let holder = holder.split(' ').next().unwrap_or_default().to_owned();
+    (Remote { value: parts.next(), token, holder }, here)
+}
+
+/// The texts behind the answer's first word; what is none is empty.
+fn texts(parts: Vec<Value>) -> impl Iterator<Item = Vec<u8>> {
+    parts.into_iter().skip(1).map(|part| match part {
+        Value::BulkString(bytes) => bytes,
+        _ => Vec::new(),
+    })
+}
+
 fn number(text: &[u8]) -> u64 {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -286,22 +290,22 @@ fn is_lock(key: LockKey<'_>, value: &[u8]) -> bool {
     }
 }
 
-fn project(key: &str) -> Option<EntryKey> {
+pub(super) fn project(key: &str) -> Option<EntryKey> {
     key.strip_prefix(LOCK_PREFIX).map(|name| EntryKey::Project(name.to_owned()))
 }
 
-fn command(key: &str) -> Option<EntryKey> {
+pub(super) fn command(key: &str) -> Option<EntryKey> {
     let name = key.strip_prefix("global/")?.strip_suffix("/lock")?;
     Some(EntryKey::Command(name.to_owned()))
 }
 
-fn status(key: &str) -> Option<EntryKey> {
+pub(super) fn status(key: &str) -> Option<EntryKey> {
     let number = key.rsplit("::").next()?;
     number.parse::<i64>().ok().map(|_| EntryKey::Status(key.to_owned()))
 }
 
 /// Whether it is Atlantis's: another program's key may look alike.
-fn is_pull_status(value: &[u8]) -> bool {
+pub(super) fn is_pull_status(value: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct PullStatus {
         #[serde(rename = "Pull")]

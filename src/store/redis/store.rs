@@ -34,11 +34,16 @@ impl RedisStore {
     /// Taking over looks at the names of all keys (`legacy_keys.rs`), at every opening. It may take up to two minutes more.
     ///
     /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
-    /// `InvalidConfig`. Nothing stays open then.
+    /// `InvalidConfig`; `StoreMoved` if a migration has moved its locks away, or is about to. Nothing stays open then.
     pub fn open(settings: &config::Redis, instance: &str) -> Result<RedisStore> {
         let store = RedisStore::of(open(settings)?, settings, instance);
-        store.take_over()?;
-        Ok(store)
+        match store.refuse_marked(settings).and_then(|()| store.take_over()) {
+            Ok(()) => Ok(store),
+            Err(refused) => {
+                store.redis.transport.close();
+                Err(refused)
+            }
+        }
     }
 
     /// The same over a link that is there, with time from this clock.

@@ -4,6 +4,7 @@
 //! <dir>/lock           flock; holds the pid of the process that has the folder open. Shared while somebody copies the store
 //!                      to look at it (`read_only.rs`): an opener waits for that, and for nobody else
 //! <dir>/format.json    {"format":1,…}; written last, so it says that the store was created completely
+//! <dir>/migration.json the mark of a migration (`moved.rs`)
 //! <dir>/journal        the last acknowledged groups (`journal.rs`)
 //! <dir>/sled/          sled's own files
 //! <dir>/sled.creating/ a store that was not yet created completely; nothing in it was ever acknowledged

@@ -24,11 +24,13 @@ use crate::sync::Mutex;
 
 use super::files::Files as _;
 use super::folder::{LOOKING, busy, not_writable, unreadable};
+use super::moved::refuse_marked;
 use super::open::{absolute, copy_store};
 use super::store::SledStore;
 use super::system_files::SystemFiles;
 use crate::call::Call;
 use crate::clock::Clock;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Conflict, EntryKey, Held, KeyState, LocalStore as _, RedisRecord};
 use crate::store::read_only::{ReadOnly, Reads};
@@ -59,8 +61,14 @@ impl SledStore {
     ///
     /// Errors: `StoreBusy` if a server has the folder open; `InvalidConfig` if no store was created there; `StoreNotWritable` if the
     /// folder cannot be read or the temporary one not be written; `Timeout` if copying takes longer than a server that starts would wait;
-    /// `StoreNewerFormat`; `StoreDamaged`.
+    /// `StoreNewerFormat`; `StoreDamaged`; `StoreMoved` if a migration has moved its locks away, or is about to.
     pub fn open_read_only(dir: &Path, clock: Arc<dyn Clock>) -> Result<ReadOnly<SledReader>> {
+        refuse_marked(SledStore::mark_in(dir)?, dir)?;
+        SledStore::read_to_migrate(dir, clock)
+    }
+
+    /// The same, also of a store with a mark: for a migration.
+    pub fn read_to_migrate(dir: &Path, clock: Arc<dyn Clock>) -> Result<ReadOnly<SledReader>> {
         let dir = absolute(dir)?;
         let copy = copy(&dir, LOOKING)?;
         let store = SledStore::open(&copy.0, clock)
@@ -78,6 +86,11 @@ impl SledReader {
     /// The conflicts that it remembers.
     pub fn conflicts(&self) -> Result<Vec<Conflict>> {
         self.store.conflicts()
+    }
+
+    /// The largest fencing token that it has given or been given.
+    pub fn last_token(&self) -> Result<FencingToken> {
+        self.store.last_token()
     }
 
     /// What it knows of each key.

@@ -10,6 +10,7 @@ use super::committer::{Committer, Writer};
 use super::files::Files;
 use super::folder::Folder;
 use super::ground::Ground;
+use super::moved::{self, refuse_marked};
 use super::open::{self, Opened};
 use super::owned::{OwnedExpected, OwnedGrant, OwnedRelease};
 use super::read::{failed, read_entry, read_value};
@@ -31,8 +32,8 @@ use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, Location, Loc
 ///
 /// Values have at most 16 MiB; a larger one is an error of code `TooLarge`.
 pub struct SledStore {
-    files: Arc<dyn Files>,
-    dir: PathBuf,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) dir: PathBuf,
     pub(super) tree: Arc<Tree>,
     ground: Arc<Ground>,
     pub(super) committer: Committer,
@@ -46,9 +47,15 @@ impl SledStore {
     /// the data for as long as it takes.
     ///
     /// Errors: `StoreBusy`, at once, if it is open already, here or in another process; `StoreNotWritable`;
-    /// `StoreNewerFormat`; `StoreDamaged` if anything that was acknowledged is not there (nothing is changed then).
+    /// `StoreNewerFormat`; `StoreDamaged` if anything that was acknowledged is not there (nothing is changed then); `StoreMoved` if a
+    /// migration has moved its locks away, or is about to.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<SledStore> {
-        SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))
+        let store = SledStore::open_with_hook(dir, clock, Arc::new(|_| Ok(())))?;
+        // Behind the folder's lock, which a migration has, too.
+        match moved::read(&*store.files, &store.dir).and_then(|mark| refuse_marked(mark, dir)) {
+            Ok(()) => Ok(store),
+            Err(refused) => store.close().and(Err(refused)),
+        }
     }
 
     /// Whether a store was created in this folder. Only what is not there means no: a folder that cannot be looked at may have locks.

@@ -1,0 +1,115 @@
+//! What may be typed of migrations.
+
+use std::path::PathBuf;
+
+use atlock::migrate::OnConflict;
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Stores are named as sled:FOLDER, redis:HOST:PORT[/DATABASE], cluster:HOST:PORT,…, or config:FILE for the store of a settings file.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Migrate {
+    /// The store that the locks are in
+    #[arg(long, value_name = "STORE", required = true)]
+    pub from: Option<String>,
+    /// The store that they are to be in
+    #[arg(long, value_name = "STORE", required = true)]
+    pub to: Option<String>,
+    /// Folder of the backup and the manifest; the same command with the same folder goes on
+    #[arg(long, value_name = "FOLDER", default_value = "atlock-migration")]
+    pub work: PathBuf,
+    /// Does it; without this, a backup is written and told what would be done
+    #[arg(long)]
+    pub execute: bool,
+    /// Removes from the first store, at the end, what was moved
+    #[arg(long)]
+    pub clean_up: bool,
+    /// Does nothing if an entry cannot be taken along
+    #[arg(long)]
+    pub strict: bool,
+    /// What the second store has was left behind by an earlier migration, and may be replaced
+    #[arg(long)]
+    pub replace_old: bool,
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub about: Option<AboutMigration>,
+}
+
+/// What may be asked of a migration.
+#[derive(Subcommand)]
+pub enum AboutMigration {
+    /// Tells whether the second store still has what was moved there: 0 if it does, byte for byte, 1 if not
+    Verify {
+        /// The manifest, in the migration's folder
+        manifest: PathBuf,
+        /// The second store, if its settings file has changed since
+        #[arg(long, value_name = "STORE")]
+        to: Option<String>,
+    },
+}
+
+/// Moves the locks back, with all that was taken and released since.
+#[derive(Args)]
+pub struct Rollback {
+    /// The manifest, in the migration's folder
+    pub manifest: PathBuf,
+    /// The store that the locks were in, if its settings file has changed since
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<String>,
+    /// The store that they were moved to, if its settings file has changed since
+    #[arg(long, value_name = "STORE")]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Puts a backup into a store.
+#[derive(Args)]
+pub struct Restore {
+    /// The backup, as `migrate` writes it
+    pub backup: PathBuf,
+    /// The store
+    #[arg(long, value_name = "STORE")]
+    pub to: String,
+    /// Takes what the migration's second store had, not the first
+    #[arg(long)]
+    pub second: bool,
+    /// The store may have other entries, which stay
+    #[arg(long)]
+    pub merge: bool,
+    /// What the store has was left behind by a migration
+    #[arg(long)]
+    pub replace_old: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What only the operator can know or decide.
+#[derive(Args)]
+pub struct Common {
+    /// Whose lock stays where both stores hold one; the other is in the backup
+    #[arg(long, value_name = "WHOSE")]
+    pub conflicts: Option<Conflicts>,
+    /// Whoever is connected to a Redis, or was there lately, is no Atlantis server that runs
+    #[arg(long)]
+    pub others_are_stopped: bool,
+}
+
+/// Whose lock stays.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Conflicts {
+    /// The one of the store that the locks come from
+    KeepSource,
+    /// The one of the store that they go to
+    KeepTarget,
+}
+
+impl From<Conflicts> for OnConflict {
+    fn from(whose: Conflicts) -> OnConflict {
+        match whose {
+            Conflicts::KeepSource => OnConflict::KeepSource,
+            Conflicts::KeepTarget => OnConflict::KeepTarget,
+        }
+    }
+}

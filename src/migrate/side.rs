@@ -1,0 +1,141 @@
+//! What `--from` and `--to` name.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Backend, Config, Mode, Redis};
+use crate::error::{Code, Error, Result};
+
+const FORMS: &str = "sled:FOLDER, redis:HOST:PORT, redis:HOST:PORT/DATABASE, cluster:HOST:PORT,HOST:PORT, or config:FILE for the store of a settings \
+                     file (with its password and TLS)";
+
+/// A store, as it was named.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// As it was typed, with whole paths. No secret.
+    pub named: String,
+    /// What is meant.
+    pub store: Named,
+}
+
+/// The store that is meant.
+#[derive(Clone, Debug)]
+pub enum Named {
+    /// The embedded store in this folder.
+    Sled(PathBuf),
+    /// A Redis, or a Redis Cluster.
+    Redis {
+        /// How to reach it.
+        settings: Box<Redis>,
+        /// The `data_dir` of the server that uses it in hybrid or native mode.
+        companion: Option<PathBuf>,
+    },
+}
+
+impl Side {
+    /// Reads what was typed.
+    ///
+    /// Errors: `InvalidArgument`; those of a settings file; `Unsupported` for a BoltDB file.
+    pub fn parse(text: &str) -> Result<Side> {
+        let wrong = |what: &str| Error::new(Code::InvalidArgument, format!("{text:?} names no store: {what}. Give {FORMS}"));
+        let (kind, rest) = text.split_once(':').ok_or_else(|| wrong("it does not say of which kind the store is"))?;
+        if rest.is_empty() {
+            return Err(wrong("nothing follows the colon"));
+        }
+        match kind {
+            "sled" => {
+                let folder = absolute(Path::new(rest))?;
+                Ok(Side { named: format!("sled:{}", folder.display()), store: Named::Sled(folder) })
+            }
+            "redis" => {
+                let (address, db) = match rest.split_once('/') {
+                    Some((address, db)) => (address, db.parse().map_err(|_| wrong("its database is no number"))?),
+                    None => (rest, 0),
+                };
+                check_address(address).map_err(|what| wrong(&what))?;
+                Ok(Side::redis(text, Redis { address: address.to_owned(), db, ..Redis::default() }))
+            }
+            "cluster" => {
+                let addresses: Vec<String> = rest.split(',').map(|address| address.trim().to_owned()).collect();
+                addresses.iter().try_for_each(|address| check_address(address)).map_err(|what| wrong(&what))?;
+                Ok(Side::redis(text, Redis { cluster_mode: true, addresses, ..Redis::default() }))
+            }
+            "config" => Side::of_settings(&absolute(Path::new(rest))?),
+            "boltdb" => Err(boltdb(text)),
+            _ => Err(wrong("that kind of store is not known")),
+        }
+    }
+
+    fn redis(named: &str, settings: Redis) -> Side {
+        Side { named: named.to_owned(), store: Named::Redis { settings: Box::new(settings), companion: None } }
+    }
+
+    /// The store that decides by the settings of a file.
+    fn of_settings(file: &Path) -> Result<Side> {
+        let config = Config::load(file)?;
+        let named = format!("config:{}", file.display());
+        if config.is_on_stocks_store() {
+            return Err(boltdb(&named));
+        }
+        let mode = config.mode();
+        let locking = config.locking;
+        let store = match (mode, locking.data_dir) {
+            (Mode::Strict, Some(folder)) if locking.backend == Backend::Sled => Named::Sled(absolute(&folder)?),
+            (Mode::Strict, _) => return Err(Error::new(Code::InvalidConfig, format!("{named}: locking.data_dir is missing"))),
+            // In native mode it says that Redis alone knows the locks: of the Redis that was left.
+            (Mode::Native | Mode::Hybrid, folder) => {
+                let companion = folder.as_deref().map(absolute).transpose()?;
+                Named::Redis { settings: Box::new(locking.enhanced.redis), companion }
+            }
+        };
+        Ok(Side { named, store })
+    }
+
+    /// Which store it is, beside how it was named: the same settings file may name another one later.
+    pub fn place(&self) -> String {
+        match &self.store {
+            Named::Sled(folder) => format!("the store in {}", folder.display()),
+            Named::Redis { settings, .. } => format!("Redis at {}", settings.name()),
+        }
+    }
+}
+
+fn boltdb(named: &str) -> Error {
+    let text = format!(
+        "{named}: Atlantis's BoltDB file is read and written by Atlantis's own code alone, which this command does not have. A restart of the \
+         server with another mode takes its locks along, and back: docs/04-migration.md"
+    );
+    Error::new(Code::Unsupported, text)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::new(Code::InvalidArgument, format!("{}: {e}", path.display())))
+}
+
+fn check_address(address: &str) -> Result<(), String> {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && is_port(port) && !host.contains(['@', '/']) => Ok(()),
+        _ => Err(format!("{address:?} is not HOST:PORT")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_is_read() {
+        let redis = |text: &str| match Side::parse(text).expect("is read").store {
+            Named::Redis { settings, .. } => *settings,
+            Named::Sled(_) => panic!("it is Redis"),
+        };
+        assert_eq!(redis("redis:localhost:7000").address, "localhost:7000");
+        assert_eq!((redis("redis:[::1]:7000/3").address.as_str(), redis("redis:[::1]:7000/3").db), ("[::1]:7000", 3));
+        assert_eq!(redis("cluster:a:1,b:2").addresses, ["a:1", "b:2"]);
+        assert!(Side::parse("sled:/a/b").is_ok_and(|side| side.named == "sled:/a/b"));
+        for wrong in ["", "sled", "sled:", "redis:localhost", "redis:me:secret@host:1", "redis:a:0", "redis:a:1/x", "etcd:a:1"] {
+            assert_eq!(Side::parse(wrong).expect_err("is refused").code(), Code::InvalidArgument, "{wrong}");
+        }
+        assert_eq!(Side::parse("boltdb:/x/atlantis.db").expect_err("is refused").code(), Code::Unsupported);
+    }
+}
