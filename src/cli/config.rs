@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use atlock::config::{Config, Setting};
+use atlock::config::Config;
+use atlock::config::effective::Setting;
 use atlock::error::{Code, Error, Result};
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 //! under them, `env` overrides them, `check` refuses what cannot work, all `mistakes` at once, and `effective` tells what holds and why.
 
 mod check;
-mod effective;
+pub mod effective;
 mod env;
 mod load;
 mod mistakes;
@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::effective::Setting;
 pub use self::queue::{
     ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks,
 };

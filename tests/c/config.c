@@ -69,7 +69,7 @@ static void mistakes_name_their_place(void) {
     FAILS(ATLOCK_INVALID_CONFIG, "value.yaml:2", atlock_load_config(TEXT("value.yaml"), &out, error));
 
     CHECK(setenv("ATLANTIS_ENHANCED_LOCKING_ENABLE", "true", 1) == 0);
-    FAILS(ATLOCK_INVALID_CONFIG, "did you mean \"ATLANTIS_ENHANCED_LOCKING_ENABLED\"?",
+    FAILS(ATLOCK_INVALID_CONFIG, "did you mean ATLANTIS_ENHANCED_LOCKING_ENABLED?",
           atlock_load_config(NULL, 0, &out, error));
     CHECK(unsetenv("ATLANTIS_ENHANCED_LOCKING_ENABLE") == 0);
     CHECK(is_poisoned(&out, sizeof out));

@@ -11,7 +11,8 @@ int main(void) {
     SUCCEEDS(atlock_status(handle, &out, error));
     CHECK(starts_with(&out, "{") && contains(&out, "\"mode\":\"strict\"") && contains(&out, "\"enhanced_enabled\":false"));
     CHECK(contains(&out, atlock_version()) && contains(&out, "\"warnings\":[]"));
-    CHECK(contains(&out, "\"legacy_ops\":2,\"enhanced_ops\":0,\"fallback_ops\":0,\"errors\":0"));
+    CHECK(contains(&out, "\"legacy_ops\":2,\"enhanced_ops\":0,\"fallback_active\":false,\"circuit_state\":\"disabled\",\"fallback_ops\":0,"
+                         "\"errors\":0"));
     atlock_buffer_free(&out);
 
     SUCCEEDS(atlock_health(handle, &out, error));

@@ -148,13 +148,6 @@ pub const LINES: &[Line] = &[
         broken: "Some(call.deadline)",
         noticed_by: HYBRID,
     },
-    Line {
-        name: "what was seen in Redis is put back an hour after its release",
-        file: "src/hybrid/probe.rs",
-        line: "«core.presence.set_had_all_at(Some(core.arming.record().announced))»;",
-        broken: "()",
-        noticed_by: HYBRID,
-    },
     // What is on disk before a caller is told.
     Line {
         name: "a grant does not wait for the disk",
@@ -759,7 +752,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a server with a queue has no emergency rollback",
         file: "src/config/check.rs",
-        line: "&& !self.has_queue() && «enhanced.compatibility_mode == Mode::Strict» {",
+        line: "!self.has_queue() && «enhanced.compatibility_mode == Mode::Strict»;",
         broken: "true",
         noticed_by: "config the_emergency_rollback",
     },
