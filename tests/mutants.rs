@@ -60,6 +60,7 @@ fn each_line_is_there_once() {
         assert_eq!(text.matches(&line.text()).count(), 1, "{}: {:?} is to be in {} once", line.name, line.text(), line.file);
         assert!(names.insert(line.name), "{} is there twice", line.name);
     }
+    switched();
 }
 
 #[test]
@@ -144,15 +145,8 @@ fn found_by_seeds(simulation: &Path, seeds: &str, broken: &str) -> Option<Found>
     Some(Found::By(seed.unwrap_or_else(|| panic!("{broken}: no seed is named: {}", &text[text.len().saturating_sub(2000)..]))))
 }
 
-/// A copy of the sources, in which each line is a switch.
-fn lay_out(copy: &Path) {
-    for part in ["src", "tests", "benches", "include"] {
-        let _ = std::fs::remove_dir_all(copy.join(part));
-        copy_folder(&root().join(part), &copy.join(part));
-    }
-    for file in ["Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "README.md", "rustfmt.toml"] {
-        std::fs::copy(root().join(file), copy.join(file)).unwrap();
-    }
+/// The files with a switch at each line that can be broken, and the same of the scripts.
+fn switched() -> (BTreeMap<&'static str, String>, String) {
     let mut files: BTreeMap<&str, String> = BTreeMap::new();
     let mut scripts = String::new();
     for line in LINES {
@@ -167,6 +161,19 @@ fn lay_out(copy: &Path) {
         assert!(text.contains(&line.text()), "{}: another line has its place", line.name);
         *text = text.replace(&line.text(), &format!("{before}{switch}{behind}"));
     }
+    (files, scripts)
+}
+
+/// A copy of the sources, in which each line is a switch.
+fn lay_out(copy: &Path) {
+    for part in ["src", "tests", "benches", "include"] {
+        let _ = std::fs::remove_dir_all(copy.join(part));
+        copy_folder(&root().join(part), &copy.join(part));
+    }
+    for file in ["Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "README.md", "rustfmt.toml"] {
+        std::fs::copy(root().join(file), copy.join(file)).unwrap();
+    }
+    let (files, scripts) = switched();
     for (file, text) in files {
         std::fs::write(copy.join(file), text).unwrap();
     }

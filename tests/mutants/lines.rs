@@ -302,8 +302,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the two agree as long as Redis knows this server",
         file: "src/hybrid/arming.rs",
-        line: "since.is_some_and(|since| «since < REMEMBERED»)",
-        broken: "since < REMEMBERED * 100",
+        line: "|agreed| Some(«clock.now().saturating_duration_since(agreed)»));",
+        broken: "clock.now().saturating_duration_since(agreed) / 100",
         noticed_by: HYBRID,
     },
     Line {
