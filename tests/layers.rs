@@ -31,6 +31,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("health", &["hybrid", "mode", "service", "store"]),
+    ("doctor", &["capi", "cli", "hybrid", "mode"]),
 ];
 
 /// All that `src/domain` may know beside itself.

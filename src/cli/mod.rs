@@ -10,6 +10,7 @@
 
 mod args;
 mod config;
+mod doctor;
 mod open;
 mod queue;
 mod remark;
@@ -87,6 +88,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Version => return Ok(show::version(json)),
         Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
         Command::Config(ConfigCommand::Show) => return config::show(path, json),
+        Command::Doctor { bundle } => return doctor::doctor(path, bundle.as_deref(), json),
         Command::Ask(question) => question,
     };
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)

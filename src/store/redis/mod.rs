@@ -32,6 +32,7 @@ use crate::queue::Gate;
 mod errors;
 mod grant;
 mod indexes;
+mod inspect;
 mod keys;
 mod legacy_keys;
 mod listing;
@@ -48,6 +49,7 @@ pub(crate) mod simulated;
 mod store;
 mod transport;
 
+pub use self::inspect::{Entries, Instance, RedisFacts, inspect};
 pub use self::read_only::RedisReader;
 #[cfg(test)]
 pub(crate) use self::scripts::script_name;
