@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Finding;
+use super::finding::Finding;
 use super::gather::Facts;
 use crate::error::{Code, Error, Result};
 use crate::redact::without_credentials;

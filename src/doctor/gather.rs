@@ -74,24 +74,32 @@ pub struct Held {
     pub since: Option<u64>,
 }
 
+impl Facts {
+    /// Before anything was looked at.
+    pub(super) fn nothing(now: u64) -> Facts {
+        Facts {
+            now,
+            user: None,
+            config: Ok(Config::default()),
+            settings: Vec::new(),
+            folder: None,
+            audit: None,
+            audit_folder: None,
+            server: None,
+            silence: None,
+            source: None,
+            status: Value::Null,
+            health: Value::Null,
+            locks: None,
+            redis: None,
+        }
+    }
+}
+
 /// Looks at everything once.
 pub(super) fn gather(path: Option<&Path>, clock: &Arc<dyn Clock>) -> Facts {
-    let mut facts = Facts {
-        now: clock.unix_micros(),
-        user: this_user(),
-        config: Ok(Config::default()),
-        settings: Vec::new(),
-        folder: None,
-        audit: None,
-        audit_folder: None,
-        server: None,
-        silence: None,
-        source: None,
-        status: Value::Null,
-        health: Value::Null,
-        locks: None,
-        redis: None,
-    };
+    let mut facts = Facts::nothing(clock.unix_micros());
+    facts.user = this_user();
     let config = match Config::effective(path) {
         Ok((config, settings)) => {
             facts.settings = settings;

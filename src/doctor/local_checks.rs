@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use super::finding::{Finding, Severity};
 use super::folder::{Disk, Place};
 use super::gather::Facts;
-use super::{Finding, Severity};
 use crate::error::Code;
 
 /// Kinds of file systems over a network, as `statfs` numbers them.

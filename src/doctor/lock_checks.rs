@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::finding::{Finding, Severity};
 use super::gather::{Facts, Locks};
-use super::{Finding, Severity};
 use crate::config::Mode;
 
 /// Most locks that are named.

@@ -16,6 +16,7 @@
 //! What is not seen: plans, pull requests and Atlantis's own file are the linked server's; where to ask that server is said.
 
 mod bundle;
+mod finding;
 mod folder;
 mod gather;
 mod local_checks;
@@ -25,56 +26,10 @@ mod redis_checks;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 pub use self::bundle::write as write_bundle;
+pub use self::finding::{Finding, Severity};
 pub use self::gather::Facts;
 use crate::clock::Clock;
-
-/// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Nothing is to be done.
-    Ok,
-    /// Worth knowing; nothing must be done.
-    Info,
-    /// Locks are safe now, and may not be after the next fault.
-    Warning,
-    /// Locks are refused, or may be lost or granted twice.
-    Error,
-}
-
-/// What one check found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The check's name.
-    pub name: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// What was seen.
-    pub evidence: String,
-    /// What to do; `None` where nothing is to be done.
-    pub advice: Option<String>,
-}
-
-impl Finding {
-    fn ok(name: &'static str, evidence: impl Into<String>) -> Finding {
-        Finding { name, severity: Severity::Ok, evidence: evidence.into(), advice: None }
-    }
-
-    fn info(name: &'static str, evidence: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { name, severity: Severity::Info, evidence: evidence.into(), advice: Some(advice.into()) }
-    }
-
-    fn warning(name: &'static str, evidence: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { severity: Severity::Warning, ..Finding::info(name, evidence, advice) }
-    }
-
-    fn error(name: &'static str, evidence: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { severity: Severity::Error, ..Finding::info(name, evidence, advice) }
-    }
-}
 
 /// Gathers the facts about a settings file (`None`: about the environment variables alone).
 pub fn gather(path: Option<&Path>, clock: &Arc<dyn Clock>) -> Facts {
@@ -90,3 +45,6 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
+
+#[cfg(test)]
+mod tests;

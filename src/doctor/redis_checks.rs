@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
 
-use super::Finding;
+use super::finding::Finding;
 use super::gather::Facts;
 use crate::config::Instances;
 use crate::error::Code;
