@@ -5,8 +5,8 @@
 //! - Without it, a command that looks changes nothing, on the disk or in Redis. One that changes opens the stores as a server does.
 //! - Output is the same, whoever answered; where that matters, stderr says who did.
 //!
-//! Exit status: 0 done, 1 an error, a part of what was asked for, or a lock that is not held (the reason is on stderr), 2 wrong usage, 3 there
-//! was no such lock, freeze or place in a queue.
+//! Exit status: 0 done, 1 an error, a part of what was asked for, a lock that is not held, or what `doctor` warns of (the reason is on
+//! stderr), 2 wrong usage, 3 there was no such lock, freeze or place in a queue.
 
 mod args;
 mod config;

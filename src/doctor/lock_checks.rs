@@ -104,7 +104,7 @@ fn entries(locks: &Locks) -> Finding {
         return Finding::warning(
             name,
             format!("{count} entries are no locks: {}{more}", named.join("; ")),
-            "Find out who wrote them: another program may share the database. `atlock get KEY` shows one, `atlock discard KEY` removes it",
+            "Find out who wrote them: another program may share the database. `atlock discard KEY` removes one",
         );
     }
     match &locks.incomplete {

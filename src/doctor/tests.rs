@@ -183,3 +183,19 @@ fn hybrid_modes_own_troubles_are_told() {
         facts.status["warnings"] = json!(["something else"]);
     });
 }
+
+#[test]
+fn a_report_has_no_secret_whatever_a_text_quotes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let password = folder.path().join("password");
+    std::fs::write(&password, "pa55word\n").expect("writes");
+    let mut facts = well();
+    let redis = &mut facts.config.as_mut().expect("is right").locking.enhanced.redis;
+    redis.password_file = Some(password);
+    facts.status["warnings"] = json!(["git said https://bot:t0ken@host/x; Redis said pa55word", "AUTH pa55word"]);
+    let report = folder.path().join("report");
+    super::write_bundle(&report, &facts, &check(&facts)).expect("writes");
+    let text = std::fs::read_to_string(&report).expect("reads");
+    assert!(!text.contains("t0ken") && !text.contains("pa55word"), "{text}");
+    assert_eq!(text.matches("git said https://host/x; Redis said (hidden)").count(), 2, "{text}");
+}
