@@ -242,6 +242,8 @@ fn what_was_left_behind_in_redis_is_told_and_nothing_changes() {
     let value = String::from_utf8(lock("a", 1, &now())).unwrap();
     run(&["ZADD", "atlock:locks", "1000000", "acme/infra/gone/default/"]);
     run(&["HSET", "{pr/acme/infra/gone/default/}:atlock", "token", "7"]);
+    run(&["HSET", "{pr/acme/infra/released/default/}:atlock", "token", "8"]);
+    run(&["PEXPIRE", "{pr/acme/infra/released/default/}:atlock", "3600000"]);
     run(&["SET", "pr/acme/infra/a/default", &value]);
     run(&["SET", "pr/acme/infra/a/default/", &value]);
     run(&["RPUSH", "pr/other", "x"]);
@@ -249,10 +251,10 @@ fn what_was_left_behind_in_redis_is_told_and_nothing_changes() {
     let dump = || -> Vec<redis::Value> {
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.raw()).unwrap();
         let of = |name: &str, key: &String| redis::cmd(name).arg(key).query(&mut server.raw()).unwrap();
-        keys.iter().flat_map(|key| [of("DUMP", key), of("PTTL", key)]).collect()
+        keys.iter().flat_map(|key| [of("DUMP", key), of("PEXPIRETIME", key)]).collect()
     };
     let before = dump();
-    assert_eq!(before.len(), 12);
+    assert_eq!(before.len(), 14);
     place.assert_finds("leftovers", "info", "1 index entries without a lock: \"acme/infra/gone/default/\"; 1 side hashes");
     place.assert_finds("old format", "info", "1 lock under the keys of Atlantis before v0.40: \"acme/infra/a/default\"");
     place.assert_finds("index", "warning", "lacks 1 lock: \"acme/infra/a/default/\"");

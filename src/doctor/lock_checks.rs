@@ -66,7 +66,8 @@ fn hybrid(facts: &Facts) -> Vec<Finding> {
             // While the breaker is open, or no server runs, there must be some.
             let severity = if is_decided && status["fallback_active"] == false { Severity::Warning } else { Severity::Info };
             let text = format!("Redis does not know yet what was decided here of {count} keys");
-            let advice = "They are carried over when Redis answers, or at the next start; docs/05-troubleshooting.md, \"Changes that Redis lacks\"";
+            let advice = "They are carried over when Redis answers, or at the next start; \
+                          docs/05-troubleshooting.md, \"Changes that Redis lacks\"";
             Finding { severity, ..Finding::info("unsynced", text, advice) }
         }
     });

@@ -4,10 +4,10 @@
 //! check without having the fault. A bundle for a bug report (`bundle`) is written from the same facts.
 //!
 //! Invariants:
-//! - Nothing changes, in no store and no folder: a server that runs is asked by its socket, for what only reads; without one the stores are
-//!   looked at (`crate::look`), and Redis is asked by commands that only read (`store::redis::inspect`).
-//! - One fact that cannot be had costs the checks that need that fact, and no other; the check says what could not be asked. What could not be
-//!   asked is never told as `ok`.
+//! - Nothing changes, in no store and no folder: a server that runs is asked by its socket, for what only reads; without one the
+//!   stores are looked at (`crate::look`), and Redis is asked by commands that only read (`store::redis::inspect`).
+//! - One fact that cannot be had costs the checks that need that fact, and no other; the check says what could not be asked. What
+//!   could not be asked is never told as `ok`.
 //! - Facts hold no lock values, which have clone URLs with tokens, and no password. So no report can show one.
 //!
 //! Faults survived: settings that cannot be read, a server that hangs, a damaged store, a Redis that is away, that refuses a command or

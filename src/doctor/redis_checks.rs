@@ -176,8 +176,8 @@ fn index(facts: &Facts, redis: &RedisFacts) -> Finding {
     Finding::warning(
         name,
         text,
-        "Lists and releases by pull miss these locks. Restart a server, which puts them into the index; if a stock Atlantis uses this Redis, \
-         set shared_with_stock: true",
+        "Lists and releases by pull miss these locks. Restart a server, which puts them into the index; if a stock Atlantis uses \
+         this Redis, set shared_with_stock: true",
     )
 }
 
@@ -192,7 +192,8 @@ fn leftovers(redis: &RedisFacts) -> Finding {
     Finding::info(
         name,
         told.join("; "),
-        "They do no harm, as after a stock server released the locks: the next start removes index entries and gives their side hashes an end",
+        "They do no harm, as after a stock server released the locks: the next start removes index entries \
+         and gives their side hashes an end",
     )
 }
 
