@@ -5,6 +5,7 @@
 mod redis_support;
 mod wait;
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -143,6 +144,13 @@ fn mistakes_in_the_settings_are_told_and_nothing_else_is_tried() {
 }
 
 #[test]
+fn atlantis_own_store_is_the_servers_and_that_is_no_fault() {
+    let place = Place::new("locking: {backend: boltdb}\n");
+    place.assert_clean(&["server", "stores"]);
+    place.assert_finds("stores", "info", "only the server can look at the locks");
+}
+
+#[test]
 fn a_running_server_is_asked_by_its_socket() {
     let place = Place::sled();
     let service = place.serve();
@@ -155,6 +163,15 @@ fn a_running_server_is_asked_by_its_socket() {
     let service = place.open();
     place.assert_finds("server", "warning", "locks");
     service.close().unwrap();
+}
+
+#[test]
+fn what_listens_and_does_not_answer_is_told() {
+    let place = Place::sled();
+    let listener = std::os::unix::net::UnixListener::bind(place.path().join("locks").join(atlock::socket::FILE)).unwrap();
+    let answering = std::thread::spawn(move || writeln!(listener.accept().unwrap().0, "nonsense").unwrap());
+    place.assert_finds("server", "error", "does not speak as an atlock server does");
+    answering.join().unwrap();
 }
 
 #[test]

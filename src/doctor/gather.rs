@@ -38,7 +38,9 @@ pub struct Facts {
     pub audit_folder: Option<Place>,
     /// The version of the server that answered; `None` if the stores were looked at.
     pub server: Option<String>,
-    /// Why neither a server nor the stores could be asked.
+    /// Why a server that listens could not be asked.
+    pub refusal: Option<Error>,
+    /// Why, without a server, the stores could not be asked; or how a server failed to answer.
     pub silence: Option<Error>,
     /// Which store answered in a server's place.
     pub source: Option<String>,
@@ -86,6 +88,7 @@ impl Facts {
             audit: None,
             audit_folder: None,
             server: None,
+            refusal: None,
             silence: None,
             source: None,
             status: Value::Null,
@@ -143,7 +146,14 @@ impl Source {
 
 /// Asks the server, or without one the stores.
 fn ask(config: &Config, clock: &Arc<dyn Clock>, facts: &mut Facts) -> Result<()> {
-    let mut source = match server(config)? {
+    let client = match server(config) {
+        Ok(client) => client,
+        Err(e) => {
+            facts.refusal = Some(e);
+            return Ok(());
+        }
+    };
+    let mut source = match client {
         Some(client) => {
             facts.server = Some(client.server_version().to_owned());
             Source::Server(client)

@@ -63,6 +63,10 @@ fn settings(facts: &Facts) -> Vec<Finding> {
 
 fn server(facts: &Facts) -> Finding {
     let (name, ours) = ("server", env!("CARGO_PKG_VERSION"));
+    let is_stocks = facts.config.as_ref().is_ok_and(|config| config.is_on_stocks_store());
+    if let Some(e) = &facts.refusal {
+        return Finding::error(name, e.message(), "Ask as the text says; a linked server answers at GET /api/locks/health, too");
+    }
     match (&facts.server, &facts.silence) {
         (Some(version), _) if version != ours => Finding::warning(
             name,
@@ -75,13 +79,11 @@ fn server(facts: &Facts) -> Finding {
             e.message(),
             "The server has no socket by which this command could ask: its status says why, or locking.socket is off",
         ),
-        (None, Some(e)) if matches!(e.code(), Code::Permission | Code::Timeout | Code::Protocol | Code::Unsupported) => {
-            Finding::error(
-                name,
-                e.message(),
-                "Ask as the text says; until then, a linked server answers at GET /api/locks/health",
-            )
-        }
+        (None, _) if is_stocks => Finding::info(
+            name,
+            "strict mode on Atlantis's own store has no socket by which this command could ask",
+            "Ask the linked server: GET /api/locks/health",
+        ),
         (None, _) => Finding::info(
             name,
             facts.source.clone().unwrap_or_else(|| "no server listens in locking.data_dir".to_owned()),
@@ -181,10 +183,11 @@ fn disk(disk: &Disk) -> Vec<Finding> {
 /// Whether the stores answer.
 fn stores(facts: &Facts) -> Vec<Finding> {
     let name = "stores";
-    let is_told_by_server = [Code::StoreBusy, Code::Permission];
     match &facts.silence {
-        Some(e) if is_told_by_server.contains(&e.code()) && facts.server.is_none() => return Vec::new(),
-        Some(e) if e.code() == Code::Unsupported => {
+        // The check of the server tells.
+        None if facts.refusal.is_some() => return Vec::new(),
+        Some(e) if e.code() == Code::StoreBusy => return Vec::new(),
+        Some(e) if facts.config.as_ref().is_ok_and(|config| config.is_on_stocks_store()) => {
             return vec![Finding::info(name, e.message(), "Ask the linked server: GET /api/locks/health")];
         }
         Some(e) => {

@@ -132,7 +132,7 @@ fn a_server_of_another_version_is_told() {
     assert_finds("server", Severity::Warning, "is atlock 0.0.1", |facts| facts.server = Some("0.0.1".to_owned()));
     assert_finds("server", Severity::Error, "may not ask", |facts| {
         facts.server = None;
-        facts.silence = Some(Error::new(Code::Permission, "this user may not ask"));
+        facts.refusal = Some(Error::new(Code::Permission, "this user may not ask"));
     });
 }
 
