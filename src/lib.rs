@@ -34,6 +34,7 @@ pub mod call;
 pub mod capi;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod error;
 pub mod health;

@@ -81,6 +81,19 @@ fn what_can_be_read_is_not_discarded_by_mistake() {
     assert_eq!(told(folder, &["list"]).0.lines().count(), 2);
 }
 
+#[test]
+fn what_cannot_be_read_is_discarded() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), redis_support::Server::start(&[]));
+    let settings = format!(
+        "locking: {{enhanced: {{enabled: true, compatibility_mode: native, redis: {{address: '{}'}}}}}}",
+        server.address()
+    );
+    std::fs::write(folder.path().join("locking.yaml"), settings).unwrap();
+    redis::cmd("SET").arg("pr/acme/infra/a/default/").arg("no lock").exec(&mut server.raw()).unwrap();
+    assert_eq!(told(folder.path(), &["discard", "acme/infra/a/default/"]).1, 0);
+    assert_eq!(told(folder.path(), &["list"]), ("no locks\n".to_owned(), 0));
+}
+
 /// What others chose is printed without what a terminal obeys, and the global apply lock is told with the locks.
 #[test]
 fn a_list_is_safe_to_look_at_and_tells_the_apply_lock() {

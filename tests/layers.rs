@@ -32,6 +32,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("health", &["hybrid", "mode", "service", "store"]),
+    ("doctor", &["capi", "cli", "hybrid", "mode"]),
 ];
 
 /// All that `src/domain` may know beside itself.

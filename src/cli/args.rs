@@ -48,6 +48,12 @@ pub enum Command {
     Rollback(Rollback),
     /// Puts a backup of a migration into a store
     Restore(Restore),
+    /// Looks for what is wrong with the settings, the server, its stores and their locks, says what to do, and changes nothing
+    Doctor {
+        /// Writes what was found, the settings and the status to a new file for a bug report, without secrets and lock values
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
     #[command(flatten)]
     Ask(Question),
 }

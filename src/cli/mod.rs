@@ -5,11 +5,13 @@
 //! - Without it, a command that looks changes nothing, on the disk or in Redis. One that changes opens the stores as a server does.
 //! - Output is the same, whoever answered; where that matters, stderr says who did.
 //!
-//! Exit status: 0 done, 1 an error, a part of what was asked for, or a lock that is not held (the reason is on stderr), 2 wrong usage, 3 there
-//! was no such lock, freeze or place in a queue; of `status --check`, 4 locks are granted, but not as they should be, 5 none is granted.
+//! Exit status: 0 done, 1 an error, a part of what was asked for, something that the doctor found, or a lock that is not held (the reason is on
+//! stderr), 2 wrong usage, 3 there was no such lock, freeze or place in a queue; of `status --check`, 4 locks are granted, but not as they
+//! should be, 5 none is granted.
 
 mod args;
 mod config;
+mod doctor;
 mod generate;
 mod migrate;
 mod migrate_args;
@@ -122,6 +124,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Migrate(asked) => return migrate::migrate(asked, path, json),
         Command::Rollback(asked) => return migrate::rollback(asked, path, json),
         Command::Restore(asked) => return migrate::restore(asked, path, json),
+        Command::Doctor { bundle } => return doctor::doctor(path, bundle.as_deref(), json),
         Command::Ask(question) => question,
     };
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)
@@ -163,7 +166,12 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         }
         Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
         Question::Discard { key, force } => {
-            if !force && ProjectLock::parse(&source.ask("get", &target(key))?).is_ok() {
+            let is_lock = match source.ask("get", &target(key)) {
+                Ok(value) => ProjectLock::parse(&value).is_ok(),
+                Err(e) if e.code() == Code::EntryUnreadable => false,
+                Err(e) => return Err(e),
+            };
+            if is_lock && !force {
                 let text =
                     format!("{key:?} is a lock, and can be read: release it with `atlock unlock`, or remove it with --force");
                 return Err(Error::new(Code::InvalidArgument, text));

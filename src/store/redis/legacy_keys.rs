@@ -59,7 +59,7 @@ impl RedisStore {
     }
 
     /// The members of the index of all locks, each with its stamp until its lock is seen.
-    fn indexed_members(&self, call: &Call) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+    pub(super) fn indexed_members(&self, call: &Call) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
         let mut indexed = BTreeMap::new();
         let mut pages = self.index_pages(call);
         while let Some(members) = pages.next_page()? {

@@ -32,6 +32,7 @@ use crate::queue::Gate;
 mod errors;
 mod grant;
 mod indexes;
+mod inspect;
 mod inventory;
 mod keys;
 mod legacy_keys;
@@ -50,6 +51,7 @@ pub(crate) mod simulated;
 mod store;
 mod transport;
 
+pub use self::inspect::{Entries, Instance, RedisFacts, inspect};
 pub use self::inventory::Inventory;
 pub use self::moved::Others;
 pub use self::read_only::RedisReader;

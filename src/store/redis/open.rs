@@ -153,7 +153,7 @@ fn warnings(redis: &Retrying, deadline: Instant) -> Vec<String> {
 }
 
 /// A section of INFO; `None` if the user may not ask.
-fn info(redis: &Retrying, section: &str, deadline: Instant) -> Option<String> {
+pub(super) fn info(redis: &Retrying, section: &str, deadline: Instant) -> Option<String> {
     let mut command = redis::cmd("INFO");
     command.arg(section);
     String::from_redis_value(
@@ -169,7 +169,7 @@ fn info(redis: &Retrying, section: &str, deadline: Instant) -> Option<String> {
 }
 
 /// A setting of the server; `None` if the user may not ask.
-fn config_value(redis: &Retrying, name: &str, deadline: Instant) -> Option<String> {
+pub(super) fn config_value(redis: &Retrying, name: &str, deadline: Instant) -> Option<String> {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(name);
     let reply = redis

@@ -48,7 +48,7 @@ impl RedisReader {
 }
 
 /// Today's key of a lock at an old one; `None` if it is none.
-fn old_lock(key: &[u8], value: &[u8]) -> Option<String> {
+pub(super) fn old_lock(key: &[u8], value: &[u8]) -> Option<String> {
     let lock = ProjectLock::parse(value).ok()?;
     (lock.fields().old_key().as_bytes() == key).then(|| lock.fields().key())
 }
