@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,12 +19,12 @@ import (
 // labelHost is a Git host that is asked for labels.
 type labelHost struct {
 	hosts
-	asked  int
+	asked  atomic.Int32 // a question that is not waited for may still be asked
 	answer func(num int) ([]string, error)
 }
 
 func (h *labelHost) GetPullLabels(_ logging.SimpleLogging, _ models.Repo, pull models.PullRequest) ([]string, error) {
-	h.asked++
+	h.asked.Add(1)
 	return h.answer(pull.Num)
 }
 
@@ -68,11 +69,11 @@ func TestALabelGivesPriorityAtTheNextPlan(t *testing.T) {
 	if order := w.ahead("a"); !slices.Equal(order, []int{3, 2}) {
 		t.Fatalf("with the label: %v", order)
 	}
-	asked := host.asked
+	asked := host.asked.Load()
 	wantPlanned(t, w.applied(1, nil, project("a")))
 	w.unlocked(1)
-	if asked != 4 || host.asked != asked {
-		t.Errorf("asked %d times by plans, then %d", asked, host.asked-asked)
+	if asked != 4 || host.asked.Load() != asked {
+		t.Errorf("asked %d times by plans, then %d", asked, host.asked.Load()-asked)
 	}
 }
 
