@@ -4,7 +4,7 @@ use std::path::Path;
 
 use atlock::config::Config;
 use atlock::config::effective::Setting;
-use atlock::error::{Code, Error, Result};
+use atlock::error::Result;
 use serde::Serialize;
 
 use super::remark::remark;
@@ -24,7 +24,7 @@ pub fn check(file: Option<&Path>, json: bool) -> Result<Outcome> {
     let (mode, warnings) = (config.mode().to_string(), config.warnings());
     let file = file.map(|path| path.display().to_string());
     if json {
-        return to_json(&Checked { file, mode, warnings });
+        return Outcome::of(&Checked { file, mode, warnings });
     }
     warnings.iter().for_each(|warning| remark(&format!("warning: {warning}")));
     let source = file.unwrap_or_else(|| "the environment, without a file".to_owned());
@@ -35,15 +35,10 @@ pub fn check(file: Option<&Path>, json: bool) -> Result<Outcome> {
 pub fn show(file: Option<&Path>, json: bool) -> Result<Outcome> {
     let (_, settings) = Config::effective(file)?;
     if json {
-        return to_json(&settings);
+        return Outcome::of(&settings);
     }
     let width = |of: fn(&Setting) -> usize| settings.iter().map(of).max().unwrap_or_default();
     let (keys, values) = (width(|setting| setting.key.len()), width(|setting| setting.value.to_string().chars().count()));
     let line = |Setting { key, value, source }: &Setting| format!("{key:<keys$}  {:<values$}  {source}\n", value.to_string());
     Ok(Outcome::lines(settings.iter().map(line).collect(), true))
-}
-
-fn to_json(told: &impl Serialize) -> Result<Outcome> {
-    let text = serde_json::to_vec(told).map_err(|e| Error::new(Code::Internal, format!("the answer: {e}")))?;
-    Ok(Outcome::json(text, true))
 }

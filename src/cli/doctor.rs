@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use atlock::clock::{Clock, SystemClock};
 use atlock::doctor::{Finding, Severity, check, gather, write_bundle};
-use atlock::error::{Code, Error, Result};
+use atlock::error::Result;
 use atlock::queue::freeze::plain;
 
 use super::show::Outcome;
@@ -18,12 +18,8 @@ pub fn doctor(file: Option<&Path>, bundle: Option<&Path>, json: bool) -> Result<
     if let Some(path) = bundle {
         write_bundle(path, &facts, &findings)?;
     }
-    let outcome = if json {
-        let text = serde_json::to_vec(&serde_json::json!({ "checks": findings }));
-        Outcome::json(text.map_err(|e| Error::new(Code::Internal, format!("the answer: {e}")))?, true)
-    } else {
-        Outcome::lines(lines(&findings), true)
-    };
+    let outcome =
+        if json { Outcome::of(&serde_json::json!({ "checks": findings }))? } else { Outcome::lines(lines(&findings), true) };
     Ok(Outcome { incomplete: summary(&findings), ..outcome })
 }
 

@@ -21,7 +21,7 @@ const MOST_NAMED: usize = 20;
 /// Plans or executes a migration, or looks at one.
 pub fn migrate(asked: &Migrate, config: Option<&Path>, json: bool) -> Result<Outcome> {
     if let Some(AboutMigration::Verify { manifest, to }) = &asked.about {
-        return Ok(verified(&migrate::verify(manifest, to.as_deref(), Options::default())?, json));
+        return verified(&migrate::verify(manifest, to.as_deref(), Options::default())?, json);
     }
     let side = |named: &Option<String>| Side::parse(named.as_deref().unwrap_or_default());
     let (from, to) = (side(&asked.from)?, side(&asked.to)?);
@@ -31,7 +31,7 @@ pub fn migrate(asked: &Migrate, config: Option<&Path>, json: bool) -> Result<Out
     let act = if asked.execute { migrate::execute } else { migrate::plan };
     let report = act(&from, &to, &asked.work, options, &teller).map_err(|e| go_on(e, asked.execute))?;
     teller.finish();
-    Ok(told(&report, json))
+    told(&report, json)
 }
 
 /// Moves the locks back.
@@ -40,7 +40,7 @@ pub fn rollback(asked: &Rollback, config: Option<&Path>, json: bool) -> Result<O
     let (from, to) = (asked.from.as_deref(), asked.to.as_deref());
     let report = migrate::rollback(&asked.manifest, from, to, options(&asked.common), &teller).map_err(|e| go_on(e, true))?;
     teller.finish();
-    Ok(told(&report, json))
+    told(&report, json)
 }
 
 /// Puts a backup into a store.
@@ -50,7 +50,7 @@ pub fn restore(asked: &Restore, config: Option<&Path>, json: bool) -> Result<Out
     let to = Side::parse(&asked.to)?;
     let report = migrate::restore(&asked.backup, &to, asked.second, asked.merge, options, &teller).map_err(|e| go_on(e, true))?;
     teller.finish();
-    Ok(told(&report, json))
+    told(&report, json)
 }
 
 fn options(common: &Common) -> Options {
@@ -120,14 +120,10 @@ impl Tell for Teller {
 }
 
 /// A report as JSON, or as lines.
-fn told(report: &Report, json: bool) -> Outcome {
-    let mut outcome = if json {
-        Outcome::json(serde_json::to_vec(report).unwrap_or_default(), true)
-    } else {
-        Outcome::lines(lines(report), true)
-    };
+fn told(report: &Report, json: bool) -> Result<Outcome> {
+    let mut outcome = if json { Outcome::of(report)? } else { Outcome::lines(lines(report), true) };
     outcome.incomplete = report.failure();
-    outcome
+    Ok(outcome)
 }
 
 fn lines(report: &Report) -> String {
@@ -182,10 +178,10 @@ fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-fn verified(found: &Verified, json: bool) -> Outcome {
+fn verified(found: &Verified, json: bool) -> Result<Outcome> {
     let differ = found.changed.len() + found.gone.len();
     let mut outcome = if json {
-        Outcome::json(serde_json::to_vec(found).unwrap_or_default(), true)
+        Outcome::of(found)?
     } else {
         let mut text = format!("store     {}\nsame      {} of {}\n", found.store, found.same, found.entries);
         for (what, keys) in [("changed", &found.changed), ("gone", &found.gone)] {
@@ -197,5 +193,5 @@ fn verified(found: &Verified, json: bool) -> Outcome {
         Outcome::lines(text, true)
     };
     outcome.incomplete = (differ > 0).then(|| format!("{differ} of {} entries are not there as they were moved", found.entries));
-    outcome
+    Ok(outcome)
 }

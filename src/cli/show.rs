@@ -8,7 +8,7 @@ use atlock::error::{Code, Error, Result};
 use atlock::hybrid::status::Recovery;
 use atlock::queue::freeze::plain;
 use humantime_serde::re::humantime::format_rfc3339_millis;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -27,6 +27,12 @@ pub struct Outcome {
 impl Outcome {
     pub(super) fn lines(text: String, found: bool) -> Outcome {
         Outcome { text: text.into_bytes(), found, incomplete: None, status: 0 }
+    }
+
+    /// What this program itself has to tell.
+    pub(super) fn of(told: &impl Serialize) -> Result<Outcome> {
+        let text = serde_json::to_vec(told).map_err(|e| Error::new(Code::Internal, format!("the answer: {e}")))?;
+        Ok(Outcome::json(text, true))
     }
 
     pub(super) fn json(mut json: Vec<u8>, found: bool) -> Outcome {
