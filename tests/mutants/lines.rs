@@ -51,6 +51,13 @@ pub const LINES: &[Line] = &[
         noticed_by: "hybrid_modes a_new_folder",
     },
     Line {
+        name: "a token that was only wished for counts as given",
+        file: "src/store/contract/shared.rs",
+        line: "token == self.token && «(is_mine || state == SyncState::Synced)»;",
+        broken: "(is_mine || state != SyncState::Pending)",
+        noticed_by: "lib store::contract::shared",
+    },
+    Line {
         name: "a crash with durability async lacks nothing",
         file: "src/store/contract/local.rs",
         line: "if «self.open && self.trailing» {",
