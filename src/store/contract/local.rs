@@ -173,7 +173,7 @@ impl KeyState {
     /// The same of holders that Redis has had.
     pub fn last_token_in_redis(&self) -> FencingToken {
         let held = self.value.as_ref().filter(|_| self.state == SyncState::Synced);
-        let tombstones = self.tombstones.iter().filter(|old| old.state != SyncState::Decided).map(|old| old.token);
+        let tombstones = self.tombstones.iter().filter(|old| old.state == SyncState::Synced).map(|old| old.token);
         tombstones.chain(held.map(|held| held.token)).max().unwrap_or_default()
     }
 }
@@ -214,7 +214,7 @@ pub struct RedisRecord {
     #[serde(default)]
     pub lost: bool,
     /// Whether strict mode began though this store may have lacked locks, or a lock of a host store that is not believed was taken over then: it
-    /// may have granted what was held.
+    /// may have granted what was held. Or whether tokens were given that were far ahead of Redis's clock, so that Redis gave smaller ones later.
     #[serde(default)]
     pub granted_blindly: bool,
     /// By how much Redis's clock was ahead of this machine's when it was last asked, microseconds.
