@@ -31,6 +31,7 @@
 //! BoltDB files are read and written by Atlantis's own code alone: a server's start in another mode takes their locks along (`mode`).
 
 mod backup;
+mod boltdb_place;
 mod bring;
 mod clean;
 mod entry;
@@ -48,6 +49,7 @@ mod side;
 mod sled_place;
 mod verify;
 
+pub use self::boltdb_place::{Access, HostFiles};
 pub use self::entry::Skipped;
 pub use self::execute::{execute, plan};
 pub use self::manifest::{Manifest, ManifestSide, Phase};
