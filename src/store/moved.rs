@@ -76,8 +76,13 @@ impl Mark {
         let text = match self.state {
             MarkState::Leaving | MarkState::Arriving | MarkState::Decides => under_way(),
             MarkState::Moved => format!(
-                "{store}: its locks were moved to {to}, and what is left here is old. Let the settings name {to}, and give locking.data_dir \
-                 a new folder if this is it; or move the locks back with `{program} rollback {manifest}` (migration {migration})"
+                "{store}: its locks were moved to {to}, and what is left here is old. Let the settings name {to}, with {}; or move the locks \
+                 back with `{program} rollback {manifest}` (migration {migration})",
+                if from.starts_with("boltdb:") {
+                    "locking.backend: sled, so that this file is not a store any more"
+                } else {
+                    "a new folder for locking.data_dir if this is it"
+                }
             ),
             MarkState::Restoring => format!(
                 "{store}: a backup is being restored into it, or that was interrupted: go on with `{program} restore {manifest} --to {to}`"
