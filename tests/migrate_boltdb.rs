@@ -13,7 +13,7 @@ use std::sync::Arc;
 use atlock::clock::SystemClock;
 use atlock::config::Config;
 use atlock::error::Code;
-use atlock::migrate::{self, HostFiles as _, Options, Report, Silent};
+use atlock::migrate::{self, Options, Report, Silent};
 use atlock::migration_command::{Typed, typed};
 use atlock::service::Service;
 use atlock::store::contract::copy::{CopyStore as _, HostWrite};

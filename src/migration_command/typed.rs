@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{Migrate, Restore, Rollback, Told, migrate, restore, rollback};
+use super::args::{Migrate, Restore, Rollback};
+use super::run::{migrate, restore, rollback};
+use super::show::Told;
 use crate::error::{Error, Result};
 use crate::migrate::HostFiles;
 
