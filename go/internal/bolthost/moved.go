@@ -70,6 +70,19 @@ func readSentinel(file io.ReaderAt) (found sentinel, is bool) {
 	return found, err == nil && found.NoDatabase != ""
 }
 
+// Moved is an [ErrMoved] if the file in a folder is a sentinel. It opens no database.
+func Moved(dir string) error {
+	file, err := os.Open(Path(dir))
+	if err != nil {
+		return nil // whoever opens it says so
+	}
+	defer file.Close()
+	if found, is := readSentinel(file); is {
+		return &movedError{found}
+	}
+	return nil
+}
+
 // whereIs finds the database that belongs at a place: there, or beside the sentinel.
 func whereIs(place string) (string, error) {
 	kept := place + keptSuffix
