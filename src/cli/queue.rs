@@ -109,6 +109,9 @@ fn lock(lock: &Value) -> String {
     for way in list_of(&lock["frees_it"]) {
         text += &format!("  frees it  {}\n", plain(word(way)));
     }
+    if let Some(why) = lock["no_queue"].as_str() {
+        text += &format!("  note      {}\n", plain(why));
+    }
     if lock["stale"] == true {
         text += "  note      the local store answered in Redis's place: it may lack what other servers did\n";
     }

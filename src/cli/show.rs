@@ -86,6 +86,10 @@ pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
     if status["mode"] == "hybrid" {
         text += &hybrid(&status);
     }
+    let repos: Vec<String> = list_of(&status["queue_repos"]).iter().map(|pattern| plain(word(pattern))).collect();
+    if !repos.is_empty() {
+        text += &format!("queue     for {}\n", repos.join(", "));
+    }
     for warning in list_of(&status["warnings"]) {
         text += &format!("warning   {}\n", word(warning));
     }
