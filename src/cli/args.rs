@@ -48,8 +48,11 @@ pub enum Command {
     Rollback(Rollback),
     /// Puts a backup of a migration into a store
     Restore(Restore),
-    /// Looks for what is wrong with the settings, the server, its stores and their locks, says what to do, and changes nothing
+    /// Looks for what is wrong with the settings, the server, its stores and their locks, and says what to do; without --fix it changes nothing
     Doctor {
+        /// Says what it would put right by itself, which is no lock; asks at a terminal whether to do so, and does so at once with --yes
+        #[arg(long)]
+        fix: bool,
         /// Writes what was found, the settings and the status to a new file for a bug report, without secrets and lock values
         #[arg(long, value_name = "FILE")]
         bundle: Option<PathBuf>,

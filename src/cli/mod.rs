@@ -10,6 +10,7 @@
 //! should be, 5 none is granted.
 
 mod args;
+mod ask;
 mod config;
 mod doctor;
 mod generate;
@@ -31,6 +32,7 @@ use atlock::error::{Code, Error, Result};
 use clap::Parser as _;
 
 use self::args::{Arguments, Command, ConfigCommand, Question};
+use self::ask::confirmed;
 use self::open::{Source, target};
 use self::remark::remark;
 use self::show::Outcome;
@@ -99,20 +101,6 @@ fn print(outcome: &Outcome) -> (ExitCode, bool) {
     }
 }
 
-/// Asks a person, if there is one at a terminal.
-fn confirmed(question: &str) -> Result<bool> {
-    let (mut input, mut output) = (io::stdin(), io::stderr());
-    if !input.is_terminal() || !output.is_terminal() {
-        return Ok(true);
-    }
-    let failed =
-        |e: io::Error| Error::new(Code::InvalidArgument, format!("nothing was changed: the terminal cannot be asked: {e}"));
-    write!(output, "{question} [y/N] ").and_then(|()| output.flush()).map_err(failed)?;
-    let mut answer = String::new();
-    io::BufRead::read_line(&mut io::BufReader::new(&mut input), &mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
     let path = arguments.config.as_deref();
@@ -124,7 +112,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Migrate(asked) => return migrate::migrate(asked, path, json),
         Command::Rollback(asked) => return migrate::rollback(asked, path, json),
         Command::Restore(asked) => return migrate::restore(asked, path, json),
-        Command::Doctor { bundle } => return doctor::doctor(path, bundle.as_deref(), json),
+        Command::Doctor { fix, bundle } => {
+            let fix = fix.then_some(arguments.yes);
+            return doctor::doctor(path, bundle.as_deref(), fix, json);
+        }
         Command::Ask(question) => question,
     };
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)

@@ -164,6 +164,11 @@ impl Place for SledPlace {
         }
     }
 
+    fn room(&self) -> Option<u64> {
+        let above = self.folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        rustix::fs::statvfs(above).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     fn problems(&self, side: Role) -> Result<Vec<String>> {
         let (place, mut problems) = (self.folder.display(), Vec::new());
         if side == Role::Source && matches!(self.opened, Opened::Nothing) {
@@ -188,8 +193,7 @@ impl Place for SledPlace {
 
     fn warnings(&self, side: Role) -> Vec<String> {
         let mut warnings = Vec::new();
-        let above = self.folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-        let free = rustix::fs::statvfs(above).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = self.room().unwrap_or(u64::MAX);
         if free < 64 << 20 {
             warnings.push(format!("the disk of {} has {} MiB left: keep 64 MiB free", self.folder.display(), free >> 20));
         }
