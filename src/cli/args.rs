@@ -24,6 +24,12 @@ pub struct Arguments {
     /// Changes locks without asking; without a terminal nobody is asked
     #[arg(long, short, global = true)]
     pub yes: bool,
+    /// Asks the linked server at this URL, such as https://atlantis.example.com, by its API, instead of the one of this machine
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// The file that has Atlantis's --api-secret, for what changes something there; or the variable ATLOCK_API_TOKEN has it
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub token_file: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -19,6 +19,7 @@ mod migrate_args;
 mod open;
 mod queue;
 mod remark;
+mod remote;
 mod show;
 mod table;
 
@@ -35,6 +36,7 @@ use self::args::{Arguments, Command, ConfigCommand, Question};
 use self::ask::confirmed;
 use self::open::{Source, target};
 use self::remark::remark;
+use self::remote::Remote;
 use self::show::Outcome;
 
 const WRONG_USAGE: u8 = 2;
@@ -103,6 +105,10 @@ fn print(outcome: &Outcome) -> (ExitCode, bool) {
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
+    if arguments.server.is_some() && !matches!(command, Command::Ask(_)) {
+        let text = "--server is for questions to a server: run this command on the server's machine";
+        return Err(Error::new(Code::InvalidArgument, text));
+    }
     let path = arguments.config.as_deref();
     let question = match command {
         Command::Version => return Ok(show::version(json)),
@@ -123,11 +129,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     {
         return Err(Error::new(Code::InvalidArgument, "nothing was changed"));
     }
-    let config = match path {
-        Some(path) => Config::load(path)?,
-        None => Config::without_file()?,
+    let mut source = match &arguments.server {
+        Some(url) => Source::Remote(Remote::open(url, arguments.token_file.as_deref())?),
+        None => Source::open(path.map_or_else(Config::without_file, Config::load)?, question.changes())?,
     };
-    let mut source = Source::open(config, question.changes())?;
     let outcome = match question {
         Question::Status { check } => {
             let health = source.ask("health", "null")?;
@@ -156,21 +161,23 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
             show::details(lock, &source.ask("lock_info", &keys)?, key, json)
         }
         Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
-        Question::Discard { key, force } => {
-            let is_lock = match source.ask("get", &target(key)) {
-                Ok(value) => ProjectLock::parse(&value).is_ok(),
-                Err(e) if e.code() == Code::EntryUnreadable => false,
-                Err(e) => return Err(e),
-            };
-            if is_lock && !force {
-                let text =
-                    format!("{key:?} is a lock, and can be read: release it with `atlock unlock`, or remove it with --force");
-                return Err(Error::new(Code::InvalidArgument, text));
-            }
-            Ok(show::one(source.ask("discard", &target(key))?, key, json))
-        }
+        Question::Discard { key, force } => discard(&mut source, key, *force, json),
         about_waiting => queue::answer(about_waiting, &mut source, json),
     }?;
     source.close()?;
     Ok(outcome)
+}
+
+/// Removes what is no lock, and a lock only if that is forced.
+fn discard(source: &mut Source, key: &str, force: bool, json: bool) -> Result<Outcome> {
+    let is_lock = match source.ask("get", &target(key)) {
+        Ok(value) => ProjectLock::parse(&value).is_ok(),
+        Err(e) if e.code() == Code::EntryUnreadable => false,
+        Err(e) => return Err(e),
+    };
+    if is_lock && !force {
+        let text = format!("{key:?} is a lock, and can be read: release it with `atlock unlock`, or remove it with --force");
+        return Err(Error::new(Code::InvalidArgument, text));
+    }
+    Ok(show::one(source.ask("discard", &target(key))?, key, json))
 }

@@ -40,7 +40,7 @@ pub fn answer(question: &Question, source: &mut Source, json: bool) -> Result<Ou
         Question::Deadlocks => {
             let answer = source.ask("deadlocks", "null")?;
             match source {
-                Source::Server(_) => circles(answer, json),
+                Source::Server(_) | Source::Remote(_) => circles(answer, json),
                 Source::Stores(_) => Err(Error::new(Code::Unsupported, NO_SERVER)),
             }
         }
