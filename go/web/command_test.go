@@ -111,6 +111,7 @@ func TestTheCommandAsksAServer(t *testing.T) {
 		{[]string{"unlock", key}, 1, "", served.URL + "/locking"},
 		{[]string{"unlock-pull", "acme/infra", "7"}, 1, "", "releases no lock by its API"},
 		{[]string{"doctor"}, 1, "", "on the server's machine"},
+		{[]string{"top"}, 1, "", "top needs a terminal"},
 		{[]string{"freeze", "acme/*", "--reason", "r", "--owner", "o", "--open-ended"}, 1, "", "--token-file"},
 		{[]string{"--token-file", token, "freeze", "acme/*", "--reason", "r", "--owner", "o", "--open-ended"}, 0, "acme/*", ""},
 		{[]string{"--token-file", token, "leave", "acme/infra", "8"}, 0, "pull #8 waits for 1 lock no more", ""},

@@ -63,6 +63,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         bundle: Option<PathBuf>,
     },
+    /// Shows a running server live: who decides, its stores, locks, queue and rates; every two seconds, or as --watch says
+    Top,
     #[command(flatten)]
     Ask(Question),
 }

@@ -22,8 +22,12 @@ mod remark;
 mod remote;
 mod show;
 mod table;
+mod top;
+mod top_state;
+mod top_view;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,7 +49,9 @@ const NOT_FOUND: u8 = 3;
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Some(seconds) = arguments.watch else { return once(&arguments).0 };
+    let Some(seconds) = arguments.watch.filter(|_| !matches!(arguments.command, Command::Top)) else {
+        return once(&arguments).0;
+    };
     if matches!(&arguments.command, Command::Ask(question) if question.changes()) {
         remark("--watch is for commands that only look");
         return ExitCode::from(WRONG_USAGE);
@@ -105,7 +111,7 @@ fn print(outcome: &Outcome) -> (ExitCode, bool) {
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
-    if arguments.server.is_some() && !matches!(command, Command::Ask(_)) {
+    if arguments.server.is_some() && !matches!(command, Command::Ask(_) | Command::Top) {
         let text = "--server is for questions to a server: run this command on the server's machine";
         return Err(Error::new(Code::InvalidArgument, text));
     }
@@ -122,6 +128,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
             let fix = fix.then_some(arguments.yes);
             return doctor::doctor(path, bundle.as_deref(), fix, json);
         }
+        Command::Top => return live(arguments),
         Command::Ask(question) => question,
     };
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)
@@ -131,7 +138,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     let mut source = match &arguments.server {
         Some(url) => Source::Remote(Remote::open(url, arguments.token_file.as_deref())?),
-        None => Source::open(path.map_or_else(Config::without_file, Config::load)?, question.changes())?,
+        None => Source::open(settings(path)?, question.changes())?,
     };
     let outcome = match question {
         Question::Status { check } => {
@@ -166,6 +173,23 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     }?;
     source.close()?;
     Ok(outcome)
+}
+
+fn settings(path: Option<&Path>) -> Result<Config> {
+    path.map_or_else(Config::without_file, Config::load)
+}
+
+/// Shows a running server until a key says so.
+fn live(arguments: &Arguments) -> Result<Outcome> {
+    let period = Duration::from_secs(arguments.watch.unwrap_or(2));
+    match arguments.server.clone() {
+        Some(url) => top::top(period, move || Ok(Source::Remote(Remote::open(&url, None)?))),
+        None => {
+            let config = settings(arguments.config.as_deref())?;
+            top::top(period, move || Source::running(&config))
+        }
+    }?;
+    Ok(Outcome::lines(String::new(), true))
 }
 
 /// Removes what is no lock, and a lock only if that is forced.

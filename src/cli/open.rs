@@ -38,6 +38,12 @@ impl Source {
         })
     }
 
+    /// Finds the server of a configuration. Errors: `Unreachable` if none runs.
+    pub fn running(config: &Config) -> Result<Source> {
+        let text = "no server listens in locking.data_dir: start it, or give another machine's by --server";
+        server(config)?.map(Source::Server).ok_or_else(|| Error::new(Code::Unreachable, text))
+    }
+
     /// Asks for one of [`atlock::socket::OPERATIONS`]; `input` and the answer are JSON.
     pub fn ask(&mut self, operation: &str, input: &str) -> Result<Vec<u8>> {
         match self {
