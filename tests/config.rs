@@ -88,6 +88,7 @@ locking:
   enhanced:
     priority_queue:
       enabled: true
+      repos: ['acme/*', other/infra]
       sets: whole
       aging: 1h
       rules:
@@ -103,6 +104,7 @@ locking:
     assert_eq!((queue.sets, queue.aging, queue.rules.len()), (Sets::Whole, Duration::from_secs(3600), 3));
     assert_eq!(queue.priority_of("acme/infra", "main", "ann", &[]), Priority::High);
     assert_eq!(queue.priority_of("acme/infra", "next", "ann", &["hotfix".to_owned()]), Priority::Critical);
+    assert_eq!(["acme/web", "other/infra", "other/web"].map(|repo| queue.is_for(repo)), [true, true, false]);
     assert_eq!((deadlocks.resolve, deadlocks.confirm), (Resolve::Yield, Duration::from_secs(5)));
     let json = serde_json::to_string(&config).expect("serialises");
     assert_eq!(Config::parse(&json, "json").expect("its own JSON is read"), config);
@@ -113,6 +115,8 @@ fn wrong_settings_of_who_waits_name_their_key() {
     for (block, wanted) in [
         ("priority_queue: {aging: 999ms}", "locking.enhanced.priority_queue.aging is 999ms; it must be 1s to 7days"),
         ("priority_queue: {aging: 8days}", "aging is 8days; it must be 1s to 7days"),
+        ("priority_queue: {repos: []}", "priority_queue.repos is empty, or has an empty pattern: \"*\" is every repository"),
+        ("priority_queue: {repos: [a/b, '']}", "or has an empty pattern"),
         ("priority_queue: {sets: some}", "some"),
         ("priority_queue: {replan: perhaps}", "perhaps"),
         ("priority_queue: {rules: [{author: a}]}", "missing field `priority`"),

@@ -47,8 +47,8 @@ fn leaves(prefix: &str, value: &Value, found: &mut BTreeMap<String, String>) {
         Value::Object(fields) => fields.iter().for_each(|(name, field)| leaves(&format!("{prefix}.{name}"), field, found)),
         Value::Null => drop(found.insert(prefix.to_owned(), String::new())),
         Value::Array(items) => {
-            assert!(items.is_empty(), "{prefix} has a default that the table cannot tell");
-            found.insert(prefix.to_owned(), String::new());
+            let items: Vec<&str> = items.iter().map(|item| item.as_str().expect("a default that the table can tell")).collect();
+            found.insert(prefix.to_owned(), items.join(", "));
         }
         Value::String(text) => drop(found.insert(prefix.to_owned(), text.clone())),
         other => drop(found.insert(prefix.to_owned(), other.to_string())),

@@ -187,6 +187,43 @@ fn a_folder_that_is_not_there_or_open_to_others_is_told() {
     place.assert_finds("data_dir", "error", "is no folder");
 }
 
+/// What is told first is done with `--yes` alone, where nobody can be asked, and once: the audit trail has it.
+#[test]
+fn the_rights_of_the_folder_are_mended_when_told() {
+    let place = Place::sled();
+    let folder = place.path().join("locks");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let rights = || folder.metadata().unwrap().permissions().mode() & 0o777;
+    let trail = || std::fs::read_to_string(place.path().join("audit.jsonl")).unwrap_or_default();
+    let before = trail();
+    let (text, status) = place.atlock(&["doctor", "--fix"]);
+    assert!(status == 1 && text.contains("--fix would take the right to write in "), "{text}");
+    assert!(text.contains("no server listens") && text.contains("--fix does nothing here"), "{text}");
+    let (text, _) = place.atlock(&["doctor"]);
+    assert!(text.contains("`atlock doctor --fix` can do that"), "{text}");
+    place.atlock(&["doctor", "--yes"]);
+    assert_eq!((rights(), trail()), (0o777, before), "nobody said to fix");
+    let (text, status) = place.atlock(&["doctor", "--fix", "--yes", "--json"]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((rights(), status), (0o755, 0), "{text}");
+    assert!(told["fixed"][0]["name"] == "data_dir" && told["fixed"][0]["error"].is_null(), "{text}");
+    let entry: Value = serde_json::from_str(trail().lines().last().unwrap()).unwrap();
+    assert_eq!((&entry["kind"], &entry["operation"]), (&"repair".into(), &"doctor".into()), "{entry}");
+    assert!(entry["detail"].as_str().unwrap().ends_with("has the rights 755"), "{entry}");
+    assert!(place.atlock(&["doctor", "--fix", "--yes", "--json"]).0.contains("\"fixed\":[]"), "it is done");
+}
+
+/// A trail that cannot be written is no reason to act without one.
+#[test]
+fn nothing_is_mended_without_its_entry() {
+    let place = Place::sled();
+    std::fs::set_permissions(place.path().join("locks"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::remove_file(place.path().join("audit.jsonl")).unwrap();
+    std::fs::create_dir(place.path().join("audit.jsonl")).unwrap();
+    assert_eq!(place.atlock(&["doctor", "--fix", "--yes"]).1, 1);
+    place.assert_finds("data_dir", "warning", "has the rights 777");
+}
+
 #[test]
 fn a_damaged_store_is_told() {
     let place = Place::sled();
@@ -278,6 +315,54 @@ fn what_was_left_behind_in_redis_is_told_and_nothing_changes() {
     place.assert_finds("entries", "warning", "\"other\": it is a list in Redis");
     place.assert_finds("stale announcements", "info", "leave: one (");
     assert_eq!(dump(), before);
+}
+
+/// Beside a server at work, which has no socket by which it would be asked for a list, and so tidy up: each fix has its fault, and no lock, document or announcement changes.
+#[test]
+fn what_was_left_behind_in_redis_is_mended_and_no_lock_changes() {
+    let server = Server::start(&["--appendonly", "yes"]);
+    let place = Place::redis(&server, "native");
+    let service = place.open();
+    service.try_lock(&lock("held", 3, &now())).unwrap();
+    let mut raw = server.raw();
+    let mut run = |words: &[&str]| -> redis::Value { redis::cmd(words[0]).arg(&words[1..]).query(&mut raw).unwrap() };
+    let value = String::from_utf8(lock("a", 1, &now())).unwrap();
+    run(&["ZADD", "atlock:locks", "1000000", "acme/infra/gone/default/"]);
+    run(&["HSET", "{pr/acme/infra/gone/default/}:atlock", "token", "7"]);
+    run(&["HSET", "{pr/acme/infra/other/default/}:atlock", "token", "8"]);
+    run(&["SET", "pr/acme/infra/a/default/", &value]);
+    run(&["SET", "pr/acme/infra/old/default", &value.replace("\"a\"", "\"old\"")]);
+    run(&["SET", "acme/infra::1::0", "{}"]);
+    run(&["HSET", "atlock:instances", "one", "1000000 0", "gap:one", "0 1 2"]);
+    let kept = ["pr/*", "*::*", "atlock:instances"];
+    let dump = || -> Vec<redis::Value> {
+        let mut keys: Vec<String> = kept
+            .iter()
+            .flat_map(|pattern| redis::cmd("KEYS").arg(pattern).query::<Vec<String>>(&mut server.raw()).unwrap())
+            .collect();
+        keys.sort();
+        assert_eq!(keys.len(), 5, "{keys:?}");
+        keys.iter().map(|key| redis::cmd("DUMP").arg(key).query(&mut server.raw()).unwrap()).collect()
+    };
+    let before = dump();
+    place.assert_finds("index", "warning", "lacks 1 lock");
+    place.atlock(&["doctor", "--fix"]);
+    place.assert_finds("index", "warning", "lacks 1 lock");
+    place.assert_finds("leftovers", "info", "1 index entries without a lock: \"acme/infra/gone/default/\"; 2 side hashes");
+    let (text, _) = place.atlock(&["doctor", "--fix", "--yes"]);
+    assert!(text.contains("fixed    index: locks put into the index: 1"), "{text}");
+    assert!(text.contains("fixed    leftovers: ") && text.contains("stale announcements"), "{text}");
+    place.assert_finds("index", "ok", "has every lock");
+    place.assert_finds("leftovers", "ok", "no index entries");
+    place.assert_finds("old format", "info", "1 lock under the keys");
+    place.assert_finds("stale announcements", "info", "leave: one (");
+    assert_eq!(dump(), before);
+    let ends: i64 = redis::cmd("PTTL").arg("{pr/acme/infra/other/default/}:atlock").query(&mut server.raw()).unwrap();
+    let stays: i64 = redis::cmd("PTTL").arg("{pr/acme/infra/held/default/}:atlock").query(&mut server.raw()).unwrap();
+    assert!(ends > 0 && stays == -1, "{ends}, {stays}");
+    // Both indexes of a single server have it: a release by pull finds it.
+    assert_eq!(service.unlock_by_pull("acme/infra", 1).unwrap().values().count(), 1);
+    service.close().unwrap();
 }
 
 #[test]

@@ -59,6 +59,31 @@ fn a_plan_changes_nothing_and_tells_everything() {
     assert!(manifest.contains("its fields belong to the key") && manifest.contains("poison"), "{manifest}");
 }
 
+/// A Redis that would be full is found by the plan, and not in the middle of the copy; one that evicts is warned of.
+#[test]
+fn a_redis_without_room_is_refused() {
+    let (from, to, work) = (Side::sled(), Side::redis(), tempfile::tempdir().unwrap());
+    let store = from.open().unwrap();
+    fill(&*store, 500);
+    store.close().unwrap();
+    let Side::Redis(server) = &to else { unreachable!() };
+    let set = |name: &str, value: &str| {
+        let _: () = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query(&mut server.raw()).unwrap();
+    };
+    set("maxmemory-policy", "allkeys-lru");
+    let report = plan(&from, &to, work.path(), OPTIONS);
+    assert!(report.problems.is_empty() && report.warnings.iter().any(|text| text.contains("allkeys-lru")), "{report:?}");
+    set("maxmemory-policy", "noeviction");
+    let used: String = redis::cmd("INFO").arg("memory").query(&mut server.raw()).unwrap();
+    let used: u64 = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse().unwrap();
+    set("maxmemory", &(used + (300 << 10)).to_string());
+    let report = plan(&from, &to, work.path(), OPTIONS);
+    assert!(report.problems.len() == 1 && report.problems[0].contains("what comes may take"), "{:?}", report.problems);
+    assert!(execute(&from, &to, work.path(), OPTIONS).unwrap_err().message().contains("maxmemory"));
+    set("maxmemory", &(used + (64 << 20)).to_string());
+    assert!(plan(&from, &to, work.path(), OPTIONS).problems.is_empty());
+}
+
 #[test]
 fn a_key_that_both_hold_is_overwritten_only_when_told() {
     for (rule, stays) in [(OnConflict::KeepSource, 1), (OnConflict::KeepTarget, 2)] {

@@ -169,6 +169,7 @@ type RedisTimeouts struct {
 // PriorityQueue is the block `locking.enhanced.priority_queue`.
 type PriorityQueue struct {
 	Enabled bool           `json:"enabled,omitempty"` // true: who is refused a lock waits in order
+	Repos   []string       `json:"repos,omitempty"`   // patterns of the repositories that have a queue; all, if there is none
 	Sets    string         `json:"sets,omitempty"`    // each (the default) lock by itself, or the whole set of a pull request at once
 	Aging   Duration       `json:"aging,omitzero"`    // the head start of high priority; critical has three, low minus one
 	Rules   []PriorityRule `json:"rules,omitempty"`   // the first that fits decides; without one the priority is normal

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func TestConfigLosesNoKey(t *testing.T) {
 	path := writeConfig(t, `
 locking:
   enhanced:
-    priority_queue: {sets: whole, aging: 1h, rules: [{repo: a/b, base: main, author: 'ann*', priority: high}]}
+    priority_queue: {repos: ['a/*', b/c], sets: whole, aging: 1h, rules: [{repo: a/b, base: main, author: 'ann*', priority: high}]}
     deadlock_detection: {resolve: yield, confirm: 5s}
     timeouts: {default: 1m, max: 2m}
 `)
@@ -140,6 +141,9 @@ locking:
 		t.Fatal(err)
 	}
 	enhanced := config.Locking.Enhanced
+	if repos := enhanced.PriorityQueue.Repos; !slices.Equal(repos, []string{"a/*", "b/c"}) {
+		t.Errorf("got the repositories %q", repos)
+	}
 	if rules := enhanced.PriorityQueue.Rules; enhanced.PriorityQueue.Sets != client.SetsWhole || len(rules) != 1 ||
 		rules[0] != (client.PriorityRule{Repo: "a/b", Base: "main", Author: "ann*", Priority: "high"}) ||
 		enhanced.DeadlockDetection.Resolve != client.ResolveYield || time.Duration(enhanced.DeadlockDetection.Confirm) != 5*time.Second ||

@@ -25,6 +25,7 @@ type Explained struct {
 	BlockedBy []BlockedBy `json:"blocked_by"`         // what stands in the way of the next who asks
 	FreesIt   []string    `json:"frees_it"`           // what would free it, in sentences
 	Deadlock  string      `json:"deadlock,omitempty"` // the confirmed circle that its holder, or who waits for it, is in
+	NoQueue   string      `json:"no_queue,omitempty"` // why nobody waits for it in order, where its repository has no queue while others have one
 	Store     string      `json:"store"`              // which store answered
 	Stale     bool        `json:"stale"`              // whether that store may lack what other servers did
 }

@@ -20,6 +20,8 @@ type Status struct {
 	Version         string `json:"version"`
 	Instance        string `json:"instance,omitempty"`
 
+	QueueRepos []string `json:"queue_repos,omitempty"` // patterns of the repositories that have a queue; none where there is no queue
+
 	// Hybrid only.
 	Cause          string     `json:"cause,omitempty"`           // why Redis is not asked
 	Since          UnixMicro  `json:"since,omitempty"`           // since when it is asked, or is not

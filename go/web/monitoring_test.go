@@ -127,7 +127,7 @@ func TestAlertRules(t *testing.T) {
 	if _, err := exec.LookPath("promtool"); err != nil {
 		t.Fatal("promtool is not on PATH; scripts/prepare installs it (Debian: apt-get install prometheus)")
 	}
-	for _, arguments := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
+	for _, arguments := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml", "alerts_day_test.yaml"}} {
 		command := exec.CommandContext(t.Context(), "promtool", arguments...)
 		command.Dir = monitoringFolder
 		if output, err := command.CombinedOutput(); err != nil {

@@ -79,6 +79,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var queue waiting
 	if err == nil { // a store that hangs is not waited for again and again
 		queue = newWaiting(p.database, locks, now)
+		queue.Only = only(status.QueueRepos)
 	}
 	data := pageData{
 		Options:   p.options,

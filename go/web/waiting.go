@@ -20,6 +20,7 @@ const waitRows = 50
 // waiting is who waits for locks, and what else keeps locks from being taken.
 type waiting struct {
 	HasQueue bool
+	Only     string // the repositories that have a queue, if not all
 	Error    string
 	Repos    []repoQueue
 	Pulls    int // who wait
@@ -112,6 +113,14 @@ func newWaiting(database Database, locks []models.ProjectLock, now time.Time) wa
 		found.Circles = append(found.Circles, found.newCircleView(circle))
 	}
 	return found
+}
+
+// only are the patterns of the repositories that have a queue, where others have none.
+func only(patterns []string) string {
+	if slices.Contains(patterns, "*") {
+		return ""
+	}
+	return strings.Join(patterns, ", ")
 }
 
 // facts are the figures about waiting.

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -66,6 +67,40 @@ func TestTheQueueOnThePage(t *testing.T) {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("no %q in %s", wanted, text)
 		}
+	}
+}
+
+// A queue for some repositories: the others are answered as without one, and everybody is told why.
+func TestAQueueForSomeRepositories(t *testing.T) {
+	database := open(t, atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir(), Enhanced: atlock.Enhanced{
+		PriorityQueue: atlock.PriorityQueue{Enabled: true, Repos: []string{"acme/*", "other/web"}},
+	}}})
+	for _, repo := range []string{"acme/infra", "other/infra"} {
+		take(t, database, repo, "network", 7)
+	}
+	wait(t, database, "acme/infra", "network", 8)
+	pull := models.PullRequest{Num: 8, BaseRepo: models.Repo{FullName: "other/infra"}}
+	if _, err := database.For(pull).Begin(atlock.RunPlan); !errors.Is(err, atlock.ErrQueueDisabled) {
+		t.Errorf("a plan of a repository without a queue: %v", err)
+	}
+	if _, err := database.UnlockByPull("other/infra", 7); err != nil {
+		t.Fatal(err)
+	}
+	take(t, database, "other/infra", "network", 9) // kept for nobody
+	served := serveAtlantis(t, database)
+	const why = `"other/infra\" has no queue: locking.enhanced.priority_queue.repos`
+	if text := must(t, served, web.ExplainPath+"?repo=other/infra&pull=9"); !strings.Contains(text, why) {
+		t.Errorf("explain does not say why nobody waits: %s", text)
+	}
+	if code, text := call(t, served, http.MethodGet, web.QueuePath+"?repo=other/infra", ""); code != 404 || !strings.Contains(text, "priority_queue.repos") {
+		t.Errorf("%d, %s", code, text)
+	}
+	text := must(t, served, web.PagePath)
+	if !strings.Contains(text, "Only for repositories that fit acme/*, other/web") || !strings.Contains(text, "<h3>acme/infra</h3>") {
+		t.Errorf("the page does not say for whom the queue is: %s", text)
+	}
+	if text := must(t, serveAtlantis(t, openQueue(t)), web.PagePath); strings.Contains(text, "Only for") {
+		t.Errorf("the queue is for all: %s", text)
 	}
 }
 

@@ -42,6 +42,8 @@ pub enum Kind {
     Disarmed,
     /// A phase of moving all locks to another store has ended.
     Migration,
+    /// What `atlock doctor` found was put right.
+    Repair,
 }
 
 /// Who asked for an operation, other than the server itself.

@@ -65,7 +65,7 @@ pub unsafe extern "C" fn atlock_freezes(handle: *const Service, out: *mut Buffer
 
 /// Says why a lock is as it is, and what would free it. `question` is `{"key":"…"}`, or `{"repo":"…","pull":{…}}` for all that a pull
 /// holds or waits for. `out` receives a JSON array with one object for each lock:
-/// `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","store","stale"}`; `state` is
+/// `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","no_queue","store","stale"}`; `state` is
 /// `free`, `held`, `reserved`, `frozen`, `conflict` or `unknown`, and `frees_it` has sentences for a person.
 ///
 /// # Safety

@@ -24,6 +24,12 @@ pub struct Arguments {
     /// Changes locks without asking; without a terminal nobody is asked
     #[arg(long, short, global = true)]
     pub yes: bool,
+    /// Asks the linked server at this URL, such as https://atlantis.example.com, by its API, instead of the one of this machine
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// The file that has Atlantis's --api-secret, for what changes something there; or the variable ATLOCK_API_TOKEN has it
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub token_file: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -48,12 +54,17 @@ pub enum Command {
     Rollback(Rollback),
     /// Puts a backup of a migration into a store
     Restore(Restore),
-    /// Looks for what is wrong with the settings, the server, its stores and their locks, says what to do, and changes nothing
+    /// Looks for what is wrong with the settings, the server, its stores and their locks, and says what to do; without --fix it changes nothing
     Doctor {
+        /// Says what it would put right by itself, which is no lock; asks at a terminal whether to do so, and does so at once with --yes
+        #[arg(long)]
+        fix: bool,
         /// Writes what was found, the settings and the status to a new file for a bug report, without secrets and lock values
         #[arg(long, value_name = "FILE")]
         bundle: Option<PathBuf>,
     },
+    /// Shows a running server live: who decides, its stores, locks, queue and rates; every two seconds, or as --watch says
+    Top,
     #[command(flatten)]
     Ask(Question),
 }

@@ -10,6 +10,7 @@
 //! should be, 5 none is granted.
 
 mod args;
+mod ask;
 mod config;
 mod doctor;
 mod generate;
@@ -17,10 +18,15 @@ mod migrate;
 mod open;
 mod queue;
 mod remark;
+mod remote;
 mod show;
 mod table;
+mod top;
+mod top_state;
+mod top_view;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,9 +37,11 @@ use atlock::migration_command::{self, failure};
 use clap::Parser as _;
 
 use self::args::{Arguments, Command, ConfigCommand, Question};
+use self::ask::confirmed;
 use self::migrate::Elsewhere;
 use self::open::{Source, target};
 use self::remark::remark;
+use self::remote::Remote;
 use self::show::Outcome;
 
 const WRONG_USAGE: u8 = 2;
@@ -42,7 +50,9 @@ const NOT_FOUND: u8 = 3;
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Some(seconds) = arguments.watch else { return once(&arguments).0 };
+    let Some(seconds) = arguments.watch.filter(|_| !matches!(arguments.command, Command::Top)) else {
+        return once(&arguments).0;
+    };
     if matches!(&arguments.command, Command::Ask(question) if question.changes()) {
         remark("--watch is for commands that only look");
         return ExitCode::from(WRONG_USAGE);
@@ -96,22 +106,12 @@ fn print(outcome: &Outcome) -> (ExitCode, bool) {
     }
 }
 
-/// Asks a person, if there is one at a terminal.
-fn confirmed(question: &str) -> Result<bool> {
-    let (mut input, mut output) = (io::stdin(), io::stderr());
-    if !input.is_terminal() || !output.is_terminal() {
-        return Ok(true);
-    }
-    let failed =
-        |e: io::Error| Error::new(Code::InvalidArgument, format!("nothing was changed: the terminal cannot be asked: {e}"));
-    write!(output, "{question} [y/N] ").and_then(|()| output.flush()).map_err(failed)?;
-    let mut answer = String::new();
-    io::BufRead::read_line(&mut io::BufReader::new(&mut input), &mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
+    if arguments.server.is_some() && !matches!(command, Command::Ask(_) | Command::Top) {
+        let text = "--server is for questions to a server: run this command on the server's machine";
+        return Err(Error::new(Code::InvalidArgument, text));
+    }
     let path = arguments.config.as_deref();
     let question = match command {
         Command::Version => return Ok(show::version(json)),
@@ -121,7 +121,11 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Migrate(asked) => return migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
         Command::Rollback(asked) => return migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
         Command::Restore(asked) => return migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
-        Command::Doctor { bundle } => return doctor::doctor(path, bundle.as_deref(), json),
+        Command::Doctor { fix, bundle } => {
+            let fix = fix.then_some(arguments.yes);
+            return doctor::doctor(path, bundle.as_deref(), fix, json);
+        }
+        Command::Top => return live(arguments),
         Command::Ask(question) => question,
     };
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)
@@ -129,11 +133,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     {
         return Err(Error::new(Code::InvalidArgument, "nothing was changed"));
     }
-    let config = match path {
-        Some(path) => Config::load(path)?,
-        None => Config::without_file()?,
+    let mut source = match &arguments.server {
+        Some(url) => Source::Remote(Remote::open(url, arguments.token_file.as_deref())?),
+        None => Source::open(settings(path)?, question.changes())?,
     };
-    let mut source = Source::open(config, question.changes())?;
     let outcome = match question {
         Question::Status { check } => {
             let health = source.ask("health", "null")?;
@@ -162,21 +165,40 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
             show::details(lock, &source.ask("lock_info", &keys)?, key, json)
         }
         Question::Unlock { key } => Ok(show::one(source.ask("unlock", &target(key))?, key, json)),
-        Question::Discard { key, force } => {
-            let is_lock = match source.ask("get", &target(key)) {
-                Ok(value) => ProjectLock::parse(&value).is_ok(),
-                Err(e) if e.code() == Code::EntryUnreadable => false,
-                Err(e) => return Err(e),
-            };
-            if is_lock && !force {
-                let text =
-                    format!("{key:?} is a lock, and can be read: release it with `atlock unlock`, or remove it with --force");
-                return Err(Error::new(Code::InvalidArgument, text));
-            }
-            Ok(show::one(source.ask("discard", &target(key))?, key, json))
-        }
+        Question::Discard { key, force } => discard(&mut source, key, *force, json),
         about_waiting => queue::answer(about_waiting, &mut source, json),
     }?;
     source.close()?;
     Ok(outcome)
+}
+
+fn settings(path: Option<&Path>) -> Result<Config> {
+    path.map_or_else(Config::without_file, Config::load)
+}
+
+/// Shows a running server until a key says so.
+fn live(arguments: &Arguments) -> Result<Outcome> {
+    let period = Duration::from_secs(arguments.watch.unwrap_or(2));
+    match arguments.server.clone() {
+        Some(url) => top::top(period, move || Ok(Source::Remote(Remote::open(&url, None)?))),
+        None => {
+            let config = settings(arguments.config.as_deref())?;
+            top::top(period, move || Source::running(&config))
+        }
+    }?;
+    Ok(Outcome::lines(String::new(), true))
+}
+
+/// Removes what is no lock, and a lock only if that is forced.
+fn discard(source: &mut Source, key: &str, force: bool, json: bool) -> Result<Outcome> {
+    let is_lock = match source.ask("get", &target(key)) {
+        Ok(value) => ProjectLock::parse(&value).is_ok(),
+        Err(e) if e.code() == Code::EntryUnreadable => false,
+        Err(e) => return Err(e),
+    };
+    if is_lock && !force {
+        let text = format!("{key:?} is a lock, and can be read: release it with `atlock unlock`, or remove it with --force");
+        return Err(Error::new(Code::InvalidArgument, text));
+    }
+    Ok(show::one(source.ask("discard", &target(key))?, key, json))
 }

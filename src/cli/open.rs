@@ -10,11 +10,14 @@ use atlock::service::Service;
 use atlock::socket::{Client, SocketOperation};
 
 use super::remark::remark;
+use super::remote::Remote;
 
 /// Who answers.
 pub enum Source {
     /// The running server.
     Server(Client),
+    /// A server that is asked from another machine.
+    Remote(Remote),
     /// The stores, opened by this process.
     Stores(Service),
 }
@@ -35,19 +38,25 @@ impl Source {
         })
     }
 
+    /// Finds the server of a configuration. Errors: `Unreachable` if none runs.
+    pub fn running(config: &Config) -> Result<Source> {
+        let text = "no server listens in locking.data_dir: start it, or give another machine's by --server";
+        server(config)?.map(Source::Server).ok_or_else(|| Error::new(Code::Unreachable, text))
+    }
+
     /// Asks for one of [`atlock::socket::OPERATIONS`]; `input` and the answer are JSON.
     pub fn ask(&mut self, operation: &str, input: &str) -> Result<Vec<u8>> {
-        let operation = SocketOperation::named(operation)?;
         match self {
-            Source::Server(client) => client.ask(operation, input.as_bytes()),
-            Source::Stores(service) => operation.run(service, input.as_bytes()),
+            Source::Server(client) => client.ask(SocketOperation::named(operation)?, input.as_bytes()),
+            Source::Remote(remote) => remote.ask(operation, input),
+            Source::Stores(service) => SocketOperation::named(operation)?.run(service, input.as_bytes()),
         }
     }
 
     /// Ends it, and says whether that went well.
     pub fn close(self) -> Result<()> {
         match self {
-            Source::Server(_) => Ok(()),
+            Source::Server(_) | Source::Remote(_) => Ok(()),
             Source::Stores(service) => service.close(),
         }
     }

@@ -40,7 +40,7 @@ pub fn answer(question: &Question, source: &mut Source, json: bool) -> Result<Ou
         Question::Deadlocks => {
             let answer = source.ask("deadlocks", "null")?;
             match source {
-                Source::Server(_) => circles(answer, json),
+                Source::Server(_) | Source::Remote(_) => circles(answer, json),
                 Source::Stores(_) => Err(Error::new(Code::Unsupported, NO_SERVER)),
             }
         }
@@ -108,6 +108,9 @@ fn lock(lock: &Value) -> String {
     }
     for way in list_of(&lock["frees_it"]) {
         text += &format!("  frees it  {}\n", plain(word(way)));
+    }
+    if let Some(why) = lock["no_queue"].as_str() {
+        text += &format!("  note      {}\n", plain(why));
     }
     if lock["stale"] == true {
         text += "  note      the local store answered in Redis's place: it may lack what other servers did\n";

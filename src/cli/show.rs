@@ -72,29 +72,37 @@ pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
         return Ok(Outcome::json(both, true));
     }
     let (status, health): (Value, Value) = (read(status)?, read(health)?);
-    let mut text =
-        format!("state     {}: {}\nmode      {}\n", word(&health["state"]), word(&health["headline"]), word(&status["mode"]));
+    let mut text = format!(
+        "state     {}: {}\nmode      {}\n",
+        word(&health["state"]),
+        plain(word(&health["headline"])),
+        word(&status["mode"])
+    );
     for (name, store) in [("redis", &health["enhanced"]), ("local", &health["legacy"])] {
         match (store.is_object(), store["error"].as_str()) {
             (false, _) => {}
             (true, None) => {
                 text += &format!("{name:<9} answered in {:.2} ms\n", store["response_time_ms"].as_f64().unwrap_or_default())
             }
-            (true, Some(error)) => text += &format!("{name:<9} does not work: {error}\n"),
+            (true, Some(error)) => text += &format!("{name:<9} does not work: {}\n", plain(error)),
         }
     }
     if status["mode"] == "hybrid" {
         text += &hybrid(&status);
     }
+    let repos: Vec<String> = list_of(&status["queue_repos"]).iter().map(|pattern| plain(word(pattern))).collect();
+    if !repos.is_empty() {
+        text += &format!("queue     for {}\n", repos.join(", "));
+    }
     for warning in list_of(&status["warnings"]) {
-        text += &format!("warning   {}\n", word(warning));
+        text += &format!("warning   {}\n", plain(word(warning)));
     }
     Ok(Outcome::lines(text, true))
 }
 
 /// The state of hybrid mode. Where no server decides, there is no breaker.
 fn hybrid(status: &Value) -> String {
-    let because = |reason: &Value| reason.as_str().map_or_else(String::new, |reason| format!(": {reason}"));
+    let because = |reason: &Value| reason.as_str().map_or_else(String::new, |reason| format!(": {}", plain(reason)));
     let mut text = String::new();
     if status["circuit_state"] != "disabled" {
         let (state, since) = (word(&status["circuit_state"]), time(&status["since"]));

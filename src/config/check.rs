@@ -76,6 +76,12 @@ impl PriorityQueue {
             let [aging, least, most] = [self.aging, SHORTEST_AGING, LONGEST_AGING].map(shown);
             return wrong(&format!("locking.enhanced.priority_queue.aging is {aging}; it must be {least} to {most}"));
         }
+        if self.repos.is_empty() || self.repos.iter().any(String::is_empty) {
+            return wrong(
+                "locking.enhanced.priority_queue.repos is empty, or has an empty pattern: \"*\" is every repository; for none, \
+                 enabled: false",
+            );
+        }
         for (at, rule) in self.rules.iter().enumerate() {
             let patterns = [&rule.repo, &rule.base, &rule.author, &rule.label];
             if patterns.iter().all(|pattern| pattern.is_none()) {

@@ -82,6 +82,7 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_CONNECT", |c, v| set(&mut redis(c).timeouts.connect, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TIMEOUTS_OPERATION", |c, v| set(&mut redis(c).timeouts.operation, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_ENABLED", |c, v| set(&mut queue(c).enabled, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_REPOS", |c, v| set(&mut queue(c).repos, Ok(list(v)))),
     ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_SETS", |c, v| set(&mut queue(c).sets, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_AGING", |c, v| set(&mut queue(c).aging, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_PRIORITY_QUEUE_RULES", |c, v| set(&mut queue(c).rules, as_in_the_file(v))),

@@ -15,6 +15,8 @@ use crate::queue::Priority;
 pub struct PriorityQueue {
     /// Whether there is a queue.
     pub enabled: bool,
+    /// The repositories that have one, as patterns of `owner/name`; for all others it is as if there were none.
+    pub repos: Vec<String>,
     /// Whether a pull request takes what it can get of its locks, or all of them at once.
     pub sets: Sets,
     /// The head start of high priority, as if it had joined so much earlier; critical has it three times, low stands so far back.
@@ -30,6 +32,7 @@ impl Default for PriorityQueue {
     fn default() -> PriorityQueue {
         PriorityQueue {
             enabled: false,
+            repos: vec!["*".to_owned()],
             sets: Sets::default(),
             aging: Duration::from_secs(30 * 60),
             rules: Vec::new(),
@@ -39,6 +42,11 @@ impl Default for PriorityQueue {
 }
 
 impl PriorityQueue {
+    /// Whether who is refused a lock of this repository (`owner/name`) waits in order.
+    pub fn is_for(&self, repo: &str) -> bool {
+        self.enabled && self.repos.iter().any(|pattern| fits(pattern, repo))
+    }
+
     /// The priority of a pull request of this repository (`owner/name`), base branch, author and labels: that of the first rule that
     /// fits, and `normal` where none does.
     pub fn priority_of(&self, repo: &str, base: &str, author: &str, labels: &[String]) -> Priority {
@@ -203,6 +211,26 @@ mod tests {
             assert_eq!(queue.priority_of(repo, base, author, &[]), wanted, "{repo} {base} {author}");
         }
         assert_eq!(PriorityQueue::default().priority_of("acme/infra", "main", "ann", &[]), Priority::Normal);
+    }
+
+    #[test]
+    fn the_queue_is_for_the_repositories_whose_pattern_fits() {
+        let with = |enabled, repos: &[&str]| PriorityQueue {
+            enabled,
+            repos: repos.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            ..PriorityQueue::default()
+        };
+        for (enabled, repos, repo, wanted) in [
+            (true, &["acme/*", "other/infra"][..], "acme/infra", true),
+            (true, &["acme/*", "other/infra"], "other/infra", true),
+            (true, &["acme/*", "other/infra"], "other/infra2", false),
+            (true, &["acme/*"], "Acme/infra", false),
+            (false, &["acme/*"], "acme/infra", false),
+        ] {
+            assert_eq!(with(enabled, repos).is_for(repo), wanted, "{enabled} {repos:?} {repo}");
+        }
+        let everybody = PriorityQueue { enabled: true, ..PriorityQueue::default() };
+        assert!(everybody.is_for("acme/infra") && !PriorityQueue::default().is_for("acme/infra"));
     }
 
     /// Whoever has no labels, also because nobody could ask for them, fits no rule with one, whatever its pattern.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::fix::Fix;
+
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,19 +29,26 @@ pub struct Finding {
     pub evidence: String,
     /// What to do; `None` where nothing is to be done.
     pub advice: Option<String>,
+    /// What this program can put right by itself; `None` where a person has to decide, or nothing is to be done.
+    pub fix: Option<Fix>,
 }
 
 impl Finding {
     pub(super) fn ok(name: &'static str, evidence: impl Into<String>) -> Finding {
-        Finding { name, severity: Severity::Ok, evidence: evidence.into(), advice: None }
+        Finding { name, severity: Severity::Ok, evidence: evidence.into(), advice: None, fix: None }
     }
 
     pub(super) fn info(name: &'static str, evidence: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { name, severity: Severity::Info, evidence: evidence.into(), advice: Some(advice.into()) }
+        Finding { name, severity: Severity::Info, evidence: evidence.into(), advice: Some(advice.into()), fix: None }
     }
 
     pub(super) fn warning(name: &'static str, evidence: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding { severity: Severity::Warning, ..Finding::info(name, evidence, advice) }
+    }
+
+    /// The same, which this puts right.
+    pub(super) fn fixed_by(self, fix: Fix) -> Finding {
+        Finding { fix: Some(fix), ..self }
     }
 
     pub(super) fn error(name: &'static str, evidence: impl Into<String>, advice: impl Into<String>) -> Finding {

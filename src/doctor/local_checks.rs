@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::finding::{Finding, Severity};
+use super::fix::Fix;
 use super::folder::{Disk, Place};
 use super::gather::Facts;
 use crate::error::Code;
@@ -110,7 +111,12 @@ fn data_dir(folder: &Place, user: Option<u32>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if folder.mode & 0o022 != 0 {
         let text = format!("{path} has the rights {:o}: others may write there", folder.mode);
-        findings.push(Finding::warning(name, text, format!("chmod go-w {path}")));
+        let finding = Finding::warning(name, text, format!("chmod go-w {path}"));
+        // Only its owner may.
+        findings.push(match user {
+            Some(user) if user == folder.owner => finding.fixed_by(Fix::Rights(folder.path.clone(), folder.mode)),
+            _ => finding,
+        });
     }
     if !folder.of_others.is_empty() {
         let files: Vec<String> = folder.of_others.iter().map(|(file, user)| format!("{file} belongs to user {user}")).collect();

@@ -1,10 +1,11 @@
 //! `atlock doctor`: what is wrong, how that is known, and what to do, in one look.
 //!
 //! Facts are gathered first (`gather`, `folder`), and the checks are pure functions of the facts, so that each fault can be shown to each
-//! check without having the fault. A bundle for a bug report (`bundle`) is written from the same facts.
+//! check without having the fault. A bundle for a bug report (`bundle`) is written from the same facts. What can be put right without a
+//! person's decision is a part of the finding (`fix`).
 //!
 //! Invariants:
-//! - Nothing changes, in no store and no folder: a server that runs is asked by its socket, for what only reads; without one the
+//! - Without `--fix` nothing changes, in no store and no folder: a server that runs is asked by its socket, for what only reads; without one the
 //!   stores are looked at (`crate::look`), and Redis is asked by commands that only read (`store::redis::inspect`).
 //! - One fact that cannot be had costs the checks that need that fact, and no other; the check says what could not be asked. What
 //!   could not be asked is never told as `ok`.
@@ -17,6 +18,7 @@
 
 mod bundle;
 mod finding;
+mod fix;
 mod folder;
 mod gather;
 mod local_checks;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 pub use self::bundle::write as write_bundle;
 pub use self::finding::{Finding, Severity};
+pub use self::fix::Fix;
 pub use self::gather::Facts;
 use crate::clock::Clock;
 

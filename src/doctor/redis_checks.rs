@@ -5,6 +5,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::format_duration;
 
 use super::finding::Finding;
+use super::fix::Fix;
 use super::gather::Facts;
 use crate::config::Instances;
 use crate::error::Code;
@@ -171,7 +172,7 @@ fn index(facts: &Facts, redis: &RedisFacts) -> Finding {
     let text = format!("the index of all locks lacks {}: {}", locks(lacking), names(lacking));
     if is_scanned {
         let advice = "Nothing must be done: lists look at all keys (shared_with_stock). The next start puts them into the index";
-        return Finding::info(name, text, advice);
+        return Finding::info(name, text, advice).fixed_by(Fix::Index);
     }
     Finding::warning(
         name,
@@ -179,6 +180,7 @@ fn index(facts: &Facts, redis: &RedisFacts) -> Finding {
         "Lists and releases by pull miss these locks. Restart a server, which puts them into the index; if a stock Atlantis uses \
          this Redis, set shared_with_stock: true",
     )
+    .fixed_by(Fix::Index)
 }
 
 fn leftovers(redis: &RedisFacts) -> Finding {
@@ -195,6 +197,7 @@ fn leftovers(redis: &RedisFacts) -> Finding {
         "They do no harm, as after a stock server released the locks: the next start removes index entries \
          and gives their side hashes an end",
     )
+    .fixed_by(Fix::Leftovers)
 }
 
 /// Nothing was found; which is well only if all was looked at.

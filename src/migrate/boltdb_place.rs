@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::entry::Survey;
+use super::files::room_on_disk;
 use super::merge::Step;
 use super::place::{Place, Role};
 use crate::clock::{Clock, SystemClock};
@@ -104,6 +105,10 @@ impl BoltdbPlace {
 }
 
 impl Place for BoltdbPlace {
+    fn room(&self) -> Option<u64> {
+        room_on_disk(&self.file)
+    }
+
     fn survey(&self) -> Result<Survey> {
         // Whoever had a lock there may have been given a token of the moment.
         let mut survey = Survey { last_token: SystemClock.unix_micros(), ..Survey::default() };

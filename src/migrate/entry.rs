@@ -11,6 +11,8 @@ use crate::domain::lock::ProjectLock;
 use crate::queue;
 use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES};
 
+/// What a store keeps of an entry beside its bytes, at most: the key once more in an index, the token and the last changes in Redis.
+const BESIDE: u64 = 1024;
 /// Longest part of a key that is told.
 const SHOWN: usize = 200;
 
@@ -87,6 +89,12 @@ impl Survey {
             *counts.entry(kind(key).to_owned()).or_insert(0) += 1;
         }
         counts
+    }
+
+    /// How many bytes its entries take elsewhere, rounded up.
+    pub fn weight(&self) -> u64 {
+        let weight = |(key, entry): (&EntryKey, &Entry)| 2 * key.name().len() + entry.held.value.len();
+        self.entries.iter().map(|entry| u64::try_from(weight(entry)).unwrap_or(u64::MAX).saturating_add(BESIDE)).sum()
     }
 
     /// SHA-256 over all entries, in order.

@@ -151,6 +151,15 @@ fn problems(source: &dyn Place, target: &dyn Place, sides: [&Side; 2], ours: &Su
     if target.identities()?.iter().any(|identity| known.contains(identity)) {
         problems.push(format!("{} and {} are one store", sides[0].named, sides[1].named));
     }
+    let (comes, room) = (ours.weight(), target.room());
+    if let Some(room) = room.filter(|room| *room < comes) {
+        problems.push(format!(
+            "{} has room for {} KiB, and what comes may take {} KiB: make room there (a Redis's bound is its maxmemory)",
+            sides[1].named,
+            room >> 10,
+            comes.div_ceil(1024)
+        ));
+    }
     for (survey, side) in [(ours, sides[0]), (theirs, sides[1])] {
         if let Some(key) = survey.in_doubt.first() {
             problems.push(format!(

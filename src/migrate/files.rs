@@ -69,3 +69,9 @@ fn failed(path: &Path, error: &io::Error) -> Error {
     let text = format!("{} cannot be written: {error}. Name a folder that this user may write with --work", path.display());
     Error::new(Code::StoreNotWritable, text)
 }
+
+/// How many bytes may still be written on the disk of this file or folder, which may not be there yet; `None` if that is not known.
+pub(super) fn room_on_disk(path: &Path) -> Option<u64> {
+    let above = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::statvfs(above).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}

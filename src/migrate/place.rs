@@ -29,6 +29,8 @@ pub(super) trait Place {
     fn clock(&self) -> Result<u64>;
     /// What tells it from every other store: two that share one of these are one.
     fn identities(&self) -> Result<Vec<String>>;
+    /// How many bytes may still come; `None` if there is no bound, or none that is known.
+    fn room(&self) -> Option<u64>;
     /// Why it cannot be migrated now, with what to do.
     fn problems(&self, side: Role) -> Result<Vec<String>>;
     /// What an operator should know.

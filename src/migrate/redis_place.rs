@@ -144,6 +144,10 @@ impl Place for RedisPlace {
         self.store.identities(self.db, &self.looking())
     }
 
+    fn room(&self) -> Option<u64> {
+        self.store.room(&self.looking())
+    }
+
     fn problems(&self, _side: Role) -> Result<Vec<String>> {
         let (name, mut problems) = (&self.name, Vec::new());
         let others = self.others()?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::entry::Survey;
+use super::files::room_on_disk;
 use super::merge::Step;
 use super::place::{Place, Role};
 use crate::clock::{Clock, SystemClock};
@@ -164,6 +165,10 @@ impl Place for SledPlace {
         }
     }
 
+    fn room(&self) -> Option<u64> {
+        room_on_disk(&self.folder)
+    }
+
     fn problems(&self, side: Role) -> Result<Vec<String>> {
         let (place, mut problems) = (self.folder.display(), Vec::new());
         if side == Role::Source && matches!(self.opened, Opened::Nothing) {
@@ -188,8 +193,7 @@ impl Place for SledPlace {
 
     fn warnings(&self, side: Role) -> Vec<String> {
         let mut warnings = Vec::new();
-        let above = self.folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-        let free = rustix::fs::statvfs(above).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = self.room().unwrap_or(u64::MAX);
         if free < 64 << 20 {
             warnings.push(format!("the disk of {} has {} MiB left: keep 64 MiB free", self.folder.display(), free >> 20));
         }

@@ -34,6 +34,9 @@ pub struct Status {
     pub version: &'static str,
     /// This process. In Redis, native mode puts this beside its locks; hybrid mode the server's name, which stays across restarts.
     pub instance: String,
+    /// The patterns of the repositories that have a queue; absent where none has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queue_repos: Vec<String>,
     /// The state of hybrid mode.
     #[serde(flatten)]
     pub hybrid: Option<Report>,
@@ -58,6 +61,7 @@ impl Service {
             errors,
             version: env!("CARGO_PKG_VERSION"),
             instance: self.instance.clone(),
+            queue_repos: if self.queueing.is_enabled() { self.queueing.settings.repos.clone() } else { Vec::new() },
             hybrid,
             warnings,
         }

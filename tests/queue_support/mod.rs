@@ -34,6 +34,7 @@ pub struct World {
     pub mode: &'static str,
     pub sets: &'static str,
     pub timeouts: &'static str,
+    pub repos: &'static str,
     pub instances: &'static str,
 }
 
@@ -48,6 +49,7 @@ impl World {
             mode,
             sets: "each",
             timeouts: "default: 30m",
+            repos: "['*']",
             instances: "single",
         }
     }
@@ -73,9 +75,10 @@ impl World {
         let text = format!(
             "locking: {{backend: sled, data_dir: {:?}, enhanced: {{enabled: {enabled}, compatibility_mode: {mode}, instances: {}, \
              redis: {{{redis}timeouts: {{connect: 2s, operation: 2s}}}}, \
-             priority_queue: {{enabled: true, sets: {}}}, timeouts: {{{}}}}}}}",
+             priority_queue: {{enabled: true, repos: {}, sets: {}}}, timeouts: {{{}}}}}}}",
             self.folder.path().join("locks"),
             self.instances,
+            self.repos,
             self.sets,
             self.timeouts
         );

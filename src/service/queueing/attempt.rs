@@ -124,7 +124,7 @@ impl Service {
         if let Some(frozen) = self.frozen(asker) {
             return self.try_frozen(asker, join, frozen, call);
         }
-        let mut in_order = self.queueing.is_enabled();
+        let mut in_order = self.queueing.is_for(asker.repo());
         let mut granted = self.grant_once(asker, in_order, call)?;
         for _ in 0..MAX_TRIES {
             match granted {
@@ -163,7 +163,7 @@ impl Service {
     /// Errors: `SetIncomplete` while the caller may be at work; those of the store: a lock whose queue cannot be asked for now may be taken back.
     pub(super) fn is_settled(&self, repo: &str, pull: &PullId, key: &str, value: &[u8]) -> Result<bool> {
         // Without a queue there are no sets; what is there and cannot be read takes nothing back.
-        let queue = match self.queueing.is_enabled().then(|| self.queue(repo)) {
+        let queue = match self.queueing.is_for(repo).then(|| self.queue(repo)) {
             None => return Ok(true),
             Some(Err(error)) if matches!(error.code(), Code::EntryUnreadable | Code::StoreNewerFormat) => return Ok(true),
             Some(queue) => queue?,
@@ -193,7 +193,7 @@ impl Service {
 
     /// Joins the queue of a lock that is held.
     pub(super) fn join_held(&self, asker: &Asker<'_>, join: Option<Join<'_>>) -> Joined {
-        let Some(join) = join.filter(|_| self.queueing.is_enabled()) else { return Joined::Waits(None) };
+        let Some(join) = join.filter(|_| self.queueing.is_for(asker.repo())) else { return Joined::Waits(None) };
         let joined = asker.waiter(join.recipe).and_then(|waiter| {
             self.change(asker.repo(), |queue, now| {
                 queue.join(&waiter, std::slice::from_ref(&asker.key), join.priority, false, join.calls, now)

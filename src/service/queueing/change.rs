@@ -217,7 +217,7 @@ impl State {
 
     /// A pull's lock was released by a call that began at this time: whoever waits for it is next. It fails no release.
     pub(in crate::service) fn freed(&self, repo: &str, key: &str, pull: &PullId, begun: u64) {
-        if self.queueing.is_enabled() {
+        if self.queueing.is_for(repo) {
             let freed = [key.to_owned()];
             // What fails here is kept for the status, and the next tick tries again.
             let changed = self.change(repo, |queue, now| {

@@ -121,6 +121,9 @@ pub struct Explained {
     /// The confirmed circle that its holder, or who waits for it, is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadlock: Option<String>,
+    /// Why nobody waits for it in order, where its repository has no queue while others have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_queue: Option<String>,
     /// Which store answered.
     pub store: AnsweredBy,
     /// Whether that store may lack what other servers did: the local store in Redis's place.
@@ -160,7 +163,7 @@ impl Service {
 
     /// The queue; an empty one if there is none, or it cannot be read.
     fn queue_of(&self, repo: &str) -> Queue {
-        if self.queueing.is_enabled() { self.queue(repo).map(|read| read.queue).unwrap_or_default() } else { Queue::default() }
+        if self.queueing.is_for(repo) { self.queue(repo).map(|read| read.queue).unwrap_or_default() } else { Queue::default() }
     }
 
     fn explain_key(&self, key: &str, repo: Option<&str>, store: &dyn Store, call: &Call) -> Result<Explained> {
@@ -182,6 +185,7 @@ impl Service {
             blocked_by: Vec::new(),
             frees_it: Vec::new(),
             deadlock: None,
+            no_queue: self.queueing.left_out(&repo),
             store: answered_by,
             stale: answered_by == AnsweredBy::Fallback,
         };

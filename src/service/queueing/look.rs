@@ -96,11 +96,11 @@ impl Service {
             let held = store.get(LockKey::Project(key), call)?;
             let is_held = held.as_deref().is_some_and(|value| pull.is_none_or(|pull| is_of(value, pull, repo)));
             if let (true, Some(_)) | (false, None) = (is_held, pull)
-                && (pull.is_some() || !self.queueing.is_enabled())
+                && (pull.is_some() || !self.queueing.is_for(repo))
             {
                 return Ok(0);
             }
-            self.need_queue()?;
+            self.need_queue_of(repo)?;
             let queue = self.queue(repo)?;
             let Some(pull) = pull else {
                 let waits = queue.wanted_by(key).len();
@@ -116,13 +116,13 @@ impl Service {
     /// Who waits in a repository, or in each; by its name, in order.
     pub fn queues(&self, repo: Option<&str>) -> Result<BTreeMap<String, Vec<QueuedPull>>> {
         self.reading(Operation::Queues, |store, call| {
-            self.need_queue()?;
+            repo.map_or_else(|| self.need_queue(), |repo| self.need_queue_of(repo))?;
             let repos = match repo {
                 Some(repo) => vec![repo.to_owned()],
                 None => store.queues(call)?,
             };
             let mut queues = BTreeMap::new();
-            for repo in repos {
+            for repo in repos.into_iter().filter(|repo| self.queueing.is_for(repo)) {
                 let queue = self.queue(&repo)?;
                 if !queue.is_empty() {
                     queues.insert(repo, self.shown(&queue));
@@ -163,7 +163,7 @@ impl Service {
     /// are known.
     pub fn leave(&self, repo: &str, pull: &PullId, key: Option<&str>) -> Result<usize> {
         self.reading(Operation::Leave, |_, _| {
-            self.need_queue()?;
+            self.need_queue_of(repo)?;
             if pull.num == 0 && key.is_none() {
                 return self.empty(repo);
             }

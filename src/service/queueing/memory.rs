@@ -94,6 +94,17 @@ impl Queueing {
         self.settings.enabled
     }
 
+    /// Whether who is refused a lock of this repository waits in order.
+    pub(in crate::service) fn is_for(&self, repo: &str) -> bool {
+        self.settings.is_for(repo)
+    }
+
+    /// Why a repository has no queue while others have one; `None` if it has, or none has.
+    pub(super) fn left_out(&self, repo: &str) -> Option<String> {
+        let why = || format!("{repo:?} has no queue: locking.enhanced.priority_queue.repos has no pattern that fits");
+        (self.is_enabled() && !self.is_for(repo)).then(why)
+    }
+
     /// What was counted, as whole families of OpenMetrics text.
     pub(in crate::service) fn waits_text(&self) -> String {
         self.waits.text()

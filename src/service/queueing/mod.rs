@@ -21,7 +21,8 @@
 //! - Order only refuses: a lock is taken by [`Store::grant`](crate::store::Store::grant) for a caller who asks for it, and released because a
 //!   person, Atlantis, or the end of its command asked for that. Nothing here takes a lock from its holder, and nothing expires.
 //! - A queue that cannot be read or written fails no lock: the caller is answered as without a queue, and the status says so.
-//! - With the queue off, no document and no gate is read or written.
+//! - With the queue off, no document and no gate is read or written; nor of a repository that `priority_queue.repos` leaves out. What is there
+//!   from before stays, and counts for nothing.
 //!
 //! Faults survived: a crash between any two steps. Two steps stand apart: the queue's document, and the gate beside each lock. The document
 //! is written first, and says which gates there are; the next tick puts right what a crash left. A key that is free and gated without anybody

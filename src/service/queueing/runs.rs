@@ -79,7 +79,7 @@ impl Service {
     /// Errors: `QueueDisabled`; `NoPull` for a number below 1; `TooLarge`.
     pub fn run_begin(&self, request: &RunRequest) -> Result<u64> {
         self.check_open()?;
-        self.need_queue()?;
+        self.need_queue_of(&request.repo)?;
         limit("a repository's name", request.repo.len(), MAX_KEY_BYTES)?;
         limit("a recipe", request.recipe.len(), MAX_RECIPE_BYTES)?;
         check_labels(&request.labels)?;
@@ -244,7 +244,7 @@ impl Service {
 
     /// A pull gave up what it had, and so what it waits for: `atlantis unlock`, a merge, a close.
     pub(in crate::service) fn pull_left(&self, pull: PullRef<'_>) {
-        if self.queueing.is_enabled() {
+        if self.queueing.is_for(pull.repo) {
             let left = PullId { host: String::new(), num: pull.num };
             // What fails is in the status; a place that nobody comes for is passed.
             let changed = self.change(pull.repo, |queue, now| {
@@ -263,6 +263,12 @@ impl Service {
             return Ok(());
         }
         Err(Error::new(Code::QueueDisabled, "there is no queue: set locking.enhanced.priority_queue.enabled to true"))
+    }
+
+    /// Errors: `QueueDisabled`, also where the repository has none.
+    pub(super) fn need_queue_of(&self, repo: &str) -> Result<()> {
+        self.need_queue()?;
+        self.queueing.left_out(repo).map_or(Ok(()), |why| Err(Error::new(Code::QueueDisabled, why)))
     }
 }
 

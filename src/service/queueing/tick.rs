@@ -38,7 +38,7 @@ impl State {
         if self.queueing.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_FOR_ALL) {
             self.look_at_locks();
             match self.store().queues(&self.step()) {
-                Ok(repos) => self.queueing.repos.lock().extend(repos),
+                Ok(repos) => self.queueing.repos.lock().extend(repos.into_iter().filter(|repo| self.queueing.is_for(repo))),
                 Err(error) => self.queueing.failed(&error),
             }
         }

@@ -264,7 +264,7 @@ impl Wait<'_> {
     }
 
     fn place(&self) -> Result<Option<Waiting>> {
-        if !self.service.queueing.is_enabled() {
+        if !self.service.queueing.is_for(self.asker.repo()) {
             return Ok(None);
         }
         let queue = self.service.queue(self.asker.repo())?;
@@ -273,7 +273,7 @@ impl Wait<'_> {
 
     /// The wait is over: the pull has no place any more, unless Atlantis gave it one.
     fn leave(&self) {
-        if !self.service.queueing.is_enabled() || self.join().is_none() {
+        if !self.service.queueing.is_for(self.asker.repo()) || self.join().is_none() {
             return;
         }
         self.service.leave_as_caller(self.asker.repo(), &self.asker.pull(), std::slice::from_ref(&self.asker.key));

@@ -53,7 +53,7 @@ impl Service {
             |waited| matches!(waited, SetWaited::Without { .. }),
             |_, _| {
                 let set = set_of(locks, options)?;
-                self.need_queue()?;
+                self.need_queue_of(&set.repo)?;
                 let begun = self.clock.now();
                 let until = begun + self.timeout(options.timeout)?;
                 let wait = SetWait { service: self, set, options, until };

@@ -82,7 +82,8 @@ impl RedisStore {
         let newest = newest.to_string();
         for batch in old.chunks(BATCH) {
             // First: a member that is there is looked at again.
-            self.end_orphans(batch, call)?;
+            let locks = batch.iter().filter_map(|(member, _)| std::str::from_utf8(member).ok());
+            self.end_orphans(locks.map(|member| lock_key(LockKey::Project(member))), call)?;
             let mut args = vec![newest.as_bytes()];
             args.extend(batch.iter().flat_map(|(member, stamp)| [member.as_slice(), stamp.as_slice()]));
             let page = self.page(call.deadline);
@@ -92,13 +93,13 @@ impl RedisStore {
     }
 
     /// Gives the side hashes of these locks an end, where the lock is gone.
-    fn end_orphans(&self, members: &[&Member], call: &Call) -> Result<()> {
-        let pairs = members.iter().filter_map(|(member, _)| std::str::from_utf8(member).ok()).flat_map(|member| {
-            let lock = lock_key(LockKey::Project(member));
-            let side = side_key(&lock);
-            [lock, side]
-        });
-        let keys: Vec<String> = pairs.collect();
+    pub(super) fn end_orphans(&self, locks: impl Iterator<Item = String>, call: &Call) -> Result<()> {
+        let keys: Vec<String> = locks
+            .flat_map(|lock| {
+                let side = side_key(&lock);
+                [lock, side]
+            })
+            .collect();
         // On a cluster, each lock is in a slot of its own.
         let at_once = if self.redis.transport.is_single() { keys.len().max(1) } else { 2 };
         for keys in keys.chunks(at_once) {

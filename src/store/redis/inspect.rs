@@ -157,7 +157,9 @@ impl RedisStore {
             warnings: self.warnings.clone(),
             ..RedisFacts::default()
         };
-        let looked = self.look_at_locks(now, &call, &mut facts).and_then(|()| self.look_at_sides(&call, &mut facts));
+        let looked = self
+            .look_at_locks(now, &call, &mut facts)
+            .and_then(|()| self.orphaned_sides(&call, |side, _| facts.orphaned_sides.push(side.as_bytes())));
         facts.incomplete = looked.err().map(|e| e.message().to_owned());
         Ok(facts)
     }
@@ -265,8 +267,8 @@ impl RedisStore {
         asked.map(|(answer, command)| answer.or_else(|_| self.redis.read(page, |link| link.query(command, page)))).collect()
     }
 
-    /// Looks for side hashes that a stock server's DEL left behind.
-    fn look_at_sides(&self, call: &Call, facts: &mut RedisFacts) -> Result<()> {
+    /// Tells of each side hash that a stock server's DEL left behind, and of the lock that it belonged to.
+    pub(super) fn orphaned_sides(&self, call: &Call, mut tell: impl FnMut(&str, &str)) -> Result<()> {
         let mut scan = self.scan(ALL_SIDES, call);
         while let Some(found) = scan.next_page()? {
             let sides: Vec<(String, String)> = found.into_iter().filter_map(side_and_lock).collect();
@@ -275,9 +277,9 @@ impl RedisStore {
                     .iter()
                     .flat_map(|(side, lock)| [redis::cmd("PTTL").arg(side).take(), redis::cmd("TYPE").arg(lock).take()]);
                 let answers = self.ask_all(&commands.collect::<Vec<_>>(), call)?;
-                for ((side, _), answer) in batch.iter().zip(answers.chunks(2)) {
+                for ((side, lock), answer) in batch.iter().zip(answers.chunks(2)) {
                     if answer[0] == Value::Int(-1) && !is_there(&answer[1]) {
-                        facts.orphaned_sides.push(side.as_bytes());
+                        tell(side, lock);
                     }
                 }
             }

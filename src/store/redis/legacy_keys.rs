@@ -33,8 +33,19 @@ impl RedisStore {
     pub(super) fn take_over(&self) -> Result<()> {
         let call = Call::new(RequestId::from_text("take-over"), self.redis.clock.now() + PATIENCE);
         let newest_to_trim = self.newest_to_trim();
-        let mut indexed = self.indexed_members(&call)?;
-        let mut scan = self.scan(ALL_LOCKS, &call);
+        let (gone, _) = self.fill_indexes(&call, |key, value| self.current_key(key, value, &self.page_of(&call)))?;
+        self.trim(&gone, newest_to_trim, &call)
+    }
+
+    /// Puts the locks into the indexes that the index of all locks lacks. `current` tells the key under which what stands at a key is a
+    /// lock; `None` if it is none. Returns the members without a lock, and how many locks were put in.
+    pub(super) fn fill_indexes(
+        &self,
+        call: &Call,
+        current: impl Fn(&[u8], &[u8]) -> Result<Option<String>>,
+    ) -> Result<(Vec<Member>, usize)> {
+        let (mut indexed, mut filled) = (self.indexed_members(call)?, 0);
+        let mut scan = self.scan(ALL_LOCKS, call);
         while let Some(mut keys) = scan.next_page()? {
             keys.retain(|key| match indexed.get_mut(&key[LOCK_PREFIX.len()..]) {
                 Some(unseen) => {
@@ -43,19 +54,19 @@ impl RedisStore {
                 }
                 None => true,
             });
-            let mut current = Vec::new();
+            let mut found = Vec::new();
             for (key, held) in self.fetch_locks(keys, call.deadline)? {
                 let Found::Value(value) = held else { continue };
-                if let Some(key) = self.current_key(&key, &value, &self.page_of(&call))? {
-                    current.push((key, value));
+                if let Some(key) = current(&key, &value)? {
+                    found.push((key, value));
                 }
             }
-            for batch in current.chunks(BATCH) {
-                self.index(batch, &call)?;
+            filled += found.len();
+            for batch in found.chunks(BATCH) {
+                self.index(batch, call)?;
             }
         }
-        let gone: Vec<Member> = indexed.into_iter().filter_map(|(member, unseen)| Some((member, unseen?))).collect();
-        self.trim(&gone, newest_to_trim, &call)
+        Ok((indexed.into_iter().filter_map(|(member, unseen)| Some((member, unseen?))).collect(), filled))
     }
 
     /// The members of the index of all locks, each with its stamp until its lock is seen.

@@ -37,6 +37,7 @@ mod inventory;
 mod keys;
 mod legacy_keys;
 mod listing;
+mod mend;
 mod moved;
 mod open;
 mod pages;
@@ -53,6 +54,7 @@ mod transport;
 
 pub use self::inspect::{Entries, Instance, RedisFacts, inspect};
 pub use self::inventory::Inventory;
+pub use self::mend::{mend_index, mend_leftovers};
 pub use self::moved::Others;
 pub use self::read_only::RedisReader;
 #[cfg(test)]

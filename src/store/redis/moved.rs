@@ -91,6 +91,19 @@ impl RedisStore {
         Ok(found)
     }
 
+    /// How many bytes it can still take: that of a cluster with the least room, for each of its servers. `None`: no bound, or this user may
+    /// not ask.
+    pub fn room(&self, call: &Call) -> Option<u64> {
+        let mut command = redis::cmd("INFO");
+        command.arg("memory");
+        let (mut least, mut servers) = (None::<u64>, 0_u64);
+        let asked = self.at_all(&command, self.page(call.deadline), |text: String| {
+            servers += 1;
+            least = [least, room_of(&text)].into_iter().flatten().min();
+        });
+        asked.ok().and(least).map(|least| least.saturating_mul(servers))
+    }
+
     /// Who else is there. `lease`: how long an announcement counts; `since`: when this store was about to be opened, `db` its database.
     pub fn others(&self, lease: Duration, since: Instant, db: i64, call: &Call) -> Result<Others> {
         let mut others = Others::default();
@@ -135,6 +148,16 @@ fn typed<T: redis::FromRedisValue>(value: Value) -> super::transport::Attempt<T>
     T::from_redis_value(value).map_err(|e| Failure::Refused(e.into()))
 }
 
+/// The room that a server's memory section tells; `None` if it has no bound.
+fn room_of(text: &str) -> Option<u64> {
+    let number = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.and_then(|value| value.trim().parse::<u64>().ok())
+    };
+    let bound = number("maxmemory").filter(|bound| *bound > 0)?;
+    Some(bound.saturating_sub(number("used_memory")?))
+}
+
 /// The addresses of the clients in this answer that are older and in this database, without replicas and masters.
 fn older(text: &str, age: u64, db: i64) -> Vec<String> {
     let field =
@@ -153,6 +176,13 @@ fn older(text: &str, age: u64, db: i64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_leaves_what_is_not_used() {
+        assert_eq!(room_of("used_memory:600\r\nused_memory_peak:900\r\nmaxmemory:1000\r\n"), Some(400));
+        assert_eq!(room_of("used_memory:1600\r\nmaxmemory:1000\r\n"), Some(0));
+        assert_eq!([room_of("used_memory:600\r\nmaxmemory:0\r\n"), room_of("")], [None, None]);
+    }
 
     #[test]
     fn only_older_clients_of_the_database_are_others() {
