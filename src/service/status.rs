@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Service;
+use super::change::Change;
 use crate::config::Mode;
 use crate::health::{Health, HybridState, StoreHealth};
 use crate::hybrid::status::Report;
@@ -37,6 +38,9 @@ pub struct Status {
     /// The state of hybrid mode.
     #[serde(flatten)]
     pub hybrid: Option<Report>,
+    /// The last change of mode, settings or store since the process began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<Change>,
     /// Conditions that endanger a promise; empty when all is well.
     pub warnings: Vec<String>,
 }
@@ -59,6 +63,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION"),
             instance: self.instance.clone(),
             hybrid,
+            last_change: self.last_change.lock().clone(),
             warnings,
         }
     }
