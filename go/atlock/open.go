@@ -83,7 +83,7 @@ func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*D
 			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
 			"open without locking.data_dir", config.Locking.DataDir)
 	}
-	return &Database{newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, nil, logger))}, nil
+	return newDatabase(config, newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, nil, logger)), logger), nil
 }
 
 // openBoltDB opens strict mode on Atlantis's BoltDB file.
@@ -99,7 +99,7 @@ func openBoltDB(config Config, dir string, logger *slog.Logger) (*Database, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Database{newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, brought, logger))}, nil
+	return newDatabase(config, newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, brought, logger)), logger), nil
 }
 
 // openOverBoltDB opens the library with a BoltDB file as its legacy store.
@@ -116,7 +116,7 @@ func openLibrary(config Config, logger *slog.Logger, opts ...client.Option) (*Da
 	if err != nil {
 		return nil, err
 	}
-	return &Database{newLibrary(opened, logger)}, nil
+	return newDatabase(config, newLibrary(opened, logger), logger), nil
 }
 
 // isStrictOnBoltDB tells whether Atlantis's own store answers alone.
