@@ -18,6 +18,8 @@ import (
 type Exchange struct {
 	To   string                    // the mode that it is to be, for people
 	Open func() (*Database, error) // opens what the new settings say, as a start does
+	// Check looks, before anything is closed, whether the change has a prospect. Nil: it is not looked.
+	Check func() error
 	// Reopen opens what the settings of before say, if Open fails. It is tried again until it succeeds.
 	Reopen func() (*Database, error)
 	// Between is done while no store is open: a migration. If it fails, Reopen follows. Nil: nothing.
@@ -54,6 +56,11 @@ func (d *Database) Change(exchange Exchange) (Exchanged, error) {
 	defer d.changing.Unlock()
 	if d.closed.Load() {
 		return Exchanged{}, errClosed
+	}
+	if exchange.Check != nil {
+		if err := exchange.Check(); err != nil {
+			return Exchanged{}, fmt.Errorf("nothing was changed: %w", err)
+		}
 	}
 	begun := time.Now()
 	if !d.barrier.close() {

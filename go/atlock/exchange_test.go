@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
@@ -272,3 +273,137 @@ func TestWhatGoesAlongWithAChange(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be opened leaves the mode as it was.
+func TestAChangeThatCannotBeMadeIsUndone(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{AppendOnly: true})
+	c := newChanging(t, atlock.BackendBoltDB, redis.Addr, "strict")
+	take(t, c.database, "a", 1)
+	redis.Kill()
+	exchanged, err := c.to("native")
+	if !errors.Is(err, atlock.ErrUnreachable) || !strings.Contains(err.Error(), "The settings of before hold again") || exchanged.Result != atlock.ChangeFailed {
+		t.Fatalf("%+v, %v", exchanged, err)
+	}
+	status, err := c.database.Status()
+	if err != nil || status.Mode != "strict" || status.LastChange == nil || status.LastChange.Result != atlock.ChangeFailed || status.LastChange.To != "native" {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	metrics, err := c.database.Metrics()
+	if err != nil || !strings.Contains(metrics, `atlock_mode_changes_total{result="failed"} 1`) || !strings.HasSuffix(metrics, "# EOF\n") {
+		t.Errorf("%s\n%v", metrics, err)
+	}
+	release(t, c.database, "a")
+	redis.Restart(t)
+	c.mustBe("native")
+}
+
+// Where neither the new stores nor those of before can be opened, everything is refused, with the reason, until those of before can be.
+func TestWhereNoStoreCanBeOpenedEverythingIsRefused(t *testing.T) {
+	c := newChanging(t, atlock.BackendSled, "127.0.0.1:1", "strict")
+	take(t, c.database, "a", 1)
+	broken, isBroken := errors.New("it is broken"), atomic.Bool{}
+	isBroken.Store(true)
+	fails := func() (*atlock.Database, error) {
+		if isBroken.Load() {
+			return nil, broken
+		}
+		return c.open("strict")()
+	}
+	waited := make(chan error, 1)
+	go func() {
+		pull := models.PullRequest{Num: 2, BaseRepo: models.Repo{FullName: "acme/infra"}}
+		_, err := c.database.For(pull).LockWithTimeout(t.Context(), lockOf("a", 2).Project, "default", models.User{}, time.Minute)
+		waited <- err
+	}()
+	if _, err := c.database.Change(atlock.Exchange{To: "native", Open: fails, Reopen: fails}); !errors.Is(err, atlock.ErrDegraded) || !strings.Contains(err.Error(), "it is broken") {
+		t.Fatalf("%v", err)
+	}
+	if acquired, _, err := c.database.TryLock(lockOf("b", 3)); acquired || !errors.Is(err, atlock.ErrDegraded) || !strings.Contains(err.Error(), "no lock store is open") {
+		t.Errorf("%v, %v", acquired, err)
+	}
+	if health, err := c.database.Health(); err != nil || health.Overall || !strings.HasPrefix(health.Headline, "No lock is granted") {
+		t.Errorf("%+v, %v", health, err)
+	}
+	if err := <-waited; !errors.Is(err, atlock.ErrDegraded) {
+		t.Errorf("who waited heard %v", err)
+	}
+	isBroken.Store(false)
+	for until := time.Now().Add(30 * time.Second); c.database.Ping() != nil; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it is not opened again")
+		}
+	}
+	if lock, err := c.database.GetLock(lockOf("a", 1).Project, "default"); lock == nil || err != nil {
+		t.Errorf("%v, %v", lock, err)
+	}
+}
+
+// A change does not wait for ever, and who comes meanwhile does not, either.
+func TestAnOperationThatHangsKeepsTheModeAsItIs(t *testing.T) {
+	legacy := &hanging{entered: make(chan struct{}), proceed: make(chan struct{})}
+	config := atlock.Config{Locking: atlock.Locking{Timeout: atlock.Duration(200 * time.Millisecond)}}
+	database, err := atlock.Open(config, atlock.WithLegacy(legacy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := make(chan error, 1)
+	go func() { _, err := database.List(); listed <- err }()
+	<-legacy.entered
+	never := func() (*atlock.Database, error) {
+		t.Error("it is opened beside an operation")
+		return nil, errors.New("never")
+	}
+	if _, err := database.Change(atlock.Exchange{To: "hybrid", Open: never, Reopen: never}); !errors.Is(err, atlock.ErrTimeout) {
+		t.Errorf("got %v", err)
+	}
+	close(legacy.proceed)
+	if err := <-listed; err != nil {
+		t.Error(err)
+	}
+
+	opening, opened := make(chan struct{}), make(chan struct{})
+	slow := func() (*atlock.Database, error) {
+		close(opening)
+		<-opened
+		return atlock.Open(config, atlock.WithLegacy(&hanging{}))
+	}
+	changed := make(chan error, 1)
+	go func() {
+		_, err := database.Change(atlock.Exchange{To: "strict", Open: slow, Reopen: slow})
+		changed <- err
+	}()
+	<-opening
+	if err := database.Ping(); !errors.Is(err, atlock.ErrTimeout) || !strings.Contains(err.Error(), "nothing was changed, try again") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := database.Change(atlock.Exchange{}); !errors.Is(err, atlock.ErrStoreBusy) {
+		t.Errorf("two changes at once: %v", err)
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- database.Ping() }()
+	close(opened)
+	if err := errors.Join(<-changed, <-waited, database.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := database.Change(atlock.Exchange{}); !errors.Is(err, atlock.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// hanging is a database whose List hangs.
+type hanging struct {
+	db.Database
+	entered, proceed chan struct{}
+}
+
+func (h *hanging) List() ([]models.ProjectLock, error) {
+	if h.entered != nil {
+		h.entered <- struct{}{}
+		<-h.proceed
+		h.entered = nil
+	}
+	return nil, nil
+}
+
+func (*hanging) Ping() error  { return nil }
+func (*hanging) Close() error { return nil }

@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -70,6 +71,16 @@ func Open(config Config, opts ...Option) (*Database, error) {
 		return openLibrary(config, o.logger, client.WithHost(bolthost.Look{Dir: *o.boltDB}))
 	}
 	return openLibrary(config, o.logger)
+}
+
+// CheckRedis is an error if Redis cannot be used as the settings say. It changes nothing there.
+func CheckRedis(config Config) error {
+	config.Locking = Locking{Backend: BackendSled, Enhanced: Enhanced{Enabled: true, CompatibilityMode: ModeNative, Redis: config.Locking.Enhanced.Redis}}
+	opened, err := client.Open(config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(opened.Ping(), opened.Close())
 }
 
 // openPassthrough opens strict mode on a database that the caller opened.

@@ -15,6 +15,7 @@ mod doctor;
 mod generate;
 mod migrate;
 mod migrate_args;
+mod mode;
 mod open;
 mod queue;
 mod remark;
@@ -124,6 +125,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Migrate(asked) => return migrate::migrate(asked, path, json),
         Command::Rollback(asked) => return migrate::rollback(asked, path, json),
         Command::Restore(asked) => return migrate::restore(asked, path, json),
+        Command::Mode { mode: None } => return mode::show(path, json),
+        Command::Mode { mode: Some(mode) } => return mode::change(path, *mode, json),
+        Command::Reload => return mode::reload(path, json),
         Command::Doctor { bundle } => return doctor::doctor(path, bundle.as_deref(), json),
         Command::Ask(question) => question,
     };

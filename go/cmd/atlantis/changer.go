@@ -130,7 +130,9 @@ func (c *changer) change(settings atlock.Config, file *staged, by any) (*atlock.
 	open := func(settings atlock.Config) func() (*atlock.Database, error) {
 		return func() (*atlock.Database, error) { return openDatabase(settings, c.user, c.logger) }
 	}
-	exchanged, err := c.database.Change(atlock.Exchange{To: settings.Mode(), Open: open(settings), Reopen: open(before), By: by})
+	exchanged, err := c.database.Change(atlock.Exchange{
+		To: settings.Mode(), Check: needs(settings), Open: open(settings), Reopen: open(before), By: by,
+	})
 	if err == nil && file != nil {
 		if err = file.commit(); err != nil {
 			err = fmt.Errorf("%s cannot be replaced, and a restart would come to another mode: %w", file.path, err)
@@ -147,6 +149,17 @@ func (c *changer) change(settings atlock.Config, file *staged, by any) (*atlock.
 	c.settings = settings
 	c.handover.Follow(settings)
 	return &exchanged, nil
+}
+
+// needs looks whether Redis is there, if the mode uses Redis. A start of hybrid mode goes on without Redis, and grants nothing until Redis is
+// there; a change that leads there is none that anybody wants.
+func needs(settings atlock.Config) func() error {
+	return func() error {
+		if settings.Mode() == atlock.ModeStrict {
+			return nil
+		}
+		return atlock.CheckRedis(settings)
+	}
 }
 
 // fixedAtStart are the settings that differ and that only a start reads.
