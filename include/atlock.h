@@ -17,7 +17,7 @@
  * Threads   A `const atlock *` may be used by any number of threads at once. Only atlock_free needs the handle to itself.
  *           Nothing is kept per thread.
  * Time      Every call returns within the configured timeouts, but for atlock_lock, atlock_lock_set and atlock_next, which wait for as
- *           long as they are told to. Whatever calls them needs a thread for each wait.
+ *           long as they are told to, and atlock_migration_command. Whatever calls them needs a thread for each.
  * Host      No panic crosses this border, nothing is written to stdout, no signal handler is set, the process is never
  *           exited. After fork() without exec, do not use a handle in the child.
  */
@@ -225,6 +225,21 @@
 #define ATLOCK_EXPECT_BYTES 2
 
 /*
+ Version of the struct below.
+ */
+#define ATLOCK_HOST_FILES_ABI_VERSION 1
+
+/*
+ The file is only looked at: nothing in it changes, and it is not made. Its store answers ATLOCK_OP_DUMP and ATLOCK_OP_MIGRATION.
+ */
+#define ATLOCK_FILE_LOOK 0
+
+/*
+ The file is changed, and made if it is missing. Nobody else has it until the store is released.
+ */
+#define ATLOCK_FILE_CHANGE 1
+
+/*
  Version of the callback struct below.
  */
 #define ATLOCK_HOST_STORE_ABI_VERSION 1
@@ -303,6 +318,11 @@
  Set and delete entries, whatever was there, all or none.
  */
 #define ATLOCK_OP_APPLY 11
+
+/*
+ Read the mark of a migration, or replace it.
+ */
+#define ATLOCK_OP_MIGRATION 12
 
 /*
  The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
@@ -388,6 +408,30 @@ typedef struct atlock_spans {
      */
     size_t capacity;
 } atlock_spans;
+
+/*
+ What opens the host stores that a migration names, as `boltdb:FILE`.
+ */
+typedef struct atlock_host_files {
+    /*
+     `ATLOCK_HOST_FILES_ABI_VERSION`.
+     */
+    uint32_t abi_version;
+    /*
+     Passed to the function; its.
+     */
+    void *ctx;
+    /*
+     Opens the store in the file `path`, whose bytes are valid during the call only; `access` is `ATLOCK_FILE_…`. Returns 0 and fills `out`,
+     or anything else and fills `error` with a text, with `atlock_buffer_assign`. Called by one thread at a time; must not unwind. Never null.
+     */
+    int32_t (*open)(void *ctx,
+                    const uint8_t *path,
+                    size_t path_len,
+                    uint32_t access,
+                    struct atlock_host_store *out,
+                    struct atlock_buffer *error);
+} atlock_host_files;
 
 
 
@@ -1184,6 +1228,26 @@ char *unlock_by_pull(const char *pull_json);
  */
 void atlock_string_free(char *answer);
 #endif
+
+/*
+ Runs a command line: `args` is a JSON array of the words behind the program's name, such as `["migrate","--from","boltdb:/data/atlantis.db",
+ "--to","sled:/data/locks","--execute"]`; docs/04-migration.md has the commands, and with `--json` the answer is JSON. `files` opens what
+ is named `boltdb:FILE`; null: there is nothing that does. Writes the exit status to `status` (0 done, 1 not, 2 wrong usage), and what belongs
+ on stdout and stderr to `out` and `remarks`. A progress bar is drawn on stderr where that is a terminal.
+
+ The command takes as long as it takes; kill the process to interrupt it: the same command goes on. An error of this function is one of
+ its arguments; those of the command are in `remarks`.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_migration_command(const uint8_t *args,
+                                 size_t args_len,
+                                 const struct atlock_host_files *files,
+                                 int32_t *status,
+                                 struct atlock_buffer *out,
+                                 struct atlock_buffer *remarks,
+                                 struct atlock_buffer *error);
 
 /*
  Frees a buffer and leaves it empty. Null, and a buffer that is empty or all zero, are harmless.

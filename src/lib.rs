@@ -6,6 +6,7 @@
 //! socket   by which other programs ask the running server
 //! mode     strict, native or hybrid: opens what a mode needs, hands locks over from one to another
 //! migrate  all locks from one store to another while no server runs, and back
+//! migration_command  the commands for that: typed, done, told
 //! look     the stores of a server that does not run, of which nothing is changed
 //! hybrid   Redis, and the local store in its place: fallback, recovery
 //! store    sled (embedded), redis (shared), host (the program's own), reference (for tests); contract: what hybrid asks of them
@@ -42,6 +43,7 @@ pub mod hybrid;
 pub mod look;
 pub mod metrics;
 pub mod migrate;
+pub mod migration_command;
 pub mod mode;
 pub mod operation;
 pub mod process;

@@ -4,6 +4,7 @@
 
 mod migrate_support;
 mod redis_support;
+mod sled_support;
 mod wait;
 
 use std::path::Path;

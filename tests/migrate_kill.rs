@@ -7,15 +7,15 @@ mod redis_support;
 mod sled_support;
 mod wait;
 
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use atlock::error::Code;
 use atlock::store::Store;
 use atlock::store::contract::local::{EntryKey, Held};
-use atlock::store::sled::SledStore;
-use migrate_support::{Content, Side, command, fill, odd_fields, odd_path, release, take};
-use sled_support::{Random, seed};
+use migrate_support::{Content, Side, as_both_can, command, fill, local, odd_fields, odd_path, release, shut, take};
+use sled_support::{Random, child, seed};
 
 const LOCKS: usize = 300;
 
@@ -24,15 +24,32 @@ fn kills() -> u32 {
     std::env::var("ATLOCK_MIGRATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }
 
+/// The command; of a BoltDB file this test program runs what the linked server's does.
+fn typed(args: &[String], is_boltdb: bool) -> Command {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if !is_boltdb {
+        return command(&args);
+    }
+    let mut child = child("runs_the_command", &serde_json::to_string(&args).unwrap(), Path::new("/"));
+    child.stdout(Stdio::null());
+    child
+}
+
+/// In a child alone.
+#[test]
+fn runs_the_command() {
+    let Some((args, _)) = sled_support::role() else { return };
+    let args: Vec<String> = serde_json::from_str(&args).unwrap();
+    let done = atlock::migration_command::typed(&args, &local::Files);
+    eprint!("{}", done.err);
+    std::process::exit(done.status.into());
+}
+
 /// Gives a command again and again, and kills it after a random time, until it has ended well or `until` says so.
-fn give_again(args: &[String], random: &mut Random, killed: &mut u32, mut look: impl FnMut() -> bool) -> bool {
+fn give_again(args: &[String], is_boltdb: bool, random: &mut Random, killed: &mut u32, mut look: impl FnMut() -> bool) -> bool {
     let mut time = Duration::from_millis(300);
     loop {
-        let mut child = command(&args.iter().map(String::as_str).collect::<Vec<_>>())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = typed(args, is_boltdb).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let end = Instant::now() + Duration::from_micros(random.below(u64::try_from(time.as_micros()).unwrap()));
         let mut has_ended = false;
         while !has_ended && Instant::now() < end {
@@ -56,14 +73,12 @@ fn give_again(args: &[String], random: &mut Random, killed: &mut u32, mut look: 
 
 /// Whether a server could open it. A store that is not there yet is not created by the look.
 fn opens(side: &Side) -> bool {
-    if let Side::Sled(folder) = side
-        && !SledStore::is_in(&folder.path().join("locks")).unwrap()
-    {
+    if !side.exists() {
         return true;
     }
     match side.open() {
         Ok(store) => {
-            store.close().unwrap();
+            shut(store);
             true
         }
         Err(e) => {
@@ -75,15 +90,21 @@ fn opens(side: &Side) -> bool {
 
 /// What may be seen whenever a command was killed.
 fn look(from: &Side, to: &Side, before: &Content, there: &Content) {
+    let content = |side| as_both(side, from, to);
     match (opens(from), opens(to)) {
-        (true, true) => assert_eq!((&from.content(), &to.content()), (before, there), "both can be opened: nothing was moved"),
-        (true, false) => assert_eq!(&from.content(), before, "the source decides: it is as it was"),
+        (true, true) => assert_eq!((&content(from), &content(to)), (before, there), "both can be opened: nothing was moved"),
+        (true, false) => assert_eq!(&content(from), before, "the source decides: it is as it was"),
         (false, true) => {
-            let content = to.content();
+            let content = content(to);
             assert!(before.iter().chain(there).all(|entry| has(&content, entry)), "the target decides: it has all");
         }
         (false, false) => {}
     }
+}
+
+/// What one of these two has, as both can have it.
+fn as_both(side: &Side, from: &Side, to: &Side) -> Content {
+    as_both_can(&side.content(), [from, to])
 }
 
 /// Byte for byte, and with no smaller token: a store that had given larger ones raises it.
@@ -98,12 +119,13 @@ fn killed_everywhere(mut from: Side, mut to: Side, name: &str) {
         (from, to) = (from.emptied(), to.emptied());
         let store = from.open().unwrap();
         fill(&*store, LOCKS);
-        store.close().unwrap();
+        shut(store);
         // A lock of the target's own, which nothing touches.
         let own = to.open().unwrap();
         take(&*own, odd_fields("own"), 5);
-        own.close().unwrap();
-        let (before, there) = (from.content(), to.content());
+        shut(own);
+        let (before, there) = (as_both(&from, &from, &to), as_both(&to, &from, &to));
+        let is_boltdb = [&from, &to].iter().any(|side| matches!(side, Side::Boltdb(_)));
         let work = tempfile::tempdir().unwrap();
         let folder = work.path().join("work").display().to_string();
         let mut args = vec!["migrate", "--execute", "--others-are-stopped", "--work", &folder, "--from"];
@@ -114,16 +136,16 @@ fn killed_everywhere(mut from: Side, mut to: Side, name: &str) {
         let back: Vec<String> = ["rollback", &manifest, "--others-are-stopped"].iter().map(|arg| (*arg).to_owned()).collect();
         // Every second migration is undone after its first kill that left a manifest.
         let is_undone = cycle % 2 == 1;
-        let is_complete = give_again(&execute, &mut random, &mut killed, || {
+        let is_complete = give_again(&execute, is_boltdb, &mut random, &mut killed, || {
             look(&from, &to, &before, &there);
-            is_undone && std::path::Path::new(&manifest).exists() && !opens(&from) && !opens(&to)
+            is_undone && Path::new(&manifest).exists() && !opens(&from) && !opens(&to)
         });
-        let expected = if is_complete { a_day(&to, &before, &there) } else { before.clone() };
-        give_again(&back, &mut random, &mut killed, || false);
-        assert_eq!(from.content(), expected, "cycle {cycle}");
+        let expected = if is_complete { a_day(&from, &to, &before, &there) } else { before.clone() };
+        give_again(&back, is_boltdb, &mut random, &mut killed, || false);
+        assert_eq!(as_both(&from, &from, &to), expected, "cycle {cycle}");
         assert!(opens(&from), "the source decides again");
         if !is_complete {
-            assert_eq!(to.content(), there, "cycle {cycle}: the target is as it was");
+            assert_eq!(as_both(&to, &from, &to), there, "cycle {cycle}: the target is as it was");
             assert!(opens(&to));
         }
         cycle += 1;
@@ -132,8 +154,8 @@ fn killed_everywhere(mut from: Side, mut to: Side, name: &str) {
 }
 
 /// What a server does on the target; what is held there afterwards.
-fn a_day(to: &Side, before: &Content, there: &Content) -> Content {
-    let content = to.content();
+fn a_day(from: &Side, to: &Side, before: &Content, there: &Content) -> Content {
+    let content = as_both(to, from, to);
     assert!(before.iter().chain(there).all(|entry| has(&content, entry)), "all is there");
     assert_eq!(content.len(), before.len() + there.len(), "and nothing else");
     let store: Box<dyn Store> = to.open().unwrap();
@@ -142,8 +164,8 @@ fn a_day(to: &Side, before: &Content, there: &Content) -> Content {
     }
     take(&*store, odd_fields(&odd_path(0)), 9001);
     take(&*store, odd_fields("new"), 9002);
-    store.close().unwrap();
-    to.content()
+    shut(store);
+    as_both(to, from, to)
 }
 
 #[test]
@@ -154,4 +176,19 @@ fn embedded_to_redis_killed() {
 #[test]
 fn redis_to_embedded_killed() {
     killed_everywhere(Side::redis(), Side::sled(), "MIGRATE_SEED_DOWN");
+}
+
+#[test]
+fn boltdb_to_embedded_killed() {
+    killed_everywhere(Side::boltdb(), Side::sled(), "MIGRATE_SEED_FROM_FILE");
+}
+
+#[test]
+fn embedded_to_boltdb_killed() {
+    killed_everywhere(Side::sled(), Side::boltdb(), "MIGRATE_SEED_TO_FILE");
+}
+
+#[test]
+fn boltdb_to_redis_killed() {
+    killed_everywhere(Side::boltdb(), Side::redis(), "MIGRATE_SEED_FILE_UP");
 }

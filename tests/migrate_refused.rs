@@ -3,6 +3,7 @@
 
 mod migrate_support;
 mod redis_support;
+mod sled_support;
 mod wait;
 
 use std::path::Path;
@@ -18,7 +19,7 @@ use atlock::store::contract::local::EntryKey;
 use migrate_support::{Content, OPTIONS, Side, execute, fill, odd_fields, rollback, take, told, values};
 use redis_support::{Server, fields, lock_json};
 
-fn plan(from: &Side, to: &Side, work: &Path, options: Options) -> Report {
+fn plan(from: &Side, to: &Side, work: &Path, options: Options<'_>) -> Report {
     migrate::plan(&from.side(), &to.side(), work, options, &Silent).unwrap()
 }
 
@@ -106,8 +107,10 @@ fn wrong_use_is_told() {
     redis::cmd("ACL").arg(&["SETUSER", "default", "-set"]).query::<()>(&mut server.raw()).unwrap();
     let error = migrate::plan(&sled.side(), &redis.side(), work.path(), OPTIONS, &Silent).unwrap_err();
     assert_eq!(error.code(), Code::Permission, "{error}");
-    let (text, status) = told(&["migrate", "--from", "boltdb:/x/atlantis.db", "--to", "sled:/y"]);
-    assert!(status == 1 && text.contains("docs/04-migration.md"), "{text}");
+    let work = work.path().join("w").display().to_string();
+    let (text, status) = told(&["migrate", "--from", "boltdb:/x/atlantis.db", "--to", "sled:/y y", "--work", &work]);
+    let line = format!("Type: atlantis locking migrate --from boltdb:/x/atlantis.db --to 'sled:/y y' --work {work}\n");
+    assert!(status == 1 && text.ends_with(&line), "{text}");
     assert_eq!(told(&["migrate", "--from", "sled:/x"]).1, 2);
     let (text, status) = told(&["migrate", "--from", "etcd:a:1", "--to", "sled:/y"]);
     assert!(status == 1 && text.contains("names no store"), "{text}");

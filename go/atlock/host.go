@@ -11,13 +11,14 @@ import (
 
 // openHost opens the BoltDB file. Hybrid mode begins also where that fails, since the file is a copy: the library hears of the
 // failure when it reads the file, and says so, or refuses to begin where the file was never read. A file that another process has
-// open is an error all the same: that process may be another server on this folder.
+// open is an error all the same: that process may be another server on this folder. So is one whose
+// locks a migration has moved away, or is moving.
 func openHost(config Config, dir string, logger *slog.Logger) (client.Host, error) {
 	host, err := bolthost.Open(dir)
 	if err == nil {
 		return host, nil
 	}
-	if config.Mode() != ModeHybrid || errors.Is(err, bolthost.ErrBusy) {
+	if config.Mode() != ModeHybrid || errors.Is(err, bolthost.ErrBusy) || errors.Is(err, bolthost.ErrMoved) {
 		return nil, err
 	}
 	if !errors.Is(err, bolthost.ErrDamaged) {

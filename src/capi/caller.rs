@@ -76,6 +76,12 @@ impl Caller {
         (!out.is_null()).then_some(Out { at: out, _caller: self })
     }
 
+    /// What was passed to be copied.
+    pub(super) fn read<T: Copy>(&self, passed: *const T) -> Option<T> {
+        // SAFETY: as promised.
+        unsafe { passed.as_ref() }.copied()
+    }
+
     /// What was passed to be changed.
     pub(super) fn passed<T>(&mut self, passed: *mut T) -> Option<&mut T> {
         // SAFETY: as promised.

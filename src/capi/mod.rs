@@ -34,6 +34,8 @@ pub mod explain;
 #[cfg(feature = "default-instance")]
 pub mod default_instance;
 
+pub mod migration;
+
 pub mod host_store;
 
 pub mod buffer;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::migrate_args::{Migrate, Restore, Rollback};
+use atlock::migration_command::{Migrate, Restore, Rollback};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 

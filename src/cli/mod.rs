@@ -14,7 +14,6 @@ mod config;
 mod doctor;
 mod generate;
 mod migrate;
-mod migrate_args;
 mod mode;
 mod open;
 mod queue;
@@ -29,9 +28,11 @@ use std::time::Duration;
 use atlock::config::Config;
 use atlock::domain::lock::ProjectLock;
 use atlock::error::{Code, Error, Result};
+use atlock::migration_command::{self, failure};
 use clap::Parser as _;
 
 use self::args::{Arguments, Command, ConfigCommand, Question};
+use self::migrate::Elsewhere;
 use self::open::{Source, target};
 use self::remark::remark;
 use self::show::Outcome;
@@ -78,12 +79,8 @@ fn once(arguments: &Arguments) -> (ExitCode, bool) {
 }
 
 fn failed(error: &Error, json: bool) {
-    if !json {
-        return remark(&error.to_string());
-    }
-    let told = serde_json::json!({ "error": { "code": error.code().name(), "message": error.message() } });
     // A failed write has nowhere to be told.
-    let _ = writeln!(io::stderr(), "{told}");
+    let _ = io::stderr().write_all(failure(error, json).as_bytes());
 }
 
 fn print(outcome: &Outcome) -> (ExitCode, bool) {
@@ -122,9 +119,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Generate { folder } => return generate::generate(folder),
         Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
         Command::Config(ConfigCommand::Show) => return config::show(path, json),
-        Command::Migrate(asked) => return migrate::migrate(asked, path, json),
-        Command::Rollback(asked) => return migrate::rollback(asked, path, json),
-        Command::Restore(asked) => return migrate::restore(asked, path, json),
+        Command::Migrate(asked) => return migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
+        Command::Rollback(asked) => return migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
+        Command::Restore(asked) => return migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
         Command::Mode { mode: None } => return mode::show(path, json),
         Command::Mode { mode: Some(mode) } => return mode::change(path, *mode, json),
         Command::Reload => return mode::reload(path, json),

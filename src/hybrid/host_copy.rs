@@ -391,6 +391,10 @@ pub(crate) fn catch_up(host: &dyn CopyStore, local: &dyn LocalStore, clock: &dyn
         belief::decided_there(&dump, local.host_lacks(usize::MAX)?).iter().for_each(|mark| aside.leave(mark));
     }
     copier.copy(&mut aside)?;
+    if aside.refused_locks().is_empty() {
+        // Written to since its mark: it is no copy any more, and a migration may take its locks. Who cannot write that finds that it is one.
+        let _ = host.apply(&[], None);
+    }
     aside.texts().into_iter().for_each(|text| host.warn(text));
     Ok(Some(aside.refused_locks().into_iter().map(str::to_owned).collect()))
 }

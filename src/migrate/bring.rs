@@ -2,12 +2,13 @@
 //!
 //! The last pass changes nothing: it has read both stores anew, and compared each entry byte for byte.
 
-use super::entry::Survey;
+use super::entry::{Entry, Survey};
 use super::merge::{Old, Plan, plan};
 use super::open::{Options, Tell};
 use super::place::Place;
+use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
-use crate::store::contract::local::EntryKey;
+use crate::store::contract::local::{EntryKey, Held};
 
 /// Most passes: the second finds nothing to do, unless a server runs.
 const MAX_PASSES: u32 = 5;
@@ -28,12 +29,12 @@ pub(super) fn bring(
     source: &dyn Fn() -> Result<Survey>,
     old: &Old,
     target: &dyn Place,
-    options: Options,
+    options: Options<'_>,
     tell: &dyn Tell,
 ) -> Result<Brought> {
     let (mut changes, mut removals) = (0, 0);
     for _ in 0..MAX_PASSES {
-        let (ours, theirs) = (source()?, target.survey()?);
+        let (ours, theirs) = (as_it_can_be(source()?, target), target.survey()?);
         let todo = plan(&ours, old, &theirs, options.on_conflict);
         refuse(&ours, &todo, options)?;
         if todo.steps.is_empty() {
@@ -52,7 +53,20 @@ pub(super) fn bring(
     Err(Error::new(Code::Timeout, text))
 }
 
-fn refuse(source: &Survey, todo: &Plan, options: Options) -> Result<()> {
+/// What a store has, as another one can have it.
+pub(super) fn as_it_can_be(mut survey: Survey, target: &dyn Place) -> Survey {
+    for (key, Entry { held, at }) in std::mem::take(&mut survey.entries) {
+        if let Some(reason) = target.cannot_have(&key, &held.value) {
+            survey.skip(&at.to_string(), reason.to_owned());
+            continue;
+        }
+        let token = if target.has_tokens() { held.token } else { FencingToken::NONE };
+        survey.entries.insert(key, Entry { held: Held { token, ..held }, at });
+    }
+    survey
+}
+
+fn refuse(source: &Survey, todo: &Plan, options: Options<'_>) -> Result<()> {
     if let Some(conflict) = todo.conflicts.first() {
         let text = format!(
             "both stores hold the {}: {} in the source, {} in the target ({} such). Nothing was overwritten. Release one of each two, or say \

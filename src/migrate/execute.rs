@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::backup::{self, Backup, Head};
-use super::bring::bring;
+use super::bring::{as_it_can_be, bring};
 use super::clean::clean;
 use super::entry::Survey;
 use super::files::WorkFolder;
@@ -32,8 +32,8 @@ pub fn plan(from: &Side, to: &Side, work: &Path, options: Options, tell: &dyn Te
     if let Some(manifest) = begun(from, to, &work)? {
         let mut report = Report::of(&manifest, &path_in(&work));
         let text = match manifest.phase {
-            Phase::Complete => "this migration is complete; `atlock rollback` moves the locks back",
-            _ => "this migration was begun before: --execute goes on, and `atlock rollback` undoes it",
+            Phase::Complete => "this migration is complete; `rollback` moves the locks back",
+            _ => "this migration was begun before: --execute goes on, and `rollback` undoes it",
         };
         report.warnings.push(text.to_owned());
         return Ok(report);
@@ -85,7 +85,7 @@ fn begun(from: &Side, to: &Side, work: &WorkFolder) -> Result<Option<Manifest>> 
             "that folder has the migration from {} ({}) to {} ({}): name another folder with --work",
             before.named, before.place, after.named, after.place
         ))),
-        Phase::Undoing | Phase::Returning => Err(wrong("this migration is being rolled back: go on with `atlock rollback`")),
+        Phase::Undoing | Phase::Returning => Err(wrong("this migration is being rolled back: go on with `rollback`")),
         Phase::Returned => Err(wrong("this migration was rolled back: name another folder with --work")),
     }
 }
@@ -103,7 +103,8 @@ fn draw_up(from: &Side, to: &Side, work: &WorkFolder, options: Options) -> Resul
     let id = planned.map_or_else(new_id, |planned| Ok(planned.migration))?;
     let mut manifest = Manifest::new(id, ManifestSide::of(from), ManifestSide::of(to), SystemClock.unix_micros());
     let mut report = Report::of(&manifest, &path_in(work));
-    let (ours, theirs) = (source.survey()?, target.survey()?);
+    let (all, theirs) = (source.survey()?, target.survey()?);
+    let ours = as_it_can_be(all.clone(), &*target);
     let target_mark = target.mark()?;
     manifest.target_is_old = options.replace_old && target_mark.as_ref().is_some_and(|mark| mark.state == MarkState::Moved);
     manifest.target_last_token = theirs.last_token.to_string();
@@ -119,7 +120,9 @@ fn draw_up(from: &Side, to: &Side, work: &WorkFolder, options: Options) -> Resul
     report.problems.extend(target_mark.map(|mark| mark_problem(&mark, to)));
     report.problems.extend(doubts(&report, options));
     report.warnings = source.warnings(Role::Source).into_iter().chain(target.warnings(Role::Target)).collect();
-    write_down(&mut manifest, &path, &ours, &theirs)?;
+    write_down(&mut manifest, &path, &all, &theirs)?;
+    manifest.skipped.clone_from(&ours.skipped);
+    manifest.save(&path)?;
     target.close().and(source.close())?;
     Ok((manifest, report))
 }
@@ -185,7 +188,7 @@ struct Run<'a> {
     path: &'a Path,
     source: &'a dyn Place,
     target: &'a dyn Place,
-    options: Options,
+    options: Options<'a>,
     tell: &'a dyn Tell,
 }
 
@@ -222,7 +225,7 @@ impl Run<'_> {
         }
         self.target.disarm_companion(None)?;
         let backup = self.backup()?;
-        let remedy = "`atlock rollback` puts them back, and then the migration can begin anew";
+        let remedy = "`rollback` puts them back, and then the migration can begin anew";
         refuse_losses(&backup.from, &self.source.survey()?, &self.manifest.from.named, remedy)?;
         let mut old = Old::new();
         add_old(&mut old, &backup.from);

@@ -1,4 +1,5 @@
-//! Moving all locks from one store to another while no server runs: embedded store, Redis, Redis Cluster, in each direction; and back.
+//! Moving all locks from one store to another while no server runs: BoltDB file, embedded store, Redis, Redis Cluster, in each direction; and
+//! back.
 //!
 //! What is to be done with a key is said by recovery's own rules (`merge`, `hybrid::resolve`), with the source as the one that has decided.
 //!
@@ -21,6 +22,8 @@
 //! server that starts in between (it is refused by the mark, or by the embedded store's lock); a crash between the two marks' last changes
 //! (both refuse until the command is given again); an entry that cannot be read (skipped and named, or with `strict` nothing is done).
 //!
+//! What one of both cannot have (a BoltDB file has no queues, freezes and tokens) is skipped and named; the way back leaves that as it was.
+//!
 //! Not covered: a stock server that uses a Redis meanwhile looks for no mark. Its connection is seen before the migration begins, and what
 //! it changes is seen until the comparison ends; after that nobody looks.
 //!
@@ -28,9 +31,10 @@
 //! memory of requests for their retries, tombstones and what else a store remembers of *its* Redis, conflicts that were reported, gates (the
 //! queue gives them anew). The audit trail is a file, and stays.
 //!
-//! BoltDB files are read and written by Atlantis's own code alone: a server's start in another mode takes their locks along (`mode`).
+//! BoltDB files are read and written by Atlantis's own code alone, which the linked server's program has (`boltdb_place`).
 
 mod backup;
+mod boltdb_place;
 mod bring;
 mod clean;
 mod entry;
@@ -48,6 +52,7 @@ mod side;
 mod sled_place;
 mod verify;
 
+pub use self::boltdb_place::{Access, HostFiles};
 pub use self::entry::Skipped;
 pub use self::execute::{execute, plan};
 pub use self::manifest::{Manifest, ManifestSide, Phase};

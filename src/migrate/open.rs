@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::boltdb_place::{Access, BoltdbPlace, HostFiles};
 use super::entry::{Entry, Survey};
 use super::manifest::Manifest;
 use super::merge::OnConflict;
@@ -20,8 +21,8 @@ const CLOCKS: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What was asked for beside the stores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
     /// Nothing is done if an entry cannot be taken along.
     pub strict: bool,
     /// Whose lock stays where both stores hold one; `None`: nothing is done then.
@@ -32,6 +33,8 @@ pub struct Options {
     pub clean_up: bool,
     /// The target was left behind by an earlier migration, and what it has is old.
     pub replace_old: bool,
+    /// What opens Atlantis's BoltDB file; `None`: there is no code for that.
+    pub files: Option<&'a dyn HostFiles>,
 }
 
 /// Who is told how it goes on.
@@ -55,10 +58,14 @@ impl Tell for Silent {
 }
 
 /// Opens a store; `given_before`: the largest token that an embedded target had given before the migration.
-pub(super) fn open(side: &Side, role: Role, changes: bool, options: Options, given_before: u64) -> Result<Box<dyn Place>> {
+pub(super) fn open(side: &Side, role: Role, changes: bool, options: Options<'_>, given_before: u64) -> Result<Box<dyn Place>> {
     match &side.store {
         Named::Sled(folder) if changes => Ok(Box::new(SledPlace::open(folder, given_before)?)),
         Named::Sled(folder) => Ok(Box::new(SledPlace::look(folder)?)),
+        Named::Boltdb(file) => {
+            let access = if changes { Access::Change } else { Access::Look };
+            Ok(Box::new(BoltdbPlace::open(options.files, file, side.place(), access)?))
+        }
         Named::Redis { settings, companion } => {
             let place = RedisPlace::open(settings, companion.as_deref(), role, changes, options.others_are_stopped)?;
             Ok(Box::new(place))

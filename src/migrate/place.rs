@@ -1,6 +1,7 @@
 //! A store as a migration sees it: what it has, changes of it, its mark.
 
 use crate::error::Result;
+use crate::store::contract::local::EntryKey;
 use crate::store::moved::Mark;
 
 use super::entry::Survey;
@@ -12,6 +13,14 @@ pub(super) trait Place {
     fn survey(&self) -> Result<Survey>;
     /// Makes changes, each if the entry is as it was seen; durable when it returns. How many were made.
     fn make(&self, steps: &[Step]) -> Result<usize>;
+    /// Why it cannot have such an entry; `None` if it can.
+    fn cannot_have(&self, _key: &EntryKey, _value: &[u8]) -> Option<&'static str> {
+        None
+    }
+    /// Whether it keeps fencing tokens.
+    fn has_tokens(&self) -> bool {
+        true
+    }
     /// Its mark.
     fn mark(&self) -> Result<Option<Mark>>;
     /// Replaces its mark, which was `seen`.

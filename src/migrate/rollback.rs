@@ -19,7 +19,7 @@ use super::open::{Options, Tell, decides, give_mark, has_mark, mark, open, refus
 use super::place::{Place, Role};
 use super::report::Report;
 use crate::error::{Code, Error, Result};
-use crate::store::moved::{Mark, MarkState};
+use crate::store::moved::{Mark, MarkState, program};
 
 /// Moves all locks back to the store that they came from. `from` and `to` name the migration's stores where their settings files have
 /// changed since.
@@ -64,7 +64,7 @@ struct Way<'a> {
     source: &'a dyn Place,
     target: &'a dyn Place,
     backup: Backup,
-    options: Options,
+    options: Options<'a>,
     tell: &'a dyn Tell,
 }
 
@@ -132,6 +132,8 @@ impl Way<'_> {
         self.refuse_losses()?;
         let mut old = Old::new();
         add_old(&mut old, &self.backup.from);
+        // Of what it cannot have, the target does not know whether that is over.
+        old.retain(|key, held| held.iter().all(|held| self.target.cannot_have(key, &held.value).is_none()));
         let brought = bring(&|| self.target.survey(), &old, self.source, self.options, self.tell)?;
         wait_for_clock(self.source, &self.manifest.from.named, brought.source.last_token)?;
         let moved = self.mark(MarkState::Moved, true);
@@ -155,11 +157,12 @@ impl Way<'_> {
 
     /// Where the target has lost its data.
     fn remedy(&self) -> String {
-        let Manifest { from, backup, rollback, .. } = &self.manifest;
+        let Manifest { from, to, backup, rollback, .. } = &self.manifest;
         let (what, file) =
             if rollback.is_empty() { ("was moved then", backup) } else { ("it had when the way back began", rollback) };
         let file = self.path.with_file_name(file);
-        format!("To begin again with what {what}: `atlock restore {} --to {} --replace-old`", file.display(), from.named)
+        let program = program(&from.named, &to.named);
+        format!("To begin again with what {what}: `{program} restore {} --to {} --replace-old`", file.display(), from.named)
     }
 
     /// What the target has when the way back begins is written down; what it lacks later it has not released.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Backend, Config, Mode, Redis};
 use crate::error::{Code, Error, Result};
 
-const FORMS: &str = "sled:FOLDER, redis:HOST:PORT, redis:HOST:PORT/DATABASE, cluster:HOST:PORT,HOST:PORT, or config:FILE for the store of a settings \
+const FORMS: &str = "boltdb:FILE, sled:FOLDER, redis:HOST:PORT, redis:HOST:PORT/DATABASE, cluster:HOST:PORT,HOST:PORT, or config:FILE for the store of a settings \
                      file (with its password and TLS)";
 
 /// A store, as it was named.
@@ -20,6 +20,8 @@ pub struct Side {
 /// The store that is meant.
 #[derive(Clone, Debug)]
 pub enum Named {
+    /// Atlantis's BoltDB file.
+    Boltdb(PathBuf),
     /// The embedded store in this folder.
     Sled(PathBuf),
     /// A Redis, or a Redis Cluster.
@@ -34,7 +36,7 @@ pub enum Named {
 impl Side {
     /// Reads what was typed.
     ///
-    /// Errors: `InvalidArgument`; those of a settings file; `Unsupported` for a BoltDB file.
+    /// Errors: `InvalidArgument`; those of a settings file; `Unsupported` for one of stock's own store.
     pub fn parse(text: &str) -> Result<Side> {
         let wrong = |what: &str| Error::new(Code::InvalidArgument, format!("{text:?} names no store: {what}. Give {FORMS}"));
         let (kind, rest) = text.split_once(':').ok_or_else(|| wrong("it does not say of which kind the store is"))?;
@@ -60,7 +62,13 @@ impl Side {
                 Ok(Side::redis(text, Redis { cluster_mode: true, addresses, ..Redis::default() }))
             }
             "config" => Side::of_settings(&absolute(Path::new(rest))?),
-            "boltdb" => Err(boltdb(text)),
+            "boltdb" => {
+                let file = absolute(Path::new(rest))?;
+                if file.is_dir() {
+                    return Err(wrong("that is a folder: name the file in it, as boltdb:FOLDER/atlantis.db"));
+                }
+                Ok(Side { named: format!("boltdb:{}", file.display()), store: Named::Boltdb(file) })
+            }
             _ => Err(wrong("that kind of store is not known")),
         }
     }
@@ -74,7 +82,7 @@ impl Side {
         let config = Config::load(file)?;
         let named = format!("config:{}", file.display());
         if config.is_on_stocks_store() {
-            return Err(boltdb(&named));
+            return Err(stocks(&named));
         }
         let mode = config.mode();
         let locking = config.locking;
@@ -93,16 +101,17 @@ impl Side {
     /// Which store it is, beside how it was named: the same settings file may name another one later.
     pub fn place(&self) -> String {
         match &self.store {
+            Named::Boltdb(file) => format!("Atlantis's file {}", file.display()),
             Named::Sled(folder) => format!("the store in {}", folder.display()),
             Named::Redis { settings, .. } => format!("Redis at {}", settings.name()),
         }
     }
 }
 
-fn boltdb(named: &str) -> Error {
+fn stocks(named: &str) -> Error {
     let text = format!(
-        "{named}: Atlantis's BoltDB file is read and written by Atlantis's own code alone, which this command does not have. A restart of the \
-         server with another mode takes its locks along, and back: docs/04-migration.md"
+        "{named}: by these settings Atlantis's own store decides, and which that is they do not say: name its file as \
+         boltdb:FILE, FILE being atlantis.db in the server's --data-dir; or its Redis as redis:HOST:PORT"
     );
     Error::new(Code::Unsupported, text)
 }
@@ -127,7 +136,7 @@ mod tests {
     fn each_form_is_read() {
         let redis = |text: &str| match Side::parse(text).expect("is read").store {
             Named::Redis { settings, .. } => *settings,
-            Named::Sled(_) => panic!("it is Redis"),
+            Named::Sled(_) | Named::Boltdb(_) => panic!("it is Redis"),
         };
         assert_eq!(redis("redis:localhost:7000").address, "localhost:7000");
         assert_eq!((redis("redis:[::1]:7000/3").address.as_str(), redis("redis:[::1]:7000/3").db), ("[::1]:7000", 3));
@@ -136,6 +145,7 @@ mod tests {
         for wrong in ["", "sled", "sled:", "redis:localhost", "redis:me:secret@host:1", "redis:a:0", "redis:a:1/x", "etcd:a:1"] {
             assert_eq!(Side::parse(wrong).expect_err("is refused").code(), Code::InvalidArgument, "{wrong}");
         }
-        assert_eq!(Side::parse("boltdb:/x/atlantis.db").expect_err("is refused").code(), Code::Unsupported);
+        assert!(Side::parse("boltdb:/x/atlantis.db").is_ok_and(|side| side.place() == "Atlantis's file /x/atlantis.db"));
+        assert!(Side::parse("boltdb:/").expect_err("is refused").message().contains("name the file in it"));
     }
 }

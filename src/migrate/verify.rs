@@ -43,16 +43,18 @@ pub fn verify(path: &Path, to: Option<&str>, options: Options) -> Result<Verifie
     let side = manifest.to.side(to, "--to")?;
     let place = open(&side, Role::Target, false, options, 0)?;
     let there = place.survey()?;
-    place.close()?;
     let (mut same, mut changed, mut gone) = (0, Vec::new(), Vec::new());
-    for (key, entry) in &backup.from {
+    let moved = || backup.from.iter().filter(|(key, entry)| place.cannot_have(key, &entry.held.value).is_none());
+    for (key, entry) in moved() {
         match there.entries.get(key) {
             Some(found) if found.held.value == entry.held.value => same += 1,
             Some(_) => changed.push(key.to_string()),
             None => gone.push(key.to_string()),
         }
     }
+    let entries = moved().count();
+    place.close()?;
     let is_as_compared = (!manifest.to.digest.is_empty()).then(|| there.digest() == manifest.to.digest);
     let (migration, phase, store) = (manifest.migration, manifest.phase, side.place());
-    Ok(Verified { migration, phase, store, entries: backup.from.len(), same, changed, gone, is_as_compared })
+    Ok(Verified { migration, phase, store, entries, same, changed, gone, is_as_compared })
 }

@@ -66,22 +66,33 @@ impl Mark {
     /// What somebody is told who wants to open the store.
     pub fn refusal(&self, store: &str) -> Error {
         let Mark { migration, from, to, manifest, .. } = self;
+        let program = program(from, to);
         let under_way = || {
             format!(
                 "{store}: a migration from {from} to {to} is under way, or was interrupted, and until its end neither store is used. Go on \
-                 with `atlock migrate --from {from} --to {to} --execute`, or undo it with `atlock rollback {manifest}` (migration {migration})"
+                 with `{program} migrate --from {from} --to {to} --execute`, or undo it with `{program} rollback {manifest}` (migration {migration})"
             )
         };
         let text = match self.state {
             MarkState::Leaving | MarkState::Arriving | MarkState::Decides => under_way(),
             MarkState::Moved => format!(
-                "{store}: its locks were moved to {to}, and what is left here is old. Let the settings name {to}, and give locking.data_dir \
-                 a new folder if this is it; or move the locks back with `atlock rollback {manifest}` (migration {migration})"
+                "{store}: its locks were moved to {to}, and what is left here is old. Let the settings name {to}, with {}; or move the locks \
+                 back with `{program} rollback {manifest}` (migration {migration})",
+                if from.starts_with("boltdb:") {
+                    "locking.backend: sled, so that this file is not a store any more"
+                } else {
+                    "a new folder for locking.data_dir if this is it"
+                }
             ),
             MarkState::Restoring => format!(
-                "{store}: a backup is being restored into it, or that was interrupted: go on with `atlock restore {manifest} --to {to}`"
+                "{store}: a backup is being restored into it, or that was interrupted: go on with `{program} restore {manifest} --to {to}`"
             ),
         };
         Error::new(Code::StoreMoved, text)
     }
+}
+
+/// The program that moves locks between these two stores: Atlantis's BoltDB file is read and written by the linked server's alone.
+pub fn program(from: &str, to: &str) -> &'static str {
+    if from.starts_with("boltdb:") || to.starts_with("boltdb:") { "atlantis locking" } else { "atlock" }
 }

@@ -2,18 +2,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use atlock::config::Redis;
 use atlock::domain::key::Fields;
 use atlock::domain::lock::ProjectLock;
-use atlock::error::Result;
-use atlock::migrate::{self, Options, Report, Silent};
+use atlock::domain::token::FencingToken;
+use atlock::error::{Code, Error, Result};
+use atlock::migrate::{self, Access, HostFiles as _, Options, Report, Silent};
+use atlock::store::contract::copy::CopyStore as _;
 use atlock::store::contract::local::{EntryKey, Held, LocalStore as _};
 use atlock::store::redis::RedisStore;
 use atlock::store::sled::SledStore;
 use atlock::store::{DocumentKey, Expected, Grant, Granted, LockKey, Release, Store, Swap};
+
+#[path = "../hybrid_support/local.rs"]
+pub mod local;
 
 use crate::redis_support::{Cluster, Server, call, call_within, lock_json, system_clock};
 
@@ -24,12 +29,17 @@ pub const STATUS: &str = "github.com::acme/infra::1";
 
 /// A store of some kind.
 pub enum Side {
+    Boltdb(tempfile::TempDir),
     Sled(tempfile::TempDir),
     Redis(Server),
     Cluster(Cluster),
 }
 
 impl Side {
+    pub fn boltdb() -> Side {
+        Side::Boltdb(tempfile::tempdir().unwrap())
+    }
+
     pub fn sled() -> Side {
         Side::Sled(tempfile::tempdir().unwrap())
     }
@@ -45,6 +55,7 @@ impl Side {
     /// The same kind, empty.
     pub fn emptied(self) -> Side {
         match self {
+            Side::Boltdb(_) => Side::boltdb(),
             Side::Sled(_) => Side::sled(),
             Side::Redis(server) => {
                 redis::cmd("FLUSHALL").query::<()>(&mut server.raw()).unwrap();
@@ -60,6 +71,7 @@ impl Side {
     /// As it is named on the command line.
     pub fn named(&self) -> String {
         match self {
+            Side::Boltdb(_) => format!("boltdb:{}", self.file().display()),
             Side::Sled(folder) => format!("sled:{}", folder.path().join("locks").display()),
             Side::Redis(server) => format!("redis:{}", server.address()),
             Side::Cluster(cluster) => format!("cluster:{}", cluster.settings().addresses.join(",")),
@@ -70,9 +82,24 @@ impl Side {
         migrate::Side::parse(&self.named()).unwrap()
     }
 
+    /// Atlantis's file.
+    pub fn file(&self) -> PathBuf {
+        let Side::Boltdb(folder) = self else { panic!("it is no BoltDB file") };
+        folder.path().join("atlantis.db")
+    }
+
+    /// Whether there is a store yet.
+    pub fn exists(&self) -> bool {
+        match self {
+            Side::Boltdb(_) => self.file().exists(),
+            Side::Sled(folder) => SledStore::is_in(&folder.path().join("locks")).unwrap(),
+            _ => true,
+        }
+    }
+
     pub fn settings(&self) -> Redis {
         match self {
-            Side::Sled(_) => panic!("it is no Redis"),
+            Side::Sled(_) | Side::Boltdb(_) => panic!("it is no Redis"),
             Side::Redis(server) => Redis { address: server.address(), ..Redis::default() },
             Side::Cluster(cluster) => cluster.settings(),
         }
@@ -81,6 +108,11 @@ impl Side {
     /// Opens it as a server does.
     pub fn open(&self) -> Result<Box<dyn Store>> {
         match self {
+            Side::Boltdb(folder) => match local::open(folder.path()) {
+                Ok(store) => Ok(Box::new(store)),
+                Err(e) if e.message().contains("migration") => Err(Error::new(Code::StoreMoved, e.message().to_owned())),
+                Err(e) => Err(e),
+            },
             Side::Sled(folder) => Ok(Box::new(SledStore::open(&folder.path().join("locks"), system_clock())?)),
             _ => Ok(Box::new(RedisStore::open(&self.settings(), "test")?)),
         }
@@ -89,6 +121,17 @@ impl Side {
     /// All that it holds.
     pub fn content(&self) -> Content {
         match self {
+            Side::Boltdb(_) => {
+                let store = local::Files.open(&self.file(), Access::Look).unwrap();
+                let held = |value| Held { value, token: FencingToken::NONE };
+                store
+                    .dump()
+                    .unwrap()
+                    .entries
+                    .into_iter()
+                    .map(|entry| (entry.key, held(entry.value.unwrap_or_default())))
+                    .collect()
+            }
             Side::Sled(folder) => {
                 let folder = folder.path().join("locks");
                 if !SledStore::is_in(&folder).unwrap() {
@@ -115,15 +158,26 @@ impl Side {
     }
 }
 
-/// Options under which the tests' own connections are no servers.
-pub const OPTIONS: Options =
-    Options { strict: false, on_conflict: None, others_are_stopped: true, clean_up: false, replace_old: false };
+/// Closes it, and gives it back: a host store's file is free then.
+pub fn shut(store: Box<dyn Store>) {
+    store.close().unwrap();
+}
 
-pub fn execute(from: &Side, to: &Side, work: &Path, options: Options) -> Result<Report> {
+/// Options under which the tests' own connections are no servers.
+pub const OPTIONS: Options<'static> = Options {
+    strict: false,
+    on_conflict: None,
+    others_are_stopped: true,
+    clean_up: false,
+    replace_old: false,
+    files: Some(&local::Files),
+};
+
+pub fn execute(from: &Side, to: &Side, work: &Path, options: Options<'_>) -> Result<Report> {
     migrate::execute(&from.side(), &to.side(), work, options, &Silent)
 }
 
-pub fn rollback(work: &Path, options: Options) -> Result<Report> {
+pub fn rollback(work: &Path, options: Options<'_>) -> Result<Report> {
     migrate::rollback(&work.join("manifest.json"), None, None, options, &Silent)
 }
 
@@ -167,8 +221,21 @@ pub fn fill(store: &dyn Store, locks: usize) {
         (DocumentKey::Queue("acme/infra"), queue),
         (DocumentKey::Freezes, br#"{"version":1,"freezes":[]}"#),
     ] {
+        if matches!(key, DocumentKey::Queue(_) | DocumentKey::Freezes) && store.queues(&call()).is_err() {
+            continue;
+        }
         assert_eq!(store.swap_document(key, Expected::Absent, Some(value), &call()).unwrap(), Swap::Done, "{key}");
     }
+}
+
+/// As both of these sides can have it: a BoltDB file has no tokens, no queues and no freezes.
+pub fn as_both_can(content: &Content, sides: [&Side; 2]) -> Content {
+    let mut content = content.clone();
+    if sides.iter().any(|side| matches!(side, Side::Boltdb(_))) {
+        content.retain(|key, _| key.is_stocks());
+        content.values_mut().for_each(|held| held.token = FencingToken::NONE);
+    }
+    content
 }
 
 /// Values alone.

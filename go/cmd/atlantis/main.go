@@ -1,4 +1,4 @@
-// Atlantis is the real Atlantis server with atlock inside: the same commands, flags and behaviour, and atlock's locking where
+// Atlantis is the real Atlantis server with atlock inside: the same commands and one more, the same flags and behaviour, and atlock's locking where
 // its settings ask for it. `make atlantis` builds it; built with the unmodified module, it is stock Atlantis and refuses those
 // settings.
 package main
@@ -37,6 +37,6 @@ func main() {
 	}
 	command := server.Init()
 	addFlag(command, settings)
-	cmd.RootCmd.AddCommand(command, (&cmd.VersionCmd{AtlantisVersion: text}).Init(), (&cmd.TestdriveCmd{}).Init())
+	cmd.RootCmd.AddCommand(command, lockingCommand(), (&cmd.VersionCmd{AtlantisVersion: text}).Init(), (&cmd.TestdriveCmd{}).Init())
 	cmd.Execute()
 }

@@ -36,6 +36,8 @@ func (s *Store) Call(op uint32, input []byte) (output []byte, err error) {
 		return call(s.db.View, input, dump)
 	case hostop.Apply:
 		return call(s.db.Update, input, apply)
+	case hostop.Migration:
+		return s.migration(input)
 	default:
 		return nil, fmt.Errorf("op %d is of a later version", op)
 	}

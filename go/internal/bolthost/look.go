@@ -1,7 +1,6 @@
 package bolthost
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +25,15 @@ func (l Look) Call(op uint32, input []byte) ([]byte, error) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return []byte("[]"), nil
 	}
+	found, err := look(file, input, dump)
+	if moved := (*movedError)(nil); errors.As(err, &moved) && moved.State == stateMoved {
+		return []byte("[]"), nil // its locks are elsewhere
+	}
+	return found, err
+}
+
+// look asks a file one question, and closes it again.
+func look[In any](file string, input []byte, question func(*bolt.Tx, In) ([]byte, error)) ([]byte, error) {
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: openTimeout, OpenFile: OpenWhole})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = ErrBusy
@@ -33,14 +41,7 @@ func (l Look) Call(op uint32, input []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", file, err)
 	}
-	var question nothing
-	var found []byte
-	if err = json.Unmarshal(input, &question); err == nil {
-		err = db.View(func(tx *bolt.Tx) (err error) {
-			found, err = dump(tx, question)
-			return err
-		})
-	}
+	found, err := call(db.View, input, question)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", file, err)
 	}

@@ -68,7 +68,7 @@ func TestOpenFailsWithStocksTexts(t *testing.T) {
 
 func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 	store := opened(t, t.TempDir())
-	refuses(t, store, hostop.Apply+1, "{}", "later version")
+	refuses(t, store, hostop.Migration+1, "{}", "later version")
 	refuses(t, store, hostop.Get, "{", "the input")
 	refuses(t, store, hostop.Get, `{"key":{}}`, "names no")
 	expect(t, store, hostop.Ping, "{}", "{}")

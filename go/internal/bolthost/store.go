@@ -7,6 +7,7 @@
 //   - What is told as done is in the file at its path ([ground]).
 //   - A value comes back byte for byte as it was given, but for white space around it in answers.
 //   - A damaged file is an error, [ErrDamaged]: it is checked before bbolt maps it, under the lock that keeps others from writing to it.
+//   - A file whose locks a migration has moved away, or is moving, is an error, [ErrMoved] (moved.go).
 //   - Opening writes nothing where there is nothing to prepare: whether anybody wrote since the mark is still to be told.
 package bolthost
 
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -52,6 +54,7 @@ type Store struct {
 	ground ground
 	// lastToken is used in write transactions only, of which there is one at a time.
 	lastToken int64
+	place     string // where the file belongs, if it was opened to migrate
 }
 
 // Path is the file in a folder.
@@ -60,11 +63,15 @@ func Path(dir string) string { return path.Join(dir, fileName) }
 // Open opens the file in a folder, or makes it, with the buckets, the wait for another process and the error texts of stock's
 // boltdb.New. Old lock keys are moved as there, but for its defects (docs/defects.md).
 func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	return openFile(Path(dir))
+}
+
+func openFile(file string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, fmt.Errorf("creating data dir: %w", err)
 	}
 	var here ground
-	db, err := here.open(Path(dir))
+	db, err := here.open(file)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, ErrBusy
 	}
@@ -113,7 +120,7 @@ func MoveAside(dir string) (string, error) {
 	return to, nil
 }
 
-// OpenWhole opens a file for bbolt, as its option OpenFile, and refuses it if it is not whole. It locks the file for it; bbolt locks it
+// OpenWhole opens a file for bbolt, as its option OpenFile, and refuses it if it is not whole, or a migration's sentinel. It locks the file for it; bbolt locks it
 // once more (flock(2) counts by open file).
 func OpenWhole(name string, flag int, mode os.FileMode) (*os.File, error) {
 	file, err := os.OpenFile(name, flag, mode)
@@ -124,6 +131,9 @@ func OpenWhole(name string, flag int, mode os.FileMode) (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	info, err := file.Stat()
+	if found, is := readSentinel(file); is {
+		err = &movedError{found}
+	}
 	if err == nil {
 		if err = boltcheck.Check(file, info.Size()); err != nil {
 			err = fmt.Errorf("%w: %s: %w; put a backup in its place, or move it away to begin without its locks", ErrDamaged, name, err)

@@ -21,4 +21,5 @@ const (
 	Ping           = uint32(C.ATLOCK_OP_PING)
 	Dump           = uint32(C.ATLOCK_OP_DUMP)
 	Apply          = uint32(C.ATLOCK_OP_APPLY)
+	Migration      = uint32(C.ATLOCK_OP_MIGRATION)
 )

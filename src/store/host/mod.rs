@@ -28,6 +28,7 @@ use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::Gate;
 
+mod moved;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -54,6 +55,8 @@ pub const OP_PING: u32 = 9;
 pub const OP_DUMP: u32 = 10;
 /// Set and delete entries, whatever was there, all or none.
 pub const OP_APPLY: u32 = 11;
+/// Read the mark of a migration, or replace it.
+pub const OP_MIGRATION: u32 = 12;
 
 /// The program's side of a host store. Dropped after the last call.
 pub trait HostCalls: fmt::Debug + Send + Sync {

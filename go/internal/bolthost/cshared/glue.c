@@ -18,9 +18,17 @@ void bolthost_assign(atlock_buffer *buffer, const uint8_t *data, size_t len) {
     assign(buffer, data, len);
 }
 
-int32_t bolthost_open(const char *folder, assign_function *with, atlock_host_store *out, atlock_buffer *error) {
-    assign = with;
-    uintptr_t store = bolthostOpen((char *)folder, error);
+static int32_t opened(uintptr_t store, atlock_host_store *out) {
     *out = (atlock_host_store){ATLOCK_HOST_STORE_ABI_VERSION, (void *)store, call, release};
     return store == 0;
+}
+
+int32_t bolthost_open(const char *folder, assign_function *with, atlock_host_store *out, atlock_buffer *error) {
+    assign = with;
+    return opened(bolthostOpen((char *)folder, error), out);
+}
+
+int32_t bolthost_open_file(const char *path, uint32_t access, assign_function *with, atlock_host_store *out, atlock_buffer *error) {
+    assign = with;
+    return opened(bolthostOpenFile((char *)path, access, error), out);
 }

@@ -12,4 +12,7 @@ void bolthost_assign(atlock_buffer *buffer, const uint8_t *data, size_t len);
  * same in every call. */
 int32_t bolthost_open(const char *folder, assign_function *with, atlock_host_store *out, atlock_buffer *error);
 
+/* Opens the file at a path to migrate it, as atlock_host_files.open does. */
+int32_t bolthost_open_file(const char *path, uint32_t access, assign_function *with, atlock_host_store *out, atlock_buffer *error);
+
 #endif

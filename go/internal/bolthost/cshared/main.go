@@ -20,6 +20,16 @@ func main() {}
 //export bolthostOpen
 func bolthostOpen(folder *C.char, failure *C.atlock_buffer) C.uintptr_t {
 	store, err := bolthost.Open(C.GoString(folder))
+	return opened(store, err, failure)
+}
+
+//export bolthostOpenFile
+func bolthostOpenFile(path *C.char, access C.uint32_t, failure *C.atlock_buffer) C.uintptr_t {
+	store, err := bolthost.OpenFile(C.GoString(path), access == C.ATLOCK_FILE_CHANGE)
+	return opened(store, err, failure)
+}
+
+func opened(store bolthost.Host, err error, failure *C.atlock_buffer) C.uintptr_t {
 	if err != nil {
 		answer(failure, []byte(err.Error()))
 		return 0
@@ -29,8 +39,8 @@ func bolthostOpen(folder *C.char, failure *C.atlock_buffer) C.uintptr_t {
 
 //export bolthostCall
 func bolthostCall(store C.uintptr_t, op C.uint32_t, input *C.uint8_t, inputLen C.size_t, output, failure *C.atlock_buffer) C.int32_t {
-	host := cgo.Handle(store).Value().(*bolthost.Store)
-	told, err := host.Call(uint32(op), unsafe.Slice((*byte)(unsafe.Pointer(input)), int(inputLen)))
+	file := cgo.Handle(store).Value().(bolthost.Host)
+	told, err := file.Call(uint32(op), unsafe.Slice((*byte)(unsafe.Pointer(input)), int(inputLen)))
 	if err != nil {
 		answer(failure, []byte(err.Error()))
 		return 1
@@ -42,7 +52,7 @@ func bolthostCall(store C.uintptr_t, op C.uint32_t, input *C.uint8_t, inputLen C
 //export bolthostRelease
 func bolthostRelease(store C.uintptr_t) {
 	handle := cgo.Handle(store)
-	if err := handle.Value().(*bolthost.Store).Close(); err != nil {
+	if err := handle.Value().(bolthost.Host).Close(); err != nil {
 		panic(err) // a test's file
 	}
 	handle.Delete()

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use atlock::migrate::OnConflict;
 use clap::{Args, Subcommand, ValueEnum};
 
-/// Stores are named as sled:FOLDER, redis:HOST:PORT[/DATABASE], cluster:HOST:PORT,…, or config:FILE for the store of a settings file.
-#[derive(Args)]
+use crate::migrate::OnConflict;
+
+/// Stores are named as boltdb:FILE, sled:FOLDER, redis:HOST:PORT[/DATABASE], cluster:HOST:PORT,…, or config:FILE for the store of a settings file.
+#[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Migrate {
     /// The store that the locks are in
@@ -30,14 +31,16 @@ pub struct Migrate {
     /// What the second store has was left behind by an earlier migration, and may be replaced
     #[arg(long)]
     pub replace_old: bool,
+    /// The rest
     #[command(flatten)]
     pub common: Common,
+    /// A question about a migration instead
     #[command(subcommand)]
     pub about: Option<AboutMigration>,
 }
 
 /// What may be asked of a migration.
-#[derive(Subcommand)]
+#[derive(Subcommand, Debug)]
 pub enum AboutMigration {
     /// Tells whether the second store still has what was moved there: 0 if it does, byte for byte, 1 if not
     Verify {
@@ -50,7 +53,7 @@ pub enum AboutMigration {
 }
 
 /// Moves the locks back, with all that was taken and released since.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Rollback {
     /// The manifest, in the migration's folder
     pub manifest: PathBuf,
@@ -60,12 +63,13 @@ pub struct Rollback {
     /// The store that they were moved to, if its settings file has changed since
     #[arg(long, value_name = "STORE")]
     pub to: Option<String>,
+    /// The rest
     #[command(flatten)]
     pub common: Common,
 }
 
 /// Puts a backup into a store.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Restore {
     /// The backup, as `migrate` writes it
     pub backup: PathBuf,
@@ -81,12 +85,13 @@ pub struct Restore {
     /// What the store has was left behind by a migration
     #[arg(long)]
     pub replace_old: bool,
+    /// The rest
     #[command(flatten)]
     pub common: Common,
 }
 
 /// What only the operator can know or decide.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Common {
     /// Whose lock stays where both stores hold one; the other is in the backup
     #[arg(long, value_name = "WHOSE")]
@@ -94,10 +99,13 @@ pub struct Common {
     /// Whoever is connected to a Redis, or was there lately, is no Atlantis server that runs
     #[arg(long)]
     pub others_are_stopped: bool,
+    /// Counts what became of the entries in a file for node_exporter's textfile collector; its name ends in .prom
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
 }
 
 /// Whose lock stays.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Conflicts {
     /// The one of the store that the locks come from
     KeepSource,
