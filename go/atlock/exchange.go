@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -22,8 +21,10 @@ type Exchange struct {
 	Check func() error
 	// Reopen opens what the settings of before say, if Open fails. It is tried again until it succeeds.
 	Reopen func() (*Database, error)
-	// Between is done while no store is open: a migration. If it fails, Reopen follows. Nil: nothing.
+	// Between is done while no store is open: a migration, after which each lock of before is to be there. If it fails, or a lock is not there,
+	// Undo and Reopen follow. Nil: nothing.
 	Between func() error
+	Undo    func() error
 	By      any // who asked for it, in the words of the audit trail; nil: nobody is named
 }
 
@@ -74,7 +75,7 @@ func (d *Database) Change(exchange Exchange) (Exchanged, error) {
 		change.From = modeOf(old)
 		before = heldIn(old)
 	}
-	err := d.exchange(exchange, change)
+	err := d.exchange(exchange, change, before)
 	change.At, change.PausedMS = microsNow(), uint64(time.Since(begun).Milliseconds())
 	result := Exchanged{Change: change}
 	if err != nil {
@@ -83,10 +84,8 @@ func (d *Database) Change(exchange Exchange) (Exchanged, error) {
 		result.Result = ChangeDone
 	}
 	if now := d.barrier.store; now != nil {
-		after := heldIn(now)
-		result.Locks = uint64(len(after))
-		maps.DeleteFunc(before, func(key string, _ bool) bool { return after == nil || after[key] })
-		result.Missing = slices.Sorted(maps.Keys(before))
+		result.Locks = uint64(len(heldIn(now)))
+		result.Missing = missingOf(before, now)
 		if noteErr := now.noteChange(result.Change); noteErr != nil {
 			d.logger.Warn("a change of the lock store is not in the audit trail", "error", noteErr)
 		}
@@ -110,7 +109,7 @@ func (d *Database) report(result Exchanged, err error) {
 }
 
 // exchange does it, behind the closed gate.
-func (d *Database) exchange(exchange Exchange, change Change) error {
+func (d *Database) exchange(exchange Exchange, change Change, before map[string]bool) error {
 	if old := d.barrier.store; old != nil {
 		change.Result = ChangeBegun
 		if err := old.noteChange(change); err != nil {
@@ -131,17 +130,32 @@ func (d *Database) exchange(exchange Exchange, change Change) error {
 			return d.back(exchange, err)
 		}
 	}
-	return d.openOr(exchange)
-}
-
-// openOr opens the new stores, or those of before.
-func (d *Database) openOr(exchange Exchange) error {
 	store, err := d.opened(exchange.Open)
 	if err != nil {
 		return d.back(exchange, err)
 	}
+	if missing := missingOf(before, store); exchange.Between != nil && len(missing) > 0 {
+		err := fmt.Errorf("the new settings open a store that lacks %d of the locks, %q first", len(missing), missing[0])
+		return d.back(exchange, errors.Join(err, store.Close()))
+	}
 	d.barrier.store = store
 	return nil
+}
+
+// missingOf are the keys of locks of before that a store does not have.
+func missingOf(before map[string]bool, store inner) []string {
+	after := heldIn(store)
+	if after == nil {
+		return nil
+	}
+	var missing []string
+	for key := range before {
+		if !after[key] {
+			missing = append(missing, key)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 // opened opens stores, and gives them what those of before left. A store may be busy for a moment.
@@ -163,6 +177,11 @@ func (d *Database) opened(open func() (*Database, error)) (inner, error) {
 
 // back opens the stores of before again, now or later.
 func (d *Database) back(exchange Exchange, cause error) error {
+	if exchange.Undo != nil {
+		if err := exchange.Undo(); err != nil {
+			cause = fmt.Errorf("%w; and that cannot be undone now: %w", cause, err)
+		}
+	}
 	store, err := d.opened(exchange.Reopen)
 	if err == nil {
 		d.barrier.store = store

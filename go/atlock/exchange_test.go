@@ -407,3 +407,47 @@ func (h *hanging) List() ([]models.ProjectLock, error) {
 
 func (*hanging) Ping() error  { return nil }
 func (*hanging) Close() error { return nil }
+
+// Redis dies and comes back while the mode changes: a change may fail, and where no store can be opened for a while everything is refused. None of
+// what was granted is granted twice or lost.
+func TestRedisFailsDuringChanges(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{AppendOnly: true})
+	c := newChanging(t, atlock.BackendSled, redis.Addr, "hybrid")
+	seed := seedOf(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+	held := map[string]int{}
+	for round := range 8 {
+		path := strconv.Itoa(round)
+		if acquired, _, err := c.database.TryLock(lockOf(path, round+1)); err == nil && acquired {
+			held[path] = round + 1
+		}
+		killed, after := make(chan struct{}), time.Duration(random.IntN(200))*time.Millisecond
+		go func() {
+			defer close(killed)
+			time.Sleep(after)
+			redis.Kill()
+		}()
+		_, err := c.to([]string{"native", "strict", "hybrid"}[random.IntN(3)])
+		t.Logf("change %d: %v", round, err)
+		<-killed
+		redis.Restart(t)
+		for until := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			health, err := c.database.Health()
+			if err == nil && health.Overall {
+				break
+			}
+			if time.Now().After(until) {
+				t.Fatalf("seed %d: no lock is granted any more: %+v, %v", seed, health, err)
+			}
+		}
+		for path, pull := range held {
+			lock, err := c.database.GetLock(lockOf(path, pull).Project, "default")
+			if err != nil || lock == nil || lock.Pull.Num != pull {
+				t.Fatalf("seed %d, change %d: %s is held by #%d, and there is %v, %v", seed, round, path, pull, lock, err)
+			}
+			if acquired, _, err := c.database.TryLock(lockOf(path, 99)); acquired || err != nil {
+				t.Fatalf("seed %d, change %d: %s is held by #%d: %v, %v", seed, round, path, pull, acquired, err)
+			}
+		}
+	}
+}

@@ -198,9 +198,8 @@ func nameOf(code capi.Code) string {
 // failed is an error as a line. What has no code of the library is a wrong setting, or a fault of this server.
 func failed(err error) any {
 	code := capi.Internal
-	var coded *client.Error
-	if errors.As(err, &coded) {
-		code = coded.Code
+	if !errors.As(err, &code) {
+		code = capi.Internal
 	}
 	return map[string]any{"error": map[string]any{"code": int(code), "name": nameOf(code), "message": err.Error()}}
 }

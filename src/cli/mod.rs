@@ -119,7 +119,12 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Generate { folder } => return generate::generate(folder),
         Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
         Command::Config(ConfigCommand::Show) => return config::show(path, json),
-        Command::Migrate(asked) => return migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
+        Command::Migrate(asked) => {
+            return match migrate::beside_a_server(asked, json)? {
+                Some(moved) => Ok(moved),
+                None => migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
+            };
+        }
         Command::Rollback(asked) => return migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
         Command::Restore(asked) => return migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
         Command::Mode { mode: None } => return mode::show(path, json),

@@ -49,7 +49,7 @@ pub fn reload(config: Option<&Path>, json: bool) -> Result<Outcome> {
 }
 
 /// How a change ended.
-fn changed(answer: &[u8], json: bool) -> Result<Outcome> {
+pub fn changed(answer: &[u8], json: bool) -> Result<Outcome> {
     if json {
         return Ok(Outcome::json(answer.to_vec(), true));
     }

@@ -15,6 +15,7 @@ import (
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/control"
 	"github.com/atlock/atlock/go/handover"
+	"github.com/atlock/atlock/go/internal/capi"
 )
 
 // changer changes mode and settings of the server while it serves: on request of a command, or on SIGHUP.
@@ -31,6 +32,49 @@ type changer struct {
 	named    string // by --locking-config
 	settings atlock.Config
 	logger   *slog.Logger
+
+	socket   sync.Mutex
+	listener *control.Listener // guarded by socket; nil without one
+	stopped  bool              // the same: there is none any more
+}
+
+// listen takes changes by a socket in this folder, and in the one of before no more. Without a socket the server serves all the same.
+func (c *changer) listen(folder string) {
+	c.socket.Lock()
+	defer c.socket.Unlock()
+	if c.stopped || c.settings.Locking.Socket == atlock.SocketOff {
+		return
+	}
+	if c.listener != nil {
+		go c.closeListener(c.listener) // it waits for its requests, and this may be in one
+	}
+	listener, err := control.Listen(folder, c.answer)
+	if err != nil {
+		c.logger.Warn("no command can change this server's mode while it runs", "error", err)
+	}
+	c.listener = listener
+}
+
+// stopListening ends that; who is being answered still is.
+func (c *changer) stopListening() {
+	c.socket.Lock()
+	listener := c.listener
+	c.listener, c.stopped = nil, true
+	c.socket.Unlock()
+	if listener != nil {
+		c.closeListener(listener)
+	}
+}
+
+func (c *changer) closeListener(listener *control.Listener) {
+	if err := listener.Close(); err != nil {
+		c.logger.Warn("closing the socket by which commands change the mode", "error", err)
+	}
+}
+
+// refuse is an error with a code, for whoever asked by the socket.
+func refuse(code capi.Code, format string, args ...any) error {
+	return &atlock.Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // modeAnswer tells in which mode the server is.
@@ -43,8 +87,7 @@ type modeAnswer struct {
 // answer answers a request by the control socket.
 func (c *changer) answer(request control.Request) (any, error) {
 	if request.Op != "mode" && c.settings.Locking.Socket == atlock.SocketRead {
-		return nil, fmt.Errorf("%w: %s is not done by this server's socket: locking.socket is read. Set it to all and restart the server",
-			atlock.ErrPermission, request.Op)
+		return nil, refuse(capi.Permission, "%s is not done by this server's socket: locking.socket is read. Set it to all and restart the server", request.Op)
 	}
 	switch request.Op {
 	case "mode":
@@ -61,8 +104,10 @@ func (c *changer) answer(request control.Request) (any, error) {
 		return c.changeMode(mode, request.By)
 	case "reload":
 		return c.reload(request.By)
+	case "migrate":
+		return c.migrate(request.Input, request.By)
 	default:
-		return nil, fmt.Errorf("%w: there is no operation %q here", atlock.ErrUnsupported, request.Op)
+		return nil, refuse(capi.Unsupported, "there is no operation %q here", request.Op)
 	}
 }
 
@@ -71,12 +116,12 @@ func (c *changer) changeMode(mode string, by any) (*atlock.Exchanged, error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if !slices.Contains([]string{atlock.ModeStrict, atlock.ModeHybrid, atlock.ModeNative}, mode) {
-		return nil, fmt.Errorf("%w: the mode %q is none: it is strict, hybrid or native", atlock.ErrInvalidArgument, mode)
+		return nil, refuse(capi.InvalidArgument, "the mode %q is none: it is strict, hybrid or native", mode)
 	}
 	file := settingsFile(c.named, c.user)
 	if file == "" {
-		return nil, fmt.Errorf("%w: this server has no settings file, so that the mode would not outlast a restart: set "+
-			"ATLANTIS_ENHANCED_LOCKING_ENABLED and ATLANTIS_ENHANCED_LOCKING_COMPATIBILITY_MODE and restart it", atlock.ErrInvalidConfig)
+		return nil, refuse(capi.InvalidConfig, "this server has no settings file, so that the mode would not outlast a restart: set "+
+			"ATLANTIS_ENHANCED_LOCKING_ENABLED and ATLANTIS_ENHANCED_LOCKING_COMPATIBILITY_MODE and restart it")
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -84,11 +129,11 @@ func (c *changer) changeMode(mode string, by any) (*atlock.Exchanged, error) {
 	}
 	byHand := "write `enabled` and `compatibility_mode` of locking.enhanced by hand where the file is made, and then type `atlock reload`"
 	if text, err = withMode(text, mode); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w: %s", atlock.ErrInvalidConfig, file, err, byHand)
+		return nil, refuse(capi.InvalidConfig, "%s: %v: %s", file, err, byHand)
 	}
 	made, err := stage(file, text)
 	if err != nil {
-		return nil, fmt.Errorf("%w: nothing was changed: %w: %s", atlock.ErrInvalidConfig, err, byHand)
+		return nil, refuse(capi.InvalidConfig, "nothing was changed: %v: %s", err, byHand)
 	}
 	defer made.drop()
 	settings, err := loadSettings(made.beside, c.user, os.Environ())
@@ -96,8 +141,8 @@ func (c *changer) changeMode(mode string, by any) (*atlock.Exchanged, error) {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
 	if found := settings.Mode(); found != mode {
-		return nil, fmt.Errorf("%w: nothing was changed: with %s in %s the mode would be %s, since an environment variable "+
-			"(ATLANTIS_ENHANCED_LOCKING_…) decides: change that and restart the server", atlock.ErrInvalidConfig, mode, file, found)
+		return nil, refuse(capi.InvalidConfig, "nothing was changed: with %s in %s the mode would be %s, since an environment variable "+
+			"(ATLANTIS_ENHANCED_LOCKING_…) decides: change that and restart the server", mode, file, found)
 	}
 	return c.change(*settings, &made, by)
 }
@@ -111,32 +156,41 @@ func (c *changer) reload(by any) (*atlock.Exchanged, error) {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
 	if settings == nil {
-		return nil, fmt.Errorf("%w: nothing was changed: there are no locking settings any more; stock Atlantis's locking begins with a restart",
-			atlock.ErrInvalidConfig)
+		return nil, refuse(capi.InvalidConfig, "nothing was changed: there are no locking settings any more; stock Atlantis's locking begins with a restart")
 	}
 	return c.change(*settings, nil, by)
 }
 
+// steps are what a change does while no store is open; nil: nothing.
+type steps struct{ between, undo func() error }
+
 // change brings the server to other settings, and then puts them into the file.
 func (c *changer) change(settings atlock.Config, file *staged, by any) (*atlock.Exchanged, error) {
-	before := c.settings
-	if reflect.DeepEqual(settings, before) {
-		return &atlock.Exchanged{Change: atlock.Change{From: before.Mode(), To: settings.Mode(), Result: "unchanged"}}, nil
+	if reflect.DeepEqual(settings, c.settings) {
+		mode := settings.Mode()
+		return &atlock.Exchanged{Change: atlock.Change{From: mode, To: mode, Result: "unchanged"}}, nil
 	}
-	if fixed := fixedAtStart(before, settings); len(fixed) > 0 {
-		return nil, fmt.Errorf("%w: nothing was changed: %s is read at a start alone. Put it back as it was, or restart the server",
-			atlock.ErrInvalidConfig, strings.Join(fixed, ", "))
+	return c.changeBy(settings, file, by, steps{})
+}
+
+func (c *changer) changeBy(settings atlock.Config, file *staged, by any, steps steps) (*atlock.Exchanged, error) {
+	before := c.settings
+	if fixed := fixedAtStart(before, settings, steps.between != nil); len(fixed) > 0 {
+		return nil, refuse(capi.InvalidConfig, "nothing was changed: %s is read at a start alone. Put it back as it was, or restart the server", strings.Join(fixed, ", "))
 	}
 	open := func(settings atlock.Config) func() (*atlock.Database, error) {
 		return func() (*atlock.Database, error) { return openDatabase(settings, c.user, c.logger) }
 	}
 	exchanged, err := c.database.Change(atlock.Exchange{
 		To: settings.Mode(), Check: needs(settings), Open: open(settings), Reopen: open(before), By: by,
+		Between: steps.between, Undo: steps.undo,
 	})
 	if err == nil && file != nil {
 		if err = file.commit(); err != nil {
 			err = fmt.Errorf("%s cannot be replaced, and a restart would come to another mode: %w", file.path, err)
-			back, backErr := c.database.Change(atlock.Exchange{To: before.Mode(), Open: open(before), Reopen: open(settings), By: by})
+			back, backErr := c.database.Change(atlock.Exchange{
+				To: before.Mode(), Open: open(before), Reopen: open(settings), By: by, Between: steps.undo,
+			})
 			if backErr == nil {
 				return &back, fmt.Errorf("%w. The settings of before hold again", err)
 			}
@@ -148,6 +202,9 @@ func (c *changer) change(settings atlock.Config, file *staged, by any) (*atlock.
 	}
 	c.settings = settings
 	c.handover.Follow(settings)
+	if settings.Locking.DataDir != before.Locking.DataDir {
+		c.listen(settings.Locking.DataDir)
+	}
 	return &exchanged, nil
 }
 
@@ -162,9 +219,12 @@ func needs(settings atlock.Config) func() error {
 	}
 }
 
-// fixedAtStart are the settings that differ and that only a start reads.
-func fixedAtStart(before, after atlock.Config) (names []string) {
+// fixedAtStart are the settings that differ and that only a start reads. A migration may lead to another folder.
+func fixedAtStart(before, after atlock.Config, migrates bool) (names []string) {
 	old, new := before.Locking, after.Locking
+	if migrates {
+		old.DataDir = new.DataDir
+	}
 	for _, setting := range []struct {
 		name     string
 		old, new any

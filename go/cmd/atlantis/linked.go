@@ -14,7 +14,6 @@ import (
 	"github.com/runatlantis/atlantis/server/logging"
 
 	"github.com/atlock/atlock/go/atlock"
-	"github.com/atlock/atlock/go/control"
 	"github.com/atlock/atlock/go/handover"
 )
 
@@ -34,10 +33,10 @@ type linked struct {
 func (l *linked) Start() error {
 	var beside sync.WaitGroup
 	beside.Go(func() { l.handover.Run(l.serving) })
-	stopChanging := l.takeChanges(&beside)
+	l.takeChanges(&beside)
 	err := l.server.Start()
 	l.stop()
-	stopChanging()
+	l.changer.stopListening()
 	closeErr := l.database.Close() // which ends the wait for whose turn it is
 	beside.Wait()
 	if closeErr != nil {
@@ -47,8 +46,8 @@ func (l *linked) Start() error {
 	return errors.Join(err, closeErr)
 }
 
-// takeChanges lets commands, and SIGHUP, change mode and settings until it is stopped. Without a socket the server serves all the same.
-func (l *linked) takeChanges(beside *sync.WaitGroup) (stop func()) {
+// takeChanges lets commands, and SIGHUP, change mode and settings.
+func (l *linked) takeChanges(beside *sync.WaitGroup) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	beside.Go(func() {
@@ -66,20 +65,7 @@ func (l *linked) takeChanges(beside *sync.WaitGroup) (stop func()) {
 			}
 		}
 	})
-	locking := l.changer.settings.Locking
-	if locking.Socket == atlock.SocketOff {
-		return func() {}
-	}
-	listener, err := control.Listen(locking.DataDir, l.changer.answer)
-	if err != nil {
-		l.logger.Warn("no command can change this server's mode while it runs: %v", err)
-		return func() {}
-	}
-	return func() {
-		if err := listener.Close(); err != nil {
-			l.logger.Warn("closing the socket by which commands change the mode: %v", err)
-		}
-	}
+	l.changer.listen(l.changer.settings.Locking.DataDir)
 }
 
 // closedLater is the database in Atlantis's hands. Atlantis closes its database before it stops to serve, so that late requests

@@ -1,0 +1,79 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// settingsFile is the one with which the mode of the test was started.
+func (w *world) settingsFile() string { return filepath.Join(w.folder, plansHybrid.name+".yaml") }
+
+// changed runs the command that changes the mode of the server.
+func (w *world) changed(t *testing.T, words ...string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), commandLine(t), append([]string{"--config", w.settingsFile()}, words...)...)
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("atlock %s: %v\n%s", strings.Join(words, " "), err, out)
+	}
+	return string(out)
+}
+
+// TestTheModeChangesWhileItServes: a pull request holds a lock, another waits for it, and the mode changes meanwhile: by command, by signal, and
+// in mid-plan. The lock stays, the place too, and the next one is planned by itself. A server that is killed begins in the mode that was changed to.
+func TestTheModeChangesWhileItServes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plansHybrid)
+	r := w.repository(t, "acme/infra")
+	holder, comment := r.open(t, "network")
+	wantText(t, comment, planned)
+	waiting, comment := r.open(t, "network")
+	wantText(t, comment, refusedBy(holder))
+
+	wantText(t, w.changed(t, "mode", "native"), "mode      hybrid to native\n", "locks     1 carried over\n")
+	wantText(t, w.changed(t, "mode"), "mode      native\n", "hybrid to native: ok")
+	_, comment = r.open(t, "network")
+	wantText(t, comment, refusedBy(holder))
+
+	slow := newSlow(t)
+	third := r.openSlowly(t, slow, "database")
+	r.waitForRunning(t, slow)
+	wantText(t, w.changed(t, "mode", "strict"), "mode      native to strict\n", "locks     2 carried over\n")
+	slow.end(t)
+	r.eventuallyHolders(t, map[string]int{"network": holder, "database": third})
+
+	r.wantPlannedByItself(t, waiting, func() { r.merge(t, holder) })
+	r.eventuallyHolders(t, map[string]int{"network": waiting, "database": third})
+
+	file := w.settingsFile()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "enabled: false", "enabled: true", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(w.server.PID(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(time.Minute); !strings.Contains(w.changed(t, "mode"), "mode      native\n"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("SIGHUP changed nothing")
+		}
+	}
+	r.wantHolders(t, map[string]int{"network": waiting, "database": third})
+	w.server.Kill()
+	w.restart(t)
+	wantText(t, w.changed(t, "mode"), "mode      native\n")
+	r.wantHolders(t, map[string]int{"network": waiting, "database": third})
+	if _, err := os.Stat(filepath.Join(w.lockFolder(), "atlock-server.sock")); err != nil {
+		t.Error(err)
+	}
+}
