@@ -180,7 +180,7 @@ func TestTheServerMigrates(t *testing.T) {
 	sled := "locking:\n  backend: sled\n  data_dir: " + filepath.Join(folder, "sled") + "\n"
 	file := writeFile(t, filepath.Join(folder, "locking.yaml"), sled)
 	native := func(address string) string {
-		return "locking:\n  data_dir: " + filepath.Join(folder, "native") + "\n  enhanced: {enabled: true, compatibility_mode: native, redis: {address: '" + address + "'}}\n"
+		return "locking:\n  backend: sled\n  data_dir: " + filepath.Join(folder, "native") + "\n  enhanced: {enabled: true, compatibility_mode: native, redis: {address: '" + address + "'}}\n"
 	}
 	moves := func(c *changer, to, work string) (*moved, error) {
 		input, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, work)})
@@ -202,7 +202,31 @@ func TestTheServerMigrates(t *testing.T) {
 	wantHeld(t, c.database, "a", "b")
 
 	to := writeFile(t, filepath.Join(folder, "new.yaml"), native(redis.Addr))
-	came, err := moves(c, to, "w2")
+	// Redis has one of the locks for another pull request: nothing is moved, and the store of before goes on.
+	other, err := atlock.Open(atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{
+		Enabled: true, CompatibilityMode: atlock.ModeNative, Redis: atlock.Redis{Address: redis.Addr},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := lock("a")
+	others.Pull.Num = 2
+	if acquired, _, err := other.TryLock(others); err != nil || !acquired {
+		t.Fatal(acquired, err)
+	}
+	if _, err := moves(c, to, "w2"); err == nil || !strings.Contains(err.Error(), "The settings of before hold again") {
+		t.Fatalf("got %v", err)
+	} else {
+		t.Log(err)
+	}
+	modeIs(t, c, "strict")
+	wantHeld(t, c.database, "a", "b")
+	if _, err := other.Unlock(others.Project, others.Workspace); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, other)
+
+	came, err := moves(c, to, "w3")
 	if err != nil || came.Status != 0 || came.Locks != 2 || !strings.Contains(came.Out, "phase     complete") {
 		t.Fatalf("%+v, %v", came, err)
 	}
