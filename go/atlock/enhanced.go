@@ -99,7 +99,9 @@ func (d *Database) Queues(repoFullName string) (map[string][]QueuedPull, error) 
 // Errors: [ErrQueueDisabled]; [ErrClosed] once the database is closed, which ends the wait.
 func (d *Database) Next(request NextRequest) (Next, error) {
 	return waitThrough(context.Background(), d, request.Wait, func(_ context.Context, store inner, left time.Duration) (Next, error) {
-		request.Wait = left
+		if request.Wait > 0 {
+			request.Wait = left
+		}
 		return store.next(request)
 	})
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,5 +76,47 @@ func TestTheModeChangesWhileItServes(t *testing.T) {
 	r.wantHolders(t, map[string]int{"network": waiting, "database": third})
 	if _, err := os.Stat(filepath.Join(w.lockFolder(), "atlock-server.sock")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAKillDuringAChange kills the server with kill -9 at some moment of a change. It starts again in either mode, the one that its settings file
+// names, and with the locks that it had.
+func TestAKillDuringAChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plansHybrid)
+	r := w.repository(t, "acme/infra")
+	holder, comment := r.open(t, "network")
+	wantText(t, comment, planned)
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	for round := range 8 {
+		mode := []string{"native", "strict", "hybrid"}[round%3]
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			// It fails where the server dies before it has answered.
+			_ = exec.CommandContext(t.Context(), commandLine(t), "--config", w.settingsFile(), "mode", mode).Run()
+		}()
+		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
+		w.server.Kill()
+		<-ended
+		w.restart(t)
+		told := w.changed(t, "mode")
+		text, err := os.ReadFile(w.settingsFile())
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := "strict"
+		if strings.Contains(string(text), "enabled: true\n    compatibility_mode:") {
+			_, rest, _ := strings.Cut(string(text), "compatibility_mode: ")
+			named, _, _ = strings.Cut(rest, "\n")
+		}
+		if !strings.HasPrefix(told, "mode      "+named+"\n") {
+			t.Fatalf("seed %d, round %d to %s: the file names %s, and the server tells\n%s", seed, round, mode, named, told)
+		}
+		t.Logf("round %d to %s: %s", round, mode, named)
+		r.wantHolders(t, map[string]int{"network": holder})
+		_, comment := r.open(t, "network")
+		wantText(t, comment, refusedBy(holder))
 	}
 }

@@ -114,25 +114,28 @@ fn confirmed(question: &str) -> Result<bool> {
 fn run(arguments: &Arguments) -> Result<Outcome> {
     let (command, json) = (&arguments.command, arguments.json);
     let path = arguments.config.as_deref();
-    let question = match command {
-        Command::Version => return Ok(show::version(json)),
-        Command::Generate { folder } => return generate::generate(folder),
-        Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
-        Command::Config(ConfigCommand::Show) => return config::show(path, json),
-        Command::Migrate(asked) => {
-            return match migrate::beside_a_server(asked, json)? {
-                Some(moved) => Ok(moved),
-                None => migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
-            };
-        }
-        Command::Rollback(asked) => return migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
-        Command::Restore(asked) => return migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
-        Command::Mode { mode: None } => return mode::show(path, json),
-        Command::Mode { mode: Some(mode) } => return mode::change(path, *mode, json),
-        Command::Reload => return mode::reload(path, json),
-        Command::Doctor { bundle } => return doctor::doctor(path, bundle.as_deref(), json),
-        Command::Ask(question) => question,
-    };
+    match command {
+        Command::Version => Ok(show::version(json)),
+        Command::Generate { folder } => generate::generate(folder),
+        Command::Config(ConfigCommand::Check { file }) => config::check(file.as_deref().or(path), json),
+        Command::Config(ConfigCommand::Show) => config::show(path, json),
+        Command::Migrate(asked) => match migrate::beside_a_server(asked, json)? {
+            Some(moved) => Ok(moved),
+            None => migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
+        },
+        Command::Rollback(asked) => migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
+        Command::Restore(asked) => migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
+        Command::Mode { mode: None } => mode::show(path, json),
+        Command::Mode { mode: Some(mode) } => mode::change(path, *mode, json),
+        Command::Reload => mode::reload(path, json),
+        Command::Doctor { bundle } => doctor::doctor(path, bundle.as_deref(), json),
+        Command::Ask(question) => answer(question, arguments),
+    }
+}
+
+/// The answer to what is asked of the running server, or of its stores.
+fn answer(question: &Question, arguments: &Arguments) -> Result<Outcome> {
+    let (path, json) = (arguments.config.as_deref(), arguments.json);
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)
         && !confirmed(&asked)?
     {

@@ -77,7 +77,8 @@ fn server(config: Option<&Path>) -> Result<Client> {
         None => Config::without_file()?,
     };
     let Some(folder) = &config.locking.data_dir else {
-        let text = "which server is meant is not known: set locking.data_dir in the settings file, to the folder that the server has";
+        let text =
+            "which server is meant is not known: set locking.data_dir in the settings file, to the folder that the server has";
         return Err(Error::new(Code::InvalidConfig, text));
     };
     let mode = config.mode();

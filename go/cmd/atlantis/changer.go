@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -166,7 +167,7 @@ type steps struct{ between, undo func() error }
 
 // change brings the server to other settings, and then puts them into the file.
 func (c *changer) change(settings atlock.Config, file *staged, by any) (*atlock.Exchanged, error) {
-	if reflect.DeepEqual(settings, c.settings) {
+	if _, err := c.database.Status(); err == nil && reflect.DeepEqual(settings, c.settings) { // with an error no store is open
 		mode := settings.Mode()
 		return &atlock.Exchanged{Change: atlock.Change{From: mode, To: mode, Result: "unchanged"}}, nil
 	}
@@ -182,7 +183,7 @@ func (c *changer) changeBy(settings atlock.Config, file *staged, by any, steps s
 		return func() (*atlock.Database, error) { return openDatabase(settings, c.user, c.logger) }
 	}
 	exchanged, err := c.database.Change(atlock.Exchange{
-		To: settings.Mode(), Check: needs(settings), Open: open(settings), Reopen: open(before), By: by,
+		To: settings.Mode(), Check: needs(settings, steps), Open: open(settings), Reopen: open(before), By: by,
 		Between: steps.between, Undo: steps.undo,
 	})
 	if err == nil && file != nil {
@@ -210,12 +211,16 @@ func (c *changer) changeBy(settings atlock.Config, file *staged, by any, steps s
 
 // needs looks whether Redis is there, if the mode uses Redis. A start of hybrid mode goes on without Redis, and grants nothing until Redis is
 // there; a change that leads there is none that anybody wants.
-func needs(settings atlock.Config) func() error {
+func needs(settings atlock.Config, steps steps) func() error {
 	return func() error {
 		if settings.Mode() == atlock.ModeStrict {
 			return nil
 		}
-		return atlock.CheckRedis(settings)
+		err := atlock.CheckRedis(settings)
+		if steps.between != nil && errors.Is(err, atlock.ErrStoreMoved) {
+			return nil // of an earlier migration: this one may replace what that left
+		}
+		return err
 	}
 }
 

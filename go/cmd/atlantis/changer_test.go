@@ -170,6 +170,12 @@ func TestAKillBeforeTheFileIsReplaced(t *testing.T) {
 	closed(t, c.database)
 	again := serving(t, user, file)
 	modeIs(t, again, "strict")
+	if _, err := again.ask(t, "change_mode", `"hybrid"`); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); left != nil {
+		t.Errorf("left are %v", left)
+	}
 	wantHeld(t, again.database, "a", "b")
 }
 
@@ -240,4 +246,32 @@ func TestTheServerMigrates(t *testing.T) {
 	if _, err := open(t, user, sled); !errors.Is(err, atlock.ErrStoreMoved) {
 		t.Errorf("the old store: %v", err)
 	}
+}
+
+// From one Redis to another, where this server was announced a moment ago; and back.
+func TestTheServerMigratesFromRedisToRedis(t *testing.T) {
+	user, first := withRedis(t, "boltdb")
+	_, second := withRedis(t, "boltdb")
+	folder := t.TempDir()
+	hybrid := func(address string, number string) string {
+		return "locking:\n  backend: sled\n  data_dir: " + filepath.Join(folder, number) +
+			"\n  enhanced: {enabled: true, compatibility_mode: hybrid, redis: {address: '" + address + "'}}\n"
+	}
+	file := writeFile(t, filepath.Join(folder, "locking.yaml"), hybrid(first.Addr, "1"))
+	c := serving(t, user, file)
+	t.Cleanup(c.stopListening)
+	take(t, c.database, "a")
+	to := writeFile(t, filepath.Join(folder, "new.yaml"), hybrid(second.Addr, "2"))
+	input, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, "work")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	came, err := c.migrate(input, nil)
+	if err != nil || came.Locks != 1 {
+		t.Fatalf("%+v, %v", came, err)
+	}
+	first.Kill() // nobody needs it any more
+	wantHeld(t, c.database, "a")
+	take(t, c.database, "b")
+	modeIs(t, c, "hybrid")
 }

@@ -27,7 +27,16 @@ func stage(path string, text []byte) (staged, error) {
 	if err != nil {
 		return staged{}, err
 	}
-	file, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+".new-*")
+	pattern := "." + filepath.Base(target) + ".new-*"
+	// What a server that was killed left.
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(target), pattern))
+	if err != nil {
+		return staged{}, err
+	}
+	for _, path := range left {
+		_ = os.Remove(path) // what cannot be removed is in nobody's way
+	}
+	file, err := os.CreateTemp(filepath.Dir(target), pattern)
 	if err != nil {
 		return staged{}, fmt.Errorf("%s cannot be written: %w", path, err)
 	}
