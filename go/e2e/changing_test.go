@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -119,4 +120,36 @@ func TestAKillDuringAChange(t *testing.T) {
 		_, comment := r.open(t, "network")
 		wantText(t, comment, refusedBy(holder))
 	}
+}
+
+// TestAMigrationBesideARunningServer moves the locks of a server that serves to another store, by the command that is typed where none runs.
+func TestAMigrationBesideARunningServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plansHybrid)
+	r := w.repository(t, "acme/infra")
+	holder, comment := r.open(t, "network")
+	wantText(t, comment, planned)
+	waiting, _ := r.open(t, "network")
+
+	to := filepath.Join(w.folder, "new.yaml")
+	settings := fmt.Sprintf("locking:\n  backend: sled\n  data_dir: %q\n  enhanced: {priority_queue: {enabled: true, replan: auto}}\n",
+		filepath.Join(w.folder, "new"))
+	if err := os.WriteFile(to, []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	words := []string{"migrate", "--from", "config:" + w.settingsFile(), "--to", "config:" + to, "--work", filepath.Join(w.folder, "work")}
+	wantText(t, w.changed(t, words...), "phase     planned; nothing was changed: --execute does it\n")
+	wantText(t, w.changed(t, "mode"), "mode      hybrid\n")
+	wantText(t, w.changed(t, append(words, "--execute")...), "phase     complete\n", "mode      hybrid to strict\n", "locks     1 carried over\n")
+	text, err := os.ReadFile(w.settingsFile())
+	if err != nil || string(text) != settings {
+		t.Fatalf("the settings file is\n%s\n%v", text, err)
+	}
+	wantText(t, w.changed(t, "mode"), "mode      strict\n", "hybrid to strict: ok")
+	w.redis.Kill()
+	r.wantHolders(t, map[string]int{"network": holder})
+	r.wantPlannedByItself(t, waiting, func() { r.merge(t, holder) })
+	w.server.Kill()
+	w.restart(t)
+	r.wantHolders(t, map[string]int{"network": waiting})
 }

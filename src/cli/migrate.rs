@@ -1,7 +1,7 @@
 //! Migrations: the commands are the library's; this program has no code for Atlantis's BoltDB file, and says which one has.
 //!
 //! Where a linked Atlantis runs that has the first store open, it makes the migration, and goes on with the second one: both stores are asked
-//! for it by `data_dir`. A migration that only looks needs no server.
+//! for it by `data_dir`. A plan, too: the server has its store open alone, and closes it for as long as the plan looks.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub fn told(told: Result<Told>) -> Result<Outcome> {
 /// Errors: those of the settings files that are named; the server's.
 pub fn beside_a_server(asked: &Migrate, json: bool) -> Result<Option<Outcome>> {
     let (Some(from), Some(to)) = (asked.from.as_deref(), asked.to.as_deref()) else { return Ok(None) };
-    let Some(new) = to.strip_prefix("config:").filter(|_| asked.execute && asked.about.is_none()) else { return Ok(None) };
+    let Some(new) = to.strip_prefix("config:").filter(|_| asked.about.is_none()) else { return Ok(None) };
     let mut server = None;
     for file in std::iter::once(new).chain(from.strip_prefix("config:")) {
         if let Some(folder) = Config::load(Path::new(file))?.locking.data_dir {
@@ -42,12 +42,13 @@ pub fn beside_a_server(asked: &Migrate, json: bool) -> Result<Option<Outcome>> {
     let from = if matches!(kind, "config" | "boltdb") { format!("{kind}:{}", whole(Path::new(place))?) } else { from.to_owned() };
     let input = serde_json::json!({
         "from": from, "to": whole(Path::new(new))?, "work": whole(&asked.work)?, "more": more(asked, json)?,
+        "execute": asked.execute,
     });
     let answer = server.ask_for("migrate", true, input.to_string().as_bytes())?;
     let told: Moved = read(&answer)?;
     told.remarks.lines().for_each(|text| remark(text.strip_prefix("atlock: ").unwrap_or(text)));
     let mut text = told.out.into_bytes();
-    if !json {
+    if asked.execute && !json {
         text.extend(mode::changed(&answer, false)?.text);
     }
     Ok(Some(Outcome { text, found: true, incomplete: None, status: told.status }))

@@ -189,7 +189,7 @@ func TestTheServerMigrates(t *testing.T) {
 		return "locking:\n  backend: sled\n  data_dir: " + filepath.Join(folder, "native") + "\n  enhanced: {enabled: true, compatibility_mode: native, redis: {address: '" + address + "'}}\n"
 	}
 	moves := func(c *changer, to, work string) (*moved, error) {
-		input, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, work)})
+		input, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, work), Execute: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,6 +208,17 @@ func TestTheServerMigrates(t *testing.T) {
 	wantHeld(t, c.database, "a", "b")
 
 	to := writeFile(t, filepath.Join(folder, "new.yaml"), native(redis.Addr))
+	look, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, "w0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned, err := c.migrate(look, nil)
+	if err != nil || planned.Status != 0 || !strings.Contains(planned.Out, "phase     planned; nothing was changed") {
+		t.Fatalf("%+v, %v", planned, err)
+	}
+	modeIs(t, c, "strict")
+	wantHeld(t, c.database, "a", "b")
+
 	// Redis has one of the locks for another pull request: nothing is moved, and the store of before goes on.
 	other, err := atlock.Open(atlock.Config{Locking: atlock.Locking{Enhanced: atlock.Enhanced{
 		Enabled: true, CompatibilityMode: atlock.ModeNative, Redis: atlock.Redis{Address: redis.Addr},
@@ -239,8 +250,8 @@ func TestTheServerMigrates(t *testing.T) {
 	modeIs(t, c, "native")
 	wantHeld(t, c.database, "a", "b")
 	take(t, c.database, "c")
-	if text := textOf(t, file); text != native(redis.Addr) {
-		t.Errorf("the file is\n%s", text)
+	if text, kept := textOf(t, file), textOf(t, filepath.Join(folder, "w3", settingsBefore)); text != native(redis.Addr) || kept != sled {
+		t.Errorf("the file is\n%s, and was\n%s", text, kept)
 	}
 	// The old store refuses whoever comes.
 	if _, err := open(t, user, sled); !errors.Is(err, atlock.ErrStoreMoved) {
@@ -262,7 +273,7 @@ func TestTheServerMigratesFromRedisToRedis(t *testing.T) {
 	t.Cleanup(c.stopListening)
 	take(t, c.database, "a")
 	to := writeFile(t, filepath.Join(folder, "new.yaml"), hybrid(second.Addr, "2"))
-	input, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, "work")})
+	input, err := json.Marshal(moving{From: "config:" + file, To: to, Work: filepath.Join(folder, "work"), Execute: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,12 @@ type moving struct {
 	To   string   `json:"to"`   // the new settings file, with its whole path
 	Work string   `json:"work"` // the migration's folder, with its whole path
 	More []string `json:"more"` // other options of the command
+	// Execute is whether it is done. Otherwise the store is closed for as long as the plan looks at it, and opened again.
+	Execute bool `json:"execute"`
 }
+
+// settingsBefore is where, in the migration's folder, the settings file is kept as it was.
+const settingsBefore = "settings.before.yaml"
 
 // moved is what came of it.
 type moved struct {
@@ -54,44 +59,67 @@ func (c *changer) migrate(input json.RawMessage, by any) (*moved, error) {
 	if err != nil {
 		return nil, err
 	}
+	answer := &moved{}
+	args := []string{"migrate", "--from", asked.From, "--to", "config:" + asked.To, "--work", asked.Work}
+	if !asked.Execute {
+		look := steps{between: func() error { _ = answer.run(append(args, asked.More...)...); return nil }}
+		answer.Exchanged, err = c.changeBy(c.settings, nil, by, look)
+		return answer, err
+	}
+	if c.settings.Locking.Audit.File != "" {
+		args = append(args, "--config", file)
+	}
+	return answer, c.moves(asked, append(args, "--execute"), *settings, answer, by)
+}
+
+// moves makes the migration, and puts the new settings into the settings file.
+func (c *changer) moves(asked moving, args []string, settings atlock.Config, answer *moved, by any) error {
+	file := settingsFile(c.named, c.user)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
 	text, err := os.ReadFile(asked.To)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	made, err := stage(file, text)
 	if err != nil {
-		return nil, refuse(capi.InvalidConfig, "nothing was changed: %v. Where the file is made, write what %s has, and migrate with the server stopped", err, asked.To)
+		return refuse(capi.InvalidConfig, "nothing was changed: %v. Where the file is made, write what %s has, and migrate with the server stopped",
+			err, asked.To)
 	}
 	defer made.drop()
-	answer := &moved{}
-	run := func(args ...string) error {
-		var out, remarks bytes.Buffer
-		status := atlock.MigrationCommand(args, &out, &remarks)
-		answer.Status, answer.Out, answer.Remarks = status, out.String(), remarks.String()
-		isComplete := strings.Contains(answer.Out, "phase     complete\n") || strings.Contains(answer.Out, `"phase":"complete"`)
-		if status != 0 && !isComplete { // what could not be taken along is told, and no error
-			return errors.New(strings.TrimSpace(strings.TrimPrefix(answer.Remarks, "atlock: ")))
-		}
-		return nil
-	}
 	manifest := filepath.Join(asked.Work, "manifest.json")
-	steps := steps{
-		between: func() error {
-			args := []string{"migrate", "--from", asked.From, "--to", "config:" + asked.To, "--work", asked.Work, "--execute"}
-			if c.settings.Locking.Audit.File != "" {
-				args = append(args, "--config", file)
-			}
-			return run(append(args, asked.More...)...)
-		},
+	answer.Exchanged, err = c.changeBy(settings, &made, by, steps{
+		between: func() error { return answer.run(append(args, asked.More...)...) },
 		undo: func() error {
 			if _, err := os.Stat(manifest); err != nil {
 				return nil // nothing was begun
 			}
-			return run("rollback", manifest)
+			return new(moved).run("rollback", manifest)
 		},
+	})
+	if err != nil {
+		return err
 	}
-	answer.Exchanged, err = c.changeBy(*settings, &made, by, steps)
-	return answer, err
+	// Whoever goes back has to name the store of before.
+	kept := filepath.Join(asked.Work, settingsBefore)
+	if err := os.WriteFile(kept, before, 0o600); err != nil {
+		c.logger.Warn("the settings of before the migration are not kept", "file", kept, "error", err)
+	}
+	return nil
+}
+
+// run runs the command. What could not be taken along is told, and no error.
+func (m *moved) run(args ...string) error {
+	var out, remarks bytes.Buffer
+	m.Status = atlock.MigrationCommand(args, &out, &remarks)
+	m.Out, m.Remarks = out.String(), remarks.String()
+	isComplete := strings.Contains(m.Out, "phase     complete\n") || strings.Contains(m.Out, `"phase":"complete"`)
+	if m.Status != 0 && !isComplete {
+		return errors.New(strings.TrimSpace(strings.TrimPrefix(m.Remarks, "atlock: ")))
+	}
+	return nil
 }
 
 // isOwn is an error if a name is not that of the store that this server has.
