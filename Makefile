@@ -9,6 +9,9 @@ CARGO   ?= cargo
 GO      ?= go
 CC      ?= cc
 PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+prefix  := $(abspath $(PREFIX))
+libdir  := $(abspath $(LIBDIR))
 # The release that `make atlantis` links with: that of go.mod, or another one, which goes to build/atlantis-VERSION/atlantis.
 REQUIRED_ATLANTIS := $(shell sed -n 's|^\tgithub.com/runatlantis/atlantis ||p' go/go.mod)
 ATLANTIS_VERSION ?= $(REQUIRED_ATLANTIS)
@@ -28,6 +31,7 @@ help: ## show this list
 .PHONY: lib
 lib: ## build the release: libatlock.so, libatlock.a and the command line, and tell Go which archive it links
 	$(CARGO) build --release --locked
+	@scripts/weaken-archive $(RELEASE)/libatlock.a
 	@scripts/go-archive $(RELEASE)/libatlock.a
 
 .PHONY: atlantis
@@ -157,29 +161,32 @@ $(RELEASE)/libatlock.a:
 	@$(MAKE) lib
 
 .PHONY: install
-install: $(RELEASE)/libatlock.a ## install library, header, pkg-config file, and the command with man pages and completions (PREFIX=/usr/local DESTDIR=)
-	install -d "$(DESTDIR)$(PREFIX)"/{bin,include,lib/pkgconfig}
-	install -m 755 $(RELEASE)/atlock "$(DESTDIR)$(PREFIX)/bin/atlock"
-	install -m 644 include/atlock.h "$(DESTDIR)$(PREFIX)/include/atlock.h"
-	install -m 644 $(RELEASE)/libatlock.a "$(DESTDIR)$(PREFIX)/lib/libatlock.a"
-	install -m 755 $(RELEASE)/libatlock.so "$(DESTDIR)$(PREFIX)/lib/libatlock.so.$(VERSION)"
-	ln -sfn libatlock.so.$(VERSION) "$(DESTDIR)$(PREFIX)/lib/$(SONAME)"
-	ln -sfn $(SONAME) "$(DESTDIR)$(PREFIX)/lib/libatlock.so"
+install: $(if $(shell command -v $(CARGO)),lib,$(RELEASE)/libatlock.a) ## install library, header, pkg-config file, and the command with man pages and completions (PREFIX= LIBDIR= DESTDIR=)
+	install -d "$(DESTDIR)$(prefix)"/{bin,include} "$(DESTDIR)$(libdir)/pkgconfig"
+	install -m 755 $(RELEASE)/atlock "$(DESTDIR)$(prefix)/bin/atlock"
+	install -m 644 include/atlock.h "$(DESTDIR)$(prefix)/include/atlock.h"
+	install -m 644 $(RELEASE)/libatlock.a "$(DESTDIR)$(libdir)/libatlock.a"
+	install -m 755 $(RELEASE)/libatlock.so "$(DESTDIR)$(libdir)/libatlock.so.$(VERSION)"
+	ln -sfn libatlock.so.$(VERSION) "$(DESTDIR)$(libdir)/$(SONAME)"
+	ln -sfn $(SONAME) "$(DESTDIR)$(libdir)/libatlock.so"
 	rm -rf $(RELEASE)/generated
 	$(RELEASE)/atlock generate $(RELEASE)/generated
-	install -d "$(DESTDIR)$(PREFIX)"/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d,man/man1}
-	install -m 644 $(RELEASE)/generated/atlock.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/atlock"
-	install -m 644 $(RELEASE)/generated/_atlock "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_atlock"
-	install -m 644 $(RELEASE)/generated/atlock.fish "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/atlock.fish"
-	install -m 644 $(RELEASE)/generated/*.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' atlock.pc.in > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/atlock.pc"
+	install -d "$(DESTDIR)$(prefix)"/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d,man/man1}
+	install -m 644 $(RELEASE)/generated/atlock.bash "$(DESTDIR)$(prefix)/share/bash-completion/completions/atlock"
+	install -m 644 $(RELEASE)/generated/_atlock "$(DESTDIR)$(prefix)/share/zsh/site-functions/_atlock"
+	install -m 644 $(RELEASE)/generated/atlock.fish "$(DESTDIR)$(prefix)/share/fish/vendor_completions.d/atlock.fish"
+	install -m 644 $(RELEASE)/generated/*.1 "$(DESTDIR)$(prefix)/share/man/man1"
+	for name in atlock atlock-static; do \
+	    sed -e 's|@PREFIX@|$(prefix)|' -e 's|@LIBDIR@|$(libdir)|' -e 's|@VERSION@|$(VERSION)|' $$name.pc.in \
+	        > "$(DESTDIR)$(libdir)/pkgconfig/$$name.pc"; \
+	done
 
 .PHONY: uninstall
-uninstall: ## remove what install put there (the same PREFIX and DESTDIR)
-	rm -f "$(DESTDIR)$(PREFIX)"/{bin/atlock,include/atlock.h,lib/pkgconfig/atlock.pc}
-	rm -f "$(DESTDIR)$(PREFIX)"/share/{bash-completion/completions/atlock,zsh/site-functions/_atlock,fish/vendor_completions.d/atlock.fish}
-	rm -f "$(DESTDIR)$(PREFIX)"/share/man/man1/atlock{,-*}.1
-	rm -f "$(DESTDIR)$(PREFIX)"/lib/{libatlock.a,libatlock.so,$(SONAME),libatlock.so.$(VERSION)}
+uninstall: ## remove what install put there (the same PREFIX, LIBDIR and DESTDIR)
+	rm -f "$(DESTDIR)$(prefix)"/{bin/atlock,include/atlock.h} "$(DESTDIR)$(libdir)"/pkgconfig/atlock{,-static}.pc
+	rm -f "$(DESTDIR)$(prefix)"/share/{bash-completion/completions/atlock,zsh/site-functions/_atlock,fish/vendor_completions.d/atlock.fish}
+	rm -f "$(DESTDIR)$(prefix)"/share/man/man1/atlock{,-*}.1
+	rm -f "$(DESTDIR)$(libdir)"/{libatlock.a,libatlock.so,$(SONAME),libatlock.so.$(VERSION)}
 
 .PHONY: clean
 clean: ## remove everything that was built

@@ -4,6 +4,7 @@
 //! (`src/redact.rs`).
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fmt;
 
 use serde::Deserialize;
@@ -84,41 +85,82 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of the numbers, which begin with 1.
+    pub const ALL: [Code; 32] = [
+        Code::InvalidArgument,
+        Code::InvalidJson,
+        Code::TooLarge,
+        Code::InvalidConfig,
+        Code::Unsupported,
+        Code::Closed,
+        Code::StoreBusy,
+        Code::StoreNotWritable,
+        Code::StoreNewerFormat,
+        Code::StoreDamaged,
+        Code::StoreFailed,
+        Code::EntryUnreadable,
+        Code::Unreachable,
+        Code::Authentication,
+        Code::Permission,
+        Code::Tls,
+        Code::ReadOnly,
+        Code::Timeout,
+        Code::OutcomeUnknown,
+        Code::NotReplicated,
+        Code::Protocol,
+        Code::HostStore,
+        Code::Internal,
+        Code::Degraded,
+        Code::OtherPull,
+        Code::QueueFull,
+        Code::NotQueued,
+        Code::QueueDisabled,
+        Code::Frozen,
+        Code::NoPull,
+        Code::SetIncomplete,
+        Code::StoreMoved,
+    ];
+
     /// Its name in metrics, in the audit trail and on the socket. Stable, as its number.
     pub fn name(self) -> &'static str {
+        self.c_name().to_str().unwrap_or_default()
+    }
+
+    /// The same for C.
+    pub fn c_name(self) -> &'static CStr {
         match self {
-            Code::InvalidArgument => "invalid_argument",
-            Code::InvalidJson => "invalid_json",
-            Code::TooLarge => "too_large",
-            Code::InvalidConfig => "invalid_config",
-            Code::Unsupported => "unsupported",
-            Code::Closed => "closed",
-            Code::StoreBusy => "store_busy",
-            Code::StoreNotWritable => "store_not_writable",
-            Code::StoreNewerFormat => "store_newer_format",
-            Code::StoreDamaged => "store_damaged",
-            Code::StoreFailed => "store_failed",
-            Code::EntryUnreadable => "entry_unreadable",
-            Code::Unreachable => "unreachable",
-            Code::Authentication => "authentication",
-            Code::Permission => "permission",
-            Code::Tls => "tls",
-            Code::ReadOnly => "read_only",
-            Code::Timeout => "timeout",
-            Code::OutcomeUnknown => "outcome_unknown",
-            Code::NotReplicated => "not_replicated",
-            Code::Protocol => "protocol",
-            Code::HostStore => "host_store",
-            Code::Internal => "internal",
-            Code::Degraded => "degraded",
-            Code::OtherPull => "other_pull",
-            Code::QueueFull => "queue_full",
-            Code::NotQueued => "not_queued",
-            Code::QueueDisabled => "queue_disabled",
-            Code::Frozen => "frozen",
-            Code::NoPull => "no_pull",
-            Code::SetIncomplete => "set_incomplete",
-            Code::StoreMoved => "store_moved",
+            Code::InvalidArgument => c"invalid_argument",
+            Code::InvalidJson => c"invalid_json",
+            Code::TooLarge => c"too_large",
+            Code::InvalidConfig => c"invalid_config",
+            Code::Unsupported => c"unsupported",
+            Code::Closed => c"closed",
+            Code::StoreBusy => c"store_busy",
+            Code::StoreNotWritable => c"store_not_writable",
+            Code::StoreNewerFormat => c"store_newer_format",
+            Code::StoreDamaged => c"store_damaged",
+            Code::StoreFailed => c"store_failed",
+            Code::EntryUnreadable => c"entry_unreadable",
+            Code::Unreachable => c"unreachable",
+            Code::Authentication => c"authentication",
+            Code::Permission => c"permission",
+            Code::Tls => c"tls",
+            Code::ReadOnly => c"read_only",
+            Code::Timeout => c"timeout",
+            Code::OutcomeUnknown => c"outcome_unknown",
+            Code::NotReplicated => c"not_replicated",
+            Code::Protocol => c"protocol",
+            Code::HostStore => c"host_store",
+            Code::Internal => c"internal",
+            Code::Degraded => c"degraded",
+            Code::OtherPull => c"other_pull",
+            Code::QueueFull => c"queue_full",
+            Code::NotQueued => c"not_queued",
+            Code::QueueDisabled => c"queue_disabled",
+            Code::Frozen => c"frozen",
+            Code::NoPull => c"no_pull",
+            Code::SetIncomplete => c"set_incomplete",
+            Code::StoreMoved => c"store_moved",
         }
     }
 }
@@ -162,3 +204,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_is_found_by_its_number() {
+        for (number, code) in (1..).zip(Code::ALL) {
+            assert_eq!(code as i32, number, "{}", code.name());
+        }
+    }
+}

@@ -24,8 +24,8 @@ macro_rules! programs {
 }
 
 programs! {
-    bad_input commands config default_instance header_cxx header_twice host_store info lifecycle listing locks migration panic persistence
-    pull_status queue queue_input threads version
+    bad_input commands config default_instance header_cxx header_twice host_store info lifecycle listing locks migration own_names panic
+    persistence pull_status queue queue_input threads version
 }
 
 #[test]

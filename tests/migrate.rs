@@ -148,6 +148,11 @@ fn redis_to_boltdb_and_back() {
 }
 
 #[test]
+fn boltdb_to_boltdb_and_back() {
+    there_and_back(Side::boltdb(), Side::boltdb(), &[0, 2]);
+}
+
+#[test]
 fn boltdb_to_cluster_and_back() {
     there_and_back(Side::boltdb(), Side::cluster(), &[1]);
 }

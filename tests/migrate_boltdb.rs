@@ -18,7 +18,7 @@ use atlock::migration_command::{Typed, typed};
 use atlock::service::Service;
 use atlock::store::contract::copy::{CopyStore as _, HostWrite};
 use atlock::store::contract::local::EntryKey;
-use migrate_support::{OPTIONS, Side, as_both_can, execute, fill, local, rollback, shut, take};
+use migrate_support::{OPTIONS, Side, as_both_can, execute, fill, local, odd_fields, odd_path, release, rollback, shut, take};
 use redis_support::{Server, fields, lock_json};
 
 fn plan(from: &Side, to: &Side, work: &Path, options: Options<'_>) -> Report {
@@ -182,6 +182,26 @@ fn an_older_file_in_the_place_of_the_target_has_released_nothing() {
     let error = rollback(work.path(), OPTIONS).unwrap_err();
     assert!(error.code() == Code::StoreDamaged && error.message().contains("atlantis locking restore"), "{error}");
     assert_eq!(from.content(), before);
+}
+
+/// A file that was left is a target again when that is said, and a server's store afterwards.
+#[test]
+fn a_file_that_was_left_is_filled_again() {
+    let (file, sled, work, next) = (Side::boltdb(), Side::sled(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = file.open().unwrap();
+    fill(&*store, 2);
+    shut(store);
+    execute(&file, &sled, work.path(), OPTIONS).unwrap();
+    let store = sled.open().unwrap();
+    release(&*store, odd_fields(&odd_path(0)));
+    take(&*store, fields("new"), 7);
+    shut(store);
+    let problems = plan(&sled, &file, next.path(), OPTIONS).problems;
+    assert!(problems[0].contains("its locks were moved to") && problems[0].contains("--replace-old"), "{problems:?}");
+    let replace = Options { replace_old: true, ..OPTIONS };
+    execute(&sled, &file, next.path(), replace).unwrap();
+    assert_eq!(file.content(), as_both_can(&sled.content(), [&sled, &file]));
+    shut(file.open().unwrap());
 }
 
 #[test]

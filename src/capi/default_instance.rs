@@ -1,12 +1,15 @@
 //! The five-function API for C programs and scripts, over one instance of the whole process.
 //!
 //! The instance opens on first use, from the settings file that the environment variable `ATLOCK_CONFIG` names, or else on the
-//! embedded store in `./atlock-data`. If opening fails, the next call tries again. All five take and return NUL-terminated
+//! embedded store in `./atlock-data`. Where another process has the folder open, the first use waits for its end, up to
+//! `locking.timeout`. If opening fails, the next call tries again. All five take and return NUL-terminated
 //! JSON; the answer is `{"ok":…}` or `{"error":{"code":…,"message":…}}`, never null, and freed with `atlock_string_free`.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 use serde::Deserialize;
@@ -15,8 +18,8 @@ use super::caller::{Caller, caller};
 use super::entry::{granted_json, unpanicked, value_json};
 use crate::clock::SystemClock;
 use crate::config::{Backend, Config};
-use crate::domain::json::parse_json;
-use crate::error::Result;
+use crate::domain::json::{Object, parse_object};
+use crate::error::{Code, Result};
 use crate::service::Service;
 use crate::socket;
 
@@ -25,11 +28,28 @@ const DEFAULT_FOLDER: &str = "./atlock-data";
 
 static INSTANCE: OnceCell<Service> = OnceCell::new();
 
+/// How often a folder that another process has open is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct PullJson {
     repo_full_name: String,
     pull_num: i64,
+}
+
+/// Of a `models.PullRequest`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PullRequestJson {
+    num: i64,
+    base_repo: Object<RepoJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RepoJson {
+    full_name: String,
 }
 
 /// `atlock_try_lock` over the process's own instance: takes the lock whose JSON this is. `ok` is
@@ -66,16 +86,20 @@ pub unsafe extern "C" fn get_lock(target_json: *const c_char) -> *mut c_char {
     answer(caller!(), |caller| instance()?.get_lock(json(caller, target_json)?).map(value_json))
 }
 
-/// `atlock_unlock_by_pull` over the process's own instance, with `{"RepoFullName":…,"PullNum":…}`: `ok` is
-/// `{"locks":[…],"unreadable":[…]}` with the released locks.
+/// `atlock_unlock_by_pull` over the process's own instance, with `{"RepoFullName":…,"PullNum":…}` or a whole pull request as Atlantis writes
+/// it (`{"Num":…,"BaseRepo":{"FullName":…},…}`): `ok` is `{"locks":[…],"unreadable":[…]}` with the released locks.
 ///
 /// # Safety
 /// `pull_json` is null or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn unlock_by_pull(pull_json: *const c_char) -> *mut c_char {
     answer(caller!(), |caller| {
-        let pull: PullJson = parse_json(json(caller, pull_json)?)?;
-        instance()?.unlock_by_pull(&pull.repo_full_name, pull.pull_num).map(|listing| listing.into_json().0)
+        let named = json(caller, pull_json)?;
+        let (repo, num) = match parse_object(named) {
+            Ok(PullRequestJson { num, base_repo: Object(repo) }) => (repo.full_name, num),
+            Err(_) => parse_object(named).map(|PullJson { repo_full_name, pull_num }| (repo_full_name, pull_num))?,
+        };
+        instance()?.unlock_by_pull(&repo, num).map(|listing| listing.into_json().0)
     })
 }
 
@@ -94,8 +118,19 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 fn instance() -> Result<&'static Service> {
     INSTANCE.get_or_try_init(|| {
         let settings = settings()?;
-        Ok(socket::listening(Service::open(&settings, None, Arc::new(SystemClock))?, &settings))
+        Ok(socket::listening(open(&settings)?, &settings))
     })
+}
+
+/// Waits for a folder that another process has open, such as a script that runs at the same time.
+fn open(settings: &Config) -> Result<Service> {
+    let until = Instant::now() + settings.operation_timeout();
+    loop {
+        match Service::open(settings, None, Arc::new(SystemClock)) {
+            Err(e) if e.code() == Code::StoreBusy && Instant::now() + RETRY < until => thread::sleep(RETRY),
+            opened => return opened,
+        }
+    }
 }
 
 fn settings() -> Result<Config> {

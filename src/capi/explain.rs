@@ -6,7 +6,7 @@
 use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
-use crate::domain::json::parse_json;
+use crate::domain::json::{parse_json, parse_object};
 use crate::service::Service;
 use crate::service::queueing::explain::question;
 
@@ -29,7 +29,7 @@ pub unsafe extern "C" fn atlock_freeze(
 ) -> i32 {
     guard(caller!(), error, |caller| {
         let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
-        out.write_json(&service.freeze(&parse_json(caller.bytes("freeze", freeze, freeze_len)?)?)?)
+        out.write_json(&service.freeze(&parse_object(caller.bytes("freeze", freeze, freeze_len)?)?)?)
     })
 }
 

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
-use crate::domain::json::parse_json;
+use crate::domain::json::parse_object;
 use crate::domain::token::FencingToken;
 use crate::service::Service;
 use crate::service::queueing::json::{CheckRequest, LeaveRequest, PlaceRequest};
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn atlock_position(
 ) -> i32 {
     guard(caller!(), error, |caller| {
         let (service, position) = (caller.service(handle)?, caller.out("position", position)?);
-        let request: PlaceRequest = parse_json(caller.bytes("request", request, request_len)?)?;
+        let request: PlaceRequest = parse_object(caller.bytes("request", request, request_len)?)?;
         position.write(service.position(&request.key, &request.repo, request.pull.as_ref())? as u64);
         Ok(())
     })
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn atlock_leave(
 ) -> i32 {
     guard(caller!(), error, |caller| {
         let (service, left) = (caller.service(handle)?, caller.out("left", left)?);
-        let request: LeaveRequest = parse_json(caller.bytes("request", request, request_len)?)?;
+        let request: LeaveRequest = parse_object(caller.bytes("request", request, request_len)?)?;
         left.write(service.leave(&request.repo, &request.pull, request.key.as_deref())? as u64);
         Ok(())
     })
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn atlock_check(
 ) -> i32 {
     guard(caller!(), error, |caller| {
         let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
-        let request: CheckRequest = parse_json(caller.bytes("request", request, request_len)?)?;
+        let request: CheckRequest = parse_object(caller.bytes("request", request, request_len)?)?;
         let token = request.token.filter(|token| *token != FencingToken::NONE);
         out.write_json(&service.check(&request.key, &request.repo, &request.pull, token)?)
     })

@@ -10,7 +10,7 @@
 use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
-use crate::domain::json::parse_json;
+use crate::domain::json::parse_object;
 use crate::service::Service;
 
 /// Begins a run and writes its number to `run`. `request` is JSON:
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn atlock_run_begin(
 ) -> i32 {
     guard(caller!(), error, |caller| {
         let (service, run) = (caller.service(handle)?, caller.out("run", run)?);
-        run.write(service.run_begin(&parse_json(caller.bytes("request", request, request_len)?)?)?);
+        run.write(service.run_begin(&parse_object(caller.bytes("request", request, request_len)?)?)?);
         Ok(())
     })
 }
@@ -141,6 +141,6 @@ pub unsafe extern "C" fn atlock_next(
 ) -> i32 {
     guard(caller!(), error, |caller| {
         let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
-        out.write_json(&service.next(parse_json(caller.bytes("request", request, request_len)?)?)?)
+        out.write_json(&service.next(parse_object(caller.bytes("request", request, request_len)?)?)?)
     })
 }

@@ -1,6 +1,10 @@
 //! JSON, with errors that name the byte at which a text is wrong.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::error::{Code, Error, Result};
 
@@ -12,6 +16,36 @@ pub fn parse_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T> {
         let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
         Error::new(Code::InvalidJson, format!("{cause} at byte {offset} of {}", json.len()))
     })
+}
+
+/// The same for a request, which is an object: serde takes an array's elements for a struct's members, in an order that is nobody's
+/// interface.
+pub fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T> {
+    parse_json(json).map(|Object(value)| value)
+}
+
+/// A struct that is read from an object alone.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+struct Members<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> std::result::Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
 }
 
 /// serde_json tells line and column (both from 1, a column counted in bytes; column 0 is the line's start).

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::key::Fields;
 use super::lock_reader;
+use super::scan::Fault;
 use crate::error::{Code, Error, Result};
 
 /// A pull request: full name of the repository, and number.
@@ -30,15 +31,31 @@ pub struct ProjectLock<'a> {
 
 const NOT_A_LOCK: &str = "not a lock in Atlantis's JSON";
 
+/// Looks whether Atlantis can read back a global lock of a command, a `command.Lock`: each member may be absent.
+///
+/// Errors: `InvalidJson`; the text names the byte.
+pub fn check_command_lock(json: &[u8]) -> Result<()> {
+    lock_reader::check_command_lock(json).map_err(|fault| fault_in("not a command's lock in Atlantis's JSON", &fault, json))
+}
+
+/// Looks whether Atlantis can read back a pull status, a `models.PullStatus`: each member may be absent.
+///
+/// Errors: `InvalidJson`; the text names the byte.
+pub fn check_pull_status(json: &[u8]) -> Result<()> {
+    lock_reader::check_pull_status(json).map_err(|fault| fault_in("not a pull status in Atlantis's JSON", &fault, json))
+}
+
+fn fault_in(what: &str, fault: &Fault, json: &[u8]) -> Error {
+    let (at, length) = (fault.at.min(json.len()), json.len());
+    Error::new(Code::InvalidJson, format!("{what}: {fault} at byte {at} of {length}"))
+}
+
 impl<'a> ProjectLock<'a> {
     /// Reads one lock's JSON, and checks all of it: the definition of a valid lock is that this succeeds.
     ///
     /// Errors: `InvalidJson`; the text names the byte, and repeats nothing of the value.
     pub fn parse(json: &'a [u8]) -> Result<ProjectLock<'a>> {
-        let read = lock_reader::read(json).map_err(|fault| {
-            let (at, length) = (fault.at.min(json.len()), json.len());
-            Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: {fault} at byte {at} of {length}"))
-        })?;
+        let read = lock_reader::read(json).map_err(|fault| fault_in(NOT_A_LOCK, &fault, json))?;
         let missing = |name: &str| Error::new(Code::InvalidJson, format!("{NOT_A_LOCK}: {name} is missing"));
         let lock = ProjectLock {
             repo: read.repo.ok_or_else(|| missing("Project.RepoFullName"))?,
@@ -103,6 +120,42 @@ mod tests {
         assert_eq!(
             error.message(),
             format!("not a lock in Atlantis's JSON: Pull.BaseRepo.CloneURL is not a text at byte {at} of {}", json.len())
+        );
+    }
+
+    #[test]
+    fn what_go_cannot_read_back_is_no_command_lock_and_no_status() {
+        for (json, is_one) in [
+            (r#"{"LockMetadata":{"UnixTime":1796000000},"CommandName":0}"#, true),
+            ("{}", true),
+            (r#"{"LockMetadata":null,"Later":[1]}"#, true),
+            (r#"{"LockMetadata":{"UnixTime":"now"},"CommandName":0}"#, false),
+            (r#"{"LockMetadata":{"UnixTime":1.5}}"#, false),
+            (r#"{"CommandName":"apply"}"#, false),
+            (r#"{"commandname":0}"#, false),
+            (r#""x""#, false),
+            ("[]", false),
+            ("{", false),
+        ] {
+            assert_eq!(check_command_lock(json.as_bytes()).is_ok(), is_one, "{json}");
+        }
+        let project = r#"{"Workspace":"default","RepoRelDir":".","PolicyStatus":[{"PolicySetName":"p","Passed":true,"Approvals":1}],"Status":4}"#;
+        for (json, is_one) in [
+            (format!(r#"{{"Projects":[{project},null],"Pull":{{"Num":7}}}}"#), true),
+            (r#"{"Projects":null,"Pull":{"Num":7}}"#.to_owned(), true),
+            (r#"{"Projects":"none","Pull":{"Num":7}}"#.to_owned(), false),
+            (r#"{"Projects":[1]}"#.to_owned(), false),
+            (r#"{"Projects":[{"Status":"planned"}]}"#.to_owned(), false),
+            (r#"{"Projects":[{"PolicyStatus":[{"Passed":1}]}]}"#.to_owned(), false),
+            (r#"{"Pull":{"Num":"7"}}"#.to_owned(), false),
+            ("[1]".to_owned(), false),
+        ] {
+            assert_eq!(check_pull_status(json.as_bytes()).is_ok(), is_one, "{json}");
+        }
+        let error = check_pull_status(br#"{"Projects":[{"Status":"planned"}]}"#).expect_err("is refused");
+        assert_eq!(
+            error.message(),
+            "not a pull status in Atlantis's JSON: Projects.Status is not a whole number at byte 23 of 35"
         );
     }
 

@@ -44,6 +44,8 @@ enum Shape {
     Moment,
     /// A struct.
     Object(&'static [Member]),
+    /// A list of structs.
+    Objects(&'static [Member]),
 }
 
 /// Which of the lock's names.
@@ -95,6 +97,21 @@ static REPO: [Member; 6] = [
 static HOST: [Member; 2] = [member("Hostname", Shape::Host), member("Type", Shape::Whole)];
 static USER: [Member; 2] = [member("Username", Shape::User), member("Teams", Shape::Texts)];
 
+/// `command.Lock`.
+static COMMAND_LOCK: [Member; 2] = [member("LockMetadata", Shape::Object(&LOCK_METADATA)), member("CommandName", Shape::Whole)];
+static LOCK_METADATA: [Member; 1] = [member("UnixTime", Shape::Whole)];
+
+/// `models.PullStatus`. What a policy set has beside these differs between releases of Atlantis.
+static PULL_STATUS: [Member; 2] = [member("Projects", Shape::Objects(&PROJECT_STATUS)), member("Pull", Shape::Object(&PULL))];
+static PROJECT_STATUS: [Member; 5] = [
+    member("Workspace", Shape::Text),
+    member("RepoRelDir", Shape::Text),
+    member("ProjectName", Shape::Text),
+    member("PolicyStatus", Shape::Objects(&POLICY_SET_STATUS)),
+    member("Status", Shape::Whole),
+];
+static POLICY_SET_STATUS: [Member; 2] = [member("PolicySetName", Shape::Text), member("Passed", Shape::Flag)];
+
 /// What the core keeps of a lock.
 #[derive(Debug, Default)]
 pub(super) struct Read<'a> {
@@ -108,13 +125,27 @@ pub(super) struct Read<'a> {
 }
 
 /// Reads a whole text as a lock. Whether its names are there is left to the caller.
-pub(super) fn read<'a>(json: &'a [u8]) -> Scan<Read<'a>> {
+pub(super) fn read(json: &[u8]) -> Scan<Read<'_>> {
+    read_as(json, &LOCK)
+}
+
+/// Looks whether Go takes a whole text as a `command.Lock`.
+pub(super) fn check_command_lock(json: &[u8]) -> Scan<()> {
+    read_as(json, &COMMAND_LOCK).map(drop)
+}
+
+/// Looks whether Go takes a whole text as a `models.PullStatus`.
+pub(super) fn check_pull_status(json: &[u8]) -> Scan<()> {
+    read_as(json, &PULL_STATUS).map(drop)
+}
+
+fn read_as<'a>(json: &'a [u8], model: &'static [Member]) -> Scan<Read<'a>> {
     let mut scanner = Scanner::new(json)?;
     let mut read = Read::default();
     if scanner.peek() != Some(b'{') {
         return scanner.fault("there is no object", 0);
     }
-    read.members(&mut scanner, &LOCK)?;
+    read.members(&mut scanner, model)?;
     scanner.end()?;
     Ok(read)
 }
@@ -176,6 +207,11 @@ impl<'a> Read<'a> {
             }),
             (Some(b'"'), Shape::Moment) => moment(scanner, member),
             (Some(b'{'), Shape::Object(members)) => self.members(scanner, members).map_err(|fault| fault.below(member.name)),
+            (Some(b'['), Shape::Objects(members)) => scanner.array(|scanner| match scanner.peek() {
+                Some(b'{') => self.members(scanner, members).map_err(|fault| fault.below(member.name)),
+                Some(b'n') => scanner.word("null"),
+                _ => scanner.fault_of(member.name, "is not a list of objects", 0),
+            }),
             (_, shape) => scanner.fault_of(member.name, shape.is_not(), 0),
         }
     }
@@ -199,6 +235,7 @@ impl Shape {
             Shape::Texts => "is not a list of texts",
             Shape::Moment => "is not a time",
             Shape::Object(_) => "is not an object",
+            Shape::Objects(_) => "is not a list of objects",
         }
     }
 }

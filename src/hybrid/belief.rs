@@ -312,7 +312,7 @@ mod tests {
                 state: SyncState::Synced,
                 tombstones: was
                     .iter()
-                    .map(|text| Tombstone::of(&Held { value: bytes(text), token: FencingToken::new(9) }, false))
+                    .map(|text| Tombstone::of(&Held { value: bytes(text), token: FencingToken::new(9) }, SyncState::Synced))
                     .collect(),
                 at: 0,
             };

@@ -51,6 +51,12 @@ pub(super) fn remote_at(core: &Core, key: &EntryKey, call: &Call) -> Asked<Remot
     core.ask(call, &mut None, |redis, attempt| redis.remote(key, attempt))
 }
 
+/// The same, by what the local store knows of the key.
+pub(super) fn seen(core: &Core, remote: Remote, local: &KeyState) -> Remote {
+    let is_mine = core.arming.is_this_server(&remote.holder);
+    remote.seen_by(local, is_mine)
+}
+
 /// Whether Redis still has the lock that the local store believes to be held: its value then. `None`: it may be asked for,
 /// of Redis or, if that has lost data, here.
 pub(super) fn still_held(core: &Core, key: &EntryKey, local: &KeyState, call: &Call) -> Result<Option<Vec<u8>>> {
@@ -141,7 +147,7 @@ pub(super) fn would_be_remembered(core: &Core, held: &Held) -> bool {
 /// that it had everything since the lock was granted.
 fn look_for(core: &Core, key: &EntryKey, local: &KeyState, held: &Held, call: &Call) -> Asked<(Remote, bool)> {
     let remote = match remote_at(core, key, call) {
-        Asked::Answer(remote) => remote.seen_by(local),
+        Asked::Answer(remote) => seen(core, remote, local),
         Asked::Failed(error) => return Asked::Failed(error),
         Asked::Unavailable => return Asked::Unavailable,
     };
@@ -156,7 +162,7 @@ fn look_for(core: &Core, key: &EntryKey, local: &KeyState, held: &Held, call: &C
     mark!("data loss: Redis is asked whether it knows this server");
     match core.ask(call, &mut None, |redis, attempt| remote_of_known(core, redis, key, attempt)) {
         Asked::Answer((remote, had_all)) => {
-            let remote = remote.seen_by(local);
+            let remote = seen(core, remote, local);
             let lost = core.arming.has_lost() || is_later(core, held, had_all);
             let is_lost = remote.value.is_none() && was_lost(key, held, &remote, false, lost);
             Asked::Answer((remote, is_lost))

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::core::{Asked, Core};
-use super::data_loss::{fall_back_if_old, remote_at, still_held};
+use super::data_loss::{fall_back_if_old, remote_at, seen, still_held};
 use super::flow::{Flow, run};
 use super::intent::{in_doubt, make_decision, make_sure, undo_or_doubt};
 use super::learn::{adopt, confirm, took_other};
@@ -157,7 +157,7 @@ impl Granting<'_> {
     fn refused(&self, value: Vec<u8>, call: &Call) -> Asked<Granted> {
         match remote_at(self.core, self.key, call) {
             Asked::Answer(remote) => {
-                let remote = remote.seen_by(&self.local);
+                let remote = seen(self.core, remote, &self.local);
                 match &remote.value {
                     Some(_) if fall_back_if_old(self.core, &self.local, &remote) => {
                         return mark!("grant: refused by an old lock", Asked::Unavailable);

@@ -2,7 +2,7 @@
 
 use super::announce::remote_of_known;
 use super::core::Core;
-use super::data_loss::{is_later, may_be_lost, would_be_remembered};
+use super::data_loss::{is_later, may_be_lost, seen, would_be_remembered};
 use super::learn::{adopt, confirm};
 use super::resolve::{Action, Evidence, resolve};
 use super::status::Recovery;
@@ -25,7 +25,7 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
         let call = core.redis.step();
         let (remote, had_all) =
             if is_known { remote_of_known(core, redis, key, &call)? } else { (redis.remote(key, &call)?, u64::MAX) };
-        let remote = remote.seen_by(&local);
+        let remote = seen(core, remote, &local);
         let evidence = Evidence {
             is_mine: core.arming.is_this_server(&remote.holder),
             has_all: core.arming.has_all(),

@@ -37,6 +37,7 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
     let started = core.clock.now();
     let mut done = Recovery { at: core.clock.unix_micros(), ..Recovery::default() };
     announce(core, &**redis, &core.redis.step())?;
+    note_tokens_ahead(core, &**redis)?;
     let announced = core.arming.record().announced;
     for _ in 0..MAX_PASSES {
         if pass(core, &**redis, &mut done)? == 0 {
@@ -71,6 +72,19 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
     core.metrics.recovered(Duration::from_millis(done.duration_ms));
     core.audit.recovery(&done);
     Ok(done)
+}
+
+/// A clock that was ahead while Redis was away gave tokens that are larger than those that Redis gives next, for as long as Redis's clock is
+/// behind them: their order says nothing.
+fn note_tokens_ahead(core: &Core, redis: &dyn SharedStore) -> Result<()> {
+    /// Half of how far ahead Redis takes a token that is wished for (`grant.lua`).
+    const AHEAD: u64 = 30_000_000;
+    let is_ahead = core.redis.last_token().get() > redis.clock_micros().saturating_add(AHEAD);
+    if !is_ahead || !core.arming.never_granted_blindly() {
+        return Ok(());
+    }
+    mark!("recovery: tokens were given that are ahead of Redis's clock");
+    core.write_record(|record| record.granted_blindly = true, core.redis.soon())
 }
 
 /// What was decided since the last look.

@@ -121,6 +121,11 @@ impl RedisAccess {
         self.next_token()
     }
 
+    /// The largest token that was given.
+    pub(super) fn last_token(&self) -> FencingToken {
+        FencingToken::new(self.last_token.load(Ordering::Relaxed))
+    }
+
     /// Later tokens are larger than this one.
     pub(super) fn token_was_given(&self, token: FencingToken) {
         self.last_token.fetch_max(token.get(), Ordering::Relaxed);

@@ -10,7 +10,7 @@ use super::data_loss::{Absence, fall_back_if_gone_back, fall_back_if_old, look_f
 use super::flow::{Flow, run};
 use super::intent::{make_decision, make_sure, may_have_happened, undo_or_doubt};
 use super::key_locks::KeyGuard;
-use super::learn::release_of;
+use super::learn::{release_of, released_unwritten};
 use super::write_behind::Submitted;
 use crate::call::Call;
 use crate::error::{Code, Error, Result};
@@ -167,7 +167,7 @@ where
             }
         }
         written.map_err(|e| {
-            core.unsynced.doubt(self.key);
+            released_unwritten(core, self.key, held, &was);
             let text = format!("Redis released the {}, but the local store could not write that down: {e}", self.key);
             Error::new(Code::OutcomeUnknown, text)
         })?;

@@ -18,7 +18,7 @@ use super::data_loss::{Absence, fall_back_if_gone_back, fall_back_if_old, look_f
 use super::flow::{Flow, run};
 use super::intent::{make_decision, make_sure, may_have_happened};
 use super::key_locks::KeyGuard;
-use super::learn::release_of;
+use super::learn::{release_of, released_unwritten};
 use super::release::{before_release, end_conflict};
 use super::write_behind::{Submitted, is_of};
 use crate::call::{AnsweredBy, Call};
@@ -185,8 +185,11 @@ impl Flow for Releasing<'_> {
         }
         let written = self.submitted.take().map_or(Ok(()), |submitted| submitted.wait(call.deadline));
         if let Err(error) = written.and_then(|()| self.learn_releases(call.deadline)) {
-            // Redis has released them; the local store may have them still.
-            self.made.keys().for_each(|key| self.core.unsynced.doubt(key));
+            // The local store may have them still.
+            for (key, was) in &self.made {
+                let known = self.known.iter().find(|(known, _)| known == key).map(|(_, held)| held);
+                released_unwritten(self.core, key, known, was);
+            }
             return Asked::Failed(may_have_happened(error));
         }
         self.find_out_about_rest(call)

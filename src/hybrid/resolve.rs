@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn local(value: Option<Held>, state: SyncState, tombstones: &[Held]) -> KeyState {
-        KeyState { value, state, tombstones: tombstones.iter().map(|old| Tombstone::of(old, false)).collect(), at: 0 }
+        KeyState { value, state, tombstones: tombstones.iter().map(|old| Tombstone::of(old, SyncState::Synced)).collect(), at: 0 }
     }
 
     fn remote(value: Option<&str>, token: u64) -> Remote {
@@ -267,7 +267,8 @@ mod tests {
             let released = local(None, state, &[held("B", 20)]);
             assert_eq!(resolved(&released, 10, MINE), Action::Push, "{state:?}");
             assert_eq!(resolved(&released, 10, lacks_some), Action::Push, "{state:?}");
-            let only_here = KeyState { tombstones: vec![Tombstone::of(&held("B", 20), true)], ..local(None, state, &[]) };
+            let only_here =
+                KeyState { tombstones: vec![Tombstone::of(&held("B", 20), SyncState::Decided)], ..local(None, state, &[]) };
             assert_eq!(resolved(&only_here, 10, lacks_some), Action::Push, "{state:?}");
             let blind = Evidence { in_order: false, ..lacks_some };
             assert_eq!(resolved(&only_here, 10, blind), Action::Adopt, "{state:?}: it was granted without knowing of it");

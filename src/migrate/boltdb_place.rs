@@ -189,3 +189,38 @@ impl Place for BoltdbPlace {
         self.host.close()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::host::{HostCalls, OP_DUMP};
+
+    /// A file with a lock whose value, and a status whose key, is no UTF-8.
+    #[derive(Debug)]
+    struct Odd;
+
+    impl HostCalls for Odd {
+        fn call(&self, op: u32, _input: &[u8]) -> Result<Vec<u8>> {
+            assert_eq!(op, OP_DUMP);
+            let dump = br#"[{"key":{"project":"a"},"unreadable":true},{"key":{"status":"s"},"unreadable":true},{"key":{"command":"c"},"value":"{}"}]"#;
+            Ok(dump.to_vec())
+        }
+    }
+
+    impl HostFiles for Odd {
+        fn open(&self, _file: &Path, _access: Access) -> Result<HostStore> {
+            Ok(HostStore::new(Box::new(Odd)))
+        }
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_named_and_keeps_its_key() {
+        let place = BoltdbPlace::open(Some(&Odd), Path::new("/x/atlantis.db"), "it".to_owned(), Access::Look).expect("opens");
+        let survey = place.survey().expect("is read");
+        assert_eq!((survey.entries.len(), survey.skipped.len(), survey.unreadable.len()), (1, 2, 2));
+        assert!(survey.skipped[0].reason.contains("UTF-8"));
+        let key = EntryKey::Status("s".to_owned());
+        assert!(place.cannot_have(&key, b"\"\xff\"").is_some_and(|why| why.contains("UTF-8")));
+        assert!(place.cannot_have(&EntryKey::Freezes, b"{}").is_some() && place.cannot_have(&key, b"{}").is_none());
+    }
+}

@@ -142,7 +142,7 @@ fn action(key: &EntryKey, ours: Option<&Held>, old: &[Held], theirs: Option<&Hel
         if matches!(key, EntryKey::Queue(_)) {
             return Action::Push;
         }
-        let tombstones = vec![Tombstone::of(theirs, false)];
+        let tombstones = vec![Tombstone::of(theirs, SyncState::Synced)];
         return resolved(key, ours, tombstones, Some(theirs));
     }
     resolved(key, ours, Vec::new(), theirs)

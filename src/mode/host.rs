@@ -34,7 +34,8 @@ pub(super) fn refuse_forgotten(config: &Config, host: Option<&HostStore>) -> Res
         Code::InvalidConfig,
         format!(
             "Atlantis's own store (atlantis.db, or what was passed in its place) has locks ({locks}), which locking.backend: sled \
-             would not know, and grant again: keep locking.backend: boltdb, or release them first, or move Atlantis's file away to begin without them"
+             would not know, and grant again: keep locking.backend: boltdb, or release them first, or move them with `atlantis locking migrate`, or move \
+             Atlantis's file away to begin without them"
         ),
     ))
 }
@@ -51,7 +52,8 @@ pub(super) fn refuse_left_behind(local: &SledStore, folder: &Path) -> Result<()>
         Code::InvalidConfig,
         format!(
             "the embedded store in {} (locking.data_dir) has locks ({locks}), which locking.backend: boltdb would not know, and grant \
-             again: keep locking.backend: sled, or release them first, or move that folder away to begin without them",
+             again: keep locking.backend: sled, or release them first, or move them with `atlantis locking migrate`, or move that folder \
+             away to begin without them",
             folder.display()
         ),
     ))

@@ -2,6 +2,7 @@
 
 use super::{Service, check_json, unreadable};
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
+use crate::domain::lock::check_command_lock;
 use crate::error::{Code, Error, Result};
 use crate::operation::Operation;
 use crate::store::{Grant, Granted, LockKey, Release};
@@ -12,7 +13,7 @@ impl Service {
         self.granting(Operation::LockCommand, |store, call| {
             limit("a command lock", lock.len(), MAX_LOCK_BYTES)?;
             let key = command_key(name)?;
-            check_json(lock)?;
+            check_command_lock(lock)?;
             let grant = Grant { key, lock: None, value: lock, in_order: false };
             let granted = store.grant(&grant, call).and_then(|granted| {
                 if let Granted::Held { value } = &granted {

@@ -1,7 +1,8 @@
 //! Pull statuses: opaque JSON, compared and swapped.
 
-use super::{Service, check_json};
+use super::Service;
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_PULL_STATUS_BYTES, limit};
+use crate::domain::lock::check_pull_status;
 use crate::error::Result;
 use crate::operation::Operation;
 use crate::store::{Expected, Swap};
@@ -21,7 +22,7 @@ impl Service {
             limit("a pull status's key", key.len(), MAX_KEY_BYTES)?;
             if let Some(new) = new {
                 limit("a pull status", new.len(), MAX_PULL_STATUS_BYTES)?;
-                check_json(new)?;
+                check_pull_status(new)?;
             }
             store.swap_pull_status(key, expected, new, call)
         })

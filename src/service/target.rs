@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::domain::json::parse_json;
+use crate::domain::json::{Object, parse_object};
 use crate::domain::key::{Fields, Target};
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
 use crate::error::{Code, Error, Result};
@@ -16,7 +16,7 @@ pub(super) struct TargetJson<'a> {
     #[serde(borrow, rename = "Key")]
     key: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "Project")]
-    project: Option<ProjectJson<'a>>,
+    project: Option<Object<ProjectJson<'a>>>,
     #[serde(borrow, rename = "Workspace", default)]
     workspace: Cow<'a, str>,
 }
@@ -34,7 +34,7 @@ struct ProjectJson<'a> {
 impl<'a> TargetJson<'a> {
     pub fn parse(json: &'a [u8]) -> Result<TargetJson<'a>> {
         limit("a lock's name", json.len(), MAX_LOCK_BYTES)?;
-        parse_json(json)
+        parse_object(json)
     }
 
     /// The lock that is meant when the fields may be guessed from a key.
@@ -50,7 +50,7 @@ impl<'a> TargetJson<'a> {
     fn named<'b>(&'b self, by_fields: impl FnOnce(Fields<'b>) -> Target<'b>) -> Result<Target<'b>> {
         let target = match (&self.key, &self.project) {
             (Some(key), None) => Target::by_key(key.as_ref()),
-            (None, Some(project)) => {
+            (None, Some(Object(project))) => {
                 by_fields(Fields { repo: &project.repo, path: &project.path, workspace: &self.workspace, project: &project.name })
             }
             _ => {

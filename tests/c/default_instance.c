@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define LOCK lock_json("acme/infra", ".", 1)
 
@@ -52,6 +53,9 @@ static void envelopes(void) {
     GIVES_TOKEN(try_lock(LOCK));
     GIVES(unlock_by_pull("{\"RepoFullName\":\"acme/infra\",\"PullNum\":2}"), "{\"ok\":{\"locks\":[],\"unreadable\":[]}}");
     GIVES(unlock_by_pull("{\"RepoFullName\":\"acme/infra\",\"PullNum\":1}"),
+          wrapped("{\"ok\":{\"locks\":[", LOCK, "],\"unreadable\":[]}}"));
+    GIVES_TOKEN(try_lock(LOCK));
+    GIVES(unlock_by_pull("{\"Num\":1,\"HeadCommit\":\"c0ffee\",\"BaseRepo\":{\"FullName\":\"acme/infra\",\"Name\":\"infra\"}}"),
           wrapped("{\"ok\":{\"locks\":[", LOCK, "],\"unreadable\":[]}}"));
     GIVES(list(), "{\"ok\":{\"locks\":[],\"unreadable\":[]}}");
 }
@@ -123,6 +127,26 @@ static void eight_threads_on_first_use(void) {
     GIVES(unlock(LOCK), wrapped("{\"ok\":", LOCK, "}"));
 }
 
+/* Whoever comes while another process has the folder waits for its end, and meets its lock. */
+static void two_processes(void) {
+    const struct timespec while_it_is_open = {0, 300000000};
+    int opened[2];
+    char byte = 0;
+    CHECK(unsetenv("ATLOCK_CONFIG") == 0 && pipe(opened) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        GIVES_TOKEN(try_lock(LOCK));
+        CHECK(write(opened[1], "x", 1) == 1);
+        CHECK(nanosleep(&while_it_is_open, NULL) == 0);
+        _exit(0);
+    }
+    CHECK(read(opened[0], &byte, 1) == 1);
+    GIVES(try_lock(lock_json("acme/infra", ".", 2)), wrapped("{\"ok\":{\"acquired\":false,\"lock\":", LOCK, "}}"));
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void in_folder(const char *folder, void (*scenario)(void)) {
     CHECK(mkdir(folder, 0700) == 0 && chdir(folder) == 0);
     if (run_in_child(scenario) != 0) fail(folder, __FILE__, __LINE__);
@@ -133,6 +157,7 @@ int main(void) {
     in_folder("without-a-setting", without_a_setting);
     in_folder("with-a-settings-file", with_a_settings_file);
     in_folder("opening-is-tried-again", opening_is_tried_again);
+    in_folder("two-processes", two_processes);
     for (int i = 0; i < 10; i++) {
         char folder[32];
         snprintf(folder, sizeof folder, "eight-threads-%d", i);

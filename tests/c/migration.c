@@ -69,6 +69,9 @@ int main(void) {
     static const char value[] = "{\"Project\":{\"RepoFullName\":\"a/b\",\"Path\":\".\"},\"Pull\":{\"Num\":1},\"Workspace\":\"w\"}";
     insert(&the_file.store, whole(key), whole(value));
 
+    FILE *place = fopen("a.db", "w"); /* a file that is not there is no source */
+    CHECK(place != NULL && fclose(place) == 0);
+
 #define BOTH "[\"migrate\",\"--from\",\"boltdb:a.db\",\"--to\",\"sled:locks\",\"--work\",\"work\""
     ends(0, "planned; nothing was changed: --execute does it", BOTH "]");
     CHECK(the_file.looks > 0 && the_file.mark == NULL);
@@ -96,7 +99,8 @@ int main(void) {
     FAILS(ATLOCK_INVALID_ARGUMENT, "status is null", atlock_migration_command(TEXT("[]"), &files, NULL, &out, &remarks, error));
     atlock_host_files later = {ATLOCK_HOST_FILES_ABI_VERSION + 1, NULL, NULL};
     FAILS(ATLOCK_UNSUPPORTED, "abi_version", atlock_migration_command(TEXT("[]"), &later, &status, &out, &remarks, error));
-    SUCCEEDS(atlock_migration_command(TEXT(BOTH "]"), NULL, &status, &out, &remarks, error));
+    static const char third[] = "[\"migrate\",\"--from\",\"boltdb:a.db\",\"--to\",\"sled:x\",\"--work\",\"third\"]";
+    SUCCEEDS(atlock_migration_command(TEXT(third), NULL, &status, &out, &remarks, error));
     CHECK(status == 1);
     CHECK(contains(&remarks, "was not passed in"));
     atlock_buffer_free(&out);

@@ -8,6 +8,13 @@ int main(void) {
     int end = 0;
     CHECK(sscanf(atlock_version(), "%u.%u.%u%n", &major, &minor, &patch, &end) == 3);
     CHECK(atlock_version()[end] == '\0');
+    CHECK(strcmp(atlock_version(), ATLOCK_VERSION) == 0);
+    CHECK(major == ATLOCK_VERSION_MAJOR && minor == ATLOCK_VERSION_MINOR && patch == ATLOCK_VERSION_PATCH);
+
+    CHECK(strcmp(atlock_code_name(ATLOCK_OK), "ok") == 0);
+    CHECK(strcmp(atlock_code_name(ATLOCK_STORE_BUSY), "store_busy") == 0);
+    CHECK(strcmp(atlock_code_name(ATLOCK_STORE_MOVED), "store_moved") == 0);
+    CHECK(strcmp(atlock_code_name(-1), "unknown") == 0 && strcmp(atlock_code_name(1000000), "unknown") == 0);
 
     /* Numbers that programs were compiled with: they never change. */
     CHECK(ATLOCK_OK == 0 && ATLOCK_INVALID_ARGUMENT == 1 && ATLOCK_CLOSED == 6 && ATLOCK_INTERNAL == 23 && ATLOCK_DEGRADED == 24);

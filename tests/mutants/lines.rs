@@ -80,6 +80,27 @@ pub const LINES: &[Line] = &[
         noticed_by: "hybrid_modes a_new_folder",
     },
     Line {
+        name: "a token that was only wished for counts as given",
+        file: "src/store/contract/shared.rs",
+        line: "token == self.token && «(is_mine || state == SyncState::Synced)»;",
+        broken: "(is_mine || state != SyncState::Pending)",
+        noticed_by: "lib store::contract::shared",
+    },
+    Line {
+        name: "a release that could not be written down is only doubted",
+        file: "src/hybrid/learn.rs",
+        line: "if «known.is_some_and(|held| held.value == was.value)» {",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "tokens of a clock that was ahead have an order",
+        file: "src/hybrid/recovery.rs",
+        line: "core.write_record(|record| record.granted_blindly = «true», core.redis.soon())",
+        broken: "record.granted_blindly",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "a crash with durability async lacks nothing",
         file: "src/store/contract/local.rs",
         line: "if «self.open && self.trailing» {",

@@ -16,6 +16,7 @@ import (
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/handover"
 	"github.com/atlock/atlock/go/hook"
+	"github.com/atlock/atlock/go/internal/bolthost"
 )
 
 // creator makes stock Atlantis's server, or one with atlock's database.
@@ -30,6 +31,12 @@ func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.S
 		return nil, err
 	}
 	if settings == nil {
+		if user.LockingDBType == dbTypeBoltDB {
+			// Stock's code does not start either, and cannot say why.
+			if err := bolthost.Moved(user.DataDir); err != nil {
+				return nil, err
+			}
+		}
 		left := defaults(user)
 		switch has, err := left.HasLocalStore(); {
 		case err != nil:

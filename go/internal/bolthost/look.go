@@ -12,8 +12,8 @@ import (
 	"github.com/atlock/atlock/go/internal/hostop"
 )
 
-// Look is the file in a folder, looked at and never written or made: each call opens it and closes it again. A file that is not there
-// has no entries.
+// Look is the file in a folder, looked at and never written or made: each call opens it and closes it again. A file that is not there,
+// or whose locks a migration has moved away, has no entries.
 type Look struct{ Dir string }
 
 // Call answers [hostop.Dump] alone. It waits for another process as [Open] does.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -23,15 +24,15 @@ import (
 // Invariants:
 //   - From the moment at which a mark that refuses was given until one was given that does not, no server opens the database at its
 //     place. What is at the place is always the whole database or the whole sentinel: each change is one rename.
-//   - The database's file stays the same one, with its owner, its rights and the lock of who has it open. A server that opens it while
-//     the names change has it alone, until its end.
+//   - The database's file stays the same one, with its owner, its rights and the lock of who has it open.
+//   - Nobody who had opened it under its old name, and waits for its lock, gets that lock: it is kept until such a server has given up.
 //   - The mark is in the database, in the bucket of hybrid mode's mark, so that an older copy that is put in its place has none.
 //
-// Faults survived: kill -9 and power loss between any two steps. The sentinel comes before the mark, and goes after it: where the mark does not
+// Faults survived: a server that is started at any moment; kill -9 and power loss between any two steps. The sentinel comes before the mark, and goes after it: where the mark does not
 // refuse and the sentinel is there, the next migration that opens the file takes it away.
 //
-// Not covered: somebody who gives the database its old name by hand, or another database. Atlantis in a container whose atlantis.db is a
-// mount of its own has a file that cannot be renamed: an error, and nothing was changed.
+// Not covered: a server that is suspended while it waits for the lock, and goes on when the migration has ended. Somebody who gives the database its old name by hand, or puts another database in its place. A file system without
+// hard links, and an atlantis.db that is a mount of its own, in a container: an error, and nothing was changed.
 
 const (
 	keptSuffix   = ".migration"
@@ -39,6 +40,9 @@ const (
 	migrationKey = "migration" // in markBucket
 	stateMoved   = "moved"
 	mostSentinel = 64 << 10
+
+	// patience is longer than stock and this package wait for a file's lock.
+	patience = openTimeout + 200*time.Millisecond
 )
 
 // ErrMoved is of a file whose locks a migration has moved away, or is moving.
@@ -64,6 +68,19 @@ func readSentinel(file io.ReaderAt) (found sentinel, is bool) {
 	}
 	err = json.Unmarshal(text, &found)
 	return found, err == nil && found.NoDatabase != ""
+}
+
+// Moved is an [ErrMoved] if the file in a folder is a sentinel. It opens no database.
+func Moved(dir string) error {
+	file, err := os.Open(Path(dir))
+	if err != nil {
+		return nil // whoever opens it says so
+	}
+	defer file.Close()
+	if found, is := readSentinel(file); is {
+		return &movedError{found}
+	}
+	return nil
 }
 
 // whereIs finds the database that belongs at a place: there, or beside the sentinel.
@@ -246,7 +263,8 @@ func putMigration(tx *bolt.Tx, set storedMigration) error {
 // cover gives the database its other name, and puts the sentinel in its place.
 func (s *Store) cover(text sentinel) error {
 	kept := s.place + keptSuffix
-	if s.ground.path == s.place {
+	isFirst := s.ground.path == s.place
+	if isFirst {
 		if err := os.Link(s.place, kept); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%s must have a second name while its locks are moved, and cannot get it: %w", s.place, err)
 		}
@@ -255,6 +273,9 @@ func (s *Store) cover(text sentinel) error {
 		return fmt.Errorf("%s must be kept from stock servers while its locks are moved, and cannot be: %w", s.place, err)
 	}
 	s.ground.path = kept
+	if isFirst {
+		time.Sleep(patience)
+	}
 	return nil
 }
 

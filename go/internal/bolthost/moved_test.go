@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/runatlantis/atlantis/server/core/boltdb"
 
@@ -263,4 +264,41 @@ func TestAServersStoreIsNotMarked(t *testing.T) {
 	store := opened(t, dir)
 	refuses(t, store, hostop.Migration, leaving, "not opened to migrate")
 	expect(t, store, hostop.Migration, "{}", `{"mark":null}`)
+}
+
+// A server that waits for the lock of the file, which it has opened under its old name, does not get it when the migration ends.
+func TestAServerAtTheDoorDoesNotComeIn(t *testing.T) {
+	dir, _, _ := seededFile(t)
+	store := toMigrate(t, dir)
+	failed := make(chan error)
+	go func() {
+		stock, err := boltdb.New(dir)
+		if err == nil {
+			err = stock.Close()
+		}
+		failed <- err
+	}()
+	time.Sleep(100 * time.Millisecond) // it waits now
+	expect(t, store, hostop.Migration, leaving, "{}")
+	closeStore(t, store)
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "timeout") {
+		t.Fatalf("%v", err)
+	}
+}
+
+// Nor does another migration that has opened the file before.
+func TestAMigrationAtTheDoorIsToldThatTheFileIsBusy(t *testing.T) {
+	dir, _, _ := seededFile(t)
+	store, err := openFile(Path(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, store)
+	if err := errors.Join(os.Rename(Path(dir), Path(dir)+keptSuffix), writeSentinel(Path(dir), sentinel{"its locks were moved", stateMoved})); err != nil {
+		t.Fatal(err)
+	}
+	store.place = Path(dir)
+	if err := store.settle(); !errors.Is(err, ErrBusy) {
+		t.Fatalf("%v", err)
+	}
 }

@@ -345,6 +345,8 @@ impl Scheduled<'_> {
         /// For so many rounds all is well: two servers that Redis has forgotten put back, each, what the other one knows to be old, until
         /// their next probes tell them, and they have recovered.
         const QUIET: u32 = 3;
+        /// Longer than a write to the file takes that began before (`host.rs`): a start of strict mode waits for its end.
+        const ROUNDS: u32 = 2000;
         let world = self.world;
         let (mut quiet, until_quiet) = (0, if world.servers() > 1 { QUIET } else { 0 });
         world.network.is_up.store(true, Ordering::SeqCst);
@@ -354,7 +356,7 @@ impl Scheduled<'_> {
         world.host.heal();
         world.remove_what_is_foreign();
         let count = world.servers();
-        for _ in 0..400 {
+        for _ in 0..ROUNDS {
             world.late_questions_arrive();
             world.modes_are_over();
             world.clock.advance(Duration::from_millis(200));

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::place::{InRun, Waiting};
 use super::wait::{WaitOptions, Waited, Why, check_name};
 use super::wait_set::SetWaited;
-use crate::domain::json::parse_json;
+use crate::domain::json::{parse_json, parse_object};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Priority, PullId};
@@ -77,7 +77,7 @@ impl WaitOptions {
     ///
     /// Errors: `InvalidJson`; `InvalidArgument` for a priority that is none, a negative timeout, or an impossible name.
     pub fn parse(json: &[u8]) -> Result<WaitOptions> {
-        let options: OptionsJson = parse_json(if json.is_empty() { b"{}" } else { json })?;
+        let options: OptionsJson = parse_object(if json.is_empty() { b"{}" } else { json })?;
         let priority = match options.priority {
             None => Priority::default(),
             Some(PriorityJson::Name(priority)) => priority,

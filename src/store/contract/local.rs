@@ -127,14 +127,15 @@ pub struct Tombstone {
     pub digest: [u8; 32],
     /// Its fencing token.
     pub token: FencingToken,
-    /// Whether it was granted and given up while Redis was away, so that Redis hardly has it.
-    pub only_here: bool,
+    /// The key's state when it was superseded. Decided: it was granted and given up while Redis was away, so that Redis hardly has it.
+    /// Pending: it was asked for, and its token only wished for.
+    pub state: SyncState,
 }
 
 impl Tombstone {
     /// Of this value.
-    pub fn of(held: &Held, only_here: bool) -> Tombstone {
-        Tombstone { digest: digest(&held.value), token: held.token, only_here }
+    pub fn of(held: &Held, state: SyncState) -> Tombstone {
+        Tombstone { digest: digest(&held.value), token: held.token, state }
     }
 
     /// Whether it is this value, held by the same.
@@ -172,7 +173,7 @@ impl KeyState {
     /// The same of holders that Redis has had.
     pub fn last_token_in_redis(&self) -> FencingToken {
         let held = self.value.as_ref().filter(|_| self.state == SyncState::Synced);
-        let tombstones = self.tombstones.iter().filter(|old| !old.only_here).map(|old| old.token);
+        let tombstones = self.tombstones.iter().filter(|old| old.state == SyncState::Synced).map(|old| old.token);
         tombstones.chain(held.map(|held| held.token)).max().unwrap_or_default()
     }
 }
@@ -213,7 +214,7 @@ pub struct RedisRecord {
     #[serde(default)]
     pub lost: bool,
     /// Whether strict mode began though this store may have lacked locks, or a lock of a host store that is not believed was taken over then: it
-    /// may have granted what was held.
+    /// may have granted what was held. Or whether tokens were given that were far ahead of Redis's clock, so that Redis gave smaller ones later.
     #[serde(default)]
     pub granted_blindly: bool,
     /// By how much Redis's clock was ahead of this machine's when it was last asked, microseconds.

@@ -29,14 +29,17 @@ impl Remote {
     }
 
     /// The same, seen by who knows this of the key: a token that belonged to another value says nothing of the value that is
-    /// there. A stock server took it, which leaves the token as it was.
-    pub fn seen_by(self, local: &KeyState) -> Remote {
+    /// there. A stock server took it, which leaves the token as it was. `is_mine`: the token was given to the one who sees it.
+    pub fn seen_by(self, local: &KeyState, is_mine: bool) -> Remote {
         let Some(value) = &self.value else { return self };
-        // A token that was only wished for may have been given to another server's lock in the same microsecond.
-        let given = local.value.iter().filter(|_| local.state != SyncState::Pending).map(|held| held.token);
-        let mut tokens = given.chain(local.tombstones.iter().map(|old| old.token));
-        let is_held = local.value.as_ref().is_some_and(|held| held.token == self.token && held.value == *value);
-        if is_held || tokens.all(|token| token != self.token) || local.tombstones.iter().any(|old| old.is(value, self.token)) {
+        // A token that Redis did not confirm was only wished for: another server may have wished for the same in the same microsecond, and the
+        // holder tells who was given it.
+        let was_given = |token: FencingToken, state: SyncState| token == self.token && (is_mine || state == SyncState::Synced);
+        let is_known = local.value.as_ref().is_some_and(|held| held.token == self.token && held.value == *value)
+            || local.tombstones.iter().any(|old| old.is(value, self.token));
+        let is_anothers = local.value.as_ref().is_some_and(|held| was_given(held.token, local.state))
+            || local.tombstones.iter().any(|old| was_given(old.token, old.state));
+        if is_known || !is_anothers {
             return self;
         }
         Remote { value: self.value, ..Remote::default() }
@@ -151,15 +154,24 @@ pub struct Announced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::local::Tombstone;
 
-    /// Two servers may wish for one token in the same microsecond: the one that was refused knows nothing of it.
+    /// Two servers may wish for one token in the same microsecond: the one that was refused knows nothing of it, also after it gave its
+    /// wish up.
     #[test]
     fn a_token_that_was_only_wished_for_says_nothing_of_another_lock() {
         let token = FencingToken::new(17);
-        let held = |value: &[u8]| Some(Held { value: value.to_vec(), token });
+        let ours = Held { value: b"ours".to_vec(), token };
         let remote = Remote { value: Some(b"theirs".to_vec()), token, holder: "other".to_owned() };
-        let local = |state| KeyState { value: held(b"ours"), state, ..KeyState::default() };
-        assert_eq!(remote.clone().seen_by(&local(SyncState::Pending)), remote);
-        assert_eq!(remote.seen_by(&local(SyncState::Synced)).token, FencingToken::NONE, "a stock server took it");
+        for state in [SyncState::Pending, SyncState::Decided, SyncState::Synced] {
+            let there = KeyState { value: Some(ours.clone()), state, ..KeyState::default() };
+            let was_there = KeyState { tombstones: vec![Tombstone::of(&ours, state)], ..KeyState::default() };
+            for local in [there, was_there] {
+                let stocks = Remote { value: remote.value.clone(), ..Remote::default() };
+                let seen = if state == SyncState::Synced { &stocks } else { &remote };
+                assert_eq!(remote.clone().seen_by(&local, false), *seen, "{local:?}");
+                assert_eq!(remote.clone().seen_by(&local, true), stocks, "a stock server took it after this one: {local:?}");
+            }
+        }
     }
 }

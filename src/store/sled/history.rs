@@ -12,6 +12,10 @@ use crate::store::contract::local::{EntryKey, Held, MAX_TOMBSTONES, SyncState, T
 
 const FORMAT: u8 = 1;
 
+/// The states in the order of their bytes: a key's, and a tombstone's.
+const STATES: [SyncState; 3] = [SyncState::Synced, SyncState::Pending, SyncState::Decided];
+const TOMBSTONE_STATES: [SyncState; 3] = [SyncState::Synced, SyncState::Decided, SyncState::Pending];
+
 /// What is remembered of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct History {
@@ -23,9 +27,9 @@ pub(super) struct History {
 impl History {
     /// This value was there, and must not come back.
     pub(super) fn supersede(&mut self, held: &Held) {
-        let old = Tombstone::of(held, self.state == SyncState::Decided);
+        let old = Tombstone::of(held, self.state);
         self.drop_like(&old);
-        let is_like = |known: &&Tombstone| known.only_here == old.only_here;
+        let is_like = |known: &&Tombstone| known.state == old.state;
         if self.tombstones.iter().filter(is_like).count() >= MAX_TOMBSTONES
             && let Some(oldest) = self.tombstones.iter().position(|known| is_like(&known))
         {
@@ -38,7 +42,7 @@ impl History {
     pub(super) fn admit(&mut self, held: Option<&Held>) {
         // All documents have one token, and a queue is long: its digest is made once, and not for each that is remembered.
         if let Some(held) = held.filter(|held| self.tombstones.iter().any(|known| known.token == held.token)) {
-            self.drop_like(&Tombstone::of(held, false));
+            self.drop_like(&Tombstone::of(held, self.state));
         }
     }
 
@@ -52,18 +56,13 @@ impl History {
 
     /// The name stands in it where it does not stand in the tree key.
     fn encode(&self, key: &EntryKey) -> Result<Vec<u8>> {
-        let state = match self.state {
-            SyncState::Synced => 0,
-            SyncState::Pending => 1,
-            SyncState::Decided => 2,
-        };
-        let mut bytes = vec![FORMAT, state];
+        let mut bytes = vec![FORMAT, byte_of(self.state, STATES)];
         bytes.extend_from_slice(&self.at.to_be_bytes());
         bytes.extend_from_slice(&length_bytes(self.tombstones.len()));
         for old in &self.tombstones {
             bytes.extend_from_slice(&old.digest);
             bytes.extend_from_slice(&old.token.get().to_be_bytes());
-            bytes.push(u8::from(old.only_here));
+            bytes.push(byte_of(old.state, TOMBSTONE_STATES));
         }
         if !is_named(key) {
             bytes.extend_from_slice(&encode_key(key)?);
@@ -78,18 +77,13 @@ impl History {
             if reader.take::<1>()? != [FORMAT] {
                 return None;
             }
-            let state = match reader.take()? {
-                [0] => SyncState::Synced,
-                [1] => SyncState::Pending,
-                [2] => SyncState::Decided,
-                _ => return None,
-            };
+            let state = state_of(reader.take()?, STATES)?;
             let at = u64::from_be_bytes(reader.take()?);
             let count = u32::from_be_bytes(reader.take()?);
             let tombstones = (0..count)
                 .map(|_| {
                     let (digest, token) = (reader.take()?, FencingToken::new(u64::from_be_bytes(reader.take()?)));
-                    Some(Tombstone { digest, token, only_here: reader.take()? != [0] })
+                    Some(Tombstone { digest, token, state: state_of(reader.take()?, TOMBSTONE_STATES)? })
                 })
                 .collect::<Option<Vec<_>>>()?;
             Some(History { state, at, tombstones })
@@ -97,6 +91,15 @@ impl History {
         let name = name_of(tree_key).or_else(|| serde_json::from_slice(reader.0).ok());
         name.zip(history).ok_or_else(|| not_in_format("a history"))
     }
+}
+
+/// The place of a state among those that a byte may mean.
+fn byte_of(state: SyncState, states: [SyncState; 3]) -> u8 {
+    (0..).zip(states).find(|(_, meant)| *meant == state).map_or(u8::MAX, |(byte, _)| byte)
+}
+
+fn state_of(byte: [u8; 1], states: [SyncState; 3]) -> Option<SyncState> {
+    states.get(usize::from(byte[0])).copied()
 }
 
 /// What is remembered of a key.

@@ -12,9 +12,10 @@ use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error};
-use crate::hybrid::simulation::plans;
+use crate::hybrid::simulation::disk::Trouble;
 use crate::hybrid::simulation::show::command_text;
 use crate::hybrid::simulation::values::{REPO, keys_of_repo, value_for};
+use crate::hybrid::simulation::{PATIENCE, plans};
 use crate::store::redis::simulated::Image;
 use crate::store::{Grant, Granted, LockKey, Release, Store};
 use crate::sync::spawn;
@@ -143,5 +144,60 @@ fn a_redis_that_hangs_at_a_new_connection_decides_where_the_local_store_cannot()
             "a probe that is late takes the decision away: {:?}",
             instance.core.authority.cause()
         );
+    });
+}
+
+/// Redis has released a lock, and a server that is held up for hours has no time left to write that down. When Redis has forgotten the release,
+/// the lock stays released.
+#[test]
+fn a_release_that_was_not_written_down_in_time_is_not_put_back() {
+    for by_pull in [false, true] {
+        one_server(Durability::Sync, move |world, instance| {
+            let key = keys_of_repo()[0].clone();
+            // An even number is of pull 1.
+            let value = value_for(&key, 2);
+            let lock = ProjectLock::parse(&value).expect("is a lock");
+            let grant = Grant { key: key.lock().expect("is a lock"), lock: Some(&lock), value: &value, in_order: false };
+            assert!(matches!(instance.store.grant(&grant, &world.call()), Ok(Granted::Yes { .. })));
+            let deadline = world.clock.now() + PATIENCE;
+            instance.core.local.flush(deadline).expect("works");
+            *world.disks.next.lock() = Some(Trouble::Late(10 * PATIENCE));
+            let call = world.call();
+            let unwritten = if by_pull {
+                let listing =
+                    instance.store.release_by_pull(PullRef { repo: REPO, num: 1 }, &call).expect("says what was released");
+                assert_eq!(listing.values().count(), 1);
+                listing.incomplete().is_some()
+            } else {
+                let release = Release { key: grant.key, fields: None, pull_num: None, value: None };
+                instance.store.release(&release, &call).is_err_and(|error| error.code() == Code::OutcomeUnknown)
+            };
+            assert!(unwritten, "the disk was late");
+            world.clock.advance(Duration::from_secs(2 * 3600));
+            world.tick(0);
+            assert_eq!(instance.core.known(&key).expect("is read").value, None);
+            assert!(world.value(&key).is_none());
+        });
+    }
+}
+
+/// A clock was ahead by more than Redis takes from a wish, while the local store decided. What Redis grants later has a smaller token, and
+/// is not over.
+#[test]
+fn a_lock_is_not_over_because_a_clock_was_ahead_before() {
+    one_server(Durability::Async, |world, instance| {
+        world.network.is_up.store(false, Ordering::SeqCst);
+        instance.core.redis.token_was_given(FencingToken::new(world.clock.unix_micros() + 80_000_000));
+        let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        assert!(instance.store.release(&release, &world.call()).expect("is released").is_some());
+        world.network.is_up.store(true, Ordering::SeqCst);
+        (0..20).for_each(|_| world.clock.advance(Duration::from_millis(200)));
+        (0..5).for_each(|_| world.tick(0));
+        assert!(!instance.core.in_fallback());
+        assert!(matches!(grant(&world, &instance, br#"{"N":2}"#), Ok(Granted::Yes { .. })));
+        drop(instance);
+        restart(&world);
+        assert!(world.value(&apply()).is_some(), "it was acknowledged");
     });
 }

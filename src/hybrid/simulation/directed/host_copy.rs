@@ -132,6 +132,7 @@ fn a_close_says_what_is_in_doubt() {
     in_doubt(|world, instance| {
         world.network.is_up.store(false, Ordering::SeqCst);
         instance.core.begin_fallback(gone());
+        instance.core.unsynced.doubt(&keys_of_repo()[0]);
         let error = instance.store.close().expect_err("cannot ask");
         assert!(error.code() == Code::OutcomeUnknown && error.message().contains("a/b/"), "{error}");
     });
