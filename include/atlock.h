@@ -575,6 +575,37 @@ int32_t atlock_test_panic(struct atlock_buffer *error);
 #endif
 
 /*
+ `atlock_close` for a program that opens stores again at once: whoever waits for a lock hears `ATLOCK_CLOSED` and keeps its place in the
+ queue, which it finds again when it asks the next handle; and the runs that are open are written to `out`, for `atlock_carry_on`. After
+ another close this is `ATLOCK_CLOSED`.
+ */
+int32_t atlock_close_to_reopen(const struct atlock *handle,
+                               struct atlock_buffer *out,
+                               struct atlock_buffer *error);
+
+/*
+ The runs that `atlock_close_to_reopen` wrote go on in this handle, under the same numbers. Call it before anything else is asked.
+ */
+int32_t atlock_carry_on(const struct atlock *handle,
+                        const uint8_t *carried,
+                        size_t carried_len,
+                        struct atlock_buffer *error);
+
+/*
+ Records a change in the audit trail, and, once it is over, as `last_change` of the status. `change` is JSON:
+
+ - `from`, `to`: the mode before, and the mode that it is to be
+ - `result`: `begun`, `ok`, or `failed`, after which the settings of before hold again
+ - `by`: who asked for it, `{"socket":{"pid":…,"uid":…}}` or `"signal"`; optional
+ - `at`: when it was over, in microseconds since 1970; `paused_ms`: for how long operations waited; `locks`: how many went along;
+   `error`: why it failed; optional
+ */
+int32_t atlock_note_change(const struct atlock *handle,
+                           const uint8_t *change,
+                           size_t change_len,
+                           struct atlock_buffer *error);
+
+/*
  Takes a project's lock if it is free.
 
  `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives

@@ -139,6 +139,23 @@ fn strict_after_native_in_a_new_folder_needs_redis_once() {
 
 /// A new folder and no Redis: what that holds is not known. Who knows that it holds nothing may say so: locks can be taken at once, and
 /// go to Redis when it comes.
+/// A start that needs Redis and does not find it leaves nothing behind that would keep strict mode from going on.
+#[test]
+fn a_start_that_failed_for_want_of_redis_is_as_if_it_had_not_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, nowhere) = (folder.path(), "127.0.0.1:1");
+    let strict = service("strict", true, folder, nowhere).unwrap();
+    take(&strict, "a", 1);
+    strict.close().unwrap();
+    let needs = [("native", "durability: sync"), ("hybrid", "legacy_fallback: false")];
+    for (mode, setting) in needs {
+        assert_eq!(service_with(mode, true, setting, folder, nowhere).unwrap_err().code(), Code::Unreachable, "{mode}");
+        let strict = service("strict", true, folder, nowhere).unwrap();
+        assert_eq!(listed(&strict), values(&[("a", 1)]), "after {mode}");
+        strict.close().unwrap();
+    }
+}
+
 #[test]
 fn a_fresh_start_without_redis_grants_where_that_is_allowed() {
     let (mut redis, folder) = (Server::start(&[]), tempfile::tempdir().unwrap());

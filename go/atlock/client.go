@@ -28,6 +28,7 @@ type (
 	Recovery  = client.Recovery
 	Fallback  = client.Fallback
 	HostStore = client.HostStore
+	Change    = client.Change
 	UnixMicro = client.UnixMicro
 
 	Health      = client.Health
@@ -81,6 +82,10 @@ const (
 
 	SetsEach  = client.SetsEach
 	SetsWhole = client.SetsWhole
+
+	ChangeBegun  = client.ChangeBegun
+	ChangeDone   = client.ChangeDone
+	ChangeFailed = client.ChangeFailed
 
 	Healthy   = client.Healthy
 	Degraded  = client.Degraded

@@ -11,7 +11,7 @@ import (
 // workspace: of two named projects in one folder that may be the other one. Without a status for the pull, or for the project, it does
 // nothing.
 func (d *Database) DiscardPlan(pull models.PullRequest, lock ProjectWorkspace) error {
-	return d.store.discardPlan(pull, lock)
+	return throughError(d, func(store inner) error { return store.discardPlan(pull, lock) })
 }
 
 // projectOf is the place of the lock's project in a status; -1 if it is not there.

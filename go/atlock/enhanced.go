@@ -90,14 +90,25 @@ func (d *Database) For(pull models.PullRequest) PullLocker {
 
 // Queues tells who waits in a repository, or with an empty name in each: by the repository's name, in order.
 func (d *Database) Queues(repoFullName string) (map[string][]QueuedPull, error) {
-	return d.store.queues(repoFullName)
+	return through(d, func(store inner) (map[string][]QueuedPull, error) { return store.queues(repoFullName) })
 }
 
 // Next tells whose turn it is, for a server that plans pull requests by itself: those that were refused in a run, and for which locks are
 // kept. Who is named is claimed, so that no other server is told of it before the claim, or a run of the pull request, is over.
 //
 // Errors: [ErrQueueDisabled]; [ErrClosed] once the database is closed, which ends the wait.
-func (d *Database) Next(request NextRequest) (Next, error) { return d.store.next(request) }
+func (d *Database) Next(request NextRequest) (Next, error) {
+	return waitThrough(context.Background(), d, request.Wait, func(_ context.Context, store inner, left time.Duration) (Next, error) {
+		if request.Wait > 0 {
+			request.Wait = left
+		}
+		return store.next(request)
+	})
+}
+
+func (d *Database) position(lock ProjectWorkspace, pull *PullID) (int, error) {
+	return through(d, func(store inner) (int, error) { return store.position(lock, pull) })
+}
 
 type enhanced struct {
 	locking.Locker
@@ -139,7 +150,7 @@ func (e enhanced) GetQueuePosition(ctx context.Context, project models.Project, 
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	return e.database.store.position(ProjectWorkspace{project, workspace}, nil)
+	return e.database.position(ProjectWorkspace{project, workspace}, nil)
 }
 
 func (e enhanced) GetEnhancedStats(ctx context.Context) (*BackendStats, error) {
@@ -150,7 +161,7 @@ func (d *Database) stats(ctx context.Context) (*BackendStats, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	stats, err := d.store.stats()
+	stats, err := through(d, func(store inner) (BackendStats, error) { return store.stats() })
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +206,10 @@ func (p PullLocker) Lock(
 	if err := p.check(ctx, priority, timeout); err != nil {
 		return Held{}, err
 	}
-	return p.database.store.lock(ctx, p.lockOf(ProjectWorkspace{project, workspace}, user), priority, timeout)
+	asked := p.lockOf(ProjectWorkspace{project, workspace}, user)
+	return waitThrough(ctx, p.database, timeout, func(ctx context.Context, store inner, left time.Duration) (Held, error) {
+		return store.lock(ctx, asked, priority, left)
+	})
 }
 
 // LockSet takes all of these locks or none newly, and waits as [PullLocker.Lock] does until they can be had together. They are of the pull
@@ -209,7 +223,10 @@ func (p PullLocker) LockSet(
 	if err := p.check(ctx, priority, timeout); err != nil {
 		return nil, err
 	}
-	return p.database.store.lockSet(ctx, p.locksOf(locks, user), priority, timeout)
+	asked := p.locksOf(locks, user)
+	return waitThrough(ctx, p.database, timeout, func(ctx context.Context, store inner, left time.Duration) ([]Held, error) {
+		return store.lockSet(ctx, asked, priority, left)
+	})
 }
 
 // GetQueuePosition is that of [EnhancedLocker].
@@ -218,7 +235,7 @@ func (p PullLocker) GetQueuePosition(ctx context.Context, project models.Project
 		return 0, err
 	}
 	pull := p.id()
-	return p.database.store.position(ProjectWorkspace{project, workspace}, &pull)
+	return p.database.position(ProjectWorkspace{project, workspace}, &pull)
 }
 
 // GetEnhancedStats is that of [EnhancedLocker].
@@ -229,18 +246,20 @@ func (p PullLocker) GetEnhancedStats(ctx context.Context) (*BackendStats, error)
 // Check tells, by the store that decides, whether the pull request holds a lock; unless the token is [NoToken], by that grant. It is true
 // when it returns, and need not be later: anyone may release a lock by its name.
 func (p PullLocker) Check(project models.Project, workspace string, token FencingToken) (Checked, error) {
-	return p.database.store.check(ProjectWorkspace{project, workspace}, p.id(), token)
+	return through(p.database, func(store inner) (Checked, error) {
+		return store.check(ProjectWorkspace{project, workspace}, p.id(), token)
+	})
 }
 
 // Leave takes the pull request out of the queues of these locks, or without one out of all of its repository, and tells how many it waited
 // for. What the pull request holds stays with it.
 func (p PullLocker) Leave(locks ...ProjectWorkspace) (int, error) {
 	if len(locks) == 0 {
-		return p.database.store.leave(p.pull.BaseRepo.FullName, p.id(), "")
+		return p.database.Leave(p.pull.BaseRepo.FullName, p.id(), "")
 	}
 	left := 0
 	for _, lock := range locks {
-		of, err := p.database.store.leave(lock.Project.RepoFullName, p.id(), lock.key())
+		of, err := p.database.Leave(lock.Project.RepoFullName, p.id(), lock.key())
 		left += of
 		if err != nil {
 			return left, err

@@ -8,44 +8,56 @@ import (
 // Explain tells why a lock is as it is, and what would free it. The key is `repo/path/workspace/project`, as `ATLOCK_KEY` in a workflow.
 //
 // Atlantis's own store, called directly in strict mode, knows who holds a lock, and of no queue.
-func (d *Database) Explain(key string) (Explained, error) { return d.store.explain(key) }
+func (d *Database) Explain(key string) (Explained, error) {
+	return through(d, func(store inner) (Explained, error) { return store.explain(key) })
+}
 
 // ExplainPull tells the same of all locks that a pull request holds or waits for.
 func (d *Database) ExplainPull(repoFullName string, pull PullID) ([]Explained, error) {
-	return d.store.explainPull(repoFullName, pull)
+	return through(d, func(store inner) ([]Explained, error) { return store.explainPull(repoFullName, pull) })
 }
 
 // Freeze freezes locks: nobody takes them while that lasts, and who has them keeps them. Other servers obey within five seconds.
 //
 // Errors: [ErrInvalidArgument] for a request without reason, owner or end; [ErrTooLarge] over a limit; [ErrQueueDisabled].
-func (d *Database) Freeze(request FreezeRequest) (Freeze, error) { return d.store.freeze(request) }
+func (d *Database) Freeze(request FreezeRequest) (Freeze, error) {
+	return through(d, func(store inner) (Freeze, error) { return store.freeze(request) })
+}
 
 // Thaw ends a freeze and returns it, or nil if there is none of this name.
-func (d *Database) Thaw(id string) (*Freeze, error) { return d.store.thaw(id) }
+func (d *Database) Thaw(id string) (*Freeze, error) {
+	return through(d, func(store inner) (*Freeze, error) { return store.thaw(id) })
+}
 
 // Freezes are those that are not over.
-func (d *Database) Freezes() ([]Freeze, error) { return d.store.freezes() }
+func (d *Database) Freezes() ([]Freeze, error) {
+	return through(d, func(store inner) ([]Freeze, error) { return store.freezes() })
+}
 
 // Deadlocks are the pull requests that wait for each other in a circle.
 //
 // Errors: [ErrQueueDisabled]; [ErrUnsupported] without `locking.enhanced.deadlock_detection.enabled`.
-func (d *Database) Deadlocks() ([]Deadlock, error) { return d.store.deadlocks() }
+func (d *Database) Deadlocks() ([]Deadlock, error) {
+	return through(d, func(store inner) ([]Deadlock, error) { return store.deadlocks() })
+}
 
 // TellDeadlock marks people as told of a circle, and returns the pull requests on which they were not: the caller is to tell them there. Each
 // is named to one caller, of whichever server.
-func (d *Database) TellDeadlock(id string) ([]PullID, error) { return d.store.tellDeadlock(id) }
+func (d *Database) TellDeadlock(id string) ([]PullID, error) {
+	return through(d, func(store inner) ([]PullID, error) { return store.tellDeadlock(id) })
+}
 
 // EndDeadlock ends a circle, where the settings say `resolve: yield`: one pull request gives its locks of the circle back, and waits for
 // them from its old place. It is nil if no pull request may: one that is not named, of which something is applied, or of which something
 // runs gives nothing back. The caller then deletes the plans of what was given back.
 func (d *Database) EndDeadlock(id string, standings []Standing) (*Yielded, error) {
-	return d.store.endDeadlock(id, standings)
+	return through(d, func(store inner) (*Yielded, error) { return store.endDeadlock(id, standings) })
 }
 
 // Leave takes a pull request out of the queue of a lock, or with an empty key out of all of its repository, and tells for how many locks
 // it waited. What the pull request holds stays with it.
 func (d *Database) Leave(repoFullName string, pull PullID, key string) (int, error) {
-	return d.store.leave(repoFullName, pull, key)
+	return through(d, func(store inner) (int, error) { return store.leave(repoFullName, pull, key) })
 }
 
 // CheckKey tells, by the store that decides, whether a pull request holds the lock at a key; unless the token is [NoToken], by that grant.
@@ -54,7 +66,9 @@ func (d *Database) CheckKey(key string, pull PullID, token FencingToken) (Checke
 	if held == nil || err != nil {
 		return Checked{}, err
 	}
-	return d.store.check(ProjectWorkspace{held.Project, held.Workspace}, pull, token)
+	return through(d, func(store inner) (Checked, error) {
+		return store.check(ProjectWorkspace{held.Project, held.Workspace}, pull, token)
+	})
 }
 
 // explaining is what a store answers of why a lock is as it is.

@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -72,6 +73,16 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	return openLibrary(config, o.logger)
 }
 
+// CheckRedis is an error if Redis cannot be used as the settings say. It changes nothing there.
+func CheckRedis(config Config) error {
+	config.Locking = Locking{Backend: BackendSled, Enhanced: Enhanced{Enabled: true, CompatibilityMode: ModeNative, Redis: config.Locking.Enhanced.Redis}}
+	opened, err := client.Open(config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(opened.Ping(), opened.Close())
+}
+
 // openPassthrough opens strict mode on a database that the caller opened.
 func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*Database, error) {
 	has, err := config.HasLocalStore()
@@ -83,7 +94,7 @@ func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*D
 			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
 			"open without locking.data_dir", config.Locking.DataDir)
 	}
-	return &Database{newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, nil, logger))}, nil
+	return newDatabase(config, newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, nil, logger)), logger), nil
 }
 
 // openBoltDB opens strict mode on Atlantis's BoltDB file.
@@ -99,7 +110,7 @@ func openBoltDB(config Config, dir string, logger *slog.Logger) (*Database, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Database{newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, brought, logger))}, nil
+	return newDatabase(config, newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, brought, logger)), logger), nil
 }
 
 // openOverBoltDB opens the library with a BoltDB file as its legacy store.
@@ -116,7 +127,7 @@ func openLibrary(config Config, logger *slog.Logger, opts ...client.Option) (*Da
 	if err != nil {
 		return nil, err
 	}
-	return &Database{newLibrary(opened, logger)}, nil
+	return newDatabase(config, newLibrary(opened, logger), logger), nil
 }
 
 // isStrictOnBoltDB tells whether Atlantis's own store answers alone.

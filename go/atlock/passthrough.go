@@ -25,6 +25,9 @@ type passthrough struct {
 	waits    *waits
 	statuses sync.RWMutex // held for writing by who reads a pull status and writes what it makes of that
 	warnings []string
+
+	runsMutex sync.Mutex
+	runs      carried // of a store before
 }
 
 func newPassthrough(legacy db.Database, limits LockTimeouts, warnings []string) *passthrough {

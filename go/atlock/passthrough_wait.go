@@ -8,7 +8,6 @@ import (
 
 	"github.com/runatlantis/atlantis/server/events/models"
 
-	"github.com/atlock/atlock/go/client"
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
@@ -37,6 +36,9 @@ func newWaits(limits LockTimeouts) *waits {
 	}
 	return &waits{limits: limits}
 }
+
+// longest is how long a wait takes at most for which no time is given.
+func (w *waits) longest() time.Duration { return time.Duration(w.limits.Default) }
 
 func (w *waits) add(waited time.Duration) {
 	w.mutex.Lock()
@@ -146,5 +148,3 @@ func (p *passthrough) stats() (BackendStats, error) {
 	}
 	return stats, nil
 }
-
-func (p *passthrough) runBegin(client.RunRequest) (running, error) { return nil, errNoQueue }

@@ -14,16 +14,11 @@ import (
 // Atlantis gives the locks of a pull request up before it plans it again, and a queue would take that for a release. In a plan, the pull
 // request's own UnlockIfOwnedByPull and UnlockByPull therefore answer with the lock and keep it; what the run does not take again is released
 // at its end. Its methods may be called from any goroutine.
+//
+// It goes on when [Database.Change] exchanges the store: where that has no queue, as by Atlantis's own code.
 type Run struct {
-	pull PullLocker
-	run  running
-}
-
-// running is a run of a store.
-type running interface {
-	declare(locks []json.RawMessage) error
-	tryLock(lock []byte) (client.InRun, error)
-	end() (RunEnded, error)
+	pull   PullLocker
+	number uint64
 }
 
 // RunGrant is the answer to an attempt to take a lock in a run.
@@ -53,7 +48,7 @@ func (p PullLocker) Begin(command string) (*Run, error) {
 
 // BeginWith begins a run, as [PullLocker.Begin] does.
 func (p PullLocker) BeginWith(options RunOptions) (*Run, error) {
-	run, err := p.database.store.runBegin(client.RunRequest{
+	request := client.RunRequest{
 		Repo:    p.pull.BaseRepo.FullName,
 		Pull:    p.id(),
 		Command: options.Command,
@@ -62,11 +57,12 @@ func (p PullLocker) BeginWith(options RunOptions) (*Run, error) {
 		Labels:  options.Labels,
 		Applied: options.Applied,
 		Recipe:  options.Recipe,
-	})
+	}
+	number, err := through(p.database, func(store inner) (uint64, error) { return store.runBegin(request) })
 	if err != nil {
 		return nil, err
 	}
-	return &Run{p, run}, nil
+	return &Run{p, number}, nil
 }
 
 // Declare tells which locks the run is going to take, at most 500. With `sets: whole`, the first [Run.TryLock] of one of them then takes all
@@ -76,7 +72,7 @@ func (r *Run) Declare(user models.User, locks ...ProjectWorkspace) error {
 	if err != nil {
 		return err
 	}
-	return r.run.declare(values)
+	return throughError(r.pull.database, func(store inner) error { return store.runDeclare(r.number, values) })
 }
 
 // TryLock takes a lock if it is free. One that the pull request has already is acquired. Who is refused joins the queue, and stays in it
@@ -86,7 +82,7 @@ func (r *Run) TryLock(project models.Project, workspace string, user models.User
 	if err != nil {
 		return RunGrant{}, fmt.Errorf("serializing the lock: %w", err)
 	}
-	answer, err := r.run.tryLock(value)
+	answer, err := through(r.pull.database, func(store inner) (client.InRun, error) { return store.runTryLock(r.number, value) })
 	if err != nil {
 		return RunGrant{}, transactionFailed(err)
 	}
@@ -103,25 +99,18 @@ func (r *Run) TryLock(project models.Project, workspace string, user models.User
 
 // End ends the run: what the pull request gave up in it and did not take again is released. After an error it is over, too; what was not
 // released stays held.
-func (r *Run) End() (RunEnded, error) { return r.run.end() }
-
-// libraryRun is a run of the library.
-type libraryRun struct {
-	client *client.Client
-	number uint64
+func (r *Run) End() (RunEnded, error) {
+	return through(r.pull.database, func(store inner) (RunEnded, error) { return store.runEnd(r.number) })
 }
 
-func (l *library) runBegin(request client.RunRequest) (running, error) {
-	number, err := l.RunBegin(request)
-	return libraryRun{l.Client, number}, err
+func (l *library) runBegin(request client.RunRequest) (uint64, error) { return l.RunBegin(request) }
+
+func (l *library) runDeclare(number uint64, locks []json.RawMessage) error {
+	return l.RunDeclare(number, locks)
 }
 
-func (r libraryRun) declare(locks []json.RawMessage) error {
-	return r.client.RunDeclare(r.number, locks)
+func (l *library) runTryLock(number uint64, lock []byte) (client.InRun, error) {
+	return l.TryLockIn(number, lock)
 }
 
-func (r libraryRun) tryLock(lock []byte) (client.InRun, error) {
-	return r.client.TryLockIn(r.number, lock)
-}
-
-func (r libraryRun) end() (RunEnded, error) { return r.client.RunEnd(r.number) }
+func (l *library) runEnd(number uint64) (RunEnded, error) { return l.RunEnd(number) }

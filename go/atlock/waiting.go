@@ -61,7 +61,10 @@ type queued interface {
 	leave(repo string, pull PullID, key string) (int, error)
 	check(lock ProjectWorkspace, pull PullID, token FencingToken) (Checked, error)
 	stats() (BackendStats, error)
-	runBegin(request client.RunRequest) (running, error)
+	runBegin(request client.RunRequest) (uint64, error)
+	runDeclare(number uint64, locks []json.RawMessage) error
+	runTryLock(number uint64, lock []byte) (client.InRun, error)
+	runEnd(number uint64) (RunEnded, error)
 	next(request NextRequest) (Next, error)
 }
 

@@ -144,13 +144,13 @@ func (b *brackets) token(of *bracket, key string) atlock.FencingToken {
 	return of.taken[key].token
 }
 
-// keeps tells whether a plan of a pull request with this number must not release the lock, and no run of the library sees to that.
+// keeps tells whether a plan of a pull request with this number must not release the lock. A run of the library sees to that, too, as long as
+// the mode has a queue.
 func (b *brackets) keeps(repo string, num int, key string) bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	for _, open := range b.open {
-		if open.key.repo == repo && open.key.num == num && open.command == atlock.RunPlan &&
-			open.run == nil && open.applied[key] {
+		if open.key.repo == repo && open.key.num == num && open.command == atlock.RunPlan && open.applied[key] {
 			return true
 		}
 	}

@@ -134,13 +134,13 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 		project := &projects[i]
 		lock := lockOfContext(*project)
 		checked, err := h.database.For(project.Pull).Check(lock.Project, lock.Workspace, atlock.NoToken)
-		if ctx.API && h.guarded && project.RepoLocksMode == valid.RepoLocksOnPlanMode {
+		if ctx.API && h.guarded.Load() && project.RepoLocksMode == valid.RepoLocksOnPlanMode {
 			// The API has no bracket: this is the last place before its apply.
 			if err := countedCheck(checked, err); err != nil {
 				return nil, fmt.Errorf("pull request #%d does not hold the lock %q, so nothing is applied: %w", project.Pull.Num, lockKey(lock), err)
 			}
 		}
-		if ctx.API && h.guarded {
+		if ctx.API && h.guarded.Load() {
 			if _, reason := h.frozen(lockKey(lock)); reason != "" {
 				return nil, errors.New(reason)
 			}

@@ -37,7 +37,7 @@ func init() {
 // A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies. What is frozen is not applied,
 // whenever it is locked.
 func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.ProjectWorkspace) string {
-	if !h.guarded || in.command != atlock.RunApply {
+	if !h.guarded.Load() || in.command != atlock.RunApply {
 		return ""
 	}
 	key := lockKey(asked)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runatlantis/atlantis/server"
@@ -60,7 +61,8 @@ type Handover struct {
 	stock    *events.DefaultProjectLocker
 	words    words
 	logger   logging.SimpleLogging
-	guarded  bool
+	options  Options
+	guarded  atomic.Bool // whether an apply needs the lock
 	expected expected
 	open     brackets
 	records  records
@@ -68,7 +70,7 @@ type Handover struct {
 	discarding sync.Mutex
 	// deadlocks is nil where nobody looks for them.
 	deadlocks *deadlocks
-	// lost is nil without the guard.
+	// lost is nil where there is never a guard.
 	lost *lostPlans
 	// labels is nil where no rule about priority has a label.
 	labels *labeller
@@ -113,7 +115,7 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 	}
 
 	h := &Handover{
-		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, guarded: options.guard(),
+		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, options: options,
 		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
 		records: records{folders: runner.WorkingDir},
 		labels:  newLabeller(stock.VCSClient, options.Settings.Locking.Enhanced.PriorityQueue),
@@ -122,7 +124,8 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && options.Settings.Locking.Enhanced.DeadlockDetection.Enabled {
 		h.deadlocks = &deadlocks{h, options.Settings.Locking.Enhanced.DeadlockDetection.Resolve == atlock.ResolveYield}
 	}
-	if h.guarded {
+	h.guarded.Store(options.guard())
+	if options.Settings.Locking.Enhanced.ApplyGuard != atlock.GuardOff {
 		list, err := as[*events.DefaultProjectCommandBuilder]("the builder in the API controller's ProjectCommandBuilder", projects.ProjectCommandBuilder)
 		if err != nil {
 			return nil, err
@@ -151,6 +154,13 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 	}
 	h.store.handover.Store(h)
 	return h, nil
+}
+
+// Follow is called when the settings of the database change while it serves: with `apply_guard: auto`, the mode decides about the guard.
+func (h *Handover) Follow(settings atlock.Config) {
+	options := h.options
+	options.Settings = settings
+	h.guarded.Store(options.guard())
 }
 
 // Run plans pull requests whose turn it is, and looks for stale locks, as long as the context is not done and the database not closed. A plan

@@ -82,7 +82,7 @@ func (h *Handover) takeInRun(
 
 // tokenOf is the fencing token of a lock that the pull request has. It is looked up only for the guard.
 func (h *Handover) tokenOf(log logging.SimpleLogging, pull models.PullRequest, lock atlock.ProjectWorkspace) atlock.FencingToken {
-	if !h.guarded {
+	if !h.guarded.Load() {
 		return atlock.NoToken
 	}
 	checked, err := h.database.For(pull).Check(lock.Project, lock.Workspace, atlock.NoToken)

@@ -43,6 +43,9 @@ type lostPlan struct {
 // run looks until the context is done.
 func (l *lostPlans) run(ctx context.Context) {
 	for sleep(ctx, lostLook) {
+		if !l.handover.guarded.Load() {
+			continue
+		}
 		if err := l.look(); err != nil && ctx.Err() == nil {
 			l.handover.logger.Warn("plans whose locks were released from outside are not all looked for: %v", err)
 		}

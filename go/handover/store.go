@@ -83,7 +83,7 @@ func (s *Store) UpdatePullWithResults(pull models.PullRequest, results []command
 func (h *Handover) refuseUnlock(project models.Project, workspace string) error {
 	key := models.GenerateLockKey(project, workspace)
 	in := h.open.applying(key)
-	if !h.guarded || in == nil {
+	if !h.guarded.Load() || in == nil {
 		return nil
 	}
 	checked, err := h.database.For(in.pull).Check(project, workspace, atlock.NoToken)

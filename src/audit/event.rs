@@ -1,6 +1,6 @@
 //! What an audit trail tells of: one event, one line. Of a lock's value only the fields of [`Holder`] are read.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::call::AnsweredBy;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -44,10 +44,12 @@ pub enum Kind {
     Migration,
     /// What `atlock doctor` found was put right.
     Repair,
+    /// A server that runs is about to open other stores, has done so, or could not.
+    Change,
 }
 
 /// Who asked for an operation, other than the server itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// A program of this machine, by the server's socket.
@@ -57,6 +59,8 @@ pub enum By {
         /// The user that it ran as.
         uid: u32,
     },
+    /// A signal to the server's process.
+    Signal,
 }
 
 /// One line of the trail, but for its time.

@@ -13,6 +13,8 @@ pub mod status;
 
 pub mod handle;
 
+pub mod change;
+
 pub mod lock;
 
 pub mod wait;

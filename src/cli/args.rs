@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use atlock::migration_command::{Migrate, Restore, Rollback};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 
 /// What was typed.
@@ -65,8 +65,26 @@ pub enum Command {
     },
     /// Shows a running server live: who decides, its stores, locks, queue and rates; every two seconds, or as --watch says
     Top,
+    /// Tells the mode of the running server, or changes it without a restart, also in its settings file
+    Mode {
+        /// The mode that it is to be; without one, nothing is changed
+        mode: Option<NewMode>,
+    },
+    /// Lets the running server read its settings again, as SIGHUP does, and change its mode and store without a restart
+    Reload,
     #[command(flatten)]
     Ask(Question),
+}
+
+/// A mode to change to.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum NewMode {
+    /// One store, as stock
+    Strict,
+    /// Redis, and a local store that stands in for it
+    Hybrid,
+    /// Redis alone
+    Native,
 }
 
 /// What is asked of the settings.

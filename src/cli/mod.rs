@@ -15,6 +15,7 @@ mod config;
 mod doctor;
 mod generate;
 mod migrate;
+mod mode;
 mod open;
 mod queue;
 mod remark;
@@ -113,21 +114,29 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         return Err(Error::new(Code::InvalidArgument, text));
     }
     let path = arguments.config.as_deref();
-    let question = match command {
-        Command::Version => return Ok(show::version(json)),
-        Command::Generate { folder } => return generate::generate(folder),
-        Command::Config(ConfigCommand::Check { file }) => return config::check(file.as_deref().or(path), json),
-        Command::Config(ConfigCommand::Show) => return config::show(path, json),
-        Command::Migrate(asked) => return migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
-        Command::Rollback(asked) => return migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
-        Command::Restore(asked) => return migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
-        Command::Doctor { fix, bundle } => {
-            let fix = fix.then_some(arguments.yes);
-            return doctor::doctor(path, bundle.as_deref(), fix, json);
-        }
-        Command::Top => return live(arguments),
-        Command::Ask(question) => question,
-    };
+    match command {
+        Command::Version => Ok(show::version(json)),
+        Command::Generate { folder } => generate::generate(folder),
+        Command::Config(ConfigCommand::Check { file }) => config::check(file.as_deref().or(path), json),
+        Command::Config(ConfigCommand::Show) => config::show(path, json),
+        Command::Migrate(asked) => match migrate::beside_a_server(asked, json)? {
+            Some(moved) => Ok(moved),
+            None => migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
+        },
+        Command::Rollback(asked) => migrate::told(migration_command::rollback(asked, path, json, &Elsewhere)),
+        Command::Restore(asked) => migrate::told(migration_command::restore(asked, path, json, &Elsewhere)),
+        Command::Mode { mode: None } => mode::show(path, json),
+        Command::Mode { mode: Some(mode) } => mode::change(path, *mode, json),
+        Command::Reload => mode::reload(path, json),
+        Command::Doctor { fix, bundle } => doctor::doctor(path, bundle.as_deref(), fix.then_some(arguments.yes), json),
+        Command::Top => live(arguments),
+        Command::Ask(question) => answer(question, arguments),
+    }
+}
+
+/// The answer to what is asked of the running server, or of its stores.
+fn answer(question: &Question, arguments: &Arguments) -> Result<Outcome> {
+    let (path, json) = (arguments.config.as_deref(), arguments.json);
     if let Some(asked) = question.confirmation().filter(|_| !arguments.yes)
         && !confirmed(&asked)?
     {

@@ -43,6 +43,14 @@ pub(super) fn open(
     record.trailing = settings.durability == Durability::Async;
     let was_closed = !std::mem::replace(&mut record.open, true);
     let before = Before { record: record.clone(), conflicts: local.conflicts()? };
+    if is_first && !fallback {
+        // Without Redis nothing begins, and nothing may be left that says it did: strict mode would be refused afterwards, too.
+        connect(&record.server_name).inspect_err(|_| {
+            // Why it has failed is what counts.
+            let _ = host_copy.as_ref().map_or(Ok(()), HostCopy::finish);
+            let _ = local.close();
+        })?;
+    }
     let core = Arc::new(Core::new(settings, reserve, process, local, connect, before));
     let opened = Opened { core, host_copy: host_copy.map(Arc::new) };
     let core = &opened.core;

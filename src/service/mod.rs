@@ -31,6 +31,7 @@ use crate::store::host::HostStore;
 use crate::store::{Granted, LockKey, Release, Store};
 use crate::sync::Mutex;
 
+pub mod change;
 mod commands;
 mod locks;
 mod pull_status;
@@ -81,6 +82,8 @@ mod state {
         pub(super) closed: AtomicBool,
         pub(super) clock: Arc<dyn Clock>,
         pub(super) queueing: Queueing,
+        /// The last change of the stores of this process, if there was one.
+        pub(super) last_change: Mutex<Option<change::Change>>,
     }
 
     impl Drop for State {
@@ -161,8 +164,20 @@ impl Service {
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
         let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
         let queueing = Queueing::new(config);
-        let state =
-            State { router, calls, metrics, instance, audit, enhanced_enabled, settings_warnings, closed, clock, queueing };
+        let last_change = Mutex::default();
+        let state = State {
+            router,
+            calls,
+            metrics,
+            instance,
+            audit,
+            enhanced_enabled,
+            settings_warnings,
+            closed,
+            clock,
+            queueing,
+            last_change,
+        };
         Service { ticker: Arc::default(), state: Arc::new(state), beside: None, by: None }
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Service;
+use super::change::Change;
 use crate::config::Mode;
 use crate::health::{Health, HybridState, StoreHealth};
 use crate::hybrid::status::Report;
@@ -40,6 +41,9 @@ pub struct Status {
     /// The state of hybrid mode.
     #[serde(flatten)]
     pub hybrid: Option<Report>,
+    /// The last change of mode, settings or store since the process began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<Change>,
     /// Conditions that endanger a promise; empty when all is well.
     pub warnings: Vec<String>,
 }
@@ -63,6 +67,7 @@ impl Service {
             instance: self.instance.clone(),
             queue_repos: if self.queueing.is_enabled() { self.queueing.settings.repos.clone() } else { Vec::new() },
             hybrid,
+            last_change: self.last_change.lock().clone(),
             warnings,
         }
     }

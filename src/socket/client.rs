@@ -10,7 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::value::RawValue;
 
-use super::protocol::{Answer, FILE, Greeting, LONGEST_PATH, PROTOCOL, Request, SocketOperation, as_line};
+use super::protocol::{Answer, CONTROL_FILE, FILE, Greeting, LONGEST_PATH, PROTOCOL, Request, SocketOperation, as_line};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Code, Error, Result};
 
@@ -34,7 +34,17 @@ impl Client {
     ///
     /// Errors: `Permission` if this user may not ask it; `Timeout` if it does not answer; `Unsupported` if it speaks another protocol.
     pub fn connect(folder: &Path) -> Result<Option<Client>> {
-        let path = folder.join(FILE);
+        Client::connect_to(folder.join(FILE))
+    }
+
+    /// Connects to the socket by which the linked Atlantis of this folder takes changes of its mode; `None` if none listens there.
+    ///
+    /// Errors: those of [`Client::connect`].
+    pub fn connect_to_control(folder: &Path) -> Result<Option<Client>> {
+        Client::connect_to(folder.join(CONTROL_FILE))
+    }
+
+    fn connect_to(path: PathBuf) -> Result<Option<Client>> {
         let give_up = Instant::now() + BUSY;
         loop {
             match Client::connect_once(&path) {
@@ -82,10 +92,17 @@ impl Client {
     ///
     /// Errors: the server's, with its code and text; `OutcomeUnknown` if the connection broke after a change was asked for.
     pub fn ask(&mut self, operation: &SocketOperation, input: &[u8]) -> Result<Vec<u8>> {
+        self.ask_for(operation.name, operation.changes, input)
+    }
+
+    /// The same for an operation by its name; `changes` says whether it may change something.
+    ///
+    /// Errors: those of [`Client::ask`].
+    pub fn ask_for(&mut self, operation: &str, changes: bool, input: &[u8]) -> Result<Vec<u8>> {
         let input: &RawValue = crate::domain::json::parse_json(input)?;
-        let request = Request { op: operation.name.into(), input: Some(input) };
+        let request = Request { op: operation.into(), input: Some(input) };
         let request = serde_json::to_vec(&request).map_err(|e| misunderstood(&self.path, &e))?;
-        let answer = self.exchange(&as_line(request)).map_err(|e| self.broken(operation, &e))?;
+        let answer = self.exchange(&as_line(request)).map_err(|e| self.broken(operation, changes, &e))?;
         match serde_json::from_slice(&answer).map_err(|e| misunderstood(&self.path, &e))? {
             Answer::Ok(json) => Ok(json.get().as_bytes().to_vec()),
             Answer::Error(refusal) => Err(refusal.error()),
@@ -102,12 +119,12 @@ impl Client {
         }
     }
 
-    fn broken(&self, operation: &SocketOperation, error: &io::Error) -> Error {
-        let (code, outcome) = match operation.changes {
-            true => (Code::OutcomeUnknown, "the change may or may not have happened: look at the lock before you try again"),
+    fn broken(&self, operation: &str, changes: bool, error: &io::Error) -> Error {
+        let (code, outcome) = match changes {
+            true => (Code::OutcomeUnknown, "the change may or may not have happened: look before you try again"),
             false => (Code::Unreachable, "try again"),
         };
-        let text = format!("the server at {} did not answer {} ({error}): {outcome}", self.path.display(), operation.name);
+        let text = format!("the server at {} did not answer {} ({error}): {outcome}", self.path.display(), operation);
         Error::new(code, text)
     }
 }

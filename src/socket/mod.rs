@@ -34,5 +34,5 @@ mod protocol;
 mod server;
 
 pub use client::Client;
-pub use protocol::{FILE, OPERATIONS, SocketOperation};
+pub use protocol::{CONTROL_FILE, FILE, OPERATIONS, SocketOperation};
 pub use server::listening;

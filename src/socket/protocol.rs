@@ -25,6 +25,8 @@ use crate::service::queueing::json::{CheckRequest, LeaveRequest};
 pub(super) const PROTOCOL: u32 = 1;
 /// The socket's name in the data folder.
 pub const FILE: &str = "atlock.sock";
+/// The name of the socket by which a linked Atlantis takes changes of its mode; its lines are the same (`go/control`).
+pub const CONTROL_FILE: &str = "atlock-server.sock";
 /// How many programs are answered at once.
 pub(super) const MOST_CONNECTIONS: usize = 16;
 /// The longest path that a unix socket has on Linux, bytes; the system wants one more, for a NUL.

@@ -14,6 +14,35 @@ const WAITING: &str = "lib queueing::simulation";
 const LIB: &str = "lib";
 
 pub const LINES: &[Line] = &[
+    // A server that runs opens other stores.
+    Line {
+        name: "a caller whose server opens other stores loses its place",
+        file: "src/service/queueing/memory.rs",
+        line: "        self.keeps_places.store(«true», Ordering::SeqCst);",
+        broken: "false",
+        noticed_by: "queue_reopen",
+    },
+    Line {
+        name: "what a run gives up is forgotten when other stores are opened",
+        file: "src/service/queueing/carry.rs",
+        line: "            deferred: «run.deferred».into_iter()",
+        broken: "BTreeMap::<String, String>::new()",
+        noticed_by: "queue_reopen",
+    },
+    Line {
+        name: "numbers of runs begin anew when other stores are opened",
+        file: "src/service/queueing/carry.rs",
+        line: "        runs.last = «runs.last.max(carried.last_run)»;",
+        broken: "runs.last",
+        noticed_by: "queue_reopen",
+    },
+    Line {
+        name: "a start that fails for want of Redis keeps strict mode from going on",
+        file: "src/hybrid/open.rs",
+        line: "    if «is_first && !fallback» {",
+        broken: "false",
+        noticed_by: "hybrid_modes",
+    },
     // Who may decide.
     Line {
         name: "grants although it is not armed",

@@ -53,7 +53,7 @@ func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.S
 		return nil, errors.New("there are locking settings, but this program was built with an Atlantis that does not know " +
 			"atlock: build it with make atlantis")
 	}
-	return newLinked(*settings, user, config, c.logger)
+	return newLinked(*settings, c.viper.GetString(configFlag), user, config, c.logger)
 }
 
 // newStock makes stock Atlantis's server. On an error the interface is nil, too.
@@ -74,11 +74,14 @@ func storeName(user server.UserConfig) string {
 }
 
 // newLinked makes a server over atlock's database, which Atlantis opens through package hook.
-func newLinked(settings atlock.Config, user server.UserConfig, config server.Config, logger logging.SimpleLogging) (*linked, error) {
+func newLinked(
+	settings atlock.Config, file string, user server.UserConfig, config server.Config, logger logging.SimpleLogging,
+) (*linked, error) {
 	var database *atlock.Database
 	var store *handover.Store
+	log := slog.New(newLogHandler(logger))
 	hook.OpenWith(func() (db.Database, error) {
-		opened, err := openDatabase(settings, user, slog.New(newLogHandler(logger)))
+		opened, err := openDatabase(settings, user, log)
 		if err != nil {
 			return nil, err
 		}
@@ -113,5 +116,8 @@ func newLinked(settings atlock.Config, user server.UserConfig, config server.Con
 		stop()
 		return nil, errors.Join(err, database.Close())
 	}
-	return &linked{server: atlantis, database: database, handover: handed, logger: logger, serving: serving, stop: stop}, nil
+	changer := &changer{database: database, handover: handed, user: user, named: file, settings: settings, logger: log}
+	return &linked{
+		server: atlantis, database: database, handover: handed, changer: changer, logger: logger, serving: serving, stop: stop,
+	}, nil
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 
 	"github.com/runatlantis/atlantis/server"
 	"github.com/runatlantis/atlantis/server/core/db"
@@ -19,6 +22,7 @@ type linked struct {
 	server   *server.Server
 	database *atlock.Database
 	handover *handover.Handover
+	changer  *changer
 	logger   logging.SimpleLogging
 	// stop ends serving: what runs beside the server.
 	serving context.Context
@@ -29,8 +33,10 @@ type linked struct {
 func (l *linked) Start() error {
 	var beside sync.WaitGroup
 	beside.Go(func() { l.handover.Run(l.serving) })
+	l.takeChanges(&beside)
 	err := l.server.Start()
 	l.stop()
+	l.changer.stopListening()
 	closeErr := l.database.Close() // which ends the wait for whose turn it is
 	beside.Wait()
 	if closeErr != nil {
@@ -38,6 +44,28 @@ func (l *linked) Start() error {
 		l.logger.Err("%s", closeErr)
 	}
 	return errors.Join(err, closeErr)
+}
+
+// takeChanges lets commands, and SIGHUP, change mode and settings.
+func (l *linked) takeChanges(beside *sync.WaitGroup) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	beside.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				if exchanged, err := l.changer.reload("signal"); err != nil {
+					l.logger.Err("SIGHUP: %v", err)
+				} else {
+					l.logger.Info("SIGHUP: the settings were read again, mode %s: %s", exchanged.To, exchanged.Result)
+				}
+			case <-l.serving.Done():
+				signal.Stop(hangups)
+				return
+			}
+		}
+	})
+	l.changer.listen(l.changer.settings.Locking.DataDir)
 }
 
 // closedLater is the database in Atlantis's hands. Atlantis closes its database before it stops to serve, so that late requests

@@ -35,14 +35,9 @@ var variables = []string{
 // loadSettings reads atlock's settings: from a file, if one is named or is in the data folder, and from the environment. Nil
 // without an error means that there are none, and that locking is stock Atlantis's.
 func loadSettings(file string, user server.UserConfig, environment []string) (*atlock.Config, error) {
-	if file == "" {
-		inDataDir := filepath.Join(user.DataDir, configFile)
-		switch _, err := os.Stat(inDataDir); {
-		case !errors.Is(err, fs.ErrNotExist):
-			file = inDataDir // if it cannot be read, reading it says so
-		case !slices.ContainsFunc(environment, isSetting):
-			return nil, nil
-		}
+	file = settingsFile(file, user)
+	if file == "" && !slices.ContainsFunc(environment, isSetting) {
+		return nil, nil
 	}
 	config, err := atlock.LoadConfigOver(defaults(user), file)
 	if err != nil {
@@ -57,6 +52,18 @@ func loadSettings(file string, user server.UserConfig, environment []string) (*a
 		config.Locking.Backend = atlock.BackendSled
 	}
 	return &config, nil
+}
+
+// settingsFile is the file that was named, or the one in the data folder; empty if there is none.
+func settingsFile(named string, user server.UserConfig) string {
+	if named != "" {
+		return named
+	}
+	inDataDir := filepath.Join(user.DataDir, configFile)
+	if _, err := os.Stat(inDataDir); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return inDataDir // if it cannot be read, reading it says so
 }
 
 func isSetting(variable string) bool {

@@ -50,6 +50,13 @@ func (s *stage) unitCommand(program, arguments string) (string, error) {
 	case "systemctl restart atlantis":
 		s.stopServer(syscall.SIGTERM)
 		return "", s.startServer()
+	case "systemctl reload atlantis": // ExecReload of the unit
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.process == nil {
+			return "", errors.New("inactive")
+		}
+		return "", s.process.Signal(syscall.SIGHUP)
 	case "systemctl is-active atlantis":
 		if !s.running() {
 			return "", errors.New("inactive")

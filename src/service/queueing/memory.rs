@@ -3,11 +3,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, DeadlockDetection, LockTimeouts, PriorityQueue};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::hybrid::key_locks::KeyLocks;
 use crate::queue::{Event, PullId, Queue, Rules};
 use crate::sync::{Condvar, Mutex};
@@ -55,6 +55,8 @@ pub(in crate::service) struct Queueing {
     pub(in crate::service) nudge: Arc<Nudge>,
     /// How often everything was looked at.
     pub(super) ticks: AtomicU32,
+    /// Whether who waits when this closes is to keep its place.
+    keeps_places: AtomicBool,
 }
 
 impl Queueing {
@@ -86,6 +88,7 @@ impl Queueing {
             frozen: Frozen::default(),
             nudge: Arc::default(),
             ticks: AtomicU32::default(),
+            keeps_places: AtomicBool::default(),
         }
     }
 
@@ -132,6 +135,16 @@ impl Queueing {
                 return;
             }
         }
+    }
+
+    /// Who waits when this closes keeps its place: the same caller asks the next opening.
+    pub(super) fn keep_places(&self) {
+        self.keeps_places.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a wait that ended with this error has its place still.
+    pub(super) fn keeps_place_after(&self, error: &Error) -> bool {
+        error.code() == Code::Closed && self.keeps_places.load(Ordering::SeqCst)
     }
 
     /// A caller waits until this is dropped.

@@ -15,6 +15,7 @@
 //! | `freeze`, `frozen` | locks that nobody is to take for now |
 //! | `explain` | why a lock is as it is, and what would free it |
 //! | `memory`, `open_runs`, `place`, `counts` | what one process knows beside the store |
+//! | `carry` | what goes along when a server that runs opens other stores |
 //! | `look` | who waits where, what a grant is worth, counters |
 //!
 //! Invariants:
@@ -29,6 +30,7 @@
 //! behind it is opened by the next who asks.
 
 pub(super) mod attempt;
+pub mod carry;
 mod change;
 mod counts;
 pub mod deadlock;

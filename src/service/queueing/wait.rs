@@ -105,10 +105,10 @@ impl Service {
                 let first = self.attempt(&wait.asker, wait.join(), call);
                 let waited = wait.go_on(first);
                 self.queueing.goes(&repo, &pull, &key);
-                if matches!(waited, Ok(Waited::Locked { .. })) {
-                    self.queueing.waits.waited(self.clock.now() - begun);
-                } else {
-                    wait.leave();
+                match &waited {
+                    Ok(Waited::Locked { .. }) => self.queueing.waits.waited(self.clock.now() - begun),
+                    Err(error) if self.queueing.keeps_place_after(error) => {}
+                    _ => wait.leave(),
                 }
                 waited
             },

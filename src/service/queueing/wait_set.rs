@@ -61,10 +61,10 @@ impl Service {
                 wait.counted(Queueing::comes);
                 let waited = wait.run();
                 wait.counted(Queueing::goes);
-                if matches!(waited, Ok(SetWaited::Locked(_))) {
-                    self.queueing.waits.waited(self.clock.now() - begun);
-                } else {
-                    wait.leave();
+                match &waited {
+                    Ok(SetWaited::Locked(_)) => self.queueing.waits.waited(self.clock.now() - begun),
+                    Err(error) if self.queueing.keeps_place_after(error) => {}
+                    _ => wait.leave(),
                 }
                 waited
             },
