@@ -94,7 +94,7 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 fn instance() -> Result<&'static Service> {
     INSTANCE.get_or_try_init(|| {
         let settings = settings()?;
-        Ok(socket::listening(Service::open(&settings, None, Arc::new(SystemClock))?, &settings))
+        Ok(socket::listening(Service::open(&settings, None, Arc::new(SystemClock))?.shadowed(&settings)?, &settings))
     })
 }
 

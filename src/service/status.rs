@@ -9,6 +9,7 @@ use crate::config::Mode;
 use crate::health::{Health, HybridState, StoreHealth};
 use crate::hybrid::status::Report;
 use crate::metrics::{self, Snapshot};
+use crate::shadow;
 
 /// What an operator sees. The first six fields are those of the original specification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,6 +38,9 @@ pub struct Status {
     /// The state of hybrid mode.
     #[serde(flatten)]
     pub hybrid: Option<Report>,
+    /// The shadow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<shadow::Report>,
     /// Conditions that endanger a promise; empty when all is well.
     pub warnings: Vec<String>,
 }
@@ -59,6 +63,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION"),
             instance: self.instance.clone(),
             hybrid,
+            shadow: self.shadow(),
             warnings,
         }
     }
@@ -71,7 +76,8 @@ impl Service {
     /// [`metrics::CONTENT_TYPE`]: crate::metrics::CONTENT_TYPE
     pub fn metrics(&self) -> String {
         let waiting = if self.queueing.is_enabled() { self.queueing.waits_text() } else { String::new() };
-        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + &waiting + "# EOF\n"
+        let shadow = self.state.shadow.get().map_or_else(String::new, |tapped| tapped.shadow().metrics());
+        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + &waiting + &shadow + "# EOF\n"
     }
 
     /// Conditions that endanger a promise.
@@ -80,6 +86,7 @@ impl Service {
         warnings.extend(self.settings_warnings.clone());
         warnings.extend(self.queueing.warning());
         warnings.extend(self.queueing.frozen.warning());
+        warnings.extend(self.state.shadow.get().and_then(|tapped| tapped.shadow().warning()));
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
         warnings
