@@ -29,6 +29,8 @@ pub mod info;
 
 pub mod explain;
 
+pub mod shadow;
+
 #[cfg(feature = "default-instance")]
 pub mod default_instance;
 
