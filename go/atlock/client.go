@@ -8,6 +8,7 @@ type (
 	Config        = client.Config
 	Locking       = client.Locking
 	Audit         = client.Audit
+	Shadow        = client.Shadow
 	Enhanced      = client.Enhanced
 	Breaker       = client.Breaker
 	Probes        = client.Probes
@@ -29,6 +30,9 @@ type (
 	Fallback  = client.Fallback
 	HostStore = client.HostStore
 	UnixMicro = client.UnixMicro
+
+	ShadowStatus     = client.ShadowStatus
+	ShadowDifference = client.ShadowDifference
 
 	Health      = client.Health
 	StoreHealth = client.StoreHealth
@@ -78,6 +82,15 @@ const (
 	SocketAll  = client.SocketAll
 	SocketRead = client.SocketRead
 	SocketOff  = client.SocketOff
+
+	ShadowOff   = client.ShadowOff
+	ShadowSled  = client.ShadowSled
+	ShadowRedis = client.ShadowRedis
+
+	ShadowOpening   = client.ShadowOpening
+	ShadowFollowing = client.ShadowFollowing
+	ShadowFailing   = client.ShadowFailing
+	ShadowRefused   = client.ShadowRefused
 
 	SetsEach  = client.SetsEach
 	SetsWhole = client.SetsWhole

@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -83,7 +84,11 @@ func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*D
 			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
 			"open without locking.data_dir", config.Locking.DataDir)
 	}
-	return &Database{newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, nil, logger))}, nil
+	opened, err := newPassthrough(config, legacy, passthroughWarnings(config, nil, logger), logger)
+	if err != nil {
+		return nil, err
+	}
+	return &Database{opened}, nil
 }
 
 // openBoltDB opens strict mode on Atlantis's BoltDB file.
@@ -99,7 +104,11 @@ func openBoltDB(config Config, dir string, logger *slog.Logger) (*Database, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Database{newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, brought, logger))}, nil
+	opened, err := newPassthrough(config, legacy, passthroughWarnings(config, brought, logger), logger)
+	if err != nil {
+		return nil, errors.Join(err, legacy.Close())
+	}
+	return &Database{opened}, nil
 }
 
 // openOverBoltDB opens the library with a BoltDB file as its legacy store.
@@ -116,7 +125,7 @@ func openLibrary(config Config, logger *slog.Logger, opts ...client.Option) (*Da
 	if err != nil {
 		return nil, err
 	}
-	return &Database{newLibrary(opened, logger)}, nil
+	return &Database{newLibrary(config, opened, logger)}, nil
 }
 
 // isStrictOnBoltDB tells whether Atlantis's own store answers alone.

@@ -31,6 +31,8 @@ type Status struct {
 	Fallbacks      []Fallback `json:"fallbacks,omitempty"`       // the last times in which the local store decided, the newest last
 	HostStore      *HostStore `json:"host_store,omitempty"`      // the BoltDB file, kept as a copy
 
+	Shadow *ShadowStatus `json:"shadow,omitempty"` // nil without one
+
 	Warnings []string `json:"warnings"` // conditions that endanger a promise
 }
 
