@@ -44,14 +44,14 @@ fn report(service: &Service) -> Report {
 fn in_step(service: &Service) {
     wait_for("the shadow is in step", Duration::from_secs(60), || {
         let report = report(service);
-        if report.in_step && report.waiting == 0 { Ok(()) } else { Err(report) }
+        if report.in_step && report.waiting == 0 { Ok(()) } else { Err(Box::new(report)) }
     });
 }
 
 fn state(service: &Service, wanted: State) -> String {
     wait_for("the shadow stands like this", Duration::from_secs(60), || {
         let report = report(service);
-        if report.state == wanted { Ok(report.because.unwrap_or_default()) } else { Err(report) }
+        if report.state == wanted { Ok(report.because.unwrap_or_default()) } else { Err(Box::new(report)) }
     })
 }
 

@@ -106,7 +106,7 @@ func (p *passthrough) List() ([]models.ProjectLock, error) {
 	}
 	result := failed // unless the call returns: it may panic
 	defer p.end(list, &result)
-	telling := p.shadow.begin(askedOf(list, ""))
+	telling := p.shadow.begin(askedOfList(false))
 	defer telling.end()
 	locks, err := p.legacy.List()
 	if result = resultOf(err); err == nil && telling != nil {

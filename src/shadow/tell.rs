@@ -80,7 +80,7 @@ impl Shadow {
 
     /// An operation begins. To be called before the store that decides is asked.
     pub fn begin(&self, asked: Asked) -> Ticket {
-        let (operation, is_fill) = (asked.operation(), matches!(asked, Asked::List { fill: true }));
+        let (operation, is_fill) = (asked.operation(), matches!(asked, Asked::List { fill: true, .. }));
         let begun = self.traffic.begin(asked);
         Ticket { traffic: Arc::clone(&self.traffic), counts: Arc::clone(&self.counts), begun, operation, is_fill }
     }

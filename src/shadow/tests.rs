@@ -236,6 +236,26 @@ fn operations_that_cross_make_no_difference_up() {
     }
 }
 
+/// A list in which a change may have garbled others is not believed, nor compared; without a change it is.
+#[test]
+fn a_list_that_may_be_garbled_is_not_believed() {
+    let shadow = Arc::new(reference());
+    let tapped = tapped(Box::new(reference()), Arc::clone(&shadow) as Arc<dyn Store>);
+    in_step(&tapped);
+    grant(&*tapped, LockKey::Project(&key("a")), &lock("a", 1, 0)).expect("grants");
+    let fragile = || tapped.shadow().begin(Asked::List { fill: false, fragile: true });
+    let crossed = fragile();
+    grant(&*tapped, LockKey::Project(&key("b")), &lock("b", 1, 0)).expect("grants");
+    crossed.end(Answer::Locks(Listing::default()));
+    drain(&tapped);
+    let report = tapped.shadow().report();
+    assert_eq!((report.same, report.uncertain, report.different), (2, 1, 0), "{report:?}");
+    assert_eq!(shadow.list(&call()).expect("lists").len(), 2, "what it lacked is still held");
+    fragile().end(Answer::Locks(Listing::default()));
+    drain(&tapped);
+    assert_eq!((tapped.shadow().report().different, shadow.list(&call()).expect("lists").len()), (1, 0));
+}
+
 /// What the store that decides held before is given to the shadow, and is no difference.
 #[test]
 fn what_is_held_at_the_start_is_put_in() {

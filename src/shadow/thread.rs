@@ -179,7 +179,7 @@ impl Worker {
 
     /// The shadow's own look at all locks is nobody's operation.
     fn count(&self, seen: &Observed, outcome: Outcome) {
-        if !matches!(seen.asked, Asked::List { fill: true }) {
+        if !matches!(seen.asked, Asked::List { fill: true, .. }) {
             self.counts.count(seen.asked.operation(), outcome);
         }
     }

@@ -48,6 +48,8 @@ struct AskedJson<'a> {
     repo: Cow<'a, str>,
     #[serde(default)]
     fill: bool,
+    #[serde(default)]
+    fragile: bool,
 }
 
 #[derive(Deserialize)]
@@ -151,7 +153,7 @@ impl AskedJson<'_> {
             "check_command_lock" => Asked::Get(command(key)),
             "pull_status" => Asked::Get(EntryKey::Status(key)),
             "swap_pull_status" => Asked::Swap { key: EntryKey::Status(key), expected: OwnedExpected::Any, new: bytes() },
-            "list" => Asked::List { fill: self.fill },
+            "list" => Asked::List { fill: self.fill, fragile: self.fragile },
             "unlock_by_pull" => Asked::ReleaseByPull { repo: self.repo.into_owned(), num: self.pull.unwrap_or_default() },
             other => return Err(Error::new(Code::InvalidArgument, format!("{other:?} is no operation that a shadow follows"))),
         })

@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn list() -> Asked {
-        Asked::List { fill: false }
+        Asked::List { fill: false, fragile: false }
     }
 
     fn by_pull() -> Asked {
