@@ -1126,8 +1126,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a shadow trusts keys that changed while it was filled",
         file: "src/shadow/compare.rs",
-        line: "self.trust.gain_locks(«&seen.crossed.keys»);",
-        broken: "&HashSet::new()",
+        line: "«self.trust.gain_locks(&seen.crossed.keys)»;",
+        broken: "self.trust.gain_locks(&HashSet::new())",
         noticed_by: "lib shadow::",
     },
     Line {
