@@ -16,7 +16,7 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::mode::Router;
 use crate::queue::Gate;
-use crate::store::contract::local::Held;
+use crate::store::contract::local::{EntryKey, Held};
 use crate::store::reference::ReferenceStore;
 use crate::store::sled::simulated::Random;
 use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, LockKey, Release, Store, Swap};
@@ -56,16 +56,21 @@ fn release(store: &dyn Store, key: LockKey<'_>, pull_num: Option<i64>) -> Result
     store.release(&Release { key, fields: None, pull_num, value: None }, &call())
 }
 
+/// A shadow over this store.
+fn over(shadow: Arc<dyn Store>, fill: Option<Fill>) -> Shadow {
+    let open = Box::new(move || {
+        Ok(Opened { store: Arc::clone(&shadow), timeout: Duration::from_secs(5), is_ours: Box::new(|| Ok(())) })
+    });
+    let calls = Arc::new(Calls::new(Arc::new(SystemClock)).expect("calls"));
+    Shadow::start_over("test".to_owned(), open, fill, calls, Arc::new(SystemClock)).expect("starts")
+}
+
 /// A store with a shadow that looks for what it lacks.
 fn tapped(decides: Box<dyn Store>, shadow: Arc<dyn Store>) -> Arc<Tapped> {
     let itself: Arc<OnceLock<Weak<Tapped>>> = Arc::default();
     let of_fill = Arc::clone(&itself);
     let fill = Box::new(move || of_fill.get().and_then(Weak::upgrade).is_some_and(|tapped| tapped.fill(&call()).is_ok()));
-    let open = Box::new(move || {
-        Ok(Opened { store: Arc::clone(&shadow), timeout: Duration::from_secs(5), is_ours: Box::new(|| Ok(())) })
-    });
-    let calls = Arc::new(Calls::new(Arc::new(SystemClock)).expect("calls"));
-    let shadow = Shadow::start_over("test".to_owned(), open, Some(fill), calls, Arc::new(SystemClock)).expect("starts");
+    let shadow = over(shadow, Some(fill));
     let tapped = Arc::new(Tapped::new(Arc::new(Router::over(decides)), shadow));
     itself.set(Arc::downgrade(&tapped)).expect("once");
     tapped
@@ -254,6 +259,24 @@ fn a_list_that_may_be_garbled_is_not_believed() {
     fragile().end(Answer::Locks(Listing::default()));
     drain(&tapped);
     assert_eq!((tapped.shadow().report().different, shadow.list(&call()).expect("lists").len()), (1, 0));
+}
+
+/// What an operation left that crossed the filling is not known by the list: the key is trusted by the next one alone.
+#[test]
+fn a_key_that_changed_during_the_filling_is_not_trusted() {
+    let (store, key) = (Arc::new(reference()), EntryKey::Project(key("a")));
+    let shadow = over(Arc::clone(&store) as Arc<dyn Store>, None);
+    let (filling, value, mut locks) =
+        (shadow.begin(Asked::List { fill: true, fragile: false }), lock("a", 1, 0), Listing::default());
+    let of_another = Asked::Release { key: key.clone(), only_if: Condition::of_pull(Some(2)) };
+    shadow.begin(of_another).end(Answer::Was(Said::Nothing));
+    locks.push(&value);
+    filling.end(Answer::Locks(locks));
+    shadow.begin(Asked::Get(key)).end(Answer::Was(Said::This(value)));
+    wait_for("the shadow has followed", || shadow.report().operations == 2);
+    let report = shadow.report();
+    assert_eq!((report.uncertain, report.different), (2, 0), "{report:?}");
+    assert_eq!(store.list(&call()).expect("lists").len(), 1);
 }
 
 /// What the store that decides held before is given to the shadow, and is no difference.
