@@ -376,6 +376,8 @@
  */
 typedef struct atlock atlock;
 
+typedef struct atlock_shadow atlock_shadow;
+
 /*
  Bytes that the library allocated: not NUL-terminated. Free with `atlock_buffer_free`, never with `free`.
  */
@@ -1082,6 +1084,87 @@ int32_t atlock_end_deadlock(const struct atlock *handle,
                             size_t standings_len,
                             struct atlock_buffer *out,
                             struct atlock_buffer *error);
+
+/*
+ Begins the shadow that `locking.shadow` of a configuration names, beside a store that the program calls itself (strict mode on
+ Atlantis's own store), and writes its handle to `out`. `config` is as for `atlock_open`, which has a shadow of its own for the
+ stores that it opens. `is_redis` is 1 if the program's store is the Redis of `locking.enhanced.redis`, else 0: that one must
+ not become its own shadow.
+
+ This waits for no store. What is wrong with the shadow's is in `atlock_shadow_status`. Tell it each operation by
+ `atlock_shadow_begin` and `atlock_shadow_end`, and the list of all locks, with `"fill":true`, whenever it is not in step.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_shadow_open(const uint8_t *config,
+                           size_t config_len,
+                           int32_t is_redis,
+                           struct atlock_shadow **out,
+                           struct atlock_buffer *error);
+
+/*
+ An operation begins: call this before the program's store is asked. Writes a number to `number`, for `atlock_shadow_end`,
+ which must follow.
+
+ `asked` is JSON: `{"operation":…}` with one of `try_lock` and `lock_command` (`key`, `value`), `unlock` (`key`; `pull`, if
+ only that pull may hold it), `get_lock`, `unlock_command`, `check_command_lock`, `pull_status` and `swap_pull_status` (`key`),
+ `unlock_by_pull` (`repo`, `pull`), `list` (`"fill":true` if it is for the shadow alone, `"fragile":true` if a change of one lock
+ meanwhile may garble others in it). A value is the lock's JSON; one lock's is told with the same bytes each time.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_shadow_begin(const struct atlock_shadow *shadow,
+                            const uint8_t *asked,
+                            size_t asked_len,
+                            uint64_t *number,
+                            struct atlock_buffer *error);
+
+/*
+ The operation has ended. `answer` is JSON: `"granted"`; `{"held":SAID}`, by whom; `{"was":SAID}`, what is, or was before its
+ release, at the key; `{"left":SAID}`, what a pull status is now; `{"locks":[…]}`, all or those that were released;
+ `"not_known"`, after an error. SAID is `"nothing"`, `"something"`, or `{"this":value}`. It is compared later, by a thread of
+ the shadow.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_shadow_end(const struct atlock_shadow *shadow,
+                          uint64_t number,
+                          const uint8_t *answer,
+                          size_t answer_len,
+                          struct atlock_buffer *error);
+
+/*
+ Writes how the shadow stands to `out`: `{"shadow":{…},"warning":…}`, the former as in `atlock_status`, the latter a text or
+ null.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_shadow_status(const struct atlock_shadow *shadow,
+                             struct atlock_buffer *out,
+                             struct atlock_buffer *error);
+
+/*
+ Writes the shadow's metrics to `out`: whole families of OpenMetrics text, without the end line.
+
+ # Safety
+ See the rules at the top of `atlock.h`.
+ */
+int32_t atlock_shadow_metrics(const struct atlock_shadow *shadow,
+                              struct atlock_buffer *out,
+                              struct atlock_buffer *error);
+
+/*
+ Ends the shadow, and frees its handle; waits for its store for at most two seconds. Null is harmless. No other call may use
+ the handle meanwhile or later.
+
+ # Safety
+ `shadow` is null or a handle from `atlock_shadow_open` that was not freed.
+ */
+void atlock_shadow_free(struct atlock_shadow *shadow);
 
 #if defined(ATLOCK_DEFAULT_INSTANCE)
 /*

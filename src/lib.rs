@@ -4,6 +4,7 @@
 //! capi     the C ABI: casts, ownership, panic guard
 //! service  one method for each operation
 //! socket   by which other programs ask the running server
+//! shadow   another store that is compared with the one that decides
 //! mode     strict, native or hybrid: opens what a mode needs, hands locks over from one to another
 //! migrate  all locks from one store to another while no server runs, and back
 //! migration_command  the commands for that: typed, done, told
@@ -50,6 +51,7 @@ pub mod process;
 pub mod queue;
 mod redact;
 pub mod service;
+pub mod shadow;
 pub mod socket;
 pub mod store;
 mod sync;

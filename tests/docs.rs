@@ -128,7 +128,7 @@ fn every_error_code_is_explained() {
     let source = text("src/error.rs");
     let names: BTreeSet<&str> = source
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("Code::")?.split_once(" => \"")?.1.strip_suffix("\","))
+        .filter_map(|line| line.trim().strip_prefix("Code::")?.split_once(" => c\"")?.1.strip_suffix("\","))
         .collect();
     assert!(names.len() >= 25, "{names:?}");
     let page = text("docs/05-troubleshooting.md");

@@ -32,6 +32,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("health", &["hybrid", "mode", "service", "store"]),
+    ("shadow", &["capi", "cli", "service", "socket", "hybrid", "migrate", "doctor"]),
     ("doctor", &["capi", "cli", "hybrid", "mode"]),
 ];
 

@@ -8,6 +8,7 @@ type (
 	Config        = client.Config
 	Locking       = client.Locking
 	Audit         = client.Audit
+	Shadow        = client.Shadow
 	Enhanced      = client.Enhanced
 	Breaker       = client.Breaker
 	Probes        = client.Probes
@@ -30,6 +31,9 @@ type (
 	HostStore = client.HostStore
 	Change    = client.Change
 	UnixMicro = client.UnixMicro
+
+	ShadowStatus     = client.ShadowStatus
+	ShadowDifference = client.ShadowDifference
 
 	Health      = client.Health
 	StoreHealth = client.StoreHealth
@@ -79,6 +83,15 @@ const (
 	SocketAll  = client.SocketAll
 	SocketRead = client.SocketRead
 	SocketOff  = client.SocketOff
+
+	ShadowOff   = client.ShadowOff
+	ShadowSled  = client.ShadowSled
+	ShadowRedis = client.ShadowRedis
+
+	ShadowOpening   = client.ShadowOpening
+	ShadowFollowing = client.ShadowFollowing
+	ShadowFailing   = client.ShadowFailing
+	ShadowRefused   = client.ShadowRefused
 
 	SetsEach  = client.SetsEach
 	SetsWhole = client.SetsWhole

@@ -52,7 +52,7 @@ func (p *passthrough) discardPlan(pull models.PullRequest, lock ProjectWorkspace
 		return nil
 	}
 	project := status.Projects[at]
-	_, err = counted(p, swapPullStatus, func() (models.PullStatus, error) {
+	_, err = counted(p, swapPullStatus, askedOfStatus(swapPullStatus, status.Pull), answeredUpdate, func() (models.PullStatus, error) {
 		return p.legacy.UpdatePullWithResults(status.Pull, []command.ProjectResult{{
 			Command: command.Import, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace, ProjectName: project.ProjectName,
 		}})

@@ -71,7 +71,7 @@ func TestEveryMethodOfDatabaseIsDocumented(t *testing.T) {
 // What package client tells and takes has its name in package atlock, too, but for what opens and answers there.
 func TestClientsNamesAreHereToo(t *testing.T) {
 	clients := []string{"Client", "Open", "Option", "WithHost", "Host", "Grant", "Listing", "Unreadable", "Version",
-		"Waited", "WaitedSet", "GrantedLock", "WaitTimedOut", "WaitCancelled", "WaitLeft", "InRun", "RunRequest", "Stats"}
+		"Waited", "WaitedSet", "GrantedLock", "WaitTimedOut", "WaitCancelled", "WaitLeft", "InRun", "RunRequest", "Stats", "Follow", "Following"}
 	here := names(documented(t, "."))
 	compared := 0
 	for _, name := range names(documented(t, "../client")) {

@@ -13,13 +13,29 @@ import (
 // library is a Database over the atlock library. Values are written with encoding/json, as stock Atlantis writes them, byte for byte,
 // and errors have the beginning that stock's have.
 type library struct {
-	*client.Client // Ping, Close, Status, Health, Metrics and LockInfo are as there
+	*client.Client // Ping, Status, Health, Metrics and LockInfo are as there
 	logger         *slog.Logger
 	unreadable     atomic.Pointer[string]
+	watch          *watch // nil without a shadow
 }
 
-func newLibrary(opened *client.Client, logger *slog.Logger) *library {
-	return &library{Client: opened, logger: logger}
+func newLibrary(config Config, opened *client.Client, logger *slog.Logger) *library {
+	l := &library{Client: opened, logger: logger}
+	if shadow := config.Locking.Shadow; shadow.IsOn() {
+		l.watch = newWatch()
+		status := func() *ShadowStatus {
+			status, _ := opened.Status()
+			return status.Shadow
+		}
+		l.watch.run(func(stop <-chan struct{}) { logDifferences(status, shadow.Sample, logger, stop) })
+	}
+	return l
+}
+
+// Close closes the stores.
+func (l *library) Close() error {
+	l.watch.end()
+	return l.Client.Close()
 }
 
 // target names a lock in the library's JSON.

@@ -94,7 +94,11 @@ func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*D
 			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
 			"open without locking.data_dir", config.Locking.DataDir)
 	}
-	return newDatabase(config, newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, nil, logger)), logger), nil
+	opened, err := newPassthrough(config, legacy, passthroughWarnings(config, nil, logger), logger)
+	if err != nil {
+		return nil, err
+	}
+	return newDatabase(config, opened, logger), nil
 }
 
 // openBoltDB opens strict mode on Atlantis's BoltDB file.
@@ -110,7 +114,11 @@ func openBoltDB(config Config, dir string, logger *slog.Logger) (*Database, erro
 	if err != nil {
 		return nil, err
 	}
-	return newDatabase(config, newPassthrough(legacy, config.Locking.Enhanced.Timeouts, passthroughWarnings(config, brought, logger)), logger), nil
+	opened, err := newPassthrough(config, legacy, passthroughWarnings(config, brought, logger), logger)
+	if err != nil {
+		return nil, errors.Join(err, legacy.Close())
+	}
+	return newDatabase(config, opened, logger), nil
 }
 
 // openOverBoltDB opens the library with a BoltDB file as its legacy store.
@@ -127,7 +135,7 @@ func openLibrary(config Config, logger *slog.Logger, opts ...client.Option) (*Da
 	if err != nil {
 		return nil, err
 	}
-	return newDatabase(config, newLibrary(opened, logger), logger), nil
+	return newDatabase(config, newLibrary(config, opened, logger), logger), nil
 }
 
 // isStrictOnBoltDB tells whether Atlantis's own store answers alone.

@@ -2,6 +2,7 @@ package atlock
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 // passthrough is strict mode on Atlantis's own store: its code answers, bug for bug. Only counters are kept, and Close waits for
 // the calls under way, after which calls fail: stock's List reads BoltDB's memory map outside of a transaction, which crashes
-// the process when the file is closed meanwhile.
+// the process when the file is closed meanwhile. A shadow hears of each call, and has no part in an answer.
 type passthrough struct {
 	legacy   db.Database
 	open     sync.RWMutex // held for reading by each call
@@ -25,13 +26,22 @@ type passthrough struct {
 	waits    *waits
 	statuses sync.RWMutex // held for writing by who reads a pull status and writes what it makes of that
 	warnings []string
+	shadow   *shadowing
 
 	runsMutex sync.Mutex
 	runs      carried // of a store before
 }
 
-func newPassthrough(legacy db.Database, limits LockTimeouts, warnings []string) *passthrough {
-	return &passthrough{legacy: legacy, waits: newWaits(limits), warnings: append([]string{}, warnings...)}
+// newPassthrough answers from this database, beside the shadow that the settings name.
+func newPassthrough(config Config, legacy db.Database, warnings []string, logger *slog.Logger) (*passthrough, error) {
+	shadow, err := openShadow(config, legacy)
+	if err != nil {
+		return nil, err
+	}
+	limits := newWaits(config.Locking.Enhanced.Timeouts)
+	opened := &passthrough{legacy: legacy, waits: limits, warnings: append([]string{}, warnings...), shadow: shadow}
+	opened.watchShadow(config.Locking.Shadow.Sample, logger)
+	return opened, nil
 }
 
 var errClosed = &Error{Code: capi.Closed, Message: "the locking layer is closed: open it again to use it"}
@@ -65,91 +75,149 @@ func (p *passthrough) TryLock(lock models.ProjectLock) (bool, models.ProjectLock
 	}
 	result := failed // unless the call returns: it may panic
 	defer p.end(tryLock, &result)
+	telling := p.shadow.begin(func() asked {
+		return asked{Operation: operationNames[tryLock], Key: models.GenerateLockKey(lock.Project, lock.Workspace), Value: valueOf(lock)}
+	})
+	defer telling.end()
 	acquired, current, err := p.legacy.TryLock(lock)
 	if result = resultOf(err); result == done && !acquired {
 		result = refused
+	}
+	if err == nil {
+		telling.is(func() any { return answeredTry(acquired, current) })
 	}
 	return acquired, current, err
 }
 
 func (p *passthrough) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {
-	return counted(p, unlock, func() (*models.ProjectLock, error) { return p.legacy.Unlock(project, workspace) })
+	key := models.GenerateLockKey(project, workspace)
+	return counted(p, unlock, askedOf(unlock, key), answeredLock, func() (*models.ProjectLock, error) { return p.legacy.Unlock(project, workspace) })
 }
 
 func (p *passthrough) UnlockIfOwnedByPull(project models.Project, workspace string, pullNum int) (*models.ProjectLock, error) {
-	return counted(p, unlock, func() (*models.ProjectLock, error) { return p.legacy.UnlockIfOwnedByPull(project, workspace, pullNum) })
+	asks := func() asked {
+		return asked{Operation: operationNames[unlock], Key: models.GenerateLockKey(project, workspace), Pull: &pullNum}
+	}
+	return counted(p, unlock, asks, answeredLock, func() (*models.ProjectLock, error) {
+		return p.legacy.UnlockIfOwnedByPull(project, workspace, pullNum)
+	})
 }
 
 func (p *passthrough) List() ([]models.ProjectLock, error) {
-	return counted(p, list, p.legacy.List)
+	if err := p.begin(); err != nil {
+		return nil, err
+	}
+	result := failed // unless the call returns: it may panic
+	defer p.end(list, &result)
+	telling := p.shadow.begin(askedOfList(false))
+	defer telling.end()
+	locks, err := p.legacy.List()
+	if result = resultOf(err); err == nil && telling != nil {
+		kept := slices.Clone(locks) // the caller may change its own
+		telling.isLater(func() any { return answeredLocks(kept) })
+	}
+	return locks, err
 }
 
 func (p *passthrough) GetLock(project models.Project, workspace string) (*models.ProjectLock, error) {
-	return counted(p, getLock, func() (*models.ProjectLock, error) { return p.legacy.GetLock(project, workspace) })
+	key := models.GenerateLockKey(project, workspace)
+	return counted(p, getLock, askedOf(getLock, key), answeredLock, func() (*models.ProjectLock, error) { return p.legacy.GetLock(project, workspace) })
 }
 
 func (p *passthrough) UnlockByPull(repoFullName string, pullNum int) ([]models.ProjectLock, error) {
-	return counted(p, unlockByPull, func() ([]models.ProjectLock, error) { return p.legacy.UnlockByPull(repoFullName, pullNum) })
+	asks := func() asked {
+		return asked{Operation: operationNames[unlockByPull], Repo: repoFullName, Pull: &pullNum}
+	}
+	answered := func(locks []models.ProjectLock, err error) any {
+		if err != nil {
+			return notKnown
+		}
+		return answeredLocks(locks)
+	}
+	return counted(p, unlockByPull, asks, answered, func() ([]models.ProjectLock, error) { return p.legacy.UnlockByPull(repoFullName, pullNum) })
 }
 
+// UpdateProjectStatus does not tell the shadow what it made of the status: stock does not say. The next who reads it does.
 func (p *passthrough) UpdateProjectStatus(pull models.PullRequest, workspace string, repoRelDir string, newStatus models.ProjectPlanStatus) error {
 	p.statuses.RLock()
 	defer p.statuses.RUnlock()
-	return countedError(p, swapPullStatus, func() error { return p.legacy.UpdateProjectStatus(pull, workspace, repoRelDir, newStatus) })
+	answered := func(error) any { return notKnown }
+	return countedError(p, swapPullStatus, askedOfStatus(swapPullStatus, pull), answered, func() error {
+		return p.legacy.UpdateProjectStatus(pull, workspace, repoRelDir, newStatus)
+	})
 }
 
 func (p *passthrough) GetPullStatus(pull models.PullRequest) (*models.PullStatus, error) {
-	return counted(p, pullStatus, func() (*models.PullStatus, error) { return p.legacy.GetPullStatus(pull) })
+	return counted(p, pullStatus, askedOfStatus(pullStatus, pull), answeredStatus, func() (*models.PullStatus, error) { return p.legacy.GetPullStatus(pull) })
 }
 
 func (p *passthrough) DeletePullStatus(pull models.PullRequest) error {
 	p.statuses.RLock()
 	defer p.statuses.RUnlock()
-	return countedError(p, swapPullStatus, func() error { return p.legacy.DeletePullStatus(pull) })
+	return countedError(p, swapPullStatus, askedOfStatus(swapPullStatus, pull), answeredDelete, func() error { return p.legacy.DeletePullStatus(pull) })
 }
 
 func (p *passthrough) UpdatePullWithResults(pull models.PullRequest, newResults []command.ProjectResult) (models.PullStatus, error) {
 	p.statuses.RLock()
 	defer p.statuses.RUnlock()
-	return counted(p, swapPullStatus, func() (models.PullStatus, error) { return p.legacy.UpdatePullWithResults(pull, newResults) })
+	return counted(p, swapPullStatus, askedOfStatus(swapPullStatus, pull), answeredUpdate, func() (models.PullStatus, error) {
+		return p.legacy.UpdatePullWithResults(pull, newResults)
+	})
 }
 
 func (p *passthrough) LockCommand(name command.Name, lockTime time.Time) (*command.Lock, error) {
-	return counted(p, lockCommand, func() (*command.Lock, error) { return p.legacy.LockCommand(name, lockTime) })
+	asks := func() asked {
+		lock := command.Lock{CommandName: name, LockMetadata: command.LockMetadata{UnixTime: lockTime.Unix()}}
+		return asked{Operation: operationNames[lockCommand], Key: name.String(), Value: jsonOf(lock)}
+	}
+	return counted(p, lockCommand, asks, answeredCommandLocked, func() (*command.Lock, error) { return p.legacy.LockCommand(name, lockTime) })
 }
 
 func (p *passthrough) UnlockCommand(name command.Name) error {
-	return countedError(p, unlockCommand, func() error { return p.legacy.UnlockCommand(name) })
+	return countedError(p, unlockCommand, askedOf(unlockCommand, name.String()), answeredCommandUnlocked, func() error { return p.legacy.UnlockCommand(name) })
 }
 
 func (p *passthrough) CheckCommandLock(name command.Name) (*command.Lock, error) {
-	return counted(p, checkCommandLock, func() (*command.Lock, error) { return p.legacy.CheckCommandLock(name) })
+	return counted(p, checkCommandLock, askedOf(checkCommandLock, name.String()), answeredCommand, func() (*command.Lock, error) {
+		return p.legacy.CheckCommandLock(name)
+	})
 }
 
 func (p *passthrough) Ping() error {
-	return countedError(p, ping, p.legacy.Ping)
+	if err := p.begin(); err != nil {
+		return err
+	}
+	result := failed // unless the call returns: it may panic
+	defer p.end(ping, &result)
+	err := p.legacy.Ping()
+	result = resultOf(err)
+	return err
 }
 
-// Close closes the legacy store once.
+// Close closes the legacy store once, and the shadow.
 func (p *passthrough) Close() error {
+	p.shadow.endWatch() // which may be in a call
 	p.open.Lock()
 	defer p.open.Unlock()
 	if p.closed {
 		return nil
 	}
 	p.closed = true
+	p.shadow.close()
 	return p.legacy.Close()
 }
 
 func (p *passthrough) Status() (Status, error) {
+	shadow, warnings, err := p.shadow.status()
 	return Status{
 		Mode:         "strict",
 		CircuitState: "disabled",
 		Version:      client.Version(),
 		LegacyOps:    p.counters.total(done) + p.counters.total(refused) + p.counters.total(failed),
 		Errors:       p.counters.total(failed),
-		Warnings:     slices.Clone(p.warnings),
-	}, nil
+		Shadow:       shadow,
+		Warnings:     append(slices.Clone(p.warnings), warnings...),
+	}, err
 }
 
 func (p *passthrough) Health() (Health, error) {
@@ -178,21 +246,28 @@ func (p *passthrough) LockInfo(keys []string) ([]LockInfo, error) {
 
 // Metrics has no latencies: stock's code is called at its own speed.
 func (p *passthrough) Metrics() (string, error) {
-	return p.counters.text(len(p.warnings)), nil
+	_, warnings, _ := p.shadow.status()
+	return p.shadow.withMetrics(p.counters.text(len(p.warnings) + len(warnings))), nil
 }
 
-func counted[T any](p *passthrough, op operation, call func() (T, error)) (answer T, err error) {
+// counted runs an operation, counts it, and tells the shadow of it.
+func counted[T any](
+	p *passthrough, op operation, asks func() asked, answered func(T, error) any, call func() (T, error),
+) (answer T, err error) {
 	if err := p.begin(); err != nil {
 		return answer, err
 	}
 	result := failed // unless the call returns: it may panic
 	defer p.end(op, &result)
+	telling := p.shadow.begin(asks)
+	defer telling.end()
 	answer, err = call()
 	result = resultOf(err)
+	telling.is(func() any { return answered(answer, err) })
 	return answer, err
 }
 
-func countedError(p *passthrough, op operation, call func() error) error {
-	_, err := counted(p, op, func() (struct{}, error) { return struct{}{}, call() })
+func countedError(p *passthrough, op operation, asks func() asked, answered func(error) any, call func() error) error {
+	_, err := counted(p, op, asks, func(_ struct{}, err error) any { return answered(err) }, func() (struct{}, error) { return struct{}{}, call() })
 	return err
 }

@@ -20,7 +20,8 @@ func bringBack(config Config, dir string, logger *slog.Logger) ([]string, error)
 	if has, err := config.HasLocalStore(); err != nil || !has {
 		return nil, err
 	}
-	// Opening it is all that is needed.
+	// Opening it is all that is needed, without a shadow of it.
+	config.Locking.Shadow = Shadow{}
 	database, err := openOverBoltDB(config, dir, logger)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,8 @@ func HandOverToRedis(config Config, opts ...Option) error {
 	if has, err := config.HasLocalStore(); err != nil || !has {
 		return err
 	}
-	// Native mode does both where it begins.
+	// Native mode does both where it begins. What it does has no shadow.
+	config.Locking.Shadow = Shadow{}
 	config.Locking.Enhanced.Enabled = true
 	config.Locking.Enhanced.CompatibilityMode = ModeNative
 	native, err := Open(config, opts...)

@@ -73,6 +73,7 @@ type Locking struct {
 	Socket   string   `json:"socket,omitempty"`   // what programs may ask by the socket in data_dir: all (the default), read or off
 	Audit    Audit    `json:"audit,omitzero"`     // where changes to locks are recorded
 	Enhanced Enhanced `json:"enhanced,omitzero"`  // the shared store
+	Shadow   Shadow   `json:"shadow,omitzero"`    // another store that is compared with the one that decides
 }
 
 // Audit is the block `locking.audit`.

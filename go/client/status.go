@@ -33,7 +33,8 @@ type Status struct {
 	Fallbacks      []Fallback `json:"fallbacks,omitempty"`       // the last times in which the local store decided, the newest last
 	HostStore      *HostStore `json:"host_store,omitempty"`      // the BoltDB file, kept as a copy
 
-	LastChange *Change `json:"last_change,omitempty"` // of mode, settings or store, since the process began
+	LastChange *Change       `json:"last_change,omitempty"` // of mode, settings or store, since the process began
+	Shadow     *ShadowStatus `json:"shadow,omitempty"`      // nil without one
 
 	Warnings []string `json:"warnings"` // conditions that endanger a promise
 }

@@ -77,6 +77,11 @@ func cleanHealth(health atlock.Health) atlock.Health {
 func cleanStatus(status atlock.Status) atlock.Status {
 	status.Cause = withoutCredentials(status.Cause)
 	status.UnarmedBecause = withoutCredentials(status.UnarmedBecause)
+	if status.Shadow != nil {
+		shadow := *status.Shadow
+		shadow.Because = withoutCredentials(shadow.Because)
+		status.Shadow = &shadow
+	}
 	status.Warnings = slices.Clone(status.Warnings)
 	for i := range status.Warnings {
 		status.Warnings[i] = withoutCredentials(status.Warnings[i])

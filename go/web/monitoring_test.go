@@ -23,6 +23,7 @@ func TestDashboardAndRulesNameRealMetrics(t *testing.T) {
 	folder := t.TempDir()
 	database := open(t, atlock.Config{Locking: atlock.Locking{
 		Backend: "sled", DataDir: filepath.Join(folder, "locks"), Audit: atlock.Audit{File: filepath.Join(folder, "audit")},
+		Shadow: atlock.Shadow{Store: atlock.ShadowSled, DataDir: filepath.Join(folder, "shadow")},
 		Enhanced: atlock.Enhanced{
 			Enabled: true, CompatibilityMode: "hybrid", Redis: atlock.Redis{Address: redis.Addr, Timeouts: shortTimeouts},
 			PriorityQueue:     atlock.PriorityQueue{Enabled: true},

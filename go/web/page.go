@@ -165,7 +165,25 @@ func facts(status atlock.Status, health atlock.Health) []fact {
 		add("operations", fmt.Sprint(status.LegacyOps+status.EnhancedOps), "")
 	}
 	add("errors", fmt.Sprint(status.Errors), "")
+	if shadow := status.Shadow; shadow != nil {
+		add("shadow", shadowText(*shadow), pick(shadow.State == atlock.ShadowRefused || shadow.State == atlock.ShadowFailing, warn, ""))
+		add("shadow differed", fmt.Sprint(shadow.Different), pick(shadow.Different == 0, "", warn))
+		add("shadow compared", fmt.Sprintf("%d of %d", shadow.Same+shadow.Different, shadow.Operations), "")
+		add("decided, shadow", fmt.Sprintf("%s, %s", millisText(shadow.DecidedMS), millisText(shadow.ShadowMS)), "")
+	}
 	return figures
+}
+
+// shadowText tells how a shadow stands.
+func shadowText(shadow atlock.ShadowStatus) string {
+	switch {
+	case shadow.State != atlock.ShadowFollowing:
+		return shadow.State
+	case shadow.InStep:
+		return "in step"
+	default:
+		return "not yet in step"
+	}
 }
 
 func pick(condition bool, yes, no string) string {

@@ -11,12 +11,44 @@ import (
 	"testing"
 	"time"
 
+	"github.com/runatlantis/atlantis/server/core/boltdb"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/internal/redistest"
 	"github.com/atlock/atlock/go/web"
 )
+
+// A shadow that decides otherwise is told with the lock and both answers, and changes nothing of what is decided.
+func TestThePageOfAShadow(t *testing.T) {
+	stock, err := boltdb.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := atlock.Config{Locking: atlock.Locking{Shadow: atlock.Shadow{Store: atlock.ShadowSled, DataDir: filepath.Join(t.TempDir(), "shadow")}}}
+	database, err := atlock.Open(config, atlock.WithLegacy(stock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := serveAtlantis(t, database)
+	page := func() string { return must(t, served, web.PagePath) }
+	waitUntil(t, "the shadow is in step", func() bool { return strings.Contains(page(), "<span>shadow</span><strong>in step</strong>") })
+	take(t, database, "acme/infra", "known", 7)
+	project := models.NewProject("acme/infra", "known", "")
+	if _, err := stock.Unlock(project, "default"); err != nil { // behind the server's back
+		t.Fatal(err)
+	}
+	if _, err := database.GetLock(project, "default"); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the difference", func() bool { return strings.Contains(page(), "would have decided otherwise") })
+	text := page()
+	for _, wanted := range []string{"acme/infra/known/default/", "pull #7 of acme/infra", "nothing", "get_lock", `class="state good"`} {
+		if !strings.Contains(text, wanted) {
+			t.Errorf("no %q", wanted)
+		}
+	}
+}
 
 // What an operator reads while Redis dies and comes back.
 func TestThePageOfHybridMode(t *testing.T) {

@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_char};
 
 use crate::error::{Code, Error, Result};
 use crate::service::Service;
+use crate::shadow::Told;
 
 /// What the caller of an exported function promised about the pointers that it passed. Nothing taken through it outlives the call.
 pub(super) struct Caller(());
@@ -31,6 +32,12 @@ impl Caller {
 
     /// The handle.
     pub(super) fn service(&self, handle: *const Service) -> Result<&Service> {
+        // SAFETY: as promised.
+        unsafe { handle.as_ref() }.ok_or_else(|| Error::new(Code::InvalidArgument, "the handle is null"))
+    }
+
+    /// The shadow.
+    pub(super) fn told(&self, handle: *const Told) -> Result<&Told> {
         // SAFETY: as promised.
         unsafe { handle.as_ref() }.ok_or_else(|| Error::new(Code::InvalidArgument, "the handle is null"))
     }

@@ -118,7 +118,7 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 fn instance() -> Result<&'static Service> {
     INSTANCE.get_or_try_init(|| {
         let settings = settings()?;
-        Ok(socket::listening(open(&settings)?, &settings))
+        Ok(socket::listening(open(&settings)?.shadowed(&settings)?, &settings))
     })
 }
 

@@ -106,7 +106,7 @@ pub unsafe extern "C" fn atlock_open(
 
 fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
     let config = Config::parse(config, "the configuration")?;
-    Ok(socket::listening(Service::open(&config, host, Arc::new(SystemClock))?, &config))
+    Ok(socket::listening(Service::open(&config, host, Arc::new(SystemClock))?.shadowed(&config)?, &config))
 }
 
 /// Closes the stores. Calls under way end; later ones return `ATLOCK_CLOSED`. Closing again is harmless and returns

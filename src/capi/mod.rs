@@ -31,6 +31,8 @@ pub mod info;
 
 pub mod explain;
 
+pub mod shadow;
+
 #[cfg(feature = "default-instance")]
 pub mod default_instance;
 

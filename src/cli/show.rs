@@ -94,6 +94,7 @@ pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
     if !repos.is_empty() {
         text += &format!("queue     for {}\n", repos.join(", "));
     }
+    text += &shadow(&status["shadow"]);
     for warning in list_of(&status["warnings"]) {
         text += &format!("warning   {}\n", plain(word(warning)));
     }
@@ -121,6 +122,30 @@ fn hybrid(status: &Value) -> String {
     }
     if let Ok(recovery) = Recovery::deserialize(&status["last_recovery"]) {
         text += &format!("recovery  {}: {recovery}\n", time(&status["last_recovery"]["at"]));
+    }
+    text
+}
+
+/// The shadow, and the last difference; nothing where there is none.
+fn shadow(shadow: &Value) -> String {
+    if !shadow.is_object() {
+        return String::new();
+    }
+    let (store, count) = (plain(word(&shadow["store"])), |name: &str| shadow[name].as_u64().unwrap_or_default());
+    let stands = match (word(&shadow["state"]), shadow["in_step"] == true) {
+        ("following", true) => "in step".to_owned(),
+        ("following", false) => "not yet in step".to_owned(),
+        (state, _) => format!("{state}: {}", plain(word(&shadow["because"]))),
+    };
+    let (same, different) = (count("same"), count("different"));
+    let not_compared = count("uncertain") + count("dropped") + count("failed");
+    let [decided, there] = ["decided_ms", "shadow_ms"].map(|name| shadow[name].as_f64().unwrap_or_default());
+    let mut text = format!(
+        "shadow    {store}, {stands}; {same} the same, {different} different, {not_compared} not compared; {decided:.2} ms, shadow {there:.2} ms\n"
+    );
+    if let Some(last) = list_of(&shadow["differences"]).last() {
+        let [operation, key, decided, shadow] = ["operation", "key", "decided", "shadow"].map(|name| plain(word(&last[name])));
+        text += &format!("differs   {} {operation} of {key}: {decided}; the shadow: {shadow}\n", time(&last["at"]));
     }
     text
 }
@@ -262,6 +287,25 @@ mod tests {
         let mut status = serde_json::to_value(report).expect("serialises");
         status["circuit_state"] = report.circuit_state.clone().into();
         super::hybrid(&status)
+    }
+
+    #[test]
+    fn a_shadow_is_told_in_lines() {
+        assert_eq!(super::shadow(&serde_json::Value::Null), "");
+        let mut shadow = serde_json::json!({
+            "store": "Redis at r:1, database 3", "state": "following", "in_step": true, "operations": 12, "same": 7, "different": 1, "uncertain": 1,
+            "dropped": 2, "failed": 1, "waiting": 0, "decided_ms": 1.25, "shadow_ms": 0.5,
+            "differences": [{"at": 1_795_508_220_123_456_u64, "operation": "get_lock", "key": "lock \"a/b/c/d/\"", "decided": "nothing",
+                             "shadow": "pull #7 of a/b"}],
+        });
+        let lines = [
+            "shadow    Redis at r:1, database 3, in step; 7 the same, 1 different, 4 not compared; 1.25 ms, shadow 0.50 ms",
+            r#"differs   2026-11-24T08:17:00.123Z get_lock of lock "a/b/c/d/": nothing; the shadow: pull #7 of a/b"#,
+        ];
+        assert_eq!(super::shadow(&shadow).lines().collect::<Vec<_>>(), lines);
+        (shadow["state"], shadow["because"], shadow["differences"]) =
+            ("failing".into(), "it is away".into(), serde_json::json!([]));
+        assert!(super::shadow(&shadow).starts_with("shadow    Redis at r:1, database 3, failing: it is away; 7 the same"));
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Settings that cannot work together are refused before anything is opened.
 
+use std::path::Path;
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
 
 use super::mistakes::gathered;
-use super::{Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_DATA_DIR, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis};
+use super::{
+    Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_DATA_DIR, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis, ShadowStore,
+};
 use crate::error::{Code, Error, Result};
 
+const ENHANCED_REDIS: &str = "locking.enhanced.redis";
 /// No operation may take longer: the Redis store's guarantees count on it.
 const LONGEST_OPERATION: Duration = Duration::from_secs(30);
 /// Below this an audit file would be moved every few events.
@@ -27,19 +31,46 @@ impl Config {
     pub(super) fn check(&self) -> Result<()> {
         let mut checks = vec![within("locking.timeout", self.locking.timeout), self.locking.audit.check()];
         checks.extend(self.check_waiting());
+        checks.push(self.check_shadow());
+        checks.push(positive("locking.shadow.sample", self.locking.shadow.sample));
         match self.mode() {
             Mode::Strict => checks.push(self.check_legacy()),
-            Mode::Native => checks.push(self.locking.enhanced.redis.check()),
+            Mode::Native => checks.push(self.locking.enhanced.redis.check(ENHANCED_REDIS)),
             Mode::Hybrid => checks.extend(self.check_hybrid()),
         }
         gathered(checks)
+    }
+
+    /// What the settings alone tell of a shadow that is no other store.
+    fn check_shadow(&self) -> Result<()> {
+        let (shadow, locking) = (&self.locking.shadow, &self.locking);
+        match (shadow.store, &shadow.data_dir) {
+            (ShadowStore::Off, _) => Ok(()),
+            (ShadowStore::Sled, None) => {
+                wrong("locking.shadow.data_dir is missing: a shadow with store: sled has a folder of its own")
+            }
+            (ShadowStore::Sled, Some(folder)) if locking.data_dir.as_deref().is_some_and(|other| is_one(folder, other)) => {
+                wrong("locking.shadow.data_dir is locking.data_dir: a shadow has a folder of its own")
+            }
+            (ShadowStore::Sled, Some(_)) => Ok(()),
+            (ShadowStore::Redis, _) => {
+                shadow.redis.check("locking.shadow.redis")?;
+                if self.mode() != Mode::Strict && shadow.redis.name() == locking.enhanced.redis.name() {
+                    return wrong(
+                        "locking.shadow.redis is locking.enhanced.redis, which decides: a shadow has a Redis of its own, or a database (db) \
+                         of its own",
+                    );
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The original specification's settings name no folder: who opens hybrid mode may have one, and asks for it otherwise.
     fn check_hybrid(&self) -> [Result<()>; 5] {
         let enhanced = &self.locking.enhanced;
         [
-            enhanced.redis.check(),
+            enhanced.redis.check(ENHANCED_REDIS),
             enhanced.breaker.check(),
             within("locking.enhanced.health.interval", enhanced.health.interval),
             within("locking.enhanced.health.timeout", enhanced.health.timeout),
@@ -144,50 +175,56 @@ impl Breaker {
 }
 
 impl Redis {
-    fn check(&self) -> Result<()> {
-        within("locking.enhanced.redis.timeouts.connect", self.timeouts.connect)?;
-        within("locking.enhanced.redis.timeouts.operation", self.timeouts.operation)?;
+    /// `at`: the block's key.
+    pub(super) fn check(&self, at: &str) -> Result<()> {
+        within(&format!("{at}.timeouts.connect"), self.timeouts.connect)?;
+        within(&format!("{at}.timeouts.operation"), self.timeouts.operation)?;
         if self.cluster_mode && self.addresses.is_empty() {
-            return wrong("locking.enhanced.redis.addresses is empty: cluster_mode needs at least one node's host:port");
+            return wrong(&format!("{at}.addresses is empty: cluster_mode needs at least one node's host:port"));
         }
         if !self.cluster_mode && !self.addresses.is_empty() {
-            return wrong("locking.enhanced.redis.addresses is for cluster_mode: true; a single server goes into address");
+            return wrong(&format!("{at}.addresses is for cluster_mode: true; a single server goes into address"));
         }
         if self.cluster_mode && self.db != 0 {
-            return wrong("locking.enhanced.redis.db must be 0 with cluster_mode: a Redis Cluster has no other database");
+            return wrong(&format!("{at}.db must be 0 with cluster_mode: a Redis Cluster has no other database"));
         }
         if self.db < 0 {
-            return wrong("locking.enhanced.redis.db is negative");
+            return wrong(&format!("{at}.db is negative"));
         }
         for address in if self.cluster_mode { &self.addresses[..] } else { std::slice::from_ref(&self.address) } {
-            check_address(address)?;
+            check_address(at, address)?;
         }
         if !self.password.is_empty() && self.password_file.is_some() {
-            return wrong("locking.enhanced.redis has both password and password_file: keep one");
+            return wrong(&format!("{at} has both password and password_file: keep one"));
         }
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
-            return wrong("locking.enhanced.redis.tls: cert_file and key_file belong together, one is missing");
+            return wrong(&format!("{at}.tls: cert_file and key_file belong together, one is missing"));
         }
         if !self.tls.enabled && (self.tls.ca_file.is_some() || self.tls.cert_file.is_some()) {
-            return wrong("locking.enhanced.redis.tls has files but is not enabled: add enabled: true");
+            return wrong(&format!("{at}.tls has files but is not enabled: add enabled: true"));
         }
         Ok(())
     }
 }
 
-fn check_address(address: &str) -> Result<()> {
+fn check_address(at: &str, address: &str) -> Result<()> {
     if address.contains('@') || address.contains("://") {
         // Not quoted: a password may be in it.
-        return wrong(
-            "locking.enhanced.redis: an address is host:port, without a scheme; user and password have settings of their own, \
-             username and password",
-        );
+        return wrong(&format!(
+            "{at}: an address is host:port, without a scheme; user and password have settings of their own, username and password"
+        ));
     }
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(port)) if port > 0 => Ok(()),
-        _ => wrong(&format!("locking.enhanced.redis: {address:?} is not host:port")),
+        _ => wrong(&format!("{at}: {address:?} is not host:port")),
     }
+}
+
+/// Whether two paths lead to one folder, as far as that is there.
+fn is_one(folder: &Path, other: &Path) -> bool {
+    let real = |folder: &Path| std::fs::canonicalize(folder).or_else(|_| std::path::absolute(folder)).ok();
+    real(folder).is_some_and(|folder| real(other) == Some(folder))
 }
 
 fn positive(setting: &str, value: Duration) -> Result<()> {

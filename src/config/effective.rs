@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "(hidden)";
-const SECRETS: [&str; 1] = ["locking.enhanced.redis.password"];
+const SECRETS: [&str; 2] = ["locking.enhanced.redis.password", "locking.shadow.redis.password"];
 
 /// A setting that holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -15,7 +15,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::mistakes::gathered;
 use super::suggest::nearest;
-use super::{Breaker, Config, DeadlockDetection, PriorityQueue, Redis, Tls, text};
+use super::{Breaker, Config, DeadlockDetection, PriorityQueue, Redis, Shadow, Tls, text};
 use crate::error::{Code, Error, Result};
 
 const GUARDED_PREFIX: &str = "ATLANTIS_ENHANCED_LOCKING_";
@@ -34,6 +34,26 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_LOCKING_AUDIT_FILE", |c, v| set(&mut c.locking.audit.file, Ok((!v.is_empty()).then(|| v.into())))),
     ("ATLANTIS_LOCKING_AUDIT_MAX_BYTES", |c, v| set(&mut c.locking.audit.max_bytes, parsed(v, "a number"))),
     ("ATLANTIS_LOCKING_AUDIT_KEEP", |c, v| set(&mut c.locking.audit.keep, parsed(v, "a number"))),
+    ("ATLANTIS_LOCKING_SHADOW_STORE", |c, v| set(&mut shadow(c).store, name(v))),
+    ("ATLANTIS_LOCKING_SHADOW_DATA_DIR", |c, v| set(&mut shadow(c).data_dir, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_SHADOW_SAMPLE", |c, v| set(&mut shadow(c).sample, duration(v))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_ADDRESS", |c, v| set(&mut shadow(c).redis.address, Ok(v.to_owned()))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_ADDRESSES", |c, v| set(&mut shadow(c).redis.addresses, Ok(list(v)))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_CLUSTER_MODE", |c, v| set(&mut shadow(c).redis.cluster_mode, parsed(v, "true or false"))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_USERNAME", |c, v| set(&mut shadow(c).redis.username, Ok(v.to_owned()))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_PASSWORD", |c, v| set(&mut shadow(c).redis.password, Ok(v.to_owned()))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_PASSWORD_FILE", |c, v| set(&mut shadow(c).redis.password_file, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_DB", |c, v| set(&mut shadow(c).redis.db, parsed(v, "a number"))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_ENABLED", |c, v| set(&mut shadow(c).redis.tls.enabled, parsed(v, "true or false"))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_CA_FILE", |c, v| set(&mut shadow(c).redis.tls.ca_file, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_CERT_FILE", |c, v| set(&mut shadow(c).redis.tls.cert_file, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_KEY_FILE", |c, v| set(&mut shadow(c).redis.tls.key_file, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SHARED_WITH_STOCK", |c, v| {
+        set(&mut shadow(c).redis.shared_with_stock, parsed(v, "true or false"))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_WAIT_REPLICAS", |c, v| set(&mut shadow(c).redis.wait_replicas, parsed(v, "a number"))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TIMEOUTS_CONNECT", |c, v| set(&mut shadow(c).redis.timeouts.connect, duration(v))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TIMEOUTS_OPERATION", |c, v| set(&mut shadow(c).redis.timeouts.operation, duration(v))),
     ("ATLANTIS_ENHANCED_LOCKING_ENABLED", |c, v| set(&mut c.locking.enhanced.enabled, parsed(v, "true or false"))),
     ("ATLANTIS_ENHANCED_LOCKING_BACKEND", |c, v| set(&mut c.locking.enhanced.backend, name(v))),
     ("ATLANTIS_ENHANCED_LOCKING_COMPATIBILITY_MODE", |c, v| set(&mut c.locking.enhanced.compatibility_mode, name(v))),
@@ -164,6 +184,10 @@ fn tls(config: &mut Config) -> &mut Tls {
 
 fn queue(config: &mut Config) -> &mut PriorityQueue {
     &mut config.locking.enhanced.priority_queue
+}
+
+fn shadow(config: &mut Config) -> &mut Shadow {
+    &mut config.locking.shadow
 }
 
 fn deadlocks(config: &mut Config) -> &mut DeadlockDetection {

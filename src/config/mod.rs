@@ -9,6 +9,7 @@ mod mistakes;
 mod overlay;
 mod queue;
 mod redis;
+mod shadow;
 mod suggest;
 mod text;
 
@@ -21,6 +22,7 @@ pub use self::queue::{
     ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks,
 };
 pub use self::redis::{Redis, RedisTimeouts, Tls};
+pub use self::shadow::{Shadow, ShadowStore};
 
 /// Where there must be an embedded store, and none is named.
 pub(crate) const NO_DATA_DIR: &str = "locking.data_dir is missing: set it, or ATLANTIS_LOCKING_DATA_DIR, to the folder of the embedded \
@@ -54,6 +56,8 @@ pub struct Locking {
     pub audit: Audit,
     /// Redis, and the mode.
     pub enhanced: Enhanced,
+    /// Another store that is compared with the one that decides.
+    pub shadow: Shadow,
 }
 
 impl Config {
@@ -100,6 +104,13 @@ impl Config {
                     .to_owned(),
             );
         }
+        if self.locking.shadow.is_on() && self.mode() == Mode::Hybrid && self.locking.enhanced.instances == Instances::Many {
+            warnings.push(
+                "locking.shadow hears of this server's operations alone, and locking.enhanced.instances is many: what another server \
+                 takes or releases is counted as a difference"
+                    .to_owned(),
+            );
+        }
         warnings
     }
 }
@@ -113,6 +124,7 @@ impl Default for Locking {
             socket: Socket::default(),
             audit: Audit::default(),
             enhanced: Enhanced::default(),
+            shadow: Shadow::default(),
         }
     }
 }

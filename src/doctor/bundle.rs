@@ -56,12 +56,13 @@ fn report(facts: &Facts, findings: &[Finding]) -> Value {
     })
 }
 
-/// The Redis password, from wherever it comes.
+/// The passwords of Redis, from wherever they come.
 fn secrets(facts: &Facts) -> Vec<String> {
     let Ok(config) = &facts.config else { return Vec::new() };
-    let redis = &config.locking.enhanced.redis;
-    let of_file = redis.password_file.as_ref().and_then(|path| fs::read_to_string(path).ok());
-    let all = of_file.into_iter().chain([redis.password.clone()]);
+    let all = [&config.locking.enhanced.redis, &config.locking.shadow.redis].into_iter().flat_map(|redis| {
+        let of_file = redis.password_file.as_ref().and_then(|path| fs::read_to_string(path).ok());
+        of_file.into_iter().chain([redis.password.clone()])
+    });
     all.map(|secret| secret.trim_end_matches(['\r', '\n']).to_owned()).filter(|secret| !secret.is_empty()).collect()
 }
 

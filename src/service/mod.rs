@@ -3,8 +3,8 @@
 //!
 //! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::domain::lock`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
@@ -27,6 +27,7 @@ use crate::mode::Stores;
 use crate::operation::{Ending, Operation};
 use crate::process::Process;
 use crate::queue::PullId;
+use crate::shadow::Tapped;
 use crate::store::host::HostStore;
 use crate::store::{Granted, LockKey, Release, Store};
 use crate::sync::Mutex;
@@ -36,6 +37,7 @@ mod commands;
 mod locks;
 mod pull_status;
 pub mod queueing;
+mod shadowed;
 pub mod status;
 mod target;
 
@@ -72,7 +74,8 @@ mod state {
     /// What all handles on one service share. The last one to go closes the stores.
     #[derive(Debug)]
     pub struct State {
-        pub(super) router: Router,
+        pub(super) router: Arc<Router>,
+        pub(super) shadow: OnceLock<Tapped>,
         pub(super) calls: Calls,
         pub(super) metrics: Metrics,
         pub(super) instance: String,
@@ -91,6 +94,9 @@ mod state {
             // The store has nowhere to report to any more; every acknowledged change is durable already.
             if !*self.closed.get_mut() {
                 let _ = self.router.close();
+                if let Some(tapped) = self.shadow.get() {
+                    tapped.shadow().stop();
+                }
             }
         }
     }
@@ -166,7 +172,8 @@ impl Service {
         let queueing = Queueing::new(config);
         let last_change = Mutex::default();
         let state = State {
-            router,
+            router: Arc::new(router),
+            shadow: OnceLock::new(),
             calls,
             metrics,
             instance,
@@ -209,8 +216,14 @@ impl Service {
         drop(self.ticker.lock().take());
         // Before the folder is another's.
         self.beside.iter().for_each(|beside| beside.stop());
+        if let Some(tapped) = self.shadow.get() {
+            tapped.shadow().stop();
+        }
         let closed = self.router.close();
         self.beside.iter().for_each(|beside| beside.finish());
+        if let Some(tapped) = self.shadow.get() {
+            tapped.shadow().close();
+        }
         closed
     }
 
@@ -263,7 +276,7 @@ impl Service {
         self.check_open()?;
         let start = Instant::now();
         let call = self.calls.within(timeout);
-        let answer = body(self.router.store(), &call);
+        let answer = body(self.store(), &call);
         let ending = match &answer {
             Ok(answer) if refused(answer) => Ending::Refused,
             Ok(_) => Ending::Ok,

@@ -10,6 +10,7 @@ use crate::config::Mode;
 use crate::health::{Health, HybridState, StoreHealth};
 use crate::hybrid::status::Report;
 use crate::metrics::{self, Snapshot};
+use crate::shadow;
 
 /// What an operator sees. The first six fields are those of the original specification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,6 +45,9 @@ pub struct Status {
     /// The last change of mode, settings or store since the process began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_change: Option<Change>,
+    /// The shadow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<shadow::Report>,
     /// Conditions that endanger a promise; empty when all is well.
     pub warnings: Vec<String>,
 }
@@ -68,6 +72,7 @@ impl Service {
             queue_repos: if self.queueing.is_enabled() { self.queueing.settings.repos.clone() } else { Vec::new() },
             hybrid,
             last_change: self.last_change.lock().clone(),
+            shadow: self.shadow(),
             warnings,
         }
     }
@@ -80,7 +85,8 @@ impl Service {
     /// [`metrics::CONTENT_TYPE`]: crate::metrics::CONTENT_TYPE
     pub fn metrics(&self) -> String {
         let waiting = if self.queueing.is_enabled() { self.queueing.waits_text() } else { String::new() };
-        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + &waiting + "# EOF\n"
+        let shadow = self.state.shadow.get().map_or_else(String::new, |tapped| tapped.shadow().metrics());
+        self.metrics.text() + &metrics::warnings(self.warnings().len()) + &self.router.metrics() + &waiting + &shadow + "# EOF\n"
     }
 
     /// Conditions that endanger a promise.
@@ -89,6 +95,7 @@ impl Service {
         warnings.extend(self.settings_warnings.clone());
         warnings.extend(self.queueing.warning());
         warnings.extend(self.queueing.frozen.warning());
+        warnings.extend(self.state.shadow.get().and_then(|tapped| tapped.shadow().warning()));
         warnings.extend(self.audit.as_ref().and_then(|audit| audit.warning()));
         warnings.extend(self.beside.as_ref().and_then(|beside| beside.warning()));
         warnings

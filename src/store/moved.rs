@@ -1,7 +1,7 @@
 //! What a migration (`crate::migrate`) leaves in a store, so that a server does not believe locks that were moved away, or that are not
-//! all there yet.
+//! all there yet; and what a shadow has, whose locks decide nothing.
 //!
-//! Invariant: a store with a mark that refuses ([`Mark::refuses`]) is opened by a migration alone. Whoever else opens it hears where the
+//! Invariant: a store with a mark that refuses ([`Mark::refuses`]) is opened by a migration or as a shadow alone. Whoever else opens it hears where the
 //! locks are, and what to do.
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub enum MarkState {
     Moved,
     /// A backup is being restored into it.
     Restoring,
+    /// It is the shadow of another store (`crate::shadow`), which decides; `migration` is the process that fills it.
+    Shadow,
     /// Its locks are all there, and servers may open it. A store that had this mark and has it no more has lost its data.
     Decides,
 }
@@ -86,6 +88,10 @@ impl Mark {
             ),
             MarkState::Restoring => format!(
                 "{store}: a backup is being restored into it, or that was interrupted: go on with `{program} restore {manifest} --to {to}`"
+            ),
+            MarkState::Shadow => format!(
+                "{store} is the shadow of {from} (locking.shadow): what it has decides nothing, and may be old. Name another store; or, to use \
+                 this one, stop that server's shadow and empty it first"
             ),
         };
         Error::new(Code::StoreMoved, text)

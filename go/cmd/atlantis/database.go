@@ -26,6 +26,10 @@ func openDatabase(config atlock.Config, user server.UserConfig, logger *slog.Log
 
 // openStockRedis opens Atlantis's own Redis code, after Redis got what hybrid mode decided while it was away.
 func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.Logger) (*atlock.Database, error) {
+	if config.Locking.Shadow.Store == atlock.ShadowRedis && !sameServer(config, user) {
+		return nil, errors.New("locking.enhanced.redis is not the Redis of --redis-host, --redis-port, --redis-db or --redis-cluster-addresses, " +
+			"which strict mode uses, so that it cannot be told whether locking.shadow.redis is another one: make both the same")
+	}
 	legacy, err := redis.NewWithConfig(redis.Config{
 		Hostname:           user.RedisHost,
 		Port:               user.RedisPort,

@@ -24,9 +24,10 @@ const (
 	dbTypeRedis  = "redis"
 
 	enhancedPrefix = "ATLANTIS_ENHANCED_LOCKING_"
+	shadowPrefix   = "ATLANTIS_LOCKING_SHADOW_"
 )
 
-// variables override settings outside of the block `enhanced`. Atlantis has variables of its own with the same prefix.
+// variables override settings outside of the blocks `enhanced` and `shadow`. Atlantis has variables of its own with the same prefix.
 var variables = []string{
 	"ATLANTIS_LOCKING_BACKEND", "ATLANTIS_LOCKING_DATA_DIR", "ATLANTIS_LOCKING_TIMEOUT",
 	"ATLANTIS_LOCKING_SOCKET", "ATLANTIS_LOCKING_AUDIT_FILE", "ATLANTIS_LOCKING_AUDIT_MAX_BYTES", "ATLANTIS_LOCKING_AUDIT_KEEP",
@@ -68,7 +69,7 @@ func settingsFile(named string, user server.UserConfig) string {
 
 func isSetting(variable string) bool {
 	name, _, _ := strings.Cut(variable, "=")
-	return strings.HasPrefix(name, enhancedPrefix) || slices.Contains(variables, name)
+	return strings.HasPrefix(name, enhancedPrefix) || strings.HasPrefix(name, shadowPrefix) || slices.Contains(variables, name)
 }
 
 // defaults are what Atlantis's own flags say.

@@ -184,7 +184,7 @@ func TestTheLocalStoreBesideRedis(t *testing.T) {
 	}
 }
 
-// Every setting outside of the block enhanced has its variable in the list.
+// Every setting outside of the blocks enhanced and shadow, which have prefixes of their own, has its variable in the list.
 func TestVariablesAreTheLibrarys(t *testing.T) {
 	var names []string
 	var collect func(prefix string, kind reflect.Type)
@@ -193,7 +193,7 @@ func TestVariablesAreTheLibrarys(t *testing.T) {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			name := prefix + strings.ToUpper(key)
 			switch {
-			case key == "enhanced":
+			case key == "enhanced", key == "shadow":
 			case field.Type.Kind() == reflect.Struct:
 				collect(name+"_", field.Type)
 			default:

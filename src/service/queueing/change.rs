@@ -17,7 +17,7 @@ use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::queue::{Digest, Event, Gate, Holder, PullId, Queue};
 use crate::store::contract::local::{EntryKey, Held};
-use crate::store::{DocumentKey, Expected, LockKey, Release, Store, Swap};
+use crate::store::{DocumentKey, Expected, LockKey, Release, Swap};
 use crate::sync::mark;
 
 /// How often a change is tried that others come before.
@@ -39,10 +39,6 @@ pub(super) struct Changed<T> {
 }
 
 impl State {
-    pub(super) fn store(&self) -> &dyn Store {
-        self.router.store()
-    }
-
     /// One question to the store.
     pub(super) fn step(&self) -> Call {
         self.calls.within(self.router.timeout())
