@@ -376,6 +376,9 @@
  */
 typedef struct atlock atlock;
 
+/*
+ What a command tells.
+ */
 typedef struct atlock_shadow atlock_shadow;
 
 /*
@@ -1093,9 +1096,6 @@ int32_t atlock_end_deadlock(const struct atlock *handle,
 
  This waits for no store. What is wrong with the shadow's is in `atlock_shadow_status`. Tell it each operation by
  `atlock_shadow_begin` and `atlock_shadow_end`, and the list of all locks, with `"fill":true`, whenever it is not in step.
-
- # Safety
- See the rules at the top of `atlock.h`.
  */
 int32_t atlock_shadow_open(const uint8_t *config,
                            size_t config_len,
@@ -1111,9 +1111,6 @@ int32_t atlock_shadow_open(const uint8_t *config,
  only that pull may hold it), `get_lock`, `unlock_command`, `check_command_lock`, `pull_status` and `swap_pull_status` (`key`),
  `unlock_by_pull` (`repo`, `pull`), `list` (`"fill":true` if it is for the shadow alone, `"fragile":true` if a change of one lock
  meanwhile may garble others in it). A value is the lock's JSON; one lock's is told with the same bytes each time.
-
- # Safety
- See the rules at the top of `atlock.h`.
  */
 int32_t atlock_shadow_begin(const struct atlock_shadow *shadow,
                             const uint8_t *asked,
@@ -1126,9 +1123,6 @@ int32_t atlock_shadow_begin(const struct atlock_shadow *shadow,
  release, at the key; `{"left":SAID}`, what a pull status is now; `{"locks":[…]}`, all or those that were released;
  `"not_known"`, after an error. SAID is `"nothing"`, `"something"`, or `{"this":value}`. It is compared later, by a thread of
  the shadow.
-
- # Safety
- See the rules at the top of `atlock.h`.
  */
 int32_t atlock_shadow_end(const struct atlock_shadow *shadow,
                           uint64_t number,
@@ -1139,9 +1133,6 @@ int32_t atlock_shadow_end(const struct atlock_shadow *shadow,
 /*
  Writes how the shadow stands to `out`: `{"shadow":{…},"warning":…}`, the former as in `atlock_status`, the latter a text or
  null.
-
- # Safety
- See the rules at the top of `atlock.h`.
  */
 int32_t atlock_shadow_status(const struct atlock_shadow *shadow,
                              struct atlock_buffer *out,
@@ -1149,9 +1140,6 @@ int32_t atlock_shadow_status(const struct atlock_shadow *shadow,
 
 /*
  Writes the shadow's metrics to `out`: whole families of OpenMetrics text, without the end line.
-
- # Safety
- See the rules at the top of `atlock.h`.
  */
 int32_t atlock_shadow_metrics(const struct atlock_shadow *shadow,
                               struct atlock_buffer *out,
@@ -1161,7 +1149,6 @@ int32_t atlock_shadow_metrics(const struct atlock_shadow *shadow,
  Ends the shadow, and frees its handle; waits for its store for at most two seconds. Null is harmless. No other call may use
  the handle meanwhile or later.
 
- # Safety
  `shadow` is null or a handle from `atlock_shadow_open` that was not freed.
  */
 void atlock_shadow_free(struct atlock_shadow *shadow);
