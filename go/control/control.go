@@ -180,28 +180,13 @@ func (l *Listener) serve(connection *net.UnixConn) {
 	send(connection, map[string]any{"ok": answer})
 }
 
-// names are those of the library's codes on its socket, in their order (src/error.rs).
-var names = [...]string{
-	"ok", "invalid_argument", "invalid_json", "too_large", "invalid_config", "unsupported", "closed", "store_busy", "store_not_writable",
-	"store_newer_format", "store_damaged", "store_failed", "entry_unreadable", "unreachable", "authentication", "permission", "tls",
-	"read_only", "timeout", "outcome_unknown", "not_replicated", "protocol", "host_store", "internal", "degraded", "other_pull", "queue_full",
-	"not_queued", "queue_disabled", "frozen", "no_pull", "set_incomplete", "store_moved",
-}
-
-func nameOf(code capi.Code) string {
-	if int(code) < len(names) {
-		return names[code]
-	}
-	return "internal"
-}
-
 // failed is an error as a line. What has no code of the library is a wrong setting, or a fault of this server.
 func failed(err error) any {
 	code := capi.Internal
 	if !errors.As(err, &code) {
 		code = capi.Internal
 	}
-	return map[string]any{"error": map[string]any{"code": int(code), "name": nameOf(code), "message": err.Error()}}
+	return map[string]any{"error": map[string]any{"code": int(code), "name": code.Name(), "message": err.Error()}}
 }
 
 // send writes a line. Who does not read it misses it.

@@ -3,11 +3,15 @@ package control_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/atlock/atlock/go/client"
@@ -104,5 +108,38 @@ func TestWhatAKilledServerLeftIsReplaced(t *testing.T) {
 	}
 	if _, err := control.Listen(filepath.Join(folder, strings.Repeat("x", 100)), nil); err == nil || !strings.Contains(err.Error(), "shorter path") {
 		t.Errorf("a long path: %v", err)
+	}
+}
+
+// Another user of the machine is told so, and nothing else, even where the rights of the folder and of the socket let them in.
+func TestAnotherUserIsRefused(t *testing.T) {
+	folder := t.TempDir()
+	listener := listen(t, folder)
+	defer listener.Close()
+	err := errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(folder, 0o755), os.Chmod(filepath.Join(folder, control.File), 0o666))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan string)
+	go func() {
+		// The thread keeps the other user, and ends with this goroutine.
+		runtime.LockOSThread()
+		const keep, nobody = ^uintptr(0), 65534
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, keep, nobody, keep); errno != 0 {
+			answers <- "this test asks as another user, run it as root: " + errno.Error()
+			return
+		}
+		connection, err := net.Dial("unix", filepath.Join(folder, control.File))
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer connection.Close()
+		_, _ = connection.Write([]byte(`{"op":"mode"}` + "\n"))
+		answer, err := io.ReadAll(connection)
+		answers <- string(answer) + fmt.Sprint(err)
+	}()
+	if answer := <-answers; !strings.HasPrefix(answer, `{"error":{"code":15,`) || !strings.Contains(answer, `"name":"permission"`) || strings.Contains(answer, "pid") {
+		t.Error(answer)
 	}
 }

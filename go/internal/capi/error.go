@@ -42,6 +42,9 @@ const (
 	StoreMoved       = Code(C.ATLOCK_STORE_MOVED)
 )
 
+// Name is the code's name in metrics, in the audit trail and on the sockets.
+func (c Code) Name() string { return C.GoString(C.atlock_code_name(C.int32_t(c))) }
+
 var names = map[Code]string{
 	InvalidArgument:  "invalid argument",
 	InvalidJSON:      "invalid JSON",
