@@ -33,7 +33,7 @@ pub fn migrate(asked: &Migrate, config: Option<&Path>, json: bool, files: &dyn H
 
 /// Moves the locks back.
 ///
-/// Errors: as [`migrate`].
+/// Errors: as [`migrate()`].
 pub fn rollback(asked: &Rollback, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Told> {
     run(&asked.common, config, json, |teller| {
         let (from, to) = (asked.from.as_deref(), asked.to.as_deref());
@@ -44,7 +44,7 @@ pub fn rollback(asked: &Rollback, config: Option<&Path>, json: bool, files: &dyn
 
 /// Puts a backup into a store.
 ///
-/// Errors: as [`migrate`].
+/// Errors: as [`migrate()`].
 pub fn restore(asked: &Restore, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Told> {
     run(&asked.common, config, json, |teller| {
         let options = Options { replace_old: asked.replace_old, ..options(&asked.common, files) };
