@@ -4,11 +4,18 @@
 mod redis_support;
 mod wait;
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use atlock::config;
+use atlock::clock::SystemClock;
+use atlock::config::{self, Config};
 use atlock::error::{Code, Error};
+use atlock::service::Service;
+use atlock::service::queueing::wait::{WaitOptions, Waited};
 use atlock::store::{Granted, Store};
 use redis_support::{Cluster, Server, call, certificates, fields, free_port, get, grant, open, path, release, settings, take};
 use wait::wait_for;
@@ -16,7 +23,7 @@ use wait::wait_for;
 const PASSWORD: &str = "hunter2-very-secret";
 /// The rights that a user needs, as docs/03-configuration.md gives them (tests/docs.rs).
 const NEEDED: &str = "~pr/* ~global/* ~{*}:atlock* ~atlock:* ~*::* +ping +select +info +time +eval +evalsha +script|load \
-    +get +mget +set +del +type +scan +hset +hget +hmget +hgetall +hdel +pttl +persist +pexpire +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
+    +get +mget +set +del +type +scan +hset +hget +hmget +hgetall +hdel +pttl +persist +pexpire +exists +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
 
 fn refused(settings: &config::Redis) -> Error {
     let start = Instant::now();
@@ -109,6 +116,50 @@ fn passwords_and_rights() {
     assert_refused(&from_file, Code::InvalidConfig, &["password_file", "first line is empty"]);
     from_file.password_file = path(folder.path(), "none");
     assert_refused(&from_file, Code::InvalidConfig, &["password_file", "none"]);
+}
+
+/// A script that calls a command that the documented user may not call fails where that script is first used, perhaps weeks later.
+#[test]
+fn no_script_needs_a_right_that_is_not_documented() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/lua");
+    let mut called = 0;
+    for script in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = fs::read_to_string(&script).unwrap();
+        for call in text.split("call('").skip(1) {
+            let command = format!("+{}", call.split('\'').next().unwrap().to_ascii_lowercase());
+            assert!(NEEDED.split_whitespace().any(|right| right == command), "{}: {command}", script.display());
+            called += 1;
+        }
+    }
+    assert!(called > 40, "only {called} calls were found");
+}
+
+#[test]
+fn the_documented_rights_are_enough_to_wait_in_a_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let acl = folder.path().join("users.acl");
+    fs::write(&acl, format!("user default off\nuser atlock on >{PASSWORD} {NEEDED}\n")).unwrap();
+    let server = Server::start(&["--aclfile", acl.to_str().unwrap()]);
+    let settings = format!(
+        "locking: {{enhanced: {{enabled: true, compatibility_mode: native, priority_queue: {{enabled: true}}, \
+         redis: {{address: '{}', username: atlock, password: '{PASSWORD}'}}}}}}",
+        server.address()
+    );
+    let service = Arc::new(Service::open(&Config::parse(&settings, "test").unwrap(), None, Arc::new(SystemClock)).unwrap());
+    let lock = |num: u8| {
+        format!(r#"{{"Project":{{"RepoFullName":"acme/infra","Path":"a"}},"Pull":{{"Num":{num}}},"Workspace":"default"}}"#)
+            .into_bytes()
+    };
+    assert!(matches!(service.try_lock(&lock(1)).unwrap(), Granted::Yes { .. }));
+    let (waiting, second) = (Arc::clone(&service), lock(2));
+    let options = WaitOptions::parse(br#"{"timeout_ms":20000}"#).unwrap();
+    let waiter = thread::spawn(move || waiting.lock(&second, &options));
+    wait_for("pull 2 waits", Duration::from_secs(10), || {
+        if service.queues(None).unwrap().is_empty() { Err("nobody waits") } else { Ok(()) }
+    });
+    assert!(service.unlock(&lock(1)).unwrap().is_some());
+    assert!(matches!(waiter.join().unwrap().unwrap(), Waited::Locked { .. }));
+    service.close().unwrap();
 }
 
 #[test]
