@@ -94,7 +94,7 @@ fn a_shadow_follows_every_operation_and_a_restart() {
         for _ in 0..2 {
             service.lock_command("apply", b"{}").unwrap();
             service.check_command_lock("apply").unwrap();
-            service.swap_pull_status("h::acme/infra::1", atlock::store::Expected::Any, Some(b"[]")).unwrap();
+            service.swap_pull_status("h::acme/infra::1", atlock::store::Expected::Any, Some(b"{}")).unwrap();
             service.pull_status("h::acme/infra::1").unwrap();
         }
         service.unlock_command("apply").unwrap();

@@ -90,6 +90,7 @@ var ways = map[string][]string{
 type judge struct {
 	t       *testing.T
 	seed    uint64
+	onStock bool            // Atlantis's own store answers now and then
 	holders [4]atomic.Int64 // by path; 0: nobody
 	granted atomic.Int64
 }
@@ -144,7 +145,8 @@ func (j *judge) works(ctx context.Context, database *atlock.Database, pull int64
 			case !errors.As(err, &waiting) && !errors.Is(err, context.Canceled):
 				j.t.Errorf("seed %d: waiting: %v", j.seed, err)
 			}
-		case random.IntN(3) == 0:
+		// Stock's own List fails beside a writer (docs/defects.md), and may end the process.
+		case !j.onStock && random.IntN(3) == 0:
 			if _, err := database.List(); err != nil && !errors.Is(err, atlock.ErrTimeout) {
 				j.t.Errorf("seed %d: list: %v", j.seed, err)
 			}
@@ -180,7 +182,7 @@ func TestTheModeChangesUnderLoad(t *testing.T) {
 	for backend, way := range ways {
 		t.Run(backend, func(t *testing.T) {
 			changing := newChanging(t, backend, redistest.Start(t, redistest.Options{AppendOnly: true}).Addr, "strict")
-			judge := &judge{t: t, seed: seedOf(t)}
+			judge := &judge{t: t, seed: seedOf(t), onStock: backend == "boltdb"}
 			random := rand.New(rand.NewPCG(judge.seed, 0))
 			ctx, stop := context.WithCancel(t.Context())
 			var workers sync.WaitGroup

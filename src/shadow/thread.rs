@@ -87,6 +87,7 @@ impl Worker {
 
     /// Counts what is told until then as failed; `false` if the traffic was closed.
     fn reject(&self, until: Option<Instant>) -> bool {
+        self.counts.is_in_step(false);
         loop {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return true;
@@ -107,7 +108,7 @@ impl Worker {
         loop {
             let now = Instant::now();
             if due.paused.is_some_and(|until| now >= until) {
-                self.end_pause(&mut follower, opened, &mut due);
+                self.end_pause(opened, &mut due);
             }
             if due.paused.is_none() && now >= due.look {
                 due.look = now + LOOK;
@@ -124,7 +125,8 @@ impl Worker {
                 let _ = catch_unwind(AssertUnwindSafe(|| self.fill.as_ref().is_some_and(|fill| fill())));
                 (due.fill, due.fill_pause) = (Instant::now() + due.fill_pause, (2 * due.fill_pause).min(LAST_FILL));
             }
-            let wake = [Some(due.look), (!follower.is_in_step()).then_some(due.fill), due.paused].into_iter().flatten().min();
+            let fill = (due.paused.is_none() && !follower.is_in_step()).then_some(due.fill);
+            let wake = [Some(due.look), fill, due.paused].into_iter().flatten().min();
             match self.traffic.next(wake.unwrap_or(now).max(now)) {
                 Next::Follow(seen) => self.follow_one(&mut follower, &seen, &mut due),
                 Next::Gap => follower.lose_step(),
@@ -135,11 +137,10 @@ impl Worker {
     }
 
     /// Whether the store answers again.
-    fn end_pause(&self, follower: &mut Follower<'_>, opened: &Opened, due: &mut Due) {
+    fn end_pause(&self, opened: &Opened, due: &mut Due) {
         let ping = catch_unwind(AssertUnwindSafe(|| opened.store.ping(&self.calls.within(opened.timeout))));
         if let Ok(Ok(())) = ping {
             self.counts.stands(State::Following, None);
-            follower.lose_step();
             due.paused = None;
         } else {
             due.paused = Some(Instant::now() + PAUSE);
@@ -169,6 +170,9 @@ impl Worker {
                 follower.miss(seen);
                 // What one operation asked for may be wrong; the store is then as good as before.
                 if !matches!(error.code(), Code::InvalidJson | Code::TooLarge | Code::EntryUnreadable) {
+                    // What it has is not known any more; it is filled once it answers again.
+                    follower.lose_step();
+                    self.counts.is_in_step(false);
                     self.counts.stands(State::Failing, Some(error.message().to_owned()));
                     due.paused = Some(Instant::now() + PAUSE);
                 }
