@@ -124,7 +124,7 @@ impl<'a> Follower<'a> {
                     self.put_document(document_of(key)?, seen.after().flatten())?;
                     Answer::Left(said.clone())
                 }
-                _ => match self.store.swap_document(document_of(key)?, expected.as_expected(), new.as_deref(), &call)? {
+                _ => match self.store.swap_document(document_of(key)?, expected.borrowed(), new.as_deref(), &call)? {
                     Swap::Done => Answer::Swapped,
                     Swap::Conflict(current) => Answer::Was(Said::of(current)),
                 },

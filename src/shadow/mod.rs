@@ -28,7 +28,7 @@ mod traffic;
 mod trust;
 
 pub use self::counts::{Difference, Report, State};
-pub use self::observed::{Answer, Asked, Condition, OwnedExpected, Said};
+pub use self::observed::{Answer, Asked, Condition, Said};
 pub use self::open::Decides;
 pub use self::tapped::Tapped;
 pub use self::tell::{Shadow, Ticket};

@@ -7,7 +7,7 @@ use crate::domain::key::Fields;
 use crate::domain::lock::ProjectLock;
 use crate::operation::Operation;
 use crate::store::contract::local::EntryKey;
-use crate::store::{Expected, Listing, LockKey, Release};
+use crate::store::{Listing, LockKey, OwnedExpected, Release};
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -61,17 +61,6 @@ pub struct Condition {
     fields: Option<[String; 4]>,
     pull_num: Option<i64>,
     value: Option<Vec<u8>>,
-}
-
-/// An [`Expected`] that owns its bytes.
-#[derive(Clone, Debug)]
-pub enum OwnedExpected {
-    /// Anything, or nothing.
-    Any,
-    /// Nothing.
-    Absent,
-    /// These bytes.
-    Bytes(Vec<u8>),
 }
 
 /// What was answered.
@@ -282,25 +271,5 @@ impl Condition {
     pub(super) fn release<'a>(&'a self, key: LockKey<'a>) -> Release<'a> {
         let fields = |[repo, path, workspace, project]: &'a [String; 4]| Fields { repo, path, workspace, project };
         Release { key, fields: self.fields.as_ref().map(fields), pull_num: self.pull_num, value: self.value.as_deref() }
-    }
-}
-
-impl From<Expected<'_>> for OwnedExpected {
-    fn from(expected: Expected<'_>) -> OwnedExpected {
-        match expected {
-            Expected::Any => OwnedExpected::Any,
-            Expected::Absent => OwnedExpected::Absent,
-            Expected::Bytes(bytes) => OwnedExpected::Bytes(bytes.to_vec()),
-        }
-    }
-}
-
-impl OwnedExpected {
-    pub(super) fn as_expected(&self) -> Expected<'_> {
-        match self {
-            OwnedExpected::Any => Expected::Any,
-            OwnedExpected::Absent => Expected::Absent,
-            OwnedExpected::Bytes(bytes) => Expected::Bytes(bytes),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::observed::{Answer, Asked, OwnedExpected, Said};
+use super::observed::{Answer, Asked, Said};
 use super::tell::Shadow;
 use crate::call::Call;
 use crate::domain::lock::PullRef;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::mode::Router;
 use crate::queue::Gate;
 use crate::store::contract::local::{EntryKey, Held};
-use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, LockInfo, LockKey, Release, Store, Swap};
+use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, LockInfo, LockKey, OwnedExpected, Release, Store, Swap};
 
 /// The store that decides: its answers are the answers.
 #[derive(Debug)]

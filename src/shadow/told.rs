@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::counts::Report;
-use super::observed::{Answer, Asked, Condition, OwnedExpected, Said};
+use super::observed::{Answer, Asked, Condition, Said};
 use super::open::Decides;
 use super::tell::{Shadow, Ticket};
 use crate::call::Calls;
@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::config::{Config, ShadowStore};
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
-use crate::store::Listing;
 use crate::store::contract::local::EntryKey;
+use crate::store::{Listing, OwnedExpected};
 use crate::sync::Mutex;
 
 /// The shadow. Safe from any thread.

@@ -184,6 +184,46 @@ pub enum Expected<'a> {
     Bytes(&'a [u8]),
 }
 
+/// An [`Expected`] that owns its bytes.
+#[derive(Clone, Debug)]
+pub enum OwnedExpected {
+    /// Anything, or nothing.
+    Any,
+    /// Nothing.
+    Absent,
+    /// Exactly these bytes.
+    Bytes(Vec<u8>),
+}
+
+impl From<Expected<'_>> for OwnedExpected {
+    fn from(expected: Expected<'_>) -> OwnedExpected {
+        match expected {
+            Expected::Any => OwnedExpected::Any,
+            Expected::Absent => OwnedExpected::Absent,
+            Expected::Bytes(bytes) => OwnedExpected::Bytes(bytes.to_vec()),
+        }
+    }
+}
+
+impl OwnedExpected {
+    /// The expectation as it was given.
+    pub fn borrowed(&self) -> Expected<'_> {
+        match self {
+            OwnedExpected::Any => Expected::Any,
+            OwnedExpected::Absent => Expected::Absent,
+            OwnedExpected::Bytes(bytes) => Expected::Bytes(bytes),
+        }
+    }
+
+    /// How many bytes it holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            OwnedExpected::Any | OwnedExpected::Absent => 0,
+            OwnedExpected::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
 impl Expected<'_> {
     /// Whether `current` is as expected.
     pub fn admits(&self, current: Option<&[u8]>) -> bool {

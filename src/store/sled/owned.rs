@@ -6,7 +6,7 @@ use crate::domain::key::Fields;
 use crate::error::Result;
 use crate::queue::{self, PullId};
 use crate::store::contract::local::EntryKey;
-use crate::store::{Expected, Grant, LockKey, Release};
+use crate::store::{Grant, LockKey, Release};
 
 /// A grant of a lock to whoever asks, with what a group needs to know.
 pub(super) struct OwnedGrant {
@@ -105,41 +105,5 @@ impl OwnedRelease {
         let fields =
             self.fields.as_ref().map(|OwnedFields { repo, path, workspace, project }| Fields { repo, path, workspace, project });
         Release { key, fields, pull_num: self.pull_num, value: self.value.as_deref() }
-    }
-}
-
-/// An [`Expected`] that owns its bytes.
-pub(super) enum OwnedExpected {
-    Any,
-    Absent,
-    Bytes(Vec<u8>),
-}
-
-impl From<Expected<'_>> for OwnedExpected {
-    fn from(expected: Expected<'_>) -> OwnedExpected {
-        match expected {
-            Expected::Any => OwnedExpected::Any,
-            Expected::Absent => OwnedExpected::Absent,
-            Expected::Bytes(bytes) => OwnedExpected::Bytes(bytes.to_vec()),
-        }
-    }
-}
-
-impl OwnedExpected {
-    /// The expectation as it was given.
-    pub(super) fn borrowed(&self) -> Expected<'_> {
-        match self {
-            OwnedExpected::Any => Expected::Any,
-            OwnedExpected::Absent => Expected::Absent,
-            OwnedExpected::Bytes(bytes) => Expected::Bytes(bytes),
-        }
-    }
-
-    /// How many bytes it holds.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            OwnedExpected::Any | OwnedExpected::Absent => 0,
-            OwnedExpected::Bytes(bytes) => bytes.len(),
-        }
     }
 }

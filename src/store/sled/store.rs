@@ -12,7 +12,7 @@ use super::folder::Folder;
 use super::ground::Ground;
 use super::moved::{self, refuse_marked};
 use super::open::{self, Opened};
-use super::owned::{OwnedExpected, OwnedGrant, OwnedRelease};
+use super::owned::{OwnedGrant, OwnedRelease};
 use super::read::{failed, read_entry, read_value};
 use super::record::{self, PROJECT_PREFIX, QUEUE_PREFIX, Stored};
 use super::step::StepHook;
@@ -26,7 +26,9 @@ use crate::domain::token::FencingToken;
 use crate::error::Result;
 use crate::queue::Gate;
 use crate::store::contract::local::{EntryKey, Held};
-use crate::store::{DocumentKey, Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, Release, Store, Swap};
+use crate::store::{
+    DocumentKey, Expected, Grant, Granted, Listing, Location, LockInfo, LockKey, OwnedExpected, Release, Store, Swap,
+};
 
 /// The embedded store. Safe from any thread; see the module's documentation for what it survives.
 ///
@@ -157,7 +159,7 @@ impl Store for SledStore {
         let new = new.map(<[u8]>::to_vec);
         record::check_length("a value", new.as_ref().map_or(0, Vec::len), record::VALUE_LIMIT)?;
         let expected = OwnedExpected::from(expected);
-        let bytes = new.as_ref().map_or(0, Vec::len) + expected.len();
+        let bytes = new.as_ref().map_or(0, Vec::len) + expected.held_bytes();
         self.committer.commit(bytes, call, move |tx| changes::swap_document(tx, &name, expected.borrowed(), new.as_deref()))
     }
 
