@@ -11,7 +11,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        // The number is ATLOCK_ABI_VERSION's major history: it changes only when a function is removed or changed.
+        // As in scripts/link-shared: the number changes only when a function is removed or changed.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libatlock.so.1");
     }
     generate_header();

@@ -1,4 +1,5 @@
-//! How fast the embedded store is alone, and how much memory it needs: `cargo bench --bench sled`. It asserts no figure.
+//! How fast the embedded store is alone, and how much memory it needs: `cargo bench --bench sled`; what sealing costs: `cargo bench --bench sled -- sealed`.
+//! It asserts no figure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 #[path = "../tests/sled_support/mod.rs"]
@@ -7,6 +8,7 @@ mod sled_support;
 use std::time::{Duration, Instant};
 
 use atlock::domain::key::{Fields, Target};
+use atlock::sealing::MasterKeys;
 use atlock::store::sled::SledStore;
 use atlock::store::{Granted, LockKey, Release, Store};
 use sled_support::{call, child, grant, role, system_clock};
@@ -29,14 +31,59 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// What sealing costs: a grant and a release in turn, in clear and sealed, in the same minutes; then lists of 1,000.
+fn compare_sealed() {
+    let keys = MasterKeys::parse("ab".repeat(32).as_bytes(), "the benchmark").unwrap();
+    let folders = [tempfile::tempdir_in(".").unwrap(), tempfile::tempdir_in(".").unwrap()];
+    let stores = [None, Some(&keys)].into_iter().zip(&folders);
+    let stores: Vec<_> =
+        stores.map(|(keys, folder)| SledStore::open_sealed(folder.path(), system_clock(), keys).unwrap()).collect();
+    let mut grants = [Vec::new(), Vec::new()];
+    let mut releases = [Vec::new(), Vec::new()];
+    for nth in 0..3_000 {
+        let project = format!("p{nth}");
+        let key = fields(&project).key();
+        for (which, store) in stores.iter().enumerate() {
+            let start = Instant::now();
+            assert!(matches!(grant(store, fields(&project), nth, PADDING).unwrap(), Granted::Yes { .. }));
+            grants[which].push(start.elapsed());
+            if nth >= 1_000 {
+                let start = Instant::now();
+                assert!(store.discard(LockKey::Project(&key), &call()).unwrap().is_some());
+                releases[which].push(start.elapsed());
+            }
+        }
+    }
+    for (what, times) in [("grant", &mut grants), ("release", &mut releases)] {
+        let [clear, sealed] = [0, 1].map(|which| percentile(&mut times[which], 50));
+        eprintln!("{what}: in clear {clear:?}, sealed {sealed:?}, ratio {:.3}", sealed.as_secs_f64() / clear.as_secs_f64());
+    }
+    let mut lists = [Vec::new(), Vec::new()];
+    for _ in 0..50 {
+        for (which, store) in stores.iter().enumerate() {
+            let start = Instant::now();
+            assert_eq!(store.list(&call()).unwrap().len(), 1_000);
+            lists[which].push(start.elapsed());
+        }
+    }
+    let [clear, sealed] = [0, 1].map(|which| percentile(&mut lists[which], 50));
+    eprintln!("list of 1,000: in clear {clear:?}, sealed {sealed:?}, ratio {:.2}", sealed.as_secs_f64() / clear.as_secs_f64());
+}
+
+fn new_process(folder: &std::path::Path) {
+    let before = resident_kib();
+    let store = SledStore::open(folder, system_clock()).unwrap();
+    let opened = resident_kib() - before;
+    assert_eq!(store.list(&call()).unwrap().len(), 1_000);
+    eprintln!("private memory of a new process, 1,000 locks open: {opened} KiB, listed: {} KiB", resident_kib() - before);
+}
+
 fn main() {
+    if std::env::args().any(|word| word == "sealed") {
+        return compare_sealed();
+    }
     if let Some((_, folder)) = role() {
-        let before = resident_kib();
-        let store = SledStore::open(&folder, system_clock()).unwrap();
-        let opened = resident_kib() - before;
-        assert_eq!(store.list(&call()).unwrap().len(), 1_000);
-        eprintln!("private memory of a new process, 1,000 locks open: {opened} KiB, listed: {} KiB", resident_kib() - before);
-        return;
+        return new_process(&folder);
     }
     let folder = tempfile::tempdir_in(".").unwrap();
     let before = resident_kib();

@@ -39,9 +39,10 @@
  *     target   which lock is meant: {"Project": {"RepoFullName": text, "Path": text, "ProjectName"?: text}, "Workspace"?: text}
  *              (so a whole lock will do), or {"Key": text}
  *     granted  {"acquired": true, "token": number}, or {"acquired": false, "lock": the lock of whoever holds it}
- *     list     {"locks": [lock, …], "unreadable": [key, …]}
+ *     list     {"locks": [lock, …], "unreadable": [{"key": text, "reason": text}, …]}; as an array, [lock, …], from atlock_list_locks and
+ *              atlock_default_list_locks
  *     pull     {"RepoFullName": text, "PullNum": number}
- *     config   the settings file as JSON or YAML: docs/02-configuration.md has each setting
+ *     config   the settings file as JSON or YAML: docs/03-configuration.md has each setting
  *
  * Rules for every function:
  *
@@ -58,9 +59,16 @@
  *           Nothing is kept per thread.
  * Time      Every call returns within the configured timeouts, but for atlock_lock, atlock_lock_set and atlock_next, which wait for as
  *           long as they are told to, and atlock_migration_command. Whatever calls them needs a thread for each.
- * Host      No panic crosses this border, nothing is written to stdout, no signal handler is set, the process is never
- *           exited, unless memory runs out: Rust's allocator then aborts. After fork() without exec, do not use a handle in the child.
- *           The embedded store's threads (sled's) may outlive atlock_free; they hold no file of yours.
+ * Host      No panic crosses this border, nothing is written to stdout (but with locking.audit.stdout), no signal handler is
+ *           set, the process is never exited, unless memory runs out: Rust's allocator then aborts the process. Opening the embedded
+ *           store first makes sure of the 64 MiB that it may need, and is ATLOCK_STORE_FAILED without them. A list is as large as its
+ *           locks together.
+ * Fork      Once a process has opened a store, its forked children have no use of the library: each call that needs a store is
+ *           ATLOCK_FORKED, opening one, too; atlock_free does nothing there. Fork before the first store is opened, or call exec: files are
+ *           closed then. A child that does neither keeps the folder of the embedded store in use, until it ends.
+ * Tools     The embedded store's threads (sled's, at most eight) may outlive atlock_free; they hold no file of yours, and end with the
+ *           process. valgrind takes what they and sled's caches have for leaks, and vectors that are compared beyond their end for
+ *           uninitialised values: examples/c/valgrind.supp names those.
  */
 
 #ifndef ATLOCK_H
@@ -256,6 +264,77 @@
 #define ATLOCK_STORE_MOVED 32
 
 /*
+ Redis loads its data from the disk, and answers soon.
+ */
+#define ATLOCK_LOADING 33
+
+/*
+ Redis is busy with another program's script.
+ */
+#define ATLOCK_BUSY 34
+
+/*
+ Redis has no memory left (`maxmemory`) and takes no writes.
+ */
+#define ATLOCK_REDIS_FULL 35
+
+/*
+ Redis cannot save to its disk and takes no writes.
+ */
+#define ATLOCK_CANNOT_SAVE 36
+
+/*
+ Redis has fewer replicas than it is set to need (`min-replicas-to-write`) and takes no writes.
+ */
+#define ATLOCK_TOO_FEW_REPLICAS 37
+
+/*
+ Redis takes no more connections (`maxclients`).
+ */
+#define ATLOCK_TOO_MANY_CLIENTS 38
+
+/*
+ Redis lacks a command that is needed: it is too old, or the command is disabled or renamed there.
+ */
+#define ATLOCK_NO_SUCH_COMMAND 39
+
+/*
+ A Redis Cluster has no master for the lock's slot, or is not whole.
+ */
+#define ATLOCK_CLUSTER_DOWN 40
+
+/*
+ Redis changes its master: the new one is not known yet, or does not answer as one.
+ */
+#define ATLOCK_FAILING_OVER 41
+
+/*
+ A Redis Cluster moves the lock's slot to another node just now.
+ */
+#define ATLOCK_SLOT_MOVING 42
+
+/*
+ This Redis is older than 7.0, the oldest that is supported.
+ */
+#define ATLOCK_REDIS_TOO_OLD 43
+
+/*
+ The process was forked after it had opened a store, and this is the child. Nothing was done.
+ */
+#define ATLOCK_FORKED 44
+
+/*
+ The data folder, or a backup, is sealed, and no key that is set opens it; nothing was changed. The text names the keys.
+ */
+#define ATLOCK_ENCRYPTION_KEY 45
+
+/*
+ The audit trail, which every change needs (`locking.audit.required`), cannot be written: nothing was changed. Of
+ `atlock_audit_record`, also without that setting: the entry is not in the trail.
+ */
+#define ATLOCK_AUDIT_FAILED 46
+
+/*
  Any current value will do.
  */
 #define ATLOCK_EXPECT_ANY 0
@@ -369,6 +448,11 @@
  Read the mark of a migration, or replace it.
  */
 #define ATLOCK_OP_MIGRATION 12
+
+/*
+ The trail of a program that tells events itself: beside a service, or where there is none.
+ */
+typedef struct atlock_audit atlock_audit;
 
 /*
  The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
@@ -517,8 +601,9 @@ int32_t atlock_load_config(const uint8_t *path,
 
 /*
  `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
- where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or
- cluster_mode takes the place of all of these and of db; a password or password_file takes the place of either.
+ where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses,
+ cluster_mode or sentinel takes the place of all of these and of db; a password, password_file or password_command takes the
+ place of each other.
  */
 int32_t atlock_load_config_over(const uint8_t *defaults,
                                 size_t defaults_len,
@@ -611,6 +696,16 @@ int32_t atlock_note_change(const struct atlock *handle,
                            struct atlock_buffer *error);
 
 /*
+ Looks whether the stores of this handle could be opened again with the key that `config` names (`locking.encryption`), which is read now, by its
+ file, variable or command: before a program closes them for a change. `config` is as in `atlock_open`. `ATLOCK_ENCRYPTION_KEY` if it
+ is another key, `ATLOCK_INVALID_CONFIG` if it cannot be read.
+ */
+int32_t atlock_check_keys(const struct atlock *handle,
+                          const uint8_t *config,
+                          size_t config_len,
+                          struct atlock_buffer *error);
+
+/*
  Takes a project's lock if it is free.
 
  `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives
@@ -677,6 +772,16 @@ int32_t atlock_list(const struct atlock *handle,
                     struct atlock_buffer *out,
                     struct atlock_spans *spans,
                     struct atlock_buffer *error);
+
+/*
+ Lists all project locks as Atlantis's models alone: `out` receives a JSON array of `models.ProjectLock`, `[]` if there is none.
+
+ An entry that cannot be read is not in it, and its lock stays: `atlock_list` names such entries, and so does `atlock_status` count them.
+ `ATLOCK_DEGRADED`: these might not be all.
+ */
+int32_t atlock_list_locks(const struct atlock *handle,
+                          struct atlock_buffer *out,
+                          struct atlock_buffer *error);
 
 /*
  Tells how locks stand, for operators: `keys` is a JSON array of lock keys (`"repo/path/workspace/project"`), and `out` receives
@@ -986,7 +1091,8 @@ int32_t atlock_ping(const struct atlock *handle, struct atlock_buffer *error);
 
 /*
  Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
- 1970. Asks no store.
+ 1970. Asks no store. `at_rest` tells which stores hold values in clear: `encrypted` (all is sealed), and `embedded`, `boltdb`, `redis`, each
+ `clear` or `sealed`, absent where there is no such store.
  */
 int32_t atlock_status(const struct atlock *handle,
                       struct atlock_buffer *out,
@@ -1089,6 +1195,61 @@ int32_t atlock_end_deadlock(const struct atlock *handle,
                             struct atlock_buffer *error);
 
 /*
+ Writes another handle on the same stores to `out`: the audit trail says of what is changed by it who did that, and by which way.
+
+ `actor` is JSON: `{"via"?:…,"by"?:{"user"?:text,"uid"?:number,"pid"?:number,"address"?:text}}`, where `via` is one of `page`, `api`,
+ `command_line`, `comment`, `pull_closed`, `plan`, `apply`, `queue`, `stale_locks`, `recovery`, `stock`, `migration`, `signal`. What is not
+ known is left out. Texts are cut at 256 bytes.
+
+ Free it with `atlock_free`, which closes nothing as long as `handle` is there; `atlock_close` of either closes both. It is made for one
+ call as cheaply as for many.
+ */
+int32_t atlock_acting_as(const struct atlock *handle,
+                         const uint8_t *actor,
+                         size_t actor_len,
+                         struct atlock **out,
+                         struct atlock_buffer *error);
+
+/*
+ Opens the audit trail that `locking.audit` of a configuration names, and writes its handle to `out`; null if it names none. `config`
+ is as for `atlock_open`. For what a program sees itself: a store of its own (strict mode on Atlantis's own code), a log-in that failed. It
+ may be open beside a handle of `atlock_open` with the same settings.
+ */
+int32_t atlock_audit_open(const uint8_t *config,
+                          size_t config_len,
+                          struct atlock_audit **out,
+                          struct atlock_buffer *error);
+
+/*
+ Records an entry. `entry` is JSON: `{"kind":…}` with one of `grant`, `refusal`, `release`, `discard`, `error`, `denied`, `intent`, `unchanged`
+ and the other kinds of the trail (docs/audit.md), and as far as they are known `operation`, `key`, `command`, `repo`, `pull`, `store`,
+ `user`, `holder` (`{"repo":…,"pull":…,"user":…}`), `code`, `detail`, `settings` (names), `request`, and `actor` as in `atlock_acting_as`. Give
+ no secret.
+
+ Before a change, record it as an `intent`, and do not make it after an error: without `locking.audit.required` an `intent` is not
+ written, and no error. Afterwards record what came of it, with the same `request`. `ATLOCK_AUDIT_FAILED`: it is not in the trail.
+ */
+int32_t atlock_audit_record(const struct atlock_audit *audit,
+                            const uint8_t *entry,
+                            size_t entry_len,
+                            struct atlock_buffer *error);
+
+/*
+ Writes `{"warning":…,"lost":N}` to `out`: what an operator must know of the trail, a text or null, and how many entries could not be
+ written.
+ */
+int32_t atlock_audit_status(const struct atlock_audit *audit,
+                            struct atlock_buffer *out,
+                            struct atlock_buffer *error);
+
+/*
+ Closes a trail and frees its handle. Null is harmless. No other call may use the handle meanwhile or later.
+
+ `audit` is null or a handle from `atlock_audit_open` that was not freed.
+ */
+void atlock_audit_free(struct atlock_audit *audit);
+
+/*
  Begins the shadow that `locking.shadow` of a configuration names, beside a store that the program calls itself (strict mode on
  Atlantis's own store), and writes its handle to `out`. `config` is as for `atlock_open`, which has a shadow of its own for the
  stores that it opens. `is_redis` is 1 if the program's store is the Redis of `locking.enhanced.redis`, else 0: that one must
@@ -1177,6 +1338,13 @@ char *unlock(const char *target_json);
  `atlock_list` over the process's own instance: `ok` is `{"locks":[…],"unreadable":[…]}`.
  */
 char *list(void);
+#endif
+
+#if defined(ATLOCK_DEFAULT_INSTANCE)
+/*
+ `atlock_list_locks` over the process's own instance: `ok` is a JSON array of `models.ProjectLock`.
+ */
+char *atlock_default_list_locks(void);
 #endif
 
 #if defined(ATLOCK_DEFAULT_INSTANCE)

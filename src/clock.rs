@@ -12,6 +12,15 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
+    /// By how much this process is late just now: how much longer a short sleep lasts than was asked for. It waits for a processor, then.
+    ///
+    /// Takes a millisecond, and as long as the process is late.
+    fn lateness(&self) -> Duration {
+        const SHORT: Duration = Duration::from_millis(1);
+        let asked = self.now();
+        self.sleep(SHORT);
+        self.now().saturating_duration_since(asked).saturating_sub(SHORT)
+    }
     /// A number from 0 to 1, so that several servers do not do the same at the same moments.
     fn jitter(&self) -> f64 {
         getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))

@@ -82,11 +82,39 @@ pub enum Code {
     SetIncomplete = 31,
     /// The locks of this store were moved to another one, or are being moved; the text says where, and what to do.
     StoreMoved = 32,
+    /// Redis loads its data from the disk, and answers soon.
+    Loading = 33,
+    /// Redis is busy with another program's script.
+    Busy = 34,
+    /// Redis has no memory left (`maxmemory`) and takes no writes.
+    RedisFull = 35,
+    /// Redis cannot save to its disk and takes no writes.
+    CannotSave = 36,
+    /// Redis has fewer replicas than it is set to need (`min-replicas-to-write`) and takes no writes.
+    TooFewReplicas = 37,
+    /// Redis takes no more connections (`maxclients`).
+    TooManyClients = 38,
+    /// Redis lacks a command that is needed: it is too old, or the command is disabled or renamed there.
+    NoSuchCommand = 39,
+    /// A Redis Cluster has no master for the lock's slot, or is not whole.
+    ClusterDown = 40,
+    /// Redis changes its master: the new one is not known yet, or does not answer as one.
+    FailingOver = 41,
+    /// A Redis Cluster moves the lock's slot to another node just now.
+    SlotMoving = 42,
+    /// This Redis is older than 7.0, the oldest that is supported.
+    RedisTooOld = 43,
+    /// The process was forked after it had opened a store, and this is the child. Nothing was done.
+    Forked = 44,
+    /// The data folder, or a backup, is sealed, and no key that is set opens it; the text names the keys. Nothing was changed.
+    EncryptionKey = 45,
+    /// The audit trail, which every change needs (`locking.audit.required`), cannot be written. Nothing was changed.
+    AuditFailed = 46,
 }
 
 impl Code {
-    /// Every code, in the order of the numbers, which begin with 1.
-    pub const ALL: [Code; 32] = [
+    /// Every code, in the order of the numbers.
+    pub const ALL: [Code; 46] = [
         Code::InvalidArgument,
         Code::InvalidJson,
         Code::TooLarge,
@@ -119,6 +147,20 @@ impl Code {
         Code::NoPull,
         Code::SetIncomplete,
         Code::StoreMoved,
+        Code::Loading,
+        Code::Busy,
+        Code::RedisFull,
+        Code::CannotSave,
+        Code::TooFewReplicas,
+        Code::TooManyClients,
+        Code::NoSuchCommand,
+        Code::ClusterDown,
+        Code::FailingOver,
+        Code::SlotMoving,
+        Code::RedisTooOld,
+        Code::Forked,
+        Code::EncryptionKey,
+        Code::AuditFailed,
     ];
 
     /// Its name in metrics, in the audit trail and on the socket. Stable, as its number.
@@ -161,6 +203,20 @@ impl Code {
             Code::NoPull => c"no_pull",
             Code::SetIncomplete => c"set_incomplete",
             Code::StoreMoved => c"store_moved",
+            Code::Loading => c"loading",
+            Code::Busy => c"busy",
+            Code::RedisFull => c"redis_full",
+            Code::CannotSave => c"cannot_save",
+            Code::TooFewReplicas => c"too_few_replicas",
+            Code::TooManyClients => c"too_many_clients",
+            Code::NoSuchCommand => c"no_such_command",
+            Code::ClusterDown => c"cluster_down",
+            Code::FailingOver => c"failing_over",
+            Code::SlotMoving => c"slot_moving",
+            Code::RedisTooOld => c"redis_too_old",
+            Code::Forked => c"forked",
+            Code::EncryptionKey => c"encryption_key",
+            Code::AuditFailed => c"audit_failed",
         }
     }
 }
@@ -210,9 +266,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_is_found_by_its_number() {
-        for (number, code) in (1..).zip(Code::ALL) {
-            assert_eq!(code as i32, number, "{}", code.name());
+    fn no_number_is_given_twice() {
+        for pair in Code::ALL.windows(2) {
+            assert!((pair[0] as i32) < pair[1] as i32, "{} and {}", pair[0].name(), pair[1].name());
         }
     }
 }

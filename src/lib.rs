@@ -12,6 +12,7 @@
 //! hybrid   Redis, and the local store in its place: fallback, recovery
 //! store    sled (embedded), redis (shared), host (the program's own), reference (for tests); contract: what hybrid asks of them
 //! queue    in which order those who wait for a lock get it: pure
+//! sealing  encryption of what is stored on this machine
 //! domain   what locks are: names, JSON, who holds them
 //! ```
 //!
@@ -39,6 +40,8 @@ pub mod config;
 pub mod doctor;
 pub mod domain;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 pub mod hybrid;
 pub mod look;
@@ -47,9 +50,11 @@ pub mod migrate;
 pub mod migration_command;
 pub mod mode;
 pub mod operation;
+mod private_file;
 pub mod process;
 pub mod queue;
 mod redact;
+pub mod sealing;
 pub mod service;
 pub mod shadow;
 pub mod socket;

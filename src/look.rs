@@ -19,6 +19,7 @@ use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::health::StoreHealth;
 use crate::hybrid::status::{ConflictReport, Fallbacks, Report};
+use crate::sealing;
 use crate::store::Store;
 use crate::store::contract::local::{EntryKey, KeyState, RedisRecord, SyncState};
 use crate::store::redis::RedisStore;
@@ -51,10 +52,12 @@ impl Look {
         let local = || {
             let folder = config.locking.data_dir.as_deref();
             let folder = folder.ok_or_else(|| Error::new(Code::InvalidConfig, NO_DATA_DIR))?;
-            SledStore::open_read_only(folder, Arc::clone(clock))
+            let masters = sealing::read(&config.locking.encryption)?;
+            SledStore::open_read_only(folder, Arc::clone(clock), masters.as_ref())
         };
         let redis = || RedisStore::open_read_only(&config.locking.enhanced.redis);
         let alone = |store, warnings| Ok(Look { mode: config.mode(), store, report: None, source: None, warnings });
+        config.locking.key_format.settle()?;
         refuse_stocks(config)?;
         match config.mode() {
             Mode::Strict => {

@@ -60,7 +60,8 @@ struct OperationMetrics {
     /// Operations that grant nothing have none.
     refused: Option<Counter>,
     error: Counter,
-    duration: Histogram,
+    /// From the first operation on: it has a line for each bound, and most operations are never asked for.
+    duration: OnceLock<Histogram>,
 }
 
 impl Metrics {
@@ -94,6 +95,8 @@ impl Metrics {
     /// Counts one operation.
     pub fn count(&self, operation: Operation, store: AnsweredBy, ending: Ending, took: Duration) {
         let metrics = &self.store(store).0[operation as usize];
+        let name = OPERATIONS[operation as usize].1;
+        let labels = [("operation", name), ("store", store.name())];
         match (ending, &metrics.refused) {
             (Ending::Refused, Some(refused)) => refused.inc(),
             (Ending::Ok | Ending::Refused, _) => metrics.ok.inc(),
@@ -102,7 +105,7 @@ impl Metrics {
                 metrics.error.inc()
             }
         };
-        metrics.duration.observe(took.as_secs_f64());
+        metrics.duration.get_or_init(|| self.durations.get_or_create_owned(&labels)).observe(took.as_secs_f64());
     }
 
     /// The counters now.
@@ -150,7 +153,7 @@ impl Metrics {
                     ok: ended("ok"),
                     refused: grants.then(|| ended("refused")),
                     error: ended("error"),
-                    duration: self.durations.get_or_create_owned(&[("operation", name), by]),
+                    duration: OnceLock::new(),
                 }
             }))
         })
@@ -287,6 +290,10 @@ mod tests {
             assert_eq!(operations(operation, result), count, "{operation} {result}");
         }
         assert_eq!(samples[r#"atlock_errors_total{store="legacy",code="invalid_json"}"#], 1.0);
+        let histogram =
+            |operation| format!(r#"atlock_operation_duration_seconds_count{{operation="{operation}",store="legacy"}}"#);
+        assert_eq!(samples[&histogram("try_lock")], 3.0);
+        assert!(!samples.contains_key(&histogram("ping")), "what was never asked for has no histogram");
         let info = format!(r#"atlock_info{{version="{}",mode="strict"}}"#, env!("CARGO_PKG_VERSION"));
         assert_eq!(samples[&info], 1.0);
         let status = service.status();

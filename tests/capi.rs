@@ -24,7 +24,7 @@ macro_rules! programs {
 }
 
 programs! {
-    bad_input commands config default_instance header_cxx header_twice host_store info lifecycle listing locks migration own_names panic
+    bad_input commands config default_instance forked header_cxx header_twice host_store info lifecycle listing locks migration own_names panic
     persistence pull_status queue queue_input shadow threads version
 }
 

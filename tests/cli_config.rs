@@ -19,7 +19,7 @@ fn settings(text: &str) -> tempfile::TempDir {
 }
 
 const HYBRID: &str = "locking:\n  data_dir: locks\n  enhanced:\n    enabled: true\n    compatibility_mode: hybrid\n    redis:\n      \
-                      address: redis.example.com:6379\n      password: s3cr3t\n";
+                      address: redis.example.com:6379\n      password: s3cr3t\n      tls: {enabled: true}\n";
 
 #[test]
 fn each_setting_is_shown_with_where_it_comes_from_and_no_secret() {
@@ -50,6 +50,10 @@ fn a_check_tells_all_mistakes_or_the_mode() {
     let check = |args: &[&str], variables: &[(&str, &str)]| atlock(folder.path(), args, variables);
     let (text, said, status) = check(&["config", "check", "locking.yaml"], &[]);
     assert_eq!((text.as_str(), said.as_str(), status), ("locking.yaml: no mistakes; mode hybrid\n", "", 0));
+    let (text, said, status) =
+        check(&["config", "check", "locking.yaml"], &[("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_ENABLED", "false")]);
+    assert!(said.contains("is not encrypted") && said.contains("allow_plaintext"), "{said}");
+    assert_eq!((text.as_str(), status), ("locking.yaml: no mistakes; mode hybrid\n", 0));
     let (text, said, status) =
         check(&["--json", "config", "check", "locking.yaml"], &[("ATLANTIS_ENHANCED_LOCKING_ENABLED", "false")]);
     let told: serde_json::Value = serde_json::from_str(&text).unwrap();

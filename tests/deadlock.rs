@@ -88,6 +88,9 @@ fn one_yields_its_locks_of_the_circle_and_keeps_its_place() {
         assert_eq!((&yielded.pull, yielded.released.keys().collect::<Vec<_>>()), (&pull(2), vec![&key("b")]), "{}", ground.mode);
         assert!(holds(&service, "a", 1) && holds(&service, "c", 2) && !holds(&service, "b", 2));
         assert_eq!(ground.told("yield"), 1);
+        let trail = std::fs::read_to_string(ground.trail()).unwrap();
+        let released = trail.lines().filter(|line| line.contains("\"operation\":\"end_deadlock\""));
+        assert!(released.clone().count() == 1 && released.clone().all(|line| line.contains("\"via\":\"queue\"")), "{trail}");
         // The lock is kept for pull 1; pull 2 waits for both, from its old place.
         let queue = service.queues(Some(REPO)).unwrap().remove(REPO).unwrap();
         let wanted = |num| queue.iter().find(|waits| waits.pull == pull(num)).unwrap().keys.clone();

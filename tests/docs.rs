@@ -1,5 +1,5 @@
 //! What the numbered documents list is what the code has: settings, error codes, texts, alerts. And every link leads somewhere.
-//! Their commands are run by go/e2e/runbook.
+//! Their commands are run by go/dev/e2e/runbook.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -268,4 +268,47 @@ fn links_lead_somewhere() {
         }
     }
     assert!(links > 60, "only {links}");
+}
+
+/// Each test that docs/02-compatibility.md names is there, and each row of what was run names one or says that none did.
+#[test]
+fn what_was_run_was_run_by_a_test() {
+    let page = text("docs/02-compatibility.md");
+    let section = page.split("## Which Redis").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("has the section");
+    let (mut file, mut named) = (String::new(), 0);
+    for name in quoted(section) {
+        if name.starts_with("tests/") {
+            file = text(name);
+        } else if !name.contains([' ', ':', '-', '=']) && name != "CA" {
+            assert!(file.contains(&format!("fn {name}()")), "there is no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 15, "only {named} tests are named");
+    let rows: Vec<_> = section.lines().filter_map(cells).filter(|cells| !cells[0].starts_with('-')).collect();
+    for row in &rows {
+        let says = ["tests/", "Releases", "not run", "run by", "there is no such thing"];
+        assert!(says.iter().any(|word| row[1].contains(word)), "{row:?} says neither who ran it nor that nobody did");
+    }
+    assert!(rows.len() > 20);
+}
+
+/// What the threat model says that an attacker is kept from, tests keep them from.
+#[test]
+fn each_promise_of_the_threat_model_has_a_test() {
+    let page = text("docs/threat-model.md");
+    let mut named = 0;
+    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| is kept from |")) {
+        let by = line.trim_matches(['|', ' ']).split(" | ").nth(1).unwrap_or_else(|| panic!("{line}: no test"));
+        for test in by.split("; ") {
+            let words = quoted(test);
+            assert_eq!(words.len(), 2, "{line}: {test:?} is not `FILE` `TEST`");
+            let source = text(words[0]);
+            let is_there =
+                [format!("fn {}(", words[1]), format!("func {}(", words[1])].iter().any(|head| source.contains(head.as_str()));
+            assert!(is_there, "{line}: {} has no test {}", words[0], words[1]);
+            named += 1;
+        }
+    }
+    assert!(named > 35, "only {named} tests are named");
 }

@@ -210,6 +210,7 @@ fn the_rights_of_the_folder_are_mended_when_told() {
     let entry: Value = serde_json::from_str(trail().lines().last().unwrap()).unwrap();
     assert_eq!((&entry["kind"], &entry["operation"]), (&"repair".into(), &"doctor".into()), "{entry}");
     assert!(entry["detail"].as_str().unwrap().ends_with("has the rights 755"), "{entry}");
+    assert!(entry["via"] == "command_line" && entry["by"]["uid"].is_u64(), "{entry}");
     assert!(place.atlock(&["doctor", "--fix", "--yes", "--json"]).0.contains("\"fixed\":[]"), "it is done");
 }
 

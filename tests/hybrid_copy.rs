@@ -318,6 +318,7 @@ fn what_strict_mode_or_stock_changed_holds() {
     assert_eq!(released.len(), 3, "{released:?}");
     assert_eq!((&released[0]["key"], &released[0]["pull"]), (&"acme/infra/a/default/".into(), &1.into()));
     assert!(released.iter().all(|line| line["detail"].as_str().unwrap().contains("strict mode or by a stock server")));
+    assert!(released.iter().all(|line| line["via"] == "stock" && line["by"].is_null()));
     service.close().unwrap();
     // It is found once.
     drop(world.open());

@@ -121,6 +121,7 @@ fn a_redis_that_dies_and_comes_back_is_told_of() {
     // It is written just after Redis decides.
     wait_until("the recovery is told of", PATIENCE, || trail(folder.path()).len() > 5);
     let told = trail(folder.path());
+    assert_eq!(last(&told, "recovery")["via"], "recovery");
     let did = last(&told, "recovery")["detail"].as_str().unwrap().to_owned();
     assert!(did.starts_with("1 pushed to Redis, 1 restored there, 0 adopted from it, 0 in conflict; "), "{did}");
     let ended = fallbacks(&service);
@@ -177,6 +178,7 @@ fn a_lock_that_both_granted_is_told_of() {
             &serde_json::json!({"repo": "acme/infra", "pull": 2, "user": "bob"})
         )
     );
+    assert_eq!(conflict["via"], "recovery");
     assert_eq!(metric(&service, "atlock_conflicts"), 1.0);
     let status = serde_json::to_string(&service.status()).unwrap();
     assert!(!status.contains(TOKEN) && !status.contains(PASSWORD), "{status}");

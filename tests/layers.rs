@@ -252,12 +252,17 @@ fn without_visibilities(tokens: Vec<Token>) -> Vec<Token> {
     kept
 }
 
-/// Takes out each item under `#[cfg(test)]`; the modules of them that are files.
+/// Takes out each item under `#[cfg(test)]`, or under that of what is fuzzed, too; the modules of them that are files.
 fn take_tests(module: &str, tokens: &mut Vec<Token>) -> Vec<String> {
-    let cfg_test = self::tokens("#[cfg(test)]");
+    let of_tests = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"].map(self::tokens);
+    let first = |tokens: &[Token]| {
+        let found =
+            |marks: &Vec<Token>| Some((tokens.windows(marks.len()).position(|window| window == marks.as_slice())?, marks.len()));
+        of_tests.iter().filter_map(found).min()
+    };
     let mut files = Vec::new();
-    while let Some(at) = tokens.windows(cfg_test.len()).position(|window| window == cfg_test) {
-        let item = at + cfg_test.len();
+    while let Some((at, length)) = first(tokens) {
+        let item = at + length;
         let mut end = item;
         let mut depth = 0;
         while let Some(token) = tokens.get(end) {

@@ -165,7 +165,7 @@ fn a_server_that_runs_is_seen() {
     let redis = Side::redis();
     let running = sled.open().unwrap();
     let error = migrate::plan(&sled.side(), &redis.side(), work.path(), OPTIONS, &Silent).unwrap_err();
-    assert!(error.code() == Code::StoreBusy && error.message().contains("stop it"), "{error}");
+    assert!(error.code() == Code::StoreBusy && error.message().contains("is open in this process"), "{error}");
     running.close().unwrap();
     let strangers = Options { others_are_stopped: false, ..OPTIONS };
     assert_eq!(plan(&sled, &redis, work.path(), strangers).problems, Vec::<String>::new());
@@ -301,13 +301,18 @@ fn the_command_tells_the_audit_trail() {
     let work = work.to_str().unwrap();
     let args = ["-c", file, "migrate", "--from", &source, "--to", &to, "--work", work, "--others-are-stopped"];
     assert_eq!(told(&args).1, 0);
-    let (text, status) = told(&[&args[..], &["--execute"]].concat());
+    let server_asked = ["--execute", "--asked-by", r#"{"socket":{"pid":7,"uid":0}}"#];
+    let (text, status) = told(&[&args[..], &server_asked].concat());
     assert!(status == 0 && text.contains("changes   did put 1, remove 0; alike 1, kept 0\n"), "{text}");
     let manifest = format!("{work}/manifest.json");
     let (json, status) = told(&["--json", "-c", file, "rollback", &manifest, "--others-are-stopped"]);
     assert_eq!(status, 0, "{json}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["phase"], "returned");
     let trail = std::fs::read_to_string(trail).unwrap();
+    let by = r#""via":"migration","by":{"user":"#;
+    let told = |line: &str| line.contains(r#""kind":"migration""#);
+    assert!(trail.lines().filter(|line| told(line)).all(|line| line.contains(by) && line.contains(r#""uid":"#)), "{trail}");
+    assert!(trail.lines().any(|line| told(line) && line.contains(r#""uid":0,"pid":7"#)), "{trail}");
     let details = trail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let phases: Vec<String> =
         details.filter(|line| line["kind"] == "migration").map(|line| line["detail"].as_str().unwrap().to_owned()).collect();

@@ -156,7 +156,9 @@ fn switched() -> (BTreeMap<&'static str, String>, String) {
             continue;
         }
         let text = files.entry(line.file).or_insert_with(|| std::fs::read_to_string(root().join(line.file)).unwrap());
-        let switch = format!("(if crate::mutants::is_broken({:?}) {{ {} }} else {{ {whole} }})", line.name, line.broken);
+        // The command is another crate than the library.
+        let krate = if line.file.starts_with("src/cli/") { "atlock" } else { "crate" };
+        let switch = format!("(if {krate}::mutants::is_broken({:?}) {{ {} }} else {{ {whole} }})", line.name, line.broken);
         let switch = if whole.ends_with(';') { switch + ";" } else { switch };
         assert!(text.contains(&line.text()), "{}: another line has its place", line.name);
         *text = text.replace(&line.text(), &format!("{before}{switch}{behind}"));
@@ -166,7 +168,7 @@ fn switched() -> (BTreeMap<&'static str, String>, String) {
 
 /// A copy of the sources, in which each line is a switch.
 fn lay_out(copy: &Path) {
-    for part in ["src", "tests", "benches", "include"] {
+    for part in ["src", "tests", "benches", "include", "fuzz"] {
         let _ = std::fs::remove_dir_all(copy.join(part));
         copy_folder(&root().join(part), &copy.join(part));
     }
@@ -183,7 +185,7 @@ fn lay_out(copy: &Path) {
         std::fs::write(copy.join(file), text.replace(from, to)).unwrap();
     };
     change("src/store/redis/scripts.rs", "parts.concat()", "crate::mutants::script(parts.concat())");
-    change("src/lib.rs", "pub mod clock;", "pub mod clock;\nmod mutants;");
+    change("src/lib.rs", "pub mod clock;", "pub mod clock;\n#[allow(missing_docs)]\npub mod mutants;");
     // Switches are not as a person would write them.
     let lib = std::fs::read_to_string(copy.join("src/lib.rs")).unwrap();
     let (docs, code): (Vec<&str>, Vec<&str>) = lib.lines().partition(|line| line.starts_with("//!"));
@@ -191,7 +193,7 @@ fn lay_out(copy: &Path) {
     let switches = format!(
         r#"
 const SCRIPTS: &[(&str, &str, &str)] = &[{scripts}];
-pub(crate) fn is_broken(line: &str) -> bool {{
+pub fn is_broken(line: &str) -> bool {{
     static BROKEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     BROKEN.get_or_init(|| std::env::var("ATLOCK_MUTANT").ok()).as_deref() == Some(line)
 }}

@@ -133,7 +133,7 @@ fn a_look_at_the_embedded_store_changes_nothing() {
     service.try_lock(&lock_json(fields("a"), 1)).unwrap();
     service.try_lock(&lock_json(fields("b"), 2)).unwrap();
     let error = Service::open_read_only(&config, system_clock()).unwrap_err();
-    assert!(error.code() == Code::StoreBusy && error.message().contains("is in use by process"), "{error}");
+    assert!(error.code() == Code::StoreBusy && error.message().contains("is open in this process ("), "{error}");
     service.close().unwrap();
 
     let before = disk(folder.path());
@@ -164,7 +164,7 @@ fn a_store_that_was_not_closed_is_looked_at_and_stays_so() {
     sled_support::copy_folder(&data, &killed);
     fs::create_dir(killed.join("sled.saving")).unwrap();
     let before = disk(&killed);
-    let reader = SledStore::open_read_only(&killed, system_clock()).unwrap();
+    let reader = SledStore::open_read_only(&killed, system_clock(), None).unwrap();
     assert_eq!(reader.list(&call()).unwrap().len(), 20);
     reader.close().unwrap();
     assert!(disk(&killed) == before, "something changed");
@@ -174,7 +174,7 @@ fn a_store_that_was_not_closed_is_looked_at_and_stays_so() {
 fn where_there_is_no_store_none_is_made() {
     let folder = tempfile::tempdir().unwrap();
     for path in ["none", "none/below", "."] {
-        let error = SledStore::open_read_only(&folder.path().join(path), system_clock()).unwrap_err();
+        let error = SledStore::open_read_only(&folder.path().join(path), system_clock(), None).unwrap_err();
         assert!(error.code() == Code::InvalidConfig && error.message().contains("is locking.data_dir right?"), "{error}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -187,7 +187,7 @@ fn a_damaged_store_is_named_by_its_own_folder() {
     SledStore::open(&data, system_clock()).unwrap().close().unwrap();
     fs::remove_file(data.join("journal")).unwrap();
     let before = disk(&data);
-    let error = SledStore::open_read_only(&data, system_clock()).unwrap_err();
+    let error = SledStore::open_read_only(&data, system_clock(), None).unwrap_err();
     assert_eq!(error.code(), Code::StoreDamaged);
     assert!(error.message().starts_with(&format!("in a copy of {}, made to look at it: ", data.display())), "{error}");
     assert!(disk(&data) == before, "something changed");
@@ -198,11 +198,11 @@ fn a_damaged_store_is_named_by_its_own_folder() {
 fn a_look_leaves_no_copy_behind() {
     if let Some((_, data)) = sled_support::role() {
         let left = || fs::read_dir(std::env::temp_dir()).unwrap().count();
-        let reader = SledStore::open_read_only(&data, system_clock()).unwrap();
+        let reader = SledStore::open_read_only(&data, system_clock(), None).unwrap();
         assert_eq!(left(), 1);
         reader.close().unwrap();
         assert_eq!(left(), 0);
-        drop(SledStore::open_read_only(&data, system_clock()).unwrap());
+        drop(SledStore::open_read_only(&data, system_clock(), None).unwrap());
         assert_eq!(left(), 0);
         return;
     }
@@ -218,7 +218,7 @@ fn a_look_leaves_no_copy_behind() {
 #[test]
 fn a_look_removes_what_an_earlier_one_left_behind() {
     if let Some((_, data)) = sled_support::role() {
-        drop(SledStore::open_read_only(&data, system_clock()).unwrap());
+        drop(SledStore::open_read_only(&data, system_clock(), None).unwrap());
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -252,7 +252,7 @@ fn a_look_removes_what_an_earlier_one_left_behind() {
 #[test]
 fn a_full_temporary_folder_is_named() {
     if let Some((_, data)) = sled_support::role() {
-        let error = SledStore::open_read_only(&data, system_clock()).unwrap_err();
+        let error = SledStore::open_read_only(&data, system_clock(), None).unwrap_err();
         assert!(error.code() == Code::StoreNotWritable && error.message().contains("atlock-look-"), "{error}");
         assert!(error.message().contains("Make room on its disk"), "{error}");
         return;
@@ -465,7 +465,7 @@ fn a_look_stands_in_no_servers_way() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                match SledStore::open_read_only(&data, system_clock()) {
+                match SledStore::open_read_only(&data, system_clock(), None) {
                     Ok(_) => drop(looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst)),
                     Err(e) => assert_eq!(e.code(), Code::StoreBusy, "{e}"),
                 }

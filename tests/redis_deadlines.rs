@@ -221,7 +221,13 @@ fn tls_server(folder: &Path, port: u16) -> Server {
 
 fn tls_settings(folder: &Path) -> config::Tls {
     let file = |name| path(folder, name);
-    config::Tls { enabled: true, ca_file: file("ca.pem"), cert_file: file("client.pem"), key_file: file("client.key") }
+    config::Tls {
+        enabled: true,
+        ca_file: file("ca.pem"),
+        cert_file: file("client.pem"),
+        key_file: file("client.key"),
+        ..config::Tls::default()
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -5,6 +5,7 @@ mod redis_support;
 mod wait;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use wait::wait_for;
 
 const PASSWORD: &str = "hunter2-very-secret";
 /// The rights that a user needs, as docs/03-configuration.md gives them (tests/docs.rs).
-const NEEDED: &str = "~pr/* ~global/* ~{*}:atlock* ~atlock:* ~*::* +ping +select +info +time +eval +evalsha +script|load \
-    +get +mget +set +del +type +scan +hset +hget +hmget +hgetall +hdel +pttl +persist +pexpire +exists +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
+const NEEDED: &str = "~pr/* ~global/*/lock ~{*}:atlock* ~atlock:* ~*::*::* +ping +select +info +time +eval +evalsha \
+    +get +mget +strlen +set +del +type +scan +hset +hget +hmget +hgetall +hlen +hdel +pttl +persist +pexpire +exists +zadd +zrem +zscore +zrange +sadd +srem +smembers +wait";
 
 fn refused(settings: &config::Redis) -> Error {
     let start = Instant::now();
@@ -104,7 +105,7 @@ fn passwords_and_rights() {
     assert_refused(&with_password(&address, "nowrite", PASSWORD), Code::Permission, &[&address, "may not SET"]);
     assert_refused(&with_password(&address, "noindex", PASSWORD), Code::Permission, &[&address]);
     assert_refused(&with_password(&address, "nomembers", PASSWORD), Code::Permission, &[&address, "SMEMBERS"]);
-    assert_refused(&with_password(&address, "nokeys", PASSWORD), Code::Permission, &[&address, "keys"]);
+    assert_refused(&with_password(&address, "nokeys", PASSWORD), Code::Permission, &[&address, "key"]);
     assert_nothing_open(&server);
 
     let file = folder.path().join("password");
@@ -194,6 +195,7 @@ fn tls() {
         ca_file: path(folder.path(), ca),
         cert_file: client.map(|name| folder.path().join(format!("{name}.pem"))),
         key_file: client.map(|name| folder.path().join(format!("{name}.key"))),
+        server_name: String::new(),
     };
     let good = config::Redis { tls: tls("ca.pem", Some("client")), ..settings(&format!("127.0.0.1:{tls_port}")) };
     let store = open(&good).expect("the right certificates");
@@ -202,8 +204,8 @@ fn tls() {
     drop(store);
 
     assert_refused(&config::Redis { tls: tls("other.pem", Some("client")), ..good.clone() }, Code::Tls, &["tls.ca_file"]);
-    assert_refused(&config::Redis { tls: tls("ca.pem", None), ..good.clone() }, Code::Tls, &["TLS"]);
-    assert_refused(&config::Redis { address: format!("localhost:{tls_port}"), ..good.clone() }, Code::Tls, &["host name"]);
+    assert_refused(&config::Redis { tls: tls("ca.pem", None), ..good.clone() }, Code::Tls, &["TLS", "tls.cert_file"]);
+    assert_refused(&config::Redis { address: format!("localhost:{tls_port}"), ..good.clone() }, Code::Tls, &["another name"]);
     // A plain server waits for the end of what it takes for a command.
     assert_refused(&config::Redis { address: server.address(), ..good.clone() }, Code::Unreachable, &["speaks TLS"]);
     assert_refused(&config::Redis { tls: config::Tls::default(), ..good.clone() }, Code::Tls, &["tls.enabled"]);
@@ -243,7 +245,7 @@ fn a_full_server() {
     take(&store, fields("a"), 1);
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).query::<()>(&mut server.raw()).unwrap();
     let error = grant(&store, fields("b"), 1).unwrap_err();
-    assert_eq!(error.code(), Code::ReadOnly, "{error}");
+    assert_eq!(error.code(), Code::RedisFull, "{error}");
     assert!(error.message().contains("full"), "{error}");
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(0).query::<()>(&mut server.raw()).unwrap();
     assert_eq!(get(&store, fields("b")), None);
@@ -279,8 +281,177 @@ fn what_endangers_locks_is_told() {
     let warnings = open(&settings(&careless.address())).unwrap().warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("allkeys-lru") && warnings[1].contains("appendonly"), "{warnings:?}");
+    let meant = config::Redis { allow_no_persistence: true, ..settings(&careless.address()) };
+    let warnings = open(&meant).unwrap().warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("allkeys-lru"), "{warnings:?}");
     let careful = Server::start(&["--appendonly", "yes"]);
     assert_eq!(open(&settings(&careful.address())).unwrap().warnings(), [""; 0]);
+}
+
+/// Not as it was when the connection was made.
+#[test]
+fn what_endangers_locks_is_looked_at_again() {
+    let server = Server::start(&["--appendonly", "yes"]);
+    let set = |name: &str, value: &str| {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query::<()>(&mut server.raw()).unwrap();
+    };
+    let store = open(&settings(&server.address())).unwrap();
+    assert_eq!(store.warnings(), [""; 0]);
+    set("maxmemory-policy", "allkeys-lru");
+    set("appendonly", "no");
+    let told = wait_for("it is told", Duration::from_secs(30), || {
+        let warnings = store.warnings();
+        if warnings.len() == 2 { Ok(warnings) } else { Err(warnings) }
+    });
+    assert!(told[0].contains("allkeys-lru") && told[1].contains("saves nothing"), "{told:?}");
+    set("maxmemory-policy", "noeviction");
+    set("save", "3600 1");
+    wait_for("it is well again", Duration::from_secs(30), || {
+        let warnings = store.warnings();
+        if warnings.is_empty() { Ok(()) } else { Err(warnings) }
+    });
+}
+
+/// Each server of a cluster, not only the first.
+#[test]
+fn what_endangers_locks_is_asked_of_every_master() {
+    let cluster = Cluster::start(0);
+    for node in &cluster.nodes {
+        redis::cmd("CONFIG").arg("SET").arg("save").arg("3600 1").query::<()>(&mut node.raw()).unwrap();
+    }
+    let last = &cluster.nodes[2];
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("allkeys-lru").query::<()>(&mut last.raw()).unwrap();
+    let warnings = open(&cluster.settings()).unwrap().warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains(&last.address()) && warnings[0].contains("allkeys-lru"), "{warnings:?}");
+}
+
+/// No answer is no good answer.
+#[test]
+fn what_could_not_be_asked_is_said() {
+    let server = Server::start(&["--rename-command", "CONFIG", ""]);
+    let warnings = open(&settings(&server.address())).unwrap().warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("may not ask for snapshots (CONFIG GET save)"), "{warnings:?}");
+    let silent = Server::start(&["--rename-command", "CONFIG", "", "--rename-command", "INFO", ""]);
+    let warnings = open(&settings(&silent.address())).unwrap().warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.contains("could not be asked")), "{warnings:?}");
+    // Where that is meant, nothing is said of it.
+    let meant = config::Redis { allow_no_persistence: true, ..settings(&server.address()) };
+    assert_eq!(open(&meant).unwrap().warnings(), [""; 0]);
+    // All but what is needed may be lacking.
+    let bare = ["CONFIG", "INFO", "CLIENT", "SCRIPT", "KEYS", "WAIT", "ACL", "CLUSTER", "FLUSHALL", "DEBUG", "ROLE", "SAVE"];
+    let args: Vec<&str> = bare.iter().flat_map(|name| ["--rename-command", name, ""]).collect();
+    let server = Server::start(&args);
+    let store = open(&settings(&server.address())).unwrap();
+    take(&store, fields("a"), 1);
+    assert_eq!(store.list(&call()).unwrap().len(), 1);
+    assert!(release(&store, fields("a")).unwrap().is_some());
+}
+
+/// Also where Redis has the scripts from before.
+#[test]
+fn a_command_that_is_needed_and_lacking_is_named() {
+    for (name, db) in [("EVAL", 0), ("EVALSHA", 0), ("TIME", 0), ("SELECT", 1)] {
+        let server = Server::start(&["--rename-command", name, ""]);
+        let settings = config::Redis { db, ..settings(&server.address()) };
+        match open(&settings) {
+            Err(error) => {
+                assert_eq!(error.code(), Code::NoSuchCommand, "{error}");
+                assert!(error.message().contains(name) && !error.message().contains("redis.call"), "{error}");
+            }
+            // Without the short way the long one is taken.
+            Ok(_) => assert_eq!(name, "EVALSHA"),
+        }
+    }
+    let server = Server::start(&[]);
+    open(&settings(&server.address())).unwrap();
+    let acl = ["SETUSER", "few", "on", ">few", "~*", "+@all", "-eval"];
+    redis::cmd("ACL").arg(&acl).query::<()>(&mut server.raw()).unwrap();
+    assert_refused(&with_password(&server.address(), "few", "few"), Code::Permission, &["eval"]);
+    let acl = ["SETUSER", "few", "+eval", "-select"];
+    redis::cmd("ACL").arg(&acl).query::<()>(&mut server.raw()).unwrap();
+    let in_one = config::Redis { db: 1, ..with_password(&server.address(), "few", "few") };
+    assert_refused(&in_one, Code::Permission, &["SELECT", "db: 0"]);
+}
+
+#[test]
+fn a_server_without_room_for_another_client() {
+    let server = Server::start(&["--maxclients", "3"]);
+    let _others: Vec<redis::Connection> = (0..3).map(|_| server.raw()).collect();
+    assert_refused(&settings(&server.address()), Code::TooManyClients, &["maxclients"]);
+}
+
+#[test]
+fn a_server_that_is_busy_cannot_save_or_lacks_replicas() {
+    let server = Server::start(&["--busy-reply-threshold", "10", "--dbfilename", "taken"]);
+    let store = open(&settings(&server.address())).unwrap();
+    take(&store, fields("a"), 1);
+    let set = |name: &str, value: &str| {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query::<()>(&mut server.raw()).unwrap();
+    };
+    set("min-replicas-to-write", "1");
+    let error = grant(&store, fields("b"), 1).unwrap_err();
+    assert_eq!(error.code(), Code::TooFewReplicas, "{error}");
+    set("min-replicas-to-write", "0");
+
+    // Where the snapshot is to be, is a folder.
+    fs::create_dir(server.folder.path().join("taken")).unwrap();
+    set("save", "3600 1");
+    let _ = redis::cmd("BGSAVE").query::<()>(&mut server.raw());
+    wait_for("the snapshot failed", Duration::from_secs(10), || {
+        let info: String = redis::cmd("INFO").arg("persistence").query(&mut server.raw()).unwrap();
+        if info.contains("rdb_last_bgsave_status:err") { Ok(()) } else { Err(info) }
+    });
+    let error = grant(&store, fields("b"), 1).unwrap_err();
+    assert_eq!(error.code(), Code::CannotSave, "{error}");
+    set("save", "");
+
+    let mut endless = server.raw();
+    thread::spawn(move || redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut endless));
+    let error = wait_for("it is busy", Duration::from_secs(10), || match grant(&store, fields("c"), 1) {
+        Err(error) if error.code() == Code::Busy => Ok(error),
+        other => Err(other.map(drop)),
+    });
+    assert!(error.message().contains("script"), "{error}");
+    redis::cmd("SCRIPT").arg("KILL").query::<()>(&mut server.raw()).unwrap();
+    wait_for("it is idle", Duration::from_secs(10), || grant(&store, fields("d"), 1));
+}
+
+/// By its version, before anything else is tried.
+#[test]
+fn a_redis_that_is_too_old_is_named() {
+    // What a server of that release answers to INFO; no other command is needed for that.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            thread::spawn(move || {
+                let mut parser = redis::Parser::new();
+                while let Ok(redis::Value::Array(words)) = parser.parse_value(&mut client) {
+                    let answer = match &words[0] {
+                        redis::Value::BulkString(name) if name == b"TIME" => "*2\r\n$10\r\n1800000000\r\n$1\r\n0\r\n",
+                        redis::Value::BulkString(name) if name == b"INFO" => "$22\r\nredis_version:6.2.14\r\n\r\n",
+                        _ => "+PONG\r\n",
+                    };
+                    client.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    assert_refused(&settings(&address), Code::RedisTooOld, &["6.2.14", "7.0 or newer"]);
+
+    // And a real one, where `make test-redis-releases` tries one.
+    let server = Server::start(&[]);
+    let info: String = redis::cmd("INFO").arg("server").query(&mut server.raw()).unwrap();
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap().trim();
+    if version.starts_with("6.") {
+        assert_refused(&settings(&server.address()), Code::RedisTooOld, &[version]);
+    } else {
+        open(&settings(&server.address())).unwrap();
+    }
 }
 
 /// A full server takes no new locks, but lets go of those it has.

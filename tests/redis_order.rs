@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use atlock::call::{Call, RequestId};
 use atlock::domain::token::FencingToken;
 use atlock::store::contract::local::{EntryKey, Held};
-use atlock::store::contract::shared::{Announced, Presence, Put, SharedStore as _};
+use atlock::store::contract::shared::{Announced, HighWater, Presence, Put, SharedStore as _};
 use atlock::store::{Granted, LockKey, Release, Store as _};
 use redis_support::{Server, call, fields, get, grant, lock_json, open, release, settings, take};
 
@@ -71,17 +71,40 @@ fn a_mark_needs_its_announcement() {
     let announce = |presence| -> Announced { store.announce("i", Duration::from_secs(60), presence, 0, &call()).unwrap() };
     let first = announce(Presence::Here);
     assert_eq!((first.before, first.agreed, first.repeated), (0, 0, false));
-    let second = announce(Presence::Agreed(first.now));
+    assert_eq!(first.replication_id.len(), 40, "{first:?}");
+    let agreed = |seen: &Announced| Presence::Agreed(HighWater { at: seen.now, replication_id: seen.replication_id.clone() });
+    let second = announce(agreed(&first));
     assert_eq!((second.before, second.agreed), (first.now, 0));
     assert_eq!(announce(Presence::Here).agreed, first.now);
     // It has lost what was announced since the first time.
     let old = format!("{} {}", first.now, first.now);
     redis::cmd("HSET").arg("atlock:instances").arg("i").arg(old).query::<()>(&mut server.raw()).unwrap();
-    let after = announce(Presence::Agreed(second.now));
+    let after = announce(agreed(&second));
     assert_eq!((after.before, after.agreed), (first.now, first.now));
     assert_eq!(announce(Presence::Leaves).agreed, first.now, "the later mark was not believed");
     // One of an earlier version has no mark.
     redis::cmd("HSET").arg("atlock:instances").arg("i").arg("17").query::<()>(&mut server.raw()).unwrap();
     assert_eq!((announce(Presence::Here).before, announce(Presence::Here).agreed), (17, 0));
     assert!(store.clock_micros().abs_diff(announce(Presence::Here).now) < 5_000_000);
+}
+
+/// And only with the replication ID that Redis had then: it has another one after a start, though it remembers all, and after it was a replica.
+#[test]
+fn a_mark_needs_the_redis_in_which_it_was_seen() {
+    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = open(&settings(&server.address())).unwrap();
+    let announce = |presence| -> Announced { store.announce("i", Duration::from_secs(60), presence, 0, &call()).unwrap() };
+    let agreed = |seen: &Announced| Presence::Agreed(HighWater { at: seen.now, replication_id: seen.replication_id.clone() });
+    let first = announce(Presence::Here);
+    server.restart();
+    let second = announce(agreed(&first));
+    assert_eq!(second.before, first.now, "it remembers the announcement");
+    assert_ne!(second.replication_id, first.replication_id);
+    assert_eq!(announce(Presence::Here).agreed, 0, "it may have gone back to any moment after that");
+    assert_eq!(announce(agreed(&second)).replication_id, second.replication_id);
+    assert_eq!(announce(Presence::Here).agreed, second.now);
+    let replica_of = |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).query::<()>(&mut server.raw()).unwrap();
+    replica_of("127.0.0.1", "1");
+    replica_of("NO", "ONE");
+    assert_ne!(announce(Presence::Here).replication_id, second.replication_id);
 }

@@ -7,8 +7,9 @@ mod wait;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use atlock::domain::lock::ProjectLock;
 use atlock::error::Code;
-use atlock::store::{Expected, Granted, Store, Swap};
+use atlock::store::{Expected, Grant, Granted, LockKey, Store, Swap};
 use redis_support::proxy::Proxy;
 use redis_support::{Server, call, fields, get, grant, grant_within, lock_json, open, release, release_within, settings, take};
 
@@ -68,6 +69,56 @@ fn a_release_whose_reply_was_lost_never_releases_a_later_holder() {
         }
         let holder = (later > 0).then(|| lock_json(fields(&path), 100 + later - 1));
         assert_eq!(get(&store, fields(&path)), holder, "{later} later holders");
+    }
+}
+
+/// Everything that Redis holds, as it would write it to its disk.
+fn has_marker(server: &Server, marker: &str) -> bool {
+    let mut raw = server.raw();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut raw).unwrap();
+    keys.into_iter().any(|key| {
+        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut raw).unwrap();
+        let fields: Vec<Vec<u8>> = redis::cmd("HVALS").arg(&key).query(&mut raw).unwrap_or_default();
+        let has = |bytes: &[u8]| bytes.windows(marker.len()).any(|part| part == marker.as_bytes());
+        has(&dump) || fields.iter().any(|value| has(value))
+    })
+}
+
+/// What is remembered for a retry has no credential in it, and a retry has all of it; also while somebody else holds the lock.
+#[test]
+fn a_released_lock_leaves_no_credential_and_a_retry_has_its_value() {
+    let server = Server::start(&["--save", "", "--rdbcompression", "no"]);
+    let proxy = Proxy::start(&server.address());
+    let store = open(&settings(&proxy.address)).unwrap();
+    let marker = "s3cr3t-MARKER-t0ken";
+    let with_urls = |path: &str, urls: &str| {
+        let lock = String::from_utf8(lock_json(fields(path), 1)).unwrap();
+        lock.replacen('{', &format!("{{\"URLs\":[{urls}],"), 1).into_bytes()
+    };
+    let two = format!(
+        "\"https://x-access-token:{marker}@git.example.com/acme/infra.git\",\"https://u:p@{marker}@h/r?to=a@b\",\"http://h/\""
+    );
+    let long = format!("\"https://u:{}{marker}@h/r\"", "x".repeat(2_000));
+    for (path, urls, is_kept) in [("a", two.as_str(), true), ("b", "", true), ("c", long.as_str(), false)] {
+        for is_lost in [false, true] {
+            let value = with_urls(path, urls);
+            let lock = ProjectLock::parse(&value).unwrap();
+            let key = lock.fields().key();
+            let wanted = Grant { key: LockKey::Project(&key), lock: Some(&lock), value: &value, in_order: false };
+            assert!(matches!(store.grant(&wanted, &call()).unwrap(), Granted::Yes { .. }));
+            if is_lost {
+                proxy.lose_reply(|| ());
+            }
+            match release(&store, fields(path)) {
+                Ok(released) => assert!(released == Some(value) && (is_kept || !is_lost), "{path}"),
+                Err(e) => assert!(e.code() == Code::OutcomeUnknown && is_lost && !is_kept, "{path}: {e}"),
+            }
+            assert!(!is_lost || proxy.is_done());
+            assert!(!has_marker(&server, marker), "{path}, free");
+            take(&store, fields(path), 2);
+            assert!(!has_marker(&server, marker), "{path}, held again");
+            release(&store, fields(path)).unwrap().expect("it was held");
+        }
     }
 }
 

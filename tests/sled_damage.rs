@@ -254,11 +254,11 @@ fn leftovers_of_a_kill_do_not_matter() {
 fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
-    fs::write(folder.path().join("format.json"), br#"{"format":2,"written_by":"atlock 9.9","more":[1]}"#).unwrap();
+    fs::write(folder.path().join("format.json"), br#"{"format":9,"written_by":"atlock 9.9","more":[1]}"#).unwrap();
     let before = data(folder.path());
     let error = open(folder.path()).unwrap_err();
     assert_eq!(error.code(), Code::StoreNewerFormat);
-    assert!(error.message().contains("format 2") && error.message().contains("atlock 9.9"), "{error}");
+    assert!(error.message().contains("format 9") && error.message().contains("atlock 9.9"), "{error}");
     assert!(data(folder.path()) == before);
 }
 
@@ -270,7 +270,7 @@ fn a_second_opener_is_refused_at_once() {
     let error = open(folder.path()).unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(error.code(), Code::StoreBusy);
-    let pid = format!("process {}", std::process::id());
+    let pid = format!("process ({})", std::process::id());
     assert!(error.message().contains(&pid) && error.message().contains(folder.path().to_str().unwrap()), "{error}");
     drop(store);
     open(folder.path()).unwrap();

@@ -3,14 +3,15 @@
 
 mod c_support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
 use c_support::{Library, library, minimal_library, root};
 
-/// The unprefixed functions and the one that frees their answers: all that the feature `default-instance` adds.
-const DEFAULT_INSTANCE: [&str; 6] = ["try_lock", "unlock", "list", "get_lock", "unlock_by_pull", "atlock_string_free"];
+/// The unprefixed functions, the list as an array, and the function that frees their answers: all that the feature `default-instance` adds.
+const DEFAULT_INSTANCE: [&str; 7] =
+    ["try_lock", "unlock", "list", "get_lock", "unlock_by_pull", "atlock_default_list_locks", "atlock_string_free"];
 const TEST_PANIC: &str = "atlock_test_panic";
 
 fn output_of(program: &str, arguments: &[&str]) -> String {
@@ -26,7 +27,40 @@ fn names<'a>(found: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 fn exported(library: &Library) -> BTreeSet<String> {
     let shared = library.folder.join("libatlock.so.1");
     let table = output_of("nm", &["-D", "--defined-only", shared.to_str().unwrap()]);
-    names(table.lines().filter_map(|line| line.split_whitespace().last()))
+    let symbols = table.lines().filter_map(|line| line.split_whitespace().last());
+    // A version is a symbol itself, without an `@`.
+    names(symbols.filter(|symbol| symbol.contains('@')))
+}
+
+/// The functions that the shared library exports, without their versions.
+fn exported_functions(library: &Library) -> BTreeSet<String> {
+    names(exported(library).iter().filter_map(|symbol| symbol.split('@').next()))
+}
+
+/// The functions of `atlock.map`, each with its version.
+fn mapped() -> BTreeMap<String, String> {
+    let map = fs::read_to_string(root().join("atlock.map")).expect("reads");
+    let (mut version, mut found) = ("", BTreeMap::new());
+    for line in map.lines().map(str::trim) {
+        if let Some(name) = line.strip_suffix(" {") {
+            version = name;
+        } else if let Some(name) = line.strip_suffix(';').filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        {
+            found.insert(name.to_owned(), version.to_owned());
+        }
+    }
+    found
+}
+
+/// Whoever adds a function gives it a version: a program that needs the function then says so at its start, beside an older library.
+#[test]
+fn each_function_has_the_version_that_the_map_gives() {
+    let mut functions = declared();
+    assert!(functions.remove(TEST_PANIC));
+    assert_eq!(mapped().into_keys().collect::<BTreeSet<_>>(), functions, "atlock.map and the header");
+    let mut exported = exported(library());
+    assert!(exported.remove(&format!("{TEST_PANIC}@@ATLOCK_1")));
+    assert_eq!(exported, mapped().iter().map(|(name, version)| format!("{name}@@{version}")).collect());
 }
 
 /// The functions that the header declares: the word before the first parenthesis of a line at the margin.
@@ -39,7 +73,7 @@ fn declared() -> BTreeSet<String> {
 
 #[test]
 fn the_shared_library_exports_what_the_header_declares() {
-    assert_eq!(exported(library()), declared());
+    assert_eq!(exported_functions(library()), declared());
     let unprefixed = names(declared().iter().map(String::as_str).filter(|name| !name.starts_with("atlock_")));
     assert_eq!(unprefixed, names(["try_lock", "unlock", "list", "get_lock", "unlock_by_pull"]));
 }
@@ -50,7 +84,7 @@ fn without_default_features_the_unprefixed_functions_are_gone() {
     for name in DEFAULT_INSTANCE.iter().chain([&TEST_PANIC]) {
         assert!(wanted.remove(*name), "{name} is not in the header");
     }
-    assert_eq!(exported(minimal_library()), wanted);
+    assert_eq!(exported_functions(minimal_library()), wanted);
 }
 
 #[test]
@@ -74,10 +108,18 @@ fn link_flags_are_what_rustc_asks_for() {
     let private = pkg_config.lines().find_map(|line| line.strip_prefix("Libs.private:")).expect("has Libs.private");
     assert_eq!(system_libraries(private.split_whitespace()), wanted, "atlock.pc.in, Libs.private");
 
+    let static_flags = fs::read_to_string(root().join("atlock-static.pc.in")).expect("reads");
+    let libs = static_flags.lines().find_map(|line| line.strip_prefix("Libs:")).expect("has Libs");
+    assert_eq!(system_libraries(libs.split_whitespace()), wanted, "atlock-static.pc.in, Libs");
+    let script = fs::read_to_string(root().join("scripts/link-shared")).expect("reads");
+    assert_eq!(system_libraries(script.split_whitespace()), wanted, "scripts/link-shared");
+
     let Ok(folder) = fs::read_dir(root().join("go/internal/capi")) else { return };
     let sources = folder.map(|entry| entry.expect("reads").path()).filter(|path| path.extension().is_some_and(|e| e == "go"));
     let sources = sources.map(|path| fs::read_to_string(path).expect("reads")).collect::<String>();
     let cgo = sources.lines().filter_map(|line| line.trim_start_matches("//").trim().strip_prefix("#cgo"));
-    let flags: Vec<&str> = cgo.filter_map(|line| line.split_once("LDFLAGS:")).flat_map(|(_, f)| f.split_whitespace()).collect();
+    let with_glibc =
+        cgo.filter_map(|line| line.split_once("LDFLAGS:")).filter(|(when, _)| !when.contains(",musl") && !when.contains(" musl"));
+    let flags: Vec<&str> = with_glibc.flat_map(|(_, f)| f.split_whitespace()).collect();
     assert_eq!(system_libraries(flags), wanted, "go/internal/capi, #cgo LDFLAGS");
 }

@@ -16,6 +16,9 @@ type inner interface {
 	queued
 	explaining
 	carrying
+	// as is the same database, used by somebody: for the audit trail.
+	as(actor Actor) inner
+	record(entry AuditEntry) error
 }
 
 // barrier lets operations in to the inner database that is open, and lets [Database.Change] exchange it.
@@ -149,12 +152,15 @@ func waitFor(mutex *sync.RWMutex, patience time.Duration) bool {
 
 // through runs an operation of the inner database.
 func through[T any](d *Database, ask func(store inner) (T, error)) (answer T, err error) {
+	if err := d.wasOpened(); err != nil {
+		return answer, err
+	}
 	store, err := d.barrier.enter()
 	if err != nil {
 		return answer, err
 	}
 	defer d.barrier.leave()
-	return ask(store)
+	return ask(store.as(d.actor))
 }
 
 // throughError is the same for an operation without an answer.

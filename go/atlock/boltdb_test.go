@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	"github.com/runatlantis/atlantis/server/core/boltdb"
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/conformance"
+	generation "github.com/atlock/atlock/go/internal/release"
 )
 
 // The raw BoltDB host store, through the library, has none of stock's defects.
@@ -21,7 +21,7 @@ func TestBoltDBThroughTheLibrary(t *testing.T) {
 		NewStore: func(t *testing.T) conformance.Store {
 			folder := conformance.TempDir(t)
 			return conformance.Store{
-				Open: func() (db.Database, error) { return atlock.OpenOverBoltDB(folder) },
+				Open: func() (generation.Database, error) { return atlock.OpenOverBoltDB(folder) },
 				Raw:  conformance.BoltRaw(folder),
 			}
 		},

@@ -16,6 +16,7 @@ type carrying interface {
 	closeToReopen() (carried []byte, err error)
 	carryOn(carried []byte) error
 	noteChange(change Change) error
+	checkKeys(config Config) error
 }
 
 func (l *library) closeToReopen() ([]byte, error) { return l.CloseToReopen() }
@@ -28,6 +29,8 @@ func (l *library) carryOn(carried []byte) error {
 }
 
 func (l *library) noteChange(change Change) error { return l.NoteChange(change) }
+
+func (l *library) checkKeys(config Config) error { return l.CheckKeys(config) }
 
 // carried are the library's runs on their way through Atlantis's own store, which has none (src/service/queueing/carry.rs).
 type carried struct {
@@ -89,8 +92,35 @@ func (p *passthrough) closeToReopen() ([]byte, error) {
 	return json.Marshal(p.runs)
 }
 
-// noteChange does nothing: this store has no audit trail.
-func (p *passthrough) noteChange(Change) error { return nil }
+// noteChange records a change as the library does (src/service/change.rs).
+func (p *passthrough) noteChange(change Change) error {
+	detail := fmt.Sprintf("%s to %s: %s", change.From, change.To, change.Result)
+	if change.Error != "" {
+		detail += ": " + change.Error
+	}
+	return p.audit.Record(AuditEntry{Kind: "change", Detail: detail, Settings: change.Settings, Actor: actorOf(change.By)})
+}
+
+// actorOf is who asked for a change.
+func actorOf(by json.RawMessage) Actor {
+	var asked struct {
+		Socket *struct {
+			PID int32  `json:"pid"`
+			UID uint32 `json:"uid"`
+		} `json:"socket"`
+	}
+	switch err := json.Unmarshal(by, &asked); {
+	case string(by) == `"signal"`:
+		return Actor{Via: ViaSignal}
+	case err != nil || asked.Socket == nil:
+		return Actor{}
+	default:
+		return Actor{Via: ViaCommandLine, By: Person{UID: &asked.Socket.UID, PID: &asked.Socket.PID}}
+	}
+}
+
+// checkKeys does nothing: this store is not sealed.
+func (p *passthrough) checkKeys(Config) error { return nil }
 
 // run is one that began in another store.
 func (p *passthrough) run(number uint64) (*carriedRun, error) {

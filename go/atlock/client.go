@@ -1,6 +1,9 @@
 package atlock
 
-import "github.com/atlock/atlock/go/client"
+import (
+	"github.com/atlock/atlock/go/client"
+	"github.com/atlock/atlock/go/internal/release"
+)
 
 // Settings, state and errors are those of package client, which explains each. They have names here, too, so that an Atlantis needs this
 // package alone.
@@ -8,11 +11,19 @@ type (
 	Config        = client.Config
 	Locking       = client.Locking
 	Audit         = client.Audit
+	Actor         = client.Actor
+	Person        = client.Person
+	Via           = client.Via
+	AuditEntry    = client.AuditEntry
+	AuditHolder   = client.AuditHolder
+	AtRest        = client.AtRest
+	Encryption    = client.Encryption
 	Shadow        = client.Shadow
 	Enhanced      = client.Enhanced
 	Breaker       = client.Breaker
 	Probes        = client.Probes
 	Redis         = client.Redis
+	Sentinel      = client.Sentinel
 	TLS           = client.TLS
 	RedisTimeouts = client.RedisTimeouts
 
@@ -68,7 +79,26 @@ type (
 	Turn        = client.Turn
 	QueuedLeft  = client.QueuedLeft
 
+	Mode         = client.Mode
+	BackendKind  = client.BackendKind
+	KeyFormat    = client.KeyFormat
+	SocketAccess = client.SocketAccess
+	Instances    = client.Instances
+	Durability   = client.Durability
+	Replan       = client.Replan
+	StaleLocks   = client.StaleLocks
+	ApplyGuard   = client.ApplyGuard
+	Sets         = client.Sets
+	Resolve      = client.Resolve
+	ShadowStore  = client.ShadowStore
+	ShadowState  = client.ShadowState
+	CircuitState = client.CircuitState
+	HealthState  = client.HealthState
+	ChangeResult = client.ChangeResult
+	LockState    = client.LockState
+
 	Error = client.Error
+	Code  = client.Code
 )
 
 // Values of the settings and of what is told, as in package client.
@@ -80,9 +110,23 @@ const (
 	BackendBoltDB = client.BackendBoltDB
 	BackendSled   = client.BackendSled
 
+	KeysCurrent = client.KeysCurrent
+	KeysOld     = client.KeysOld
+
 	SocketAll  = client.SocketAll
 	SocketRead = client.SocketRead
 	SocketOff  = client.SocketOff
+
+	InstancesSingle = client.InstancesSingle
+	InstancesMany   = client.InstancesMany
+
+	DurabilitySync  = client.DurabilitySync
+	DurabilityAsync = client.DurabilityAsync
+
+	CircuitClosed   = client.CircuitClosed
+	CircuitOpen     = client.CircuitOpen
+	CircuitHalfOpen = client.CircuitHalfOpen
+	CircuitDisabled = client.CircuitDisabled
 
 	ShadowOff   = client.ShadowOff
 	ShadowSled  = client.ShadowSled
@@ -98,7 +142,18 @@ const (
 
 	ChangeBegun  = client.ChangeBegun
 	ChangeDone   = client.ChangeDone
+	ChangeNone   = client.ChangeNone
 	ChangeFailed = client.ChangeFailed
+
+	ViaPage        = client.ViaPage
+	ViaAPI         = client.ViaAPI
+	ViaCommandLine = client.ViaCommandLine
+	ViaComment     = client.ViaComment
+	ViaPullClosed  = client.ViaPullClosed
+	ViaPlan        = client.ViaPlan
+	ViaApply       = client.ViaApply
+	ViaStaleLocks  = client.ViaStaleLocks
+	ViaSignal      = client.ViaSignal
 
 	Healthy   = client.Healthy
 	Degraded  = client.Degraded
@@ -177,12 +232,29 @@ var (
 	ErrNoPull           = client.ErrNoPull
 	ErrSetIncomplete    = client.ErrSetIncomplete
 	ErrStoreMoved       = client.ErrStoreMoved
+	ErrLoading          = client.ErrLoading
+	ErrBusy             = client.ErrBusy
+	ErrRedisFull        = client.ErrRedisFull
+	ErrCannotSave       = client.ErrCannotSave
+	ErrTooFewReplicas   = client.ErrTooFewReplicas
+	ErrTooManyClients   = client.ErrTooManyClients
+	ErrNoSuchCommand    = client.ErrNoSuchCommand
+	ErrClusterDown      = client.ErrClusterDown
+	ErrFailingOver      = client.ErrFailingOver
+	ErrSlotMoving       = client.ErrSlotMoving
+	ErrRedisTooOld      = client.ErrRedisTooOld
+	ErrForked           = client.ErrForked
+	ErrEncryptionKey    = client.ErrEncryptionKey
+	ErrAuditFailed      = client.ErrAuditFailed
 )
 
 // LoadConfig is [client.LoadConfig]: it reads a settings file (YAML) and the environment.
-func LoadConfig(path string) (Config, error) { return client.LoadConfig(path) }
+func LoadConfig(path string) (Config, error) { return LoadConfigOver(Config{}, path) }
 
 // LoadConfigOver is [client.LoadConfigOver]: [LoadConfig] for a program that has settings of its own.
 func LoadConfigOver(defaults Config, path string) (Config, error) {
+	if defaults.Locking.KeyFormat == "" && release.KeyFormat != KeysCurrent {
+		defaults.Locking.KeyFormat = release.KeyFormat
+	}
 	return client.LoadConfigOver(defaults, path)
 }

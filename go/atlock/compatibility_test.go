@@ -79,9 +79,9 @@ func configured(backend, mode string) func(folder, redis string) (db.Database, e
 
 func settings(backend, mode, folder, redis string) atlock.Config {
 	return atlock.Config{Locking: atlock.Locking{
-		Backend:  backend,
+		Backend:  atlock.BackendKind(backend),
 		DataDir:  folder,
-		Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: mode, Redis: atlock.Redis{Address: redis}},
+		Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: atlock.Mode(mode), Redis: atlock.Redis{Address: redis}},
 	}}
 }
 

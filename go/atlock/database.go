@@ -11,13 +11,24 @@ import (
 	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Database is Atlantis's database: all methods of db.Database, with stock's results and error texts. Its methods may be called
 // from any goroutine at once. After Close they fail with [ErrClosed]; closing again is harmless.
 //
 // [Database.Change] exchanges what is behind it while it is in use.
+//
+// [Database.As] says who uses it.
 type Database struct {
+	*core
+	actor Actor // who uses it, for the audit trail
+}
+
+// core is what all Databases on the same stores share.
+type core struct {
 	barrier barrier
 	waited  time.Duration // how long a wait takes at most for which no time is given
 	logger  *slog.Logger
@@ -26,18 +37,29 @@ type Database struct {
 	closed   atomic.Bool
 	carried  []byte // what the inner database before left; guarded by changing
 	history  history
+	denials  denials
 }
 
 func newDatabase(config Config, store inner, logger *slog.Logger) *Database {
 	locking := config.Locking
-	d := &Database{waited: newWaits(locking.Enhanced.Timeouts).longest(), logger: logger}
+	d := &Database{core: &core{waited: newWaits(locking.Enhanced.Timeouts).longest(), logger: logger}}
 	d.barrier.store, d.barrier.patience = store, cmp.Or(time.Duration(locking.Timeout), defaultPatience)
 	return d
 }
 
+var errNotOpened = &Error{Code: capi.Closed, Message: "this Database is nil or its zero value: atlock.Open returns one that can be used"}
+
+// wasOpened is an error if nobody opened the database. Every method asks, by through at the latest.
+func (d *Database) wasOpened() error {
+	if d == nil || d.core == nil {
+		return errNotOpened
+	}
+	return nil
+}
+
 // store is what answers: the library, or Atlantis's own store called directly.
 type store interface {
-	db.Database
+	release.Database
 	TryLockWithToken(lock models.ProjectLock) (bool, models.ProjectLock, FencingToken, error)
 	Status() (Status, error)
 	Health() (Health, error)
@@ -45,10 +67,33 @@ type store interface {
 	LockInfo(keys []string) ([]LockInfo, error)
 }
 
+// As is a Database on the same stores: the audit trail says of what is changed by it who did that, and by which way. It is made for one call as
+// cheaply as for many. Closing one closes both.
+//
+//	lock, err := database.As(atlock.Actor{Via: atlock.ViaPage, By: atlock.Person{User: "ann"}}).Unlock(project, workspace)
+func (d *Database) As(actor Actor) *Database {
+	if d.wasOpened() != nil {
+		return d
+	}
+	return &Database{d.core, actor}
+}
+
+// Record adds an entry to the audit trail, if there is one: what the database does not see by itself, such as a log-in that failed. The actor is
+// the Database's, unless the entry has one.
+//
+// Errors: [ErrAuditFailed].
+func (d *Database) Record(entry AuditEntry) error {
+	if entry.Actor.IsZero() && d.wasOpened() == nil {
+		entry.Actor = d.actor
+	}
+	return throughError(d, func(store inner) error { return store.record(entry) })
+}
+
 var (
-	_ db.Database = (*Database)(nil)
-	_ store       = (*Database)(nil)
-	_ Backend     = (*Database)(nil)
+	_ db.Database      = (*Database)(nil)
+	_ release.Database = (*Database)(nil)
+	_ store            = (*Database)(nil)
+	_ Backend          = (*Database)(nil)
 )
 
 // TryLock takes a lock if it is free, and returns the lock that is held now: the new one, or the one in its way.
@@ -62,12 +107,11 @@ func (d *Database) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, e
 // TryLockWithToken is [Database.TryLock], and tells the new holder's fencing token. The token is [NoToken] if the lock was not acquired,
 // and always in strict mode on Atlantis's own store, which is called directly and has no tokens.
 func (d *Database) TryLockWithToken(lock models.ProjectLock) (acquired bool, current models.ProjectLock, token FencingToken, err error) {
-	store, err := d.barrier.enter()
-	if err != nil {
-		return false, models.ProjectLock{}, NoToken, err
-	}
-	defer d.barrier.leave()
-	return store.TryLockWithToken(lock)
+	err = throughError(d, func(store inner) (err error) {
+		acquired, current, token, err = store.TryLockWithToken(lock)
+		return err
+	})
+	return acquired, current, token, err
 }
 
 // Unlock releases a lock and returns it, or nil if there is none.
@@ -143,6 +187,9 @@ func (d *Database) Ping() error {
 
 // Close closes the stores. Closing again is harmless.
 func (d *Database) Close() error {
+	if err := d.wasOpened(); err != nil {
+		return err
+	}
 	d.closed.Store(true)
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -156,9 +203,18 @@ func (d *Database) Close() error {
 // Status reads mode, counters, warnings, the state of hybrid mode, and the last change of mode or settings. Counters begin anew with each
 // change.
 func (d *Database) Status() (Status, error) {
+	if err := d.wasOpened(); err != nil {
+		return Status{}, err
+	}
 	status, err := through(d, func(store inner) (Status, error) { return store.Status() })
 	status.LastChange = d.history.last()
 	return status, err
+}
+
+// CheckKeys is [client.Client.CheckKeys]. Atlantis's own store has none.
+func (d *Database) CheckKeys(config Config) error {
+	_, err := through(d, func(store inner) (struct{}, error) { return struct{}{}, store.checkKeys(config) })
+	return err
 }
 
 // Health asks the store that decides; in hybrid mode it reads what the last probes saw.
@@ -166,7 +222,7 @@ func (d *Database) Health() (Health, error) {
 	health, err := through(d, func(store inner) (Health, error) { return store.Health() })
 	var none noneOpen
 	if errors.As(err, &none) && !d.closed.Load() {
-		return Health{State: Unhealthy, Headline: "No lock is granted: no lock store is open, after a change that failed", CircuitState: "disabled"}, nil
+		return Health{State: Unhealthy, Headline: "No lock is granted: no lock store is open, after a change that failed", CircuitState: CircuitDisabled}, nil
 	}
 	return health, err
 }
@@ -174,6 +230,9 @@ func (d *Database) Health() (Health, error) {
 // Metrics reads counters and latencies as a text for Prometheus, of the type [MetricsContentType]. It waits for no call under way.
 // Atlantis's own store, called directly in strict mode, has no latencies.
 func (d *Database) Metrics() (string, error) {
+	if err := d.wasOpened(); err != nil {
+		return "", err
+	}
 	text, err := through(d, func(store inner) (string, error) { return store.Metrics() })
 	return d.history.addTo(text), err
 }

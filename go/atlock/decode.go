@@ -8,6 +8,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	jsonv1 "github.com/go-json-experiment/json/v1"
+	"github.com/runatlantis/atlantis/server/events/models"
 )
 
 // asEncodingJSON are encoding/json's rules (folded names, null, duplicates, unknown fields, invalid UTF-8) but one: a faulty
@@ -26,6 +27,16 @@ func decode(text []byte, into any) error {
 		return fmt.Errorf("the JSON at %q, byte %d of %d, does not fit %v", fault.JSONPointer, fault.ByteOffset, len(text), fault.GoType)
 	}
 	return fmt.Errorf("%d bytes are not JSON", len(text))
+}
+
+// decodeLock reads a lock's JSON as decode does. Nearly all of them were written by json.Marshal of this very struct, with these
+// fields in this order; those are read in a third of the time. Everything else, down to a space, is left to decode.
+func decodeLock(text []byte, lock *models.ProjectLock) error {
+	if scanLock(string(text), lock) {
+		return nil
+	}
+	*lock = models.ProjectLock{}
+	return decode(text, lock)
 }
 
 // salvage reads into a struct what decode can read of its fields, each by itself, and leaves the others as they are.

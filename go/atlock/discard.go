@@ -3,8 +3,9 @@ package atlock
 import (
 	"slices"
 
-	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // DiscardPlan marks the plan of one project as discarded, as [Database.UpdateProjectStatus] does with the first project of a folder and
@@ -17,7 +18,7 @@ func (d *Database) DiscardPlan(pull models.PullRequest, lock ProjectWorkspace) e
 // projectOf is the place of the lock's project in a status; -1 if it is not there.
 func projectOf(status *models.PullStatus, lock ProjectWorkspace) int {
 	return slices.IndexFunc(status.Projects, func(project models.ProjectStatus) bool {
-		named := models.NewProject(lock.Project.RepoFullName, project.RepoRelDir, project.ProjectName)
+		named := release.NewProject(lock.Project.RepoFullName, project.RepoRelDir, project.ProjectName)
 		return ProjectWorkspace{named, project.Workspace}.key() == lock.key()
 	})
 }
@@ -38,8 +39,7 @@ func (l *library) discardPlan(pull models.PullRequest, lock ProjectWorkspace) er
 	return err
 }
 
-// discardPlan gives Atlantis's own store the result of an import: of all results, that one leaves a plan discarded, and it is of one project.
-// No other update of this process comes between the question and that.
+// discardPlan marks the project in Atlantis's own store. No other update of this process comes between the question and that.
 func (p *passthrough) discardPlan(pull models.PullRequest, lock ProjectWorkspace) error {
 	p.statuses.Lock()
 	defer p.statuses.Unlock()
@@ -51,11 +51,5 @@ func (p *passthrough) discardPlan(pull models.PullRequest, lock ProjectWorkspace
 	if at < 0 {
 		return nil
 	}
-	project := status.Projects[at]
-	_, err = counted(p, swapPullStatus, askedOfStatus(swapPullStatus, status.Pull), answeredUpdate, func() (models.PullStatus, error) {
-		return p.legacy.UpdatePullWithResults(status.Pull, []command.ProjectResult{{
-			Command: command.Import, RepoRelDir: project.RepoRelDir, Workspace: project.Workspace, ProjectName: project.ProjectName,
-		}})
-	})
-	return err
+	return p.discardProject(status.Pull, status.Projects[at])
 }

@@ -1,5 +1,8 @@
 // Package atlock is the locking layer of an Atlantis server: Atlantis's own db.Database over the atlock library.
 //
+// Who needs it: whoever builds an Atlantis, or a program on Atlantis's Go code, that takes locks. A program that knows nothing of Atlantis
+// takes package client.
+//
 //	config, err := atlock.LoadConfig("locking.yaml")
 //	...
 //	database, err := atlock.Open(config)

@@ -68,10 +68,54 @@ func TestEveryMethodOfDatabaseIsDocumented(t *testing.T) {
 	}
 }
 
+// Every exported name of the packages that others may import has a comment of its own, and each package says who needs it.
+func TestEveryExportedNameIsDocumented(t *testing.T) {
+	looked := 0
+	for _, folder := range []string{".", "../client", "../control", "../conformance", "../handover", "../hook", "../metrics", "../web"} {
+		read := documented(t, folder)
+		if !strings.Contains(read.Doc, "\nWho needs it: ") {
+			t.Errorf("package %s does not say who needs it", read.Name)
+		}
+		wanted := func(name, comment string) {
+			looked++
+			if strings.TrimSpace(comment) == "" {
+				t.Errorf("%s.%s has no comment", read.Name, name)
+			}
+		}
+		functions := func(of string, list []*doc.Func) {
+			for _, function := range list {
+				if ast.IsExported(function.Name) && function.Level == 0 {
+					wanted(of+function.Name, function.Doc)
+				}
+			}
+		}
+		functions("", read.Funcs)
+		for _, kind := range read.Types {
+			if !ast.IsExported(kind.Name) {
+				continue
+			}
+			wanted(kind.Name, kind.Doc+commentOf(kind))
+			functions("", kind.Funcs)
+			functions(kind.Name+".", kind.Methods)
+		}
+	}
+	if looked < 300 {
+		t.Errorf("only %d names", looked)
+	}
+}
+
+// commentOf is the comment of the group in which a type is declared, beside others.
+func commentOf(kind *doc.Type) string {
+	if len(kind.Decl.Specs) < 2 {
+		return ""
+	}
+	return kind.Decl.Doc.Text()
+}
+
 // What package client tells and takes has its name in package atlock, too, but for what opens and answers there.
 func TestClientsNamesAreHereToo(t *testing.T) {
 	clients := []string{"Client", "Open", "Option", "WithHost", "Host", "Grant", "Listing", "Unreadable", "Version",
-		"Waited", "WaitedSet", "GrantedLock", "WaitTimedOut", "WaitCancelled", "WaitLeft", "InRun", "RunRequest", "Stats", "Follow", "Following"}
+		"Waited", "WaitedSet", "GrantedLock", "WaitTimedOut", "WaitCancelled", "WaitLeft", "WaitEnd", "InRun", "RunRequest", "Stats", "Follow", "Following", "AuditTrail", "OpenAudit"}
 	here := names(documented(t, "."))
 	compared := 0
 	for _, name := range names(documented(t, "../client")) {

@@ -15,7 +15,7 @@ import (
 
 // Exchange is a change of mode, of settings or of the store while a [Database] is in use.
 type Exchange struct {
-	To   string                    // the mode that it is to be, for people
+	To   Mode                      // the mode that it is to be, for people
 	Open func() (*Database, error) // opens what the new settings say, as a start does
 	// Check looks, before anything is closed, whether the change has a prospect. Nil: it is not looked.
 	Check func() error
@@ -26,6 +26,8 @@ type Exchange struct {
 	Between func() error
 	Undo    func() error
 	By      any // who asked for it, in the words of the audit trail; nil: nobody is named
+	// Settings are the names of those that become other ones, for the audit trail.
+	Settings []string
 }
 
 // Exchanged is what came of a change.
@@ -51,6 +53,9 @@ var errBusyChanging = &Error{Code: capi.StoreBusy, Message: "another change of t
 //
 // Whoever calls it sees to it that the next start opens the same.
 func (d *Database) Change(exchange Exchange) (Exchanged, error) {
+	if err := d.wasOpened(); err != nil {
+		return Exchanged{}, err
+	}
 	if !d.changing.TryLock() {
 		return Exchanged{}, errBusyChanging
 	}
@@ -69,7 +74,7 @@ func (d *Database) Change(exchange Exchange) (Exchanged, error) {
 		return Exchanged{}, &Error{Code: capi.Timeout, Message: text}
 	}
 	defer d.barrier.open()
-	change := Change{From: "none", To: exchange.To, By: encoded(exchange.By)}
+	change := Change{From: "none", To: exchange.To, By: encoded(exchange.By), Settings: exchange.Settings}
 	var before map[string]bool
 	if old := d.barrier.store; old != nil {
 		change.From = modeOf(old)
@@ -236,7 +241,7 @@ func heldIn(store inner) map[string]bool {
 	return held
 }
 
-func modeOf(store inner) string {
+func modeOf(store inner) Mode {
 	status, err := store.Status()
 	if err != nil {
 		return "unknown"
@@ -249,6 +254,9 @@ func modeOf(store inner) string {
 func waitThrough[T any](
 	ctx context.Context, d *Database, timeout time.Duration, ask func(ctx context.Context, store inner, left time.Duration) (T, error),
 ) (answer T, err error) {
+	if err := d.wasOpened(); err != nil {
+		return answer, err
+	}
 	until, left := time.Now().Add(cmp.Or(timeout, d.waited)), timeout
 	asking := ctx
 	for {
@@ -258,7 +266,7 @@ func waitThrough[T any](
 		}
 		answer, err = func() (T, error) {
 			defer d.barrier.leaveWait()
-			return ask(asking, store, left)
+			return ask(asking, store.as(d.actor), left)
 		}()
 		if !errors.Is(err, ErrClosed) || d.closed.Load() {
 			if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {

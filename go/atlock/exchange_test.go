@@ -26,16 +26,16 @@ import (
 type changing struct {
 	t        *testing.T
 	database *atlock.Database
-	open     func(mode string) func() (*atlock.Database, error)
-	mode     string
+	open     func(mode atlock.Mode) func() (*atlock.Database, error)
+	mode     atlock.Mode
 	local    string // the data folder
 }
 
-func newChanging(t *testing.T, backend, redis, mode string) *changing {
+func newChanging(t *testing.T, backend atlock.BackendKind, redis string, mode atlock.Mode) *changing {
 	t.Helper()
 	files, local := t.TempDir(), t.TempDir()
 	c := &changing{t: t, mode: mode, local: local}
-	c.open = func(mode string) func() (*atlock.Database, error) {
+	c.open = func(mode atlock.Mode) func() (*atlock.Database, error) {
 		config := atlock.Config{Locking: atlock.Locking{
 			Backend: backend, DataDir: local, Audit: atlock.Audit{File: filepath.Join(local, "audit.jsonl")},
 			Enhanced: atlock.Enhanced{
@@ -59,7 +59,7 @@ func newChanging(t *testing.T, backend, redis, mode string) *changing {
 	return c
 }
 
-func (c *changing) to(mode string) (atlock.Exchanged, error) {
+func (c *changing) to(mode atlock.Mode) (atlock.Exchanged, error) {
 	exchanged, err := c.database.Change(atlock.Exchange{To: mode, Open: c.open(mode), Reopen: c.open(c.mode), By: "signal"})
 	if err == nil {
 		c.mode = mode
@@ -67,7 +67,7 @@ func (c *changing) to(mode string) (atlock.Exchanged, error) {
 	return exchanged, err
 }
 
-func (c *changing) mustBe(mode string) {
+func (c *changing) mustBe(mode atlock.Mode) {
 	c.t.Helper()
 	exchanged, err := c.to(mode)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *changing) mustBe(mode string) {
 	}
 }
 
-var ways = map[string][]string{
+var ways = map[atlock.BackendKind][]atlock.Mode{
 	atlock.BackendBoltDB: {"strict", "hybrid", "native", "hybrid", "strict", "native", "strict"},
 	atlock.BackendSled:   {"strict", "hybrid", "native", "hybrid", "strict", "native", "strict"},
 }
@@ -183,7 +183,7 @@ func seedOf(t *testing.T) uint64 {
 // again.
 func TestTheModeChangesUnderLoad(t *testing.T) {
 	for backend, way := range ways {
-		t.Run(backend, func(t *testing.T) {
+		t.Run(string(backend), func(t *testing.T) {
 			changing := newChanging(t, backend, redistest.Start(t, redistest.Options{AppendOnly: true}).Addr, "strict")
 			judge := &judge{t: t, seed: seedOf(t), onStock: backend == "boltdb"}
 			random := rand.New(rand.NewPCG(judge.seed, 0))
@@ -216,7 +216,7 @@ func TestTheModeChangesUnderLoad(t *testing.T) {
 // Locks, a command's lock and a pull status go along; so does whoever waits, with its place, and a plan under way.
 func TestWhatGoesAlongWithAChange(t *testing.T) {
 	for backend, way := range ways {
-		t.Run(backend, func(t *testing.T) {
+		t.Run(string(backend), func(t *testing.T) {
 			c := newChanging(t, backend, redistest.Start(t, redistest.Options{AppendOnly: true}).Addr, "hybrid")
 			take(t, c.database, "a", 1)
 			take(t, c.database, "applied", 1)
@@ -272,7 +272,7 @@ func TestWhatGoesAlongWithAChange(t *testing.T) {
 				t.Errorf("who waited has not got the lock: %v", err)
 			}
 			audit, err := os.ReadFile(filepath.Join(c.local, "audit.jsonl"))
-			if text := string(audit); err != nil || !strings.Contains(text, `"kind":"change"`) || !strings.Contains(text, `strict to hybrid: ok`) || !strings.Contains(text, `"by":"signal"`) {
+			if text := string(audit); err != nil || !strings.Contains(text, `"kind":"change"`) || !strings.Contains(text, `strict to hybrid: ok`) || !strings.Contains(text, `"via":"signal"`) {
 				t.Errorf("the audit trail has\n%s\n%v", text, err)
 			}
 		})
@@ -432,7 +432,7 @@ func TestRedisFailsDuringChanges(t *testing.T) {
 			time.Sleep(after)
 			redis.Kill()
 		}()
-		_, err := c.to([]string{"native", "strict", "hybrid"}[random.IntN(3)])
+		_, err := c.to([]atlock.Mode{"native", "strict", "hybrid"}[random.IntN(3)])
 		t.Logf("change %d: %v", round, err)
 		<-killed
 		redis.Restart(t)

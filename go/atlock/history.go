@@ -12,7 +12,7 @@ import (
 type history struct {
 	mutex      sync.Mutex
 	lastChange *Change
-	results    map[string]int
+	results    map[ChangeResult]int
 }
 
 func (h *history) add(change Change) {
@@ -20,7 +20,7 @@ func (h *history) add(change Change) {
 	defer h.mutex.Unlock()
 	h.lastChange = &change
 	if h.results == nil {
-		h.results = map[string]int{}
+		h.results = map[ChangeResult]int{}
 	}
 	h.results[change.Result]++
 }
@@ -41,7 +41,7 @@ func (h *history) addTo(metrics string) string {
 	defer h.mutex.Unlock()
 	text := "# HELP atlock_mode_changes Changes of mode, settings or store of the running server, by how they ended.\n" +
 		"# TYPE atlock_mode_changes counter\n"
-	for _, result := range []string{ChangeDone, ChangeFailed} {
+	for _, result := range []ChangeResult{ChangeDone, ChangeFailed} {
 		text += fmt.Sprintf("atlock_mode_changes_total{result=%q} %d\n", result, h.results[result])
 	}
 	return before + text + "# EOF\n"

@@ -15,12 +15,13 @@ import (
 type library struct {
 	*client.Client // Ping, Status, Health, Metrics and LockInfo are as there
 	logger         *slog.Logger
-	unreadable     atomic.Pointer[string]
+	unreadable     *atomic.Pointer[string]
 	watch          *watch // nil without a shadow
+	audit          *client.AuditTrail
 }
 
-func newLibrary(config Config, opened *client.Client, logger *slog.Logger) *library {
-	l := &library{Client: opened, logger: logger}
+func newLibrary(config Config, opened *client.Client, audit *client.AuditTrail, logger *slog.Logger) *library {
+	l := &library{Client: opened, logger: logger, unreadable: new(atomic.Pointer[string]), audit: audit}
 	if shadow := config.Locking.Shadow; shadow.IsOn() {
 		l.watch = newWatch()
 		status := func() *ShadowStatus {
@@ -35,8 +36,20 @@ func newLibrary(config Config, opened *client.Client, logger *slog.Logger) *libr
 // Close closes the stores.
 func (l *library) Close() error {
 	l.watch.end()
+	l.audit.Close()
 	return l.Client.Close()
 }
+
+func (l *library) as(actor Actor) inner {
+	if actor.IsZero() {
+		return l
+	}
+	acting := *l
+	acting.Client = l.Client.As(actor)
+	return &acting
+}
+
+func (l *library) record(entry AuditEntry) error { return l.audit.Record(entry) }
 
 // target names a lock in the library's JSON.
 type target struct {

@@ -5,8 +5,8 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 )
 
-// mergeResults is how a pull's status follows from the one before and new results, by the rules of Atlantis's own stores
-// (UpdatePullWithResults in server/core/boltdb/boltdb.go, v0.47.1).
+// mergeResults is how a pull's status follows from the one before and new results, by the rules of the release's own stores
+// (UpdatePullWithResults in server/core/boltdb/boltdb.go).
 func mergeResults(current *models.PullStatus, pull models.PullRequest, results []command.ProjectResult) models.PullStatus {
 	if current == nil || outdated(current.Pull, pull) {
 		return freshStatus(current, pull, results)
@@ -29,7 +29,7 @@ func freshStatus(before *models.PullStatus, pull models.PullRequest, results []c
 	var projects []models.ProjectStatus
 	for _, result := range results {
 		project := projectStatus(result)
-		if before != nil {
+		if before != nil && keepsPolicies {
 			old := findProject(before.Projects, result.Workspace, result.RepoRelDir, result.ProjectName)
 			if old != nil && len(old.PolicyStatus) > 0 {
 				project.PolicyStatus = old.PolicyStatus
@@ -45,7 +45,7 @@ func outdated(status models.PullRequest, pull models.PullRequest) bool {
 	if status.HeadCommit != pull.HeadCommit {
 		return true
 	}
-	return pull.BaseBranch != "" && status.BaseBranch != pull.BaseBranch
+	return knowsBaseBranch && pull.BaseBranch != "" && status.BaseBranch != pull.BaseBranch
 }
 
 // mergePolicies updates the policy sets that the result has and keeps the others.

@@ -3,9 +3,11 @@ package atlock
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/atlock/atlock/go/internal/bolthost"
 	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // MigrationCommand runs `migrate`, `rollback` or `restore` of the command `atlock`, with Atlantis's BoltDB file as a store beside those that
@@ -14,6 +16,15 @@ import (
 //
 // It takes as long as it takes. To interrupt it, kill the process: the same command goes on.
 func MigrationCommand(args []string, stdout, stderr io.Writer) int {
+	const variable = "ATLANTIS_LOCKING_KEY_FORMAT"
+	if _, set := os.LookupEnv(variable); !set && release.KeyFormat != KeysCurrent {
+		// The command reads settings files itself, which need not say what this release of Atlantis does.
+		if err := os.Setenv(variable, release.KeyFormat); err != nil {
+			fmt.Fprintln(stderr, "atlock:", err)
+			return 1
+		}
+		defer func() { _ = os.Unsetenv(variable) }() // a server that migrates goes on, and the variable would be a setting of its own
+	}
 	status, out, remarks, err := capi.MigrationCommand(args, func(path string, change bool) (capi.Host, error) {
 		return bolthost.OpenFile(path, change)
 	})

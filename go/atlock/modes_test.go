@@ -26,7 +26,7 @@ func TestSwitchingModesOnBoltDB(t *testing.T) {
 		open[mode] = func() (db.Database, error) {
 			return atlock.Open(atlock.Config{Locking: atlock.Locking{
 				DataDir:  local,
-				Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: mode, Redis: atlock.Redis{Address: redis.Addr}},
+				Enhanced: atlock.Enhanced{Enabled: true, CompatibilityMode: atlock.Mode(mode), Redis: atlock.Redis{Address: redis.Addr}},
 			}}, atlock.WithBoltDB(files))
 		}
 	}

@@ -1,6 +1,7 @@
 package atlock
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/atlock/atlock/go/client"
 	"github.com/atlock/atlock/go/internal/bolthost"
 	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Option changes what [Open] does.
@@ -39,7 +41,7 @@ func WithBoltDB(dir string) Option {
 
 // WithLogger says where entries that cannot be read are reported. The default is slog.Default().
 func WithLogger(logger *slog.Logger) Option {
-	return func(o *options) { o.logger = logger }
+	return func(o *options) { o.logger = cmp.Or(logger, slog.Default()) }
 }
 
 // Open opens the stores that the settings name. If it fails, nothing stays open.
@@ -49,7 +51,13 @@ func WithLogger(logger *slog.Logger) Option {
 func Open(config Config, opts ...Option) (*Database, error) {
 	o := options{logger: slog.Default()}
 	for _, option := range opts {
-		option(&o)
+		if option != nil {
+			option(&o)
+		}
+	}
+	config, err := withReleasesKeys(config)
+	if err != nil {
+		return nil, err
 	}
 	if err := refuseQueueOnStocksStore(config); err != nil {
 		return nil, err
@@ -73,9 +81,24 @@ func Open(config Config, opts ...Option) (*Database, error) {
 	return openLibrary(config, o.logger)
 }
 
+// withReleasesKeys has the keys of the release of Atlantis that this package was compiled with: its own code makes no others.
+func withReleasesKeys(config Config) (Config, error) {
+	if set := cmp.Or(config.Locking.KeyFormat, release.KeyFormat); set != release.KeyFormat {
+		return config, invalid("locking.key_format is %s, but the locks of this release of Atlantis have %s keys: leave that setting out", set, release.KeyFormat)
+	}
+	if release.KeyFormat != KeysCurrent { // which is the library's default
+		config.Locking.KeyFormat = release.KeyFormat
+	}
+	return config, nil
+}
+
 // CheckRedis is an error if Redis cannot be used as the settings say. It changes nothing there.
 func CheckRedis(config Config) error {
-	config.Locking = Locking{Backend: BackendSled, Enhanced: Enhanced{Enabled: true, CompatibilityMode: ModeNative, Redis: config.Locking.Enhanced.Redis}}
+	config, err := withReleasesKeys(config)
+	if err != nil {
+		return err
+	}
+	config.Locking = Locking{Backend: BackendSled, KeyFormat: config.Locking.KeyFormat, Enhanced: Enhanced{Enabled: true, CompatibilityMode: ModeNative, Redis: config.Locking.Enhanced.Redis}}
 	opened, err := client.Open(config)
 	if err != nil {
 		return err
@@ -85,6 +108,10 @@ func CheckRedis(config Config) error {
 
 // openPassthrough opens strict mode on a database that the caller opened.
 func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*Database, error) {
+	whole, ok := legacy.(release.Database)
+	if !ok { // with a release before v0.46 alone
+		return nil, invalid("the database that was passed by WithLegacy has no Ping or no UnlockIfOwnedByPull: give it both")
+	}
 	has, err := config.HasLocalStore()
 	if err != nil {
 		return nil, err
@@ -94,7 +121,7 @@ func openPassthrough(config Config, legacy db.Database, logger *slog.Logger) (*D
 			"pass WithBoltDB with the file's folder instead of WithLegacy; or, if stock's store is Redis, call HandOverToRedis and then "+
 			"open without locking.data_dir", config.Locking.DataDir)
 	}
-	opened, err := newPassthrough(config, legacy, passthroughWarnings(config, nil, logger), logger)
+	opened, err := newPassthrough(config, whole, passthroughWarnings(config, nil, logger), logger)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +162,11 @@ func openLibrary(config Config, logger *slog.Logger, opts ...client.Option) (*Da
 	if err != nil {
 		return nil, err
 	}
-	return newDatabase(config, newLibrary(config, opened, logger), logger), nil
+	audit, err := client.OpenAudit(config)
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	return newDatabase(config, newLibrary(config, opened, audit, logger), logger), nil
 }
 
 // isStrictOnBoltDB tells whether Atlantis's own store answers alone.
@@ -158,9 +189,6 @@ func isLegacyBoltDB(config Config) bool {
 // before it was opened.
 func passthroughWarnings(config Config, before []string, logger *slog.Logger) []string {
 	warnings := slices.Clone(before)
-	if config.Locking.Audit.File != "" {
-		warnings = append(warnings, "locking.audit is not written in strict mode on Atlantis's own store, which is called directly")
-	}
 	for _, warning := range settingsWarnings(config) {
 		if !slices.Contains(warnings, warning) {
 			warnings = append(warnings, warning)

@@ -2,7 +2,6 @@ package atlock_test
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -131,31 +130,9 @@ func TestStatusAndHealthOfHybridMode(t *testing.T) {
 	}
 }
 
-// Atlantis's own store is called directly, so that nothing can be recorded: an operator must know.
-func TestAuditOfAtlantisOwnStore(t *testing.T) {
-	legacy, err := boltdb.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	config := atlock.Config{Locking: atlock.Locking{Audit: atlock.Audit{File: filepath.Join(t.TempDir(), "audit")}}}
-	database, err := atlock.Open(config, atlock.WithLegacy(legacy), atlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer database.Close()
-	status, err := database.Status()
-	if err != nil || len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "locking.audit") {
-		t.Errorf("status %+v, %v", status, err)
-	}
-	if !strings.Contains(log.String(), "locking.audit") {
-		t.Errorf("the log: %s", log.String())
-	}
-}
-
 // A mode that was set and not enabled may have been forgotten.
 func TestModeThatIsNotEnabled(t *testing.T) {
-	for _, backend := range []string{"boltdb", "sled"} {
+	for _, backend := range []atlock.BackendKind{"boltdb", "sled"} {
 		config := atlock.Config{Locking: atlock.Locking{
 			Backend: backend, DataDir: t.TempDir(), Enhanced: atlock.Enhanced{CompatibilityMode: "hybrid"},
 		}}

@@ -5,21 +5,29 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/runatlantis/atlantis/server/core/boltdb"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/client"
 	"github.com/atlock/atlock/go/internal/capi"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // passthrough is strict mode on Atlantis's own store: its code answers, bug for bug. Only counters are kept, and Close waits for
 // the calls under way, after which calls fail: stock's List reads BoltDB's memory map outside of a transaction, which crashes
 // the process when the file is closed meanwhile. A shadow hears of each call, and has no part in an answer.
 type passthrough struct {
-	legacy   db.Database
+	*direct
+	actor Actor // who uses it, for the audit trail
+}
+
+// direct is what all passthroughs to the same store share.
+type direct struct {
+	legacy   release.Database
 	open     sync.RWMutex // held for reading by each call
 	closed   bool
 	counters counters
@@ -27,19 +35,26 @@ type passthrough struct {
 	statuses sync.RWMutex // held for writing by who reads a pull status and writes what it makes of that
 	warnings []string
 	shadow   *shadowing
+	audit    *client.AuditTrail
+	requests atomic.Uint64 // names each change in the audit trail
 
 	runsMutex sync.Mutex
 	runs      carried // of a store before
 }
 
 // newPassthrough answers from this database, beside the shadow that the settings name.
-func newPassthrough(config Config, legacy db.Database, warnings []string, logger *slog.Logger) (*passthrough, error) {
+func newPassthrough(config Config, legacy release.Database, warnings []string, logger *slog.Logger) (*passthrough, error) {
 	shadow, err := openShadow(config, legacy)
 	if err != nil {
 		return nil, err
 	}
+	audit, err := client.OpenAudit(config)
+	if err != nil {
+		shadow.close()
+		return nil, err
+	}
 	limits := newWaits(config.Locking.Enhanced.Timeouts)
-	opened := &passthrough{legacy: legacy, waits: limits, warnings: append([]string{}, warnings...), shadow: shadow}
+	opened := &passthrough{direct: &direct{legacy: legacy, waits: limits, warnings: append([]string{}, warnings...), shadow: shadow, audit: audit}}
 	opened.watchShadow(config.Locking.Shadow.Sample, logger)
 	return opened, nil
 }
@@ -70,6 +85,14 @@ func (p *passthrough) TryLockWithToken(lock models.ProjectLock) (bool, models.Pr
 }
 
 func (p *passthrough) TryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
+	answer, err := audited(p, aboutLock("try_lock", &lock), grantOrRefusal, func() (tried, error) {
+		acquired, current, err := p.tryLock(lock)
+		return tried{acquired, current}, err
+	})
+	return answer.acquired, answer.current, err
+}
+
+func (p *passthrough) tryLock(lock models.ProjectLock) (bool, models.ProjectLock, error) {
 	if err := p.begin(); err != nil {
 		return false, models.ProjectLock{}, err
 	}
@@ -91,15 +114,18 @@ func (p *passthrough) TryLock(lock models.ProjectLock) (bool, models.ProjectLock
 
 func (p *passthrough) Unlock(project models.Project, workspace string) (*models.ProjectLock, error) {
 	key := models.GenerateLockKey(project, workspace)
-	return counted(p, unlock, askedOf(unlock, key), answeredLock, func() (*models.ProjectLock, error) { return p.legacy.Unlock(project, workspace) })
+	return audited(p, AuditEntry{Operation: "unlock", Key: key}, releaseOf, func() (*models.ProjectLock, error) {
+		return counted(p, unlock, askedOf(unlock, key), answeredLock, func() (*models.ProjectLock, error) { return p.legacy.Unlock(project, workspace) })
+	})
 }
 
 func (p *passthrough) UnlockIfOwnedByPull(project models.Project, workspace string, pullNum int) (*models.ProjectLock, error) {
-	asks := func() asked {
-		return asked{Operation: operationNames[unlock], Key: models.GenerateLockKey(project, workspace), Pull: &pullNum}
-	}
-	return counted(p, unlock, asks, answeredLock, func() (*models.ProjectLock, error) {
-		return p.legacy.UnlockIfOwnedByPull(project, workspace, pullNum)
+	key := models.GenerateLockKey(project, workspace)
+	asks := func() asked { return asked{Operation: operationNames[unlock], Key: key, Pull: &pullNum} }
+	return audited(p, AuditEntry{Operation: "unlock", Key: key}, releaseOf, func() (*models.ProjectLock, error) {
+		return counted(p, unlock, asks, answeredLock, func() (*models.ProjectLock, error) {
+			return p.legacy.UnlockIfOwnedByPull(project, workspace, pullNum)
+		})
 	})
 }
 
@@ -134,7 +160,10 @@ func (p *passthrough) UnlockByPull(repoFullName string, pullNum int) ([]models.P
 		}
 		return answeredLocks(locks)
 	}
-	return counted(p, unlockByPull, asks, answered, func() ([]models.ProjectLock, error) { return p.legacy.UnlockByPull(repoFullName, pullNum) })
+	about := AuditEntry{Operation: "unlock_by_pull", Repo: repoFullName, Pull: pullNum}
+	return audited(p, about, releasesOf, func() ([]models.ProjectLock, error) {
+		return counted(p, unlockByPull, asks, answered, func() ([]models.ProjectLock, error) { return p.legacy.UnlockByPull(repoFullName, pullNum) })
+	})
 }
 
 // UpdateProjectStatus does not tell the shadow what it made of the status: stock does not say. The next who reads it does.
@@ -170,11 +199,24 @@ func (p *passthrough) LockCommand(name command.Name, lockTime time.Time) (*comma
 		lock := command.Lock{CommandName: name, LockMetadata: command.LockMetadata{UnixTime: lockTime.Unix()}}
 		return asked{Operation: operationNames[lockCommand], Key: name.String(), Value: jsonOf(lock)}
 	}
-	return counted(p, lockCommand, asks, answeredCommandLocked, func() (*command.Lock, error) { return p.legacy.LockCommand(name, lockTime) })
+	return audited(p, AuditEntry{Operation: "lock_command", Command: name.String()}, commandGrant, func() (*command.Lock, error) {
+		return counted(p, lockCommand, asks, answeredCommandLocked, func() (*command.Lock, error) { return p.legacy.LockCommand(name, lockTime) })
+	})
 }
 
 func (p *passthrough) UnlockCommand(name command.Name) error {
-	return countedError(p, unlockCommand, askedOf(unlockCommand, name.String()), answeredCommandUnlocked, func() error { return p.legacy.UnlockCommand(name) })
+	var failure error
+	released := func(_ struct{}, came AuditEntry) []AuditEntry {
+		if came.Kind = "release"; failure != nil { // there was none
+			came.Kind = "unchanged"
+		}
+		return []AuditEntry{came}
+	}
+	_, err := audited(p, AuditEntry{Operation: "unlock_command", Command: name.String()}, released, func() (struct{}, error) {
+		failure = countedError(p, unlockCommand, askedOf(unlockCommand, name.String()), answeredCommandUnlocked, func() error { return p.legacy.UnlockCommand(name) })
+		return struct{}{}, failure
+	})
+	return err
 }
 
 func (p *passthrough) CheckCommandLock(name command.Name) (*command.Lock, error) {
@@ -204,19 +246,25 @@ func (p *passthrough) Close() error {
 	}
 	p.closed = true
 	p.shadow.close()
+	p.audit.Close()
 	return p.legacy.Close()
 }
 
 func (p *passthrough) Status() (Status, error) {
 	shadow, warnings, err := p.shadow.status()
+	atRest := AtRest{Redis: "clear"}
+	if _, isBolt := p.legacy.(*boltdb.BoltDB); isBolt {
+		atRest = AtRest{BoltDB: "clear"}
+	}
 	return Status{
 		Mode:         "strict",
 		CircuitState: "disabled",
 		Version:      client.Version(),
 		LegacyOps:    p.counters.total(done) + p.counters.total(refused) + p.counters.total(failed),
 		Errors:       p.counters.total(failed),
+		AtRest:       atRest,
 		Shadow:       shadow,
-		Warnings:     append(slices.Clone(p.warnings), warnings...),
+		Warnings:     append(slices.Clone(p.warnings), append(warnings, p.auditWarnings()...)...),
 	}, err
 }
 
@@ -247,7 +295,8 @@ func (p *passthrough) LockInfo(keys []string) ([]LockInfo, error) {
 // Metrics has no latencies: stock's code is called at its own speed.
 func (p *passthrough) Metrics() (string, error) {
 	_, warnings, _ := p.shadow.status()
-	return p.shadow.withMetrics(p.counters.text(len(p.warnings) + len(warnings))), nil
+	text := p.counters.text(len(p.warnings) + len(warnings) + len(p.auditWarnings()))
+	return p.shadow.withMetrics(p.withLostEvents(text)), nil
 }
 
 // counted runs an operation, counts it, and tells the shadow of it.

@@ -1,3 +1,5 @@
+//go:build !atlantis_before_v0_46
+
 package atlock
 
 import (
@@ -6,16 +8,6 @@ import (
 
 	"github.com/runatlantis/atlantis/server/events/models"
 )
-
-// decodeLock reads a lock's JSON as decode does. Nearly all of them were written by json.Marshal of this very struct, with these
-// fields in this order; those are read in a third of the time. Everything else, down to a space, is left to decode.
-func decodeLock(text []byte, lock *models.ProjectLock) error {
-	if scanLock(string(text), lock) {
-		return nil
-	}
-	*lock = models.ProjectLock{}
-	return decode(text, lock)
-}
 
 // scanLock reads a lock that json.Marshal wrote. False: it is something else, and lock is not to be used. The lock's strings
 // share the text's memory.

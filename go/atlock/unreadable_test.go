@@ -50,7 +50,7 @@ func over(t *testing.T, answers hostAnswers) (*library, *bytes.Buffer) {
 		}
 	})
 	var log bytes.Buffer
-	return newLibrary(Config{}, opened, slog.New(slog.NewTextHandler(&log, nil))), &log
+	return newLibrary(Config{}, opened, nil, slog.New(slog.NewTextHandler(&log, nil))), &log
 }
 
 func logs(t *testing.T, log *bytes.Buffer, texts ...string) {

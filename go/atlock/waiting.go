@@ -23,6 +23,7 @@ type Waiting struct {
 	Stale    bool               // the place may be out of date: the local store told it in Redis's place, or no store could be asked
 }
 
+// Error tells the place, and who is in the way.
 func (w *Waiting) Error() string {
 	text := fmt.Sprintf("%s is held by pull #%d", ProjectWorkspace{w.Holder.Project, w.Holder.Workspace}.key(), w.Holder.Pull.Num)
 	if w.Position > 0 {

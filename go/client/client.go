@@ -13,12 +13,14 @@ import (
 // Client is the open locking layer. Its methods may be called from any goroutine at once. After Close they fail with [ErrClosed].
 //
 // Each method waits up to 10 s for its turn if very many calls are under way: each one that blocks in the library holds a thread. Then
-// it fails with [ErrTimeout], and nothing was changed. [Client.Lock] and [Client.LockSet], which wait for locks, have turns of their own.
+// it fails with [ErrTimeout], and nothing was changed. Changes, reads and lists have turns of their own, so that no flood of reads keeps a
+// grant or a release from beginning; [Client.Lock] and [Client.LockSet], which wait for locks, have others.
 type Client struct {
 	handle   *capi.Handle
 	slots    slots
 	waits    chan struct{} // one for each caller who waits for locks
-	lastWait atomic.Uint64
+	lastWait *atomic.Uint64
+	failed   error // why it cannot be used
 }
 
 // Host is a store that the program brings along. docs/host-store.md describes the operations. Call comes from any goroutine, from
@@ -45,59 +47,69 @@ func WithHost(host Host) Option {
 func Open(config Config, opts ...Option) (*Client, error) {
 	var o options
 	for _, option := range opts {
-		option(&o)
+		if option != nil {
+			option(&o)
+		}
 	}
 	handle, err := open(config, o.host)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{handle: handle, slots: newSlots(), waits: make(chan struct{}, maxWaits)}, nil
+	return &Client{handle: handle, slots: newSlots(), waits: make(chan struct{}, maxWaits), lastWait: new(atomic.Uint64)}, nil
 }
 
 func open(config Config, host Host) (*capi.Handle, error) {
-	settings, err := json.Marshal(config)
-	switch {
-	case err != nil && host != nil:
-		return nil, errors.Join(err, host.Close())
-	case err != nil:
+	settings, err := settingsOf(config)
+	if err != nil {
+		if host != nil {
+			err = errors.Join(err, host.Close())
+		}
 		return nil, err
-	case host != nil:
-		return capi.OpenWithHost(settings, host)
-	default:
-		return capi.Open(settings)
 	}
+	var handle *capi.Handle
+	if host != nil {
+		handle, err = capi.OpenWithHost(settings, host)
+	} else {
+		handle, err = capi.Open(settings)
+	}
+	return handle, byKey(err, settings)
 }
 
 // Close closes the stores. Closing again is harmless.
-func (c *Client) Close() error { return c.handle.Close() }
+func (c *Client) Close() error {
+	if err := c.opened(); err != nil {
+		return err
+	}
+	return c.handle.Close()
+}
 
 // TryLock takes a project's lock if it is free. The lock is the JSON of Atlantis's models.ProjectLock, which is stored byte for byte.
 //
 // It is not safe to assume that the lock is held until Unlock: anyone may release it by its name. What must not be done by a holder of
 // before is to be guarded with [Grant.Token].
 func (c *Client) TryLock(lock []byte) (Grant, error) {
-	return c.grant(func() (capi.Buffer, error) { return c.handle.TryLock(lock) })
+	return c.grant(func() (capi.Buffer, error) { return c.library().TryLock(lock) })
 }
 
 // Unlock releases a lock and returns it, or nil if there is none. The target names the lock as the lock itself does:
 // `{"Project":{"RepoFullName":…,"Path":…,"ProjectName":…},"Workspace":…}`.
 func (c *Client) Unlock(target []byte) (json.RawMessage, error) {
-	return c.entry(func() (capi.Buffer, error) { return c.handle.Unlock(target) })
+	return c.entry(changes, func() (capi.Buffer, error) { return c.library().Unlock(target) })
 }
 
 // UnlockIfOwnedByPull releases a lock only if this pull holds it; otherwise it returns nil. The target is that of [Client.Unlock].
 func (c *Client) UnlockIfOwnedByPull(target []byte, pullNum int) (json.RawMessage, error) {
-	return c.entry(func() (capi.Buffer, error) { return c.handle.UnlockIfOwnedByPull(target, pullNum) })
+	return c.entry(changes, func() (capi.Buffer, error) { return c.library().UnlockIfOwnedByPull(target, pullNum) })
 }
 
 // GetLock returns a lock, or nil if there is none. The target is that of [Client.Unlock].
 func (c *Client) GetLock(target []byte) (json.RawMessage, error) {
-	return c.entry(func() (capi.Buffer, error) { return c.handle.GetLock(target) })
+	return c.entry(reads, func() (capi.Buffer, error) { return c.library().GetLock(target) })
 }
 
 // List returns all locks. Free the listing once.
 func (c *Client) List() (*Listing, error) {
-	return c.listing(c.handle.List)
+	return c.listing(lists, c.library().List)
 }
 
 // UnlockByPull releases all locks of exactly this repository's pull and returns them. If the listing is [Listing.Incomplete], calling
@@ -105,29 +117,29 @@ func (c *Client) List() (*Listing, error) {
 //
 // On an error some locks may have been released; calling again releases the rest.
 func (c *Client) UnlockByPull(repoFullName string, pullNum int) (*Listing, error) {
-	return c.listing(func() (capi.Listing, error) { return c.handle.UnlockByPull(repoFullName, pullNum) })
+	return c.listing(changes, func() (capi.Listing, error) { return c.library().UnlockByPull(repoFullName, pullNum) })
 }
 
 // LockCommand takes the global lock of a command, for example `apply`, if it is free. The lock is the JSON of Atlantis's command.Lock.
 func (c *Client) LockCommand(name string, lock []byte) (Grant, error) {
-	return c.grant(func() (capi.Buffer, error) { return c.handle.LockCommand(name, lock) })
+	return c.grant(func() (capi.Buffer, error) { return c.library().LockCommand(name, lock) })
 }
 
 // UnlockCommand releases the global lock of a command and returns it, or nil if there is none.
 func (c *Client) UnlockCommand(name string) (json.RawMessage, error) {
-	return c.entry(func() (capi.Buffer, error) { return c.handle.UnlockCommand(name) })
+	return c.entry(changes, func() (capi.Buffer, error) { return c.library().UnlockCommand(name) })
 }
 
 // CheckCommandLock returns the global lock of a command, or nil if there is none.
 func (c *Client) CheckCommandLock(name string) (json.RawMessage, error) {
-	return c.entry(func() (capi.Buffer, error) { return c.handle.CheckCommandLock(name) })
+	return c.entry(reads, func() (capi.Buffer, error) { return c.library().CheckCommandLock(name) })
 }
 
 // PullStatus returns the pull status at a key, or nil if there is none.
 func (c *Client) PullStatus(key string) (json.RawMessage, error) {
 	var status json.RawMessage
-	err := c.slots.run(func() error {
-		buffer, err := c.handle.PullStatus(key)
+	err := c.run(changes, func() error { // a command asks, and most often replaces it then
+		buffer, err := c.library().PullStatus(key)
 		status = take(&buffer)
 		return err
 	})
@@ -137,8 +149,8 @@ func (c *Client) PullStatus(key string) (json.RawMessage, error) {
 // SwapPullStatus replaces the pull status at a key if it is still the expected one, where nil is none. If it is another, swapped is
 // false, and current is that one, or nil if there is none.
 func (c *Client) SwapPullStatus(key string, expected, newValue []byte) (swapped bool, current json.RawMessage, err error) {
-	err = c.slots.run(func() error {
-		done, buffer, err := c.handle.SwapPullStatus(key, expected, newValue)
+	err = c.run(changes, func() error {
+		done, buffer, err := c.library().SwapPullStatus(key, expected, newValue)
 		swapped, current = done, take(&buffer)
 		return err
 	})
@@ -147,23 +159,23 @@ func (c *Client) SwapPullStatus(key string, expected, newValue []byte) (swapped 
 
 // DeletePullStatus deletes the pull status at a key, if there is one.
 func (c *Client) DeletePullStatus(key string) error {
-	return c.slots.run(func() error { return c.handle.DeletePullStatus(key) })
+	return c.run(changes, func() error { return c.library().DeletePullStatus(key) })
 }
 
 // Ping tells whether the store that decides answers and could be written.
-func (c *Client) Ping() error { return c.slots.run(c.handle.Ping) }
+func (c *Client) Ping() error { return c.run(reads, c.library().Ping) }
 
 // Status reads mode, counters, warnings and the state of hybrid mode.
 func (c *Client) Status() (Status, error) {
 	var status Status
-	err := c.read(c.handle.Status, func(text []byte) error { return json.Unmarshal(text, &status) })
+	err := c.read(reads, c.library().Status, func(text []byte) error { return json.Unmarshal(text, &status) })
 	return status, err
 }
 
 // Health asks the store that decides; in hybrid mode it reads what the last probes saw.
 func (c *Client) Health() (Health, error) {
 	var health Health
-	err := c.read(c.handle.Health, func(text []byte) error { return json.Unmarshal(text, &health) })
+	err := c.read(reads, c.library().Health, func(text []byte) error { return json.Unmarshal(text, &health) })
 	return health, err
 }
 
@@ -176,7 +188,8 @@ func (c *Client) LockInfo(keys []string) ([]LockInfo, error) {
 	}
 	infos := make([]LockInfo, 0, len(keys))
 	err = c.read(
-		func() (capi.Buffer, error) { return c.handle.LockInfo(named) },
+		reads,
+		func() (capi.Buffer, error) { return c.library().LockInfo(named) },
 		func(text []byte) error { return json.Unmarshal(text, &infos) },
 	)
 	return infos, err
@@ -184,6 +197,9 @@ func (c *Client) LockInfo(keys []string) ([]LockInfo, error) {
 
 // Metrics reads counters and latencies as a text for Prometheus. It waits for no call under way.
 func (c *Client) Metrics() (string, error) {
+	if err := c.opened(); err != nil {
+		return "", err
+	}
 	buffer, err := c.handle.Metrics()
 	if err != nil {
 		return "", err
@@ -195,9 +211,39 @@ func (c *Client) Metrics() (string, error) {
 // Version is the library's version.
 func Version() string { return capi.Version() }
 
+var errNotOpened = &Error{Code: capi.Closed, Message: "this Client is nil or its zero value: client.Open returns one that can be used"}
+
+func (c *Client) opened() error {
+	switch {
+	case c == nil:
+		return errNotOpened
+	case c.failed != nil:
+		return c.failed
+	case c.handle == nil:
+		return errNotOpened
+	}
+	return nil
+}
+
+// library is what to call; nil if there is none, which run says before.
+func (c *Client) library() *capi.Handle {
+	if c == nil {
+		return nil
+	}
+	return c.handle
+}
+
+// run runs one operation of this kind once it is its turn.
+func (c *Client) run(of kind, operation func() error) error {
+	if err := c.opened(); err != nil {
+		return err
+	}
+	return c.slots.run(of, operation)
+}
+
 // grant runs one operation that takes a lock.
 func (c *Client) grant(operation func() (capi.Buffer, error)) (grant Grant, err error) {
-	err = c.read(operation, func(text []byte) (err error) {
+	err = c.read(changes, operation, func(text []byte) (err error) {
 		grant, err = decodeGrant(text)
 		return err
 	})
@@ -205,8 +251,8 @@ func (c *Client) grant(operation func() (capi.Buffer, error)) (grant Grant, err 
 }
 
 // entry runs one operation that answers with an entry, or `null`.
-func (c *Client) entry(operation func() (capi.Buffer, error)) (entry json.RawMessage, err error) {
-	err = c.read(operation, func(text []byte) error {
+func (c *Client) entry(of kind, operation func() (capi.Buffer, error)) (entry json.RawMessage, err error) {
+	err = c.read(of, operation, func(text []byte) error {
 		if string(text) != "null" {
 			entry = bytes.Clone(text)
 		}
@@ -216,9 +262,9 @@ func (c *Client) entry(operation func() (capi.Buffer, error)) (entry json.RawMes
 }
 
 // listing runs one operation that answers with locks.
-func (c *Client) listing(operation func() (capi.Listing, error)) (*Listing, error) {
+func (c *Client) listing(of kind, operation func() (capi.Listing, error)) (*Listing, error) {
 	var listing *Listing
-	err := c.slots.run(func() error {
+	err := c.run(of, func() error {
 		answer, err := operation()
 		if err == nil {
 			listing = newListing(answer)
@@ -229,8 +275,8 @@ func (c *Client) listing(operation func() (capi.Listing, error)) (*Listing, erro
 }
 
 // read runs one operation and reads its answer, which is the library's memory and gone afterwards.
-func (c *Client) read(operation func() (capi.Buffer, error), answer func(text []byte) error) error {
-	return c.slots.run(func() error {
+func (c *Client) read(of kind, operation func() (capi.Buffer, error), answer func(text []byte) error) error {
+	return c.run(of, func() error {
 		buffer, err := operation()
 		if err != nil {
 			return err

@@ -163,10 +163,15 @@ func TestConfigHasTheLibrarysKeys(t *testing.T) {
 	full.Locking.DataDir = t.TempDir()
 	full.Locking.Backend = "sled"
 	full.Locking.Socket = client.SocketRead
-	full.Locking.Audit = client.Audit{File: filepath.Join(t.TempDir(), "audit"), MaxBytes: 1 << 20, Keep: 2}
+	full.Locking.Audit = client.Audit{File: filepath.Join(t.TempDir(), "audit"), MaxBytes: 1 << 20, Keep: 2, Required: true}
+	t.Setenv("ATLOCK_TEST_KEY", strings.Repeat("ab", 32))
+	full.Locking.Encryption = client.Encryption{KeyEnv: "ATLOCK_TEST_KEY"}
 	full.Locking.Enhanced.Redis = client.Redis{
 		Address: "a:1", Addresses: []string{"a:1"}, ClusterMode: true, Username: "u", Password: "p", PasswordFile: "f", DB: 1,
-		TLS:             client.TLS{Enabled: true, CAFile: "a", CertFile: "b", KeyFile: "c"},
+		PasswordCommand: []string{"c"},
+		TLS:             client.TLS{Enabled: true, CAFile: "a", CertFile: "b", KeyFile: "c", ServerName: "s"},
+		Sentinel: client.Sentinel{Addresses: []string{"a:1"}, MasterName: "m", Username: "u", Password: "p", PasswordFile: "f",
+			TLS: client.TLS{Enabled: true, CAFile: "a", CertFile: "b", KeyFile: "c", ServerName: "s"}},
 		SharedWithStock: &shared, WaitReplicas: 1,
 		Timeouts: client.RedisTimeouts{Connect: client.Duration(time.Second), Operation: client.Duration(time.Second)},
 	}

@@ -1,6 +1,8 @@
 // Package client is the atlock library for Go: locks go in and come out as JSON, in the form that Atlantis stores. The package
 // knows nothing of Atlantis's code, so that it fits every Atlantis release, and programs that are no Atlantis.
 //
+// Who needs it: a program of your own that takes, lists or watches locks. Who has Atlantis's types at hand takes package atlock.
+//
 //	config, err := client.LoadConfig("locking.yaml")
 //	...
 //	locks, err := client.Open(config)

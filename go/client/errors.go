@@ -3,8 +3,14 @@ package client
 import "github.com/atlock/atlock/go/internal/capi"
 
 // Error is a failure of the library: a code, which is one of the sentinels below, and a text for a person that says what
-// happened, to which key or setting, and what to do next. It never holds a secret.
+// happened, to which key or setting, and what to do next. It never holds a secret. Its fields:
+//
+//	Code    Code   // one of the sentinels below, as errors.Is compares them; Code.Name() is its name in metrics and in the audit trail
+//	Message string // the text
 type Error = capi.Error
+
+// Code is which error it is: one of the sentinels below. Name is its name in metrics, in the audit trail and on the sockets.
+type Code = capi.Code
 
 // Sentinels for errors.Is.
 var (
@@ -40,4 +46,18 @@ var (
 	ErrNoPull           error = capi.NoPull           // only a pull request can wait, and its number is above 0
 	ErrSetIncomplete    error = capi.SetIncomplete    // the lock is free, and the pull request takes it only with the others of its set
 	ErrStoreMoved       error = capi.StoreMoved       // the locks were moved to another store, or are being moved
+	ErrLoading          error = capi.Loading          // Redis reads its data from its disk; try again soon
+	ErrBusy             error = capi.Busy             // another program's script keeps Redis busy; try again
+	ErrRedisFull        error = capi.RedisFull        // Redis has no memory left and takes no writes
+	ErrCannotSave       error = capi.CannotSave       // Redis cannot save to its disk and takes no writes
+	ErrTooFewReplicas   error = capi.TooFewReplicas   // Redis has fewer replicas than it is set to need, and takes no writes
+	ErrTooManyClients   error = capi.TooManyClients   // Redis takes no more connections
+	ErrNoSuchCommand    error = capi.NoSuchCommand    // a command that is needed is disabled or renamed in Redis
+	ErrClusterDown      error = capi.ClusterDown      // the Redis Cluster has no master for the lock, or is not whole
+	ErrFailingOver      error = capi.FailingOver      // Redis changes its master; try again
+	ErrSlotMoving       error = capi.SlotMoving       // the Redis Cluster moves the lock to another node just now; try again
+	ErrRedisTooOld      error = capi.RedisTooOld      // Redis is older than 7.0
+	ErrForked           error = capi.Forked           // in the child of a process that forked after it had opened a store
+	ErrEncryptionKey    error = capi.EncryptionKey    // the data folder, or a backup, is sealed, and no key that is set opens it
+	ErrAuditFailed      error = capi.AuditFailed      // the audit trail, which every change needs, cannot be written; nothing was changed
 )

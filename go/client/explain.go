@@ -6,20 +6,23 @@ import (
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
-// Values of [Explained.State].
+// LockState is whether a lock can be had.
+type LockState string
+
+// The states.
 const (
-	StateFree     = "free"     // whoever asks has it
-	StateHeld     = "held"     // a pull request has it
-	StateReserved = "reserved" // it is free, and kept for who is next
-	StateFrozen   = "frozen"   // it is free, and nobody is to take it for now
-	StateConflict = "conflict" // it was granted twice
-	StateUnknown  = "unknown"  // what is there is no lock
+	StateFree     LockState = "free"     // whoever asks has it
+	StateHeld     LockState = "held"     // a pull request has it
+	StateReserved LockState = "reserved" // it is free, and kept for who is next
+	StateFrozen   LockState = "frozen"   // it is free, and nobody is to take it for now
+	StateConflict LockState = "conflict" // it was granted twice
+	StateUnknown  LockState = "unknown"  // what is there is no lock
 )
 
 // Explained is why a lock is as it is.
 type Explained struct {
 	Key       string      `json:"key"`
-	State     string      `json:"state"`
+	State     LockState   `json:"state"`
 	Holder    *LockHolder `json:"holder"`
 	Queue     []InLine    `json:"queue"`              // who waits for it, the next one first
 	BlockedBy []BlockedBy `json:"blocked_by"`         // what stands in the way of the next who asks
@@ -111,7 +114,7 @@ func (c *Client) explain(question any) (explained []Explained, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.readJSON(&explained, func() (capi.Buffer, error) { return c.handle.Explain(text) })
+	err = c.readJSON(reads, &explained, func() (capi.Buffer, error) { return c.library().Explain(text) })
 	return explained, err
 }
 
@@ -119,7 +122,7 @@ func (c *Client) explain(question any) (explained []Explained, err error) {
 //
 // Errors: [ErrQueueDisabled]; [ErrUnsupported] without `locking.enhanced.deadlock_detection.enabled`.
 func (c *Client) Deadlocks() (deadlocks []Deadlock, err error) {
-	err = c.readJSON(&deadlocks, c.handle.Deadlocks)
+	err = c.readJSON(reads, &deadlocks, c.library().Deadlocks)
 	return deadlocks, err
 }
 
@@ -128,7 +131,7 @@ func (c *Client) Deadlocks() (deadlocks []Deadlock, err error) {
 //
 // Errors: those of [Client.Deadlocks]; [ErrInvalidArgument] if the circle is over.
 func (c *Client) TellDeadlock(id string) (untold []PullID, err error) {
-	err = c.readJSON(&untold, func() (capi.Buffer, error) { return c.handle.TellDeadlock(id) })
+	err = c.readJSON(changes, &untold, func() (capi.Buffer, error) { return c.library().TellDeadlock(id) })
 	return untold, err
 }
 
@@ -145,11 +148,11 @@ func (c *Client) EndDeadlock(id string, standings []Standing) (yielded *Yielded,
 	if err != nil {
 		return nil, err
 	}
-	err = c.readJSON(&yielded, func() (capi.Buffer, error) { return c.handle.EndDeadlock(id, text) })
+	err = c.readJSON(changes, &yielded, func() (capi.Buffer, error) { return c.library().EndDeadlock(id, text) })
 	return yielded, err
 }
 
 // readJSON runs one operation that answers with JSON.
-func (c *Client) readJSON(into any, operation func() (capi.Buffer, error)) error {
-	return c.read(operation, func(text []byte) error { return json.Unmarshal(text, into) })
+func (c *Client) readJSON(of kind, into any, operation func() (capi.Buffer, error)) error {
+	return c.read(of, operation, func(text []byte) error { return json.Unmarshal(text, into) })
 }

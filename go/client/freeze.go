@@ -51,18 +51,18 @@ func (c *Client) Freeze(request FreezeRequest) (freeze Freeze, err error) {
 	if err != nil {
 		return Freeze{}, err
 	}
-	err = c.readJSON(&freeze, func() (capi.Buffer, error) { return c.handle.Freeze(text) })
+	err = c.readJSON(changes, &freeze, func() (capi.Buffer, error) { return c.library().Freeze(text) })
 	return freeze, err
 }
 
 // Thaw ends a freeze and returns it, or nil if there is none of this name.
 func (c *Client) Thaw(id string) (freeze *Freeze, err error) {
-	err = c.readJSON(&freeze, func() (capi.Buffer, error) { return c.handle.Thaw(id) })
+	err = c.readJSON(changes, &freeze, func() (capi.Buffer, error) { return c.library().Thaw(id) })
 	return freeze, err
 }
 
 // Freezes are those that are not over.
 func (c *Client) Freezes() (freezes []Freeze, err error) {
-	err = c.readJSON(&freezes, c.handle.Freezes)
+	err = c.readJSON(reads, &freezes, c.library().Freezes)
 	return freezes, err
 }

@@ -1,20 +1,23 @@
 package client
 
-// Values of [Health.State].
+// HealthState is whether locks can be granted, and as they should be.
+type HealthState string
+
+// The states.
 const (
-	Healthy   = "healthy"
-	Degraded  = "degraded"  // locks are granted, but not as they should be
-	Unhealthy = "unhealthy" // no lock can be granted
+	Healthy   HealthState = "healthy"
+	Degraded  HealthState = "degraded"  // locks are granted, but not as they should be
+	Unhealthy HealthState = "unhealthy" // no lock can be granted
 )
 
 // Health tells whether the stores answer, and how fast. In hybrid mode it is what the last probe of each saw.
 type Health struct {
 	Overall      bool         `json:"overall"`  // whether locks can be granted
-	State        string       `json:"state"`    // [Healthy], [Degraded] or [Unhealthy]
+	State        HealthState  `json:"state"`    // [Healthy], [Degraded] or [Unhealthy]
 	Headline     string       `json:"headline"` // who decides now, or that no lock is granted, and why
 	Enhanced     *StoreHealth `json:"enhanced,omitempty"`
 	Legacy       *StoreHealth `json:"legacy,omitempty"`
-	CircuitState string       `json:"circuit_state"` // closed, open or half-open; disabled in strict and native mode
+	CircuitState CircuitState `json:"circuit_state"`
 }
 
 // StoreHealth is how a store answered last; nil for a store that the mode does not use.

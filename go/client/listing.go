@@ -38,7 +38,11 @@ func (l *Listing) Len() int { return l.memory.Len() }
 func (l *Listing) Lock(i int) json.RawMessage { return l.memory.Lock(i) }
 
 // Free returns the memory. Freeing again is harmless.
-func (l *Listing) Free() { l.memory.Free() }
+func (l *Listing) Free() {
+	if l != nil {
+		l.memory.Free()
+	}
+}
 
 // besides reads what stands behind the locks in a list's JSON, or all of a list without locks. What is not as expected is told as an
 // entry without a key: the locks themselves are there all the same.

@@ -52,6 +52,9 @@ type QueuedLeft struct {
 //
 // Errors: [ErrQueueDisabled]; [ErrInvalidArgument] for more than a day.
 func (c *Client) Next(request NextRequest) (next Next, err error) {
+	if err := c.opened(); err != nil {
+		return Next{}, err
+	}
 	text, err := json.Marshal(map[string]int64{
 		"claim_ms": milliseconds(request.Claim), "most": int64(request.Most), "wait_ms": milliseconds(request.Wait),
 	})
@@ -64,7 +67,7 @@ func (c *Client) Next(request NextRequest) (next Next, err error) {
 	default:
 		return Next{}, errTooManyWait
 	}
-	buffer, err := c.handle.Next(text)
+	buffer, err := c.library().Next(text)
 	defer buffer.Free()
 	if err != nil {
 		return Next{}, err

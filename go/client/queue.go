@@ -112,21 +112,22 @@ type placeRequest struct {
 //
 // A pull request that neither holds the lock nor waits for it is [ErrNotQueued]. Without a queue, what is not 0 is [ErrQueueDisabled].
 func (c *Client) Position(repo, key string, pull *PullID) (int, error) {
-	return c.number(placeRequest{Repo: repo, Key: key, Pull: pull}, c.handle.Position)
+	return c.number(reads, placeRequest{Repo: repo, Key: key, Pull: pull}, c.library().Position)
 }
 
 // Queues tells who waits in a repository, or with an empty name in each: by the repository's name, in order.
 func (c *Client) Queues(repo string) (map[string][]QueuedPull, error) {
 	queues := map[string][]QueuedPull{}
 	return queues, c.read(
-		func() (capi.Buffer, error) { return c.handle.Queues(repo) },
+		reads,
+		func() (capi.Buffer, error) { return c.library().Queues(repo) },
 		func(text []byte) error { return json.Unmarshal(text, &queues) },
 	)
 }
 
 // Leave takes a pull request out of the queue of a lock, or with an empty key of all, and tells how many locks it waited for.
 func (c *Client) Leave(repo string, pull PullID, key string) (int, error) {
-	return c.number(placeRequest{Repo: repo, Key: key, Pull: &pull}, c.handle.Leave)
+	return c.number(changes, placeRequest{Repo: repo, Key: key, Pull: &pull}, c.library().Leave)
 }
 
 // Check tells, by the store that decides, whether a pull request holds a lock; unless the token is [NoToken], by that grant. It is true
@@ -137,7 +138,8 @@ func (c *Client) Check(repo, key string, pull PullID, token FencingToken) (check
 		return Checked{}, err
 	}
 	err = c.read(
-		func() (capi.Buffer, error) { return c.handle.Check(request) },
+		reads,
+		func() (capi.Buffer, error) { return c.library().Check(request) },
 		func(text []byte) error { return json.Unmarshal(text, &checked) },
 	)
 	return checked, err
@@ -145,17 +147,17 @@ func (c *Client) Check(repo, key string, pull PullID, token FencingToken) (check
 
 // Stats reads what was counted of waiting and holding, and asks the stores for all locks.
 func (c *Client) Stats() (stats Stats, err error) {
-	err = c.read(c.handle.Stats, func(text []byte) error { return json.Unmarshal(text, &stats) })
+	err = c.read(lists, c.library().Stats, func(text []byte) error { return json.Unmarshal(text, &stats) })
 	return stats, err
 }
 
 // number runs one operation that answers with a number.
-func (c *Client) number(request any, operation func(request []byte) (uint64, error)) (number int, err error) {
+func (c *Client) number(of kind, request any, operation func(request []byte) (uint64, error)) (number int, err error) {
 	text, err := json.Marshal(request)
 	if err != nil {
 		return 0, err
 	}
-	err = c.slots.run(func() error {
+	err = c.run(of, func() error {
 		answer, err := operation(text)
 		number = int(answer)
 		return err

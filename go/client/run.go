@@ -50,8 +50,8 @@ func (c *Client) RunBegin(request RunRequest) (run uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = c.slots.run(func() error {
-		run, err = c.handle.RunBegin(text)
+	err = c.run(changes, func() error {
+		run, err = c.library().RunBegin(text)
 		return err
 	})
 	return run, err
@@ -64,14 +64,15 @@ func (c *Client) RunDeclare(run uint64, locks []json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	return c.slots.run(func() error { return c.handle.RunDeclare(run, text) })
+	return c.run(changes, func() error { return c.library().RunDeclare(run, text) })
 }
 
 // TryLockIn is [Client.TryLock] inside a run: a lock that the pull request has already is acquired, and who is refused joins the queue,
 // and stays in it after the run.
 func (c *Client) TryLockIn(run uint64, lock []byte) (answer InRun, err error) {
 	err = c.read(
-		func() (capi.Buffer, error) { return c.handle.TryLockIn(run, lock) },
+		changes,
+		func() (capi.Buffer, error) { return c.library().TryLockIn(run, lock) },
 		func(text []byte) error { return json.Unmarshal(text, &answer) },
 	)
 	return answer, err
@@ -80,7 +81,8 @@ func (c *Client) TryLockIn(run uint64, lock []byte) (answer InRun, err error) {
 // RunEnd ends a run. After an error the run is over, too; what was not released stays held.
 func (c *Client) RunEnd(run uint64) (ended RunEnded, err error) {
 	err = c.read(
-		func() (capi.Buffer, error) { return c.handle.RunEnd(run) },
+		changes,
+		func() (capi.Buffer, error) { return c.library().RunEnd(run) },
 		func(text []byte) error { return json.Unmarshal(text, &ended) },
 	)
 	return ended, err

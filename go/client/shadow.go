@@ -7,27 +7,33 @@ import (
 	"github.com/atlock/atlock/go/internal/capi"
 )
 
-// Values of `locking.shadow.store`.
+// ShadowStore is which store is the shadow: `locking.shadow.store`.
+type ShadowStore string
+
+// The shadows.
 const (
-	ShadowOff   = "off"
-	ShadowSled  = "sled"
-	ShadowRedis = "redis"
+	ShadowOff   ShadowStore = "off"
+	ShadowSled  ShadowStore = "sled"
+	ShadowRedis ShadowStore = "redis"
 )
 
-// Values of [ShadowStatus.State].
+// ShadowState is how a shadow stands.
+type ShadowState string
+
+// The states.
 const (
-	ShadowOpening   = "opening"
-	ShadowFollowing = "following"
-	ShadowFailing   = "failing"
-	ShadowRefused   = "refused"
+	ShadowOpening   ShadowState = "opening"
+	ShadowFollowing ShadowState = "following"
+	ShadowFailing   ShadowState = "failing"
+	ShadowRefused   ShadowState = "refused"
 )
 
 // Shadow is the block `locking.shadow`: another store that is written and asked as well, and never believed.
 type Shadow struct {
-	Store   string   `json:"store,omitempty"`    // off (the default), sled or redis
-	DataDir string   `json:"data_dir,omitempty"` // folder of an embedded store; its own
-	Redis   Redis    `json:"redis,omitzero"`     // a Redis, or a database, of its own
-	Sample  Duration `json:"sample,omitzero"`    // the log has one line in so long a time for the differences of that time
+	Store   ShadowStore `json:"store,omitempty"`    // off (the default), sled or redis
+	DataDir string      `json:"data_dir,omitempty"` // folder of an embedded store; its own
+	Redis   Redis       `json:"redis,omitzero"`     // a Redis, or a database, of its own
+	Sample  Duration    `json:"sample,omitzero"`    // the log has one line in so long a time for the differences of that time
 }
 
 // IsOn tells whether there is a shadow.
@@ -35,8 +41,8 @@ func (s Shadow) IsOn() bool { return s.Store != "" && s.Store != ShadowOff }
 
 // ShadowStatus is how a shadow stands, and what came of the operations that it was told.
 type ShadowStatus struct {
-	Store       string             `json:"store"`
-	State       string             `json:"state"`             // opening, following, failing or refused
+	Store       ShadowStore        `json:"store"`
+	State       ShadowState        `json:"state"`
 	Because     string             `json:"because,omitempty"` // why it does not follow
 	InStep      bool               `json:"in_step"`           // whether it has all project locks
 	Operations  uint64             `json:"operations"`
@@ -70,13 +76,13 @@ type Following struct {
 
 // Follow begins the shadow that the settings name; isRedis: the program's store is their `locking.enhanced.redis`. It waits for no store.
 func Follow(config Config, isRedis bool) (*Following, error) {
-	settings, err := json.Marshal(config)
+	settings, err := settingsOf(config)
 	if err != nil {
 		return nil, err
 	}
 	shadow, err := capi.OpenShadow(settings, isRedis)
 	if err != nil {
-		return nil, err
+		return nil, byKey(err, settings)
 	}
 	return &Following{shadow: shadow}, nil
 }
@@ -123,18 +129,24 @@ func (f *Following) Metrics() (text string) {
 
 // Close ends it, within about two seconds. Closing again is harmless.
 func (f *Following) Close() {
+	if f == nil {
+		return
+	}
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	if !f.closed {
+	if !f.closed && f.shadow != nil {
 		f.closed = true
 		f.shadow.Free()
 	}
 }
 
 func (f *Following) run(call func()) {
+	if f == nil {
+		return
+	}
 	f.mutex.RLock()
 	defer f.mutex.RUnlock()
-	if !f.closed {
+	if !f.closed && f.shadow != nil {
 		call()
 	}
 }

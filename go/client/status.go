@@ -9,16 +9,18 @@ import (
 // Status is what an operator sees: mode, counters since the start, warnings, and the state of hybrid mode. The first six fields are those of
 // the original specification.
 type Status struct {
-	Mode            string `json:"mode"`
-	EnhancedEnabled bool   `json:"enhanced_enabled"`
-	LegacyOps       uint64 `json:"legacy_ops"`      // operations that the legacy store answered
-	EnhancedOps     uint64 `json:"enhanced_ops"`    // operations that Redis answered
-	FallbackActive  bool   `json:"fallback_active"` // whether the local store decides in Redis's place
-	CircuitState    string `json:"circuit_state"`   // closed, open or half-open; disabled in strict and native mode
-	FallbackOps     uint64 `json:"fallback_ops"`    // operations that the local store answered in Redis's place
-	Errors          uint64 `json:"errors"`          // operations that ended with an error
-	Version         string `json:"version"`
-	Instance        string `json:"instance,omitempty"`
+	Mode            Mode         `json:"mode"`
+	EnhancedEnabled bool         `json:"enhanced_enabled"`
+	LegacyOps       uint64       `json:"legacy_ops"`      // operations that the legacy store answered
+	EnhancedOps     uint64       `json:"enhanced_ops"`    // operations that Redis answered
+	FallbackActive  bool         `json:"fallback_active"` // whether the local store decides in Redis's place
+	CircuitState    CircuitState `json:"circuit_state"`
+	FallbackOps     uint64       `json:"fallback_ops"` // operations that the local store answered in Redis's place
+	Errors          uint64       `json:"errors"`       // operations that ended with an error
+	Version         string       `json:"version"`
+	Instance        string       `json:"instance,omitempty"`
+
+	AtRest AtRest `json:"at_rest,omitzero"` // which stores hold values in clear
 
 	QueueRepos []string `json:"queue_repos,omitempty"` // patterns of the repositories that have a queue; none where there is no queue
 
@@ -38,6 +40,17 @@ type Status struct {
 
 	Warnings []string `json:"warnings"` // conditions that endanger a promise
 }
+
+// CircuitState is whether Redis is asked, in hybrid mode.
+type CircuitState string
+
+// The states.
+const (
+	CircuitClosed   CircuitState = "closed"    // Redis is asked
+	CircuitOpen     CircuitState = "open"      // it is not
+	CircuitHalfOpen CircuitState = "half-open" // only to see whether it can be asked again
+	CircuitDisabled CircuitState = "disabled"  // strict and native mode have no breaker
+)
 
 // Conflict is a lock that both stores granted: the pull in Redis holds it, the local one is set aside.
 type Conflict struct {
@@ -93,3 +106,12 @@ func (u *UnixMicro) UnmarshalJSON(text []byte) error {
 
 // Time is the same for a person.
 func (u UnixMicro) Time() time.Time { return time.UnixMicro(int64(u)) }
+
+// AtRest tells which of the stores in use hold values in clear and which hold them sealed: each is "clear" or "sealed", or empty if there is
+// no such store.
+type AtRest struct {
+	Encrypted bool   `json:"encrypted"`          // whether all of them are sealed
+	Embedded  string `json:"embedded,omitempty"` // the embedded store with its journal
+	BoltDB    string `json:"boltdb,omitempty"`   // Atlantis's file, which stock must be able to read
+	Redis     string `json:"redis,omitempty"`    // which stock must be able to read
+}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,15 +25,18 @@ type Waited struct {
 	Acquired bool            `json:"acquired"`
 	Token    FencingToken    `json:"token"` // of the caller; NoToken if it is not known, or the lock was not acquired
 	Lock     json.RawMessage `json:"lock"`  // as it is stored; or the lock that is in the way
-	Why      string          `json:"why"`   // why it was not acquired: one of the values below
+	Why      WaitEnd         `json:"why"`   // why it was not acquired
 	Queue    *Place          `json:"queue"` // the last place in the queue; nil without one
 }
 
-// Values of [Waited.Why].
+// WaitEnd is why a wait ended without the lock.
+type WaitEnd string
+
+// The reasons.
 const (
-	WaitTimedOut  = "timeout"
-	WaitCancelled = "cancelled" // the context is done
-	WaitLeft      = "left"      // somebody took the pull request out of the queue
+	WaitTimedOut  WaitEnd = "timeout"
+	WaitCancelled WaitEnd = "cancelled" // the context is done
+	WaitLeft      WaitEnd = "left"      // somebody took the pull request out of the queue
 )
 
 // WaitedSet is how a wait for a set of locks ended.
@@ -60,7 +64,7 @@ type GrantedLock struct {
 // Errors: [ErrNoPull]; [ErrInvalidArgument] for a priority or timeout that cannot be; [ErrQueueFull]; those of [Client.TryLock]; the
 // context's own if it is done before it begins.
 func (c *Client) Lock(ctx context.Context, lock []byte, priority Priority, timeout time.Duration) (waited Waited, err error) {
-	err = c.wait(ctx, priority, timeout, func(options []byte) (capi.Buffer, error) { return c.handle.Lock(lock, options) }, &waited)
+	err = c.wait(ctx, priority, timeout, func(options []byte) (capi.Buffer, error) { return c.library().Lock(lock, options) }, &waited)
 	return waited, err
 }
 
@@ -73,7 +77,7 @@ func (c *Client) LockSet(
 	if err != nil {
 		return WaitedSet{}, err
 	}
-	err = c.wait(ctx, priority, timeout, func(options []byte) (capi.Buffer, error) { return c.handle.LockSet(text, options) }, &waited)
+	err = c.wait(ctx, priority, timeout, func(options []byte) (capi.Buffer, error) { return c.library().LockSet(text, options) }, &waited)
 	return waited, err
 }
 
@@ -88,7 +92,7 @@ type waitOptions struct {
 func (c *Client) wait(
 	ctx context.Context, priority Priority, timeout time.Duration, operation func(options []byte) (capi.Buffer, error), answer any,
 ) error {
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(c.opened(), ctx.Err()); err != nil {
 		return err
 	}
 	select {
@@ -105,7 +109,7 @@ func (c *Client) wait(
 	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cancelled)
-		_ = c.handle.Cancel(name) // the name is a possible one, and nothing else can fail
+		_ = c.library().Cancel(name) // the name is a possible one, and nothing else can fail
 	})
 	buffer, err := operation(options)
 	defer buffer.Free()

@@ -4,10 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/runatlantis/atlantis/server/core/db"
-
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/internal/redistest"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Strict mode on the embedded store has none of stock's defects.
@@ -68,7 +67,7 @@ const idleRounds = "10"
 // inOrder is a store of these settings with a queue.
 func inOrder(config atlock.Config) Store {
 	config.Locking.Enhanced.PriorityQueue.Enabled = true
-	return Store{Open: func() (db.Database, error) { return atlock.Open(config) }}
+	return Store{Open: func() (release.Database, error) { return atlock.Open(config) }}
 }
 
 // Strict mode on Atlantis's own BoltDB code answers bug for bug as that does.
@@ -112,8 +111,8 @@ func TestNativeSharedWithStock(t *testing.T) {
 			NewStorage: func(t *testing.T) SharedStorage {
 				flush(t, client)
 				return SharedStorage{
-					OpenA: func() (db.Database, error) { return open(server.Addr) },
-					OpenB: func() (db.Database, error) { return openStockRedis(server.Addr) },
+					OpenA: func() (release.Database, error) { return open(server.Addr) },
+					OpenB: func() (release.Database, error) { return openStockRedis(server.Addr) },
 					Raw:   redisRaw{client},
 				}
 			},
@@ -134,20 +133,20 @@ var atlockOpeners = map[string]Opener{
 	nativeQueueOpener: openNativeQueue,
 }
 
-func openNative(address string) (db.Database, error) {
+func openNative(address string) (release.Database, error) {
 	return atlock.Open(nativeConfig(address))
 }
 
 // openNativeAlone is for a Redis without stock servers, whose locks are listed from the indexes alone.
-func openNativeAlone(address string) (db.Database, error) {
+func openNativeAlone(address string) (release.Database, error) {
 	return atlock.Open(nativeAloneConfig(address))
 }
 
-func openNativeQueue(address string) (db.Database, error) {
+func openNativeQueue(address string) (release.Database, error) {
 	return inOrder(nativeConfig(address)).Open()
 }
 
-func openNativeAloneQueue(address string) (db.Database, error) {
+func openNativeAloneQueue(address string) (release.Database, error) {
 	return inOrder(nativeAloneConfig(address)).Open()
 }
 
@@ -170,7 +169,7 @@ func nativeConfig(address string) atlock.Config {
 
 func newSledStore(t *testing.T) Store {
 	folder := TempDir(t)
-	return Store{Open: func() (db.Database, error) {
+	return Store{Open: func() (release.Database, error) {
 		return atlock.Open(atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: folder}})
 	}}
 }
@@ -178,7 +177,7 @@ func newSledStore(t *testing.T) Store {
 func newStrictBoltStore(t *testing.T) Store {
 	folder := TempDir(t)
 	return Store{
-		Open: func() (db.Database, error) { return atlock.Open(atlock.Config{}, atlock.WithBoltDB(folder)) },
+		Open: func() (release.Database, error) { return atlock.Open(atlock.Config{}, atlock.WithBoltDB(folder)) },
 		Raw:  BoltRaw(folder),
 	}
 }

@@ -1,3 +1,5 @@
+//go:build !atlantis_before_v0_46
+
 package conformance
 
 import (
@@ -9,12 +11,12 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/core/redis"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/internal/redistest"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // atomicRedis is stock Redis with locks that are taken in one step. It proves
@@ -26,7 +28,9 @@ type atomicRedis struct {
 
 const atomicRedisOpener = "atomic-redis"
 
-func openAtomicRedis(address string) (db.Database, error) {
+func init() { openers[atomicRedisOpener] = openAtomicRedis }
+
+func openAtomicRedis(address string) (release.Database, error) {
 	config, err := redisConfig(address)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 // a behaviour mean that it could not be tried.
 type Violation struct{ detail string }
 
+// Error tells the broken promise.
 func (v *Violation) Error() string { return v.detail }
 
 // violated returns a *Violation.

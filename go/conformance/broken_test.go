@@ -1,3 +1,5 @@
+//go:build !atlantis_before_v0_46
+
 package conformance
 
 import (

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/db"
-	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events/command"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Texts that stock's errors contain. Callers show them to users.
@@ -37,7 +37,7 @@ func commandLock(name command.Name, at time.Time) command.Lock {
 }
 
 // commandLocked takes a free command lock and looks it up.
-func commandLocked(database db.Database, name command.Name, at time.Time) error {
+func commandLocked(database release.Database, name command.Name, at time.Time) error {
 	got, err := database.LockCommand(name, at)
 	if err != nil {
 		return fmt.Errorf("LockCommand(%s): %w", name, err)
@@ -48,7 +48,7 @@ func commandLocked(database db.Database, name command.Name, at time.Time) error 
 	)
 }
 
-func commandHeld(database db.Database, name command.Name, at time.Time) error {
+func commandHeld(database release.Database, name command.Name, at time.Time) error {
 	got, err := database.CheckCommandLock(name)
 	if err != nil {
 		return fmt.Errorf("CheckCommandLock(%s): %w", name, err)
@@ -56,7 +56,7 @@ func commandHeld(database db.Database, name command.Name, at time.Time) error {
 	return isCommandLock("CheckCommandLock", got, commandLock(name, at))
 }
 
-func commandFree(database db.Database, name command.Name) error {
+func commandFree(database release.Database, name command.Name) error {
 	got, err := database.CheckCommandLock(name)
 	if err != nil {
 		return fmt.Errorf("CheckCommandLock(%s): %w", name, err)
@@ -67,7 +67,7 @@ func commandFree(database db.Database, name command.Name) error {
 	return nil
 }
 
-func commandRefused(database db.Database, name command.Name) error {
+func commandRefused(database release.Database, name command.Name) error {
 	got, err := database.LockCommand(name, fixedTime.Add(time.Hour))
 	if err == nil {
 		return violated("LockCommand(%s) was granted twice: %+v", name, got)
@@ -75,14 +75,14 @@ func commandRefused(database db.Database, name command.Name) error {
 	return hasText("LockCommand", err, alreadyLockedText)
 }
 
-func commandUnlocked(database db.Database, name command.Name) error {
+func commandUnlocked(database release.Database, name command.Name) error {
 	if err := database.UnlockCommand(name); err != nil {
 		return fmt.Errorf("UnlockCommand(%s): %w", name, err)
 	}
 	return commandFree(database, name)
 }
 
-func commandUnlockRefused(database db.Database, name command.Name) error {
+func commandUnlockRefused(database release.Database, name command.Name) error {
 	err := database.UnlockCommand(name)
 	if err == nil {
 		return violated("UnlockCommand(%s) released a lock that nobody holds", name)
@@ -171,7 +171,7 @@ func commandTimes(s *scene) error {
 
 // The global apply lock, the way Atlantis's web page uses it.
 func applyClient(s *scene) error {
-	client := locking.NewApplyClient(s.db, false, false)
+	client := newApplyClient(s.db)
 	taken, err := client.LockApply()
 	if err != nil {
 		return fmt.Errorf("LockApply: %w", err)

@@ -53,6 +53,9 @@ const (
 	// CorruptValueHidesOthers: one undecodable lock makes List and UnlockByPull
 	// fail for all locks.
 	CorruptValueHidesOthers Defect = "CorruptValueHidesOthers"
+	// UnreadableStatusStays: a pull status that cannot be read makes every update
+	// of it fail, until the pull is closed. Only before v0.46.
+	UnreadableStatusStays Defect = "UnreadableStatusStays"
 	// CorruptValueIsReleased: UnlockIfOwnedByPull deletes a lock that Redis's
 	// Lua can read and Atlantis cannot, and reports an error.
 	CorruptValueIsReleased Defect = "CorruptValueIsReleased"
@@ -68,6 +71,7 @@ const (
 	// an old one, "moved" onto itself and deleted.
 	MigrationDropsNewlineKey Defect = "MigrationDropsNewlineKey"
 	// CorruptValueStopsMigration: one undecodable old lock keeps other old locks
-	// from being moved, so that their projects are granted again.
+	// from being moved, so that their projects are granted again; before v0.46
+	// Redis is then not opened at all.
 	CorruptValueStopsMigration Defect = "CorruptValueStopsMigration"
 )

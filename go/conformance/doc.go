@@ -1,5 +1,7 @@
-// Package conformance is one behaviour suite for every db.Database of Atlantis:
+// Package conformance is one behaviour suite for every release.Database of Atlantis:
 // the stock BoltDB and Redis code as the reference, and every mode of atlock.
+//
+// Who needs it: whoever writes a db.Database of their own, or changes this one, and wants to know whether it behaves as stock's.
 //
 // # Plugging in a subject
 //

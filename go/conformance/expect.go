@@ -3,15 +3,16 @@ package conformance
 import (
 	"fmt"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // The functions of this file each make one call and compare its result with the
 // only right one. They return a *Violation when it differs.
 
 // granted takes a free lock.
-func granted(database db.Database, lock models.ProjectLock) error {
+func granted(database release.Database, lock models.ProjectLock) error {
 	acquired, current, err := database.TryLock(lock)
 	switch {
 	case err != nil:
@@ -25,7 +26,7 @@ func granted(database db.Database, lock models.ProjectLock) error {
 }
 
 // allGranted takes several free locks.
-func allGranted(database db.Database, locks ...models.ProjectLock) error {
+func allGranted(database release.Database, locks ...models.ProjectLock) error {
 	for _, lock := range locks {
 		if err := granted(database, lock); err != nil {
 			return err
@@ -35,7 +36,7 @@ func allGranted(database db.Database, locks ...models.ProjectLock) error {
 }
 
 // refused tries to take a held lock.
-func refused(database db.Database, lock, holder models.ProjectLock) error {
+func refused(database release.Database, lock, holder models.ProjectLock) error {
 	acquired, current, err := database.TryLock(lock)
 	switch {
 	case err != nil:
@@ -49,12 +50,12 @@ func refused(database db.Database, lock, holder models.ProjectLock) error {
 }
 
 // held looks up a lock that is held.
-func held(database db.Database, lock models.ProjectLock) error {
+func held(database release.Database, lock models.ProjectLock) error {
 	return heldFor(database, lock.Project, lock.Workspace, lock)
 }
 
 // heldFor looks up a project whose lock is held.
-func heldFor(database db.Database, project models.Project, workspace string, want models.ProjectLock) error {
+func heldFor(database release.Database, project models.Project, workspace string, want models.ProjectLock) error {
 	got, err := database.GetLock(project, workspace)
 	if err != nil {
 		return fmt.Errorf("GetLock(%q): %w", abbreviate(keyOf(want)), err)
@@ -63,7 +64,7 @@ func heldFor(database db.Database, project models.Project, workspace string, wan
 }
 
 // allHeld looks up several locks that are held.
-func allHeld(database db.Database, locks ...models.ProjectLock) error {
+func allHeld(database release.Database, locks ...models.ProjectLock) error {
 	for _, lock := range locks {
 		if err := held(database, lock); err != nil {
 			return err
@@ -73,7 +74,7 @@ func allHeld(database db.Database, locks ...models.ProjectLock) error {
 }
 
 // free looks up a lock that nobody holds.
-func free(database db.Database, project models.Project, workspace string) error {
+func free(database release.Database, project models.Project, workspace string) error {
 	got, err := database.GetLock(project, workspace)
 	if err != nil {
 		return fmt.Errorf("GetLock(%s, %q): %w", project, workspace, err)
@@ -82,7 +83,7 @@ func free(database db.Database, project models.Project, workspace string) error 
 }
 
 // released releases a held lock.
-func released(database db.Database, lock models.ProjectLock) error {
+func released(database release.Database, lock models.ProjectLock) error {
 	got, err := database.Unlock(lock.Project, lock.Workspace)
 	if err != nil {
 		return fmt.Errorf("Unlock(%q): %w", abbreviate(keyOf(lock)), err)
@@ -94,7 +95,7 @@ func released(database db.Database, lock models.ProjectLock) error {
 }
 
 // releasedByPull releases what a pull holds in a repository.
-func releasedByPull(database db.Database, repo string, pullNum int, want ...models.ProjectLock) error {
+func releasedByPull(database release.Database, repo string, pullNum int, want ...models.ProjectLock) error {
 	got, err := database.UnlockByPull(repo, pullNum)
 	if err != nil {
 		return fmt.Errorf("UnlockByPull(%q, %d): %w", repo, pullNum, err)
@@ -106,7 +107,7 @@ func releasedByPull(database db.Database, repo string, pullNum int, want ...mode
 }
 
 // listed lists all locks.
-func listed(database db.Database, want ...models.ProjectLock) error {
+func listed(database release.Database, want ...models.ProjectLock) error {
 	got, err := database.List()
 	if err != nil {
 		return fmt.Errorf("List: %w", err)

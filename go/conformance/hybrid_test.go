@@ -5,10 +5,9 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/runatlantis/atlantis/server/core/db"
-
 	"github.com/atlock/atlock/go/atlock"
 	"github.com/atlock/atlock/go/internal/redistest"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // legacies are the local stores of hybrid mode: each gives the settings of one in a fresh folder, and what else it needs.
@@ -78,7 +77,7 @@ func TestHybridWithUnrest(t *testing.T) {
 func newHybridStore(t *testing.T, legacy, redis string) Store {
 	locking, options := legacies[legacy](t)
 	config := hybridConfig(locking, redis)
-	return Store{Open: func() (db.Database, error) { return atlock.Open(config, options...) }}
+	return Store{Open: func() (release.Database, error) { return atlock.Open(config, options...) }}
 }
 
 func hybridConfig(locking atlock.Locking, redis string) atlock.Config {

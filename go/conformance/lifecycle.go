@@ -7,9 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 func lifecycleBehaviours() []behaviour {
@@ -21,14 +22,14 @@ func lifecycleBehaviours() []behaviour {
 	}
 }
 
-// call is one method of db.Database, ready to be called.
+// call is one method of release.Database, ready to be called.
 type call struct {
 	name string
 	act  func() error
 }
 
 // pullCalls are the methods that take a pull.
-func pullCalls(database db.Database, pull models.PullRequest) []call {
+func pullCalls(database release.Database, pull models.PullRequest) []call {
 	return []call{
 		{"UpdateProjectStatus", func() error {
 			return database.UpdateProjectStatus(pull, "default", ".", models.AppliedPlanStatus)
@@ -43,7 +44,7 @@ func pullCalls(database db.Database, pull models.PullRequest) []call {
 }
 
 // allCalls are all methods but Close.
-func allCalls(database db.Database) []call {
+func allCalls(database release.Database) []call {
 	lock := simpleLock("acme/infra", ".", 5)
 	return append(pullCalls(database, samplePull()),
 		call{"TryLock", func() error { _, _, err := database.TryLock(lock); return err }},
@@ -63,7 +64,7 @@ func allCalls(database db.Database) []call {
 }
 
 // closeEarly closes the database before the scene ends and hands it out, closed.
-func (s *scene) closeEarly() (db.Database, error) {
+func (s *scene) closeEarly() (release.Database, error) {
 	database := s.db
 	return database, s.close()
 }

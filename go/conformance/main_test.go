@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(Main(m, map[string]Opener{
-		stockRedisOpener:  openStockRedis,
-		atomicRedisOpener: openAtomicRedis,
-		nativeOpener:      openNative,
-		nativeAloneOpener: openNativeAlone,
-		nativeQueueOpener: openNativeQueue,
-	}))
+// openers are those of second processes.
+var openers = map[string]Opener{
+	stockRedisOpener:  openStockRedis,
+	nativeOpener:      openNative,
+	nativeAloneOpener: openNativeAlone,
+	nativeQueueOpener: openNativeQueue,
 }
+
+func TestMain(m *testing.M) { os.Exit(Main(m, openers)) }

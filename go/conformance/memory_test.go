@@ -1,3 +1,5 @@
+//go:build !atlantis_before_v0_46
+
 package conformance
 
 import (
@@ -12,10 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // memory is a database that keeps every promise of the suite. It proves that
@@ -105,7 +108,7 @@ func (m *memory) find(project models.Project, workspace string) (*models.Project
 		return lock, nil
 	}
 	read, err := locking.IsCurrentLocking(key)
-	if err == nil && project.RepoFullName == read[1] && project.Path == read[2] && workspace == read[3] && project.ProjectName == read[4] {
+	if err == nil && project.RepoFullName == read[1] && project.Path == read[2] && workspace == read[3] && release.ProjectName(project) == read[4] {
 		return lock, nil
 	}
 	return nil, nil
@@ -272,13 +275,13 @@ func (m *memory) Close() error {
 }
 
 // memorySubject is the reference, or, with a wrapper, a database made from it.
-func memorySubject(wrap func(*memory) db.Database) Subject {
+func memorySubject(wrap func(*memory) release.Database) Subject {
 	return Subject{
 		Name: "memory",
 		NewStore: func(*testing.T) Store {
 			storage := newMemoryStorage()
 			return Store{
-				Open: func() (db.Database, error) { return wrap(storage.open()), nil },
+				Open: func() (release.Database, error) { return wrap(storage.open()), nil },
 				Raw:  storage,
 			}
 		},
@@ -287,7 +290,7 @@ func memorySubject(wrap func(*memory) db.Database) Subject {
 }
 
 func TestReferenceKeepsEveryPromise(t *testing.T) {
-	Run(t, memorySubject(func(m *memory) db.Database { return m }))
+	Run(t, memorySubject(func(m *memory) release.Database { return m }))
 }
 
 func TestReferenceShared(t *testing.T) {
@@ -295,7 +298,7 @@ func TestReferenceShared(t *testing.T) {
 		Name: "memory", A: "one", B: "other",
 		NewStorage: func(*testing.T) SharedStorage {
 			storage := newMemoryStorage()
-			open := func() (db.Database, error) { return storage.open(), nil }
+			open := func() (release.Database, error) { return storage.open(), nil }
 			return SharedStorage{OpenA: open, OpenB: open, Raw: storage}
 		},
 	})

@@ -5,12 +5,18 @@ import (
 	"fmt"
 
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Until v0.39 the key of a lock was {repo}/{path}/{workspace}. Opening a
 // database gives such locks their present key, which ends in /{project name}.
 
 func migrationBehaviours() []behaviour {
+	if release.KeyFormat != atlock.KeysCurrent {
+		return nil // this release makes the keys of before
+	}
 	return []behaviour{
 		{name: "Migration/OldKeyIsMoved", needs: RawBytes, check: oldKeyIsMoved},
 		{name: "Migration/ProjectNameComesFromTheValue", needs: RawBytes, check: oldKeyWithProjectName},
@@ -26,18 +32,21 @@ func oldKey(lock models.ProjectLock) string {
 
 // seedOldKeys stores locks under their old keys and opens the database on them.
 func (s *scene) seedOldKeys(locks ...models.ProjectLock) error {
-	return s.offline(func() error {
-		for _, lock := range locks {
-			value, err := json.Marshal(lock)
-			if err != nil {
-				return err
-			}
-			if err := s.store.Raw.Put(Locks, oldKey(lock), value); err != nil {
-				return err
-			}
+	return s.offline(func() error { return s.putOldKeys(locks...) })
+}
+
+// putOldKeys stores locks under their old keys while the database is closed.
+func (s *scene) putOldKeys(locks ...models.ProjectLock) error {
+	for _, lock := range locks {
+		value, err := json.Marshal(lock)
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+		if err := s.store.Raw.Put(Locks, oldKey(lock), value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moved checks that locks seeded under old keys are held.
@@ -77,7 +86,7 @@ func oldKeyWithProjectName(s *scene) error {
 	return first(
 		func() error { return s.seedOldKeys(lock) },
 		func() error { return s.moved(lock) },
-		func() error { return free(s.db, models.NewProject("acme/infra", ".", ""), "default") },
+		func() error { return free(s.db, release.NewProject("acme/infra", ".", ""), "default") },
 		func() error { return released(s.db, lock) },
 	)
 }
@@ -92,25 +101,27 @@ func oldNestedPathIsMoved(s *scene) error {
 }
 
 // Several undecodable locks among many good ones: whatever the order in which
-// they are visited, some good one comes after some undecodable one.
+// they are visited, some good one comes after some undecodable one. All are there
+// before the database is opened, since stock before v0.46 does not open at all.
 func corruptOldKey(s *scene) error {
 	const goodLocks, corruptLocks = 30, 3
 	var good []models.ProjectLock
 	for i := range goodLocks {
 		good = append(good, simpleLock("acme/infra", fmt.Sprintf("path%02d", i), i))
 	}
-	return first(
-		func() error {
-			return s.offline(func() error {
-				for i := range corruptLocks {
-					if err := s.store.Raw.Put(Locks, fmt.Sprintf("acme/infra/corrupt%d/default", i), []byte("not JSON")); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		},
-		func() error { return s.seedOldKeys(good...) },
-		func() error { return s.moved(good...) },
-	)
+	if err := s.close(); err != nil {
+		return err
+	}
+	for i := range corruptLocks {
+		if err := s.store.Raw.Put(Locks, fmt.Sprintf("acme/infra/corrupt%d/default", i), []byte("not JSON")); err != nil {
+			return err
+		}
+	}
+	if err := s.putOldKeys(good...); err != nil {
+		return err
+	}
+	if err := s.open(); err != nil {
+		return violated("the store does not open: %v", err)
+	}
+	return s.moved(good...)
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 func nameBehaviours() []behaviour {
@@ -67,7 +69,7 @@ func oddLocks() []models.ProjectLock {
 	for i, name := range append(oddNames, brokenLine) {
 		locks = append(locks, name.lock(i+1))
 	}
-	return locks
+	return apart(locks...)
 }
 
 func oddNamesAreKeptApart(s *scene) error {
@@ -188,7 +190,7 @@ func (s *scene) foundByKey(lock models.ProjectLock) error {
 
 func oddReposPullStatus(s *scene) error {
 	for i, lock := range oddLocks() {
-		result := planned(lock.Workspace, lock.Project.Path, lock.Project.ProjectName)
+		result := planned(lock.Workspace, lock.Project.Path, release.ProjectName(lock.Project))
 		want := models.PullStatus{Pull: lock.Pull, Projects: []models.ProjectStatus{projectStatus(result)}}
 		err := first(
 			func() error { return updated(s.db, lock.Pull, result) },

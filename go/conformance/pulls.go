@@ -2,14 +2,14 @@ package conformance
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 func pullBehaviours() []behaviour {
@@ -21,53 +21,12 @@ func pullBehaviours() []behaviour {
 		{name: "Pulls/Delete", check: deletePullStatus},
 		{name: "Pulls/EachPullHasItsStatus", check: eachPullHasItsStatus},
 		{name: "Pulls/SeparatorInNameIsRefused", check: separatorIsRefused},
-		{name: "Pulls/UnreadableEntryIsReplaced", needs: RawBytes, check: unreadableStatus},
+		{name: "Pulls/UnreadableEntryIsReplaced", guards: UnreadableStatusStays, needs: RawBytes, check: unreadableStatus},
 		{name: "Pulls/StoredAsMarshalled", needs: RawBytes, check: statusStoredAsMarshalled},
 	}
 }
 
 func samplePull() models.PullRequest { return simpleLock("acme/infra", ".", 5).Pull }
-
-// planned is the result of a successful plan with changes.
-func planned(workspace, dir, project string) command.ProjectResult {
-	return command.ProjectResult{
-		Command: command.Plan, Workspace: workspace, RepoRelDir: dir, ProjectName: project,
-		ProjectCommandOutput: command.ProjectCommandOutput{
-			PlanSuccess: &models.PlanSuccess{TerraformOutput: "Plan: 1 to add, 0 to change, 0 to destroy."},
-		},
-	}
-}
-
-func failedPlan(workspace, dir, project string) command.ProjectResult {
-	return command.ProjectResult{
-		Command: command.Plan, Workspace: workspace, RepoRelDir: dir, ProjectName: project,
-		ProjectCommandOutput: command.ProjectCommandOutput{Error: errors.New("no such module")},
-	}
-}
-
-func applied(workspace, dir, project string) command.ProjectResult {
-	return command.ProjectResult{
-		Command: command.Apply, Workspace: workspace, RepoRelDir: dir, ProjectName: project,
-		ProjectCommandOutput: command.ProjectCommandOutput{ApplySuccess: "done"},
-	}
-}
-
-func policyChecked(workspace, dir, project string, sets ...models.PolicySetResult) command.ProjectResult {
-	return command.ProjectResult{
-		Command: command.PolicyCheck, Workspace: workspace, RepoRelDir: dir, ProjectName: project,
-		ProjectCommandOutput: command.ProjectCommandOutput{
-			PolicyCheckResults: &models.PolicyCheckResults{PolicySetResults: sets},
-		},
-	}
-}
-
-func policySet(name string, passed bool, approver string) models.PolicySetResult {
-	return models.PolicySetResult{
-		PolicySetName: name, Passed: passed, PolicyItemRegex: "<.*>",
-		Hashes:    []string{models.HashPolicyItem(name)},
-		Approvals: []models.PolicySetApproval{{Approver: approver, Hashes: []string{models.HashPolicyItem(name)}}},
-	}
-}
 
 // projectStatus is the status that a project gets from its first result.
 func projectStatus(result command.ProjectResult) models.ProjectStatus {
@@ -84,7 +43,7 @@ func withPolicies(result, earlier command.ProjectResult) models.ProjectStatus {
 	return status
 }
 
-func updated(database db.Database, pull models.PullRequest, results ...command.ProjectResult) error {
+func updated(database release.Database, pull models.PullRequest, results ...command.ProjectResult) error {
 	if _, err := database.UpdatePullWithResults(pull, results); err != nil {
 		return fmt.Errorf("UpdatePullWithResults: %w", err)
 	}
@@ -92,7 +51,7 @@ func updated(database db.Database, pull models.PullRequest, results ...command.P
 }
 
 // updatedTo updates a pull and checks what is returned and what is then stored.
-func updatedTo(database db.Database, pull models.PullRequest, results []command.ProjectResult, want models.PullStatus) error {
+func updatedTo(database release.Database, pull models.PullRequest, results []command.ProjectResult, want models.PullStatus) error {
 	got, err := database.UpdatePullWithResults(pull, results)
 	if err != nil {
 		return fmt.Errorf("UpdatePullWithResults: %w", err)
@@ -104,7 +63,7 @@ func updatedTo(database db.Database, pull models.PullRequest, results []command.
 }
 
 // statusIs looks up the status of a pull; nil means that it has none.
-func statusIs(database db.Database, pull models.PullRequest, want *models.PullStatus) error {
+func statusIs(database release.Database, pull models.PullRequest, want *models.PullStatus) error {
 	got, err := database.GetPullStatus(pull)
 	if err != nil {
 		return fmt.Errorf("GetPullStatus: %w", err)
@@ -127,7 +86,7 @@ func describeStatus(status *models.PullStatus) string {
 	return string(text)
 }
 
-func deletedStatus(database db.Database, pull models.PullRequest) error {
+func deletedStatus(database release.Database, pull models.PullRequest) error {
 	if err := database.DeletePullStatus(pull); err != nil {
 		return fmt.Errorf("DeletePullStatus: %w", err)
 	}
@@ -215,6 +174,7 @@ func updatesMerge(s *scene) error {
 			{pull, results(recheckA), pull, statuses(withPolicies(recheckA, mergedA))},
 		},
 	}
+	leaveOutOlder(histories)
 	for name, history := range histories {
 		for step, u := range history {
 			want := models.PullStatus{Pull: u.wantPull, Projects: u.wantProjects}

@@ -7,9 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 func raceBehaviours() []behaviour {
@@ -34,9 +35,9 @@ const (
 // race is a thing that several takers want and one may have.
 type race struct {
 	// take tries to take it as the taker with this number.
-	take func(database db.Database, taker int) outcome
+	take func(database release.Database, taker int) outcome
 	// release checks that the winner has it and frees it for the next round.
-	release func(database db.Database, winner int) error
+	release func(database release.Database, winner int) error
 }
 
 // outcome is what one taker was told. It crosses processes as JSON.
@@ -53,23 +54,23 @@ type outcome struct {
 const holderUntold = -1
 
 var lockRace = race{
-	take: func(database db.Database, taker int) outcome {
+	take: func(database release.Database, taker int) outcome {
 		acquired, current, err := database.TryLock(takerLock(taker))
 		return outcome{Taker: taker, Acquired: acquired, Holder: current.Pull.Num, Error: errorText(err)}
 	},
-	release: func(database db.Database, winner int) error { return released(database, takerLock(winner)) },
+	release: func(database release.Database, winner int) error { return released(database, takerLock(winner)) },
 }
 
 // commandRace tells takers apart by the time of their lock.
 var commandRace = race{
-	take: func(database db.Database, taker int) outcome {
+	take: func(database release.Database, taker int) outcome {
 		_, err := database.LockCommand(command.Apply, takerTime(taker))
 		if err != nil && strings.Contains(err.Error(), alreadyLockedText) {
 			return outcome{Taker: taker, Holder: holderUntold}
 		}
 		return outcome{Taker: taker, Acquired: err == nil, Holder: taker, Error: errorText(err)}
 	},
-	release: func(database db.Database, winner int) error {
+	release: func(database release.Database, winner int) error {
 		return first(
 			func() error { return commandHeld(database, command.Apply, takerTime(winner)) },
 			func() error { return commandUnlocked(database, command.Apply) },
@@ -111,7 +112,7 @@ func judge(outcomes []outcome) (winner int, err error) {
 }
 
 // takeAll lets takers numbered from a first one race, as much at once as can be.
-func (r race) takeAll(database db.Database, firstTaker, takers int) []outcome {
+func (r race) takeAll(database release.Database, firstTaker, takers int) []outcome {
 	outcomes := make([]outcome, takers)
 	together(takers, func(i int) { outcomes[i] = r.take(database, firstTaker+i) })
 	return outcomes
@@ -239,7 +240,7 @@ func neverTwoHolders(s *scene) error {
 const holdTime = 100 * time.Microsecond
 
 // holdOnce takes a lock if it is free, and releases it.
-func holdOnce(database db.Database, lock models.ProjectLock, holders *atomic.Int32) error {
+func holdOnce(database release.Database, lock models.ProjectLock, holders *atomic.Int32) error {
 	acquired, _, err := database.TryLock(lock)
 	if err != nil {
 		return fmt.Errorf("TryLock: %w", err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 const (
@@ -20,7 +20,7 @@ const (
 
 // scene is what one behaviour acts on: a fresh store, open.
 type scene struct {
-	db    db.Database
+	db    release.Database
 	store Store
 	// rounds is how often a race is tried.
 	rounds int

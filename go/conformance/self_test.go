@@ -1,3 +1,5 @@
+//go:build !atlantis_before_v0_46
+
 package conformance
 
 import (
@@ -6,7 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // A suite that cannot fail proves nothing. Each faulty database below is the
@@ -16,35 +18,35 @@ import (
 func TestSuiteSeesBrokenPromises(t *testing.T) {
 	cases := []struct {
 		name   string
-		wrap   func(*memory) db.Database
+		wrap   func(*memory) release.Database
 		broken []string
 		// wide faults may be noticed by other behaviours too.
 		wide bool
 	}{
-		{"holder may lock again", func(m *memory) db.Database { return grantsToHolder{m} }, []string{
+		{"holder may lock again", func(m *memory) release.Database { return grantsToHolder{m} }, []string{
 			"TryLock/HolderIsRefusedToo",
 			"Collisions/HostsOfUnknownOrEqualNameAreOne",
 			"Model/RandomOperations",
 			"Model/RandomOperationsWithRestarts",
 		}, false},
-		{"looks, then takes", func(m *memory) db.Database { return looksThenTakes{m} }, []string{
+		{"looks, then takes", func(m *memory) release.Database { return looksThenTakes{m} }, []string{
 			"Races/OneTakerWins",
 			"Races/NeverTwoHolders",
 		}, false},
-		{"tells the loser that it is the holder", func(m *memory) db.Database { return tellsTheLoserItself{m} }, []string{
+		{"tells the loser that it is the holder", func(m *memory) release.Database { return tellsTheLoserItself{m} }, []string{
 			"TryLock/HeldIsRefusedWithTheHolder",
 			"Collisions/SecondTakerIsToldTheRealHolder",
 			"Races/OneTakerWins",
 		}, true},
-		{"tells the holder without its teams", func(m *memory) db.Database { return forgetsTeams{m} }, []string{
+		{"tells the holder without its teams", func(m *memory) release.Database { return forgetsTeams{m} }, []string{
 			"TryLock/HeldIsRefusedWithTheHolder",
 			"Values/NilAndEmptyTeamsAreKeptApart",
 		}, true},
-		{"releases by prefix", func(m *memory) db.Database { return releasesByPrefix{m} }, []string{
+		{"releases by prefix", func(m *memory) release.Database { return releasesByPrefix{m} }, []string{
 			"UnlockByPull/ReposWithCommonPrefixStay",
 			"UnlockByPull/SubgroupReposStay",
 		}, false},
-		{"releases what another pull holds", func(m *memory) db.Database { return releasesForAnyone{m} }, []string{
+		{"releases what another pull holds", func(m *memory) release.Database { return releasesForAnyone{m} }, []string{
 			"Collisions/OtherPullDoesNotRelease",
 			"Collisions/SameNumberInOtherRepoDoesNotRelease",
 			"Names/OddNamesAreReleasedIfOwned",
@@ -53,75 +55,75 @@ func TestSuiteSeesBrokenPromises(t *testing.T) {
 			"Model/RandomOperations",
 			"Model/RandomOperationsWithRestarts",
 		}, false},
-		{"knows a lock by its fields alone", func(m *memory) db.Database { return fieldsAlone{m} }, []string{
+		{"knows a lock by its fields alone", func(m *memory) release.Database { return fieldsAlone{m} }, []string{
 			"Names/AtlantisFindsLocksByTheirKey",
 			"Collisions/HolderIsFoundByKey",
 		}, false},
-		{"knows a lock by its key alone", func(m *memory) db.Database { return keyAlone{m} }, []string{
+		{"knows a lock by its key alone", func(m *memory) release.Database { return keyAlone{m} }, []string{
 			"Collisions/OtherProjectDoesNotRelease",
 		}, false},
-		{"tells a pull of the same number the holder", func(m *memory) db.Database { return tellsNamesakes{m} }, []string{
+		{"tells a pull of the same number the holder", func(m *memory) release.Database { return tellsNamesakes{m} }, []string{
 			"Collisions/SameNumberInOtherRepoDoesNotHold",
 			"Collisions/SameNumberOnOtherHostDoesNotHold",
 		}, false},
-		{"compares hosts' names letter by letter", func(m *memory) db.Database { return refusesOtherSpellings{m} }, []string{
+		{"compares hosts' names letter by letter", func(m *memory) release.Database { return refusesOtherSpellings{m} }, []string{
 			"Collisions/HostsOfUnknownOrEqualNameAreOne",
 		}, false},
-		{"keys ignore case", func(m *memory) db.Database { return ignoresCase{m} }, []string{
+		{"keys ignore case", func(m *memory) release.Database { return ignoresCase{m} }, []string{
 			"Names/OddNamesAreKeptApart",
 			"Names/OddNamesAreReleasedByPull",
 			"Restart/OddNamesStay",
 		}, false},
-		{"lists one page", func(m *memory) db.Database { return listsOnePage{m} }, []string{
+		{"lists one page", func(m *memory) release.Database { return listsOnePage{m} }, []string{
 			"List/ManyLocks",
 		}, false},
-		{"a corrupt value fails List", func(m *memory) db.Database { return listFailsOnCorrupt{m} }, []string{
+		{"a corrupt value fails List", func(m *memory) release.Database { return listFailsOnCorrupt{m} }, []string{
 			"Corrupt/ListReturnsTheOthers",
 		}, false},
-		{"a corrupt value is no lock", func(m *memory) db.Database { return overwritesCorrupt{m} }, []string{
+		{"a corrupt value is no lock", func(m *memory) release.Database { return overwritesCorrupt{m} }, []string{
 			"Corrupt/TryLockIsNeverGranted",
 		}, false},
-		{"time in UTC", func(m *memory) db.Database { return timeInUTC{m} }, []string{
+		{"time in UTC", func(m *memory) release.Database { return timeInUTC{m} }, []string{
 			"Values/GetLockTimeIsLocal",
 		}, false},
-		{"time in whole seconds", func(m *memory) db.Database { return wholeSeconds{m} }, []string{
+		{"time in whole seconds", func(m *memory) release.Database { return wholeSeconds{m} }, []string{
 			"Values/TimeIsTheSameInstantInAnyZone",
 		}, true},
-		{"writes other bytes", func(m *memory) db.Database { return indents{m} }, []string{
+		{"writes other bytes", func(m *memory) release.Database { return indents{m} }, []string{
 			"Values/StoredAsMarshalled",
 		}, false},
-		{"reading rewrites", func(m *memory) db.Database { return rewrites{m} }, []string{
+		{"reading rewrites", func(m *memory) release.Database { return rewrites{m} }, []string{
 			"Values/UnknownFieldsSurvive",
 		}, false},
-		{"command locks are granted twice", func(m *memory) db.Database { return commandTwice{m} }, []string{
+		{"command locks are granted twice", func(m *memory) release.Database { return commandTwice{m} }, []string{
 			"Commands/PlanAndAutoplanShareOne",
 			"Commands/SecondLockIsRefused",
 			"Races/OneCommandTakerWins",
 			"Restart/CommandLocksStay",
 		}, false},
-		{"other error texts", func(m *memory) db.Database { return otherTexts{m} }, []string{
+		{"other error texts", func(m *memory) release.Database { return otherTexts{m} }, []string{
 			"Pulls/SeparatorInNameIsRefused",
 		}, false},
-		{"pull updates are lost", func(m *memory) db.Database { return losesUpdates{m} }, []string{
+		{"pull updates are lost", func(m *memory) release.Database { return losesUpdates{m} }, []string{
 			"Races/PullResultsAddUp",
 		}, false},
-		{"a new base branch is not noticed", func(m *memory) db.Database { return ignoresBaseBranch{m} }, []string{
+		{"a new base branch is not noticed", func(m *memory) release.Database { return ignoresBaseBranch{m} }, []string{
 			"Pulls/UpdatePullWithResults",
 		}, false},
-		{"crashes after Close", func(m *memory) db.Database { return crashesAfterClose{m} }, []string{
+		{"crashes after Close", func(m *memory) release.Database { return crashesAfterClose{m} }, []string{
 			"Lifecycle/CallsAfterCloseAreErrors",
 			"Lifecycle/CloseDuringCalls",
 		}, false},
-		{"forgets on restart", func(m *memory) db.Database { return forgetsOnClose{m} }, []string{
+		{"forgets on restart", func(m *memory) release.Database { return forgetsOnClose{m} }, []string{
 			"Restart/LocksStay", "Restart/OddNamesStay", "Restart/LineBreakStays",
 		}, true},
-		{"repository names are patterns", func(m *memory) db.Database { return repoIsPattern{m} }, []string{
+		{"repository names are patterns", func(m *memory) release.Database { return repoIsPattern{m} }, []string{
 			"UnlockByPull/RepoNameIsNoPattern", "UnlockByPull/RepoNameMatchesItself",
 		}, false},
-		{"releases of one lock overlap", func(m *memory) db.Database { return looksThenReleases{m} }, []string{
+		{"releases of one lock overlap", func(m *memory) release.Database { return looksThenReleases{m} }, []string{
 			"Races/OneReleaserIsTold",
 		}, false},
-		{"second Close is an error", func(m *memory) db.Database { return closesOnce{m} }, []string{
+		{"second Close is an error", func(m *memory) release.Database { return closesOnce{m} }, []string{
 			"Lifecycle/CloseTwice",
 		}, false},
 	}

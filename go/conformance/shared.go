@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Pair is two kinds of database on one storage, both open at once.
@@ -24,7 +25,7 @@ type Pair struct {
 
 // SharedStorage is one place that two kinds of database open.
 type SharedStorage struct {
-	OpenA, OpenB func() (db.Database, error)
+	OpenA, OpenB func() (release.Database, error)
 	// Raw reaches the stored bytes while both are open.
 	Raw Raw
 }
@@ -32,8 +33,8 @@ type SharedStorage struct {
 // sharedScene is a storage with both databases open: what one does, the other
 // has to see. Every behaviour runs in both directions.
 type sharedScene struct {
-	one, other db.Database
-	openOther  func() (db.Database, error)
+	one, other release.Database
+	openOther  func() (release.Database, error)
 	raw        Raw
 }
 
@@ -246,8 +247,8 @@ type stored struct {
 	table Table
 	key   string
 	value any
-	write func(db.Database) error
-	erase func(db.Database) error
+	write func(release.Database) error
+	erase func(release.Database) error
 }
 
 func sharedBytes(s *sharedScene) error {
@@ -256,22 +257,22 @@ func sharedBytes(s *sharedScene) error {
 	entries := []stored{
 		{
 			Locks, keyOf(lock), lock,
-			func(d db.Database) error { return granted(d, lock) },
-			func(d db.Database) error { return released(d, lock) },
+			func(d release.Database) error { return granted(d, lock) },
+			func(d release.Database) error { return released(d, lock) },
 		},
 		{
 			Commands, command.Apply.String(), commandLock(command.Apply, fixedTime),
-			func(d db.Database) error { return commandLocked(d, command.Apply, fixedTime) },
-			func(d db.Database) error { return commandUnlocked(d, command.Apply) },
+			func(d release.Database) error { return commandLocked(d, command.Apply, fixedTime) },
+			func(d release.Database) error { return commandUnlocked(d, command.Apply) },
 		},
 		{
 			Pulls, pullKey(lock.Pull), models.PullStatus{Pull: lock.Pull, Projects: []models.ProjectStatus{projectStatus(result)}},
-			func(d db.Database) error { return updated(d, lock.Pull, result) },
-			func(d db.Database) error { return deletedStatus(d, lock.Pull) },
+			func(d release.Database) error { return updated(d, lock.Pull, result) },
+			func(d release.Database) error { return deletedStatus(d, lock.Pull) },
 		},
 	}
 	for _, entry := range entries {
-		for _, database := range []db.Database{s.one, s.other} {
+		for _, database := range []release.Database{s.one, s.other} {
 			err := first(
 				func() error { return entry.write(database) },
 				func() error { return entry.isStored(s.raw) },

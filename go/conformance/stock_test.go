@@ -3,33 +3,23 @@ package conformance
 import (
 	"context"
 	"errors"
-	"net"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/runatlantis/atlantis/server/core/boltdb"
-	"github.com/runatlantis/atlantis/server/core/db"
-	"github.com/runatlantis/atlantis/server/core/redis"
 
 	"github.com/atlock/atlock/go/internal/redistest"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
-// The defects of stock Atlantis v0.47.1. Those of both backends are in its
-// design; the races are Redis's alone, since BoltDB has one writer at a time.
+// The defects of stock Atlantis. Those of both backends are in its design; the races are Redis's alone, since BoltDB has one writer at a time.
 var (
-	stockDefects = []Defect{
+	stockDefects = append([]Defect{
 		UnlockByPullPrefix,
-		OwnedByPullOtherRepo,
 		NumberIsIdentity,
 		KeyCollision,
 		CorruptValueHidesOthers,
-		MigrationMissesNestedPath,
-		MigrationDropsNewlineKey,
-		CorruptValueStopsMigration,
-	}
+	}, releaseDefects...)
 	stockRedisDefects = append([]Defect{
 		TryLockRace,
 		UnlockRace,
@@ -62,31 +52,12 @@ func TestStockRedis(t *testing.T) {
 	})
 }
 
-// On a cluster, stock's List and UnlockByPull miss most locks, so the behaviours
-// that are checked by listing are left out.
-func TestStockRedisCluster(t *testing.T) {
-	cluster := redistest.StartCluster(t)
-	subject := Subject{
-		Name:         "redis-cluster",
-		NewStore:     newRedisStore(cluster.Client(t), stockRedisOpener, openStockRedis, strings.Join(cluster.Addrs, ",")),
-		Capabilities: Persistent | RawBytes | ManyProcesses,
-		Defects:      []Defect{ScanSeesOneNode, TryLockRace, CommandLockRace},
-	}
-	runAll(t, subject, slices.Concat(
-		slices.DeleteFunc(listBehaviours(), func(b behaviour) bool { return b.guards != ScanSeesOneNode }),
-		tryLockBehaviours(),
-		commandBehaviours(),
-		pullBehaviours(),
-		processBehaviours(),
-	))
-}
-
 // Two stock servers on one Redis understand each other: so the behaviours of
 // RunShared are those of stock.
 func TestStockRedisShared(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
 	client := server.Client(t)
-	open := func() (db.Database, error) { return openStockRedis(server.Addr) }
+	open := func() (release.Database, error) { return openStockRedis(server.Addr) }
 	RunShared(t, Pair{
 		Name: "redis", A: "one", B: "other",
 		NewStorage: func(t *testing.T) SharedStorage {
@@ -99,33 +70,12 @@ func TestStockRedisShared(t *testing.T) {
 func newBoltStore(t *testing.T) Store {
 	dir := TempDir(t)
 	return Store{
-		Open: func() (db.Database, error) { return boltdb.New(dir) },
+		Open: func() (release.Database, error) { return boltdb.New(dir) },
 		Raw:  BoltRaw(dir),
 	}
 }
 
 const stockRedisOpener = "stock-redis"
-
-// openStockRedis opens a server ("host:port") or a cluster (several, with commas).
-func openStockRedis(address string) (db.Database, error) {
-	config, err := redisConfig(address)
-	if err != nil {
-		return nil, err
-	}
-	return redis.NewWithConfig(config)
-}
-
-func redisConfig(address string) (redis.Config, error) {
-	if strings.Contains(address, ",") {
-		return redis.Config{ClusterAddresses: strings.Split(address, ",")}, nil
-	}
-	host, portText, err := net.SplitHostPort(address)
-	if err != nil {
-		return redis.Config{}, err
-	}
-	port, err := strconv.Atoi(portText)
-	return redis.Config{Hostname: host, Port: port}, err
-}
 
 // newRedisStore returns a Subject's NewStore over one server, which it empties
 // each time.
@@ -133,7 +83,7 @@ func newRedisStore(client goredis.Cmdable, opener string, open Opener, address s
 	return func(t *testing.T) Store {
 		flush(t, client)
 		return Store{
-			Open: func() (db.Database, error) { return open(address) },
+			Open: func() (release.Database, error) { return open(address) },
 			Raw:  redisRaw{client},
 			Spec: Spec{Opener: opener, Address: address},
 		}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/runatlantis/atlantis/server/core/db"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Subject is one kind of database under test.
@@ -25,7 +25,7 @@ type Subject struct {
 type Store struct {
 	// Open opens the data that the place holds. The suite closes one database
 	// before it opens the next, except for a Subject with ManyProcesses.
-	Open func() (db.Database, error)
+	Open func() (release.Database, error)
 	// Raw reaches the stored bytes; set with RawBytes. The suite uses it only
 	// while no database is open, so an implementation may open the files itself.
 	Raw Raw
@@ -42,7 +42,7 @@ type Spec struct {
 }
 
 // Opener opens the store at an address of its own format.
-type Opener func(address string) (db.Database, error)
+type Opener func(address string) (release.Database, error)
 
 // Capability is a set of things that a subject can do.
 type Capability uint
@@ -71,6 +71,7 @@ var capabilityNames = []string{"Persistent", "RawBytes", "ForeignKeys", "ManyPro
 
 func (c Capability) has(all Capability) bool { return c&all == all }
 
+// String names them for a test's log.
 func (c Capability) String() string {
 	var names []string
 	for i, name := range capabilityNames {

@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 func tryLockBehaviours() []behaviour {
@@ -47,14 +49,14 @@ func holderIsRefused(s *scene) error {
 
 // Locks that differ in one part of the key only are different locks.
 func eachPartOfTheKeyCounts(s *scene) error {
-	locks := []models.ProjectLock{
+	locks := apart(
 		newLock("acme/infra", "path", "default", "project", 5),
 		newLock("acme/other", "path", "default", "project", 5),
 		newLock("acme/infra", "htap", "default", "project", 5),
 		newLock("acme/infra", "path", "staging", "project", 5),
 		newLock("acme/infra", "path", "default", "another", 5),
 		newLock("acme/infra", "path", "default", "", 5),
-	}
+	)
 	return first(
 		func() error { return allGranted(s.db, locks...) },
 		func() error { return allHeld(s.db, locks...) },
@@ -66,8 +68,8 @@ func eachPartOfTheKeyCounts(s *scene) error {
 func noneIsNil(s *scene) error {
 	other := simpleLock("acme/infra", "other", 5)
 	return first(
-		func() error { return free(s.db, models.NewProject("acme/infra", ".", ""), "default") },
+		func() error { return free(s.db, release.NewProject("acme/infra", ".", ""), "default") },
 		func() error { return granted(s.db, other) },
-		func() error { return free(s.db, models.NewProject("acme/infra", ".", ""), "default") },
+		func() error { return free(s.db, release.NewProject("acme/infra", ".", ""), "default") },
 	)
 }

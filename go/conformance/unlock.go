@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/runatlantis/atlantis/server/events/models"
+
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 func unlockBehaviours() []behaviour {
@@ -88,7 +90,7 @@ func ownedNone(s *scene) error {
 	return first(
 		func() error { return granted(s.db, other) },
 		func() error {
-			return notReleased(s.db.UnlockIfOwnedByPull(models.NewProject("acme/infra", ".", ""), "default", 5))
+			return notReleased(s.db.UnlockIfOwnedByPull(release.NewProject("acme/infra", ".", ""), "default", 5))
 		},
 		func() error { return held(s.db, other) },
 	)

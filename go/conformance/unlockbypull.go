@@ -18,12 +18,13 @@ func unlockAllOfThePull(s *scene) error {
 	nested := simpleLock("acme/infra", "modules/vpc", 5)
 	workspace := newLock("acme/infra", ".", "staging", "", 5)
 	project := newLock("acme/infra", ".", "default", "named", 5)
+	locks := apart(root, nested, workspace, project)
 	return first(
-		func() error { return allGranted(s.db, root, nested, workspace, project) },
-		func() error { return releasedByPull(s.db, "acme/infra", 5, root, nested, workspace, project) },
+		func() error { return allGranted(s.db, locks...) },
+		func() error { return releasedByPull(s.db, "acme/infra", 5, locks...) },
 		func() error { return listed(s.db) },
 		func() error { return releasedByPull(s.db, "acme/infra", 5) },
-		func() error { return allGranted(s.db, root, nested, workspace, project) },
+		func() error { return allGranted(s.db, locks...) },
 	)
 }
 

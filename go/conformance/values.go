@@ -99,7 +99,7 @@ func refusalKeepsTheZone(s *scene) error {
 func nilAndEmptyTeams(s *scene) error {
 	for _, teams := range [][]string{nil, {}, {""}} {
 		lock := simpleLock("acme/infra", ".", 5)
-		lock.User.Teams = teams
+		setTeams(&lock, teams)
 		err := first(
 			func() error { return granted(s.db, lock) },
 			func() error { return refused(s.db, rivalOf(lock), lock) },
@@ -117,7 +117,7 @@ func nilAndEmptyTeams(s *scene) error {
 // GitHub allows 64 KiB for a pull's description, others more.
 func largeBody(s *scene) error {
 	lock := simpleLock("acme/infra", ".", 5)
-	lock.Pull.Body = strings.Repeat("0123456789ABCDE\n", 1<<14)
+	setBody(&lock, strings.Repeat("0123456789ABCDE\n", 1<<14))
 	return first(
 		func() error { return granted(s.db, lock) },
 		func() error { return refused(s.db, rivalOf(lock), lock) },

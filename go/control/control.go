@@ -1,6 +1,8 @@
 // Package control lets programs of this machine change the mode, the settings and the store of a server that runs, by a socket in the folder
 // of locking.data_dir. The library's own socket there, by which they ask for locks, goes and comes with the stores; this one stays.
 //
+// Who needs it: a server of your own whose mode an operator is to change by `atlock mode`. It says what is done; this listens and asks it.
+//
 // Its lines are those of the library's socket (src/socket/protocol.rs), so that the command atlock speaks with both.
 //
 // Invariants:
@@ -61,12 +63,14 @@ type Listener struct {
 	path     string
 	socket   *net.UnixListener
 	answer   func(Request) (any, error)
+	refused  func(by Peer)
 	turns    chan struct{}
 	handlers sync.WaitGroup
 }
 
-// Listen listens in a folder, which is made if it is missing. Each request is answered on a goroutine of its own.
-func Listen(folder string, answer func(Request) (any, error)) (*Listener, error) {
+// Listen listens in a folder, which is made if it is missing. Each request is answered on a goroutine of its own. refused, unless it is nil, is
+// told of each user who is not answered.
+func Listen(folder string, answer func(Request) (any, error), refused func(by Peer)) (*Listener, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func Listen(folder string, answer func(Request) (any, error)) (*Listener, error)
 	if err := errors.Join(os.Chmod(making, 0o600), os.Rename(making, path)); err != nil {
 		return nil, errors.Join(err, socket.Close(), os.Remove(making))
 	}
-	l := &Listener{path: path, socket: socket, answer: answer, turns: make(chan struct{}, mostAtOnce)}
+	l := &Listener{path: path, socket: socket, answer: answer, refused: refused, turns: make(chan struct{}, mostAtOnce)}
 	l.handlers.Go(l.accept)
 	return l, nil
 }
@@ -153,6 +157,9 @@ func (l *Listener) serve(connection *net.UnixConn) {
 		return
 	}
 	if uid := peer.Socket.Uid; uid != 0 && int(uid) != os.Geteuid() {
+		if l.refused != nil {
+			l.refused(peer)
+		}
 		send(connection, failed(&client.Error{
 			Code: capi.Permission, Message: "this user may not change the server: run the command as the user that the server runs as (sudo -u …)",
 		}))

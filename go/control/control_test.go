@@ -25,7 +25,7 @@ func listen(t *testing.T, folder string) *control.Listener {
 			return nil, fmt.Errorf("it failed: %w", client.ErrStoreBusy)
 		}
 		return map[string]any{"op": request.Op, "in": request.Input, "uid": request.By.Socket.Uid}, nil
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestProgramsAreAnswered(t *testing.T) {
 	if err != nil || found.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", found, err)
 	}
-	if _, err := control.Listen(folder, nil); err == nil || !strings.Contains(err.Error(), "another server listens") {
+	if _, err := control.Listen(folder, nil, nil); err == nil || !strings.Contains(err.Error(), "another server listens") {
 		t.Errorf("two servers: %v", err)
 	}
 	if err := listener.Close(); err != nil {
@@ -103,10 +103,10 @@ func TestWhatAKilledServerLeftIsReplaced(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := control.Listen(folder, nil); err == nil || !strings.Contains(err.Error(), "is no socket") {
+	if _, err := control.Listen(folder, nil, nil); err == nil || !strings.Contains(err.Error(), "is no socket") {
 		t.Errorf("a file: %v", err)
 	}
-	if _, err := control.Listen(filepath.Join(folder, strings.Repeat("x", 100)), nil); err == nil || !strings.Contains(err.Error(), "shorter path") {
+	if _, err := control.Listen(filepath.Join(folder, strings.Repeat("x", 100)), nil, nil); err == nil || !strings.Contains(err.Error(), "shorter path") {
 		t.Errorf("a long path: %v", err)
 	}
 }
@@ -114,9 +114,13 @@ func TestWhatAKilledServerLeftIsReplaced(t *testing.T) {
 // Another user of the machine is told so, and nothing else, even where the rights of the folder and of the socket let them in.
 func TestAnotherUserIsRefused(t *testing.T) {
 	folder := t.TempDir()
-	listener := listen(t, folder)
+	refused := make(chan control.Peer, 1)
+	listener, err := control.Listen(folder, nil, func(by control.Peer) { refused <- by })
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer listener.Close()
-	err := errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(folder, 0o755), os.Chmod(filepath.Join(folder, control.File), 0o666))
+	err = errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(folder, 0o755), os.Chmod(filepath.Join(folder, control.File), 0o666))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,5 +145,8 @@ func TestAnotherUserIsRefused(t *testing.T) {
 	}()
 	if answer := <-answers; !strings.HasPrefix(answer, `{"error":{"code":15,`) || !strings.Contains(answer, `"name":"permission"`) || strings.Contains(answer, "pid") {
 		t.Error(answer)
+	}
+	if by := <-refused; by.Socket.Uid != 65534 {
+		t.Errorf("%+v", by)
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // pullKey names a pull request.
@@ -30,10 +30,12 @@ type bracket struct {
 	began   time.Time
 	applied map[string]bool // keys under which something was applied before it
 
+	actor   atlock.Actor // who runs it
+	unmark  func()
 	run     *atlock.Run // nil without a queue
 	builtAs uint64      // the order in which lists of projects were made; 0 before
 	closed  bool        // its pull request was closed meanwhile
-	modes   map[string]valid.RepoLocksMode
+	modes   map[string]locksMode
 	taken   map[string]grant
 	refused map[string]bool // keys of the projects that the guard refused
 	orphans []atlock.ProjectWorkspace
@@ -53,6 +55,7 @@ type brackets struct {
 	mutex sync.Mutex
 	built uint64
 	open  map[*command.Context]*bracket
+	marks map[*mark]struct{} // who works for which pull request
 }
 
 func (b *brackets) add(ctx *command.Context, added *bracket) {
@@ -95,7 +98,7 @@ func (b *brackets) of(ctx *command.Context) *bracket {
 }
 
 // build marks the bracket as the one that works, with the modes of its projects.
-func (b *brackets) build(built *bracket, modes map[string]valid.RepoLocksMode) {
+func (b *brackets) build(built *bracket, modes map[string]locksMode) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	b.built++
@@ -125,6 +128,23 @@ func (b *brackets) busy(key pullKey) *bracket {
 		}
 	}
 	return nil
+}
+
+// isPlanned tells whether a plan of a pull request with this number runs that is neither closed nor unlocked meanwhile.
+func (b *brackets) isPlanned(repo string, num int) bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	planned := false
+	for _, open := range b.open {
+		if open.key.repo != repo || open.key.num != num {
+			continue
+		}
+		if open.closed || open.command == atlock.RunUnlock {
+			return false
+		}
+		planned = planned || open.command == atlock.RunPlan && open.builtAs > 0
+	}
+	return planned
 }
 
 // take adds a lock to those that a bracket took.
@@ -202,12 +222,15 @@ func lockKey(lock atlock.ProjectWorkspace) string {
 	return models.GenerateLockKey(lock.Project, lock.Workspace)
 }
 
-// lockOfKey names a lock by its key, `repo/path/workspace/project`. Atlantis's own reader takes a repository in a subgroup apart.
+// lockOfKey names a lock by its key, `repo/path/workspace/project`, before v0.40 without the project. Atlantis's own reader takes a
+// repository in a subgroup apart.
 func lockOfKey(repo, key string) atlock.ProjectWorkspace {
-	rest := strings.TrimPrefix(key, repo+"/")
-	rest, name, _ := cutLast(rest)
+	rest, name := strings.TrimPrefix(key, repo+"/"), ""
+	if release.KeyFormat == atlock.KeysCurrent {
+		rest, name, _ = cutLast(rest)
+	}
 	path, workspace, _ := cutLast(rest)
-	return atlock.ProjectWorkspace{Project: models.Project{RepoFullName: repo, Path: path, ProjectName: name}, Workspace: workspace}
+	return atlock.ProjectWorkspace{Project: release.Project(repo, path, name), Workspace: workspace}
 }
 
 func cutLast(text string) (before, after string, found bool) {
@@ -226,7 +249,7 @@ func (b *brackets) isClosed(of *bracket) bool {
 }
 
 // mode is that of a project of the bracket, if the project is known.
-func (b *brackets) mode(of *bracket, key string) (valid.RepoLocksMode, bool) {
+func (b *brackets) mode(of *bracket, key string) (locksMode, bool) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	mode, known := of.modes[key]

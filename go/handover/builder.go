@@ -11,9 +11,9 @@ import (
 	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/command"
-	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // What workflow steps of an apply find in their environment.
@@ -66,7 +66,7 @@ func (h *Handover) planning(ctx *command.Context, projects []command.ProjectCont
 	h.open.build(in, modes)
 	var locks []atlock.ProjectWorkspace
 	for _, key := range slices.Sorted(maps.Keys(modes)) {
-		if modes[key] == valid.RepoLocksOnPlanMode {
+		if modes[key] == locksOnPlan {
 			locks = append(locks, lockOfKey(ctx.Pull.BaseRepo.FullName, key))
 		}
 	}
@@ -85,7 +85,7 @@ func (h *Handover) planning(ctx *command.Context, projects []command.ProjectCont
 }
 
 // leaveOthers takes the pull request out of the queues of locks that it does not want any more.
-func (h *Handover) leaveOthers(ctx *command.Context, wanted map[string]valid.RepoLocksMode) {
+func (h *Handover) leaveOthers(ctx *command.Context, wanted map[string]locksMode) {
 	repo := ctx.Pull.BaseRepo.FullName
 	queues, err := h.database.Queues(repo)
 	var others []atlock.ProjectWorkspace
@@ -110,7 +110,7 @@ func (h *Handover) leaveOthers(ctx *command.Context, wanted map[string]valid.Rep
 
 // orphans are the locks of projects that the pull request had, and does not touch any more. Atlantis deletes their plans and keeps their
 // locks.
-func orphans(ctx *command.Context, applied map[string]bool, wanted map[string]valid.RepoLocksMode) []atlock.ProjectWorkspace {
+func orphans(ctx *command.Context, applied map[string]bool, wanted map[string]locksMode) []atlock.ProjectWorkspace {
 	if ctx.PullStatus == nil {
 		return nil
 	}
@@ -134,13 +134,13 @@ func (h *Handover) applying(ctx *command.Context, projects []command.ProjectCont
 		project := &projects[i]
 		lock := lockOfContext(*project)
 		checked, err := h.database.For(project.Pull).Check(lock.Project, lock.Workspace, atlock.NoToken)
-		if ctx.API && h.guarded.Load() && project.RepoLocksMode == valid.RepoLocksOnPlanMode {
+		if isAPI(ctx) && h.guarded.Load() && modeOf(*project) == locksOnPlan {
 			// The API has no bracket: this is the last place before its apply.
 			if err := countedCheck(checked, err); err != nil {
 				return nil, fmt.Errorf("pull request #%d does not hold the lock %q, so nothing is applied: %w", project.Pull.Num, lockKey(lock), err)
 			}
 		}
-		if ctx.API && h.guarded.Load() {
+		if isAPI(ctx) && h.guarded.Load() {
 			if _, reason := h.frozen(lockKey(lock)); reason != "" {
 				return nil, errors.New(reason)
 			}
@@ -181,7 +181,7 @@ func variable(name, value string) valid.Step {
 // refuseAPI is the error of a call of Atlantis's API that would release what it must not: when it ends, Atlantis releases all locks of the
 // pull request.
 func (h *Handover) refuseAPI(ctx *command.Context) error {
-	if !ctx.API || ctx.Pull.Num <= 0 {
+	if !isAPI(ctx) || !apiReleases || ctx.Pull.Num <= 0 {
 		return nil
 	}
 	num := ctx.Pull.Num
@@ -228,11 +228,11 @@ func (h *Handover) appliedAndHeld(ctx *command.Context) ([]string, error) {
 }
 
 // modesOf tells when each project is locked, by its lock's key.
-func modesOf(projects []command.ProjectContext, name command.Name) map[string]valid.RepoLocksMode {
-	modes := map[string]valid.RepoLocksMode{}
+func modesOf(projects []command.ProjectContext, name command.Name) map[string]locksMode {
+	modes := map[string]locksMode{}
 	for _, project := range projects {
 		if project.CommandName == name {
-			modes[lockKey(lockOfContext(project))] = project.RepoLocksMode
+			modes[lockKey(lockOfContext(project))] = modeOf(project)
 		}
 	}
 	return modes
@@ -241,7 +241,7 @@ func modesOf(projects []command.ProjectContext, name command.Name) map[string]va
 // lockOfContext names the lock of a project, as Atlantis's command runner does.
 func lockOfContext(project command.ProjectContext) atlock.ProjectWorkspace {
 	return atlock.ProjectWorkspace{
-		Project:   models.NewProject(project.Pull.BaseRepo.FullName, project.RepoRelDir, project.ProjectName),
+		Project:   release.NewProject(project.Pull.BaseRepo.FullName, project.RepoRelDir, project.ProjectName),
 		Workspace: project.Workspace,
 	}
 }

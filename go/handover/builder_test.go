@@ -112,7 +112,7 @@ func TestTheAPIMustNotReleaseWhatWasApplied(t *testing.T) {
 		if err := calls(); err == nil || !strings.Contains(err.Error(), "#1 applied what is not merged yet (acme/infra/a/default/)") {
 			t.Errorf("after an apply: %v", err)
 		}
-		must(t, os.Remove(filepath.Join(w.folder, repo, "1", recordFile)))
+		must(t, os.Remove(filepath.Join(w.folder, repo, "1")+recordSuffix))
 		if err := calls(); err == nil {
 			t.Error("by the pull status alone")
 		}

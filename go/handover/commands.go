@@ -11,6 +11,7 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // bracketed is one of Atlantis's command runners in brackets (S3).
@@ -20,21 +21,26 @@ type bracketed struct {
 	run      string
 }
 
+// hooksSkipper tells when Atlantis need not run its hooks, in the releases that ask.
+type hooksSkipper interface {
+	ShouldSkipPreWorkflowHooks(ctx *command.Context, comment *events.CommentCommand) bool
+}
+
 // skipping is one that also tells when Atlantis need not run its hooks.
 type skipping struct {
 	bracketed
-	events.PreWorkflowHooksSkipper
+	hooksSkipper
 }
 
 // ShouldSkipPreWorkflowHooks is asked before the hooks, which may take long.
 func (s skipping) ShouldSkipPreWorkflowHooks(ctx *command.Context, comment *events.CommentCommand) bool {
 	s.handover.expected.expect(ctx)
-	return s.PreWorkflowHooksSkipper.ShouldSkipPreWorkflowHooks(ctx, comment)
+	return s.hooksSkipper.ShouldSkipPreWorkflowHooks(ctx, comment)
 }
 
 func (h *Handover) bracket(runner events.CommentCommandRunner, run string) events.CommentCommandRunner {
 	wrapped := bracketed{runner, h, run}
-	if skipper, ok := runner.(events.PreWorkflowHooksSkipper); ok {
+	if skipper, ok := runner.(hooksSkipper); ok {
 		return skipping{wrapped, skipper}
 	}
 	return wrapped
@@ -42,24 +48,35 @@ func (h *Handover) bracket(runner events.CommentCommandRunner, run string) event
 
 // Run runs the command. The bracket ends also after a panic, which Atlantis logs.
 func (b bracketed) Run(ctx *command.Context, comment *events.CommentCommand) {
+	b.handover.waitForTail(ctx)
 	begun := b.handover.begin(ctx, comment, b.run)
 	defer b.handover.end(ctx, begun)
 	b.CommentCommandRunner.Run(ctx, comment)
 }
 
+// waitForTail waits until the command before is over, where a release comments before it has written down what it did: people answer that
+// comment, and Atlantis lets the next command begin. A command that runs for longer is answered as by Atlantis.
+func (h *Handover) waitForTail(ctx *command.Context) {
+	const pause = 50 * time.Millisecond
+	for waited := time.Duration(0); waited < tail && h.open.busy(keyOf(ctx.Pull.BaseRepo, ctx.Pull.Num)) != nil; waited += pause {
+		time.Sleep(pause)
+	}
+}
+
 // begin opens the bracket of a command. An autoplan has no comment.
 func (h *Handover) begin(ctx *command.Context, comment *events.CommentCommand, name string) *bracket {
-	begun := &bracket{command: name, pull: ctx.Pull, key: keyOf(ctx.Pull.BaseRepo, ctx.Pull.Num), began: time.Now()}
+	begun := &bracket{command: name, pull: ctx.Pull, key: keyOf(ctx.Pull.BaseRepo, ctx.Pull.Num), began: time.Now(), actor: actorOf(ctx, name)}
 	if name == atlock.RunPlan {
 		begun.applied = h.applied(ctx)
 	}
+	begun.unmark = h.open.marked(mark{ctx.Pull.BaseRepo.FullName, ctx.Pull.Num, name == atlock.RunUnlock, begun.actor})
 	h.discarding.Lock() // a plan that is being discarded is not begun meanwhile
 	h.open.add(ctx, begun)
 	h.discarding.Unlock()
 	if h.expected.isClosed(ctx) { // asked after it is open: a close from now on finds it there
 		h.open.in(func() { begun.closed = true })
 	}
-	run, err := h.database.For(ctx.Pull).BeginWith(atlock.RunOptions{
+	run, err := h.database.As(begun.actor).For(ctx.Pull).BeginWith(atlock.RunOptions{
 		Command: name, Applied: slices.Sorted(maps.Keys(begun.applied)), Recipe: recipeOf(ctx, comment), Labels: h.labels.of(ctx, name),
 	})
 	switch {
@@ -73,8 +90,10 @@ func (h *Handover) begin(ctx *command.Context, comment *events.CommentCommand, n
 
 // end closes the bracket.
 func (h *Handover) end(ctx *command.Context, ended *bracket) {
+	defer ended.unmark()
+	actor := ended.actor
 	release := func(lock atlock.ProjectWorkspace) {
-		if _, err := h.database.UnlockIfOwnedByPull(lock.Project, lock.Workspace, ended.pull.Num); err != nil {
+		if _, err := h.database.As(actor).UnlockIfOwnedByPull(lock.Project, lock.Workspace, ended.pull.Num); err != nil {
 			ctx.Log.Err("the lock %q could not be released, and stays with #%d: comment `atlantis unlock` there. %v",
 				lockKey(lock), ended.pull.Num, err)
 		}
@@ -88,6 +107,7 @@ func (h *Handover) end(ctx *command.Context, ended *bracket) {
 				"`atlantis unlock`. %v", ended.pull.Num, ended.command, ended.pull.Num, err)
 		}
 	}
+	actor = atlock.Actor{Via: atlock.ViaPullClosed}
 	for _, lock := range h.open.remove(ctx) {
 		ctx.Log.Info("#%d was closed during its %s: releasing the lock %q", ended.pull.Num, ended.command, lockKey(lock))
 		release(lock)
@@ -138,7 +158,7 @@ func appliedIn(status *models.PullStatus, pull models.PullRequest) []string {
 // lockOf names the lock of a project in a pull status, as Atlantis does where it locks.
 func lockOf(project models.ProjectStatus, pull models.PullRequest) atlock.ProjectWorkspace {
 	return atlock.ProjectWorkspace{
-		Project:   models.NewProject(pull.BaseRepo.FullName, project.RepoRelDir, project.ProjectName),
+		Project:   release.NewProject(pull.BaseRepo.FullName, project.RepoRelDir, project.ProjectName),
 		Workspace: project.Workspace,
 	}
 }

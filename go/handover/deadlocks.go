@@ -87,7 +87,7 @@ func (d *deadlocks) see(circle atlock.Deadlock) error {
 	for _, id := range untold {
 		pull := locks[id][0].Pull
 		h.logger.Warn("#%d of %s is in the circle %s of pull requests that wait for each other: %s", id.Num, circle.Repo, circle.ID, circle.Suggestion)
-		if err := h.words.client.CreateComment(h.logger, pull.BaseRepo, id.Num, h.words.circle(pull, circle, way), ""); err != nil {
+		if err := comment(h.words.client, h.logger, pull.BaseRepo, id.Num, h.words.circle(pull, circle, way), ""); err != nil {
 			h.logger.Warn("#%d of %s could not be told of the circle %s: %v", id.Num, circle.Repo, circle.ID, err)
 		}
 	}

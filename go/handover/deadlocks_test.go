@@ -17,7 +17,7 @@ import (
 	"github.com/atlock/atlock/go/atlock"
 )
 
-func withDetection(resolve string) setting {
+func withDetection(resolve atlock.Resolve) setting {
 	return func(config *atlock.Config, _ *Options) {
 		config.Locking.Enhanced.DeadlockDetection = atlock.DeadlockDetection{
 			Enabled: true, Resolve: resolve, Confirm: atlock.Duration(50 * time.Millisecond),
@@ -26,7 +26,7 @@ func withDetection(resolve string) setting {
 }
 
 // inCircle is a world in which #1 has a and waits for b, and #2 has b and waits for a; the circle is confirmed.
-func inCircle(t *testing.T, resolve string) *world {
+func inCircle(t *testing.T, resolve atlock.Resolve) *world {
 	t.Helper()
 	w := newWorld(t, withQueue, withDetection(resolve))
 	wantPlanned(t, w.planned(1, nil, project("a")))
@@ -145,7 +145,7 @@ func TestWhatMayHaveBeenApplied(t *testing.T) {
 	}
 	may(false, "planned")
 	wantPlanned(t, w.applied(1, nil, project("a")))
-	file := filepath.Join(w.folder, repo, "1", recordFile)
+	file := filepath.Join(w.folder, repo, "1") + recordSuffix
 	kept, err := os.ReadFile(file)
 	must(t, err)
 	must(t, os.Remove(file))

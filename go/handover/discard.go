@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/runatlantis/atlantis/server/core/db"
 	"github.com/runatlantis/atlantis/server/core/locking"
 	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/models"
@@ -27,6 +26,8 @@ type discarder struct {
 	handover *Handover
 	// labels asks the Git host.
 	labels func(logger logging.SimpleLogging, repo models.Repo, pull models.PullRequest) ([]string, error)
+	// actor is who discards, on a page.
+	actor atlock.Actor
 	// shown is the one grant that is released; nil: any.
 	shown *Grant
 	// ended is told what was released, nil for nothing, and what failed.
@@ -34,18 +35,18 @@ type discarder struct {
 }
 
 func newDiscarder(stock *events.DefaultDeleteLockCommand, h *Handover) discarder {
-	return discarder{stock, *stock, h, h.locks.VCSClient.GetPullLabels, nil, func(*models.ProjectLock, error) {}}
+	return discarder{stock, *stock, h, labelsBy(h.locks.VCSClient), atlock.Actor{Via: atlock.ViaPage}, nil, func(*models.ProjectLock, error) {}}
 }
 
-// DeleteLock discards one lock.
-func (d discarder) DeleteLock(logger logging.SimpleLogging, id string) (*models.ProjectLock, error) {
+// discard discards one lock.
+func (d discarder) discard(logger logging.SimpleLogging, id string) (*models.ProjectLock, error) {
 	var released *models.ProjectLock
 	stock := d.stock
 	stock.Locker = unlocking{d.stock.Locker, func() (lock *models.ProjectLock, err error) {
 		released, err = d.unlock(logger, id)
 		return released, err
 	}}
-	lock, err := stock.DeleteLock(logger, id)
+	lock, err := deleteLock(&stock, logger, id)
 	d.ended(released, err)
 	if released != nil && released.Pull.BaseRepo != (models.Repo{}) { // as Atlantis: older ones do not have it
 		discarded := atlock.ProjectWorkspace{Project: released.Project, Workspace: released.Workspace}
@@ -58,10 +59,11 @@ func (d discarder) DeleteLock(logger logging.SimpleLogging, id string) (*models.
 
 // unlock releases the lock, if that is allowed.
 func (d discarder) unlock(logger logging.SimpleLogging, id string) (*models.ProjectLock, error) {
+	locker := d.handover.lockerOf(d.actor)
 	if d.shown == nil && d.handover.unlockLabel == "" {
-		return d.stock.Locker.Unlock(id)
+		return locker.Unlock(id)
 	}
-	held, err := d.stock.Locker.GetLock(id)
+	held, err := locker.GetLock(id)
 	if held == nil || err != nil {
 		return nil, err
 	}
@@ -69,9 +71,9 @@ func (d discarder) unlock(logger logging.SimpleLogging, id string) (*models.Proj
 		return nil, err
 	}
 	if d.shown == nil {
-		return d.stock.Locker.Unlock(id)
+		return locker.Unlock(id)
 	}
-	return d.handover.unlockShown(*held, *d.shown)
+	return d.handover.unlockShown(d.actor, *held, *d.shown)
 }
 
 // allowed is the error of a pull request whose label forbids to unlock it.
@@ -99,10 +101,3 @@ type unlocking struct {
 }
 
 func (u unlocking) Unlock(string) (*models.ProjectLock, error) { return u.release() }
-
-// marked is the database in the hands of Atlantis's page of a lock, which marks a project's plan after the [discarder] has done so.
-type marked struct{ db.Database }
-
-func (marked) UpdateProjectStatus(models.PullRequest, string, string, models.ProjectPlanStatus) error {
-	return nil
-}

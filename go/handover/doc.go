@@ -1,6 +1,8 @@
 // Package handover is what a linked Atlantis server does with locks beyond storing them: it tells the library where a command begins and
 // ends, it says in a refusal what happens next, and nobody applies without the lock.
 //
+// Who needs it: whoever links a server in another way than `make atlantis` does. go/cmd/atlantis shows how.
+//
 // # Seams
 //
 // [Wire] puts its parts between Atlantis's own, after server.NewServer and before Start, without a change of Atlantis's code. Each is an

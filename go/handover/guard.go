@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/runatlantis/atlantis/server/core/config/valid"
 	"github.com/runatlantis/atlantis/server/events/models"
+	"github.com/runatlantis/atlantis/server/logging"
 
 	"github.com/atlock/atlock/go/atlock"
 )
@@ -36,19 +36,20 @@ func init() {
 //
 // A project whose mode is not known counts as one that is locked at its plan: when in doubt nobody applies. What is frozen is not applied,
 // whenever it is locked.
-func (h *Handover) guard(in *bracket, pull models.PullRequest, asked atlock.ProjectWorkspace) string {
+func (h *Handover) guard(log logging.SimpleLogging, in *bracket, pull models.PullRequest, asked atlock.ProjectWorkspace) string {
 	if !h.guarded.Load() || in.command != atlock.RunApply {
 		return ""
 	}
 	key := lockKey(asked)
 	result, reason := h.frozen(key)
-	if mode, known := h.open.mode(in, key); reason == "" && (!known || mode == valid.RepoLocksOnPlanMode) {
+	if mode, known := h.open.mode(in, key); reason == "" && (!known || mode == locksOnPlan) {
 		result, reason = h.mayApply(pull, asked)
 	}
 	if result != "" {
 		guardAnswers.WithLabelValues(result).Inc()
 	}
 	if reason != "" {
+		log.Warn("refusing to apply %q of #%d: %s", key, pull.Num, reason)
 		h.open.refuse(in, key)
 	}
 	return reason

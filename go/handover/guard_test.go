@@ -68,7 +68,7 @@ func TestAPlanOfAnEarlierGrantIsNotApplied(t *testing.T) {
 func TestAPlanFromBeforeTheGuardNeedsTheLockAlone(t *testing.T) {
 	w := newWorld(t)
 	wantPlanned(t, w.planned(1, nil, project("a")))
-	must(t, os.Remove(filepath.Join(w.folder, repo, "1", recordFile)))
+	must(t, os.Remove(filepath.Join(w.folder, repo, "1")+recordSuffix))
 	wantPlanned(t, w.applied(1, nil, project("a")))
 }
 
@@ -142,9 +142,11 @@ func TestWhenInDoubtNobodyApplies(t *testing.T) {
 	w := newWorld(t)
 	wantPlanned(t, w.planned(1, nil, project("a")))
 	asked := atlock.ProjectWorkspace{Project: models.NewProject(repo, "a", ""), Workspace: "default"}
-	must(t, os.WriteFile(filepath.Join(w.folder, repo, "1", recordFile), []byte("{"), 0o600))
+	must(t, os.WriteFile(filepath.Join(w.folder, repo, "1")+recordSuffix, []byte("{"), 0o600))
 	before := guardCounts()
-	said := func() string { return w.handover.guard(&bracket{command: atlock.RunApply}, pull(1), asked) }
+	said := func() string {
+		return w.handover.guard(w.handover.logger, &bracket{command: atlock.RunApply}, pull(1), asked)
+	}
 	want(t, said(), "could not be read, so nothing was applied", replan)
 	must(t, w.database.Close())
 	want(t, said(), "could not be asked, so nothing was applied", "comment `atlantis apply` here again")
@@ -156,7 +158,7 @@ func TestAProjectThatNobodyListedIsAsked(t *testing.T) {
 	w := newWorld(t)
 	in := &bracket{command: atlock.RunApply}
 	asked := atlock.ProjectWorkspace{Project: models.NewProject(repo, "a", ""), Workspace: "default"}
-	if said := w.handover.guard(in, pull(1), asked); said != nobody {
+	if said := w.handover.guard(w.handover.logger, in, pull(1), asked); said != nobody {
 		t.Errorf("got %q", said)
 	}
 }
@@ -184,14 +186,16 @@ func TestTheGuardCanBeSwitchedOff(t *testing.T) {
 }
 
 func TestWhereTheGuardIsOn(t *testing.T) {
-	modes := func(mode, backend string) atlock.Config {
+	modes := func(mode atlock.Mode, backend atlock.BackendKind) atlock.Config {
 		return atlock.Config{Locking: atlock.Locking{
 			Backend: backend, Enhanced: atlock.Enhanced{Enabled: mode != atlock.ModeStrict, CompatibilityMode: mode},
 		}}
 	}
 	for _, c := range []struct {
-		mode, backend, set string
-		on                 bool
+		mode    atlock.Mode
+		backend atlock.BackendKind
+		set     atlock.ApplyGuard
+		on      bool
 	}{
 		{atlock.ModeStrict, "", "", false}, {atlock.ModeStrict, atlock.BackendBoltDB, "", false}, {atlock.ModeStrict, atlock.BackendSled, "", true},
 		{atlock.ModeHybrid, atlock.BackendBoltDB, "", true}, {atlock.ModeNative, "", "", true},

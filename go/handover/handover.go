@@ -42,7 +42,7 @@ func (o Options) guard() bool {
 }
 
 // replan is what happens when the turn of a pull request comes.
-func (o Options) replan() string {
+func (o Options) replan() atlock.Replan {
 	return cmp.Or(o.Settings.Locking.Enhanced.PriorityQueue.Replan, atlock.ReplanAuto)
 }
 
@@ -116,8 +116,8 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 
 	h := &Handover{
 		database: database, store: options.Store, stock: stock, logger: atlantis.Logger, options: options,
-		words:   words{client: stock.VCSClient, program: stock.ExecutableName, replan: options.replan(), turn: options.turn()},
-		records: records{folders: runner.WorkingDir},
+		words:   words{client: stock.VCSClient, program: executableName(stock), replan: options.replan(), turn: options.turn()},
+		records: records{clones: options.Clones},
 		labels:  newLabeller(stock.VCSClient, options.Settings.Locking.Enhanced.PriorityQueue),
 		locks:   atlantis.LocksController, stockDiscard: *discards, unlockLabel: options.UnlockLabel,
 	}
@@ -132,17 +132,22 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 		}
 		h.lost = &lostPlans{handover: h, finder: list.PendingPlanFinder, clones: options.Clones}
 	}
-	h.locks.DeleteLockCommand, h.locks.Database = newDiscarder(discards, h), marked{h.locks.Database}
+	h.locks.DeleteLockCommand = newDiscarder(discards, h)
+	markNoPlans(h.locks)
 	runner.Locker = locker{h}
+	guardApplies(runner, h)
 	projects.ProjectCommandBuilder = builder{projects.ProjectCommandBuilder, h}
 	for name, run := range bracketedCommands {
 		commands[name] = h.bracket(commands[name], run)
 	}
-	atlantis.VCSEventsController.PullCleaner = cleaner{atlantis.VCSEventsController.PullCleaner, h}
-	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled {
-		atlantis.APIController.Locker = apiLocker{atlantis.APIController.Locker, h}
+	for _, name := range commentedCommands {
+		if commands[name] != nil {
+			commands[name] = h.comment(commands[name])
+		}
 	}
-	live := newLive(atlantis.APIController.LivePullHeadFetcher, liveLimit)
+	atlantis.VCSEventsController.PullCleaner = cleaner{atlantis.VCSEventsController.PullCleaner, h, atlock.Actor{Via: atlock.ViaPullClosed}}
+	atlantis.APIController.Locker = apiLocker{atlantis.APIController.Locker, h, options.Settings.Locking.Enhanced.PriorityQueue.Enabled}
+	live := newLive(pullFetcherOf(atlantis), liveLimit)
 	if options.Settings.Locking.Enhanced.PriorityQueue.Enabled && h.words.replan != atlock.ReplanOff {
 		h.replanner = replannerOf(atlantis, database, live, h.words)
 	}
@@ -151,6 +156,9 @@ func Wire(atlantis *server.Server, database *atlock.Database, options Options) (
 			handover: h, live: live, cleaner: atlantis.VCSEventsController.PullCleaner, mode: mode,
 			logger: atlantis.Logger, now: time.Now, between: staleQuestions, seen: map[string]sighting{}, asked: map[pullKey]time.Time{},
 		}
+	}
+	for _, off := range partsOff {
+		h.logger.Warn("locking: this release of Atlantis is older than v0.46: %s", off)
 	}
 	h.store.handover.Store(h)
 	return h, nil
@@ -189,15 +197,8 @@ var bracketedCommands = map[command.Name]string{
 	command.Unlock: atlock.RunUnlock,
 }
 
-// projectRunner is what plans and applies each project. The runner of `atlantis cancel` has it as it is, the others inside of wrappers.
-func projectRunner(atlantis *server.Server) (*events.DefaultProjectCommandRunner, error) {
-	cancel, err := as[*events.CancelCommandRunner](
-		"the runner of the command cancel", atlantis.CommandRunner.CommentCommandRunnerByCmd[command.Cancel])
-	if err != nil {
-		return nil, err
-	}
-	return as[*events.DefaultProjectCommandRunner]("the cancel runner's ProjectCmdRunner", cancel.ProjectCmdRunner)
-}
+// commentedCommands are those without a bracket that take locks.
+var commentedCommands = []command.Name{command.ApprovePolicies, command.Import, command.State}
 
 // as is a value of Atlantis's as the type that it has in the releases that this package was written for.
 func as[T any](what string, found any) (T, error) {

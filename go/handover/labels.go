@@ -77,5 +77,5 @@ func (l *labeller) ask(log logging.SimpleLogging, pull models.PullRequest) (labe
 			err = fmt.Errorf("Atlantis's client of the Git host panicked: %v", caught)
 		}
 	}()
-	return l.client.GetPullLabels(log, pull.BaseRepo, pull)
+	return labelsBy(l.client)(log, pull.BaseRepo, pull)
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/command"
 	"github.com/runatlantis/atlantis/server/events/models"
 )
@@ -18,21 +17,26 @@ const liveLimit = 10 * time.Second
 // errUnreadable: the Git host answered, and Atlantis cannot make a pull request of what it said; of one whose fork is gone, for example.
 var errUnreadable = errors.New("what the Git host tells of the pull request cannot be read")
 
+// pullFetcher asks the Git host about a pull request.
+type pullFetcher interface {
+	GetLivePullIdentity(project command.ProjectContext) (models.PullRequest, error)
+}
+
 // live asks the Git host about pull requests, and outlives whatever the Git host does.
 //
 // Atlantis's clients of some Git hosts wait for ever, and its readers of some answers panic, which ends the server where no command runs around
 // them. Here each question is bounded in time, and a panic is an error. A pull request about which a question is open is not asked
 // about again, so that a Git host that hangs costs one goroutine a pull request.
 type live struct {
-	events.LivePullHeadFetcher
+	pullFetcher
 	limit time.Duration
 
 	mutex sync.Mutex
 	asked map[pullKey]bool // questions that are not answered yet
 }
 
-func newLive(fetcher events.LivePullHeadFetcher, limit time.Duration) *live {
-	return &live{LivePullHeadFetcher: fetcher, limit: limit, asked: map[pullKey]bool{}}
+func newLive(fetcher pullFetcher, limit time.Duration) *live {
+	return &live{pullFetcher: fetcher, limit: limit, asked: map[pullKey]bool{}}
 }
 
 // GetLivePullIdentity is what the Git host tells of a pull request. Errors: errUnreadable; any other is of a Git host that did not answer.
@@ -67,7 +71,7 @@ func (l *live) ask(project command.ProjectContext) (pull models.PullRequest, err
 			err = fmt.Errorf("%w: %v", errUnreadable, panicked)
 		}
 	}()
-	pull, err = l.LivePullHeadFetcher.GetLivePullIdentity(project)
+	pull, err = l.pullFetcher.GetLivePullIdentity(project)
 	if err != nil && strings.HasPrefix(err.Error(), "extracting ") { // Atlantis's own words for it; it has no type
 		err = fmt.Errorf("%w: %w", errUnreadable, err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/atlock/atlock/go/atlock"
 )
 
-// locker is Atlantis's project locker (S1): it is asked before each plan and each apply of a project. What it answers is made by Atlantis's
+// locker is Atlantis's project locker (S1): it is asked before each plan and, since v0.28, before each apply of a project. What it answers is made by Atlantis's
 // own locker, so that its first sentences are those of the release; what happens next is added.
 type locker struct{ handover *Handover }
 
@@ -21,18 +21,20 @@ func (l locker) TryLock(
 ) (*events.TryLockResponse, error) {
 	h := l.handover
 	asked := atlock.ProjectWorkspace{Project: project, Workspace: workspace}
-	stock := func() (*events.TryLockResponse, error) {
-		return h.stock.TryLock(log, pull, user, workspace, project, repoLocking)
-	}
 	in := h.open.working(keyOf(pull.BaseRepo, pull.Num))
+	actor := h.asker(in, pull, user)
+	stock := func() (*events.TryLockResponse, error) {
+		own := *h.stock
+		own.Locker = h.lockerOf(actor)
+		return own.TryLock(log, pull, user, workspace, project, repoLocking)
+	}
 	switch {
 	case in == nil:
 		return stock()
 	case repoLocking && h.open.isClosed(in):
 		return &events.TryLockResponse{LockFailureReason: h.words.closed(pull)}, nil
 	case !repoLocking || in.command != atlock.RunPlan:
-		if reason := h.guard(in, pull, asked); reason != "" {
-			log.Warn("refusing to apply %q of #%d: %s", lockKey(asked), pull.Num, reason)
+		if reason := h.guard(log, in, pull, asked); reason != "" {
 			return &events.TryLockResponse{LockFailureReason: reason}, nil
 		}
 		return stock()
@@ -40,6 +42,12 @@ func (l locker) TryLock(
 		response, err := stock()
 		if err == nil && response.LockAcquired {
 			h.open.take(in, asked, h.tokenOf(log, pull, asked))
+			if unlocksWhoeverHolds {
+				response.UnlockFn = func() error {
+					_, err := h.store.acting(actor).UnlockIfOwnedByPull(project, workspace, pull.Num)
+					return err
+				}
+			}
 		}
 		return response, err
 	}
@@ -61,7 +69,7 @@ func (h *Handover) takeInRun(
 	if holder.Pull.BaseRepo.VCSHost.Hostname == "" || keyOf(holder.Pull.BaseRepo, 0).host == keyOf(pull.BaseRepo, 0).host {
 		holder.Pull.BaseRepo.VCSHost = pull.BaseRepo.VCSHost // of a pull request that only waits, the library may not know the kind of host
 	}
-	answer := answered{h.store, locking.TryLockResponse{LockAcquired: granted.Acquired, CurrLock: holder, LockKey: lockKey(asked)}}
+	answer := answered{h.store.acting(in.actor), pull.Num, asked, locking.TryLockResponse{LockAcquired: granted.Acquired, CurrLock: holder, LockKey: lockKey(asked)}}
 	own := *h.stock
 	own.Locker = answer
 	response, err := own.TryLock(log, pull, user, asked.Workspace, asked.Project, true)
@@ -95,9 +103,11 @@ func (h *Handover) tokenOf(log logging.SimpleLogging, pull models.PullRequest, l
 	return checked.Token
 }
 
-// answered is a locker that was asked already.
+// answered is a locker that was asked already for one lock.
 type answered struct {
 	store  *Store
+	num    int
+	asked  atlock.ProjectWorkspace
 	answer locking.TryLockResponse
 }
 
@@ -113,7 +123,11 @@ func (a answered) UnlockIfOwnedByPull(project models.Project, workspace string, 
 	return a.store.UnlockIfOwnedByPull(project, workspace, pullNum)
 }
 
-func (a answered) Unlock(string) (*models.ProjectLock, error)             { return nil, errAsked }
+// Unlock gives the lock up again after a plan that failed: so releases before v0.46 do, whoever has the lock by then.
+func (a answered) Unlock(string) (*models.ProjectLock, error) {
+	return a.store.UnlockIfOwnedByPull(a.asked.Project, a.asked.Workspace, a.num)
+}
+
 func (a answered) List() (map[string]models.ProjectLock, error)           { return nil, errAsked }
 func (a answered) UnlockByPull(string, int) ([]models.ProjectLock, error) { return nil, errAsked }
 func (a answered) GetLock(string) (*models.ProjectLock, error)            { return nil, errAsked }

@@ -14,6 +14,7 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // lostLook is the time between two looks at all plans.
@@ -93,7 +94,7 @@ func (l *lostPlans) lookAt(folder string, kept record, holders map[string]int, f
 	}
 	for _, plan := range plans {
 		lock := models.ProjectLock{
-			Pull: pull, Workspace: plan.Workspace, Project: models.NewProject(pull.BaseRepo.FullName, plan.RepoRelDir, plan.ProjectName),
+			Pull: pull, Workspace: plan.Workspace, Project: release.NewProject(pull.BaseRepo.FullName, plan.RepoRelDir, plan.ProjectName),
 		}
 		key := models.GenerateLockKey(lock.Project, lock.Workspace)
 		token, isDoubtful := doubtful[key]
@@ -124,7 +125,7 @@ func recordsIn(clones string) (map[string]record, error) {
 		if _, err := strconv.Atoi(entry.Name()); err != nil || path == clones {
 			return nil
 		}
-		kept, err := readRecord(filepath.Join(path, recordFile))
+		kept, err := readRecord(path + recordSuffix)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

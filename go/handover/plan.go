@@ -29,7 +29,7 @@ func (h *Handover) discardPlan(lock models.ProjectLock, planned atlock.FencingTo
 		h.logger.Warn("the plan of #%d for %q could not be discarded, and the apply guard keeps it from being applied: %v", num, key, err)
 		return false
 	}
-	if err := h.words.client.CreateComment(h.logger, lock.Pull.BaseRepo, num, text(holder), ""); err != nil {
+	if err := comment(h.words.client, h.logger, lock.Pull.BaseRepo, num, text(holder), ""); err != nil {
 		h.logger.Warn("#%d could not be told that its plan for %q was discarded: %v", num, key, err)
 	}
 	return true
@@ -51,7 +51,7 @@ func (h *Handover) deletePlan(lock models.ProjectLock, key string, planned atloc
 	}
 	stock := h.stockDiscard
 	stock.Locker = released{lock: lock}
-	if _, err := stock.DeleteLock(h.logger, key); err != nil {
+	if _, err := deleteLock(&stock, h.logger, key); err != nil {
 		return nil, err
 	}
 	if err := h.database.DiscardPlan(lock.Pull, atlock.ProjectWorkspace{Project: lock.Project, Workspace: lock.Workspace}); err != nil {

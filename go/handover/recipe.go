@@ -82,7 +82,7 @@ func (r recipe) repositories(parser events.EventParsing, waiter atlock.Waiter) (
 func repository(parser events.EventParsing, kind models.VCSHostType, name, clone string) (models.Repo, error) {
 	own, ok := parser.(*events.EventParser)
 	if kind == models.AzureDevops && ok {
-		return models.NewRepo(kind, name, clone, own.AzureDevopsUser, own.AzureDevopsToken, "")
+		return newRepo(kind, name, clone, own.AzureDevopsUser, own.AzureDevopsToken)
 	}
 	return parser.ParseAPIPlanRequest(kind, name, clone)
 }

@@ -8,17 +8,18 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
-	"github.com/runatlantis/atlantis/server/events"
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
 )
 
-// recordFile lies in the folder of a pull request, beside its clones: there it lives as long as they do, and no pull request can write it.
-// Atlantis looks at folders only there.
-const recordFile = ".atlock.json"
+// recordSuffix makes the name of a record from that of the folder that Atlantis has for a pull request's clones, beside which it lies. It lives
+// as long as the folder, and no pull request can write it. In the folder it would be in the way: releases before v0.46 take all that
+// they find there for clones.
+const recordSuffix = ".atlock.json"
 
 const recordVersion = 1
 
@@ -52,9 +53,10 @@ func (r recordedPull) pull() models.PullRequest {
 
 // records keeps them. A change is on the disk when it returns.
 //
-// Atlantis removes the folder of a closed pull request, and releases no lock if that fails. So no file is made in it meanwhile.
+// Atlantis removes the folder of a closed pull request, and releases no lock if that fails. Its record goes with it; one that was left behind, by
+// a server that was killed in between, goes when somebody asks for it.
 type records struct {
-	folders  events.WorkingDir
+	clones   string // the folder of all folders, as repository/number
 	mutex    sync.Mutex
 	removing map[pullKey]int
 }
@@ -74,11 +76,19 @@ func (r *records) whileRemoving(pull pullKey, remove func() error) error {
 			delete(r.removing, pull)
 		}
 	}()
-	return remove()
+	if err := remove(); err != nil {
+		return err
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	_, _ = r.pathOf(pull.repo, pull.num) // which drops the record; otherwise whoever asks next does
+	return nil
 }
 
 // read is the record of a pull request; an empty one if there is none.
 func (r *records) read(pull models.PullRequest) (record, error) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
 	path, err := r.path(pull)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newRecord(), nil
@@ -113,8 +123,19 @@ func (r *records) change(pull models.PullRequest, change func(*record)) (record,
 }
 
 func (r *records) path(pull models.PullRequest) (string, error) {
-	folder, err := r.folders.GetPullDir(pull.BaseRepo, pull)
-	return filepath.Join(folder, recordFile), err
+	return r.pathOf(pull.BaseRepo.FullName, pull.Num)
+}
+
+// pathOf is that of a record. Without the folder of the pull request it is fs.ErrNotExist, and there is no record, either.
+func (r *records) pathOf(repo string, num int) (string, error) {
+	folder := filepath.Join(r.clones, repo, strconv.Itoa(num))
+	_, err := os.Stat(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		if removed := os.Remove(folder + recordSuffix); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+			return "", removed
+		}
+	}
+	return folder + recordSuffix, err
 }
 
 func newRecord() record {
@@ -148,7 +169,7 @@ func writeRecord(path string, kept record) error {
 	if err != nil {
 		return err
 	}
-	made, err := os.CreateTemp(filepath.Dir(path), recordFile+"-*")
+	made, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}

@@ -15,22 +15,22 @@ func newRecords(t *testing.T, num string) (*records, string) {
 	root := t.TempDir()
 	folder := filepath.Join(root, repo, num)
 	must(t, os.MkdirAll(folder, 0o755))
-	return &records{folders: folders{root: root}}, folder
+	return &records{clones: root}, folder
 }
 
 func TestARecordIsThereAfterARestart(t *testing.T) {
 	kept, folder := newRecords(t, "1")
 	_, err := kept.change(pull(1), func(r *record) { r.Applied["a"], r.Tokens["b"] = true, 1<<63+1 })
 	must(t, err)
-	again := &records{folders: kept.folders}
+	again := &records{clones: kept.clones}
 	read, err := again.read(pull(1))
 	must(t, err)
 	if !read.Applied["a"] || read.Tokens["b"] != 1<<63+1 {
 		t.Errorf("got %+v", read)
 	}
-	entries, err := os.ReadDir(folder)
+	entries, err := os.ReadDir(filepath.Dir(folder))
 	must(t, err)
-	if len(entries) != 1 {
+	if len(entries) != 2 { // the folder, and the record beside it
 		t.Errorf("left behind: %v", entries)
 	}
 }
@@ -54,7 +54,7 @@ func TestAPullWithoutAFolderHasNoRecord(t *testing.T) {
 func TestADamagedRecordIsBegunAnew(t *testing.T) {
 	for _, text := range []string{"{", `{"version":2,"applied":{"x":true}}`, ""} {
 		kept, folder := newRecords(t, "1")
-		must(t, os.WriteFile(filepath.Join(folder, recordFile), []byte(text), 0o600))
+		must(t, os.WriteFile(folder+recordSuffix, []byte(text), 0o600))
 		if _, err := kept.read(pull(1)); err == nil {
 			t.Errorf("%q was read", text)
 		}
@@ -72,13 +72,13 @@ func TestADamagedRecordIsBegunAnew(t *testing.T) {
 // A folder in place of the file: nothing is kept, nothing is left behind.
 func TestWhatCannotBeWrittenIsAnError(t *testing.T) {
 	kept, folder := newRecords(t, "1")
-	must(t, os.MkdirAll(filepath.Join(folder, recordFile, "x"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(folder+recordSuffix, "x"), 0o755))
 	if _, err := kept.change(pull(1), func(r *record) { r.Applied["a"] = true }); err == nil {
 		t.Error("no error")
 	}
-	entries, err := os.ReadDir(folder)
+	entries, err := os.ReadDir(filepath.Dir(folder))
 	must(t, err)
-	if len(entries) != 1 {
+	if len(entries) != 2 { // the folder, and the record beside it
 		t.Errorf("left behind: %v", entries)
 	}
 }
@@ -87,7 +87,7 @@ func TestWhatCannotBeWrittenIsAnError(t *testing.T) {
 func TestNothingIsWrittenWhileTheFolderIsRemoved(t *testing.T) {
 	w := newWorld(t)
 	wantPlanned(t, w.planned(1, nil, project("a")))
-	file := filepath.Join(w.folder, repo, "1", recordFile)
+	file := filepath.Join(w.folder, repo, "1") + recordSuffix
 	written := func() bool {
 		_, err := w.store().UpdatePullWithResults(pull(1), []command.ProjectResult{{
 			Command: command.Apply, RepoRelDir: "a", Workspace: "default", ProjectCommandOutput: command.ProjectCommandOutput{ApplySuccess: "yes"},

@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -103,9 +104,9 @@ func (h *Handover) CanRelease() bool { return h.locks != nil }
 // Invariant: what is released is what the person saw. The grant is looked at right before its lock is released, and the release is for the
 // pull request's number: a lock that another pull request took in between stays. What the same pull request gave up and took again in the
 // microseconds in between would be released; the guard refuses what it would apply.
-func (h *Handover) Release(by string, asked []Asked) []Released {
-	h.logger.Info("%s asks on the page for the release of %d locks", by, len(asked))
-	b := batch{handover: h, labels: map[pullKey][]string{}}
+func (h *Handover) Release(by atlock.Actor, asked []Asked) []Released {
+	h.logger.Info("%s asks on the page for the release of %d locks", nameOf(by), len(asked))
+	b := batch{handover: h, actor: by, labels: map[pullKey][]string{}}
 	for _, one := range asked {
 		if b.stopped != nil {
 			b.came = append(b.came, Released{one.Key, ResultRefused, fmt.Sprintf("it was not tried: the lock store failed before: %v", b.stopped)})
@@ -123,6 +124,7 @@ const mostUnanswered = 3
 // batch is one request for the release of locks.
 type batch struct {
 	handover   *Handover
+	actor      atlock.Actor
 	came       []Released
 	stopped    error // why no more locks are tried: the lock store does not answer
 	labels     map[pullKey][]string
@@ -143,7 +145,7 @@ func (b *batch) release(asked Asked) {
 	var released *models.ProjectLock
 	var failed error
 	discards := newDiscarder(&h.stockDiscard, h)
-	discards.shown, discards.labels = &asked.Grant, b.askLabels
+	discards.actor, discards.shown, discards.labels = b.actor, &asked.Grant, b.askLabels
 	discards.ended = func(lock *models.ProjectLock, err error) { released, failed = lock, err }
 	controller := *h.locks
 	controller.DeleteLockCommand = discards
@@ -174,7 +176,7 @@ func (b *batch) askLabels(logger logging.SimpleLogging, repo models.Repo, pull m
 	if b.unanswered >= mostUnanswered {
 		return nil, errUnanswered
 	}
-	labels, err := b.handover.locks.VCSClient.GetPullLabels(logger, repo, pull)
+	labels, err := labelsBy(b.handover.locks.VCSClient)(logger, repo, pull)
 	if err != nil {
 		b.unanswered++
 		return nil, err
@@ -191,7 +193,7 @@ func (b *batch) comment() {
 		err := errUnanswered
 		if b.unanswered < mostUnanswered {
 			text := strings.Join(slices.Compact(told.texts), "\n\n")
-			err = b.handover.locks.VCSClient.CreateComment(b.handover.logger, told.repo, told.num, text, "")
+			err = comment(b.handover.locks.VCSClient, b.handover.logger, told.repo, told.num, text, "")
 		}
 		if err == nil {
 			continue
@@ -210,7 +212,8 @@ type commentCollector struct {
 	batch *batch
 }
 
-func (c commentCollector) CreateComment(_ logging.SimpleLogging, repo models.Repo, num int, text string, _ string) error {
+// collect keeps a comment for later.
+func (c commentCollector) collect(repo models.Repo, num int, text string) {
 	at := slices.IndexFunc(c.batch.comments, func(told *comments) bool { return keyOf(told.repo, told.num) == keyOf(repo, num) })
 	if at < 0 {
 		at = len(c.batch.comments)
@@ -218,12 +221,11 @@ func (c commentCollector) CreateComment(_ logging.SimpleLogging, repo models.Rep
 	}
 	told := c.batch.comments[at]
 	told.texts, told.of = append(told.texts, text), append(told.of, len(c.batch.came))
-	return nil
 }
 
 // unlockShown releases a lock that is still as it was shown, while nothing of its pull request runs: a plan takes the lock again, and an apply
 // needs it.
-func (h *Handover) unlockShown(held models.ProjectLock, shown Grant) (*models.ProjectLock, error) {
+func (h *Handover) unlockShown(actor atlock.Actor, held models.ProjectLock, shown Grant) (*models.ProjectLock, error) {
 	pull := keyOf(held.Pull.BaseRepo, held.Pull.Num)
 	if held.Pull.Num != shown.Pull {
 		return nil, fmt.Errorf("it was released meanwhile, and #%d holds it since %s", held.Pull.Num, clock(held.Time))
@@ -238,7 +240,7 @@ func (h *Handover) unlockShown(held models.ProjectLock, shown Grant) (*models.Pr
 	if in := h.open.busy(pull); in != nil {
 		return nil, fmt.Errorf("%s: try again when that is over", atWork(in))
 	}
-	lock, err := h.database.UnlockIfOwnedByPull(held.Project, held.Workspace, held.Pull.Num)
+	lock, err := h.database.As(actor).UnlockIfOwnedByPull(held.Project, held.Workspace, held.Pull.Num)
 	if lock == nil || err != nil {
 		return nil, err
 	}
@@ -252,7 +254,7 @@ func (h *Handover) unlockShown(held models.ProjectLock, shown Grant) (*models.Pr
 
 // CleanUp releases the locks of a closed pull request, as its close would have done. They have to be those that a person saw, all of them, and
 // the Git host is asked once more.
-func (h *Handover) CleanUp(by, repo string, num int, asked []Asked) error {
+func (h *Handover) CleanUp(by atlock.Actor, repo string, num int, asked []Asked) error {
 	if h.sweeper == nil {
 		return fmt.Errorf("nobody looks for stale locks: locking.enhanced.stale_locks is %s", atlock.StaleOff)
 	}
@@ -288,20 +290,23 @@ func (h *Handover) CleanUp(by, repo string, num int, asked []Asked) error {
 	case found.State == models.OpenPullState:
 		return fmt.Errorf("#%d is open again", num)
 	}
-	h.logger.Info("%s asks on the page to clean up after #%d of %s, which is closed", by, num, repo)
-	return h.sweeper.release(pull)
+	h.logger.Info("%s asks on the page to clean up after #%d of %s, which is closed", nameOf(by), num, repo)
+	return h.sweeper.release(pull, by)
 }
 
 // UnlockApplies ends Atlantis's global apply lock, also where --disable-global-apply-lock hides its button.
-func (h *Handover) UnlockApplies(by string) error {
-	h.logger.Info("%s asks on the page to end the global apply lock", by)
+func (h *Handover) UnlockApplies(by atlock.Actor) error {
+	h.logger.Info("%s asks on the page to end the global apply lock", nameOf(by))
 	answered := newAnswer()
-	h.locks.UnlockApply(answered, &http.Request{Method: http.MethodDelete, URL: &url.URL{Path: "/apply/unlock"}})
+	h.page(by).UnlockApply(answered, &http.Request{Method: http.MethodDelete, URL: &url.URL{Path: "/apply/unlock"}})
 	if answered.code != http.StatusOK {
 		return fmt.Errorf("%s", strings.TrimSpace(answered.text.String()))
 	}
 	return nil
 }
+
+// nameOf is how the log names who asks on a page.
+func nameOf(by atlock.Actor) string { return cmp.Or(by.By.User, "somebody") }
 
 // answer is what a handler of Atlantis's answers.
 type answer struct {

@@ -79,7 +79,7 @@ func TestTheLabelBindsThePage(t *testing.T) {
 			wantPlanned(t, w.planned(1, nil, project("a"), project("b")))
 			w.git.labels, w.git.unlabels = c.labels, c.unlabels
 			code, text := w.discarded(keyA)
-			came := w.handover.Release("ada", []Asked{w.shown(keyB)})
+			came := w.handover.Release(ada, []Asked{w.shown(keyB)})
 			if c.says == nil {
 				if code != http.StatusOK || came[0].Result != ResultReleased {
 					t.Fatalf("%d %s, %+v", code, text, came)
@@ -103,7 +103,7 @@ func TestTheLabelBindsThePage(t *testing.T) {
 	}
 	w = newWorld(t, withLabel)
 	wantPlanned(t, w.planned(1, nil, project("a"), project("b")))
-	w.handover.Release("ada", []Asked{w.shown(keyA), w.shown(keyB)})
+	w.handover.Release(ada, []Asked{w.shown(keyA), w.shown(keyB)})
 	if w.git.asked != 1 {
 		t.Errorf("asked %d times", w.git.asked)
 	}
@@ -113,7 +113,7 @@ func TestTheLabelBindsThePage(t *testing.T) {
 func TestDiscardingAProjectLeavesItsSibling(t *testing.T) {
 	for name, discard := range map[string]func(w *world, key string){
 		"Atlantis's page": func(w *world, key string) { w.discarded(key) },
-		"our page":        func(w *world, key string) { w.handover.Release("ada", []Asked{w.shown(key)}) },
+		"our page":        func(w *world, key string) { w.handover.Release(ada, []Asked{w.shown(key)}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -170,7 +170,7 @@ func TestAReleaseIsOfTheGrantThatWasShown(t *testing.T) {
 				var came Released
 				c.meanwhile(w, func() {
 					before = fmt.Sprint(w.holders())
-					came, released = w.handover.Release("ada", []Asked{shown})[0], true
+					came, released = w.handover.Release(ada, []Asked{shown})[0], true
 				})
 				if got := came.Result + ": " + came.Text; !released || !strings.HasPrefix(got, c.says) {
 					t.Fatalf("%q, want %q", got, c.says)
@@ -198,7 +198,7 @@ func TestManyLocksAreReleasedAtOnce(t *testing.T) {
 	for _, path := range []string{"a", "b", "c", "d"} {
 		asked = append(asked, w.shown("acme/infra/"+path+"/default/"))
 	}
-	came := w.handover.Release("ada", append(asked, Asked{Key: "acme/infra/never/default/"}, Asked{Key: "no key"}))
+	came := w.handover.Release(ada, append(asked, Asked{Key: "acme/infra/never/default/"}, Asked{Key: "no key"}))
 	var results []string
 	for _, one := range came {
 		results = append(results, one.Result)
@@ -231,17 +231,17 @@ func TestWhatFailsIsNotAskedForEver(t *testing.T) {
 		asked = append(asked, w.shown("acme/infra/"+path+"/default/"))
 	}
 	w.git.unlabels = errors.New("502")
-	came := w.handover.Release("ada", asked)
+	came := w.handover.Release(ada, asked)
 	if w.git.asked != mostUnanswered || len(w.holders()) != len(asked) || !strings.Contains(came[5].Text, "failed 3 times before") {
 		t.Errorf("asked %d times: %+v", w.git.asked, came)
 	}
 	w.git.unlabels, w.git.silent = nil, errors.New("503")
-	came = w.handover.Release("ada", asked[:5])
+	came = w.handover.Release(ada, asked[:5])
 	if w.git.told != mostUnanswered || came[0].Result != ResultReleased || !strings.Contains(came[4].Text, "#5 could not be told") {
 		t.Errorf("told %d times: %+v", w.git.told, came)
 	}
 	must(t, w.database.Close())
-	came = w.handover.Release("ada", []Asked{asked[5], asked[0]})
+	came = w.handover.Release(ada, []Asked{asked[5], asked[0]})
 	if came[0].Result != ResultRefused || came[1].Result != ResultRefused || !strings.Contains(came[1].Text, "it was not tried") {
 		t.Errorf("%+v", came)
 	}
@@ -294,7 +294,7 @@ func TestTheLocksOfAClosedPullAreReleased(t *testing.T) {
 			s.git.state = models.ClosedPullState
 			c.meanwhile(s)
 			before := fmt.Sprint(s.w.holders())
-			err := s.w.handover.CleanUp("ada", repo, 1, asked)
+			err := s.w.handover.CleanUp(ada, repo, 1, asked)
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) || fmt.Sprint(s.w.holders()) != before || len(s.cleaned) > 0 {
 					t.Errorf("%v, held %v, before %s, cleaned up %v", err, s.w.holders(), before, s.cleaned)
@@ -315,13 +315,13 @@ func TestTheGlobalApplyLockIsEnded(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.database.LockCommand(command.Apply, time.Now())
 	must(t, err)
-	must(t, w.handover.UnlockApplies("ada"))
+	must(t, w.handover.UnlockApplies(ada))
 	lock, err := w.database.CheckCommandLock(command.Apply)
 	must(t, err)
 	if lock != nil {
 		t.Error(lock)
 	}
-	if err := w.handover.UnlockApplies("ada"); err == nil || !strings.Contains(err.Error(), "no lock exists") {
+	if err := w.handover.UnlockApplies(ada); err == nil || !strings.Contains(err.Error(), "no lock exists") {
 		t.Error(err)
 	}
 }
@@ -332,7 +332,7 @@ func TestAReleaseAsAPlanBegins(t *testing.T) {
 	wantPlanned(t, w.planned(1, nil, project("a")))
 	run, err := w.database.For(pull(1)).Begin(atlock.RunPlan) // no bracket says so yet
 	must(t, err)
-	came := w.handover.Release("ada", []Asked{w.shown(keyA)})
+	came := w.handover.Release(ada, []Asked{w.shown(keyA)})
 	if came[0].Result != ResultRefused || len(w.git.comments) > 0 {
 		t.Errorf("%+v, told %q", came, w.git.comments)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/runatlantis/atlantis/server/logging"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 const (
@@ -62,9 +63,9 @@ func count(result string) { replans.WithLabelValues(result).Inc() }
 // What was tried and came to nothing ends the pull request's wait for that lock, because it would come to nothing again.
 type replanner struct {
 	database  *atlock.Database
-	mode      string // atlock.ReplanAuto or atlock.ReplanNotify
+	mode      atlock.Replan // atlock.ReplanAuto or atlock.ReplanNotify
 	runner    events.CommandRunner
-	live      events.LivePullHeadFetcher
+	live      pullFetcher
 	client    vcs.Client
 	parser    events.EventParsing
 	allowlist *events.RepoAllowlistChecker
@@ -184,7 +185,7 @@ func (r *replanner) isAutoplanOff(base models.Repo, pull models.PullRequest) boo
 	if r.autoplanOff || r.disabledBy == "" {
 		return r.autoplanOff
 	}
-	labels, err := r.client.GetPullLabels(r.logger, base, pull)
+	labels, err := labelsBy(r.client)(r.logger, base, pull)
 	return err == nil && slices.Contains(labels, r.disabledBy)
 }
 
@@ -253,8 +254,8 @@ func (r *replanner) commands(turn atlock.Turn, keys, others []string) []*events.
 	comments := make([]*events.CommentCommand, len(keys))
 	for i, key := range keys {
 		lock := lockOfKey(turn.Repo, key)
-		if lock.Project.ProjectName != "" {
-			comments[i] = &events.CommentCommand{Name: command.Plan, ProjectName: lock.Project.ProjectName}
+		if release.ProjectName(lock.Project) != "" {
+			comments[i] = &events.CommentCommand{Name: command.Plan, ProjectName: release.ProjectName(lock.Project)}
 		} else {
 			comments[i] = &events.CommentCommand{Name: command.Plan, RepoRelDir: lock.Project.Path, Workspace: lock.Workspace}
 		}
@@ -306,7 +307,7 @@ func (r *replanner) tell(waiter atlock.Waiter, result, text string) {
 	if err == nil {
 		var base models.Repo
 		if base, _, err = recipe.repositories(r.parser, waiter); err == nil {
-			err = r.client.CreateComment(r.logger, base, waiter.Pull.Num, text, "")
+			err = comment(r.client, r.logger, base, waiter.Pull.Num, text, "")
 		}
 	}
 	if err != nil {

@@ -70,9 +70,9 @@ type StaleLock struct {
 // Bitbucket does not tell whether a pull request is closed. What was seen once is known to this process alone: after a restart it is seen anew.
 type sweeper struct {
 	handover *Handover
-	live     events.LivePullHeadFetcher
+	live     pullFetcher
 	cleaner  events.PullCleaner
-	mode     string
+	mode     atlock.StaleLocks
 	logger   logging.SimpleLogging
 	now      func() time.Time
 	between  time.Duration // two questions
@@ -209,7 +209,7 @@ func (s *sweeper) ask(key pullKey, locks []models.ProjectLock) {
 		isCertain = s.saw(lock, EvidenceClosed, isClosed) && isCertain
 	}
 	if isClosed && isCertain && s.mode == atlock.StaleRelease && s.handover.open.busy(key) == nil {
-		_ = s.release(pull) // it is told, and tried again
+		_ = s.release(pull, atlock.Actor{Via: atlock.ViaStaleLocks}) // it is told, and tried again
 	}
 }
 
@@ -243,9 +243,14 @@ func (s *sweeper) saw(lock models.ProjectLock, evidence string, is bool) bool {
 }
 
 // release does what the pull request's close would have done.
-func (s *sweeper) release(pull models.PullRequest) error {
+func (s *sweeper) release(pull models.PullRequest, by atlock.Actor) error {
 	s.logger.Warn("#%d of %s is closed: releasing its locks", pull.Num, pull.BaseRepo.FullName)
-	if err := s.cleaner.CleanUpPull(s.logger, pull.BaseRepo, pull); err != nil {
+	cleans := s.cleaner
+	if ours, is := cleans.(cleaner); is {
+		ours.actor = by
+		cleans = ours
+	}
+	if err := cleanUp(cleans, s.logger, pull.BaseRepo, pull); err != nil {
 		staleReleased.WithLabelValues("error").Inc()
 		s.logger.Err("#%d of %s is closed, and its locks could not be released; that is tried again in %v: %v",
 			pull.Num, pull.BaseRepo.FullName, staleConfirm, err)
@@ -277,6 +282,6 @@ func (h *Handover) Stale() []StaleLock {
 }
 
 // staleMode is what is done about locks that nobody will release.
-func (o Options) staleMode() string {
+func (o Options) staleMode() atlock.StaleLocks {
 	return cmp.Or(o.Settings.Locking.Enhanced.StaleLocks, atlock.StaleReport)
 }

@@ -23,7 +23,7 @@ type sweeping struct {
 	cleaned []int
 }
 
-func newSweeping(t *testing.T, mode string, settings ...setting) *sweeping {
+func newSweeping(t *testing.T, mode atlock.StaleLocks, settings ...setting) *sweeping {
 	t.Helper()
 	w := newWorld(t, settings...)
 	s := &sweeping{w: w, git: &gitHost{state: models.OpenPullState}, at: time.Now()}

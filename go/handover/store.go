@@ -10,12 +10,14 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // Store is the database in Atlantis's hands. Atlantis opens it before there is a server; until [Wire] it is the database alone.
 type Store struct {
 	*atlock.Database
 	handover atomic.Pointer[Handover]
+	known    bool // the database is in the hands of somebody who is known
 }
 
 // NewStore puts a store around a database.
@@ -52,7 +54,7 @@ func (s *Store) UnlockIfOwnedByPull(project models.Project, workspace string, pu
 	h := s.handover.Load()
 	key := models.GenerateLockKey(project, workspace)
 	if h == nil || !h.open.keeps(project.RepoFullName, pullNum, key) {
-		return s.Database.UnlockIfOwnedByPull(project, workspace, pullNum)
+		return s.by(h, project.RepoFullName, pullNum, false).UnlockIfOwnedByPull(project, workspace, pullNum)
 	}
 	lock, err := s.GetLock(project, workspace)
 	if lock == nil || err != nil || lock.Pull.Num != pullNum {
@@ -62,9 +64,15 @@ func (s *Store) UnlockIfOwnedByPull(project models.Project, workspace string, pu
 }
 
 // UnlockByPull releases all locks of a pull request: `atlantis unlock`, a close, the end of a call of the API.
+// Before v0.46 also a plan of the whole pull request, which means those that the plan takes again: none of what was applied, and the pull
+// request waits on.
 func (s *Store) UnlockByPull(repoFullName string, pullNum int) ([]models.ProjectLock, error) {
-	locks, err := s.Database.UnlockByPull(repoFullName, pullNum)
-	if h := s.handover.Load(); h != nil {
+	h := s.handover.Load()
+	if h != nil && h.open.isPlanned(repoFullName, pullNum) {
+		return h.unlockEach(repoFullName, pullNum, h.open.actor(repoFullName, pullNum, false))
+	}
+	locks, err := s.by(h, repoFullName, pullNum, true).UnlockByPull(repoFullName, pullNum)
+	if h != nil {
 		h.open.givenUp(repoFullName, pullNum, locks)
 		h.forget(locks)
 	}
@@ -102,7 +110,7 @@ func (h *Handover) keep(pull models.PullRequest, results []command.ProjectResult
 	_, err := h.records.change(pull, func(record *record) {
 		for _, result := range results {
 			key := lockKey(atlock.ProjectWorkspace{
-				Project: models.NewProject(pull.BaseRepo.FullName, result.RepoRelDir, result.ProjectName), Workspace: result.Workspace,
+				Project: release.NewProject(pull.BaseRepo.FullName, result.RepoRelDir, result.ProjectName), Workspace: result.Workspace,
 			})
 			switch {
 			case result.PlanSuccess != nil:

@@ -10,6 +10,7 @@ import (
 	"github.com/runatlantis/atlantis/server/events/vcs"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // mostNamed is how many pull requests a comment names.
@@ -19,7 +20,7 @@ const mostNamed = 5
 type words struct {
 	client  vcs.Client
 	program string // the name by which comments call Atlantis
-	replan  string
+	replan  atlock.Replan
 	turn    time.Duration
 }
 
@@ -263,8 +264,8 @@ func projectNames(repo string, keys []string) string {
 func projectName(repo, key string) string {
 	lock := lockOfKey(repo, key)
 	name := lock.Project.Path
-	if lock.Project.ProjectName != "" {
-		name = lock.Project.ProjectName
+	if release.ProjectName(lock.Project) != "" {
+		name = release.ProjectName(lock.Project)
 	}
 	if lock.Workspace != "default" {
 		name += " (" + lock.Workspace + ")"

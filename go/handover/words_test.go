@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write the golden texts")
 
 // waitingCases are the places of a refusal, with stock's words before them.
 var waitingCases = map[string]struct {
-	replan string
+	replan atlock.Replan
 	place  *atlock.Waiting
 }{
 	"next":            {"", &atlock.Waiting{Position: 1, Why: "held"}},
@@ -119,7 +119,7 @@ func TestTexts(t *testing.T) {
 			holder := pull(1)
 			holder.BaseRepo.VCSHost.Type = host
 			stock := events.DefaultProjectLocker{
-				Locker:    answered{nil, locking.TryLockResponse{CurrLock: models.ProjectLock{Pull: holder}}},
+				Locker:    answered{nil, 0, atlock.ProjectWorkspace{}, locking.TryLockResponse{CurrLock: models.ProjectLock{Pull: holder}}},
 				VCSClient: hosts{}, ExecutableName: "atlantis",
 			}
 			refused, err := stock.TryLock(logging.NewNoopLogger(t), asks, models.User{}, "default", models.Project{}, true)

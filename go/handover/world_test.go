@@ -43,6 +43,7 @@ type world struct {
 	plan     map[int]func(ctx *command.Context, comment *events.CommentCommand)
 	apply    func(ctx *command.Context, comment *events.CommentCommand)
 	clean    func(repo models.Repo, pull models.PullRequest) error
+	imports  func()
 	git      *gitHost
 	deleted  []string // the plans that were deleted, as number and lock key
 }
@@ -100,6 +101,7 @@ func (w *world) atlantis(store *Store) *server.Server {
 			command.Apply:  runs{plans: func(ctx *command.Context, c *events.CommentCommand) { w.apply(ctx, c) }},
 			command.Unlock: runsOnly{func(ctx *command.Context) { _, err := store.UnlockByPull(repo, ctx.Pull.Num); must(w.t, err) }},
 			command.Cancel: &events.CancelCommandRunner{ProjectCmdRunner: w.runner},
+			command.Import: runsOnly{func(*command.Context) { w.imports() }},
 		}},
 		APIController:       &controllers.APIController{ProjectCommandBuilder: w.builder},
 		VCSEventsController: &events_controllers.VCSEventsController{PullCleaner: cleans{w}},

@@ -1,6 +1,8 @@
 // Package hook joins a linked Atlantis server with its database: go/cmd/atlantis says how the database is opened, and the copy
 // of Atlantis that go/cmd/link edits opens it where Atlantis opens its own.
 //
+// Who needs it: whoever links a server in another way than `make atlantis` does; a program that opens its own database does not.
+//
 // It is a package of its own because Atlantis's server must not import a program.
 package hook
 

@@ -29,13 +29,13 @@ type Actions interface {
 	// Look looks at a lock before it is released. It is an error if the pull request does not hold the lock any more.
 	Look(lock models.ProjectLock) (Look, error)
 	// Release discards locks with their plans, each only if its grant is the one that was shown; one answer for each.
-	Release(by string, asked []Asked) []Released
+	Release(by atlock.Actor, asked []Asked) []Released
 	// CleanUp releases all locks of a closed pull request, as its close would have done, if they are those that were shown.
-	CleanUp(by, repo string, pull int, asked []Asked) error
+	CleanUp(by atlock.Actor, repo string, pull int, asked []Asked) error
 	// Stale are the locks that nobody will release; nil where nobody looks.
 	Stale() []StaleLock
 	// UnlockApplies ends Atlantis's global apply lock.
-	UnlockApplies(by string) error
+	UnlockApplies(by atlock.Actor) error
 }
 
 // Grant is a lock as a person saw it.
@@ -88,7 +88,7 @@ func acting(options Options, act func(w http.ResponseWriter, r *http.Request, fo
 			err = act(w, r, r.PostForm)
 		}
 		if err != nil {
-			showMessage(w, options, codeOf(err), "Nothing was changed", "Because: "+withoutCredentials(err.Error()))
+			showMessage(w, options, codeOf(err), "Nothing was changed", "Because: "+options.why(err))
 		}
 	}))), nil
 }
@@ -149,7 +149,7 @@ func freezeByForm(database Database, options Options) func(http.ResponseWriter, 
 		if !known {
 			return badRequest("a freeze has an end, or says that it has none: choose one")
 		}
-		if _, err := database.Freeze(asked); err != nil {
+		if _, err := database.As(options.PageActor(r)).Freeze(asked); err != nil {
 			return err
 		}
 		options.back(w, "#freezes")
@@ -159,11 +159,11 @@ func freezeByForm(database Database, options Options) func(http.ResponseWriter, 
 
 // thawByForm ends a freeze. One that is over already is fine.
 func thawByForm(database Database, options Options) func(http.ResponseWriter, *http.Request, url.Values) error {
-	return func(w http.ResponseWriter, _ *http.Request, form url.Values) error {
+	return func(w http.ResponseWriter, r *http.Request, form url.Values) error {
 		if form.Get("id") == "" {
 			return badRequest("no freeze was named")
 		}
-		if _, err := database.Thaw(form.Get("id")); err != nil {
+		if _, err := database.As(options.PageActor(r)).Thaw(form.Get("id")); err != nil {
 			return err
 		}
 		options.back(w, "")
@@ -174,7 +174,7 @@ func thawByForm(database Database, options Options) func(http.ResponseWriter, *h
 // unlockApplies ends Atlantis's global apply lock.
 func unlockApplies(options Options) func(http.ResponseWriter, *http.Request, url.Values) error {
 	return func(w http.ResponseWriter, r *http.Request, _ url.Values) error {
-		if err := options.Actions.UnlockApplies(options.user(r)); err != nil {
+		if err := options.Actions.UnlockApplies(options.PageActor(r)); err != nil {
 			return err
 		}
 		options.back(w, "")

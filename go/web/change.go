@@ -45,7 +45,7 @@ func leaveHandler(database Database) http.Handler {
 		if asked.Repo == "" || asked.Pull.Num <= 0 {
 			return nil, badRequest(`give {"repo": "acme/infra", "pull": {"num": 7}}, and a "key" for one lock alone`)
 		}
-		left, err := database.Leave(asked.Repo, asked.Pull, asked.Key)
+		left, err := database.As(apiActor(r)).Leave(asked.Repo, asked.Pull, asked.Key)
 		return map[string]int{"left": left}, err
 	})
 }
@@ -57,7 +57,7 @@ func freezeHandler(database Database) http.Handler {
 		if err := readBody(r, &asked); err != nil {
 			return nil, err
 		}
-		freeze, err := database.Freeze(asked)
+		freeze, err := database.As(apiActor(r)).Freeze(asked)
 		return cleanFreeze(freeze), err
 	})
 }
@@ -69,7 +69,7 @@ func thawHandler(database Database) http.Handler {
 		if id == "" {
 			return nil, badRequest("give ?id= with the freeze's id")
 		}
-		freeze, err := database.Thaw(id)
+		freeze, err := database.As(apiActor(r)).Thaw(id)
 		if err != nil {
 			return nil, err
 		}

@@ -58,7 +58,7 @@ type tick struct {
 type span struct{ X, Width float64 }
 
 // newChart draws the samples, the oldest first, up to now.
-func newChart(now time.Time, mode string, samples []sample, fallbacks []atlock.Fallback) chart {
+func newChart(now time.Time, mode atlock.Mode, samples []sample, fallbacks []atlock.Fallback) chart {
 	length := spans[len(spans)-1]
 	for _, span := range slices.Backward(spans) {
 		if len(samples) == 0 || now.Sub(samples[0].at) <= span {

@@ -92,22 +92,30 @@ func TestTheCommandAsksAServer(t *testing.T) {
 		printed string
 		said    string
 	}{
-		{[]string{"status"}, 0, "state     healthy: ", ""},
-		{[]string{"status", "--check"}, 0, "queue     for *", ""},
+		{[]string{"status"}, 0, "state     healthy: Locks are granted\nmode      strict\nlocal     answered in ", ""},
+		{[]string{"status", "--check"}, 0, "note      the server tells more to who gives its API token", ""},
+		{[]string{"--token-file", token, "status"}, 0, "state     healthy: The lock store decides", ""},
+		{[]string{"--token-file", token, "status", "--check"}, 0, "queue     for *", ""},
 		{[]string{"list"}, 0, key + "  #7", ""},
 		{[]string{"list", "--json"}, 0, `"Path":"network"`, ""},
-		{[]string{"get", key}, 0, "token  ", ""},
+		{[]string{"get", key}, 0, "pull   #7", ""},
+		{[]string{"--token-file", token, "get", key}, 0, "token  ", ""},
 		{[]string{"get", "acme/infra/other/default/"}, 3, "no lock", ""},
-		{[]string{"queue"}, 0, "#8", ""},
-		{[]string{"queue", "acme/other"}, 0, "nobody waits", ""},
-		{[]string{"explain", key}, 0, "holder    pull #7", ""},
-		{[]string{"explain", "acme/infra", "8"}, 0, "waits     pull #8", ""},
+		{[]string{"queue"}, 1, "", "this is told to who logs in"},
+		{[]string{"explain", key}, 1, "", "this is told to who logs in"},
+		{[]string{"freezes"}, 1, "", "this is told to who logs in"},
+		{[]string{"--token-file", token, "queue"}, 0, "#8", ""},
+		{[]string{"--token-file", token, "queue", "acme/other"}, 0, "nobody waits", ""},
+		{[]string{"--token-file", token, "explain", key}, 0, "holder    pull #7", ""},
+		{[]string{"--token-file", token, "explain", "acme/infra", "8"}, 0, "waits     pull #8", ""},
 		{[]string{"check", key, "--pull", "7"}, 0, "pull #7 holds", ""},
-		{[]string{"check", key, "--pull", "7", "--token", "1"}, 1, "", "by another grant"},
-		{[]string{"check", key, "--pull", "8"}, 1, "", "pull #7 has it"},
+		{[]string{"check", key, "--pull", "8"}, 1, "", "does not hold"},
+		{[]string{"--token-file", token, "check", key, "--pull", "7"}, 0, "pull #7 holds", ""},
+		{[]string{"--token-file", token, "check", key, "--pull", "7", "--token", "1"}, 1, "", "by another grant"},
+		{[]string{"--token-file", token, "check", key, "--pull", "8"}, 1, "", "pull #7 has it"},
 		{[]string{"metrics"}, 0, "atlock_queue_tickets", ""},
-		{[]string{"freezes"}, 0, "no freezes", ""},
-		{[]string{"deadlocks"}, 0, "no circles", ""},
+		{[]string{"--token-file", token, "freezes"}, 0, "no freezes", ""},
+		{[]string{"--token-file", token, "deadlocks"}, 0, "no circles", ""},
 		{[]string{"unlock", key}, 1, "", served.URL + "/locking"},
 		{[]string{"unlock-pull", "acme/infra", "7"}, 1, "", "releases no lock by its API"},
 		{[]string{"doctor"}, 1, "", "on the server's machine"},
@@ -136,8 +144,8 @@ func TestTheCommandKeepsItsToken(t *testing.T) {
 	var asked atomic.Int32
 	other := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	redirecting := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && r.Header.Get("X-Atlantis-Token") != "" {
-			t.Error("what only looks needs no token, and has one")
+		if !strings.HasPrefix(r.URL.Path, "/api/locks/") && r.Header.Get("X-Atlantis-Token") != "" {
+			t.Errorf("%s knows no token, and got one", r.URL.Path)
 		}
 		http.Redirect(w, r, other.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	}))
@@ -148,6 +156,7 @@ func TestTheCommandKeepsItsToken(t *testing.T) {
 	}{
 		{redirecting.URL, "redirects to " + other.URL, []string{"status"}},
 		{redirecting.URL, "redirects to " + other.URL, []string{"leave", "acme/infra", "8"}},
+		{redirecting.URL, "redirects to " + other.URL, []string{"list"}},
 		{"http://192.0.2.1", "others on the way can read it", []string{"leave", "acme/infra", "8"}},
 		{"https://user:pass@example.com", "has a user or a password", []string{"status"}},
 		{"example.com", "give https://HOST", []string{"status"}},
@@ -188,7 +197,7 @@ func TestTheCommandJudgesAnswers(t *testing.T) {
 		{answer(404, "<html>"), []string{"status"}, 1, "is not the address of an Atlantis server with atlock"},
 		{answer(401, ""), []string{"metrics"}, 1, "a user and a password"},
 		{answer(503, `{"error":"closed\u001b[2J"}`), []string{"list"}, 1, "closed"},
-		{answer(503, `{"state":"unhealthy","headline":"no lock is granted"}`), []string{"status", "--check"}, 5, ""},
+		{answer(503, `{"overall":false,"circuit_state":"disabled"}`), []string{"status", "--check"}, 5, ""},
 		{endless, []string{"list"}, 1, "limit"},
 	} {
 		printed, said, status := atlockCommand(t, nil, append([]string{"--server", serve(t, c.handler).URL}, c.args...)...)

@@ -2,9 +2,41 @@ package web
 
 import (
 	"context"
+	"net/http"
+	"testing"
 	"time"
 
 	"github.com/atlock/atlock/go/atlock"
+)
+
+// The tests look at what they have just changed in a store, behind the server's back.
+func init() { keepFor = 0 }
+
+// KeepFor keeps answers for so long, until the test ends.
+func KeepFor(t testing.TB, long time.Duration) {
+	old := keepFor
+	keepFor = long
+	t.Cleanup(func() { keepFor = old })
+}
+
+// SendWithin gives readers so long, until the test ends.
+func SendWithin(t testing.TB, long time.Duration) {
+	old := sendWithin
+	sendWithin = long
+	t.Cleanup(func() { sendWithin = old })
+}
+
+// Admitted is a handler behind a gate of its own.
+func Admitted(handler http.Handler) http.Handler {
+	return newGate(questionsAtOnce, mostWait).admitted(handler)
+}
+
+// Bounds of what is made and answered at once, and of a filter.
+const (
+	BuildsAtOnce    = buildsAtOnce
+	QuestionsAtOnce = questionsAtOnce
+	MostWait        = mostWait
+	LongestFilter   = longestFilter
 )
 
 // Record keeps a history until the context ends, and closes the channel then.
@@ -33,7 +65,6 @@ const HistoryLimit = sampleCount
 var (
 	WithoutCredentials = withoutCredentials
 	WebAddress         = webAddress
-	PrometheusText     = prometheusText
 	Short              = short
 )
 

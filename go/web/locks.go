@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/atlock"
+	"github.com/atlock/atlock/go/internal/release"
 )
 
 // rowsPerPage bounds what is rendered, and in native mode what is asked of Redis.
@@ -47,7 +49,7 @@ func newRow(lock *models.ProjectLock) lockRow {
 		PullURL:   lock.Pull.URL,
 		Path:      lock.Project.Path,
 		Workspace: lock.Workspace,
-		Project:   lock.Project.ProjectName,
+		Project:   release.ProjectName(lock.Project),
 		Holder:    holder,
 		Taken:     lock.Time,
 	}
@@ -88,8 +90,29 @@ type lockTable struct {
 	Error               string
 }
 
+// longestFilter bounds a filter, in bytes: each word of it is looked for in each lock.
+const longestFilter = 200
+
+// pageName names the page that a request wants: requests with one name see the same. Of a filter that is too long nothing is seen.
+func pageName(r *http.Request) string {
+	filter := r.URL.Query().Get("filter")
+	if len(filter) > longestFilter {
+		return "too long"
+	}
+	return fmt.Sprintf("%d %q", pageNumber(r.URL.Query()), filter)
+}
+
+// pageNumber is the page of the table that a query wants.
+func pageNumber(query url.Values) int {
+	number, err := strconv.Atoi(query.Get("page"))
+	if err != nil {
+		return 1
+	}
+	return max(number, 1)
+}
+
 // newLockTable shows the locks, or why they cannot be read; filter and page come from the query.
-func newLockTable(database Database, mode string, query url.Values, locks []models.ProjectLock, err error) lockTable {
+func newLockTable(database Database, mode atlock.Mode, query url.Values, locks []models.ProjectLock, err error) lockTable {
 	table := lockTable{Filter: query.Get("filter")}
 	if err != nil {
 		table.Error = withoutCredentials(err.Error())
@@ -115,20 +138,16 @@ func newLockTable(database Database, mode string, query url.Values, locks []mode
 		}
 		return strings.Compare(a.key, b.key)
 	})
-	table.cut(rows, query.Get("page"))
+	table.cut(rows, pageNumber(query))
 	table.stand(database, mode)
 	return table
 }
 
 // cut keeps one page of the rows.
-func (t *lockTable) cut(rows []lockRow, page string) {
+func (t *lockTable) cut(rows []lockRow, number int) {
 	t.Matching = len(rows)
 	pages := max(1, (len(rows)+rowsPerPage-1)/rowsPerPage)
-	number, err := strconv.Atoi(page)
-	if err != nil {
-		number = 1
-	}
-	number = min(max(number, 1), pages)
+	number = min(number, pages)
 	first := (number - 1) * rowsPerPage
 	t.Rows = slices.Clone(rows[first:min(first+rowsPerPage, len(rows))])
 	t.First, t.Last = min(first+1, len(rows)), first+len(t.Rows)
@@ -149,7 +168,7 @@ func (t *lockTable) query(page int) string {
 }
 
 // stand adds token and store to the rows. Where that cannot be known, the rest is shown all the same.
-func (t *lockTable) stand(database Database, mode string) {
+func (t *lockTable) stand(database Database, mode atlock.Mode) {
 	keys := make([]string, len(t.Rows))
 	for i := range t.Rows {
 		keys[i] = t.Rows[i].key
@@ -165,7 +184,7 @@ func (t *lockTable) stand(database Database, mode string) {
 }
 
 // placeText tells which store has a lock. In hybrid mode, one that the local store does not know was taken by another server.
-func placeText(mode, store string) string {
+func placeText(mode atlock.Mode, store string) string {
 	switch {
 	case store == "both":
 		return "Redis, local"

@@ -68,6 +68,10 @@ var pageTemplate = template.Must(template.New("locking.html").Funcs(template.Fun
 }).ParseFS(assets, "assets/locking.html", "assets/release.html"))
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(r.URL.Query().Get("filter")) > longestFilter {
+		http.Error(w, fmt.Sprintf("The filter is too long: %d bytes are the limit.", longestFilter), http.StatusBadRequest)
+		return
+	}
 	status, err := p.database.Status()
 	if err != nil {
 		http.Error(w, "The locking layer does not answer: "+withoutCredentials(err.Error()), http.StatusServiceUnavailable)
@@ -126,7 +130,7 @@ func repositories(locks []models.ProjectLock, queue waiting) []string {
 }
 
 // newestHealth is the newest that is known: in hybrid mode asking is free, in the others it would ask the store.
-func newestHealth(database Database, history *history, mode string) atlock.Health {
+func newestHealth(database Database, history *history, mode atlock.Mode) atlock.Health {
 	if mode == atlock.ModeHybrid {
 		if health, err := database.Health(); err == nil {
 			return cleanHealth(health)
@@ -151,10 +155,10 @@ func warnings(status atlock.Status) []string {
 
 // facts are the figures in the order in which they matter.
 func facts(status atlock.Status, health atlock.Health) []fact {
-	figures := []fact{{"mode", status.Mode, ""}}
+	figures := []fact{{"mode", string(status.Mode), ""}}
 	add := func(name, value, level string) { figures = append(figures, fact{name, value, level}) }
 	if status.Mode == "hybrid" {
-		add("breaker", status.CircuitState, pick(status.CircuitState == "closed", "", warn))
+		add("breaker", string(status.CircuitState), pick(status.CircuitState == "closed", "", warn))
 		add("local store armed", pick(status.Armed, "yes", "no"), pick(status.Armed, "", warn))
 		add("unsynced keys", counted(status.JournalLength, "key", "keys"), pick(status.JournalLength == 0, "", warn))
 		add("conflicts", fmt.Sprint(len(status.Conflicts)), pick(len(status.Conflicts) == 0, "", bad))
@@ -178,7 +182,7 @@ func facts(status atlock.Status, health atlock.Health) []fact {
 func shadowText(shadow atlock.ShadowStatus) string {
 	switch {
 	case shadow.State != atlock.ShadowFollowing:
-		return shadow.State
+		return string(shadow.State)
 	case shadow.InStep:
 		return "in step"
 	default:
@@ -194,7 +198,7 @@ func pick(condition bool, yes, no string) string {
 }
 
 // stores tells each store's health.
-func stores(mode string, health atlock.Health) (views []storeView) {
+func stores(mode atlock.Mode, health atlock.Health) (views []storeView) {
 	add := func(name, class string, store *atlock.StoreHealth) {
 		if store == nil {
 			return
@@ -211,7 +215,7 @@ func stores(mode string, health atlock.Health) (views []storeView) {
 }
 
 // localName is what the store is called that is not Redis; in strict mode it may be any of Atlantis's.
-func localName(mode string) string { return pick(mode == "strict", "Lock store", "Local store") }
+func localName(mode atlock.Mode) string { return pick(mode == "strict", "Lock store", "Local store") }
 
 func fallbacks(now time.Time, all []atlock.Fallback) []fallbackView {
 	views := make([]fallbackView, 0, len(all))

@@ -123,7 +123,7 @@ func TestAConflictOnThePage(t *testing.T) {
 // The page's head repeats what the library says, and decides nothing of its own.
 func TestTheHeadOfThePage(t *testing.T) {
 	ok, broken := &atlock.StoreHealth{Healthy: true}, &atlock.StoreHealth{Error: "gone"}
-	for overall, level := range map[string]string{"healthy": "good", "degraded": "warn", "unhealthy": "bad"} {
+	for overall, level := range map[atlock.HealthState]string{"healthy": "good", "degraded": "warn", "unhealthy": "bad"} {
 		for _, status := range []atlock.Status{
 			{Mode: "strict"}, {Mode: "native"}, {Mode: "hybrid", Armed: true}, {Mode: "hybrid"}, {Mode: "hybrid", FallbackActive: true},
 			{Mode: "hybrid", Armed: true, Conflicts: []atlock.Conflict{{Key: "k"}}},
@@ -158,15 +158,16 @@ func TestTheHeadOfThePage(t *testing.T) {
 // The local store's disk fails while Redis decides. With sync every change waits for that disk, so none is granted; with async
 // Redis goes on without it. Page and health say the same, and what they say is so.
 func TestABrokenDiskWhileRedisDecides(t *testing.T) {
-	for durability, wanted := range map[string]struct {
-		state, level, headline string
-		code                   int
-		granted                bool
+	for durability, wanted := range map[atlock.Durability]struct {
+		state           atlock.HealthState
+		level, headline string
+		code            int
+		granted         bool
 	}{
 		"sync":  {"unhealthy", "bad", "No lock is granted: the local store", http.StatusServiceUnavailable, false},
 		"async": {"degraded", "warn", "Redis decides; the local store does not work", http.StatusOK, true},
 	} {
-		t.Run(durability, func(t *testing.T) {
+		t.Run(string(durability), func(t *testing.T) {
 			folder := filepath.Join(t.TempDir(), "data")
 			database := open(t, atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: folder, Enhanced: atlock.Enhanced{
 				Enabled: true, CompatibilityMode: "hybrid", Durability: durability,
@@ -384,11 +385,6 @@ func TestTexts(t *testing.T) {
 		if got := web.WebAddress(text); got != wanted {
 			t.Errorf("%q became %q", text, got)
 		}
-	}
-	const openMetrics = "# HELP a_b How # many.\n# TYPE a_b counter\na_b_total{x=\"1\"} 2\n# HELP c Is.\n# TYPE c gauge\nc 1\n# EOF\n"
-	const prometheus = "# HELP a_b_total How # many.\n# TYPE a_b_total counter\na_b_total{x=\"1\"} 2\n# HELP c Is.\n# TYPE c gauge\nc 1\n# EOF\n"
-	if got := web.PrometheusText(openMetrics); got != prometheus {
-		t.Errorf("the metrics became %q", got)
 	}
 	for length, wanted := range map[time.Duration]string{
 		-time.Second: "0 ms", 1500 * time.Millisecond: "1.5 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min",

@@ -83,19 +83,32 @@ func statsHandler(database Database) http.Handler {
 	})
 }
 
-// checkHandler answers 200 if a pull request holds a lock, and 409 if not.
-func checkHandler(database Database) http.Handler {
+// checkHandler answers 200 if a pull request holds a lock, and 409 if not. Who does hold it, only those hear who logged in; the others get an
+// answer without a body, but for what is wrong with their own question.
+func checkHandler(database Database, known login) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		checked, err := check(database, r.URL.Query())
+		_, isTheirs := errors.AsType[fault](err)
 		switch {
+		case !known.has(r) && !isTheirs:
+			w.WriteHeader(checkedCode(checked, err))
 		case err != nil:
 			writeFault(w, err)
-		case checked.Holds:
-			writeJSON(w, http.StatusOK, checked)
 		default:
-			writeJSON(w, http.StatusConflict, checked)
+			writeJSON(w, checkedCode(checked, nil), checked)
 		}
 	})
+}
+
+func checkedCode(checked atlock.Checked, err error) int {
+	switch {
+	case err != nil:
+		return codeOf(err)
+	case checked.Holds:
+		return http.StatusOK
+	default:
+		return http.StatusConflict
+	}
 }
 
 func check(database Database, query url.Values) (atlock.Checked, error) {

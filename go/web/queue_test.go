@@ -81,7 +81,22 @@ func serveAPI(t testing.TB, database web.Database, secret string) *httptest.Serv
 	}
 	served := httptest.NewServer(router)
 	t.Cleanup(served.Close)
+	served.Client().Transport = askingWith{served.Client().Transport, secret}
 	return served
+}
+
+// askingWith sends Atlantis's API secret with each question.
+type askingWith struct {
+	http.RoundTripper
+	secret string
+}
+
+func (a askingWith) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet && a.secret != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("X-Atlantis-Token", a.secret)
+	}
+	return a.RoundTripper.RoundTrip(r)
 }
 
 // call sends a request with Atlantis's API secret, or another.
@@ -111,7 +126,7 @@ func TestTheQueueByHTTP(t *testing.T) {
 	circle(t, database)
 	wait(t, database, "acme/infra", "a", 3)
 	frozen := freeze(t, database, "acme/infra", "audit", "ada")
-	served := serveAPI(t, database, "")
+	served := serveAPI(t, database, apiSecret)
 
 	var queues map[string][]struct {
 		Pull     atlock.PullID
@@ -173,7 +188,7 @@ func TestCheckByHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := serveAPI(t, database, "")
+	served := serveAPI(t, database, apiSecret)
 	id := "?id=" + url.QueryEscape("group/sub/infra/network/default/")
 	for query, wanted := range map[string]int{
 		id + fmt.Sprintf("&pull=7&token=%d", token): 200,
@@ -329,7 +344,7 @@ func TestWithoutAQueue(t *testing.T) {
 	noDetection := open(t, atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir(), Enhanced: atlock.Enhanced{
 		PriorityQueue: atlock.PriorityQueue{Enabled: true},
 	}}})
-	code, text := call(t, serveAPI(t, noDetection, ""), http.MethodGet, web.DeadlocksPath, "")
+	code, text := call(t, serveAPI(t, noDetection, apiSecret), http.MethodGet, web.DeadlocksPath, "")
 	if code != 404 || !strings.Contains(text, "deadlock_detection.enabled") {
 		t.Errorf("nobody looks for circles: %d, %s", code, text)
 	}

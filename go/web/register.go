@@ -49,6 +49,9 @@ type Database interface {
 	Leave(repoFullName string, pull atlock.PullID, key string) (int, error)
 	Freeze(request atlock.FreezeRequest) (atlock.Freeze, error)
 	Thaw(id string) (*atlock.Freeze, error)
+
+	// As is the same database, used by somebody: for the audit trail.
+	As(actor atlock.Actor) *atlock.Database
 }
 
 var _ Database = (*atlock.Database)(nil)
@@ -60,12 +63,14 @@ type Options struct {
 	BasePath string
 	// AtlantisVersion stands in the page's corner.
 	AtlantisVersion string
-	// APISecret is Atlantis's --api-secret. Who sends it may change queues and freezes; without one nobody may.
+	// APISecret is Atlantis's --api-secret. Who sends it may see all that the endpoints have, and change queues and freezes; without one nobody may
+	// change anything by them.
 	APISecret []byte
 	// Origin is scheme and host of Atlantis's URL: forms from there are the page's own, whatever a proxy in front calls this server.
 	Origin string
-	// WebAuth: Atlantis asks for a user and a password.
-	WebAuth bool
+	// WebAuth: Atlantis asks for a user and a password, which are these.
+	WebAuth                  bool
+	WebUsername, WebPassword string
 	// Actions is what the page changes in Atlantis; nil: nothing.
 	Actions Actions
 }
@@ -77,34 +82,43 @@ type Options struct {
 // none.
 func Register(ctx context.Context, router *mux.Router, database Database, options Options) error {
 	options.BasePath = strings.TrimRight(options.BasePath, "/")
-	secret := options.APISecret
-	options.APISecret = nil // no page has it
+	secret, known := options.APISecret, newLogin(options)
+	options.APISecret, options.WebUsername, options.WebPassword = nil, "", "" // no page has them
+	shown := database
+	if !options.WebAuth {
+		shown = discreet{database}
+	}
 	history := newHistory()
-	go history.record(ctx, database)
+	go history.record(ctx, shown)
 
 	get := func(path string, handler http.Handler) {
 		router.Handle(path, guarded(handler)).Methods(http.MethodGet, http.MethodHead)
 	}
-	get(StatusPath, statusHandler(database))
-	get(HealthPath, healthHandler(database))
-	get(QueuePath, queueHandler(database))
-	get(ExplainPath, explainHandler(database))
-	get(StatsPath, statsHandler(database))
-	get(CheckPath, checkHandler(database))
-	get(FreezesPath, freezesHandler(database))
-	get(DeadlocksPath, deadlocksHandler(database))
-	get(StalePath, staleHandler(options.Actions))
-	get(MetricsPath, metricsHandler(database))
-	get(PagePath, &page{database: database, history: history, options: options})
-	get(PagePath+"/{asset}", assetHandler())
+	// What a load balancer asks for waits for no other question.
+	probes, questions := newGate(questionsAtOnce, mostWait), newGate(questionsAtOnce, mostWait)
+	ask := func(path string, handler http.Handler) { get(path, known.only(questions.admitted(handler))) }
+	get(StatusPath, known.everybody(probes.admitted(statusHandler(database, known))))
+	get(HealthPath, known.everybody(probes.admitted(healthHandler(database, known))))
+	get(CheckPath, known.everybody(questions.admitted(checkHandler(database, known))))
+	ask(QueuePath, queueHandler(database))
+	ask(ExplainPath, explainHandler(database))
+	ask(StatsPath, statsHandler(database))
+	ask(FreezesPath, freezesHandler(database))
+	ask(DeadlocksPath, deadlocksHandler(database))
+	ask(StalePath, staleHandler(options.Actions))
+	metrics := newSharing(metricsHandler(database), metricsFormat)
+	page := newSharing(&page{database: shown, history: history, options: options}, pageName)
+	get(MetricsPath, metrics)
+	get(PagePath, page)
+	get(PagePath+"/{asset}", newGate(questionsAtOnce, mostWait).admitted(assetHandler()))
 	change := func(method, path string, handler http.Handler) {
 		router.Handle(path, guarded(withSecret(secret, handler))).Methods(method)
 	}
 	change(http.MethodPost, LeavePath, leaveHandler(database))
 	change(http.MethodPost, FreezesPath, freezeHandler(database))
 	change(http.MethodDelete, FreezesPath, thawHandler(database))
-	router.Use(linked(database, history, options))
-	return registerForms(router, database, options)
+	router.Use(linked(shown, history, options), denying(database), forgettingAfterChanges(metrics, page))
+	return registerForms(router, shown, options)
 }
 
 // registerForms adds what the page's forms are sent to.

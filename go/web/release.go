@@ -92,7 +92,7 @@ func (p releasing) show(w http.ResponseWriter, form url.Values) error {
 			return err // it does not answer: it is not asked for each lock
 		}
 		if err != nil {
-			row.Notes = []string{"cannot be released: " + withoutCredentials(err.Error())}
+			row.Notes = []string{"cannot be released: " + p.options.why(err)}
 		} else {
 			row.Value = shownAs(row.Key, look.Grant)
 		}
@@ -134,7 +134,7 @@ func (p releasing) release(w http.ResponseWriter, r *http.Request, form url.Valu
 	case len(asked) > mostReleased:
 		return badRequest("%d locks are too many at once: %d are the limit", len(asked), mostReleased)
 	}
-	by := p.options.user(r)
+	by := p.options.PageActor(r)
 	page := releasePage{Options: p.options, Now: time.Now(), Done: true}
 	if closed := form.Get("closed"); closed != "" {
 		repo, num, err := pullNamed(closed)
@@ -143,7 +143,7 @@ func (p releasing) release(w http.ResponseWriter, r *http.Request, form url.Valu
 		}
 		if err := p.options.Actions.CleanUp(by, repo, num, asked); err != nil {
 			showMessage(w, p.options, http.StatusConflict, fmt.Sprintf("The locks of #%d of %s are not released", num, repo),
-				"Because: "+withoutCredentials(err.Error()))
+				"Because: "+p.options.why(err))
 			return nil
 		}
 		page.Title, page.Level = fmt.Sprintf("The locks of #%d of %s are released", num, repo), good

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"html"
@@ -44,24 +45,32 @@ func (a *acts) Look(lock models.ProjectLock) (web.Look, error) {
 	return web.Look{Grant: web.Grant{Pull: lock.Pull.Num, Token: checked.Token, Taken: lock.Time}, Notes: a.notes}, err
 }
 
-func (a *acts) Release(by string, asked []web.Asked) (came []web.Released) {
+func (a *acts) Release(by atlock.Actor, asked []web.Asked) (came []web.Released) {
 	for _, one := range asked {
-		a.did = append(a.did, fmt.Sprintf("%s releases %s of #%d", by, one.Key, one.Grant.Pull))
+		a.did = append(a.did, fmt.Sprintf("%s releases %s of #%d", nameOf(by), one.Key, one.Grant.Pull))
 		came = append(came, a.answers(one))
 	}
 	return came
 }
 
-func (a *acts) CleanUp(by, repo string, pull int, asked []web.Asked) error {
-	a.did = append(a.did, fmt.Sprintf("%s cleans up #%d of %s: %d locks", by, pull, repo, len(asked)))
+func (a *acts) CleanUp(by atlock.Actor, repo string, pull int, asked []web.Asked) error {
+	a.did = append(a.did, fmt.Sprintf("%s cleans up #%d of %s: %d locks", nameOf(by), pull, repo, len(asked)))
 	return a.fails
 }
 
 func (a *acts) Stale() []web.StaleLock { return a.stale }
 
-func (a *acts) UnlockApplies(by string) error {
-	a.did = append(a.did, by+" lets apply")
+func (a *acts) UnlockApplies(by atlock.Actor) error {
+	a.did = append(a.did, nameOf(by)+" lets apply")
 	return a.fails
+}
+
+// nameOf is who asks on the page, from where.
+func nameOf(by atlock.Actor) string {
+	if by.Via != atlock.ViaPage || !strings.HasPrefix(by.By.Address, "127.0.0.1:") {
+		return fmt.Sprintf("not the page: %+v", by)
+	}
+	return cmp.Or(by.By.User, "page")
 }
 
 func newActs(t *testing.T) *acts {
@@ -129,13 +138,13 @@ func TestLocksAreReleasedInTwoSteps(t *testing.T) {
 		says []string
 	}{
 		"selected": {url.Values{"lock": {"acme/infra/c/default/", "acme/infra/a/default/", "acme/infra/a/default/", "acme/gone/x/default/"}},
-			"[page releases acme/infra/a/default/ of #1 page releases acme/infra/c/default/ of #2]",
+			"[ops releases acme/infra/a/default/ of #1 ops releases acme/infra/c/default/ of #2]",
 			[]string{"Release 2 locks?", "Nobody holds <code>acme/gone/x/default/</code>", "applied, and not merged; a plan of #1 runs since", `data-label="Waiting">1<`,
 				`data-label="Waiting">nobody<`, ">ada<"}},
 		"of a pull": {url.Values{"all": {"pull 1 acme/infra"}, "lock": {"acme/infra/c/default/"}},
-			"[page releases acme/infra/a/default/ of #1 page releases acme/infra/b/default/ of #1]", []string{"Release 2 locks?"}},
+			"[ops releases acme/infra/a/default/ of #1 ops releases acme/infra/b/default/ of #1]", []string{"Release 2 locks?"}},
 		"of a repository": {url.Values{"all": {"repository acme/infra"}},
-			"[page releases acme/infra/a/default/ of #1 page releases acme/infra/b/default/ of #1 page releases acme/infra/c/default/ of #2]",
+			"[ops releases acme/infra/a/default/ of #1 ops releases acme/infra/b/default/ of #1 ops releases acme/infra/c/default/ of #2]",
 			[]string{"Release 3 locks?"}},
 		"nobody's": {url.Values{"all": {"repository acme/none"}}, "", []string{"No lock is left to release"}},
 	} {
@@ -196,7 +205,7 @@ func TestStaleLocksAreReleased(t *testing.T) {
 	_, text = post(t, served, web.ReleasePath, url.Values{"closed": {"1 acme/infra"}})
 	wantParts(t, text, "Release 2 locks?", "this pull is closed")
 	code, text := post(t, served, web.ReleasePath, second(text))
-	if got := fmt.Sprint(a.did); code != http.StatusOK || got != "[page cleans up #1 of acme/infra: 2 locks]" {
+	if got := fmt.Sprint(a.did); code != http.StatusOK || got != "[ops cleans up #1 of acme/infra: 2 locks]" {
 		t.Errorf("%d %s %s", code, got, text)
 	}
 	a.fails = errors.New("#1 is open again")
@@ -285,9 +294,8 @@ func TestWhoMaySendForms(t *testing.T) {
 	a := newActs(t)
 	take(t, a.database, "acme/infra", "a", 1)
 	frozen := freeze(t, a.database, "acme/kept", "audit", "ada")
-	served := serveActing(t, a.database, a, func(s *server.Server) {
-		s.WebAuthentication, s.WebUsername, s.WebPassword = true, "ops", "s3cr3t-password"
-	})
+	served := serveActing(t, a.database, a)
+	served.Client().Transport = http.DefaultTransport // without a password
 	const password = "Basic b3BzOnMzY3IzdC1wYXNzd29yZA=="
 	forms := map[string]url.Values{
 		web.ReleasePath:       {"release": {"yes"}, "lock": {"1.2.3 acme/infra/a/default/"}},
@@ -339,7 +347,7 @@ func TestFreezesFromThePage(t *testing.T) {
 		t.Fatalf("%d %s", code, text)
 	}
 	freezes, err := a.database.Freezes()
-	if err != nil || len(freezes) != 1 || freezes[0].Owner != "page" || freezes[0].Pattern.Path != "prod/*" || freezes[0].Reason != "audit" {
+	if err != nil || len(freezes) != 1 || freezes[0].Owner != webUser || freezes[0].Pattern.Path != "prod/*" || freezes[0].Reason != "audit" {
 		t.Fatalf("%+v, %v", freezes, err)
 	}
 	if left := time.Until(freezes[0].Until.Time()); left < 71*time.Hour || left > 73*time.Hour {
@@ -361,7 +369,8 @@ func TestAppliesAreAllowedAgain(t *testing.T) {
 	if _, err := a.database.LockCommand(command.Apply, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	served := serveActing(t, a.database, a)
+	// Where nobody is asked for a name, the page is told as who it was.
+	served := serveActing(t, a.database, a, func(s *server.Server) { s.WebAuthentication = false })
 	wantParts(t, must(t, served, web.PagePath), "Allow applies again")
 	if code, text := post(t, served, web.UnlockAppliesPath, nil); code != http.StatusSeeOther || fmt.Sprint(a.did) != "[page lets apply]" {
 		t.Errorf("%d %s %v", code, text, a.did)

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/mux"
-
 	"github.com/atlock/atlock/go/web"
 )
 
@@ -16,13 +14,7 @@ import (
 func TestStaleLocksByHTTP(t *testing.T) {
 	database := openSled(t)
 	serve := func(stale []web.StaleLock) *httptest.Server {
-		router := mux.NewRouter()
-		if err := web.Register(t.Context(), router, database, web.Options{Actions: &acts{stale: stale}}); err != nil {
-			t.Fatal(err)
-		}
-		served := httptest.NewServer(router)
-		t.Cleanup(served.Close)
-		return served
+		return serveActing(t, database, &acts{stale: stale})
 	}
 	code, text := call(t, serve(nil), http.MethodGet, web.StalePath, "")
 	if code != http.StatusNotFound || !strings.Contains(text, "locking.enhanced.stale_locks") {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::actor::{Actor, Person, Via};
 use crate::call::AnsweredBy;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
@@ -9,9 +10,13 @@ use crate::error::Error;
 use crate::store::LockKey;
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// A change is about to be asked for; what came of it is a line of its own (`locking.audit.required`).
+    Intent,
+    /// What was to be changed was not there, after an intent.
+    Unchanged,
     /// A lock was taken.
     Grant,
     /// A lock was not taken, because it is held.
@@ -26,6 +31,8 @@ pub enum Kind {
     Deadlock,
     /// A pull gave locks back to end such a circle.
     Yield,
+    /// A pull was taken out of the queue.
+    Leave,
     /// Locks are not to be taken for now.
     Freeze,
     /// They may be taken again.
@@ -46,24 +53,26 @@ pub enum Kind {
     Repair,
     /// A server that runs is about to open other stores, has done so, or could not.
     Change,
+    /// The embedded store was written anew: sealed, in clear, or into fresh files.
+    Reseal,
+    /// Somebody was refused who may not: a wrong password or token, or a user of this machine.
+    Denied,
+    /// The oldest file of the trail was removed, as the settings say.
+    Dropped,
 }
 
-/// Who asked for an operation, other than the server itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum By {
-    /// A program of this machine, by the server's socket.
-    Socket {
-        /// Its process when it connected; 0 if it is not to be seen from here, as from another container.
-        pid: i32,
-        /// The user that it ran as.
-        uid: u32,
-    },
-    /// A signal to the server's process.
-    Signal,
+/// A file of the trail that was removed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Its name.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The hash of its last line, which the first line that is left names.
+    pub last: String,
 }
 
-/// One line of the trail, but for its time.
+/// One line of the trail, but for its time and the hash of the line before.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Event<'a> {
     /// What happened.
@@ -83,13 +92,16 @@ pub struct Event<'a> {
     /// Number of that pull.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull: Option<i64>,
-    /// The user whom the lock names: not who released it.
+    /// The user in whose name the lock is taken or asked for, as the lock itself says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
-    /// Who asked for it; absent where that was the server itself.
+    /// By which way it came; absent if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub by: Option<By>,
-    /// For a refusal or a conflict, who holds the lock.
+    pub via: Option<Via>,
+    /// Who did it; absent if that is not known, or was the server itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<&'a Person>,
+    /// Who holds the lock that was refused or is in conflict, or held the one that was released: not who released it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder: Option<Holder<'a>>,
     /// The store that answered.
@@ -104,6 +116,15 @@ pub struct Event<'a> {
     /// More, for a person: an error's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
+    /// Names of the settings that changed.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub settings: &'a [String],
+    /// The file that was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<&'a Dropped>,
+    /// The request that an intent and its outcome have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<&'a str>,
     /// Identity of the instance that writes.
     pub instance: &'a str,
 }
@@ -119,12 +140,16 @@ impl<'a> Event<'a> {
             repo: None,
             pull: None,
             user: None,
+            via: None,
             by: None,
             holder: None,
             store: None,
             token: None,
             code: None,
             detail: None,
+            settings: &[],
+            dropped: None,
+            request: None,
             instance,
         }
     }
@@ -137,13 +162,25 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// An event of the pull and the user that this lock names.
+    /// An event that this actor brought about.
+    pub fn done_by(self, actor: &'a Actor) -> Event<'a> {
+        Event { via: actor.via, by: actor.by.as_ref(), ..self }
+    }
+
+    /// An event about a lock that the pull and the user had whom it names.
+    pub(crate) fn held_by(self, lock: &'a ProjectLock<'_>) -> Event<'a> {
+        let holder = Holder::of(lock);
+        Event { repo: Some(holder.repo), pull: Some(holder.pull), holder: Some(holder), ..self }
+    }
+
+    /// An event of the pull and the user that this lock names, who take it or ask for it.
     pub(crate) fn of(self, lock: &'a ProjectLock<'_>) -> Event<'a> {
         let Holder { repo, pull, user } = Holder::of(lock);
         Event { repo: Some(repo), pull: Some(pull), user: Some(user), ..self }
     }
 
-    pub(super) fn failed(self, error: &'a Error) -> Event<'a> {
+    /// An event of this error.
+    pub(crate) fn failed(self, error: &'a Error) -> Event<'a> {
         Event { code: Some(error.code().name()), detail: Some(error.message()), ..self }
     }
 }
@@ -157,6 +194,11 @@ pub struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
+    /// This holder.
+    pub(super) fn named(repo: &'a str, pull: i64, user: &'a str) -> Holder<'a> {
+        Holder { repo, pull, user }
+    }
+
     /// The holder whom a lock names.
     pub(crate) fn of(lock: &'a ProjectLock<'_>) -> Holder<'a> {
         let PullRef { repo, num } = lock.pull();

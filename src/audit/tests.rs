@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{AuditLog, Event, Kind, Trail};
+use super::{Actor, AuditLog, Event, Hash, Kind, Person, Trail, Via, verify};
 use crate::call::AnsweredBy;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
@@ -25,8 +25,16 @@ fn settings(file: &Path) -> config::Audit {
     config::Audit { file: Some(file.to_owned()), ..config::Audit::default() }
 }
 
+fn open(settings: &config::Audit) -> AuditLog {
+    AuditLog::of(settings).expect("opens").expect("is on")
+}
+
 fn service(folder: &Path, audit: &Path) -> Service {
-    let text = format!("locking: {{backend: sled, data_dir: {:?}, audit: {{file: {audit:?}}}}}", folder.join("locks"));
+    service_with(folder, &format!("file: {audit:?}"))
+}
+
+fn service_with(folder: &Path, audit: &str) -> Service {
+    let text = format!("locking: {{backend: sled, data_dir: {:?}, audit: {{{audit}}}}}", folder.join("locks"));
     Service::open(&Config::parse(&text, "test").expect("parses"), None, Arc::new(SystemClock)).expect("opens")
 }
 
@@ -64,7 +72,8 @@ fn each_change_leaves_its_line_and_no_secret() {
     service.try_lock(&lock("a", 1, "ada")).expect("takes");
     service.try_lock(&lock("a", 2, "bob")).expect("is refused");
     service.unlock_if_owned_by_pull(&lock("a", 1, ""), 2).expect("does nothing");
-    service.unlock(target).expect("releases");
+    let bob = Actor { via: Some(Via::Page), by: Some(Person { user: Some("bob".to_owned()), ..Person::default() }) };
+    service.acting_as(bob).unlock(target).expect("releases");
     service.unlock(target).expect("does nothing");
     service.try_lock(&lock("b", 3, "eve")).expect("takes");
     service.try_lock(&lock("c", 3, "eve")).expect("takes");
@@ -83,24 +92,25 @@ fn each_change_leaves_its_line_and_no_secret() {
         .map(|line| {
             let of = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
             let name = line["key"].as_str().or(line["command"].as_str()).unwrap_or("-");
-            format!("{} {} {name} {} {}", of("kind"), of("operation"), line["pull"], of("user"))
+            let holder = line["holder"]["user"].as_str().unwrap_or("-");
+            format!("{} {} {name} {} {} {holder} {}", of("kind"), of("operation"), line["pull"], of("user"), of("via"))
         })
         .collect();
     assert_eq!(
         told,
         [
-            "grant try_lock acme/infra/a/default/ 1 ada",
-            "refusal try_lock acme/infra/a/default/ 2 bob",
-            "release unlock acme/infra/a/default/ 1 ada",
-            "grant try_lock acme/infra/b/default/ 3 eve",
-            "grant try_lock acme/infra/c/default/ 3 eve",
-            "release unlock_by_pull acme/infra/b/default/ 3 eve",
-            "release unlock_by_pull acme/infra/c/default/ 3 eve",
-            "grant lock_command apply null -",
-            "refusal lock_command apply null -",
-            "release unlock_command apply null -",
-            "grant try_lock acme/infra/d/default/ 4 ada",
-            "discard discard acme/infra/d/default/ 4 ada",
+            "grant try_lock acme/infra/a/default/ 1 ada - -",
+            "refusal try_lock acme/infra/a/default/ 2 bob ada -",
+            "release unlock acme/infra/a/default/ 1 - ada page",
+            "grant try_lock acme/infra/b/default/ 3 eve - -",
+            "grant try_lock acme/infra/c/default/ 3 eve - -",
+            "release unlock_by_pull acme/infra/b/default/ 3 - eve -",
+            "release unlock_by_pull acme/infra/c/default/ 3 - eve -",
+            "grant lock_command apply null - - -",
+            "refusal lock_command apply null - - -",
+            "release unlock_command apply null - - -",
+            "grant try_lock acme/infra/d/default/ 4 ada - -",
+            "discard discard acme/infra/d/default/ 4 - ada -",
         ]
     );
     assert!(lines[0]["token"].as_u64() > Some(0) && lines[1]["token"].is_null());
@@ -110,6 +120,8 @@ fn each_change_leaves_its_line_and_no_secret() {
         let time = line["time"].as_str().expect("a time");
         assert!(time.len() == "2026-11-24T08:17:00.000000Z".len() && time.ends_with('Z'), "{time}");
     }
+    assert_eq!(lines[2]["by"], serde_json::json!({"user": "bob"}), "who released, and not who held");
+    assert!(lines.iter().enumerate().all(|(at, line)| at == 2 || line["by"].is_null()), "nobody else is known");
     assert_eq!(service.status().warnings, [""; 0]);
 }
 
@@ -117,8 +129,10 @@ fn each_change_leaves_its_line_and_no_secret() {
 fn an_error_has_its_code_and_no_credentials() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("audit");
-    let log = AuditLog::open(&settings(&file)).expect("opens");
-    let trail = Trail { log: &log, operation: Operation::Unlock, store: AnsweredBy::Fallback, instance: "i", by: None };
+    let log = open(&settings(&file));
+    let (actor, request) = (Actor::default(), "r");
+    let trail =
+        Trail { log: &log, operation: Operation::Unlock, store: AnsweredBy::Fallback, instance: "i", actor: &actor, request };
     let said = format!("\"https://bot:{SECRET}@example.com/a?b=c@d\" and git://{SECRET}@host, http://plain");
     trail.removal(Kind::Release, LockKey::Project("k"), &Err(Error::new(Code::OutcomeUnknown, said)));
     trail.releases(PullRef { repo: "acme/infra", num: 7 }, &Err(Error::new(Code::Degraded, "later")));
@@ -132,7 +146,7 @@ fn an_error_has_its_code_and_no_credentials() {
 fn rotation_keeps_the_bound_with_many_threads() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("audit");
-    let log = AuditLog::open(&config::Audit { max_bytes: 4096, keep: 3, ..settings(&file) }).expect("opens");
+    let log = open(&config::Audit { max_bytes: 4096, keep: 3, ..settings(&file) });
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| (0..200).for_each(|length| log.record(&event(&"x".repeat(length)))));
@@ -146,20 +160,32 @@ fn rotation_keeps_the_bound_with_many_threads() {
     assert_eq!((log.lost().get(), log.warning()), (0, None));
 }
 
+/// Four writers at once, each of which opens the trail so often and writes. How many lines they lost: on a machine that is overloaded a writer may
+/// wait for a second in vain, and counts that.
+fn by_four_writers(settings: &config::Audit, write: impl Fn(&AuditLog) + Sync, opens: usize) -> u64 {
+    let writer = || -> u64 {
+        let lost = (0..opens).map(|_| {
+            let log = open(settings);
+            write(&log);
+            log.lost().get()
+        });
+        lost.sum()
+    };
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4).map(|_| scope.spawn(writer)).collect();
+        writers.into_iter().map(|writer| writer.join().expect("ends well")).sum()
+    })
+}
+
 /// As processes do: a server, and operators' commands.
 #[test]
 fn writers_lose_nothing_when_the_file_is_moved() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("audit");
     let settings = config::Audit { max_bytes: 4096, keep: 100, ..settings(&file) };
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            let log = AuditLog::open(&settings).expect("opens");
-            scope.spawn(move || (0..500).for_each(|_| log.record(&event("one of many"))));
-        }
-    });
+    let lost = by_four_writers(&settings, |log| (0..500).for_each(|_| log.record(&event("one of many"))), 1);
     let files = files(&file);
-    assert_eq!(files.iter().map(|path| lines(path).len()).sum::<usize>(), 2000);
+    assert_eq!(files.iter().map(|path| lines(path).len() as u64).sum::<u64>() + lost, 2000);
     for moved in files.iter().filter(|path| **path != file) {
         assert!(fs::metadata(moved).expect("is there").len() > 3500, "{moved:?} was moved by two, one after the other");
     }
@@ -170,7 +196,7 @@ fn a_torn_line_is_closed_at_the_next_open() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("audit");
     fs::write(&file, "{\"kind\":\"gra").expect("writes");
-    AuditLog::open(&settings(&file)).expect("opens").record(&event("next"));
+    open(&settings(&file)).record(&event("next"));
     let text = fs::read_to_string(&file).expect("reads");
     let (torn, next) = text.split_once('\n').expect("two lines");
     assert_eq!(torn, "{\"kind\":\"gra");
@@ -182,7 +208,7 @@ fn a_line_cut_short_is_closed_by_the_next() {
     let folder = tempfile::tempdir().expect("folder");
     let pipe = folder.path().join("audit");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
-    let log = AuditLog::open(&settings(&pipe)).expect("opens");
+    let log = open(&settings(&pipe));
     let long = "x".repeat(5000);
     let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).expect("opens");
     while log.warning().is_none() {
@@ -241,7 +267,7 @@ fn a_file_that_cannot_be_moved_grows_and_says_so() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("audit");
     fs::create_dir(folder.path().join("audit.1")).expect("creates");
-    let log = AuditLog::open(&config::Audit { max_bytes: 4096, keep: 1, ..settings(&file) }).expect("opens");
+    let log = open(&config::Audit { max_bytes: 4096, keep: 1, ..settings(&file) });
     (0..100).for_each(|_| log.record(&event("one of many")));
     assert_eq!((lines(&file).len(), log.lost().get()), (100, 0));
     assert!(log.warning().expect("a warning").contains("is full and cannot be moved to .1"));
@@ -254,7 +280,248 @@ fn a_file_that_cannot_be_moved_grows_and_says_so() {
 #[test]
 fn a_trail_that_cannot_begin_is_an_error() {
     let folder = tempfile::tempdir().expect("folder");
-    let error = AuditLog::open(&settings(&folder.path().join("none/audit"))).expect_err("no such folder");
+    let error = AuditLog::of(&settings(&folder.path().join("none/audit"))).expect_err("no such folder");
     assert_eq!(error.code(), Code::InvalidConfig);
     assert!(error.message().contains("locking.audit.file") && error.message().contains("none/audit"), "{error}");
+}
+
+/// Writes a trail of several files, and returns its lines.
+fn long_trail(file: &Path, keep: u32, lines: usize) {
+    let log = open(&config::Audit { max_bytes: 4096, keep, ..settings(file) });
+    (0..lines).for_each(|number| log.record(&event(&format!("number {number}"))));
+}
+
+fn faults(file: &Path) -> Vec<String> {
+    let faults = verify(file, None).expect("reads").faults;
+    let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
+    faults.into_iter().map(|fault| format!("{}:{}: {}", name(&fault.file), fault.line, fault.what)).collect()
+}
+
+/// Replaces the lines of a file.
+fn edit(file: &Path, change: impl FnOnce(&mut Vec<String>)) {
+    let mut lines: Vec<String> = fs::read_to_string(file).expect("reads").lines().map(str::to_owned).collect();
+    change(&mut lines);
+    fs::write(file, lines.join("\n") + "\n").expect("writes");
+}
+
+#[test]
+fn a_whole_trail_is_found_whole_across_its_files_and_writers() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    let settings = config::Audit { max_bytes: 4096, keep: 100, ..settings(&file) };
+    let lost = by_four_writers(&settings, |log| log.record(&event("one of many")), 100);
+    let found = verify(&file, None).expect("reads");
+    assert_eq!((found.lines + lost, &found.faults[..], &found.notes[..]), (400, &[][..], &[][..]));
+    assert_eq!(found.files, files(&file).len());
+    let text = fs::read_to_string(&file).expect("reads");
+    let last = text.lines().next_back().expect("a line");
+    assert_eq!(found.last, Some(Hash::of(last.as_bytes())));
+}
+
+#[test]
+fn what_was_done_to_the_lines_is_found() {
+    type Act = fn(&mut Vec<String>);
+    let acts: [(&str, Act, &[&str]); 5] = [
+        ("removed", |lines| drop(lines.remove(3)), &["audit.2:4: does not follow the line before it"]),
+        ("changed", |lines| lines[3] = lines[3].replace("number", "Number"), &["audit.2:5: does not follow the line before it"]),
+        (
+            "swapped",
+            |lines| lines.swap(3, 4),
+            &[
+                "audit.2:4: does not follow the line before it",
+                "audit.2:5: stands in the wrong place",
+                "audit.2:6: stands in the wrong place",
+            ],
+        ),
+        ("told twice", |lines| lines.insert(4, lines[3].clone()), &["audit.2:5: stands in the wrong place"]),
+        (
+            "forged",
+            |lines| lines.insert(4, r#"{"kind":"grant"}"#.to_owned()),
+            &["audit.2:5: has no hash", "audit.2:6: stands in the"],
+        ),
+    ];
+    for (name, act, expected) in acts {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("audit");
+        long_trail(&file, 100, 60);
+        assert_eq!(faults(&file), [""; 0]);
+        edit(&folder.path().join("audit.2"), act);
+        let found = faults(&file);
+        let is_expected =
+            found.len() == expected.len() && found.iter().zip(expected).all(|(found, text)| found.starts_with(text));
+        assert!(is_expected, "{name}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_missing_file_and_cut_lines_are_found() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    long_trail(&file, 100, 120);
+    let before = verify(&file, None).expect("reads");
+    fs::remove_file(folder.path().join("audit.2")).expect("removes");
+    assert_eq!(
+        faults(&file),
+        ["audit.1:1: does not follow the line before it: that one was changed, or lines in between are missing"]
+    );
+    let oldest = files(&file).len();
+    fs::remove_file(folder.path().join(format!("audit.{oldest}"))).expect("removes");
+    assert!(faults(&file)[0].contains("lines before it are missing, and no entry tells that they were dropped"));
+
+    // The newest lines alone are not missed, unless their hash was kept.
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    long_trail(&file, 100, 60);
+    let anchor = verify(&file, None).expect("reads").last;
+    assert_ne!(anchor, before.last);
+    assert_eq!(verify(&file, anchor).expect("reads").faults, []);
+    edit(&file, |lines| drop(lines.pop()));
+    assert_eq!(faults(&file), [""; 0]);
+    let found = verify(&file, anchor).expect("reads");
+    assert!(found.faults[0].what.contains("the newest lines were cut off"), "{found:?}");
+}
+
+#[test]
+fn what_is_dropped_is_an_entry() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    long_trail(&file, 2, 200);
+    let mut all: Vec<Value> = Vec::new();
+    for path in [folder.path().join("audit.2"), folder.path().join("audit.1"), file.clone()] {
+        all.extend(lines(&path));
+    }
+    assert_eq!(files(&file).len(), 3);
+    let dropped: Vec<&Value> = all.iter().filter(|line| line["kind"] == "dropped").map(|line| &line["dropped"]).collect();
+    assert!(!dropped.is_empty() && dropped.iter().all(|dropped| dropped["file"] == "audit.3"), "{dropped:?}");
+    let found = verify(&file, None).expect("reads");
+    assert_eq!(found.faults, []);
+    assert!(found.notes[0].what.contains("older files were dropped"), "{found:?}");
+
+    // Fewer are kept from now on.
+    long_trail(&file, 1, 30);
+    assert_eq!(files(&file).len(), 2);
+    assert_eq!(faults(&file), [""; 0]);
+}
+
+#[test]
+fn a_torn_line_is_told_from_one_that_was_cut() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    long_trail(&file, 5, 3);
+    let whole = fs::read(&file).expect("reads");
+    fs::write(&file, &whole[..whole.len() - 20]).expect("writes");
+    let found = verify(&file, None).expect("reads");
+    assert_eq!((found.faults.len(), found.notes.len(), found.notes[0].line), (0, 1, 3), "{found:?}");
+    long_trail(&file, 5, 1);
+    let found = verify(&file, None).expect("reads");
+    assert_eq!((found.faults, found.lines), (vec![], 4));
+    assert!(found.notes[0].line == 3 && found.notes[0].what.contains("was cut short when it was written"));
+    edit(&file, |lines| lines[2].truncate(30));
+    assert!(faults(&file)[0].starts_with("audit:4: does not follow the line before it"));
+}
+
+#[test]
+fn a_trail_of_before_goes_on_with_hashes() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    fs::write(&file, "{\"kind\":\"grant\"}\n{\"kind\":\"release\"}\n").expect("writes");
+    long_trail(&file, 5, 2);
+    let found = verify(&file, None).expect("reads");
+    assert_eq!((found.unchained, found.lines, found.faults), (2, 4, vec![]));
+    edit(&file, |lines| drop(lines.remove(1)));
+    assert_eq!(faults(&file).len(), 1, "the last of them has a hash");
+}
+
+/// A file that somebody else removes leaves a gap.
+#[test]
+fn a_removed_file_is_missed_as_long_as_the_writer_lives() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    let log = open(&settings(&file));
+    log.record(&event("one"));
+    fs::remove_file(&file).expect("removes");
+    log.record(&event("two"));
+    assert!(faults(&file)[0].starts_with("audit:1: lines before it are missing"), "{:?}", faults(&file));
+}
+
+#[test]
+fn a_process_that_keeps_the_file_locked_costs_a_line_and_no_wait_for_each() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    let log = open(&settings(&file));
+    let other = File::open(&file).expect("opens");
+    other.lock().expect("locks");
+    (0..50).for_each(|_| log.record(&event("lost")));
+    assert_eq!(log.lost().get(), 50);
+    assert!(log.warning().expect("a warning").contains("another process keeps it locked"));
+    other.unlock().expect("unlocks");
+    log.record(&event("next"));
+    assert_eq!((lines(&file).len(), log.warning()), (1, None));
+}
+
+#[test]
+fn a_change_that_cannot_be_recorded_is_refused_if_that_is_required() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("audit");
+    let service = service_with(folder.path(), &format!("file: {file:?}, required: true"));
+    let target = br#"{"Key":"acme/infra/a/default/"}"#;
+    service.try_lock(&lock("a", 1, "ada")).expect("takes");
+    service.lock_command("apply", b"{}").expect("takes");
+    let kinds = |from: usize| -> Vec<String> {
+        lines(&file)[from..].iter().map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect()
+    };
+    assert_eq!(kinds(0), ["intent", "grant", "intent", "grant"]);
+    let told = lines(&file);
+    assert!(told[0]["request"].is_string() && told[0]["request"] == told[1]["request"] && told[0]["pull"] == 1);
+    assert_eq!((&told[0]["key"], &told[2]["command"]), (&"acme/infra/a/default/".into(), &"apply".into()));
+
+    fs::remove_file(&file).expect("removes");
+    symlink("/dev/full", &file).expect("links");
+    let refused = |error: Error| {
+        assert_eq!(error.code(), Code::AuditFailed, "{error}");
+        assert!(error.message().contains("nothing was changed") && error.message().contains("No space left"), "{error}");
+    };
+    refused(service.try_lock(&lock("b", 2, "bob")).expect_err("is refused"));
+    refused(service.unlock(target).expect_err("is refused"));
+    refused(service.unlock_if_owned_by_pull(&lock("a", 1, ""), 1).expect_err("is refused"));
+    refused(service.unlock_by_pull("acme/infra", 1).expect_err("is refused"));
+    refused(service.discard(target).expect_err("is refused"));
+    refused(service.lock_command("plan", b"{}").expect_err("is refused"));
+    refused(service.unlock_command("apply").expect_err("is refused"));
+    assert_eq!(service.list().expect("lists").values().count(), 1, "nothing was changed");
+    assert!(service.check_command_lock("apply").expect("reads").is_some());
+    assert!(service.check_command_lock("plan").expect("reads").is_none());
+    assert_eq!(service.status().warnings.len(), 1);
+
+    fs::remove_file(&file).expect("removes");
+    service.unlock_by_pull("acme/infra", 1).expect("releases");
+    service.unlock_by_pull("acme/infra", 1).expect("does nothing");
+    assert_eq!(kinds(0), ["intent", "release", "intent", "unchanged"]);
+    assert_eq!(service.status().warnings.len(), 0);
+}
+
+#[test]
+fn a_folder_that_was_made_read_only_is_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = folder.path().join("trail");
+    fs::create_dir(&place).expect("creates");
+    let file = place.join("audit");
+    let service = service_with(folder.path(), &format!("file: {file:?}, required: true, max_bytes: 4096"));
+    service.try_lock(&lock("a", 1, "ada")).expect("takes");
+    // Root writes into any folder: a file where the next one is to be stands for the missing right.
+    fs::create_dir(place.join("audit.1")).expect("creates");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o500)).expect("sets");
+    (0..40).for_each(|_| drop(service.unlock(br#"{"Key":"none"}"#)));
+    service.unlock_by_pull("acme/infra", 1).expect("the file that is there takes it");
+    assert!(service.status().warnings[0].contains("is full and cannot be moved to .1"), "{:?}", service.status().warnings);
+    assert_eq!(faults(&file), [""; 0]);
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).expect("sets");
+}
+
+#[test]
+fn an_actor_is_read_as_it_is_written() {
+    let text = r#"{"via":"command_line","by":{"user":"root","uid":0,"pid":7}}"#;
+    let actor: Actor = serde_json::from_str(text).expect("reads");
+    assert_eq!(serde_json::to_string(&actor).expect("writes"), text);
+    serde_json::from_str::<Actor>(r#"{"via":"somehow"}"#).expect_err("is no way");
 }

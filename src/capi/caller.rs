@@ -5,6 +5,8 @@
 #[cfg(feature = "default-instance")]
 use std::ffi::{CStr, c_char};
 
+use super::process;
+use crate::audit::Recorder;
 use crate::error::{Code, Error, Result};
 use crate::service::Service;
 use crate::shadow::Told;
@@ -32,14 +34,25 @@ impl Caller {
 
     /// The handle.
     pub(super) fn service(&self, handle: *const Service) -> Result<&Service> {
-        // SAFETY: as promised.
-        unsafe { handle.as_ref() }.ok_or_else(|| Error::new(Code::InvalidArgument, "the handle is null"))
+        self.opened(handle)
     }
 
     /// The shadow.
     pub(super) fn told(&self, handle: *const Told) -> Result<&Told> {
+        self.opened(handle)
+    }
+
+    /// The trail.
+    pub(super) fn recorder(&self, handle: *const Recorder) -> Result<&Recorder> {
+        self.opened(handle)
+    }
+
+    /// What was opened, in the process that opened it.
+    fn opened<T>(&self, handle: *const T) -> Result<&T> {
         // SAFETY: as promised.
-        unsafe { handle.as_ref() }.ok_or_else(|| Error::new(Code::InvalidArgument, "the handle is null"))
+        let opened = unsafe { handle.as_ref() }.ok_or_else(|| Error::new(Code::InvalidArgument, "the handle is null"))?;
+        process::is_the_openers()?;
+        Ok(opened)
     }
 
     /// The bytes at `data`.
@@ -95,10 +108,10 @@ impl Caller {
         unsafe { passed.as_mut() }
     }
 
-    /// What the caller gives back, which was a box.
+    /// What the caller gives back, which was a box. In a forked child it stays where it is: its end is the parent's business.
     pub(super) fn given_back<T>(self, handle: *mut T) -> Option<Box<T>> {
         // SAFETY: as promised; not null.
-        (!handle.is_null()).then(|| unsafe { Box::from_raw(handle) })
+        (!handle.is_null() && process::is_the_openers().is_ok()).then(|| unsafe { Box::from_raw(handle) })
     }
 }
 

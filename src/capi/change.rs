@@ -6,6 +6,7 @@
 use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
+use crate::config::Config;
 use crate::domain::json::parse_json;
 use crate::service::Service;
 
@@ -60,5 +61,24 @@ pub unsafe extern "C" fn atlock_note_change(
     guard(caller!(), error, |caller| {
         let (service, change) = (caller.service(handle)?, caller.bytes("change", change, change_len)?);
         service.note_change(parse_json(change)?)
+    })
+}
+
+/// Looks whether the stores of this handle could be opened again with the key that `config` names (`locking.encryption`), which is read now, by its
+/// file, variable or command: before a program closes them for a change. `config` is as in `atlock_open`. `ATLOCK_ENCRYPTION_KEY` if it
+/// is another key, `ATLOCK_INVALID_CONFIG` if it cannot be read.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_check_keys(
+    handle: *const Service,
+    config: *const u8,
+    config_len: usize,
+    error: *mut Buffer,
+) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, config) = (caller.service(handle)?, caller.text("config", config, config_len)?);
+        service.check_keys(&Config::parse(config, "the configuration")?)
     })
 }

@@ -1,4 +1,4 @@
-//! The five-function API for C programs and scripts, over one instance of the whole process.
+//! The five-function API for C programs and scripts, over one instance of the whole process; and `list` as an array.
 //!
 //! The instance opens on first use, from the settings file that the environment variable `ATLOCK_CONFIG` names, or else on the
 //! embedded store in `./atlock-data`. Where another process has the folder open, the first use waits for its end, up to
@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::caller::{Caller, caller};
 use super::entry::{granted_json, unpanicked, value_json};
+use super::process;
 use crate::clock::SystemClock;
 use crate::config::{Backend, Config};
 use crate::domain::json::{Object, parse_object};
@@ -77,6 +78,12 @@ pub extern "C" fn list() -> *mut c_char {
     answer(caller!(), |_| instance()?.list().map(|listing| listing.into_json().0))
 }
 
+/// `atlock_list_locks` over the process's own instance: `ok` is a JSON array of `models.ProjectLock`.
+#[unsafe(no_mangle)]
+pub extern "C" fn atlock_default_list_locks() -> *mut c_char {
+    answer(caller!(), |_| instance()?.list()?.into_array())
+}
+
 /// `atlock_get_lock` over the process's own instance: `ok` is the lock, or `null`.
 ///
 /// # Safety
@@ -116,6 +123,7 @@ pub unsafe extern "C" fn atlock_string_free(answer: *mut c_char) {
 }
 
 fn instance() -> Result<&'static Service> {
+    process::opens()?;
     INSTANCE.get_or_try_init(|| {
         let settings = settings()?;
         Ok(socket::listening(open(&settings)?.shadowed(&settings)?, &settings))

@@ -7,6 +7,7 @@ use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
 use super::host_store::HostStoreCallbacks;
+use super::process;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::Result;
@@ -32,8 +33,9 @@ pub unsafe extern "C" fn atlock_load_config(path: *const u8, path_len: usize, ou
 }
 
 /// `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
-/// where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses or
-/// cluster_mode takes the place of all of these and of db; a password or password_file takes the place of either.
+/// where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses,
+/// cluster_mode or sentinel takes the place of all of these and of db; a password, password_file or password_command takes the
+/// place of each other.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -106,6 +108,7 @@ pub unsafe extern "C" fn atlock_open(
 
 fn open(config: &str, host: Option<HostStore>) -> Result<Service> {
     let config = Config::parse(config, "the configuration")?;
+    process::opens()?;
     Ok(socket::listening(Service::open(&config, host, Arc::new(SystemClock))?.shadowed(&config)?, &config))
 }
 

@@ -15,7 +15,8 @@ pub unsafe extern "C" fn atlock_ping(handle: *const Service, error: *mut Buffer)
 }
 
 /// Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
-/// 1970. Asks no store.
+/// 1970. Asks no store. `at_rest` tells which stores hold values in clear: `encrypted` (all is sealed), and `embedded`, `boltdb`, `redis`, each
+/// `clear` or `sealed`, absent where there is no such store.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

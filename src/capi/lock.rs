@@ -118,6 +118,22 @@ pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, s
     })
 }
 
+/// Lists all project locks as Atlantis's models alone: `out` receives a JSON array of `models.ProjectLock`, `[]` if there is none.
+///
+/// An entry that cannot be read is not in it, and its lock stays: `atlock_list` names such entries, and so does `atlock_status` count them.
+/// `ATLOCK_DEGRADED`: these might not be all.
+///
+/// # Safety
+/// See the rules at the top of `atlock.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn atlock_list_locks(handle: *const Service, out: *mut Buffer, error: *mut Buffer) -> i32 {
+    guard(caller!(), error, |caller| {
+        let (service, out) = (caller.service(handle)?, caller.out("out", out)?);
+        out.write_bytes(service.list()?.into_array()?);
+        Ok(())
+    })
+}
+
 /// Tells how locks stand, for operators: `keys` is a JSON array of lock keys (`"repo/path/workspace/project"`), and `out` receives
 /// an array with `{"token":…,"store":…}` for each: the holder's fencing token, absent for a lock that a stock server took, and which
 /// store has the lock: `legacy`, `enhanced` (Redis), `both`, or `pending` (asked of Redis, whose answer is not known yet). `null`

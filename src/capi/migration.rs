@@ -8,6 +8,7 @@ use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
 use super::host_store::HostStoreCallbacks;
+use super::process;
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
 use crate::migrate::{Access, HostFiles as Files};
@@ -102,6 +103,7 @@ pub unsafe extern "C" fn atlock_migration_command(
             let text = format!("files.abi_version is {found}; this library speaks {HOST_FILES_ABI_VERSION}");
             return Err(Error::new(Code::Unsupported, text));
         }
+        process::opens()?;
         let done = typed(&args, &files);
         status.write(i32::from(done.status));
         out.write_bytes(done.out);

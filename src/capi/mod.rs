@@ -6,6 +6,7 @@
 
 mod caller;
 mod entry;
+mod process;
 
 pub mod version;
 
@@ -30,6 +31,8 @@ pub mod pull_status;
 pub mod info;
 
 pub mod explain;
+
+pub mod audit;
 
 pub mod shadow;
 

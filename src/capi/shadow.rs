@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::buffer::Buffer;
 use super::caller::caller;
 use super::entry::guard;
+use super::process;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::shadow::Told;
@@ -30,6 +31,7 @@ pub unsafe extern "C" fn atlock_shadow_open(
     guard(caller!(), error, |caller| {
         let (out, config) = (caller.out("out", out)?, caller.text("config", config, config_len)?);
         let config = Config::parse(config, "the configuration")?;
+        process::opens()?;
         let told = Told::open(&config, is_redis != 0, Arc::new(SystemClock))?;
         out.write(Box::into_raw(Box::new(told)));
         Ok(())

@@ -69,6 +69,35 @@ pub const ATLOCK_NO_PULL: i32 = 30;
 pub const ATLOCK_SET_INCOMPLETE: i32 = 31;
 /// The locks of this store were moved to another one, or are being moved (`atlock migrate`); the text says where, and what to do.
 pub const ATLOCK_STORE_MOVED: i32 = 32;
+/// Redis loads its data from the disk, and answers soon.
+pub const ATLOCK_LOADING: i32 = 33;
+/// Redis is busy with another program's script.
+pub const ATLOCK_BUSY: i32 = 34;
+/// Redis has no memory left (`maxmemory`) and takes no writes.
+pub const ATLOCK_REDIS_FULL: i32 = 35;
+/// Redis cannot save to its disk and takes no writes.
+pub const ATLOCK_CANNOT_SAVE: i32 = 36;
+/// Redis has fewer replicas than it is set to need (`min-replicas-to-write`) and takes no writes.
+pub const ATLOCK_TOO_FEW_REPLICAS: i32 = 37;
+/// Redis takes no more connections (`maxclients`).
+pub const ATLOCK_TOO_MANY_CLIENTS: i32 = 38;
+/// Redis lacks a command that is needed: it is too old, or the command is disabled or renamed there.
+pub const ATLOCK_NO_SUCH_COMMAND: i32 = 39;
+/// A Redis Cluster has no master for the lock's slot, or is not whole.
+pub const ATLOCK_CLUSTER_DOWN: i32 = 40;
+/// Redis changes its master: the new one is not known yet, or does not answer as one.
+pub const ATLOCK_FAILING_OVER: i32 = 41;
+/// A Redis Cluster moves the lock's slot to another node just now.
+pub const ATLOCK_SLOT_MOVING: i32 = 42;
+/// This Redis is older than 7.0, the oldest that is supported.
+pub const ATLOCK_REDIS_TOO_OLD: i32 = 43;
+/// The process was forked after it had opened a store, and this is the child. Nothing was done.
+pub const ATLOCK_FORKED: i32 = 44;
+/// The data folder, or a backup, is sealed, and no key that is set opens it; nothing was changed. The text names the keys.
+pub const ATLOCK_ENCRYPTION_KEY: i32 = 45;
+/// The audit trail, which every change needs (`locking.audit.required`), cannot be written: nothing was changed. Of
+/// `atlock_audit_record`, also without that setting: the entry is not in the trail.
+pub const ATLOCK_AUDIT_FAILED: i32 = 46;
 
 /// The C code of each error: one number, two spellings, held together at compile time.
 macro_rules! same_numbers {
@@ -87,4 +116,18 @@ same_numbers! {
     ATLOCK_OTHER_PULL = OtherPull, ATLOCK_QUEUE_FULL = QueueFull, ATLOCK_NOT_QUEUED = NotQueued,
     ATLOCK_QUEUE_DISABLED = QueueDisabled, ATLOCK_FROZEN = Frozen, ATLOCK_NO_PULL = NoPull,
     ATLOCK_SET_INCOMPLETE = SetIncomplete, ATLOCK_STORE_MOVED = StoreMoved,
+    ATLOCK_LOADING = Loading,
+    ATLOCK_BUSY = Busy,
+    ATLOCK_REDIS_FULL = RedisFull,
+    ATLOCK_CANNOT_SAVE = CannotSave,
+    ATLOCK_TOO_FEW_REPLICAS = TooFewReplicas,
+    ATLOCK_TOO_MANY_CLIENTS = TooManyClients,
+    ATLOCK_NO_SUCH_COMMAND = NoSuchCommand,
+    ATLOCK_CLUSTER_DOWN = ClusterDown,
+    ATLOCK_FAILING_OVER = FailingOver,
+    ATLOCK_SLOT_MOVING = SlotMoving,
+    ATLOCK_REDIS_TOO_OLD = RedisTooOld,
+    ATLOCK_FORKED = Forked,
+    ATLOCK_ENCRYPTION_KEY = EncryptionKey,
+    ATLOCK_AUDIT_FAILED = AuditFailed,
 }

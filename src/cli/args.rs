@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use atlock::audit::Hash;
 use atlock::migration_command::{Migrate, Restore, Rollback};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
@@ -27,7 +28,8 @@ pub struct Arguments {
     /// Asks the linked server at this URL, such as https://atlantis.example.com, by its API, instead of the one of this machine
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
-    /// The file that has Atlantis's --api-secret, for what changes something there; or the variable ATLOCK_API_TOKEN has it
+    /// The file that has Atlantis's --api-secret: for what changes something there, and for what not everybody hears; or the variable
+    /// ATLOCK_API_TOKEN has it
     #[arg(long, global = true, value_name = "FILE", requires = "server")]
     pub token_file: Option<PathBuf>,
     #[command(subcommand)]
@@ -50,6 +52,9 @@ pub enum Command {
     Config(ConfigCommand),
     /// Moves all locks from one store to another while no server runs; without --execute it only tells what it would do
     Migrate(Migrate),
+    /// Looks at the audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Undoes a migration, at whatever point it is
     Rollback(Rollback),
     /// Puts a backup of a migration into a store
@@ -70,6 +75,14 @@ pub enum Command {
         /// The mode that it is to be; without one, nothing is changed
         mode: Option<NewMode>,
     },
+    /// While no server runs: seals all of the embedded store under its newest key (locking.encryption); a kill does no harm, type it again
+    Reseal {
+        /// The way back: writes all of it in clear, so that the setting can be taken away
+        #[arg(long)]
+        plain: bool,
+    },
+    /// While no server runs: writes the embedded store into fresh files, so that released locks leave nothing there; a kill does no harm
+    Compact,
     /// Lets the running server read its settings again, as SIGHUP does, and change its mode and store without a restart
     Reload,
     #[command(flatten)]
@@ -97,6 +110,24 @@ pub enum ConfigCommand {
     },
     /// Prints the settings that hold, and where each comes from; passwords are hidden
     Show,
+}
+
+/// What is asked of the audit trail.
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// Looks whether a line is missing, changed, moved or added, and prints the last line's hash: 0 if all is whole, 1 if not
+    Verify {
+        /// The trail's file, or its folder; without it, locking.audit.file of the settings
+        #[arg(value_name = "FILE|FOLDER")]
+        path: Option<PathBuf>,
+        /// A hash that was printed before: its line must be there, so that no newer one was cut off before it
+        #[arg(long, value_name = "HASH", value_parser = hash)]
+        contains: Option<Hash>,
+    },
+}
+
+fn hash(text: &str) -> Result<Hash, String> {
+    Hash::parse(text).ok_or_else(|| "a hash has 64 hexadecimal digits, as `atlock audit verify` prints it".to_owned())
 }
 
 /// What is asked of the running server; without one, all that only look do so at its stores and change nothing.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use atlock::audit::{AuditLog, Event, Kind};
+use atlock::audit::{Actor, AuditLog, Event, Kind};
 use atlock::call::Calls;
 use atlock::clock::{Clock, SystemClock};
 use atlock::config::Config;
@@ -75,8 +75,8 @@ impl Done {
 
 /// Puts right what can be, each with an entry of the audit trail. A trail that cannot be opened keeps all as they are.
 fn apply(config: &Config, fixes: &[(&'static str, Fix)], clock: &Arc<dyn Clock>) -> Result<Vec<Done>> {
-    let audit = &config.locking.audit;
-    let log = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?;
+    let log = AuditLog::of_command(&config.locking.audit)?;
+    let actor = Actor::this_process();
     let instance = Calls::new(Arc::clone(clock))?.instance();
     let apply = |(name, fix): &(&'static str, Fix)| {
         let result = fix.apply(config);
@@ -86,7 +86,8 @@ fn apply(config: &Config, fixes: &[(&'static str, Fix)], clock: &Arc<dyn Clock>)
                 Err(e) => (e.message().to_owned(), Some(e.code().name())),
             };
             let detail = format!("{name}: {fix}: {text}");
-            log.record(&Event { operation: Some("doctor"), detail: Some(&detail), code, ..Event::new(Kind::Repair, &instance) });
+            let event = Event { operation: Some("doctor"), detail: Some(&detail), code, ..Event::new(Kind::Repair, &instance) };
+            log.record(&event.done_by(&actor));
         }
         let error = result.as_ref().err().map(ToString::to_string);
         Done { name, fix: fix.clone(), done: result.ok(), error }

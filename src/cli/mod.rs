@@ -11,6 +11,7 @@
 
 mod args;
 mod ask;
+mod audit;
 mod config;
 mod doctor;
 mod generate;
@@ -20,6 +21,7 @@ mod open;
 mod queue;
 mod remark;
 mod remote;
+mod seal;
 mod show;
 mod table;
 mod top;
@@ -37,7 +39,7 @@ use atlock::error::{Code, Error, Result};
 use atlock::migration_command::{self, failure};
 use clap::Parser as _;
 
-use self::args::{Arguments, Command, ConfigCommand, Question};
+use self::args::{Arguments, AuditCommand, Command, ConfigCommand, Question};
 use self::ask::confirmed;
 use self::migrate::Elsewhere;
 use self::open::{Source, target};
@@ -119,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Generate { folder } => generate::generate(folder),
         Command::Config(ConfigCommand::Check { file }) => config::check(file.as_deref().or(path), json),
         Command::Config(ConfigCommand::Show) => config::show(path, json),
+        Command::Audit(AuditCommand::Verify { path: trail, contains }) => {
+            audit::check(trail.as_deref(), *contains, &settings(path)?, json)
+        }
         Command::Migrate(asked) => match migrate::beside_a_server(asked, json)? {
             Some(moved) => Ok(moved),
             None => migrate::told(migration_command::migrate(asked, path, json, &Elsewhere)),
@@ -128,6 +133,8 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Command::Mode { mode: None } => mode::show(path, json),
         Command::Mode { mode: Some(mode) } => mode::change(path, *mode, json),
         Command::Reload => mode::reload(path, json),
+        Command::Reseal { plain } => seal::reseal(&settings(path)?, *plain, json),
+        Command::Compact => seal::compact(&settings(path)?, json),
         Command::Doctor { fix, bundle } => doctor::doctor(path, bundle.as_deref(), fix.then_some(arguments.yes), json),
         Command::Top => live(arguments),
         Command::Ask(question) => answer(question, arguments),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use atlock::audit::Actor;
 use atlock::clock::SystemClock;
 use atlock::config::{Backend, Config, Mode};
 use atlock::error::{Code, Error, Result};
@@ -87,7 +88,10 @@ fn open_to_look(config: &Config) -> Result<Service> {
 
 /// Opens what the settings name; beside a server in hybrid mode that has the local store open and no socket, Redis alone.
 fn open_to_change(mut config: Config) -> Result<Service> {
-    let open = |config: &Config| Service::open(config, None, Arc::new(SystemClock));
+    config.locking.audit = config.locking.audit.of_command()?;
+    let open = |config: &Config| {
+        Service::open(config, None, Arc::new(SystemClock)).map(|service| service.acting_as(Actor::this_process()))
+    };
     refuse_stocks(&config)?;
     if config.mode() != Mode::Hybrid {
         return open(&config);

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - What this program prints is what the server's API tells; what the API does not offer is refused with a sentence that says where it is
 //!   done, and nothing is tried instead.
-//! - The API token is sent with what changes something, and with nothing else: only that needs it. It goes to the server that was named, since
-//!   no redirect is followed, and over an encrypted connection, or to this machine. No error quotes it.
+//! - The API token goes to the server that was named, since no redirect is followed, and over an encrypted connection, or to this machine. What
+//!   changes something is not sent without it; a question is, and hears what everybody hears. No error quotes it.
 //! - A question ends within a bounded time, and an answer has a bounded size.
 //!
 //! Faults survived: a server that hangs or answers something else. A change whose answer is lost is told as of unknown outcome, and is not
@@ -13,11 +13,11 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atlock::config::is_this_machine;
 use atlock::error::{Code, Error, Result};
 use atlock::queue::freeze::plain;
 use serde::Deserialize;
@@ -29,6 +29,7 @@ use ureq::{Agent, Body};
 /// What the token may come from, beside a file.
 const TOKEN_VARIABLE: &str = "ATLOCK_API_TOKEN";
 const TOKEN_HEADER: &str = "X-Atlantis-Token";
+const CHECK: &str = "/api/locks/check";
 const LONGEST_TOKEN: u64 = 4 << 10;
 /// A hundred thousand locks.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -83,7 +84,7 @@ impl Remote {
         let config = if is_encrypted { config.tls_config(tls()?) } else { config.proxy(None) };
         Ok(Remote {
             agent: config.build().into(),
-            is_private: is_encrypted || is_here(host),
+            is_private: is_encrypted || is_this_machine(host),
             url: url.trim_end_matches('/').to_owned(),
             token: token(token_file)?,
         })
@@ -105,6 +106,8 @@ impl Remote {
                     String::from_utf8_lossy(&body).replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}");
                 encoded(&json!(lines))
             }
+            // What everybody hears of it has the fields of the specification alone.
+            "health" => Ok(with_state(self.send(&request(operation, &input, &self.url)?)?)),
             "leave" => {
                 let left: Value = parsed(&self.send(&Request::Post("/api/locks/queue/leave", input.to_string()))?)?;
                 encoded(&left["left"])
@@ -160,6 +163,9 @@ impl Remote {
 
     /// A lock's token, which the API tells where it says why the lock is as it is.
     fn lock_info(&self, key: &str) -> Result<Vec<u8>> {
+        if self.token.is_none() || !self.is_private {
+            return encoded(&json!([{ "token": null }]));
+        }
         let explained: Value = parsed(&self.send(&Request::Get("/api/locks/explain", vec![("id", key.to_owned())]))?)?;
         encoded(&json!([{ "token": explained[0]["holder"]["token"] }]))
     }
@@ -168,6 +174,9 @@ impl Remote {
         let (answer, changes) = match request {
             Request::Get(path, query) => {
                 let question = self.agent.get(format!("{}{path}", self.url));
+                // Atlantis's own paths know no token.
+                let token = self.token.as_deref().filter(|_| self.is_private && path.starts_with("/api/locks/"));
+                let question = token.into_iter().fold(question, |question, token| question.header(TOKEN_HEADER, token));
                 (query.iter().fold(question, |question, (name, value)| question.query(name, value)).call(), false)
             }
             Request::Post(path, body) => {
@@ -182,6 +191,10 @@ impl Remote {
         let mut answer = answer.map_err(|e| self.unanswered(&e, changes))?;
         let body =
             answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|e| self.unanswered(&e, changes))?;
+        let is_check = matches!(request, Request::Get(CHECK, _));
+        if is_check && body.is_empty() && (answer.status() == StatusCode::OK || answer.status() == StatusCode::CONFLICT) {
+            return encoded(&json!({ "holds": answer.status() == StatusCode::OK }));
+        }
         self.judged(&answer, body)
     }
 
@@ -224,7 +237,7 @@ impl Remote {
         let status = answer.status();
         let tells = |status_of, field: &str| status == status_of && told.as_ref().is_some_and(|told| !told[field].is_null());
         // That no lock is granted, and that a pull does not hold one, are answers.
-        if status.is_success() || tells(StatusCode::SERVICE_UNAVAILABLE, "state") || tells(StatusCode::CONFLICT, "holds") {
+        if status.is_success() || tells(StatusCode::SERVICE_UNAVAILABLE, "overall") || tells(StatusCode::CONFLICT, "holds") {
             return Ok(body);
         }
         let why = told.as_ref().and_then(|told| told["error"].as_str()).map(plain);
@@ -236,7 +249,13 @@ impl Remote {
             }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, why) => {
                 let why = why.unwrap_or_else(|| "it asks for a user and a password, which this command does not send".to_owned());
-                (Code::Permission, format!("the server {url} refuses: {why}"))
+                let not_sent = self.token.is_some() && !self.is_private;
+                let then = if not_sent {
+                    "; the API token was not sent, because others on the way could read it: give an https:// address"
+                } else {
+                    ""
+                };
+                (Code::Permission, format!("the server {url} refuses: {why}{then}"))
             }
             (StatusCode::NOT_FOUND, Some(why)) => (Code::Unsupported, format!("the server {url}: {why}")),
             (StatusCode::BAD_REQUEST, Some(why)) => (Code::InvalidArgument, format!("the server {url}: {why}")),
@@ -276,7 +295,7 @@ fn request(operation: &str, input: &Value, url: &str) -> Result<Request> {
             let mut query = pull(&input["pull"]);
             query.push(("id", text(&input["key"]).to_owned()));
             query.extend(input["token"].as_u64().map(|token| ("token", token.to_string())));
-            Request::Get("/api/locks/check", query)
+            Request::Get(CHECK, query)
         }
         "freezes" => Request::Get("/api/locks/freezes", Vec::new()),
         "deadlocks" => Request::Get("/api/locks/deadlocks", Vec::new()),
@@ -296,6 +315,25 @@ fn request(operation: &str, input: &Value, url: &str) -> Result<Request> {
     })
 }
 
+/// A health with its state, which follows from what everybody hears (`atlock::health`).
+fn with_state(health: Vec<u8>) -> Vec<u8> {
+    let Ok(Value::Object(mut fields)) = serde_json::from_slice(&health) else { return health };
+    if fields.contains_key("state") {
+        return health;
+    }
+    let works = |name: &str| fields.get(name).is_none_or(|store| store["healthy"] == true);
+    let is_whole =
+        works("enhanced") && works("legacy") && !["open", "half-open"].map(Value::from).contains(&fields["circuit_state"]);
+    let (state, headline) = match (fields.get("overall") == Some(&Value::Bool(true)), is_whole) {
+        (false, _) => ("unhealthy", "No lock is granted"),
+        (true, false) => ("degraded", "Locks are granted, but not as they should be"),
+        (true, true) => ("healthy", "Locks are granted"),
+    };
+    fields.insert("state".to_owned(), state.into());
+    fields.insert("headline".to_owned(), headline.into());
+    serde_json::to_vec(&fields).unwrap_or(health)
+}
+
 /// Trusts whom the system trusts.
 fn tls() -> Result<TlsConfig> {
     let wrong = |e: &dyn Display| Error::new(Code::Tls, format!("the system's certificates cannot be read ({e})"));
@@ -308,12 +346,6 @@ fn tls() -> Result<TlsConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots));
     Ok(builder.unversioned_rustls_crypto_provider(provider).build())
-}
-
-/// Whether a host is this machine.
-fn is_here(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The token: from the file, or from the environment.

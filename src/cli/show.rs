@@ -79,13 +79,18 @@ pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
         word(&status["mode"])
     );
     for (name, store) in [("redis", &health["enhanced"]), ("local", &health["legacy"])] {
-        match (store.is_object(), store["error"].as_str()) {
-            (false, _) => {}
-            (true, None) => {
-                text += &format!("{name:<9} answered in {:.2} ms\n", store["response_time_ms"].as_f64().unwrap_or_default())
-            }
-            (true, Some(error)) => text += &format!("{name:<9} does not work: {}\n", plain(error)),
+        match (store["healthy"].as_bool(), store["error"].as_str()) {
+            (None, _) => {}
+            (Some(_), Some(error)) => text += &format!("{name:<9} does not work: {}\n", plain(error)),
+            (Some(true), None) => text += &format!("{name:<9} answered in {}\n", plain(&took(store))),
+            (Some(false), None) => text += &format!("{name:<9} does not work\n"),
         }
+    }
+    // What everybody hears of a server has no version, nor anything else that an operator sees.
+    if !status["version"].is_string() {
+        text += &format!("breaker   {}\n", plain(word(&status["circuit_state"])));
+        text += "note      the server tells more to who gives its API token (--token-file)\n";
+        return Ok(Outcome::lines(text, true));
     }
     if status["mode"] == "hybrid" {
         text += &hybrid(&status);
@@ -99,6 +104,11 @@ pub fn status(status: &[u8], health: &[u8], json: bool) -> Result<Outcome> {
         text += &format!("warning   {}\n", plain(word(warning)));
     }
     Ok(Outcome::lines(text, true))
+}
+
+/// How long a store took to answer, by a server that tells all, or what everybody hears.
+pub(super) fn took(store: &Value) -> String {
+    store["response_time_ms"].as_f64().map_or_else(|| word(&store["response_time"]).to_owned(), |ms| format!("{ms:.2} ms"))
 }
 
 /// The state of hybrid mode. Where no server decides, there is no breaker.

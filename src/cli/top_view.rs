@@ -8,7 +8,7 @@ use ratatui::widgets::{Paragraph, Row, Table};
 
 use atlock::queue::freeze::plain;
 
-use super::show::{list_of, word};
+use super::show::{list_of, took, word};
 use super::top_state::{App, Look, Tab};
 
 /// Draws all of it.
@@ -79,7 +79,8 @@ fn server(look: &Look) -> Vec<String> {
     let store = |name: &str, store: &serde_json::Value| match (store.is_object(), store["error"].as_str()) {
         (false, _) => None,
         (true, Some(error)) => Some(format!("{name} does not work: {}", plain(error))),
-        (true, None) => Some(format!("{name} {:.2} ms", store["response_time_ms"].as_f64().unwrap_or_default())),
+        (true, None) if store["healthy"] == false => Some(format!("{name} does not work")),
+        (true, None) => Some(format!("{name} {}", plain(&took(store)))),
     };
     let stores: Vec<String> =
         [store("Redis", &health["enhanced"]), store("local", &health["legacy"])].into_iter().flatten().collect();

@@ -7,7 +7,8 @@ use humantime_serde::re::humantime::format_duration;
 
 use super::mistakes::gathered;
 use super::{
-    Audit, Backend, Breaker, Config, LockTimeouts, Mode, NO_DATA_DIR, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue, Redis, ShadowStore,
+    Audit, Backend, Breaker, Config, Encryption, LockTimeouts, Mode, NO_DATA_DIR, NO_QUEUE_ON_STOCKS_STORE, PriorityQueue,
+    ShadowStore,
 };
 use crate::error::{Code, Error, Result};
 
@@ -31,6 +32,7 @@ impl Config {
     pub(super) fn check(&self) -> Result<()> {
         let mut checks = vec![within("locking.timeout", self.locking.timeout), self.locking.audit.check()];
         checks.extend(self.check_waiting());
+        checks.push(self.locking.encryption.check());
         checks.push(self.check_shadow());
         checks.push(positive("locking.shadow.sample", self.locking.shadow.sample));
         match self.mode() {
@@ -101,6 +103,20 @@ impl Config {
     }
 }
 
+impl Encryption {
+    fn check(&self) -> Result<()> {
+        let given = self.given();
+        if given.len() > 1 {
+            return wrong(&format!("locking.encryption has {}: keep one", given.join(" and ")));
+        }
+        match (&self.key_env, &self.key_command) {
+            (Some(name), _) if name.is_empty() => wrong("locking.encryption.key_env is empty: name the environment variable"),
+            (_, Some(command)) if command.trim().is_empty() => wrong("locking.encryption.key_command is empty"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl PriorityQueue {
     fn check(&self) -> Result<()> {
         if !(SHORTEST_AGING..=LONGEST_AGING).contains(&self.aging) {
@@ -150,6 +166,9 @@ impl Audit {
         if !(1..=MOST_AUDIT_FILES).contains(&self.keep) {
             return wrong(&format!("locking.audit.keep must be 1 to {MOST_AUDIT_FILES}"));
         }
+        if self.required && !self.is_on() {
+            return wrong("locking.audit.required needs a trail: set locking.audit.file or locking.audit.stdout");
+        }
         Ok(())
     }
 }
@@ -174,53 +193,6 @@ impl Breaker {
     }
 }
 
-impl Redis {
-    /// `at`: the block's key.
-    pub(super) fn check(&self, at: &str) -> Result<()> {
-        within(&format!("{at}.timeouts.connect"), self.timeouts.connect)?;
-        within(&format!("{at}.timeouts.operation"), self.timeouts.operation)?;
-        if self.cluster_mode && self.addresses.is_empty() {
-            return wrong(&format!("{at}.addresses is empty: cluster_mode needs at least one node's host:port"));
-        }
-        if !self.cluster_mode && !self.addresses.is_empty() {
-            return wrong(&format!("{at}.addresses is for cluster_mode: true; a single server goes into address"));
-        }
-        if self.cluster_mode && self.db != 0 {
-            return wrong(&format!("{at}.db must be 0 with cluster_mode: a Redis Cluster has no other database"));
-        }
-        if self.db < 0 {
-            return wrong(&format!("{at}.db is negative"));
-        }
-        for address in if self.cluster_mode { &self.addresses[..] } else { std::slice::from_ref(&self.address) } {
-            check_address(at, address)?;
-        }
-        if !self.password.is_empty() && self.password_file.is_some() {
-            return wrong(&format!("{at} has both password and password_file: keep one"));
-        }
-        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
-            return wrong(&format!("{at}.tls: cert_file and key_file belong together, one is missing"));
-        }
-        if !self.tls.enabled && (self.tls.ca_file.is_some() || self.tls.cert_file.is_some()) {
-            return wrong(&format!("{at}.tls has files but is not enabled: add enabled: true"));
-        }
-        Ok(())
-    }
-}
-
-fn check_address(at: &str, address: &str) -> Result<()> {
-    if address.contains('@') || address.contains("://") {
-        // Not quoted: a password may be in it.
-        return wrong(&format!(
-            "{at}: an address is host:port, without a scheme; user and password have settings of their own, username and password"
-        ));
-    }
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-    match port {
-        Some(Ok(port)) if port > 0 => Ok(()),
-        _ => wrong(&format!("{at}: {address:?} is not host:port")),
-    }
-}
-
 /// Whether two paths lead to one folder, as far as that is there.
 fn is_one(folder: &Path, other: &Path) -> bool {
     let real = |folder: &Path| std::fs::canonicalize(folder).or_else(|_| std::path::absolute(folder)).ok();
@@ -234,7 +206,7 @@ fn positive(setting: &str, value: Duration) -> Result<()> {
     Ok(())
 }
 
-fn within(setting: &str, value: Duration) -> Result<()> {
+pub(super) fn within(setting: &str, value: Duration) -> Result<()> {
     if value.is_zero() || value > LONGEST_OPERATION {
         return wrong(&format!("{setting} is {value:?}; it must be more than 0 and at most {LONGEST_OPERATION:?}"));
     }
@@ -258,6 +230,6 @@ fn shown(value: Duration) -> String {
     }
 }
 
-fn wrong<T>(text: &str) -> Result<T> {
+pub(super) fn wrong<T>(text: &str) -> Result<T> {
     Err(Error::new(Code::InvalidConfig, text))
 }

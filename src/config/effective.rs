@@ -10,7 +10,12 @@ use crate::error::{Code, Error, Result};
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "(hidden)";
-const SECRETS: [&str; 2] = ["locking.enhanced.redis.password", "locking.shadow.redis.password"];
+const SECRETS: [&str; 4] = [
+    "locking.enhanced.redis.password",
+    "locking.enhanced.redis.sentinel.password",
+    "locking.shadow.redis.password",
+    "locking.shadow.redis.sentinel.password",
+];
 
 /// A setting that holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -30,16 +30,48 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_LOCKING_BACKEND", |c, v| set(&mut c.locking.backend, name(v))),
     ("ATLANTIS_LOCKING_DATA_DIR", |c, v| set(&mut c.locking.data_dir, Ok(Some(v.into())))),
     ("ATLANTIS_LOCKING_TIMEOUT", |c, v| set(&mut c.locking.timeout, duration(v))),
+    ("ATLANTIS_LOCKING_KEY_FORMAT", |c, v| set(&mut c.locking.key_format, name(v))),
     ("ATLANTIS_LOCKING_SOCKET", |c, v| set(&mut c.locking.socket, name(v))),
     ("ATLANTIS_LOCKING_AUDIT_FILE", |c, v| set(&mut c.locking.audit.file, Ok((!v.is_empty()).then(|| v.into())))),
     ("ATLANTIS_LOCKING_AUDIT_MAX_BYTES", |c, v| set(&mut c.locking.audit.max_bytes, parsed(v, "a number"))),
     ("ATLANTIS_LOCKING_AUDIT_KEEP", |c, v| set(&mut c.locking.audit.keep, parsed(v, "a number"))),
+    ("ATLANTIS_LOCKING_AUDIT_STDOUT", |c, v| set(&mut c.locking.audit.stdout, parsed(v, "true or false"))),
+    ("ATLANTIS_LOCKING_AUDIT_REQUIRED", |c, v| set(&mut c.locking.audit.required, parsed(v, "true or false"))),
+    ("ATLANTIS_LOCKING_ENCRYPTION_KEY_FILE", |c, v| set(&mut c.locking.encryption.key_file, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_ENCRYPTION_KEY_ENV", |c, v| set(&mut c.locking.encryption.key_env, Ok(Some(v.to_owned())))),
+    ("ATLANTIS_LOCKING_ENCRYPTION_KEY_COMMAND", |c, v| set(&mut c.locking.encryption.key_command, Ok(Some(v.to_owned())))),
     ("ATLANTIS_LOCKING_SHADOW_STORE", |c, v| set(&mut shadow(c).store, name(v))),
     ("ATLANTIS_LOCKING_SHADOW_DATA_DIR", |c, v| set(&mut shadow(c).data_dir, Ok(Some(v.into())))),
     ("ATLANTIS_LOCKING_SHADOW_SAMPLE", |c, v| set(&mut shadow(c).sample, duration(v))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_ADDRESS", |c, v| set(&mut shadow(c).redis.address, Ok(v.to_owned()))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_ADDRESSES", |c, v| set(&mut shadow(c).redis.addresses, Ok(list(v)))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_CLUSTER_MODE", |c, v| set(&mut shadow(c).redis.cluster_mode, parsed(v, "true or false"))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_ADDRESSES", |c, v| set(&mut shadow(c).redis.sentinel.addresses, Ok(list(v)))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_MASTER_NAME", |c, v| {
+        set(&mut shadow(c).redis.sentinel.master_name, Ok(v.to_owned()))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_USERNAME", |c, v| set(&mut shadow(c).redis.sentinel.username, Ok(v.to_owned()))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_PASSWORD", |c, v| set(&mut shadow(c).redis.sentinel.password, Ok(v.to_owned()))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_PASSWORD_FILE", |c, v| {
+        set(&mut shadow(c).redis.sentinel.password_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_TLS_ENABLED", |c, v| {
+        set(&mut shadow(c).redis.sentinel.tls.enabled, parsed(v, "true or false"))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_TLS_CA_FILE", |c, v| {
+        set(&mut shadow(c).redis.sentinel.tls.ca_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_TLS_CERT_FILE", |c, v| {
+        set(&mut shadow(c).redis.sentinel.tls.cert_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_TLS_KEY_FILE", |c, v| {
+        set(&mut shadow(c).redis.sentinel.tls.key_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_SENTINEL_TLS_SERVER_NAME", |c, v| {
+        set(&mut shadow(c).redis.sentinel.tls.server_name, Ok(v.to_owned()))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_PASSWORD_COMMAND", |c, v| set(&mut shadow(c).redis.password_command, Ok(list(v)))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_SERVER_NAME", |c, v| set(&mut shadow(c).redis.tls.server_name, Ok(v.to_owned()))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_USERNAME", |c, v| set(&mut shadow(c).redis.username, Ok(v.to_owned()))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_PASSWORD", |c, v| set(&mut shadow(c).redis.password, Ok(v.to_owned()))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_PASSWORD_FILE", |c, v| set(&mut shadow(c).redis.password_file, Ok(Some(v.into())))),
@@ -48,6 +80,12 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_CA_FILE", |c, v| set(&mut shadow(c).redis.tls.ca_file, Ok(Some(v.into())))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_CERT_FILE", |c, v| set(&mut shadow(c).redis.tls.cert_file, Ok(Some(v.into())))),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_TLS_KEY_FILE", |c, v| set(&mut shadow(c).redis.tls.key_file, Ok(Some(v.into())))),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_ALLOW_PLAINTEXT", |c, v| {
+        set(&mut shadow(c).redis.allow_plaintext, parsed(v, "true or false"))
+    }),
+    ("ATLANTIS_LOCKING_SHADOW_REDIS_ALLOW_NO_PERSISTENCE", |c, v| {
+        set(&mut shadow(c).redis.allow_no_persistence, parsed(v, "true or false"))
+    }),
     ("ATLANTIS_LOCKING_SHADOW_REDIS_SHARED_WITH_STOCK", |c, v| {
         set(&mut shadow(c).redis.shared_with_stock, parsed(v, "true or false"))
     }),
@@ -87,6 +125,28 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESS", |c, v| set(&mut redis(c).address, Ok(v.to_owned()))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_ADDRESSES", |c, v| set(&mut redis(c).addresses, Ok(list(v)))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_CLUSTER_MODE", |c, v| set(&mut redis(c).cluster_mode, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_ADDRESSES", |c, v| set(&mut redis(c).sentinel.addresses, Ok(list(v)))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_MASTER_NAME", |c, v| set(&mut redis(c).sentinel.master_name, Ok(v.to_owned()))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_USERNAME", |c, v| set(&mut redis(c).sentinel.username, Ok(v.to_owned()))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_PASSWORD", |c, v| set(&mut redis(c).sentinel.password, Ok(v.to_owned()))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_PASSWORD_FILE", |c, v| {
+        set(&mut redis(c).sentinel.password_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_TLS_ENABLED", |c, v| {
+        set(&mut redis(c).sentinel.tls.enabled, parsed(v, "true or false"))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_TLS_CA_FILE", |c, v| set(&mut redis(c).sentinel.tls.ca_file, Ok(Some(v.into())))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_TLS_CERT_FILE", |c, v| {
+        set(&mut redis(c).sentinel.tls.cert_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_TLS_KEY_FILE", |c, v| {
+        set(&mut redis(c).sentinel.tls.key_file, Ok(Some(v.into())))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_SENTINEL_TLS_SERVER_NAME", |c, v| {
+        set(&mut redis(c).sentinel.tls.server_name, Ok(v.to_owned()))
+    }),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_PASSWORD_COMMAND", |c, v| set(&mut redis(c).password_command, Ok(list(v)))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_SERVER_NAME", |c, v| set(&mut redis(c).tls.server_name, Ok(v.to_owned()))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_USERNAME", |c, v| set(&mut redis(c).username, Ok(v.to_owned()))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_PASSWORD", |c, v| set(&mut redis(c).password, Ok(v.to_owned()))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_PASSWORD_FILE", |c, v| set(&mut redis(c).password_file, Ok(Some(v.into())))),
@@ -95,6 +155,10 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_CA_FILE", |c, v| set(&mut tls(c).ca_file, Ok(Some(v.into())))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_CERT_FILE", |c, v| set(&mut tls(c).cert_file, Ok(Some(v.into())))),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_TLS_KEY_FILE", |c, v| set(&mut tls(c).key_file, Ok(Some(v.into())))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_ALLOW_PLAINTEXT", |c, v| set(&mut redis(c).allow_plaintext, parsed(v, "true or false"))),
+    ("ATLANTIS_ENHANCED_LOCKING_REDIS_ALLOW_NO_PERSISTENCE", |c, v| {
+        set(&mut redis(c).allow_no_persistence, parsed(v, "true or false"))
+    }),
     ("ATLANTIS_ENHANCED_LOCKING_REDIS_SHARED_WITH_STOCK", |c, v| {
         set(&mut redis(c).shared_with_stock, parsed(v, "true or false"))
     }),

@@ -1,12 +1,17 @@
 //! The settings: what may be set, and what it means when it is not. `load` reads them (`text` is their form), `overlay` puts the program's own
 //! under them, `env` overrides them, `check` refuses what cannot work, all `mistakes` at once, and `effective` tells what holds and why.
 
+mod audit;
 mod check;
+mod check_redis;
 pub mod effective;
+mod encryption;
 mod env;
+mod exposed;
 mod load;
 mod mistakes;
 mod overlay;
+mod plaintext;
 mod queue;
 mod redis;
 mod shadow;
@@ -18,11 +23,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::Audit;
+pub use self::encryption::Encryption;
 pub use self::queue::{
     ApplyGuard, DeadlockDetection, LockTimeouts, PriorityQueue, PriorityRule, Replan, Resolve, Sets, StaleLocks,
 };
-pub use self::redis::{Redis, RedisTimeouts, Tls};
+pub use self::redis::{Place, Redis, RedisTimeouts, Sentinel, Tls, is_this_machine};
 pub use self::shadow::{Shadow, ShadowStore};
+
+pub use crate::domain::key::KeyFormat;
 
 /// Where there must be an embedded store, and none is named.
 pub(crate) const NO_DATA_DIR: &str = "locking.data_dir is missing: set it, or ATLANTIS_LOCKING_DATA_DIR, to the folder of the embedded \
@@ -50,10 +59,14 @@ pub struct Locking {
     /// Deadline of an operation on the embedded store.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// How keys are made: a server of Atlantis before v0.40 makes others.
+    pub key_format: KeyFormat,
     /// What programs of this machine may ask the server by its socket.
     pub socket: Socket,
     /// Where changes to locks are recorded.
     pub audit: Audit,
+    /// The key under which what is stored on this machine is sealed.
+    pub encryption: Encryption,
     /// Redis, and the mode.
     pub enhanced: Enhanced,
     /// Another store that is compared with the one that decides.
@@ -86,7 +99,8 @@ impl Config {
         self.locking.enhanced.priority_queue.enabled && !self.is_on_stocks_store()
     }
 
-    /// Texts for an operator about settings that do nothing beside the others: something may have been forgotten to enable.
+    /// Texts for an operator about settings that do nothing beside the others, so that something may have been forgotten to enable, and about
+    /// connections that nobody encrypts.
     pub fn warnings(&self) -> Vec<String> {
         let (asked, mut warnings) = (self.locking.enhanced.compatibility_mode, Vec::new());
         if asked != self.mode() {
@@ -111,6 +125,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        warnings.extend(self.plaintext());
         warnings
     }
 }
@@ -121,8 +136,10 @@ impl Default for Locking {
             backend: Backend::default(),
             data_dir: None,
             timeout: Duration::from_secs(10),
+            key_format: KeyFormat::default(),
             socket: Socket::default(),
             audit: Audit::default(),
+            encryption: Encryption::default(),
             enhanced: Enhanced::default(),
             shadow: Shadow::default(),
         }
@@ -140,24 +157,6 @@ pub enum Socket {
     Read,
     /// Nothing: there is no socket.
     Off,
-}
-
-/// `locking.audit`: see `crate::audit`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Audit {
-    /// The file; without one there is no audit trail.
-    pub file: Option<PathBuf>,
-    /// Size at which the file is moved to `.1` and a new one begun.
-    pub max_bytes: u64,
-    /// How many moved files are kept.
-    pub keep: u32,
-}
-
-impl Default for Audit {
-    fn default() -> Audit {
-        Audit { file: None, max_bytes: 10 << 20, keep: 5 }
-    }
 }
 
 /// `locking.backend`: the store of strict mode.

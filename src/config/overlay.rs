@@ -14,8 +14,11 @@ use crate::error::{Code, Error, Result};
 /// Settings of `locking.enhanced.redis` that one source gives together: each setting of the first list, if the operator
 /// gives it, takes those of the second from the defaults.
 const TOGETHER: &[(&[&str], &[&str])] = &[
-    (&["address", "addresses", "cluster_mode"], &["address", "addresses", "cluster_mode", "db"]),
-    (&["password", "password_file"], &["password", "password_file"]),
+    (
+        &["address", "addresses", "cluster_mode", "sentinel.addresses", "sentinel.master_name"],
+        &["address", "addresses", "cluster_mode", "db"],
+    ),
+    (&["password", "password_file", "password_command"], &["password", "password_file"]),
 ];
 const REDIS: [&str; 3] = ["locking", "enhanced", "redis"];
 
@@ -41,8 +44,8 @@ impl Config {
 /// Takes from the defaults what the operator's settings do not leave room for.
 fn give_way(defaults: &mut Value, given: &dyn Fn(&[&str]) -> bool) {
     for (causes, gone) in TOGETHER {
-        let [locking, enhanced, redis] = REDIS;
-        if !causes.iter().any(|cause| given(&[locking, enhanced, redis, cause])) {
+        let is_given = |cause: &&str| given(&REDIS.into_iter().chain(cause.split('.')).collect::<Vec<_>>());
+        if !causes.iter().any(is_given) {
             continue;
         }
         if let Some(Value::Object(redis)) = defaults.pointer_mut(&format!("/{}", REDIS.join("/"))) {
@@ -130,6 +133,9 @@ mod tests {
         let config = over(&with_data_dir, &hybrid("{address: 'file:1'}")).expect("loads");
         let redis = &config.locking.enhanced.redis;
         assert_eq!((redis.address.as_str(), redis.cluster_mode, redis.addresses.len()), ("file:1", false, 0));
+        let config = over(FLAGS, &hybrid("{sentinel: {addresses: ['s:1'], master_name: m}}")).expect("loads");
+        let redis = &config.locking.enhanced.redis;
+        assert_eq!((redis.name().as_str(), redis.username.as_str()), ("m of the Sentinels s:1, database 0", "flag"));
         let config = over(&with_data_dir, &hybrid("{}")).expect("loads");
         assert_eq!((config.locking.enhanced.redis.cluster_mode, config.locking.enhanced.redis.addresses.len()), (true, 2));
     }
@@ -140,6 +146,8 @@ mod tests {
         let redis = &config.locking.enhanced.redis;
         assert_eq!((redis.password.as_str(), redis.password_file.as_deref()), ("", Some(Path::new("/run/secret"))));
         assert_eq!(redis.username, "flag");
+        let config = over(FLAGS, &hybrid("{password_command: [token]}")).expect("loads");
+        assert_eq!(config.locking.enhanced.redis.password, "");
     }
 
     #[test]

@@ -60,8 +60,9 @@ fn report(facts: &Facts, findings: &[Finding]) -> Value {
 fn secrets(facts: &Facts) -> Vec<String> {
     let Ok(config) = &facts.config else { return Vec::new() };
     let all = [&config.locking.enhanced.redis, &config.locking.shadow.redis].into_iter().flat_map(|redis| {
-        let of_file = redis.password_file.as_ref().and_then(|path| fs::read_to_string(path).ok());
-        of_file.into_iter().chain([redis.password.clone()])
+        let files = [&redis.password_file, &redis.sentinel.password_file].into_iter().flatten();
+        let of_files = files.filter_map(|path| fs::read_to_string(path).ok());
+        of_files.chain([redis.password.clone(), redis.sentinel.password.clone()]).collect::<Vec<_>>()
     });
     all.map(|secret| secret.trim_end_matches(['\r', '\n']).to_owned()).filter(|secret| !secret.is_empty()).collect()
 }

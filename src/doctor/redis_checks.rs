@@ -11,8 +11,6 @@ use crate::config::Instances;
 use crate::error::Code;
 use crate::store::redis::{Entries, RedisFacts};
 
-/// The oldest major version that is supported.
-const OLDEST: u64 = 7;
 /// A larger difference between the clocks is a mistake of somebody's, microseconds.
 const CLOCKS_APART: u64 = 5_000_000;
 /// So long after its last announcement a server is told as away, microseconds: it announces itself every few seconds, and counts as there
@@ -25,7 +23,8 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         Some(Err(e)) => {
             let advice = match e.code() {
                 Code::ReadOnly => "Give the master's address; after a fail-over, the new one's",
-                Code::Permission | Code::Authentication => {
+                Code::RedisTooOld => "docs/02-compatibility.md has the releases that were tried",
+                Code::Permission | Code::Authentication | Code::NoSuchCommand => {
                     "docs/03-configuration.md, \"The Redis user\", has what the user needs"
                 }
                 _ => "docs/05-troubleshooting.md, \"Redis is away\", has a row for each cause",
@@ -35,6 +34,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         Some(Ok(redis)) => redis,
     };
     let mut findings = vec![version(redis), persistence(redis), eviction(redis), clock(redis), rights(redis)];
+    findings.extend(sentinels(redis));
     findings.extend(servers(facts, redis));
     findings.push(old_format(redis));
     findings.push(index(facts, redis));
@@ -44,18 +44,42 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
 
 fn version(redis: &RedisFacts) -> Finding {
     let name = "redis version";
-    let Some(version) = &redis.version else {
-        return Finding::info(name, "this user may not ask Redis for its version", "Allow +info, to have it checked");
-    };
-    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
-    if major.is_some_and(|major| major < OLDEST) {
-        return Finding::warning(
-            name,
-            format!("Redis is version {version}"),
-            format!("Use {OLDEST}.0 or newer: older ones are not tested"),
-        );
+    match &redis.version {
+        // An older one than is supported refuses to be opened.
+        Some(version) => Finding::ok(name, format!("Redis {version}, a master")),
+        None => Finding::info(name, "this user may not ask Redis for its version", "Allow +info, to have it checked"),
     }
-    Finding::ok(name, format!("Redis {version}, a master"))
+}
+
+/// Whether the Sentinels answer, and agree.
+fn sentinels(redis: &RedisFacts) -> Option<Finding> {
+    let (name, told) = ("sentinels", redis.sentinels.as_ref()?);
+    let masters: Vec<&String> = told.iter().filter_map(|(_, master)| master.as_ref().ok()).collect();
+    let silent: Vec<&str> = told.iter().filter_map(|(_, master)| master.as_ref().err()).map(String::as_str).collect();
+    let Some(master) = masters.first() else {
+        return Some(Finding::error(
+            name,
+            format!("no Sentinel tells the master: {}", silent.join("; ")),
+            "Look whether the Sentinels run: without them a new master is not found",
+        ));
+    };
+    if masters.iter().any(|other| other != master) {
+        let said = told.iter().filter_map(|(sentinel, master)| Some(format!("{sentinel} says {}", master.as_ref().ok()?)));
+        return Some(Finding::warning(
+            name,
+            format!("the Sentinels disagree who the master is: {}", said.collect::<Vec<_>>().join(", ")),
+            "That is so during a fail-over. If it lasts, one of them is cut off from the others, or watches another master by this name",
+        ));
+    }
+    if !silent.is_empty() {
+        let advice = "Without a majority of the Sentinels there is no fail-over: bring these back, or take them out of redis.sentinel.addresses";
+        return Some(Finding::warning(
+            name,
+            format!("{} of {} Sentinels do not tell the master: {}", silent.len(), told.len(), silent.join("; ")),
+            advice,
+        ));
+    }
+    Some(Finding::ok(name, format!("{} Sentinels say that the master is {master}", told.len())))
 }
 
 fn persistence(redis: &RedisFacts) -> Finding {
@@ -72,11 +96,14 @@ fn persistence(redis: &RedisFacts) -> Finding {
             format!("Redis saves snapshots only (save {saves}): a crash loses the locks since the last one"),
             "Set appendonly yes: hybrid mode restores what was lost, native mode cannot",
         ),
-        (None, _) | (_, None) => Finding::info(
+        (Some(false), None) => Finding::info(
             name,
-            "whether Redis saves its data could not be asked: this user may not, or the provider took the command away",
-            "Look it up there, or allow +info and +config|get",
+            "appendonly is no, and whether Redis saves snapshots could not be asked: this user may not, which is right, or the provider took \
+             CONFIG away",
+            "Set appendonly yes, or let Redis's administrator look up save. Do not allow +config|get for it, which shows every password in \
+             Redis's settings",
         ),
+        (None, _) => Finding::info(name, "whether Redis saves its data could not be asked", "Look it up there, or allow +info"),
     }
 }
 

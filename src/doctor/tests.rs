@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::store::redis::RedisFacts;
 
-const HYBRID: &str = "locking: {data_dir: locks, enhanced: {enabled: true, compatibility_mode: hybrid, redis: {address: 'r:1'}}}";
+const HYBRID: &str = "locking: {data_dir: locks, enhanced: {enabled: true, compatibility_mode: hybrid, redis: {address: 'r:1', allow_plaintext: true}}}";
 
 /// A healthy server in hybrid mode.
 fn well() -> Facts {
@@ -140,7 +140,18 @@ fn a_server_of_another_version_is_told() {
 fn what_redis_is_and_has_is_told() {
     use Severity::{Info, Ok, Warning};
     let is = |version: &str| Some(version.to_owned());
-    assert_finds("redis version", Warning, "6.2.5", |facts| redis(facts).version = is("6.2.5"));
+    let master = |port: u16| Result::Ok(format!("10.0.0.1:{port}"));
+    let sentinels = |masters: Vec<Result<String, String>>| {
+        let told = masters.into_iter().enumerate().map(|(nth, master)| (format!("s{nth}:26379"), master));
+        Some(told.collect::<Vec<_>>())
+    };
+    let silent = || Err("the Sentinel is away".to_owned());
+    assert_finds("sentinels", Ok, "2 Sentinels say", |facts| redis(facts).sentinels = sentinels(vec![master(1), master(1)]));
+    assert_finds("sentinels", Warning, "s1:26379 says 10.0.0.1:2", |facts| {
+        redis(facts).sentinels = sentinels(vec![master(1), master(2)])
+    });
+    assert_finds("sentinels", Warning, "1 of 2", |facts| redis(facts).sentinels = sentinels(vec![master(1), silent()]));
+    assert_finds("sentinels", Severity::Error, "is away", |facts| redis(facts).sentinels = sentinels(vec![silent()]));
     assert_finds("redis version", Ok, "8.0.1", |facts| redis(facts).version = is("8.0.1"));
     assert_finds("redis version", Info, "may not ask", |facts| redis(facts).version = None);
     assert_finds("redis eviction", Info, "could not be asked", |facts| redis(facts).policy = None);

@@ -4,8 +4,73 @@
 //! where the project may be empty but its slash stays. It is not injective: path `a`, workspace `b/c` and path `a/b`,
 //! workspace `c` give one key. Such a pair shares one lock (the second taker is refused); see [`Target`] for what a
 //! release by fields may touch.
+//!
+//! Atlantis before v0.40 gives keys without the project, `{repo}/{path}/{workspace}`: all projects of a folder and workspace are one
+//! lock there. A server of such a release shares Redis and BoltDB file with its stock siblings, so it makes those keys
+//! ([`KeyFormat::Old`]). One process makes keys in one format, from its first opening on ([`KeyFormat::settle`]): a store has locks
+//! under keys of one format, and two formats beside each other would grant one lock twice.
 
+use std::fmt;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Error, Result};
+
+/// `locking.key_format`: how keys are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyFormat {
+    /// That of Atlantis v0.40 and later.
+    #[default]
+    Current,
+    /// That of Atlantis before v0.40: without the project.
+    Old,
+}
+
+/// The format of this process: 0 while nothing was opened.
+static OF_PROCESS: AtomicU8 = AtomicU8::new(0);
+
+impl KeyFormat {
+    fn number(self) -> u8 {
+        match self {
+            KeyFormat::Current => 1,
+            KeyFormat::Old => 2,
+        }
+    }
+
+    /// The format of this process.
+    pub fn of_process() -> KeyFormat {
+        if OF_PROCESS.load(Ordering::Relaxed) == KeyFormat::Old.number() { KeyFormat::Old } else { KeyFormat::Current }
+    }
+
+    /// Makes it the format of this process, before a store is opened.
+    ///
+    /// Errors: `InvalidConfig` if a store was opened with the other one.
+    pub fn settle(self) -> Result<()> {
+        match OF_PROCESS.compare_exchange(0, self.number(), Ordering::Relaxed, Ordering::Relaxed) {
+            Err(settled) if settled != self.number() => {
+                let text = format!(
+                    "locking.key_format is {self} here, and this process has opened a store with {}: one process has one format; set the \
+                     same one in both settings",
+                    KeyFormat::of_process()
+                );
+                Err(Error::new(Code::InvalidConfig, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for KeyFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyFormat::Current => "current",
+            KeyFormat::Old => "old",
+        })
+    }
+}
 
 /// The four fields that name a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +81,38 @@ pub struct Fields<'a> {
     pub path: &'a str,
     /// Terraform workspace.
     pub workspace: &'a str,
-    /// Name of the project in the repository's configuration, or empty.
+    /// Name of the project in the repository's configuration, or empty; always empty where keys are old, which do not have it.
     pub project: &'a str,
 }
 
 impl<'a> Fields<'a> {
-    /// The lock's key.
+    /// The lock's key, in the format of this process.
     pub fn key(&self) -> String {
+        self.key_in(KeyFormat::of_process())
+    }
+
+    /// The lock's key in a format.
+    pub fn key_in(&self, format: KeyFormat) -> String {
+        match format {
+            KeyFormat::Current => self.current_key(),
+            KeyFormat::Old => self.old_key(),
+        }
+    }
+
+    fn current_key(&self) -> String {
         let mut key = self.old_key();
         key.push('/');
         key.push_str(self.project);
         key
+    }
+
+    /// Those of them that name the lock in the format of this process.
+    #[must_use]
+    pub fn of_key(self) -> Fields<'a> {
+        match KeyFormat::of_process() {
+            KeyFormat::Current => self,
+            KeyFormat::Old => Fields { project: "", ..self },
+        }
     }
 
     /// The key that Atlantis before v0.40 gave the same lock: without the project.
@@ -41,7 +127,13 @@ impl<'a> Fields<'a> {
     ///
     /// A guess, right for most keys and wrong for repositories in subgroups: `group/sub/repo` at `.` reads as
     /// repository `group/sub`, path `repo/.`. For display, and for [`Target::by_fields`].
+    ///
+    /// Before v0.40 it is `^(.*?\/.*?)\/(.*)\/(.*)$`.
     pub fn guess(key: &'a str) -> Option<Fields<'a>> {
+        Fields::guess_in(KeyFormat::of_process(), key)
+    }
+
+    fn guess_in(format: KeyFormat, key: &'a str) -> Option<Fields<'a>> {
         // The pattern's dots do not match a line break.
         if key.contains('\n') {
             return None;
@@ -51,7 +143,10 @@ impl<'a> Fields<'a> {
             let name_end = owner_end + 1 + key[owner_end + 1..].find('/')?;
             (&key[..name_end], &key[name_end + 1..])
         };
-        let (rest, project) = rest.rsplit_once('/')?;
+        let (rest, project) = match format {
+            KeyFormat::Current => rest.rsplit_once('/')?,
+            KeyFormat::Old => (rest, ""),
+        };
         let (path, workspace) = rest.rsplit_once('/')?;
         Some(Fields { repo, path, workspace, project })
     }
@@ -76,6 +171,7 @@ impl<'a> Target<'a> {
 
     /// The lock of these fields.
     pub fn by_fields(fields: Fields<'a>) -> Target<'a> {
+        let fields = fields.of_key();
         let key = fields.key();
         let guard = if Fields::guess(&key) == Some(fields) { None } else { Some(fields) };
         Target { key, guard }
@@ -83,6 +179,7 @@ impl<'a> Target<'a> {
 
     /// The lock of exactly these fields, for callers who are known not to guess.
     pub fn exactly(fields: Fields<'a>) -> Target<'a> {
+        let fields = fields.of_key();
         Target { key: fields.key(), guard: Some(fields) }
     }
 
@@ -115,6 +212,15 @@ mod tests {
         assert_eq!(fields("acme/infra", "a/b", "default", "").key(), "acme/infra/a/b/default/");
         assert_eq!(fields("acme/infra", ".", "default", "web").key(), "acme/infra/./default/web");
         assert_eq!(fields("acme/infra", ".", "default", "web").old_key(), "acme/infra/./default");
+    }
+
+    #[test]
+    fn an_old_key_has_no_project() {
+        let named = fields("acme/infra", "a/b", "default", "web");
+        assert_eq!(named.key_in(KeyFormat::Old), "acme/infra/a/b/default");
+        assert_eq!(named.key_in(KeyFormat::Current), "acme/infra/a/b/default/web");
+        assert_eq!(Fields::guess_in(KeyFormat::Old, "acme/infra/a/b/default"), Some(fields("acme/infra", "a/b", "default", "")));
+        assert_eq!(Fields::guess_in(KeyFormat::Old, "acme/infra/default"), None);
     }
 
     #[test]

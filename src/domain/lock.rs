@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use sha2::{Digest as _, Sha256};
+
 use super::key::Fields;
 use super::lock_reader;
 use super::scan::Fault;
@@ -31,6 +33,20 @@ pub struct ProjectLock<'a> {
 
 const NOT_A_LOCK: &str = "not a lock in Atlantis's JSON";
 
+/// The beginning of what stands for a sealed value that does not open (`crate::sealing`). It is no JSON.
+const STAND_IN: &[u8] = b"atlock: sealed, and does not open: SHA-256 ";
+
+/// What stands for a sealed value that does not open: no reader takes it for a lock, it is the same each time, and it shows nothing.
+pub(crate) fn stand_in(sealed: &[u8]) -> Vec<u8> {
+    let digest: String = Sha256::digest(sealed).iter().map(|byte| format!("{byte:02x}")).collect();
+    [STAND_IN, digest.as_bytes()].concat()
+}
+
+/// Whether a value is such a stand-in.
+pub(crate) fn is_stand_in(value: &[u8]) -> bool {
+    value.starts_with(STAND_IN)
+}
+
 /// Looks whether Atlantis can read back a global lock of a command, a `command.Lock`: each member may be absent.
 ///
 /// Errors: `InvalidJson`; the text names the byte.
@@ -46,6 +62,10 @@ pub fn check_pull_status(json: &[u8]) -> Result<()> {
 }
 
 fn fault_in(what: &str, fault: &Fault, json: &[u8]) -> Error {
+    if is_stand_in(json) {
+        let text = "it is sealed, and does not open: something else than atlock changed it, or moved it here from another key";
+        return Error::new(Code::InvalidJson, text);
+    }
     let (at, length) = (fault.at.min(json.len()), json.len());
     Error::new(Code::InvalidJson, format!("{what}: {fault} at byte {at} of {length}"))
 }
@@ -74,6 +94,11 @@ impl<'a> ProjectLock<'a> {
 
     /// The fields that name it.
     pub fn fields(&self) -> Fields<'_> {
+        self.all_fields().of_key()
+    }
+
+    /// The fields that name it in any format of keys.
+    pub fn all_fields(&self) -> Fields<'_> {
         Fields { repo: &self.repo, path: &self.path, workspace: &self.workspace, project: &self.project }
     }
 

@@ -21,7 +21,7 @@ pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Res
         // It may be made until its time is over.
         core.presence.failed(call.deadline + core.redis.timeout);
     }
-    let Announced { before, agreed, now: at, repeated, others } = announced?;
+    let Announced { before, agreed, now: at, replication_id, repeated, others } = announced?;
     // Before anybody can take what this Redis says for the word of one that knows this server.
     let forgets = note_if_forgotten(core, before, last);
     let here = i64::try_from(core.clock.unix_micros()).unwrap_or(i64::MAX);
@@ -30,7 +30,7 @@ pub(super) fn announce(core: &Core, redis: &dyn SharedStore, call: &Call) -> Res
         record.clock_ahead = i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(here);
     });
     let now = core.clock.now();
-    let long_silence = core.presence.made(agreed, now);
+    let long_silence = core.presence.made(agreed, replication_id, now);
     core.arming.heard_of_others(!others.is_empty(), long_silence, now);
     if let Some(other) = others.first() {
         core.saw_other(format!("instance {other} announced itself"));

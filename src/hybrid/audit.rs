@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 
 use super::status::Recovery;
-use crate::audit::{AuditLog, Event, Holder, Kind};
+use crate::audit::{AuditLog, Event, Holder, Kind, Via};
 use crate::call::AnsweredBy;
 use crate::domain::lock::ProjectLock;
 use crate::error::Error;
@@ -36,7 +36,8 @@ impl AuditTrail {
     pub fn conflict(&self, key: &EntryKey, local: &Held, remote: &Held) {
         let (ours, theirs) = (ProjectLock::parse(&local.value).ok(), ProjectLock::parse(&remote.value).ok());
         self.record(|event| {
-            let event = Event { holder: theirs.as_ref().map(Holder::of), ..event(Kind::Conflict) };
+            let holder = theirs.as_ref().map(Holder::of);
+            let event = Event { holder, via: Some(Via::Recovery), ..event(Kind::Conflict) };
             let event = key.lock().map_or(event, |key| event.about(key));
             ours.as_ref().map_or(event, |lock| event.of(lock))
         });
@@ -47,16 +48,17 @@ impl AuditTrail {
         let lock = ProjectLock::parse(&held.value).ok();
         self.record(|event| {
             let detail = Some("in strict mode or by a stock server, before this start");
-            let event = Event { store: Some(AnsweredBy::Legacy), detail, ..event(kind) };
+            let event = Event { store: Some(AnsweredBy::Legacy), detail, via: Some(Via::Stock), ..event(kind) };
             let event = key.lock().map_or(event, |key| event.about(key));
-            lock.as_ref().map_or(event, |lock| event.of(lock))
+            let Some(lock) = &lock else { return event };
+            if kind == Kind::Release { event.held_by(lock) } else { event.of(lock) }
         });
     }
 
     /// Redis decides again.
     pub fn recovery(&self, done: &Recovery) {
         let detail = done.to_string();
-        self.record(|event| Event { detail: Some(&detail), ..event(Kind::Recovery) });
+        self.record(|event| Event { detail: Some(&detail), via: Some(Via::Recovery), ..event(Kind::Recovery) });
     }
 
     /// Whether the local store is armed, if that or the reason has changed.

@@ -230,8 +230,8 @@ mod tests {
 
     fn local(changes: Vec<Change>) -> SledStore {
         let process = Disk::new().process(Arc::new(|_| Fate::Done));
-        let local =
-            SledStore::open_on(Arc::new(process), Path::new("/locks"), Arc::new(SystemClock), Arc::new(|_| Ok(()))).unwrap();
+        let local = SledStore::open_on(Arc::new(process), Path::new("/locks"), Arc::new(SystemClock), Arc::new(|_| Ok(())), None)
+            .unwrap();
         let all = [Change::Redis(RedisRecord::default()), Change::CopyBegins].into_iter().chain(changes).collect();
         local.submit(Vec::new(), all, soon()).unwrap().wait(soon()).unwrap();
         local

@@ -200,13 +200,15 @@ impl Core {
     /// Tells the breaker how a question ended. `long`: its time says nothing of Redis.
     pub(super) fn record<T>(&self, answer: &Result<T>, started: Instant, long: bool) {
         let took = self.clock.now().saturating_duration_since(started);
+        let is_slow = took > self.settings.breaker.slow_call;
         let outcome = match answer {
             Err(error) if is_of_redis(error) && took >= self.whole_time() && (!long || error.code() == Code::Timeout) => {
                 mark!("fallback: a question hung", Outcome::Hung)
             }
             Err(error) if is_of_redis(error) => Outcome::Failure,
             // A Redis that is slow decides better than a local store that cannot.
-            _ if took > self.settings.breaker.slow_call && (long || !self.would_grant()) => Outcome::Success(Duration::ZERO),
+            _ if is_slow && (long || !self.would_grant()) => Outcome::Success(Duration::ZERO),
+            _ if is_slow && self.is_starved() => return mark!("fallback: slow for want of a processor", ()),
             _ => Outcome::Success(took),
         };
         if self.authority.record(outcome, started, answer.as_ref().err(), || self.presence.disagree())
@@ -215,6 +217,12 @@ impl Core {
             mark!("fallback: the breaker opens");
             self.audit.fallback(&cause);
         }
+    }
+
+    /// Whether this process waits for a processor, by a tenth of the time after which an answer is slow: what is slow then may be so for that
+    /// alone, and says nothing of Redis. A Redis that answers nobody is found all the same, by who waits the whole time for it.
+    pub(super) fn is_starved(&self) -> bool {
+        self.clock.lateness() > self.settings.breaker.slow_call / 10
     }
 
     /// What counts as a question's whole time: the caller's clock runs a moment before its first question is sent.
@@ -338,5 +346,16 @@ pub(super) fn is_of_redis(error: &Error) -> bool {
             | Code::OutcomeUnknown
             | Code::Protocol
             | Code::InvalidConfig
+            | Code::Loading
+            | Code::Busy
+            | Code::RedisFull
+            | Code::CannotSave
+            | Code::TooFewReplicas
+            | Code::TooManyClients
+            | Code::NoSuchCommand
+            | Code::ClusterDown
+            | Code::FailingOver
+            | Code::SlotMoving
+            | Code::RedisTooOld
     )
 }

@@ -37,6 +37,7 @@ use crate::domain::lock::PullRef;
 use crate::error::{Code, Error, Result};
 use crate::process::Process;
 use crate::queue::Gate;
+use crate::sealing::MasterKeys;
 use crate::store::contract::copy::CopyStore;
 use crate::store::contract::local::{Held, LocalStore};
 use crate::store::contract::shared::Presence;
@@ -218,6 +219,10 @@ impl Store for HybridStore {
 
     fn warnings(&self) -> Vec<String> {
         report::warnings(&self.core, self.host_copy.as_deref())
+    }
+
+    fn check_keys(&self, masters: Option<&MasterKeys>) -> Result<()> {
+        self.core.local.store().check_keys(masters)
     }
 
     fn close(&self) -> Result<()> {

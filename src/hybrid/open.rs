@@ -67,8 +67,11 @@ pub(super) fn open(
         // Nor may one be given twice that a crash kept from the disk.
         let of_value = |known: &KeyState| known.value.as_ref().map_or(FencingToken::NONE, |held| held.token);
         let tokens = everything.iter().map(|(_, known)| known.last_token().max(of_value(known)).get());
-        let last = tokens.max().unwrap_or_default();
-        core.redis.token_was_given(FencingToken::new(last.saturating_add(LOST_TOKENS)));
+        let last = tokens.max().unwrap_or_default().max(core.arming.record().tokens_from);
+        let from = last.saturating_add(LOST_TOKENS);
+        // On the disk before the first is given: the next crash may keep all of them from it.
+        core.write_record(|record| record.tokens_from = from, core.clock.now() + LONG).inspect_err(|_| opened.abandon())?;
+        core.redis.token_was_given(FencingToken::new(from));
     }
     match begin(core, everything, was_closed) {
         Ok(()) => {}

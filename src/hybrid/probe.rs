@@ -52,6 +52,10 @@ pub(super) fn tick(core: &Core, due: &mut Schedule) {
     if core.in_fallback() {
         return try_to_recover(core, now);
     }
+    if core.presence.take_may_have_gone_back() {
+        mark!("data loss: Redis may have gone back");
+        due.compare = now;
+    }
     // Not while Redis may have gone back to before a release, however long that takes.
     if now >= due.forget {
         due.forget = now + FORGET;
@@ -88,7 +92,6 @@ fn probe_local(core: &Core) {
 fn probe_redis(core: &Core) {
     let Some(redis) = core.redis.current() else { return };
     let mut until = core.clock.now();
-    let known = core.arming.record().announced;
     let mut probed = || {
         until = core.clock.now() + core.settings.health.timeout;
         probe(core, &*redis, until)
@@ -97,7 +100,9 @@ fn probe_redis(core: &Core) {
         // A Redis that is slow decides better than a local store that cannot. Whoever waits for one that hangs opens the breaker. A new
         // connection that is not made in time has another error than a question that is not answered.
         let took_too_long = is_late(&error) || core.clock.now() >= until;
-        if !took_too_long || core.would_grant() {
+        if took_too_long && core.is_starved() {
+            mark!("fallback: a probe is late for want of a processor");
+        } else if !took_too_long || core.would_grant() {
             mark!("fallback: a probe fails");
             core.begin_fallback(error);
         }
@@ -107,9 +112,8 @@ fn probe_redis(core: &Core) {
         mark!("fallback: Redis does not know this server");
         core.fall_back_for_data_loss("it does not know this server any more");
     } else if !core.in_fallback() {
-        // Redis remembers the announcement before, and so has all that was acknowledged until then; of what came after it may have gone back.
         // The next announcement says so, and a Redis that has lost data in between does not believe it.
-        core.presence.set_had_all_at(Some(known).filter(|known| *known > 0));
+        core.presence.probed(core.arming.record().announced);
     }
 }
 

@@ -23,8 +23,18 @@ pub(super) fn reconcile(core: &Core, redis: &dyn SharedStore, key: &EntryKey, do
     for _ in 0..MAX_TRIES {
         let local = core.local.store().local(key)?;
         let call = core.redis.step();
-        let (remote, had_all) =
-            if is_known { remote_of_known(core, redis, key, &call)? } else { (redis.remote(key, &call)?, u64::MAX) };
+        let asked =
+            if is_known { remote_of_known(core, redis, key, &call) } else { redis.remote(key, &call).map(|r| (r, u64::MAX)) };
+        let (remote, had_all) = match asked {
+            // What another program wrote there is none of ours to judge, and stands in no other key's way: it stays, and so does what
+            // the local store has.
+            Err(e) if e.code() == Code::EntryUnreadable => {
+                mark!("recovery: an entry of another program");
+                core.arming.add_set_aside(key.clone());
+                return Ok(false);
+            }
+            asked => asked?,
+        };
         let remote = seen(core, remote, &local);
         let evidence = Evidence {
             is_mine: core.arming.is_this_server(&remote.holder),

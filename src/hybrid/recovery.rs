@@ -21,7 +21,7 @@ use super::write_behind::is_of;
 use crate::domain::lock::PullRef;
 use crate::error::Result;
 use crate::store::contract::local::{Change, EntryKey, KeyState, PullRelease, SyncState};
-use crate::store::contract::shared::{Put, Remote, SharedStore};
+use crate::store::contract::shared::{HighWater, Put, Remote, SharedStore};
 use crate::sync::mark;
 
 /// Most looks at all keys.
@@ -38,7 +38,7 @@ pub(super) fn recover(core: &Core, redis: &Arc<dyn SharedStore>) -> Result<Recov
     let mut done = Recovery { at: core.clock.unix_micros(), ..Recovery::default() };
     announce(core, &**redis, &core.redis.step())?;
     note_tokens_ahead(core, &**redis)?;
-    let announced = core.arming.record().announced;
+    let announced = last_announcement(core);
     for _ in 0..MAX_PASSES {
         if pass(core, &**redis, &mut done)? == 0 {
             break;
@@ -122,13 +122,13 @@ pub(super) fn begin(core: &Core, everything: Vec<(EntryKey, KeyState)>, was_clos
 pub(super) fn compare(core: &Core) -> Result<()> {
     let Some(redis) = core.redis.current() else { return Ok(()) };
     let (mut done, started) = (Recovery::default(), core.clock.now());
-    let (before, announced) = (core.arming.times_behind(), core.arming.record().announced);
+    let (before, announced) = (core.arming.times_behind(), last_announcement(core));
     pass(core, &*redis, &mut done)?;
     core.local.flush(core.redis.soon())?;
     if !core.in_fallback()
         && let Some(has_all) = core.arming.compared(before)
     {
-        core.presence.set_had_all_at(Some(announced).filter(|_| has_all));
+        core.presence.compared(Some(announced.at).filter(|_| has_all), announced.replication_id);
         if has_all {
             core.arming.saw_agreement(started, &*core.clock);
         }
@@ -230,8 +230,13 @@ fn release_late(core: &Core, redis: &dyn SharedStore, key: &EntryKey, value: &[u
     Ok(())
 }
 
+/// When this server last announced itself, and to which Redis.
+fn last_announcement(core: &Core) -> HighWater {
+    HighWater { at: core.arming.record().announced, replication_id: core.presence.replication_id() }
+}
+
 /// The two agree since this server `announced` itself, and the local store has that on its disk.
-fn agree(core: &Core, since: Instant, announced: u64) -> Result<()> {
+fn agree(core: &Core, since: Instant, announced: HighWater) -> Result<()> {
     let (before, record) = core.arming.agree(since, &*core.clock);
     core.local.write(vec![Change::Redis(record)], core.redis.soon()).inspect_err(|_| core.arming.restore(before))?;
     core.arming.complete();

@@ -4,15 +4,19 @@
 //! - The first: `{"format":"atlock-backup","version":1,"migration":…,"from":…,"to":…,"at":…}`; `at` is microseconds since 1970.
 //! - One for each entry: `{"side":"from"|"to","kind":"lock"|"command"|"status"|"queue"|"freezes","key":…,"at_key":…,"token":…,"value":…}`.
 //!   `at_key` is there only where the entry stands at another key (a lock of Atlantis before v0.40); `token` is the fencing token as a
-//!   text, `"0"` for none; instead of `value`, `value_hex` has bytes that are no UTF-8.
+//!   text, `"0"` for none; instead of `value`, `value_hex` has bytes that are no UTF-8, and `value_sealed` sealed ones, in base64.
+//! - Where a key is set (`locking.encryption`), the first line also has `data_keys`: the backup's own data key, wrapped, and each value is sealed
+//!   under that (`crate::sealing`), with the migration, the side, the kind, the key and the token as associated data.
 //! - The last: `{"entries":N,"sha256":…}`: how many entries there are, and SHA-256 of all bytes before this line.
 //!
-//! Lock values hold clone URLs with tokens: the file is for its owner alone (mode 0600).
+//! Lock values hold clone URLs with tokens: the file is for its owner alone (mode 0600), and sealed values have version 2.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -21,10 +25,13 @@ use super::files::{read, write_whole};
 use crate::domain::json::parse_json;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::sealing::{MasterKeys, Ring, Sealing};
 use crate::store::contract::local::{EntryKey, Held};
 
 const FORMAT: &str = "atlock-backup";
 const VERSION: u32 = 1;
+/// The version of a backup with sealed values.
+const SEALED_VERSION: u32 = 2;
 
 /// What both stores had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub(super) struct Head {
     pub from: String,
     pub to: String,
     pub at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_keys: Option<Ring>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +66,8 @@ struct Line {
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_sealed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,12 +79,28 @@ struct Tail {
 impl Head {
     pub fn new(migration: &str, from: &str, to: &str, at: u64) -> Head {
         let (migration, from, to) = (migration.to_owned(), from.to_owned(), to.to_owned());
-        Head { format: FORMAT.to_owned(), version: VERSION, migration, from, to, at }
+        Head { format: FORMAT.to_owned(), version: VERSION, migration, from, to, at, data_keys: None }
     }
 }
 
-/// Writes a backup; its digest and number of entries.
-pub(super) fn write(path: &Path, head: Head, from: &Survey, to: &Survey) -> Result<(String, usize)> {
+/// Writes a backup, sealed if there are keys; its digest and number of entries.
+pub(super) fn write(
+    path: &Path,
+    mut head: Head,
+    from: &Survey,
+    to: &Survey,
+    masters: Option<&MasterKeys>,
+) -> Result<(String, usize)> {
+    let mut sealing = Sealing::PLAIN;
+    if let Some(masters) = masters {
+        let (own, ring) = Ring::fresh(masters)?;
+        sealing = own;
+        (head.version, head.data_keys) = (SEALED_VERSION, Some(ring));
+    }
+    let sealed = |side: &str, key: &EntryKey, entry: &Entry| {
+        let sealed = sealing.seal(&associated(&head.migration, side, key, &entry.held), &entry.held.value);
+        sealed.map(|sealed| Line::of(side, key, entry, sealed)).map_err(io::Error::other)
+    };
     let (mut hash, mut entries) = (Sha256::new(), 0);
     let mut digest = String::new();
     write_whole(path, |out| {
@@ -86,7 +113,7 @@ pub(super) fn write(path: &Path, head: Head, from: &Survey, to: &Survey) -> Resu
         line(out, serde_json::to_vec(&head)?)?;
         for (side, survey) in [("from", from), ("to", to)] {
             for (key, entry) in &survey.entries {
-                line(out, serde_json::to_vec(&Line::of(side, key, entry))?)?;
+                line(out, serde_json::to_vec(&sealed(side, key, entry)?)?)?;
                 entries += 1;
             }
         }
@@ -98,30 +125,42 @@ pub(super) fn write(path: &Path, head: Head, from: &Survey, to: &Survey) -> Resu
 }
 
 impl Line {
-    fn of(side: &str, key: &EntryKey, entry: &Entry) -> Line {
+    fn of(side: &str, key: &EntryKey, entry: &Entry, sealed: Option<Vec<u8>>) -> Line {
         let (value, value_hex) = match String::from_utf8(entry.held.value.clone()) {
+            _ if sealed.is_some() => (None, None),
             Ok(text) => (Some(text), None),
             Err(e) => (None, Some(hex(e.as_bytes()))),
         };
+        let value_sealed = sealed.map(|sealed| STANDARD.encode(sealed));
         let at_key = (entry.at != *key).then(|| entry.at.name().to_owned());
         let (side, kind, key) = (side.to_owned(), kind(key).to_owned(), key.name().to_owned());
-        Line { side, kind, key, at_key, token: entry.held.token.to_string(), value, value_hex }
+        Line { side, kind, key, at_key, token: entry.held.token.to_string(), value, value_hex, value_sealed }
     }
 
-    fn entry(self) -> Option<(EntryKey, Entry)> {
+    fn entry(self, migration: &str, sealing: &Sealing) -> Option<(EntryKey, Entry)> {
         let key = key_of(&self.kind, &self.key)?;
         let at = match self.at_key {
             Some(name) => key_of(&self.kind, &name)?,
             None => key.clone(),
         };
-        let value = match (self.value, self.value_hex) {
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(digits)) => bytes(&digits)?,
+        let token = FencingToken::new(self.token.parse().ok()?);
+        let value = match (self.value, self.value_hex, self.value_sealed) {
+            (Some(text), None, None) => text.into_bytes(),
+            (None, Some(digits), None) => bytes(&digits)?,
+            (None, None, Some(sealed)) => {
+                let of = Held { value: Vec::new(), token };
+                sealing.open(&associated(migration, &self.side, &key, &of), &STANDARD.decode(sealed).ok()?)?
+            }
             _ => return None,
         };
-        let token = FencingToken::new(self.token.parse().ok()?);
         Some((key, Entry { held: Held { value, token }, at }))
     }
+}
+
+/// What says which entry a sealed value belongs to.
+fn associated(migration: &str, side: &str, key: &EntryKey, held: &Held) -> Vec<u8> {
+    let parts = ["atlock backup", migration, side, kind(key), key.name(), &held.token.to_string()];
+    parts.join("\0").into_bytes()
 }
 
 fn bytes(digits: &str) -> Option<Vec<u8>> {
@@ -131,8 +170,9 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
 
 /// Reads a backup, and its digest.
 ///
-/// Errors: `InvalidArgument` if it cannot be read, is not whole, or was changed.
-pub(super) fn load(path: &Path) -> Result<(Backup, String)> {
+/// Errors: `InvalidArgument` if it cannot be read, is not whole, or was changed; `EncryptionKey` if it is sealed, and no key that is given
+/// opens it.
+pub(super) fn load(path: &Path, masters: Option<&MasterKeys>) -> Result<(Backup, String)> {
     let wrong =
         |what: &str| Error::new(Code::InvalidArgument, format!("{} is no backup that can be used: {what}", path.display()));
     let text = read(path)?;
@@ -146,18 +186,21 @@ pub(super) fn load(path: &Path) -> Result<(Backup, String)> {
     }
     let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let head: Head = parse_json(lines.next().unwrap_or_default()).map_err(|e| wrong(&format!("its first line: {e}")))?;
-    if head.format != FORMAT || head.version != VERSION {
+    if head.format != FORMAT || ![VERSION, SEALED_VERSION].contains(&head.version) {
         return Err(wrong(&format!(
-            "it has version {} of format {:?}; this version reads {VERSION} of {FORMAT:?}",
+            "it has version {} of format {:?}; this version reads up to {SEALED_VERSION} of {FORMAT:?}",
             head.version, head.format
         )));
     }
+    let place = format!("the backup {}", path.display());
+    let masters = masters.filter(|_| head.data_keys.is_some());
+    let sealing = Ring::open(head.data_keys.as_ref(), masters, &place)?.sealing;
     let mut backup = Backup { head, ..Backup::default() };
     for (number, line) in lines.enumerate() {
         let wrong = || wrong(&format!("line {} is no entry", number + 2));
         let line: Line = parse_json(line).map_err(|_| wrong())?;
         let side = line.side.clone();
-        let (key, entry) = line.entry().ok_or_else(wrong)?;
+        let (key, entry) = line.entry(&backup.head.migration, &sealing).ok_or_else(wrong)?;
         match side.as_str() {
             "from" => backup.from.insert(key, entry),
             "to" => backup.to.insert(key, entry),
@@ -196,19 +239,48 @@ mod tests {
             (EntryKey::Freezes, EntryKey::Freezes, b"{}", 0),
         ]);
         let to = survey(&[(lock.clone(), lock, b"{}", 7)]);
-        let (digest, entries) = write(&path, Head::new("id", "a", "b", 9), &from, &to).expect("is written");
+        let (digest, entries) = write(&path, Head::new("id", "a", "b", 9), &from, &to, None).expect("is written");
         assert_eq!(entries, 4);
         assert_eq!(std::fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
-        let (backup, read) = load(&path).expect("is read");
+        let (backup, read) = load(&path, None).expect("is read");
         assert_eq!((read, &backup.from, &backup.to), (digest, &from.entries, &to.entries));
         let whole = std::fs::read(&path).expect("is there");
         for at in [3, whole.len() / 2, whole.len() - 5] {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             std::fs::write(&path, changed).expect("is written");
-            assert_eq!(load(&path).expect_err("is refused").code(), Code::InvalidArgument, "byte {at}");
+            assert_eq!(load(&path, None).expect_err("is refused").code(), Code::InvalidArgument, "byte {at}");
         }
         std::fs::write(&path, &whole[..whole.len() - 1]).expect("is written");
-        assert!(load(&path).is_err());
+        assert!(load(&path, None).is_err());
+    }
+
+    #[test]
+    fn a_sealed_backup_shows_no_value_and_opens_with_its_key_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backup.jsonl");
+        let keys = |digit: &str| MasterKeys::parse(digit.repeat(64).as_bytes(), "test").expect("is a key");
+        let names = ["a/b/p/d/", "a/b/q/d/"].map(|name| EntryKey::Project(name.to_owned()));
+        let from = survey(&[
+            (names[0].clone(), names[0].clone(), b"{\"secret\":1}", 5),
+            (names[1].clone(), names[1].clone(), b"{\"secret\":2}", 5),
+        ]);
+        write(&path, Head::new("id", "a", "b", 9), &from, &Survey::default(), Some(&keys("a"))).expect("is written");
+        let text = std::fs::read_to_string(&path).expect("is text");
+        assert!(!text.contains("secret") && text.contains("a/b/p/d/"), "{text}");
+        assert_eq!(load(&path, Some(&keys("a"))).expect("is read").0.from, from.entries);
+        for masters in [None, Some(&keys("b"))] {
+            assert_eq!(load(&path, masters).expect_err("is refused").code(), Code::EncryptionKey);
+        }
+        // One entry's value in the place of the other's, with a checksum that is right.
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let (first, second) = (lines[1].clone(), lines[2].clone());
+        lines[1] = second.replace("a/b/q/d/", "a/b/p/d/");
+        lines[2] = first.replace("a/b/p/d/", "a/b/q/d/");
+        let body = lines[..3].join("\n") + "\n";
+        let tail = serde_json::to_string(&Tail { entries: 2, sha256: hex(&Sha256::digest(&body)) }).expect("is written");
+        std::fs::write(&path, format!("{body}{tail}\n")).expect("is written");
+        let error = load(&path, Some(&keys("a"))).expect_err("is refused");
+        assert!(error.message().contains("line 2 is no entry"), "{error}");
     }
 }

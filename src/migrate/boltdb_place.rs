@@ -24,6 +24,7 @@ use super::place::{Place, Role};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::sealing::MasterKeys;
 use crate::store::Store as _;
 use crate::store::contract::copy::{CopyStore as _, HostDump, HostWrite};
 use crate::store::contract::local::{EntryKey, Held};
@@ -59,17 +60,25 @@ pub(super) struct BoltdbPlace {
     file: PathBuf,
     named: String,
     access: Access,
+    /// The keys of the data folder beside it.
+    masters: Option<MasterKeys>,
 }
 
 impl BoltdbPlace {
     /// Opens it.
-    pub fn open(files: Option<&dyn HostFiles>, file: &Path, named: String, access: Access) -> Result<BoltdbPlace> {
+    pub fn open(
+        files: Option<&dyn HostFiles>,
+        file: &Path,
+        named: String,
+        access: Access,
+        masters: Option<&MasterKeys>,
+    ) -> Result<BoltdbPlace> {
         let missing = || {
             let text = format!("{named}: it is read and written by Atlantis's own code alone, which this program does not have");
             Error::new(Code::Unsupported, text)
         };
         let host = files.ok_or_else(missing)?.open(file, access)?;
-        Ok(BoltdbPlace { host, file: file.to_owned(), named, access })
+        Ok(BoltdbPlace { host, file: file.to_owned(), named, access, masters: masters.cloned() })
     }
 
     fn dump(&self) -> Result<HostDump> {
@@ -89,7 +98,7 @@ impl BoltdbPlace {
         let folder = self.file.with_file_name(DATA_FOLDER);
         if SledStore::is_in(&folder)? {
             let clock = Arc::new(SystemClock);
-            let look = SledStore::read_to_migrate(&folder, clock)?;
+            let look = SledStore::read_to_migrate(&folder, clock, self.masters.as_ref())?;
             let record = look.0.redis_record()?;
             look.close()?;
             if let Some(why) = record.and_then(|record| record.lacks_at_start(None, false)) {
@@ -220,7 +229,8 @@ mod tests {
 
     #[test]
     fn what_is_no_utf8_is_named_and_keeps_its_key() {
-        let place = BoltdbPlace::open(Some(&Odd), Path::new("/x/atlantis.db"), "it".to_owned(), Access::Look).expect("opens");
+        let place =
+            BoltdbPlace::open(Some(&Odd), Path::new("/x/atlantis.db"), "it".to_owned(), Access::Look, None).expect("opens");
         let survey = place.survey().expect("is read");
         assert_eq!((survey.entries.len(), survey.skipped.len(), survey.unreadable.len()), (1, 2, 2));
         assert!(survey.skipped[0].reason.contains("UTF-8"));

@@ -18,6 +18,7 @@ use super::report::Report;
 use super::side::Side;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Code, Error, Result};
+use crate::sealing::MasterKeys;
 use crate::store::moved::{Mark, MarkState};
 
 /// The manifest's name in its folder.
@@ -120,7 +121,7 @@ fn draw_up(from: &Side, to: &Side, work: &WorkFolder, options: Options) -> Resul
     report.problems.extend(target_mark.map(|mark| mark_problem(&mark, to)));
     report.problems.extend(doubts(&report, options));
     report.warnings = source.warnings(Role::Source).into_iter().chain(target.warnings(Role::Target)).collect();
-    write_down(&mut manifest, &path, &all, &theirs)?;
+    write_down(&mut manifest, &path, &all, &theirs, options.masters)?;
     manifest.skipped.clone_from(&ours.skipped);
     manifest.save(&path)?;
     target.close().and(source.close())?;
@@ -136,9 +137,9 @@ fn mark_problem(mark: &Mark, to: &Side) -> String {
 }
 
 /// The backup, and the manifest that names it.
-fn write_down(manifest: &mut Manifest, path: &Path, ours: &Survey, theirs: &Survey) -> Result<()> {
+fn write_down(manifest: &mut Manifest, path: &Path, ours: &Survey, theirs: &Survey, masters: Option<&MasterKeys>) -> Result<()> {
     let head = Head::new(&manifest.migration, &manifest.from.named, &manifest.to.named, manifest.at);
-    (manifest.backup_sha256, _) = backup::write(&manifest.backup(path), head, ours, theirs)?;
+    (manifest.backup_sha256, _) = backup::write(&manifest.backup(path), head, ours, theirs, masters)?;
     (manifest.from.counts, manifest.to.counts) = (ours.counts(), theirs.counts());
     manifest.skipped.clone_from(&ours.skipped);
     manifest.save(path)
@@ -230,7 +231,8 @@ impl Run<'_> {
         if !self.manifest.marked {
             // Nobody changes them any more, and nothing was copied yet.
             self.manifest.marked = true;
-            write_down(&mut self.manifest, self.path, &self.source.survey()?, &self.target.survey()?)?;
+            let (ours, theirs) = (self.source.survey()?, self.target.survey()?);
+            write_down(&mut self.manifest, self.path, &ours, &theirs, self.options.masters)?;
         }
         self.target.disarm_companion(None)?;
         let backup = self.backup()?;
@@ -294,7 +296,7 @@ impl Run<'_> {
 
     fn backup(&self) -> Result<Backup> {
         let path = self.manifest.backup(self.path);
-        let (backup, digest) = backup::load(&path)?;
+        let (backup, digest) = backup::load(&path, self.options.masters)?;
         if digest == self.manifest.backup_sha256 || backup.head.migration == self.manifest.migration {
             return Ok(backup);
         }

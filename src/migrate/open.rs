@@ -12,6 +12,7 @@ use super::redis_place::RedisPlace;
 use super::side::{Named, Side};
 use super::sled_place::SledPlace;
 use crate::error::{Code, Error, Result};
+use crate::sealing::{self, MasterKeys};
 use crate::store::contract::local::EntryKey;
 use crate::store::moved::{Mark, MarkState};
 
@@ -33,6 +34,9 @@ pub struct Options<'a> {
     pub clean_up: bool,
     /// The target was left behind by an earlier migration, and what it has is old.
     pub replace_old: bool,
+    /// The keys that open what is sealed: backups, and embedded stores of which no settings file is named. Backups are sealed under
+    /// them.
+    pub masters: Option<&'a MasterKeys>,
     /// What opens Atlantis's BoltDB file; `None`: there is no code for that.
     pub files: Option<&'a dyn HostFiles>,
 }
@@ -59,15 +63,18 @@ impl Tell for Silent {
 
 /// Opens a store; `given_before`: the largest token that an embedded target had given before the migration.
 pub(super) fn open(side: &Side, role: Role, changes: bool, options: Options<'_>, given_before: u64) -> Result<Box<dyn Place>> {
+    let own = sealing::read(&side.encryption)?;
+    let masters = own.as_ref().or(options.masters);
     match &side.store {
-        Named::Sled(folder) if changes => Ok(Box::new(SledPlace::open(folder, given_before)?)),
-        Named::Sled(folder) => Ok(Box::new(SledPlace::look(folder)?)),
+        Named::Sled(folder) if changes => Ok(Box::new(SledPlace::open(folder, given_before, masters)?)),
+        Named::Sled(folder) => Ok(Box::new(SledPlace::look(folder, masters)?)),
         Named::Boltdb(file) => {
             let access = if changes { Access::Change } else { Access::Look };
-            Ok(Box::new(BoltdbPlace::open(options.files, file, side.place(), access)?))
+            Ok(Box::new(BoltdbPlace::open(options.files, file, side.place(), access, masters)?))
         }
         Named::Redis { settings, companion } => {
-            let place = RedisPlace::open(settings, companion.as_deref(), role, changes, options.others_are_stopped)?;
+            let companion = companion.as_deref().map(|folder| (folder, masters));
+            let place = RedisPlace::open(settings, companion, role, changes, options.others_are_stopped)?;
             Ok(Box::new(place))
         }
     }

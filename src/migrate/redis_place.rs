@@ -13,6 +13,7 @@ use crate::call::{Call, Calls};
 use crate::clock::SystemClock;
 use crate::config;
 use crate::error::{Code, Error, Result};
+use crate::sealing::MasterKeys;
 use crate::store::Store as _;
 use crate::store::contract::shared::{Put, SharedStore as _};
 use crate::store::moved::Mark;
@@ -48,7 +49,7 @@ impl RedisPlace {
     /// Connects, and tries by a key of no lock whether this user may write. `changes`: whether it is to be changed.
     pub fn open(
         settings: &config::Redis,
-        companion: Option<&Path>,
+        companion: Option<(&Path, Option<&MasterKeys>)>,
         role: Role,
         changes: bool,
         others_are_stopped: bool,
@@ -58,8 +59,8 @@ impl RedisPlace {
         let instance = calls.instance();
         let is_named = companion.is_some();
         let companion = match companion {
-            Some(folder) if SledStore::is_in(folder)? => {
-                Some(if changes { SledPlace::open(folder, 0)? } else { SledPlace::look(folder)? })
+            Some((folder, masters)) if SledStore::is_in(folder)? => {
+                Some(if changes { SledPlace::open(folder, 0, masters)? } else { SledPlace::look(folder, masters)? })
             }
             _ => None,
         };

@@ -21,7 +21,7 @@ use crate::store::moved::{Mark, MarkState};
 ///
 /// Errors: those of the backup and of the store; `InvalidArgument` if the store has other entries.
 pub fn restore(file: &Path, to: &Side, of_target: bool, merge: bool, options: Options, tell: &dyn Tell) -> Result<Report> {
-    let (Backup { head, from, to: target }, digest) = backup::load(file)?;
+    let (Backup { head, from, to: target }, digest) = backup::load(file, options.masters)?;
     let (entries, named) = if of_target { (target, head.to) } else { (from, head.from) };
     let last_token = entries.values().map(|entry| entry.held.token.get()).max().unwrap_or_default();
     let source = Survey { entries, last_token, ..Survey::default() };

@@ -39,7 +39,7 @@ pub fn rollback(manifest: &Path, from: Option<&str>, to: Option<&str>, options: 
         report.phase = Some(Phase::Returned);
         return Ok(report);
     }
-    let (backup, _) = backup::load(&manifest.backup(&path))?;
+    let (backup, _) = backup::load(&manifest.backup(&path), options.masters)?;
     if backup.head.migration != manifest.migration {
         return Err(Error::new(Code::InvalidArgument, "the backup beside the manifest is not of this migration"));
     }
@@ -171,12 +171,12 @@ impl Way<'_> {
         if self.manifest.rollback.is_empty() {
             let Manifest { migration, from, to, at, .. } = &self.manifest;
             let head = Head::new(migration, &to.named, &from.named, *at);
-            backup::write(&self.path.with_file_name(ROLLBACK), head, &has, &self.source.survey()?)?;
+            backup::write(&self.path.with_file_name(ROLLBACK), head, &has, &self.source.survey()?, self.options.masters)?;
             self.manifest.rollback = ROLLBACK.to_owned();
             return self.manifest.save(self.path);
         }
         let file = self.path.with_file_name(&self.manifest.rollback);
-        let (had, _) = backup::load(&file)?;
+        let (had, _) = backup::load(&file, self.options.masters)?;
         refuse_losses(&had.from, &has, &self.manifest.to.named, &self.remedy())
     }
 

@@ -14,6 +14,7 @@ use super::place::{Place, Role};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::sealing::MasterKeys;
 use crate::store::Store as _;
 use crate::store::contract::local::{Change, EntryKey, Held, KeyState, LocalStore as _, RedisRecord, SyncState};
 use crate::store::moved::Mark;
@@ -44,9 +45,9 @@ enum Opened {
 
 impl SledPlace {
     /// Opens it to look at it: nothing there changes.
-    pub fn look(folder: &Path) -> Result<SledPlace> {
+    pub fn look(folder: &Path, masters: Option<&MasterKeys>) -> Result<SledPlace> {
         let opened = if SledStore::is_in(folder)? {
-            Opened::Look(Box::new(SledStore::read_to_migrate(folder, Arc::new(SystemClock))?))
+            Opened::Look(Box::new(SledStore::read_to_migrate(folder, Arc::new(SystemClock), masters)?))
         } else {
             Opened::Nothing
         };
@@ -54,8 +55,8 @@ impl SledPlace {
     }
 
     /// Opens it to change it, and creates it if it is missing.
-    pub fn open(folder: &Path, given_before: u64) -> Result<SledPlace> {
-        let store = SledStore::open_to_migrate(folder, Arc::new(SystemClock))?;
+    pub fn open(folder: &Path, given_before: u64, masters: Option<&MasterKeys>) -> Result<SledPlace> {
+        let store = SledStore::open_to_migrate(folder, Arc::new(SystemClock), masters)?;
         Ok(SledPlace { folder: folder.to_owned(), opened: Opened::Store(Box::new(store)), given_before })
     }
 

@@ -36,7 +36,7 @@ pub struct Verified {
 /// Errors: those of the files and of the store; `StoreBusy` beside a server that has it.
 pub fn verify(path: &Path, to: Option<&str>, options: Options) -> Result<Verified> {
     let manifest = Manifest::load(path)?;
-    let (backup, digest) = backup::load(&manifest.backup(path))?;
+    let (backup, digest) = backup::load(&manifest.backup(path), options.masters)?;
     if digest != manifest.backup_sha256 {
         return Err(Error::new(Code::InvalidArgument, "the backup beside the manifest is not the one that the manifest names"));
     }

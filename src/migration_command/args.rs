@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::audit::By;
 use crate::migrate::OnConflict;
 
-/// Stores are named as boltdb:FILE, sled:FOLDER, redis:HOST:PORT[/DATABASE], cluster:HOST:PORT,…, or config:FILE for the store of a settings file.
+/// Stores are named as boltdb:FILE, sled:FOLDER, redis:HOST:PORT[/DATABASE], redis:unix:///SOCKET, sentinel:MASTER@HOST:PORT,…, cluster:HOST:PORT,…, or config:FILE for the store of a settings file.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Migrate {
@@ -102,6 +103,13 @@ pub struct Common {
     /// Counts what became of the entries in a file for node_exporter's textfile collector; its name ends in .prom
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// Who asked a server for it, which runs this: as JSON, for the audit trail
+    #[arg(long, hide = true, value_name = "JSON", value_parser = asker)]
+    pub asked_by: Option<By>,
+}
+
+fn asker(text: &str) -> Result<By, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
 /// Whose lock stays.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::audit::{AuditLog, Event, Kind};
+use crate::audit::{Actor, AuditLog, By, Event, Kind, Via};
 use crate::config::Config;
 use crate::error::Result;
 use crate::migrate::Tell;
@@ -14,17 +14,18 @@ use crate::migrate::Tell;
 /// Shows progress on a terminal, and writes the audit trail of the settings, if they have one.
 pub(super) struct Teller {
     bar: RefCell<Option<ProgressBar>>,
-    audit: Option<(AuditLog, String)>,
+    audit: Option<(AuditLog, String, Actor)>,
 }
 
 impl Teller {
-    pub(super) fn new(config: Option<&Path>) -> Result<Teller> {
+    /// `by` asked a server for it; otherwise it was whoever typed this command.
+    pub(super) fn new(config: Option<&Path>, by: Option<By>) -> Result<Teller> {
         let settings = config.map(Config::load).transpose()?;
-        let audit = settings.map(|config| config.locking.audit).filter(|audit| audit.file.is_some());
-        let log = audit.map(|audit| AuditLog::open(&audit)).transpose()?;
+        let log = settings.map(|config| AuditLog::of_command(&config.locking.audit)).transpose()?.flatten();
+        let actor = Actor { via: Some(Via::Migration), ..by.map_or_else(Actor::this_process, Actor::from) };
         let clock: Arc<dyn crate::clock::Clock> = Arc::new(crate::clock::SystemClock);
         let instance = crate::call::Calls::new(clock)?.instance();
-        Ok(Teller { bar: RefCell::default(), audit: log.map(|log| (log, instance)) })
+        Ok(Teller { bar: RefCell::default(), audit: log.map(|log| (log, instance, actor)) })
     }
 
     /// Ends it; what is to be said beside the output.
@@ -32,7 +33,7 @@ impl Teller {
         if let Some(bar) = self.bar.borrow_mut().take() {
             bar.finish_and_clear();
         }
-        self.audit.as_ref().and_then(|(log, _)| log.warning()).into_iter().collect()
+        self.audit.as_ref().and_then(|(log, ..)| log.warning()).into_iter().collect()
     }
 }
 
@@ -55,8 +56,9 @@ impl Tell for Teller {
     }
 
     fn event(&self, text: &str) {
-        if let Some((log, instance)) = &self.audit {
-            log.record(&Event { operation: Some("migrate"), detail: Some(text), ..Event::new(Kind::Migration, instance) });
+        if let Some((log, instance, actor)) = &self.audit {
+            let event = Event { operation: Some("migrate"), detail: Some(text), ..Event::new(Kind::Migration, instance) };
+            log.record(&event.done_by(actor));
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Typed {
 #[derive(Parser)]
 #[command(name = "atlantis locking", about = "Moves all locks from one store to another while no server runs, and back", version)]
 struct Arguments {
-    /// The settings file, for its audit trail
+    /// The settings file, for its audit trail and the key of what is sealed
     #[arg(long, short, global = true, env = "ATLOCK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Prints JSON

@@ -13,8 +13,8 @@ use crate::store::sled::SledStore;
 pub(super) fn no_host() -> Error {
     Error::new(
         Code::InvalidConfig,
-        "locking.backend: boltdb is Atlantis's own code, and none was passed in: pass a host store to atlock_open \
-         (in Go: WithLegacy or WithBoltDB), or set locking.backend: sled and locking.data_dir for the embedded store",
+        "locking.backend: boltdb, the default, is Atlantis's own code, and none was passed in: pass that in (in Go: WithBoltDB or WithLegacy, \
+         in package client WithHost; in C: a host store), or set locking.backend: sled and locking.data_dir for the embedded store",
     )
 }
 

@@ -11,6 +11,7 @@ use crate::hybrid::HybridStore;
 use crate::hybrid::status::Report;
 use crate::look::Look;
 use crate::process::Process;
+use crate::sealing;
 use crate::store::Store;
 use crate::store::host::HostStore;
 
@@ -49,7 +50,8 @@ impl Router {
     /// stores has locks that the other, which is to decide, would not know. Hybrid mode opens also when Redis cannot be used, unless
     /// `legacy_fallback` is false. Hybrid mode tells the audit trail who decides.
     pub fn open(config: &Config, host: Option<HostStore>, process: &Process<'_>) -> Result<Router> {
-        Router::open_on(&stores::OfThisMachine, config, host, process)
+        let stores = stores::OfThisMachine(sealing::read(&config.locking.encryption)?);
+        Router::open_on(&stores, config, host, process)
     }
 
     /// The same over other stores.
@@ -59,6 +61,7 @@ impl Router {
         host: Option<HostStore>,
         process: &Process<'_>,
     ) -> Result<Router> {
+        config.locking.key_format.settle()?;
         let mode = config.mode();
         host::refuse_forgotten(config, host.as_ref())?;
         let mut warning = None;

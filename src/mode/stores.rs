@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Redis;
 use crate::error::Result;
+use crate::sealing::MasterKeys;
 use crate::store::redis::RedisStore;
 use crate::store::sled::SledStore;
 
@@ -24,8 +25,8 @@ pub(crate) trait Stores {
     fn redis(&self, settings: &Redis) -> OpenRedis;
 }
 
-/// The stores of this machine.
-pub(super) struct OfThisMachine;
+/// The stores of this machine, and the keys that open the embedded one.
+pub(super) struct OfThisMachine(pub Option<MasterKeys>);
 
 impl Stores for OfThisMachine {
     fn has_local(&self, folder: &Path) -> Result<bool> {
@@ -33,7 +34,7 @@ impl Stores for OfThisMachine {
     }
 
     fn local(&self, folder: &Path, clock: &Arc<dyn Clock>) -> Result<SledStore> {
-        SledStore::open(folder, Arc::clone(clock))
+        SledStore::open_sealed(folder, Arc::clone(clock), self.0.as_ref())
     }
 
     fn redis(&self, settings: &Redis) -> OpenRedis {

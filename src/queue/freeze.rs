@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::key::Fields;
+use crate::domain::key::{Fields, KeyFormat};
 use crate::domain::pattern::fits;
 use crate::error::{Code, Error, Result};
 
@@ -59,9 +59,11 @@ impl Pattern {
         let slashes = rest.match_indices('/').map(|(at, _)| at);
         slashes.into_iter().any(|end| {
             let after = &rest[end + 1..];
-            after
-                .split_once('/')
-                .is_some_and(|(workspace, project)| self.matches(&Fields { repo, path: &rest[..end], workspace, project }))
+            let named = match KeyFormat::of_process() {
+                KeyFormat::Current => after.split_once('/'),
+                KeyFormat::Old => Some((after, "")),
+            };
+            named.is_some_and(|(workspace, project)| self.matches(&Fields { repo, path: &rest[..end], workspace, project }))
         })
     }
 }

@@ -15,6 +15,7 @@ impl Service {
             let key = command_key(name)?;
             check_command_lock(lock)?;
             let grant = Grant { key, lock: None, value: lock, in_order: false };
+            self.intend(Operation::LockCommand, call, |event| event.about(key))?;
             let granted = store.grant(&grant, call).and_then(|granted| {
                 if let Granted::Held { value } = &granted {
                     check_json(value).map_err(|e| unreadable(&key, &e))?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::queueing::attempt::{Asker, Attempt};
 use super::target::TargetJson;
 use super::{Service, unreadable};
-use crate::audit::Kind;
+use crate::audit::{Event, Kind};
 use crate::domain::json::parse_json;
 use crate::domain::limits::{MAX_KEY_BYTES, MAX_LOCK_BYTES, limit};
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -80,6 +80,7 @@ impl Service {
             let target = target.target()?;
             let key = LockKey::Project(target.key());
             let begun = self.now();
+            self.intend(Operation::Discard, call, |event| event.about(key))?;
             let discarded = store.discard(key, call);
             if let Ok(Some(value)) = &discarded {
                 self.gave_up(value, target.key(), begun);
@@ -119,6 +120,7 @@ impl Service {
             if let Some(deferred) = self.defer_all(pull)? {
                 return Ok(deferred);
             }
+            self.intend(Operation::UnlockByPull, call, |event| Event { repo: Some(repo), pull: Some(num), ..event })?;
             let released = store.release_by_pull(pull, call);
             if let Ok(released) = &released {
                 self.pull_gave_up(pull, released);

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
+use self::at_rest::AtRest;
 use self::queueing::memory::Queueing;
 use self::queueing::ticker::Ticker;
 use self::state::State;
-use crate::audit::{AuditLog, By, Kind, Trail};
+use crate::audit::{Actor, AuditLog, Event, Kind, Trail, Via};
 use crate::call::{AnsweredBy, Call, Calls};
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
@@ -32,6 +33,7 @@ use crate::store::host::HostStore;
 use crate::store::{Granted, LockKey, Release, Store};
 use crate::sync::Mutex;
 
+pub mod at_rest;
 pub mod change;
 mod commands;
 mod locks;
@@ -45,6 +47,9 @@ mod target;
 /// keys there; each of its steps has the usual timeout, so that a Redis that hangs costs no more than that.
 const GROWING: Duration = Duration::from_secs(60);
 
+/// Whom the trail names where the queue itself changes a lock.
+const BY_QUEUE: Actor = Actor { via: Some(Via::Queue), by: None };
+
 /// The locking layer: a handle on the stores that a configuration names. Safe from any thread at once; it may be closed while
 /// others work.
 #[derive(Debug)]
@@ -54,8 +59,8 @@ pub struct Service {
     state: Arc<State>,
     /// What runs beside the service on threads of its own; its handle has no `beside`, so there is no circle.
     beside: Option<Box<dyn Beside>>,
-    /// Whom this handle is for, if not the server itself: the audit trail names them.
-    by: Option<By>,
+    /// Whom this handle is for: the audit trail names them.
+    actor: Actor,
 }
 
 /// What runs beside a service and ends with it, such as a [socket](crate::socket::listening).
@@ -82,6 +87,7 @@ mod state {
         pub(super) audit: Option<Arc<AuditLog>>,
         pub(super) enhanced_enabled: bool,
         pub(super) settings_warnings: Vec<String>,
+        pub(super) at_rest: AtRest,
         pub(super) closed: AtomicBool,
         pub(super) clock: Arc<dyn Clock>,
         pub(super) queueing: Queueing,
@@ -133,8 +139,7 @@ impl Service {
         open: impl FnOnce(&Process<'_>) -> Result<Router>,
     ) -> Result<Service> {
         let instance = calls.instance();
-        let audit = &config.locking.audit;
-        let audit = audit.file.is_some().then(|| AuditLog::open(audit)).transpose()?.map(Arc::new);
+        let audit = AuditLog::of(&config.locking.audit)?.map(Arc::new);
         let process = Process { instance: &instance, clock: Arc::clone(&clock), audit: audit.clone() };
         let router = open(&process)?;
         let service = Service::on(router, config, calls, audit, clock);
@@ -168,7 +173,9 @@ impl Service {
             metrics.register("audit_events_lost", "Events that could not be written to the audit trail", audit.lost().clone());
         }
         let (instance, enhanced_enabled) = (calls.instance(), config.locking.enhanced.enabled);
-        let (settings_warnings, closed) = (config.warnings(), AtomicBool::new(false));
+        let settings_warnings = config.warnings().into_iter().chain(config.exposed()).collect();
+        let closed = AtomicBool::new(false);
+        let at_rest = AtRest::of(config);
         let queueing = Queueing::new(config);
         let last_change = Mutex::default();
         let state = State {
@@ -180,25 +187,27 @@ impl Service {
             audit,
             enhanced_enabled,
             settings_warnings,
+            at_rest,
             closed,
             clock,
             queueing,
             last_change,
         };
-        Service { ticker: Arc::default(), state: Arc::new(state), beside: None, by: None }
+        Service { ticker: Arc::default(), state: Arc::new(state), beside: None, actor: Actor::default() }
     }
 
     /// The same service, with what `make` makes of another handle on it running beside it until it is closed.
     #[must_use]
     pub fn beside(mut self, make: impl FnOnce(Service) -> Box<dyn Beside>) -> Service {
         let (ticker, state) = (Arc::clone(&self.ticker), Arc::clone(&self.state));
-        self.beside = Some(make(Service { ticker, state, beside: None, by: None }));
+        self.beside = Some(make(Service { ticker, state, beside: None, actor: Actor::default() }));
         self
     }
 
-    /// Another handle on the same state: the audit trail says of its changes who asked for them.
-    pub(crate) fn asked_by(&self, by: By) -> Service {
-        Service { ticker: Arc::clone(&self.ticker), state: Arc::clone(&self.state), beside: None, by: Some(by) }
+    /// Another handle on the same state: the audit trail says of its changes who asked for them, and by which way.
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Service {
+        Service { ticker: Arc::clone(&self.ticker), state: Arc::clone(&self.state), beside: None, actor: actor.cut() }
     }
 
     /// Whether the store that decides answers and could be written.
@@ -229,6 +238,7 @@ impl Service {
 
     fn release(&self, operation: Operation, release: &Release<'_>, store: &dyn Store, call: &Call) -> Result<Option<Vec<u8>>> {
         let begun = self.now();
+        self.intend(operation, call, |event| event.about(release.key))?;
         let released = store.release(release, call);
         if let (Ok(Some(value)), LockKey::Project(key)) = (&released, release.key) {
             self.gave_up(value, key, begun);
@@ -299,9 +309,46 @@ impl Service {
     }
 
     fn audit(&self, operation: Operation, call: &Call, record: impl FnOnce(&Trail<'_>)) {
+        self.state.audit(&self.actor, operation, call, record);
+    }
+
+    /// Records what is about to be asked of the store, if the settings demand that.
+    ///
+    /// Errors: `AuditFailed`: it must not be asked.
+    fn intend<'a>(&'a self, operation: Operation, call: &'a Call, what: impl FnOnce(Event<'a>) -> Event<'a>) -> Result<()> {
+        self.state.intend(&self.actor, operation, call, what)
+    }
+}
+
+impl State {
+    fn audit(&self, actor: &Actor, operation: Operation, call: &Call, record: impl FnOnce(&Trail<'_>)) {
         if let Some(log) = &self.audit {
-            record(&Trail { log, operation, store: self.answered_by(call), instance: &self.instance, by: self.by });
+            record(&self.trail(log, actor, operation, call));
         }
+    }
+
+    fn intend<'a>(
+        &'a self,
+        actor: &'a Actor,
+        operation: Operation,
+        call: &'a Call,
+        what: impl FnOnce(Event<'a>) -> Event<'a>,
+    ) -> Result<()> {
+        self.audit.as_ref().map_or(Ok(()), |log| self.trail(log, actor, operation, call).intend(what))
+    }
+
+    fn trail<'a>(&'a self, log: &'a AuditLog, actor: &'a Actor, operation: Operation, call: &'a Call) -> Trail<'a> {
+        let (store, request) = (self.answered_by(call), call.request.as_str());
+        Trail { log, operation, store, instance: &self.instance, actor, request }
+    }
+
+    /// Releases what the queue takes back of a set.
+    fn take_back_lock(&self, release: &Release<'_>) -> Result<()> {
+        let call = self.calls.within(self.router.timeout());
+        self.intend(&BY_QUEUE, Operation::Unlock, &call, |event| event.about(release.key))?;
+        let released = self.router.store().release(release, &call);
+        self.audit(&BY_QUEUE, Operation::Unlock, &call, |trail| trail.removal(Kind::Release, release.key, &released));
+        released.map(drop)
     }
 
     /// Who answered a call: the store that decides, unless the call says otherwise.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Service;
+use super::at_rest::AtRest;
 use super::change::Change;
 use crate::config::Mode;
 use crate::health::{Health, HybridState, StoreHealth};
@@ -36,6 +37,8 @@ pub struct Status {
     pub version: &'static str,
     /// This process. In Redis, native mode puts this beside its locks; hybrid mode the server's name, which stays across restarts.
     pub instance: String,
+    /// How what is stored at rest is kept, store by store.
+    pub at_rest: AtRest,
     /// The patterns of the repositories that have a queue; absent where none has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queue_repos: Vec<String>,
@@ -69,6 +72,7 @@ impl Service {
             errors,
             version: env!("CARGO_PKG_VERSION"),
             instance: self.instance.clone(),
+            at_rest: self.at_rest,
             queue_repos: if self.queueing.is_enabled() { self.queueing.settings.repos.clone() } else { Vec::new() },
             hybrid,
             last_change: self.last_change.lock().clone(),

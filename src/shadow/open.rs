@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::compare::Follower;
 use crate::call::Calls;
 use crate::clock::SystemClock;
-use crate::config::{Redis, Shadow, ShadowStore};
+use crate::config::{Encryption, Redis, Shadow, ShadowStore};
 use crate::error::{Code, Error, Result};
+use crate::sealing::{self, MasterKeys};
 use crate::store::Store;
 use crate::store::contract::local::{EntryKey, LocalStore as _};
 use crate::store::moved::{Mark, MarkState};
@@ -58,7 +59,12 @@ pub(super) fn name(settings: &Shadow) -> String {
 }
 
 /// Opens it. `timeout`: of an embedded store.
-pub(super) fn open(settings: &Shadow, decides: &Decides, timeout: Duration, calls: &Arc<Calls>) -> Result<Opened> {
+pub(super) fn open(
+    (settings, encryption): (&Shadow, &Encryption),
+    decides: &Decides,
+    timeout: Duration,
+    calls: &Arc<Calls>,
+) -> Result<Opened> {
     let mark = Mark {
         migration: calls.instance(),
         state: MarkState::Shadow,
@@ -67,13 +73,22 @@ pub(super) fn open(settings: &Shadow, decides: &Decides, timeout: Duration, call
         manifest: String::new(),
     };
     match (settings.store, &settings.data_dir) {
-        (ShadowStore::Sled, Some(folder)) => open_sled(folder, decides, timeout, &mark, calls),
+        (ShadowStore::Sled, Some(folder)) => {
+            let masters = sealing::read(encryption)?;
+            open_sled((folder, masters.as_ref()), decides, timeout, &mark, calls)
+        }
         (ShadowStore::Redis, _) => open_redis(&settings.redis, decides, mark, calls),
         _ => Err(Error::new(Code::InvalidConfig, "locking.shadow names no store")),
     }
 }
 
-fn open_sled(folder: &Path, decides: &Decides, timeout: Duration, mark: &Mark, calls: &Arc<Calls>) -> Result<Opened> {
+fn open_sled(
+    (folder, masters): (&Path, Option<&MasterKeys>),
+    decides: &Decides,
+    timeout: Duration,
+    mark: &Mark,
+    calls: &Arc<Calls>,
+) -> Result<Opened> {
     let real = |folder: &Path| std::fs::canonicalize(folder).ok();
     if decides
         .folder
@@ -82,7 +97,7 @@ fn open_sled(folder: &Path, decides: &Decides, timeout: Duration, mark: &Mark, c
     {
         return Err(Error::new(Code::InvalidConfig, "locking.shadow.data_dir is the folder of the store that decides"));
     }
-    let store = SledStore::open_to_migrate(folder, Arc::new(SystemClock))?;
+    let store = SledStore::open_to_migrate(folder, Arc::new(SystemClock), masters)?;
     let prepare = || {
         let everything = store.everything()?;
         let had = everything.into_iter().filter(|(_, state)| state.value.is_some()).map(|(key, _)| key).collect::<Vec<_>>();

@@ -51,9 +51,9 @@ impl Shadow {
     /// Errors: `Internal` if there is no thread. What is wrong with the shadow's store is in the [`Report`].
     pub fn start(config: &Config, decides: Decides, fill: Option<Fill>, calls: Calls, clock: Arc<dyn Clock>) -> Result<Shadow> {
         let (settings, timeout) = (config.locking.shadow.clone(), config.locking.timeout);
-        let (name, calls) = (open::name(&settings), Arc::new(calls));
+        let (name, calls, encryption) = (open::name(&settings), Arc::new(calls), config.locking.encryption.clone());
         let for_open = Arc::clone(&calls);
-        let open = Box::new(move || open::open(&settings, &decides, timeout, &for_open));
+        let open = Box::new(move || open::open((&settings, &encryption), &decides, timeout, &for_open));
         Shadow::start_over(name, open, fill, calls, clock)
     }
 

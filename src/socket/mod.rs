@@ -29,6 +29,8 @@
 //! | `client` | asks |
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod peer;
 mod protocol;
 mod server;

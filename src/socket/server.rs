@@ -21,7 +21,7 @@ use super::peer::peer;
 use super::protocol::{
     FILE, Greeting, LONGEST_PATH, LONGEST_REQUEST, MOST_CONNECTIONS, PROTOCOL, Request, SocketOperation, line,
 };
-use crate::audit::By;
+use crate::audit::Actor;
 use crate::config::{self, Config};
 use crate::domain::json::parse_json;
 use crate::error::{Code, Error, Result};
@@ -275,7 +275,7 @@ impl Desk {
         let Ok(mut greeting) = serde_json::to_vec(&greeting) else { return };
         greeting.push(b'\n');
         let Ok((pid, uid)) = peer(stream) else { return };
-        let service = self.service.asked_by(By::Socket { pid, uid });
+        let service = self.service.acting_as(Actor::command_line(pid, uid));
         let mut lines = Lines { stream, rest: Vec::new() };
         let mut sent = send(stream, &greeting);
         while sent.is_ok() {
@@ -303,7 +303,7 @@ impl Desk {
             Err(e) => return (Err(e.context(r#"a request is a line like {"op":"list"}"#)), false),
         };
         let input = request.input.map_or("null", |input| input.get()).as_bytes();
-        let run = || self.admitted(SocketOperation::named(&request.op)?)?.run(service, input);
+        let run = || self.admitted(service, SocketOperation::named(&request.op)?)?.run(service, input);
         let answer = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             Err(Error::new(
                 Code::Internal,
@@ -314,14 +314,16 @@ impl Desk {
     }
 
     /// The operation, if the settings let programs ask for it.
-    fn admitted(&self, operation: &'static SocketOperation) -> Result<&'static SocketOperation> {
+    fn admitted(&self, service: &Service, operation: &'static SocketOperation) -> Result<&'static SocketOperation> {
         if operation.changes && self.access != config::Socket::All {
             let text = format!(
                 "{} is not done by this server's socket: locking.socket is read. Release locks on Atlantis's page or by a comment; or \
                  set locking.socket to all and restart the server",
                 operation.name
             );
-            return Err(Error::new(Code::Permission, text));
+            let error = Error::new(Code::Permission, text);
+            service.denied(operation.name, &error);
+            return Err(error);
         }
         Ok(operation)
     }

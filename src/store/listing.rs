@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// An entry that is not a lock's JSON, or not at the key that its fields give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,6 +105,17 @@ impl Listing {
         &self.unreadable
     }
 
+    /// `[…]`, the locks alone. Errors: `Degraded` if there may be more.
+    pub fn into_array(self) -> Result<Vec<u8>> {
+        if let Some(reason) = self.incomplete {
+            return Err(Error::new(Code::Degraded, format!("these may not be all locks: {reason}; ask again")));
+        }
+        let mut json = self.json;
+        json.drain(..HEAD.len() - 1);
+        json.push(b']');
+        Ok(json)
+    }
+
     /// `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, with `,"incomplete":"…"` behind the latter if there may be more, and
     /// where each lock lies in it.
     pub fn into_json(self) -> (Vec<u8>, Vec<Span>) {
@@ -132,12 +143,15 @@ mod tests {
         listing.push(br#"{"b":2}"#);
         listing.push_unreadable("pr/x", "not \"JSON\"");
         assert_eq!(listing.len(), 2);
+        assert_eq!(listing.clone().into_array().as_deref(), Ok(&br#"[{"a":1},{"b":2}]"#[..]));
+        assert_eq!(Listing::default().into_array().as_deref(), Ok(&b"[]"[..]));
         let (json, spans) = listing.into_json();
         assert_eq!(json, br#"{"locks":[{"a":1},{"b":2}],"unreadable":[{"key":"pr/x","reason":"not \"JSON\""}]}"#);
         assert_eq!(&json[spans[1].start..spans[1].end], br#"{"b":2}"#);
         let mut incomplete = Listing::default();
         incomplete.push(b"{}");
         incomplete.set_incomplete("\"one\" timed out");
+        assert_eq!(incomplete.clone().into_array().map_err(|e| e.code()), Err(Code::Degraded));
         assert_eq!(incomplete.incomplete(), Some("\"one\" timed out"));
         assert_eq!(incomplete.into_json().0, br#"{"locks":[{}],"unreadable":[],"incomplete":"\"one\" timed out"}"#);
         assert_eq!(Listing::default().into_json().0, br#"{"locks":[],"unreadable":[]}"#);

@@ -19,6 +19,7 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::{self, Gate, PullId};
+use crate::sealing::MasterKeys;
 
 pub mod contract;
 pub mod host;
@@ -350,6 +351,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// What an operator should know beside the counters: conditions that endanger a promise. Empty when all is well.
     fn warnings(&self) -> Vec<String>;
+
+    /// Whether these keys open what the store has sealed; without keys, whether nothing is.
+    ///
+    /// Errors: `EncryptionKey`.
+    fn check_keys(&self, _masters: Option<&MasterKeys>) -> Result<()> {
+        Ok(())
+    }
 
     /// Stops the store's threads and connections. Later calls answer with an error of code `Closed`.
     fn close(&self) -> Result<()>;

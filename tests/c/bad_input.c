@@ -41,6 +41,7 @@ static void null_handle(void) {
     REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_get_lock(NULL, LOCK, OUT, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_discard(NULL, LOCK, OUT, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_list(NULL, OUT, SPANS, error));
+    REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_list_locks(NULL, OUT, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_unlock_by_pull(NULL, TEXT("r"), 1, OUT, SPANS, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_lock_command(NULL, TEXT("apply"), TEXT("{}"), OUT, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "the handle is null", atlock_unlock_command(NULL, TEXT("apply"), OUT, error));
@@ -62,6 +63,7 @@ static void null_output(void) {
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_get_lock(handle, LOCK, NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_discard(handle, LOCK, NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_list(handle, NULL, SPANS, error));
+    REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_list_locks(handle, NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_unlock_by_pull(handle, TEXT("r"), 1, NULL, SPANS, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_lock_command(handle, TEXT("apply"), TEXT("{}"), NULL, error));
     REFUSED(ATLOCK_INVALID_ARGUMENT, "out is null", atlock_unlock_command(handle, TEXT("apply"), NULL, error));

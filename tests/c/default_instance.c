@@ -47,8 +47,10 @@ static void envelopes(void) {
     GIVES(try_lock(lock_json("acme/infra", ".", 2)), wrapped("{\"ok\":{\"acquired\":false,\"lock\":", LOCK, "}}"));
     GIVES(get_lock("{\"Key\":\"acme/infra/./default/\"}"), wrapped("{\"ok\":", LOCK, "}"));
     GIVES(list(), wrapped("{\"ok\":{\"locks\":[", LOCK, "],\"unreadable\":[]}}"));
+    GIVES(atlock_default_list_locks(), wrapped("{\"ok\":[", LOCK, "]}"));
     GIVES(unlock(LOCK), wrapped("{\"ok\":", LOCK, "}"));
     GIVES(unlock(LOCK), "{\"ok\":null}");
+    GIVES(atlock_default_list_locks(), "{\"ok\":[]}");
 
     GIVES_TOKEN(try_lock(LOCK));
     GIVES(unlock_by_pull("{\"RepoFullName\":\"acme/infra\",\"PullNum\":2}"), "{\"ok\":{\"locks\":[],\"unreadable\":[]}}");

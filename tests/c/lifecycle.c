@@ -6,7 +6,7 @@ static void boltdb_needs_a_host_store(void) {
     poison(&handle, sizeof handle);
     const char *configs[] = {"", "{}", "{\"locking\":{\"backend\":\"boltdb\"}}"};
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
-        FAILS(ATLOCK_INVALID_CONFIG, "pass a host store to atlock_open", atlock_open(TEXT(configs[i]), NULL, &handle, error));
+        FAILS(ATLOCK_INVALID_CONFIG, "and none was passed in", atlock_open(TEXT(configs[i]), NULL, &handle, error));
         FAILS(ATLOCK_INVALID_CONFIG, "locking.backend: sled", atlock_open(TEXT(configs[i]), NULL, &handle, error));
     }
     CHECK(is_poisoned(&handle, sizeof handle));

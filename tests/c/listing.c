@@ -24,6 +24,7 @@ static void an_empty_list(const atlock *handle) {
     CHECK(spans.len == 0);
     atlock_spans_free(&spans);
     atlock_buffer_free(&out);
+    ANSWERS("[]", atlock_list_locks(handle, out, error));
 
     SUCCEEDS(atlock_unlock_by_pull(handle, TEXT("acme/infra"), 1, &out, &spans, error));
     CHECK(equals(&out, "{\"locks\":[],\"unreadable\":[]}"));
@@ -55,6 +56,13 @@ static void spans_delimit_each_lock(const atlock *handle) {
         CHECK(spans.data[i].start == spans.data[i - 1].end + 1 && out.data[spans.data[i - 1].end] == ',');
     }
     CHECK(out.len == spans.data[COUNT - 1].end + strlen("],\"unreadable\":[]}"));
+    /* The array is the same locks in the same order, without the frame. */
+    atlock_buffer array;
+    SUCCEEDS(atlock_list_locks(handle, &array, error));
+    size_t locks_len = spans.data[COUNT - 1].end - spans.data[0].start;
+    CHECK(array.len == locks_len + 2 && array.data[0] == '[' && array.data[array.len - 1] == ']');
+    CHECK(memcmp(array.data + 1, out.data + spans.data[0].start, locks_len) == 0);
+    atlock_buffer_free(&array);
     atlock_spans_free(&spans);
     CHECK(spans.data == NULL && spans.len == 0);
     atlock_spans_free(&spans);

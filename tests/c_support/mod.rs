@@ -78,12 +78,21 @@ fn build(name: &str, features: &[&str]) -> Library {
 
     let folder = target.join(name);
     fs::create_dir_all(&folder).expect("folder");
-    for (from, to) in [("libatlock.a", "libatlock.a"), ("libatlock.so", "libatlock.so.1")] {
-        fs::copy(built.join(from), folder.join(to)).expect("copies");
-    }
-    // As `make lib` does with what is installed.
-    let weakened = Command::new(root().join("scripts/weaken-archive")).arg(folder.join("libatlock.a")).status();
+    let (archive, shared) = (folder.join("libatlock.a"), folder.join("libatlock.so.1"));
+    fs::copy(built.join("libatlock.a"), &archive).expect("copies");
+    // As `make lib` does with what is installed, but that a library for tests exports a function more.
+    let weakened = Command::new(root().join("scripts/weaken-archive")).arg(&archive).status();
     assert!(weakened.expect("runs").success(), "the archive's five unprefixed functions stay strong");
+    let map = fs::read_to_string(root().join("atlock.map")).expect("atlock.map");
+    let with_test = map.replacen("global:\n", "global: atlock_test_panic;\n", 1);
+    fs::write(folder.join("atlock.map"), with_test).expect("writes");
+    let mut link = Command::new(root().join("scripts/link-shared"));
+    link.arg(&archive).arg(&shared).arg(folder.join("atlock.map")).arg(compiler("CC", "cc"));
+    if instrumented() {
+        // The sanitizer's functions are the program's.
+        link.arg("-fsanitize=address");
+    }
+    assert!(link.status().expect("runs").success(), "the shared library is not linked");
     Library { folder, system_libraries: libraries.split_whitespace().map(str::to_owned).collect() }
 }
 
@@ -126,11 +135,15 @@ fn compiler(variable: &str, otherwise: &str) -> String {
 
 /// Runs a program in an empty folder of its own; returns how it ended and what it said.
 pub fn run(executable: &Path) -> (ExitStatus, String) {
+    run_command(Command::new(executable))
+}
+
+/// The same with arguments, or by another program.
+pub fn run_command(mut program: Command) -> (ExitStatus, String) {
     let folder = tempfile::tempdir().expect("folder");
     let said_path = folder.path().join("said");
     let said = File::create(&said_path).expect("file");
     fs::create_dir(folder.path().join("work")).expect("folder");
-    let mut program = Command::new(executable);
     program.current_dir(folder.path().join("work")).stdin(Stdio::null());
     program.stdout(said.try_clone().expect("clone")).stderr(said);
     for (variable, _) in std::env::vars_os() {
@@ -148,7 +161,7 @@ pub fn run(executable: &Path) -> (ExitStatus, String) {
         }
         if start.elapsed() > LONGEST_RUN {
             running.kill().expect("kills");
-            panic!("{} still ran after {LONGEST_RUN:?}", executable.display());
+            panic!("{program:?} still ran after {LONGEST_RUN:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     };

@@ -137,7 +137,7 @@ impl Side {
                 if !SledStore::is_in(&folder).unwrap() {
                     return Content::new();
                 }
-                let store = SledStore::open_to_migrate(&folder, system_clock()).unwrap();
+                let store = SledStore::open_to_migrate(&folder, system_clock(), None).unwrap();
                 let all = store.everything().unwrap();
                 store.close().unwrap();
                 all.into_iter().filter_map(|(key, known)| Some((key, known.value?))).collect()
@@ -166,6 +166,7 @@ pub fn shut(store: Box<dyn Store>) {
 /// Options under which the tests' own connections are no servers.
 pub const OPTIONS: Options<'static> = Options {
     strict: false,
+    masters: None,
     on_conflict: None,
     others_are_stopped: true,
     clean_up: false,

@@ -14,6 +14,28 @@ const WAITING: &str = "lib queueing::simulation";
 const LIB: &str = "lib";
 
 pub const LINES: &[Line] = &[
+    Line {
+        name: "the next crash has tokens given once more",
+        file: "src/hybrid/open.rs",
+        line: "        let last = «tokens.max().unwrap_or_default().max(core.arming.record().tokens_from)»;",
+        broken: "tokens.max().unwrap_or_default()",
+        noticed_by: HYBRID,
+    },
+    // What strangers' bytes lead to.
+    Line {
+        name: "a search of Redis is believed whatever keys it answers",
+        file: "src/store/redis/pages.rs",
+        line: "        if «keys.iter().any(|key| !key.starts_with(asked_for.as_bytes()))» {",
+        broken: "false",
+        noticed_by: "lib fuzzing",
+    },
+    Line {
+        name: "a grant that Redis tells as a status waits for no replica",
+        file: "src/store/redis/reply.rs",
+        line: "        Some(Value::SimpleString(tag)) => «tag == \"DONE\"»,",
+        broken: "false",
+        noticed_by: "lib redis::reply",
+    },
     // A server that runs opens other stores.
     Line {
         name: "a caller whose server opens other stores loses its place",
@@ -42,6 +64,171 @@ pub const LINES: &[Line] = &[
         line: "    if «is_first && !fallback» {",
         broken: "false",
         noticed_by: "hybrid_modes",
+    },
+    // The audit trail.
+    Line {
+        name: "a change is made without its entry though that is required",
+        file: "src/audit/log.rs",
+        line: "        if «!self.required» {",
+        broken: "true",
+        noticed_by: "lib audit::",
+    },
+    Line {
+        name: "a line has the hash of what its process wrote last, beside another process",
+        file: "src/audit/file.rs",
+        line: "            Some((known, hash)) if «known == size» => Ok(End { size, previous: hash, torn: false }),",
+        broken: "true",
+        noticed_by: "lib audit::",
+    },
+    Line {
+        name: "a removed file leaves no gap in the trail",
+        file: "src/audit/file.rs",
+        line: "            Some(own) if «!lines.any(|line| Hash::of(line) == own)» => own,",
+        broken: "false && lines.next().is_some()",
+        noticed_by: "lib audit::",
+    },
+    Line {
+        name: "a line that does not follow the one before it is taken for whole",
+        file: "src/audit/verify.rs",
+        line: "                    (Some(before), Some(previous)) if «before == previous» => {",
+        broken: "true || before == previous",
+        noticed_by: "lib audit::",
+    },
+    // What another program wrote, and the server's own load.
+    Line {
+        name: "a reply has no bound",
+        file: "src/store/redis/transport/wire.rs",
+        line: "let mut bounded = Bounded { stream, left: «MOST_REPLY» };",
+        broken: "usize::MAX",
+        noticed_by: "redis_foreign",
+    },
+    Line {
+        name: "a script reads whatever is there",
+        file: "src/store/redis/lua/foreign.lua",
+        line: "elseif «size > MOST» then",
+        broken: "false",
+        noticed_by: "redis_foreign",
+    },
+    Line {
+        name: "a fencing token is whatever stands there",
+        file: "src/store/redis/lua/prologue.lua",
+        line: "if not last or «not (last >= 0 and last < 4503599627370496)» or",
+        broken: "false",
+        noticed_by: "redis_foreign",
+    },
+    Line {
+        name: "a grant that is refused stays in its pull's index",
+        file: "src/store/redis/lua/enter.lua",
+        line: "if «added == 1» then",
+        broken: "false",
+        noticed_by: "redis_foreign",
+    },
+    Line {
+        name: "one foreign entry ends a recovery",
+        file: "src/hybrid/reconcile.rs",
+        line: "Err(e) if «e.code() == Code::EntryUnreadable» => {",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a machine that is overloaded passes for a slow Redis",
+        file: "src/hybrid/core.rs",
+        line: "_ if is_slow && «self.is_starved()» =>",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "a probe that is late for want of a processor opens the breaker",
+        file: "src/hybrid/probe.rs",
+        line: "if took_too_long && «core.is_starved()» {",
+        broken: "false",
+        noticed_by: HYBRID,
+    },
+    // What is sealed.
+    Line {
+        name: "a sealed value opens at any key",
+        file: "src/store/sled/record.rs",
+        line: "    [&b\"atlock embedded record\\0\"[..], &[SEALED, header.verdict as u8], &token, &stored_at, «key»].concat()",
+        broken: "&[]",
+        noticed_by: "lib sealed::",
+    },
+    Line {
+        name: "a store that lost its data keys passes for one in clear",
+        file: "src/store/sled/sealed.rs",
+        line: "    if «ring.is_none()» {",
+        broken: "false",
+        noticed_by: "lib sealed::",
+    },
+    Line {
+        name: "the index entry of a value that does not open stays for the key's next holder",
+        file: "src/store/sled/pull_index.rs",
+        line: "    if header.verdict == Verdict::NoLock && «!is_stand_in(value)» {",
+        broken: "true",
+        noticed_by: "lib sealed::",
+    },
+    Line {
+        name: "what compacting overwrites may be put back",
+        file: "src/store/sled/compact.rs",
+        line: "    let saving = «forget_saved(folder)?»;",
+        broken: "folder.path(\"sled.saved\")",
+        noticed_by: "lib compacting",
+    },
+    Line {
+        name: "the old data keys are forgotten although something needs them",
+        file: "src/store/sled/resealing.rs",
+        line: "        if «done.unreadable.is_empty()» {",
+        broken: "true",
+        noticed_by: "lib sealed::",
+    },
+    // Keys of Atlantis before v0.40.
+    Line {
+        name: "a store with the newer keys is used by a release that makes the older ones",
+        file: "src/store/sled/rekey.rs",
+        line: "(Some(KeyFormat::Current), KeyFormat::Old) => «Err(self.has_current_keys())»,",
+        broken: "Ok(())",
+        noticed_by: "key_format store_moves_to_the_new_keys_once",
+    },
+    Line {
+        name: "locks stay under the older keys",
+        file: "src/store/sled/rekey.rs",
+        line: "(Some(KeyFormat::Old), KeyFormat::Current) => «self.rekey()»,",
+        broken: "Ok(())",
+        noticed_by: "key_format store_moves_to_the_new_keys_once",
+    },
+    Line {
+        name: "a lock whose key is too long for the store stays under the older key",
+        file: "src/store/sled/rekey.rs",
+        line: "let is_at_old = name == old || «(name == current && !is_named(&EntryKey::Project(old.clone())))»;",
+        broken: "false",
+        noticed_by: "key_format store_moves_to_the_new_keys_once",
+    },
+    Line {
+        name: "a store whose locks have moved passes for one with the older keys",
+        file: "src/store/sled/rekey.rs",
+        line: "        «self.with_folder(super::folder::Folder::set_keys)»",
+        broken: "Ok(())",
+        noticed_by: "key_format store_moves_to_the_new_keys_once",
+    },
+    Line {
+        name: "a server begins in a Redis beside those that make the older keys",
+        file: "src/store/redis/legacy_keys.rs",
+        line: "if «makes_old || servers.is_empty()» {",
+        broken: "true",
+        noticed_by: "key_format a_redis_is_not_shared_by_both",
+    },
+    Line {
+        name: "a server that makes the older keys leaves no name in Redis",
+        file: "src/store/redis/legacy_keys.rs",
+        line: "        if «makes_old» {",
+        broken: "false",
+        noticed_by: "key_format a_redis_is_not_shared_by_both",
+    },
+    Line {
+        name: "a release that makes the older keys grants a lock again that Redis has under a newer one",
+        file: "src/store/redis/legacy_keys.rs",
+        line: "KeyFormat::Old if key == current.as_bytes() => «Err(self.has_current_keys(&current))»,",
+        broken: "Ok(None)",
+        noticed_by: "key_format a_redis_is_not_shared_by_both",
     },
     // Who may decide.
     Line {
@@ -300,10 +487,24 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
-        name: "a probe says that Redis has had what came after the one before",
+        name: "a Redis that may have gone back counts as one that had everything",
+        file: "src/hybrid/presence.rs",
+        line: "let is_same = «state.compared_in == state.replication_id» && state.replication_id != UNKNOWN;",
+        broken: "true",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "Redis believes what was seen before it went back",
+        file: "src/store/redis/lua/announce.lua",
+        line: "if ARGV[7] ~= '0' and before >= tonumber(ARGV[7]) «and ARGV[9] == replication» then",
+        broken: "",
+        noticed_by: HYBRID,
+    },
+    Line {
+        name: "nobody looks at a Redis that may have gone back",
         file: "src/hybrid/probe.rs",
-        line: "core.presence.set_had_all_at(«Some(known)».filter(|known| *known > 0));",
-        broken: "{ let _ = known; Some(core.arming.record().announced) }",
+        line: "if «core.presence.take_may_have_gone_back()» {",
+        broken: "false",
         noticed_by: HYBRID,
     },
     Line {
@@ -472,7 +673,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a token that a crash kept from the disk is given again",
         file: "src/hybrid/open.rs",
-        line: "core.redis.token_was_given(FencingToken::new(«last.saturating_add(LOST_TOKENS)»));",
+        line: "        let from = «last.saturating_add(LOST_TOKENS)»;",
         broken: "last.saturating_add(LOST_TOKENS.min(0))",
         noticed_by: HYBRID,
     },
@@ -530,7 +731,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a token may be smaller than the one before",
         file: "src/store/redis/lua/grant.lua",
-        line: "token = «math.max(side[3] + 1, token)»",
+        line: "token = «math.max(last + 1, token)»",
         broken: "token",
         noticed_by: "redis_order",
     },
@@ -544,7 +745,7 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a Redis that lost data says that it had everything",
         file: "src/store/redis/lua/announce.lua",
-        line: "if «ARGV[7] ~= '0' and before >= tonumber(ARGV[7])» then",
+        line: "if «ARGV[7] ~= '0' and before >= tonumber(ARGV[7])» and ARGV[9] == replication then",
         broken: "ARGV[7] ~= '0'",
         noticed_by: "redis_order",
     },
@@ -580,14 +781,14 @@ pub const LINES: &[Line] = &[
     Line {
         name: "what is left of a lock that a stock server deleted has no end",
         file: "src/store/redis/lua/orphan.lua",
-        line: "if «redis.call('PTTL', side) == -1» then",
+        line: "if «redis.call('PTTL', side) == -1 and redis.call('TYPE', side).ok == 'hash'» then",
         broken: "false",
         noticed_by: "redis_bound",
     },
     Line {
         name: "each look at what is left of a lock puts its end off",
         file: "src/store/redis/lua/orphan.lua",
-        line: "    if redis.call('PTTL', side) «== -1» then",
+        line: "    if redis.call('PTTL', side) «== -1» and",
         broken: "~= -2",
         noticed_by: "redis_bound",
     },
@@ -601,9 +802,59 @@ pub const LINES: &[Line] = &[
     Line {
         name: "the index forgets a lock that was taken again",
         file: "src/store/redis/lua/index_trim.lua",
-        line: "if stamp and «tonumber(stamp) == tonumber(ARGV[i + 1]) and tonumber(stamp) <= tonumber(ARGV[1])» then",
+        line: "elseif stamp and «tonumber(stamp) == tonumber(ARGV[i + 1]) and tonumber(stamp) <= tonumber(ARGV[1])» then",
         broken: "true",
         noticed_by: "redis_bound what_a_lock_left",
+    },
+    // Who is believed to be the master.
+    Line {
+        name: "a server is not asked whether it is a master",
+        file: "src/store/redis/transport/single.rs",
+        line: "asks_role: «self.sentinels().is_some()»,",
+        broken: "false",
+        noticed_by: "redis_sentinel a_replica_that",
+    },
+    Line {
+        name: "a connection to a master that was replaced is used again",
+        file: "src/store/redis/transport/sentinel.rs",
+        line: "«self.errand.last_good().is_none_or(|master| master.to_string() == address)»",
+        broken: "let _ = address; true",
+        noticed_by: "redis_sentinel a_master_that_was_replaced",
+    },
+    Line {
+        name: "Sentinels are not asked again while a connection is there",
+        file: "src/store/redis/transport/sentinel.rs",
+        line: "«self.errand.begin()»;",
+        broken: "()",
+        noticed_by: "redis_sentinel a_master_that_was_replaced",
+    },
+    Line {
+        name: "the first Sentinel is believed, not the one that knows most",
+        file: "src/store/redis/transport/sentinel.rs",
+        line: "«opinions.into_iter().max_by_key(|opinion| opinion.epoch)»",
+        broken: "opinions.into_iter().next()",
+        noticed_by: "lib transport::sentinel",
+    },
+    Line {
+        name: "a server that refuses for lack of replicas is asked again",
+        file: "src/store/redis/transport/single.rs",
+        line: "«self.sentinels().is_some() && failure.is_of_old_master()»",
+        broken: "let _ = failure; false",
+        noticed_by: "redis_sentinel a_master_that_is_cut_off",
+    },
+    Line {
+        name: "a pinned certificate is good for any name",
+        file: "src/store/redis/transport/trust.rs",
+        line: "«verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)»?;",
+        broken: "ParsedCertificate::try_from(end_entity).map(drop)",
+        noticed_by: "redis_tls a_self_signed",
+    },
+    Line {
+        name: "a certificate that was not pinned is good",
+        file: "src/store/redis/transport/trust.rs",
+        line: "if !is_authoritys || «!self.pinned.contains(end_entity)» {",
+        broken: "false",
+        noticed_by: "redis_tls a_self_signed",
     },
     // What is durable in the embedded store.
     Line {
@@ -715,8 +966,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "a recovery takes a release from two answers",
         file: "src/hybrid/reconcile.rs",
-        line: "if is_known { «remote_of_known(core, redis, key, &call)?» } else { (redis.remote(key, &call)?, u64::MAX) };",
-        broken: "super::announce::announce(core, redis, &call).and_then(|()| Ok((redis.remote(key, &core.redis.step())?, u64::MAX)))?",
+        line: "if is_known { «remote_of_known(core, redis, key, &call)» } else { redis.remote(key, &call).map(|r| (r, u64::MAX)) };",
+        broken: "super::announce::announce(core, redis, &call).and_then(|()| Ok((redis.remote(key, &core.redis.step())?, u64::MAX)))",
         noticed_by: HYBRID,
     },
     Line {

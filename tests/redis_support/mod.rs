@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, unsafe_code, dead_code)]
 
 pub mod proxy;
+pub mod sentinel;
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -70,11 +72,16 @@ impl Server {
         self.process.wait().unwrap();
     }
 
+    /// Starts a server that was killed, on the same port and files.
+    pub fn start_again(&mut self) {
+        self.process = spawn(self.folder.path(), self.port, &self.args);
+        self.wait_until_up();
+    }
+
     /// Kills the server and starts it again, on the same port and files.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.folder.path(), self.port, &self.args);
-        self.wait_until_up();
+        self.start_again();
     }
 
     fn signal(&self, signal: i32) {
@@ -96,12 +103,17 @@ impl Drop for Server {
 }
 
 fn spawn(folder: &Path, port: u16, args: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(program());
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     die_with_the_test(&mut command)
         .spawn()
         .expect("redis-server is needed: run scripts/prepare, or install Debian's redis-server")
+}
+
+/// The server that is tried: Redis as it is installed here, or another release (`make test-redis-releases`).
+pub fn program() -> OsString {
+    std::env::var_os("ATLOCK_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
 
 /// The process that this starts dies with this test, however that ends.
@@ -160,12 +172,32 @@ impl Cluster {
         }
     }
 
+    /// A further master joins, and gets slots with what is in them.
+    pub fn grow(&self) -> Server {
+        let new = Server::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]);
+        let first = self.nodes[0].address();
+        redis_cli_cluster(&["add-node", &new.address(), &first]);
+        wait_until("all know the new node", Duration::from_secs(30), || {
+            self.nodes.iter().chain([&new]).all(|node| {
+                let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut node.raw()).unwrap();
+                info.contains(&format!("cluster_known_nodes:{}", self.nodes.len() + 1)) && info.contains("cluster_state:ok")
+            })
+        });
+        redis_cli_cluster(&["rebalance", &first, "--cluster-use-empty-masters"]);
+        new
+    }
+
     pub fn flush(&self) {
         for node in &self.nodes {
             // Replicas refuse.
             let _ = redis::cmd("FLUSHALL").query::<()>(&mut node.raw());
         }
     }
+}
+
+fn redis_cli_cluster(args: &[&str]) {
+    let output = Command::new("redis-cli").arg("--cluster").args(args).output().expect("redis-cli is needed");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
 }
 
 fn cluster_is_ok(node: &Server, replicas: usize) -> bool {

@@ -49,7 +49,9 @@ func (c *changer) listen(folder string) {
 	if c.listener != nil {
 		go c.closeListener(c.listener) // it waits for its requests, and this may be in one
 	}
-	listener, err := control.Listen(folder, c.answer)
+	listener, err := control.Listen(folder, c.answer, func(by control.Peer) {
+		c.database.As(actorOf(by)).Denied("control", "another user of this machine may not change the server")
+	})
 	if err != nil {
 		c.logger.Warn("no command can change this server's mode while it runs", "error", err)
 	}
@@ -78,9 +80,14 @@ func refuse(code capi.Code, format string, args ...any) error {
 	return &atlock.Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// actorOf is who asks by the socket, for the audit trail.
+func actorOf(by control.Peer) atlock.Actor {
+	return atlock.Actor{Via: atlock.ViaCommandLine, By: atlock.Person{UID: &by.Socket.Uid, PID: &by.Socket.Pid}}
+}
+
 // modeAnswer tells in which mode the server is.
 type modeAnswer struct {
-	Mode       string         `json:"mode"`
+	Mode       atlock.Mode    `json:"mode"`
 	File       string         `json:"file,omitempty"` // of the settings; empty: the environment alone
 	LastChange *atlock.Change `json:"last_change,omitempty"`
 }
@@ -88,6 +95,7 @@ type modeAnswer struct {
 // answer answers a request by the control socket.
 func (c *changer) answer(request control.Request) (any, error) {
 	if request.Op != "mode" && c.settings.Locking.Socket == atlock.SocketRead {
+		c.database.As(actorOf(request.By)).Denied(request.Op, "locking.socket is read")
 		return nil, refuse(capi.Permission, "%s is not done by this server's socket: locking.socket is read. Set it to all and restart the server", request.Op)
 	}
 	switch request.Op {
@@ -98,7 +106,7 @@ func (c *changer) answer(request control.Request) (any, error) {
 		}
 		return modeAnswer{status.Mode, settingsFile(c.named, c.user), status.LastChange}, nil
 	case "change_mode":
-		var mode string
+		var mode atlock.Mode
 		if err := json.Unmarshal(request.Input, &mode); err != nil {
 			return nil, err
 		}
@@ -113,10 +121,10 @@ func (c *changer) answer(request control.Request) (any, error) {
 }
 
 // changeMode changes the mode, in the settings file, too.
-func (c *changer) changeMode(mode string, by any) (*atlock.Exchanged, error) {
+func (c *changer) changeMode(mode atlock.Mode, by any) (*atlock.Exchanged, error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	if !slices.Contains([]string{atlock.ModeStrict, atlock.ModeHybrid, atlock.ModeNative}, mode) {
+	if !slices.Contains([]atlock.Mode{atlock.ModeStrict, atlock.ModeHybrid, atlock.ModeNative}, mode) {
 		return nil, refuse(capi.InvalidArgument, "the mode %q is none: it is strict, hybrid or native", mode)
 	}
 	file := settingsFile(c.named, c.user)
@@ -159,6 +167,10 @@ func (c *changer) reload(by any) (*atlock.Exchanged, error) {
 	if settings == nil {
 		return nil, refuse(capi.InvalidConfig, "nothing was changed: there are no locking settings any more; stock Atlantis's locking begins with a restart")
 	}
+	if settings.Locking.Encryption != (atlock.Encryption{}) {
+		// Opening the stores reads the key again, which may be another one behind the same setting.
+		return c.changeBy(*settings, nil, by, steps{})
+	}
 	return c.change(*settings, nil, by)
 }
 
@@ -169,7 +181,7 @@ type steps struct{ between, undo func() error }
 func (c *changer) change(settings atlock.Config, file *staged, by any) (*atlock.Exchanged, error) {
 	if _, err := c.database.Status(); err == nil && reflect.DeepEqual(settings, c.settings) { // with an error no store is open
 		mode := settings.Mode()
-		return &atlock.Exchanged{Change: atlock.Change{From: mode, To: mode, Result: "unchanged"}}, nil
+		return &atlock.Exchanged{Change: atlock.Change{From: mode, To: mode, Result: atlock.ChangeNone}}, nil
 	}
 	return c.changeBy(settings, file, by, steps{})
 }
@@ -182,8 +194,12 @@ func (c *changer) changeBy(settings atlock.Config, file *staged, by any, steps s
 	open := func(settings atlock.Config) func() (*atlock.Database, error) {
 		return func() (*atlock.Database, error) { return openDatabase(settings, c.user, c.logger) }
 	}
+	changed, err := atlock.ChangedSettings(before, settings)
+	if err != nil {
+		return nil, err
+	}
 	exchanged, err := c.database.Change(atlock.Exchange{
-		To: settings.Mode(), Check: needs(settings, steps), Open: open(settings), Reopen: open(before), By: by,
+		Settings: changed, To: settings.Mode(), Check: c.needs(settings, steps), Open: open(settings), Reopen: open(before), By: by,
 		Between: steps.between, Undo: steps.undo,
 	})
 	if err == nil && file != nil {
@@ -210,9 +226,13 @@ func (c *changer) changeBy(settings atlock.Config, file *staged, by any, steps s
 }
 
 // needs looks whether Redis is there, if the mode uses Redis. A start of hybrid mode goes on without Redis, and grants nothing until Redis is
-// there; a change that leads there is none that anybody wants.
-func needs(settings atlock.Config, steps steps) func() error {
+// there; a change that leads there is none that anybody wants. And another key than the stores are sealed under must be found out while they
+// are open.
+func (c *changer) needs(settings atlock.Config, steps steps) func() error {
 	return func() error {
+		if err := c.database.CheckKeys(settings); err != nil && c.isOpen() {
+			return fmt.Errorf("nothing was changed: %w", err)
+		}
 		if settings.Mode() == atlock.ModeStrict {
 			return nil
 		}
@@ -222,6 +242,12 @@ func needs(settings atlock.Config, steps steps) func() error {
 		}
 		return err
 	}
+}
+
+// isOpen tells whether any store is open: after a change that failed, and whose way back failed, none is.
+func (c *changer) isOpen() bool {
+	_, err := c.database.Status()
+	return err == nil
 }
 
 // fixedAtStart are the settings that differ and that only a start reads. A migration may lead to another folder.

@@ -3,10 +3,12 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/runatlantis/atlantis/server"
@@ -37,7 +39,7 @@ func (c *changer) ask(t *testing.T, op, input string) (any, error) {
 	return c.answer(control.Request{Op: op, Input: json.RawMessage(input)})
 }
 
-func modeIs(t *testing.T, c *changer, want string) {
+func modeIs(t *testing.T, c *changer, want atlock.Mode) {
 	t.Helper()
 	status, err := c.database.Status()
 	if err != nil || status.Mode != want {
@@ -70,7 +72,7 @@ func TestTheModeIsChangedInTheFileToo(t *testing.T) {
 		if _, err := c.ask(t, "change_mode", `"`+mode+`"`); err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
-		modeIs(t, c, mode)
+		modeIs(t, c, atlock.Mode(mode))
 		wantHeld(t, c.database, "a")
 		if text := textOf(t, file); !strings.HasPrefix(text, "# ours\nlocking: # all of it\n") || !strings.Contains(text, " # for now\n") {
 			t.Errorf("the file is\n%s", text)
@@ -131,21 +133,107 @@ func TestChangesThatAreRefused(t *testing.T) {
 
 func TestAReloadTakesWhatTheFileSays(t *testing.T) {
 	user, _ := withRedis(t, "boltdb")
-	file := writeFile(t, filepath.Join(t.TempDir(), "locking.yaml"), withComments)
+	trail := filepath.Join(t.TempDir(), "audit")
+	settings := withComments + "  audit: {file: " + trail + "}\n"
+	file := writeFile(t, filepath.Join(t.TempDir(), "locking.yaml"), settings)
 	c := serving(t, user, file)
 	take(t, c.database, "a")
 	if exchanged, err := c.reload("signal"); err != nil || exchanged.Result != "unchanged" {
 		t.Fatalf("%+v, %v", exchanged, err)
 	}
-	writeFile(t, file, strings.Replace(withComments, "false", "true", 1))
+	writeFile(t, file, strings.Replace(settings, "false", "true", 1))
 	exchanged, err := c.reload("signal")
 	if err != nil || exchanged.From != "strict" || exchanged.To != "hybrid" || exchanged.Locks != 1 {
 		t.Fatalf("%+v, %v", exchanged, err)
 	}
 	modeIs(t, c, "hybrid")
+	// Before and afterwards, of either store; the names of what changed, by whom, and no value.
+	told := 0
+	for line := range strings.Lines(textOf(t, trail)) {
+		if strings.Contains(line, `"kind":"change"`) {
+			told++
+			if !strings.Contains(line, `"via":"signal"`) || !strings.Contains(line, `"settings":["locking.enhanced.enabled"]`) {
+				t.Errorf("the trail has %s", line)
+			}
+		}
+	}
+	if told != 2 {
+		t.Errorf("%d changes are told", told)
+	}
 }
 
 // A server that is killed just before its file is replaced starts in the mode of before; the file beside it is in nobody's way.
+// Callers work all the time; each holds what it took, whatever the key.
+func TestAReloadReadsTheKeyAgain(t *testing.T) {
+	user := user(t)
+	key := writeFile(t, filepath.Join(t.TempDir(), "key"), "")
+	keys := func(digits ...string) {
+		t.Helper()
+		var text strings.Builder
+		for _, two := range digits {
+			text.WriteString(strings.Repeat(two, 32) + "\n")
+		}
+		if err := os.WriteFile(key, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys("ab")
+	file := writeFile(t, filepath.Join(t.TempDir(), "locking.yaml"), "locking: {backend: sled, encryption: {key_file: "+key+"}}\n")
+	c := serving(t, user, file)
+	take(t, c.database, "a")
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	var callers sync.WaitGroup
+	callers.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if locks, err := c.database.List(); err != nil || len(locks) == 0 {
+				select {
+				case failed <- fmt.Errorf("%d locks, %w", len(locks), err):
+				default:
+				}
+			}
+		}
+	})
+	for _, digits := range [][]string{{"cd", "ab"}, {"cd"}, {"ef", "cd"}, {"ef"}} {
+		keys(digits...)
+		if _, err := c.ask(t, "reload", "null"); err != nil {
+			t.Fatalf("%v: %v", digits, err)
+		}
+		take(t, c.database, digits[0]+digits[len(digits)-1])
+	}
+	// Found out before anything is closed: the server goes on.
+	keys("12")
+	if _, err := c.ask(t, "reload", "null"); !errors.Is(err, atlock.ErrEncryptionKey) {
+		t.Errorf("another key: %v", err)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ask(t, "reload", "null"); !errors.Is(err, atlock.ErrInvalidConfig) {
+		t.Errorf("no key: %v", err)
+	}
+	wantHeld(t, c.database, "a", "cdab", "cdcd", "efcd", "efef")
+	take(t, c.database, "later")
+	close(stop)
+	callers.Wait()
+	select {
+	case err := <-failed:
+		t.Error("a caller was told of ", err)
+	default:
+	}
+	status, err := c.database.Status()
+	if want := (atlock.AtRest{Encrypted: true, Embedded: "sealed"}); err != nil || status.AtRest != want {
+		t.Errorf("at rest %+v, %v", status.AtRest, err)
+	}
+}
+
 func TestAKillBeforeTheFileIsReplaced(t *testing.T) {
 	user, _ := withRedis(t, "boltdb")
 	file := writeFile(t, filepath.Join(t.TempDir(), "locking.yaml"), withComments)

@@ -53,7 +53,11 @@ func (c *creator) NewServer(user server.UserConfig, config server.Config) (cmd.S
 		return nil, errors.New("there are locking settings, but this program was built with an Atlantis that does not know " +
 			"atlock: build it with make atlantis")
 	}
-	return newLinked(*settings, c.viper.GetString(configFlag), user, config, c.logger)
+	named := c.viper.GetString(configFlag)
+	if why := distrust(settingsFile(named, user), named == ""); why != "" {
+		c.logger.Warn("locking: %s", why)
+	}
+	return newLinked(*settings, named, user, config, c.logger)
 }
 
 // newStock makes stock Atlantis's server. On an error the interface is nil, too.
@@ -116,6 +120,7 @@ func newLinked(
 		stop()
 		return nil, errors.Join(err, database.Close())
 	}
+	atlantis.Logger = loginLogger{atlantis.Logger, database}
 	changer := &changer{database: database, handover: handed, user: user, named: file, settings: settings, logger: log}
 	return &linked{
 		server: atlantis, database: database, handover: handed, changer: changer, logger: logger, serving: serving, stop: stop,

@@ -6,7 +6,6 @@ import (
 	"reflect"
 
 	"github.com/runatlantis/atlantis/server"
-	"github.com/runatlantis/atlantis/server/core/redis"
 
 	"github.com/atlock/atlock/go/atlock"
 )
@@ -30,16 +29,7 @@ func openStockRedis(config atlock.Config, user server.UserConfig, logger *slog.L
 		return nil, errors.New("locking.enhanced.redis is not the Redis of --redis-host, --redis-port, --redis-db or --redis-cluster-addresses, " +
 			"which strict mode uses, so that it cannot be told whether locking.shadow.redis is another one: make both the same")
 	}
-	legacy, err := redis.NewWithConfig(redis.Config{
-		Hostname:           user.RedisHost,
-		Port:               user.RedisPort,
-		Password:           user.RedisPassword,
-		Username:           user.RedisUsername,
-		TLSEnabled:         user.RedisTLSEnabled,
-		InsecureSkipVerify: user.RedisInsecureSkipVerify,
-		DB:                 user.RedisDB,
-		ClusterAddresses:   clusterAddresses(user),
-	})
+	legacy, err := openRedis(user)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +62,10 @@ func handOver(config atlock.Config, user server.UserConfig, logger *slog.Logger)
 
 func sameServer(config atlock.Config, user server.UserConfig) bool {
 	here, flags := config.Locking.Enhanced.Redis, defaults(user).Locking.Enhanced.Redis
+	if len(here.Sentinel.Addresses) > 0 {
+		// Stock knows no Sentinels, and would stay with a master that was replaced.
+		return false
+	}
 	if here.ClusterMode || flags.ClusterMode {
 		return here.ClusterMode && flags.ClusterMode && reflect.DeepEqual(here.Addresses, flags.Addresses)
 	}

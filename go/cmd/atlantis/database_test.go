@@ -89,7 +89,7 @@ func mustOpen(t *testing.T, user server.UserConfig, mode, text string, environme
 		t.Fatal(err)
 	}
 	status, err := database.Status()
-	if err != nil || status.Mode != mode {
+	if err != nil || status.Mode != atlock.Mode(mode) {
 		t.Fatalf("mode %s, %v; want %s", status.Mode, err, mode)
 	}
 	return database

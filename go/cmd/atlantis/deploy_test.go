@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,11 @@ func TestDeployedVariables(t *testing.T) {
 	}
 }
 
+type mount struct {
+	Name string
+	Path string `yaml:"mountPath"`
+}
+
 type values struct {
 	Image         struct{ Tag string }
 	Environment   map[string]string
@@ -60,10 +66,32 @@ type values struct {
 		Name      string
 		ConfigMap struct{ Name string } `yaml:"configMap"`
 	} `yaml:"extraVolumes"`
-	Mounts []struct {
-		Name string
-		Path string `yaml:"mountPath"`
-	} `yaml:"extraVolumeMounts"`
+	Mounts          []mount `yaml:"extraVolumeMounts"`
+	BasicAuthSecret string  `yaml:"basicAuthSecretName"`
+	StatefulSet     struct {
+		SecurityContext struct {
+			RunAsNonRoot   bool                  `yaml:"runAsNonRoot"`
+			SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
+		} `yaml:"securityContext"`
+	} `yaml:"statefulSet"`
+	Container struct {
+		Escalation   *bool `yaml:"allowPrivilegeEscalation"`
+		ReadOnlyRoot bool  `yaml:"readOnlyRootFilesystem"`
+		Capabilities struct{ Drop []string }
+	} `yaml:"containerSecurityContext"`
+	Resources struct{ Limits map[string]string }
+	Account   struct{ Mount *bool } `yaml:"serviceAccount"`
+	Monitor   struct {
+		Enabled bool
+		Path    string
+		Auth    struct {
+			Secret struct {
+				Enabled bool
+				Name    string
+				Keys    map[string]string
+			} `yaml:"externalSecret"`
+		}
+	} `yaml:"servicemonitor"`
 }
 
 // The settings that the examples give can be read, and what they name is mounted.
@@ -72,7 +100,7 @@ func TestDeployedSettings(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(deployed(t, "helm/values.yaml")), &chart); err != nil {
 		t.Fatal(err)
 	}
-	if len(chart.Manifests) != 1 || len(chart.Volumes) != 2 || len(chart.Mounts) != 2 ||
+	if len(chart.Manifests) != 1 || len(chart.Volumes) != 4 || len(chart.Mounts) != 4 ||
 		chart.Volumes[0].ConfigMap.Name != chart.Manifests[0].Metadata.Name || chart.Volumes[0].Name != chart.Mounts[0].Name {
 		t.Fatalf("got %+v", chart)
 	}
@@ -89,8 +117,58 @@ func TestDeployedSettings(t *testing.T) {
 			continue
 		}
 		redis := config.Locking.Enhanced.Redis
+		if !redis.TLS.Enabled || filepath.Dir(redis.TLS.CAFile) != c.passwordDir || redis.Username == "" || redis.AllowPlaintext {
+			t.Errorf("%s: Redis is reached without TLS, or as its administrator: %+v", name, redis)
+		}
 		if config.Mode() != atlock.ModeHybrid || filepath.Dir(config.Locking.DataDir) != c.dataDir || filepath.Dir(redis.PasswordFile) != c.passwordDir {
 			t.Errorf("%s: got %+v", name, config)
+		}
+	}
+}
+
+// The pod can gain nothing, and Prometheus logs in.
+func TestDeployedPod(t *testing.T) {
+	var chart values
+	if err := yaml.Unmarshal([]byte(deployed(t, "helm/values.yaml")), &chart); err != nil {
+		t.Fatal(err)
+	}
+	pod, container := chart.StatefulSet.SecurityContext, chart.Container
+	if !pod.RunAsNonRoot || pod.SeccompProfile.Type != "RuntimeDefault" {
+		t.Errorf("the pod: %+v", pod)
+	}
+	if container.Escalation == nil || *container.Escalation || !container.ReadOnlyRoot || !slices.Equal(container.Capabilities.Drop, []string{"ALL"}) {
+		t.Errorf("the container: %+v", container)
+	}
+	if chart.Resources.Limits["memory"] == "" || chart.Account.Mount == nil || *chart.Account.Mount {
+		t.Errorf("limits %+v, account %+v", chart.Resources.Limits, chart.Account)
+	}
+	// What the programs write to, beside the data, is mounted.
+	for _, path := range []string{"/tmp", "/home/atlantis"} {
+		if !slices.ContainsFunc(chart.Mounts, func(m mount) bool { return m.Path == path }) {
+			t.Errorf("%s cannot be written", path)
+		}
+	}
+	login := chart.Monitor.Auth.Secret
+	if chart.BasicAuthSecret == "" || !chart.Monitor.Enabled || chart.Monitor.Path != "/metrics" || !login.Enabled || login.Name != chart.BasicAuthSecret ||
+		login.Keys["username"] != "username" || login.Keys["password"] != "password" {
+		t.Errorf("Prometheus does not log in by %s: %+v", chart.BasicAuthSecret, chart.Monitor)
+	}
+}
+
+// Each base image can be given by its digest.
+func TestBaseImagesAreArguments(t *testing.T) {
+	for _, file := range []string{"Containerfile", "Containerfile.alpine"} {
+		found := 0
+		for line := range strings.Lines(deployed(t, file)) {
+			if image, is := strings.CutPrefix(line, "FROM "); is {
+				found++
+				if name := regexp.MustCompile(`^\$\{([A-Z_]+)\}( AS [a-z]+)?\n$`).FindStringSubmatch(image); name == nil || !strings.Contains(deployed(t, file), "\nARG "+name[1]+"=") {
+					t.Errorf("%s: %q is no argument", file, image)
+				}
+			}
+		}
+		if found != 3 {
+			t.Errorf("%s has %d base images", file, found)
 		}
 	}
 }
@@ -148,6 +226,21 @@ func TestUnit(t *testing.T) {
 			t.Errorf("%q is missing", want)
 		}
 	}
+	// Privileges that the server does not need.
+	for _, want := range []string{
+		"User=atlantis", "Group=atlantis", "UMask=0077", "StateDirectoryMode=0700", "LimitCORE=0", "NoNewPrivileges=yes", "CapabilityBoundingSet=",
+		"AmbientCapabilities=", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectSystem=strict", "ProtectHome=yes", "ProtectClock=yes",
+		"ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes", "ProtectKernelModules=yes", "ProtectKernelTunables=yes",
+		"ProtectProc=invisible", "LockPersonality=yes", "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK", "RestrictNamespaces=yes",
+		"RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native", "SystemCallFilter=@system-service",
+	} {
+		if !strings.Contains(unit, "\n"+want+"\n") {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^MemoryMax=\S+$`).MatchString(unit) {
+		t.Error("the memory has no limit")
+	}
 	if !strings.Contains(deployed(t, "Containerfile"), " /usr/local/bin/atlantis\n") {
 		t.Error("the unit and the container have the server at different places")
 	}
@@ -160,5 +253,13 @@ func TestUnit(t *testing.T) {
 	path := writeFile(t, filepath.Join(t.TempDir(), "atlantis.service"), checked)
 	if out, err := exec.Command(systemd, "verify", "--man=no", path).CombinedOutput(); err != nil || strings.Contains(string(out), "atlantis.service") {
 		t.Errorf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(systemd, "security", "--offline=true", "--no-pager", filepath.Join(root, "deploy/systemd/atlantis.service")).CombinedOutput()
+	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+) (\S+)`).FindSubmatch(out)
+	if level == nil {
+		t.Skipf("this systemd-analyze does not judge a file: %v", err)
+	}
+	if word := string(level[2]); word != "OK" && word != "SAFE" {
+		t.Errorf("systemd-analyze calls the unit %s (%s)", word, level[1])
 	}
 }

@@ -17,8 +17,8 @@ var errUneditable = errors.New("the mode cannot be put into it")
 
 // withMode is a settings file with another mode: everything else stays as it is, byte for byte, comments too. For strict mode it is
 // `enabled: false`, the rollback, so that the mode of before stays written.
-func withMode(text []byte, mode string) ([]byte, error) {
-	wanted := [][2]string{{"enabled", "true"}, {"compatibility_mode", mode}}
+func withMode(text []byte, mode atlock.Mode) ([]byte, error) {
+	wanted := [][2]string{{"enabled", "true"}, {"compatibility_mode", string(mode)}}
 	if mode == atlock.ModeStrict {
 		wanted = [][2]string{{"enabled", "false"}}
 	}

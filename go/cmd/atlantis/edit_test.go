@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/atlock/atlock/go/atlock"
 )
 
 func TestTheModeIsPutInItsPlace(t *testing.T) {
@@ -16,7 +18,7 @@ func TestTheModeIsPutInItsPlace(t *testing.T) {
 		{"locking:\r\n  data_dir: /x\r\n", "hybrid", "locking:\r\n  enhanced: {compatibility_mode: hybrid, enabled: true}\n  data_dir: /x\r\n"},
 		{"locking: {data_dir: /x}\n", "strict", "locking: {enhanced: {enabled: false}, data_dir: /x}\n"},
 	} {
-		got, err := withMode([]byte(c.text), c.mode)
+		got, err := withMode([]byte(c.text), atlock.Mode(c.mode))
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s of\n%s\nis\n%s\n%v", c.mode, c.text, got, err)
 		}

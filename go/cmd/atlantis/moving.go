@@ -68,6 +68,13 @@ func (c *changer) migrate(input json.RawMessage, by any) (*moved, error) {
 	}
 	if c.settings.Locking.Audit.File != "" {
 		args = append(args, "--config", file)
+		if by != nil {
+			asker, err := json.Marshal(by)
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, "--asked-by", string(asker))
+		}
 	}
 	return answer, c.moves(asked, append(args, "--execute"), *settings, answer, by)
 }

@@ -46,7 +46,7 @@ func TestReadyAgreesWithTheHealth(t *testing.T) {
 			if err != nil || time.Now().After(deadline) {
 				t.Fatalf("never %s: %+v, %v", state, told, err)
 			}
-			if told.State == state {
+			if string(told.State) == state {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"net/http"
 
+	"github.com/gorilla/mux"
 	"github.com/runatlantis/atlantis/server"
 	"github.com/runatlantis/atlantis/server/events/models"
 
@@ -19,11 +21,39 @@ func routes(ctx context.Context, atlantis *server.Server, database *atlock.Datab
 		APISecret:       atlantis.APIController.APISecret,
 		Origin:          atlantis.AtlantisURL.Scheme + "://" + atlantis.AtlantisURL.Host,
 		WebAuth:         atlantis.WebAuthentication,
+		WebUsername:     atlantis.WebUsername,
+		WebPassword:     atlantis.WebPassword,
 	}
 	if handed.CanRelease() {
 		options.Actions = actions{handed}
 	}
-	return web.Register(ctx, atlantis.Router, database, options)
+	if err := web.Register(ctx, atlantis.Router, database, options); err != nil {
+		return err
+	}
+	if handed.CanRelease() {
+		atlantis.Router.Use(asked(handed, options))
+	}
+	return nil
+}
+
+// asked serves Atlantis's own pages that change locks by Atlantis's own handlers, which are told who asks.
+func asked(handed *handover.Handover, options web.Options) mux.MiddlewareFunc {
+	type handler = func(http.ResponseWriter, *http.Request, atlock.Actor)
+	handlers := map[string]handler{
+		"DELETE /locks":        handed.DeleteLock,
+		"POST /apply/lock":     handed.LockApply,
+		"DELETE /apply/unlock": handed.UnlockApply,
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			path, err := mux.CurrentRoute(r).GetPathTemplate()
+			if handle, known := handlers[r.Method+" "+path]; known && err == nil {
+				handle(w, r, options.PageActor(r))
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
 }
 
 // actions is what the page changes, in the page's terms.
@@ -34,7 +64,7 @@ func (a actions) Look(lock models.ProjectLock) (web.Look, error) {
 	return web.Look{Grant: web.Grant(look.Grant), Notes: look.Notes}, err
 }
 
-func (a actions) Release(by string, asked []web.Asked) []web.Released {
+func (a actions) Release(by atlock.Actor, asked []web.Asked) []web.Released {
 	var came []web.Released
 	for _, released := range a.handover.Release(by, asShown(asked)) {
 		came = append(came, web.Released(released))
@@ -42,7 +72,7 @@ func (a actions) Release(by string, asked []web.Asked) []web.Released {
 	return came
 }
 
-func (a actions) CleanUp(by, repo string, pull int, asked []web.Asked) error {
+func (a actions) CleanUp(by atlock.Actor, repo string, pull int, asked []web.Asked) error {
 	return a.handover.CleanUp(by, repo, pull, asShown(asked))
 }
 
@@ -66,4 +96,4 @@ func (a actions) Stale() []web.StaleLock {
 	return stale
 }
 
-func (a actions) UnlockApplies(by string) error { return a.handover.UnlockApplies(by) }
+func (a actions) UnlockApplies(by atlock.Actor) error { return a.handover.UnlockApplies(by) }

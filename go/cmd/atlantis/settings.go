@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/runatlantis/atlantis/server"
 
@@ -30,7 +31,9 @@ const (
 // variables override settings outside of the blocks `enhanced` and `shadow`. Atlantis has variables of its own with the same prefix.
 var variables = []string{
 	"ATLANTIS_LOCKING_BACKEND", "ATLANTIS_LOCKING_DATA_DIR", "ATLANTIS_LOCKING_TIMEOUT",
-	"ATLANTIS_LOCKING_SOCKET", "ATLANTIS_LOCKING_AUDIT_FILE", "ATLANTIS_LOCKING_AUDIT_MAX_BYTES", "ATLANTIS_LOCKING_AUDIT_KEEP",
+	"ATLANTIS_LOCKING_KEY_FORMAT", "ATLANTIS_LOCKING_SOCKET", "ATLANTIS_LOCKING_AUDIT_FILE", "ATLANTIS_LOCKING_AUDIT_MAX_BYTES", "ATLANTIS_LOCKING_AUDIT_KEEP",
+	"ATLANTIS_LOCKING_AUDIT_STDOUT", "ATLANTIS_LOCKING_AUDIT_REQUIRED",
+	"ATLANTIS_LOCKING_ENCRYPTION_KEY_FILE", "ATLANTIS_LOCKING_ENCRYPTION_KEY_ENV", "ATLANTIS_LOCKING_ENCRYPTION_KEY_COMMAND",
 }
 
 // loadSettings reads atlock's settings: from a file, if one is named or is in the data folder, and from the environment. Nil
@@ -67,6 +70,27 @@ func settingsFile(named string, user server.UserConfig) string {
 	return inDataDir // if it cannot be read, reading it says so
 }
 
+// distrust tells why a settings file is not to be believed without a word, for a person; empty if nothing is wrong with it. inDataDir: it was
+// not named, but found in Atlantis's data folder. Whatever runs as this user, terraform code of a pull request among it, can write there: a file
+// that such code leaves would at the next start send all locks to its own Redis, or run its own key_command.
+func distrust(file string, inDataDir bool) string {
+	found, err := os.Stat(file)
+	if err != nil {
+		return "" // reading it says so
+	}
+	owner, us := found.Sys().(*syscall.Stat_t).Uid, uint32(os.Geteuid())
+	switch {
+	case owner != us && owner != 0:
+		return fmt.Sprintf("%s belongs to user %d, who may change it, and this server runs as user %d: `chown` it", file, owner, us)
+	case found.Mode().Perm()&0o022 != 0:
+		return fmt.Sprintf("%s may be written by others (mode %04o): `chmod go-w` it", file, found.Mode().Perm())
+	case inDataDir && us != 0 && owner == us:
+		return fmt.Sprintf("%s is believed although whatever runs as this user may have written it, terraform code of a pull request among it: "+
+			"let root own it, or put it where this user cannot write, and name it by --%s", file, configFlag)
+	}
+	return ""
+}
+
 func isSetting(variable string) bool {
 	name, _, _ := strings.Cut(variable, "=")
 	return strings.HasPrefix(name, enhancedPrefix) || strings.HasPrefix(name, shadowPrefix) || slices.Contains(variables, name)
@@ -75,7 +99,7 @@ func isSetting(variable string) bool {
 // defaults are what Atlantis's own flags say.
 func defaults(user server.UserConfig) atlock.Config {
 	redis := atlock.Redis{
-		Username: user.RedisUsername,
+		Username: redisUsername(user),
 		Password: atlock.Secret(user.RedisPassword),
 		DB:       user.RedisDB,
 		TLS:      atlock.TLS{Enabled: user.RedisTLSEnabled},
@@ -97,7 +121,7 @@ func defaults(user server.UserConfig) atlock.Config {
 
 func clusterAddresses(user server.UserConfig) []string {
 	var nodes []string
-	for node := range strings.SplitSeq(user.RedisClusterAddresses, ",") {
+	for node := range strings.SplitSeq(redisClusterAddresses(user), ",") {
 		if node = strings.TrimSpace(node); node != "" {
 			nodes = append(nodes, node)
 		}

@@ -34,6 +34,35 @@ func writeFile(t *testing.T, path, text string) string {
 	return path
 }
 
+// Who could have written the settings is told.
+func TestDistrust(t *testing.T) {
+	folder := t.TempDir()
+	for name, c := range map[string]struct {
+		owner     int
+		mode      os.FileMode
+		inDataDir bool
+		want      string
+	}{
+		"root's":                      {0, 0o640, false, ""},
+		"root's, in the data folder":  {0, 0o640, true, ""},
+		"somebody's":                  {54321, 0o640, false, "belongs to user 54321"},
+		"everybody's":                 {0, 0o666, false, "may be written by others"},
+		"a group's":                   {0, 0o660, false, "may be written by others"},
+		"somebody's, in the data one": {54321, 0o600, true, "belongs to user 54321"},
+	} {
+		path := writeFile(t, filepath.Join(folder, "locking.yaml"), "locking: {}\n")
+		if err := errors.Join(os.Chmod(path, c.mode), os.Chown(path, c.owner, 0)); err != nil {
+			t.Fatalf("this test gives files to others: run it as root: %v", err)
+		}
+		if why := distrust(path, c.inDataDir); (why == "") != (c.want == "") || !strings.Contains(why, c.want) {
+			t.Errorf("%s: %q", name, why)
+		}
+	}
+	if why := distrust(filepath.Join(folder, "none.yaml"), true); why != "" {
+		t.Errorf("what is not there: %q", why)
+	}
+}
+
 func TestNoSettings(t *testing.T) {
 	environment := []string{"ATLANTIS_LOCKING_DB_TYPE=redis", "ATLANTIS_LOCKING_CONFIG=", "ATLANTIS_REDIS_HOST=r", "PATH=/bin"}
 	settings, err := loadSettings("", user(t), environment)
@@ -74,7 +103,7 @@ func TestSettingsFrom(t *testing.T) {
 			if err != nil || settings == nil {
 				t.Fatalf("got %+v, %v", settings, err)
 			}
-			if settings.Mode() != c.mode || settings.Locking.DataDir != filepath.Join(c.user.DataDir, "atlock") {
+			if settings.Mode() != atlock.Mode(c.mode) || settings.Locking.DataDir != filepath.Join(c.user.DataDir, "atlock") {
 				t.Errorf("mode %s, folder %s", settings.Mode(), settings.Locking.DataDir)
 			}
 		})
@@ -176,7 +205,7 @@ func TestTheLocalStoreBesideRedis(t *testing.T) {
 	onRedis := user(t)
 	onRedis.LockingDBType = "redis"
 	file := writeFile(t, filepath.Join(t.TempDir(), "x.yaml"), hybridFile)
-	for user, want := range map[*server.UserConfig]string{&onRedis: "sled", new(user(t)): "boltdb"} {
+	for user, want := range map[*server.UserConfig]atlock.BackendKind{&onRedis: "sled", new(user(t)): "boltdb"} {
 		settings, err := loadSettings(file, *user, nil)
 		if err != nil || settings.Locking.Backend != want {
 			t.Errorf("--locking-db-type=%s: backend %s, %v; want %s", user.LockingDBType, settings.Locking.Backend, err, want)

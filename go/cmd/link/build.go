@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,13 +12,20 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/atlock/atlock/go/releases"
 )
 
 // writeModfile writes the go.mod and go.sum that the server is built with (go build -modfile) and returns the first one's path:
 // this module's, with the release replaced by its edited copy. What the release itself requires is left for the go command to
 // add, so that the server gets the versions that the release was made with.
 func writeModfile(host host, release release, source, path string) (string, error) {
-	text, err := modfileText(host.module, release.Version, source)
+	// The program has this path in it, which is not to be one of this machine.
+	relative, err := filepath.Rel(host.dir, source)
+	if err != nil {
+		return "", err
+	}
+	text, err := modfileText(host.module, release.Version, filepath.ToSlash(relative))
 	if err != nil {
 		return "", err
 	}
@@ -70,14 +76,14 @@ func joinSums(paths ...string) ([]byte, error) {
 	return []byte(strings.Join(slices.Compact(lines), "")), nil
 }
 
-// compile builds the server as the release's own build does, except that it needs cgo.
+// compile builds the server as the release's own build does, except that it needs cgo. A program that has C and Rust in it wants what pure Go can do
+// without: an address that changes with each start, and tables that nobody can write to once it runs.
 func compile(host host, release release, modfile, output string) error {
-	archive := filepath.Join(host.root, "target", "release", "libatlock.a")
-	if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing: run make lib", archive)
+	arguments := append([]string{"build"}, goFlags(modfile, release.Version)...)
+	if !isStatic(os.Getenv("CGO_LDFLAGS")) {
+		arguments = append(arguments, "-buildmode=pie")
 	}
-	arguments := []string{"build", "-modfile=" + modfile, "-mod=mod", "-trimpath", "-buildvcs=false",
-		"-ldflags=" + linkerFlags(release), "-o", output, "./cmd/atlantis"}
+	arguments = append(arguments, "-trimpath", "-buildvcs=false", "-ldflags="+linkerFlags(release), "-o", output, "./cmd/atlantis")
 	build := exec.Command("go", arguments...)
 	build.Dir = host.dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
@@ -88,10 +94,24 @@ func compile(host host, release release, modfile, output string) error {
 	return nil
 }
 
+// isStatic tells whether the linker is told to link everything statically, as for musl (scripts/build-release): Go has no such program that is
+// position-independent, too.
+func isStatic(flags string) bool { return slices.Contains(strings.Fields(flags), "-static") }
+
+// goFlags are the flags with which the go command compiles this module against a release.
+func goFlags(modfile, version string) []string {
+	flags := []string{"-modfile=" + modfile, "-mod=mod"}
+	if tags := releases.Tags(version); len(tags) > 0 {
+		flags = append(flags, "-tags="+strings.Join(tags, ","))
+	}
+	return flags
+}
+
 // linkerFlags set what `atlantis version` prints: the release's own version, commit and time.
 func linkerFlags(release release) string {
-	// The sections that nothing calls are most of what the library brings for programs other than this one.
-	flags := "-s -w -extldflags=-Wl,--gc-sections -X main.version=" + release.Version
+	// The sections that nothing calls are most of what the library brings for programs other than this one. All symbols are bound at the start, and
+	// then their table is read-only.
+	flags := "-s -w -extldflags=-Wl,--gc-sections,-z,relro,-z,now -X main.version=" + release.Version
 	if release.Origin.Hash != "" {
 		flags += " -X main.commit=" + release.Origin.Hash
 	}

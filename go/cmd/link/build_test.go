@@ -55,8 +55,11 @@ func TestWriteModfile(t *testing.T) {
 	if len(versions) != 2 || versions["example.org/direct"] != "v1.0.0" || versions[atlantisPath] != "v0.46.0" {
 		t.Errorf("requires %v", versions)
 	}
-	if len(written.Replace) != 1 || written.Replace[0].Old.Path != atlantisPath || written.Replace[0].New.Path != source {
+	if len(written.Replace) != 1 || written.Replace[0].Old.Path != atlantisPath || filepath.Join(host.dir, written.Replace[0].New.Path) != source {
 		t.Errorf("replaces %+v", written.Replace)
+	}
+	if strings.Contains(string(text), source) {
+		t.Errorf("the program will name a folder of this machine:\n%s", text)
 	}
 	sums, err := os.ReadFile(strings.TrimSuffix(path, ".mod") + ".sum")
 	if err != nil || string(sums) != "a\nb\nc\n" {
@@ -84,7 +87,7 @@ func TestWriteModfile(t *testing.T) {
 
 func TestLinkerFlags(t *testing.T) {
 	r := release{Version: "v0.47.1", Time: time.Date(2026, 8, 20, 18, 20, 16, 0, time.UTC)}
-	if got, want := linkerFlags(r), "-s -w -extldflags=-Wl,--gc-sections -X main.version=v0.47.1 -X main.date=2026-08-20T18:20:16Z"; got != want {
+	if got, want := linkerFlags(r), "-s -w -extldflags=-Wl,--gc-sections,-z,relro,-z,now -X main.version=v0.47.1 -X main.date=2026-08-20T18:20:16Z"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	r.Origin.Hash = "8dd22b4"
@@ -93,9 +96,10 @@ func TestLinkerFlags(t *testing.T) {
 	}
 }
 
-func TestCompileWantsTheArchive(t *testing.T) {
-	err := compile(hostFor(t), release{}, "link.mod", "atlantis")
-	if err == nil || !strings.Contains(err.Error(), "libatlock.a is missing: run make lib") {
-		t.Errorf("got %v", err)
+func TestIsStatic(t *testing.T) {
+	for flags, want := range map[string]bool{"": false, "-static": true, "-O2 -static -s": true, "-static-libgcc": false, "-L/x/-static": false} {
+		if isStatic(flags) != want {
+			t.Errorf("%q: want %t", flags, want)
+		}
 	}
 }

@@ -19,9 +19,9 @@ const serverDir = "server"
 // An edit takes the sources of one package by file name, and returns those that it changes or adds.
 type edit func(dir string, sources map[string][]byte) (map[string][]byte, error)
 
-// copyModule makes target the parts of a module, with the edit applied to the package in serverDir. Files that are as they
-// should be are not written, so that nothing is built anew without a reason; files that should not be there are removed.
-func copyModule(module, target string, edit edit) error {
+// copyModule makes target the parts of a module, with the edit applied to the package in serverDir, and other files beside. Files that are
+// as they should be are not written, so that nothing is built anew without a reason; files that should not be there are removed.
+func copyModule(module, target string, edit edit, added map[string][]byte) error {
 	files := map[string][]byte{}
 	for _, part := range parts {
 		if err := read(module, part, files); err != nil {
@@ -40,6 +40,12 @@ func copyModule(module, target string, edit edit) error {
 	}
 	for name, text := range edited {
 		files[filepath.Join(serverDir, name)] = text
+	}
+	for path, text := range added {
+		if _, taken := files[path]; taken {
+			return &shapeError{filepath.Join(module, path), "no such file", "one"}
+		}
+		files[path] = text
 	}
 	if err := removeOthers(target, files); err != nil {
 		return err

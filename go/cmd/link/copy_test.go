@@ -58,7 +58,7 @@ func listing(t *testing.T, dir string) map[string]string {
 
 func TestCopyModule(t *testing.T) {
 	source, target := module(t), filepath.Join(t.TempDir(), "copy")
-	if err := copyModule(source, target, mark); err != nil {
+	if err := copyModule(source, target, mark, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
@@ -81,7 +81,7 @@ func TestCopyModule(t *testing.T) {
 // Again, over what is there: unchanged files keep their time, changed ones are mended, and others go.
 func TestCopyModuleAgain(t *testing.T) {
 	source, target := module(t), t.TempDir()
-	if err := copyModule(source, target, mark); err != nil {
+	if err := copyModule(source, target, mark, nil); err != nil {
 		t.Fatal(err)
 	}
 	before := time.Now().Add(-time.Hour).Truncate(time.Second)
@@ -91,7 +91,7 @@ func TestCopyModuleAgain(t *testing.T) {
 		}
 	}
 	writeFiles(t, target, map[string]string{"server/server.go": "changed", "server/old.go": "package old\n"})
-	if err := copyModule(source, target, mark); err != nil {
+	if err := copyModule(source, target, mark, nil); err != nil {
 		t.Fatal(err)
 	}
 	got := listing(t, target)
@@ -106,12 +106,12 @@ func TestCopyModuleAgain(t *testing.T) {
 
 func TestCopyModuleRefuses(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "copy")
-	err := copyModule(t.TempDir(), target, mark)
+	err := copyModule(t.TempDir(), target, mark, nil)
 	if err == nil || !strings.Contains(err.Error(), "is not the module that was expected") {
 		t.Errorf("got %v", err)
 	}
 	refusal := errors.New("another shape")
-	err = copyModule(module(t), target, func(string, map[string][]byte) (map[string][]byte, error) { return nil, refusal })
+	err = copyModule(module(t), target, func(string, map[string][]byte) (map[string][]byte, error) { return nil, refusal }, nil)
 	if !errors.Is(err, refusal) {
 		t.Errorf("got %v", err)
 	}

@@ -21,6 +21,9 @@ const (
 	linkFile = "atlock.go" // the file that is added to the package
 )
 
+// interfaces are those that atlock's database has, under the names that Atlantis gave them: the newest first.
+var interfaces = [][2]string{{dbPath, "Database"}, {atlantisPath + "/server/core/locking", "Backend"}}
+
 // A shapeError says that a release of Atlantis does not look as it must for the edit.
 type shapeError struct {
 	at       string // file, or file:line:column
@@ -164,6 +167,9 @@ func (s server) boltDBCase(file *ast.File, choice *ast.SwitchStmt) (opened, erro
 		return opened{}, &shapeError{s.at(choice), `a case "boltdb"`, "none"}
 	}
 	name := importName(file, boltPath)
+	if name == "" {
+		name = importName(file, dbPath) // the file's code was in this package before v0.37
+	}
 	const expected = `in case "boltdb" the assignment "database, err = boltdb.New(…)", and then "if err != nil { return nil, err }"`
 	for i, statement := range bolt.Body {
 		assignment, ok := statement.(*ast.AssignStmt)
@@ -208,7 +214,7 @@ func returnsError(statement ast.Stmt, err string) bool {
 
 // checkVariable wants the variable of the database to be of the interface that atlock implements.
 func (s server) checkVariable(file *ast.File, function *ast.FuncDecl, opened opened) error {
-	expected := fmt.Sprintf("in NewServer the declaration \"var %s db.Database\"", opened.database)
+	expected := fmt.Sprintf("in NewServer the declaration \"var %[1]s db.Database\", or \"var %[1]s locking.Backend\"", opened.database)
 	for _, statement := range function.Body.List {
 		declared, ok := statement.(*ast.DeclStmt)
 		if !ok {
@@ -220,7 +226,9 @@ func (s server) checkVariable(file *ast.File, function *ast.FuncDecl, opened ope
 				continue
 			}
 			kind, ok := value.Type.(*ast.SelectorExpr)
-			if ok && isIdent(kind.X, importName(file, dbPath)) && kind.Sel.Name == "Database" {
+			if ok && slices.ContainsFunc(interfaces, func(known [2]string) bool {
+				return isIdent(kind.X, importName(file, known[0])) && kind.Sel.Name == known[1]
+			}) {
 				return nil
 			}
 			return &shapeError{s.at(value), expected, "another type"}

@@ -109,10 +109,10 @@ func TestEditServerRefusesAnotherShape(t *testing.T) {
 		"another package":      {"server/core/boltdb\"", "server/core/bbolt\"", "found no such call"},
 		"something in between": {call, call + "\n\t\tcount++", "found another form"},
 		"a wrapped return":     {"case \"boltdb\":", "case \"boltdb\":\n\t\tdatabase, err = boltdb.New(\"\")\n\t\tif err != nil {\n\t\t\tpanic(err)\n\t\t}", "found another form"},
-		"another type":         {"var database db.Database", "var database locking.Backend", "server/server.go:14:6: expected in NewServer the declaration \"var database db.Database\", found another type"},
+		"another type":         {"var database db.Database", "var database locking.Store", "server/server.go:14:6: expected in NewServer the declaration \"var database db.Database\", or \"var database locking.Backend\", found another type"},
 		"another interface":    {"var database db.Database", "var database db.Store", "found another type"},
 		"another db package":   {"server/core/db\"", "server/db\"", "found another type"},
-		"declared elsewhere":   {"\tvar database db.Database\n", "", "expected in NewServer the declaration \"var database db.Database\", found none"},
+		"declared elsewhere":   {"\tvar database db.Database\n", "", "expected in NewServer the declaration \"var database db.Database\", or \"var database locking.Backend\", found none"},
 		"our name taken":       {"var err error", "var err, atlockhook error", "expected nothing named atlockhook, found one"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,8 +150,11 @@ func TestEditServerOfTheReleases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			target := t.TempDir()
-			if err := copyModule(release.Dir, target, editServer); err != nil {
+			added, err := addedTo(version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := copyModule(release.Dir, t.TempDir(), editServer, added); err != nil {
 				t.Fatal(err)
 			}
 			if release.Time.IsZero() || release.Version != version {

@@ -28,8 +28,24 @@ type fields struct {
 	Project   string `json:"project"`
 }
 
-// key is models.GenerateLockKey's.
-func (f fields) key() string { return f.oldKey() + "/" + f.Project }
+// key is models.GenerateLockKey's of this release of Atlantis.
+func (f fields) key() string {
+	if hasOldKeys {
+		return f.oldKey()
+	}
+	return f.newKey()
+}
+
+// newKey is the key from Atlantis v0.40 on.
+func (f fields) newKey() string { return f.oldKey() + "/" + f.Project }
+
+// ofKey are those of the fields that name the lock in this release.
+func (f fields) ofKey() fields {
+	if hasOldKeys {
+		f.Project = ""
+	}
+	return f
+}
 
 // oldKey is the key before Atlantis v0.40.
 func (f fields) oldKey() string { return f.Repo + "/" + f.Path + "/" + f.Workspace }

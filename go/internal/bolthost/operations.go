@@ -69,7 +69,7 @@ func (r release) admits(value []byte) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("the entry at %s stays as it is: %w", r.Key, err)
 	}
-	fieldsMatch := r.Fields == nil || *r.Fields == lock.fields
+	fieldsMatch := r.Fields == nil || r.Fields.ofKey() == lock.ofKey()
 	pullMatches := r.PullNum == nil || *r.PullNum == lock.pullNum
 	return fieldsMatch && pullMatches, nil
 }

@@ -203,11 +203,21 @@ func moveOldKeys(bucket *bolt.Bucket) error {
 
 type move struct{ from, to, value []byte }
 
-// oldKeys are those to be moved.
+// errCurrentKeys is of a release before v0.40 on a file that a newer one wrote.
+var errCurrentKeys = errors.New("the file has locks under the keys of Atlantis v0.40 and later, which this release would grant again: start that " +
+	"newer release, and have those locks released before this one starts")
+
+// oldKeys are those to be moved: none in a release that makes such keys, which finds no others.
 func oldKeys(bucket *bolt.Bucket) ([]move, error) {
 	var moves []move
 	err := bucket.ForEach(func(key, value []byte) error {
 		lock, err := readLock(value)
+		if hasOldKeys {
+			if err == nil && string(key) == lock.newKey() {
+				return errCurrentKeys
+			}
+			return nil
+		}
 		if err == nil && string(key) == lock.oldKey() && bucket.Get([]byte(lock.key())) == nil {
 			moves = append(moves, move{clone(key), []byte(lock.key()), clone(value)})
 		}

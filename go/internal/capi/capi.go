@@ -1,12 +1,13 @@
-// Package capi calls the atlock library. All cgo that links it is here.
-//
-// It adds nothing to the C API but Go's types: outputs are [Buffer]s that the caller frees, failures are [*Error]s. What
-// the functions do is written in include/atlock.h.
 package capi
 
 /*
 #cgo CFLAGS: -I${SRCDIR}/../../../include -DATLOCK_NO_DEFAULT_INSTANCE
-#cgo LDFLAGS: ${SRCDIR}/../../../target/release/libatlock.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+#cgo linux,amd64,!musl,!atlock_external LDFLAGS: ${SRCDIR}/../archive/x86_64-unknown-linux-gnu/libatlock.a
+#cgo linux,arm64,!musl,!atlock_external LDFLAGS: ${SRCDIR}/../archive/aarch64-unknown-linux-gnu/libatlock.a
+#cgo linux,amd64,musl,!atlock_external LDFLAGS: ${SRCDIR}/../archive/x86_64-unknown-linux-musl/libatlock.a
+#cgo linux,arm64,musl,!atlock_external LDFLAGS: ${SRCDIR}/../archive/aarch64-unknown-linux-musl/libatlock.a
+#cgo !musl,!atlock_external LDFLAGS: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+#cgo musl,!atlock_external LDFLAGS: -lgcc_eh -lc
 #include <atlock.h>
 */
 import "C"

@@ -34,3 +34,11 @@ func (h *Handle) NoteChange(change []byte) error {
 		return C.atlock_note_change(h.handle, data(change), C.size_t(len(change)), failure)
 	})
 }
+
+// CheckKeys looks whether the handle's stores could be opened again with the key of these settings.
+func (h *Handle) CheckKeys(config []byte) error {
+	defer runtime.KeepAlive(h)
+	return check(func(failure *C.atlock_buffer) C.int32_t {
+		return C.atlock_check_keys(h.handle, data(config), C.size_t(len(config)), failure)
+	})
+}

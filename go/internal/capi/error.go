@@ -40,6 +40,20 @@ const (
 	NoPull           = Code(C.ATLOCK_NO_PULL)
 	SetIncomplete    = Code(C.ATLOCK_SET_INCOMPLETE)
 	StoreMoved       = Code(C.ATLOCK_STORE_MOVED)
+	Loading          = Code(C.ATLOCK_LOADING)
+	Busy             = Code(C.ATLOCK_BUSY)
+	RedisFull        = Code(C.ATLOCK_REDIS_FULL)
+	CannotSave       = Code(C.ATLOCK_CANNOT_SAVE)
+	TooFewReplicas   = Code(C.ATLOCK_TOO_FEW_REPLICAS)
+	TooManyClients   = Code(C.ATLOCK_TOO_MANY_CLIENTS)
+	NoSuchCommand    = Code(C.ATLOCK_NO_SUCH_COMMAND)
+	ClusterDown      = Code(C.ATLOCK_CLUSTER_DOWN)
+	FailingOver      = Code(C.ATLOCK_FAILING_OVER)
+	SlotMoving       = Code(C.ATLOCK_SLOT_MOVING)
+	RedisTooOld      = Code(C.ATLOCK_REDIS_TOO_OLD)
+	Forked           = Code(C.ATLOCK_FORKED)
+	EncryptionKey    = Code(C.ATLOCK_ENCRYPTION_KEY)
+	AuditFailed      = Code(C.ATLOCK_AUDIT_FAILED)
 )
 
 // Name is the code's name in metrics, in the audit trail and on the sockets.
@@ -78,6 +92,20 @@ var names = map[Code]string{
 	NoPull:           "no pull request",
 	SetIncomplete:    "only with the other locks of its set",
 	StoreMoved:       "the locks were moved to another store",
+	Loading:          "Redis loads its data",
+	Busy:             "Redis is busy with a script",
+	RedisFull:        "Redis is full",
+	CannotSave:       "Redis cannot save to its disk",
+	TooFewReplicas:   "Redis has too few replicas",
+	TooManyClients:   "Redis takes no more connections",
+	NoSuchCommand:    "Redis lacks a command",
+	ClusterDown:      "the Redis Cluster is down",
+	FailingOver:      "Redis fails over",
+	SlotMoving:       "the lock's slot is being moved",
+	RedisTooOld:      "Redis is too old",
+	Forked:           "in a forked child",
+	EncryptionKey:    "the data is sealed, and no key opens it",
+	AuditFailed:      "the audit trail cannot be written",
 }
 
 // Error names the code.

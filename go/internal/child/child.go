@@ -13,14 +13,17 @@ type Process struct {
 	done chan struct{}
 }
 
-// Start runs cmd and waits for its end in the background. It sets cmd.SysProcAttr.
+// Start runs cmd and waits for its end in the background. It adds to cmd.SysProcAttr, in which a user may be named.
 //
 // The kernel sends the parent-death signal when the *thread* that started the child ends, so that thread is kept for as
 // long as the child lives. The child is in a process group of its own, so that Ctrl-C at a terminal reaches this process
 // alone, which then stops the child in good order.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setpgid = syscall.SIGKILL, true
 
 	started := make(chan error, 1)
 	go func() {

@@ -3,7 +3,7 @@
 package hostop
 
 /*
-#cgo CFLAGS: -I${SRCDIR}/../../../include -DATLOCK_NO_DEFAULT_INSTANCE
+#cgo CFLAGS: -I${SRCDIR}/../capi -I${SRCDIR}/../../../include -DATLOCK_NO_DEFAULT_INSTANCE
 #include <atlock.h>
 */
 import "C"

@@ -22,7 +22,8 @@ const (
 	clientFile    = "client.crt"
 	clientKeyFile = "client.key"
 
-	certificateLifetime = 24 * time.Hour
+	// certificateLifetime is longer than what a server warns of.
+	certificateLifetime = 90 * 24 * time.Hour
 	// clockSlack keeps a certificate valid on a machine whose clock steps back a little.
 	clockSlack = time.Hour
 )

@@ -13,12 +13,19 @@ use crate::sync::tasks;
 pub(crate) struct SimulatedClock {
     base: Instant,
     micros: AtomicU64,
+    /// By how much the processes are late: a test says so.
+    pub(crate) late_micros: AtomicU64,
     random: Random,
 }
 
 impl SimulatedClock {
     pub(crate) fn new(seed: u64) -> SimulatedClock {
-        SimulatedClock { base: Instant::now(), micros: AtomicU64::new(0), random: Random::new(seed) }
+        SimulatedClock {
+            base: Instant::now(),
+            micros: AtomicU64::new(0),
+            late_micros: AtomicU64::new(0),
+            random: Random::new(seed),
+        }
     }
 
     pub(crate) fn advance(&self, time: Duration) {
@@ -42,6 +49,10 @@ impl Clock for SimulatedClock {
     /// A task gives way until then.
     fn sleep(&self, time: Duration) {
         if tasks::in_task() { tasks::sleep_until(self.now() + time) } else { self.advance(time) }
+    }
+
+    fn lateness(&self) -> Duration {
+        Duration::from_micros(self.late_micros.load(Ordering::SeqCst))
     }
 
     fn jitter(&self) -> f64 {
@@ -86,6 +97,10 @@ impl Clock for MachineClock {
 
     fn sleep(&self, time: Duration) {
         self.of_redis.sleep(time);
+    }
+
+    fn lateness(&self) -> Duration {
+        self.of_redis.lateness()
     }
 
     fn jitter(&self) -> f64 {

@@ -20,6 +20,15 @@ const BEYOND: &[(&str, &str)] = &[
     ("fallback: an older lock is there", "an_older_lock_of_another_server_shows_that_redis_has_gone_back"),
     // Only values that a stock server wrote are judged.
     ("prologue: judged before", "an_attempt_that_was_to_be_judged_does_not_act_later"),
+    // No schedule has a machine that is overloaded.
+    ("fallback: slow for want of a processor", "what_is_slow_for_want_of_a_processor_is_not_redis_fault"),
+    ("fallback: a probe is late for want of a processor", "what_is_slow_for_want_of_a_processor_is_not_redis_fault"),
+    // Nobody else writes at our keys.
+    ("foreign: a key of another type", "each_script_names_what_another_program_wrote_and_changes_nothing"),
+    ("foreign: a value that is too long", "each_script_names_what_another_program_wrote_and_changes_nothing"),
+    ("foreign: a memory that is too long", "each_script_names_what_another_program_wrote_and_changes_nothing"),
+    ("foreign: no fencing token", "each_script_names_what_another_program_wrote_and_changes_nothing"),
+    ("recovery: an entry of another program", "an_entry_that_is_too_large_stands_in_nobodys_way"),
     // Seldom.
     ("resolve: granted after its release", "a_grant_that_came_after_its_release"),
     ("resolve: never acknowledged", "what_this_server_gave_before_another_token_is_over"),

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::random::Random;
 use super::world::World;
 use crate::clock::Clock;
+use crate::sealing::MasterKeys;
 use crate::store::sled::SledStore;
 use crate::store::sled::simulated::{Disk, Fate, Image, Operation, What};
 use crate::sync::{mark, tasks};
@@ -54,7 +55,9 @@ impl Disks {
     pub(crate) fn open(world: &Arc<World>, me: usize) -> crate::error::Result<SledStore> {
         let hook = hook(Arc::downgrade(world), me);
         let process = world.disks.disks[me].process(hook);
-        SledStore::open_on(Arc::new(process), Path::new(FOLDER), world.machine(me), Arc::new(|_| Ok(())))
+        let masters = MasterKeys::parse("ab".repeat(32).as_bytes(), "the simulation")?;
+        let masters = world.plan.sealed.then_some(&masters);
+        SledStore::open_on(Arc::new(process), Path::new(FOLDER), world.machine(me), Arc::new(|_| Ok(())), masters)
     }
 
     /// Nothing that the server's process still does reaches the disk. The machine goes down with it, or does not.

@@ -22,7 +22,9 @@ const POISON: [&str; 6] =
 /// Keys of other programs where only locks should be.
 const KEYS: [&str; 4] = ["pr/", "pr/a/b/foreign/default/", "pr/z/z/x/default/", "global/foreign/lock"];
 /// What is beside the locks: indexes, and who is there.
-const BESIDE: [&str; 4] = ["atlock:locks", "atlock:pull:a/b#1", "atlock:pull:a/c#2", "atlock:instances"];
+const BESIDE: [&str; 4] = ["atlock:locks", "atlock:pull:a/b#1", "atlock:pull:a/c#2", INSTANCES];
+/// Where servers announce themselves.
+const INSTANCES: &str = "atlock:instances";
 /// A lock of nobody here.
 const LOCK: &str =
     r#"{"Project":{"RepoFullName":"z/t","Path":"x","ProjectName":""},"Pull":{"Num":1},"Workspace":"default","N":0}"#;
@@ -45,7 +47,10 @@ impl World {
             7..=8 => {
                 let key = BESIDE[random.index(BESIDE.len())];
                 self.say(|| format!("{key} is evicted"));
-                self.redis.evict(key.as_bytes());
+                let was_there = self.redis.evict(key.as_bytes());
+                if key == INSTANCES && was_there {
+                    (0..self.servers()).for_each(|server| self.oracle().was_forgotten(server));
+                }
             }
             _ if self.plan.instances == Instances::Many => self.foreign_takes(&any_key(random), poison),
             _ => {}

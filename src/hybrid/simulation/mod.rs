@@ -81,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) foreign: bool,
     /// Copies of the data folder are put back.
     pub(crate) restores: bool,
+    /// The local store is sealed.
+    pub(crate) sealed: bool,
     /// By how much the machines' wall clocks are ahead of Redis's, microseconds.
     pub(crate) ahead: [i64; 2],
     /// By how much they gain, microseconds a second.
@@ -105,6 +107,7 @@ impl Plan {
             modes: false,
             foreign: false,
             restores: false,
+            sealed: false,
             // Half of the machines have clocks that are wrong by nearly as much as they may be.
             ahead: [0, 1].map(|me| [0, 0, 40_000_000, -40_000_000][usize::try_from((seed >> (2 * me)) % 4).expect("is small")]),
             drift: [0, 1].map(|me| [0, 200, 0, -200][usize::try_from((seed >> (2 * me + 4)) % 4).expect("is small")]),
@@ -163,6 +166,16 @@ fn no_fault_makes_two_holders_or_loses_what_was_acknowledged() {
     } else {
         assert_eq!(coverage.missing(), Vec::<String>::new(), "never met:\n{}", coverage.report());
     }
+}
+
+/// Sealing changes what is written, and nothing else.
+#[test]
+fn a_sealed_local_store_is_as_right_as_one_in_clear() {
+    let seeds = if std::env::var("ATLOCK_SIMULATION_SEEDS").is_ok() { seeds() } else { 0..20 };
+    for (plan, instances) in seeds.flat_map(plans) {
+        run(Plan { sealed: true, ..plan }, instances);
+    }
+    marks::take();
 }
 
 /// A violation can be looked at again.

@@ -116,7 +116,11 @@ impl World {
         let answer = store.release_by_pull(pull, &call);
         let clock_error = self.clock_error(who).max(error_before);
         let asks_redis = asked_before && asks();
-        let doubts = self.instance(who).map(|instance| instance.core.unsynced.doubts()).unwrap_or_default();
+        let mut doubts = self.instance(who).map(|instance| instance.core.unsynced.doubts()).unwrap_or_default();
+        if self.plan.bad_disk {
+            // What a late disk has not confirmed is in no doubt: it may be made yet, unless the process dies.
+            doubts.extend(keys.iter().cloned());
+        }
         self.say(|| format!("{who}: release by pull → {}", show(&answer)));
         self.ends(number);
         self.oracle().pull_release_answered(number, call.request.as_str(), &answer, asks_redis, clock_error, &doubts);

@@ -45,8 +45,8 @@ pub(super) struct Oracle {
     turns: Vec<(EntryKey, Vec<u8>)>,
     /// What Atlantis's own store had when an older data folder was put back beside it.
     in_newer_file: BTreeSet<Vec<u8>>,
-    /// Servers that were away for so long that Redis forgot them, and since when they agree with it again.
-    away: Vec<(usize, Option<u64>)>,
+    /// Servers that Redis forgot, and since when they agree with it again.
+    forgotten: Vec<(usize, Option<u64>)>,
     /// With `durability: async` a crash may take what a caller was told from the local store, and leave what it asked for.
     is_async: bool,
     /// Told not to have been granted.
@@ -226,18 +226,18 @@ impl Oracle {
         self.unlearned.extend(self.told_in_part.iter().cloned());
     }
 
-    /// A server was away for so long that Redis has forgotten it: it takes that for a Redis that lost data, until the two agree. A stock
-    /// server's lock that it knows leaves nothing behind when it is released, and is put back; to other servers that looks as if Redis had gone
-    /// back (docs/reliability.md).
-    pub(super) fn was_away(&mut self, who: usize) {
-        self.away.push((who, None));
+    /// Redis has forgotten a server, which was away for so long, or whose entry was evicted: the server takes that for a Redis that lost data, until the
+    /// two agree. A stock server's lock that it knows leaves nothing behind when it is released, and is put back; to other servers that looks as
+    /// if Redis had gone back (docs/reliability.md).
+    pub(super) fn was_forgotten(&mut self, who: usize) {
+        self.forgotten.push((who, None));
     }
 
     /// A server says that it agrees with Redis.
     pub(super) fn agrees(&mut self, who: usize) {
-        self.away
+        self.forgotten
             .iter_mut()
-            .filter(|(away, until)| *away == who && until.is_none())
+            .filter(|(server, until)| *server == who && until.is_none())
             .for_each(|(_, until)| *until = Some(self.now));
     }
 
@@ -249,12 +249,12 @@ impl Oracle {
         }
     }
 
-    /// Whether it may seem lost to a server that was away for so long, or that meets an old lock which another brought back: a stock server's
+    /// Whether it may seem lost to a server that was forgotten, or that meets an old lock which another brought back: a stock server's
     /// lock, or, after a crash with `durability: async`, one that was asked for and refused.
     fn may_seem_lost(&self, key: &EntryKey, value: &[u8]) -> bool {
         let asked = self.asked_at.get(value);
         let is_from_before =
-            self.away.iter().any(|(_, until)| asked.is_some_and(|asked| until.is_none_or(|until| *asked <= until)));
+            self.forgotten.iter().any(|(_, until)| asked.is_some_and(|asked| until.is_none_or(|until| *asked <= until)));
         let is_stocks = self.of_stock.contains(value) && (is_from_before || self.brought_back.contains(key));
         is_stocks || (is_from_before && self.is_async && self.never.contains(value))
     }
@@ -264,13 +264,14 @@ impl Oracle {
         self.in_newer_file.extend(file);
     }
 
-    /// Whether it is in such a file, and the data folder has forgotten that it was released: it passes for one that strict mode took.
+    /// Whether it is in such a file, and the data folder has forgotten that it was released: it passes for one that strict mode took. Or that is
+    /// forgotten because the key changed hands so often since, and by a clock that was wrong: then tokens are in no order, either.
     fn may_seem_new(&self, key: &EntryKey, value: &[u8]) -> bool {
         let is_old = |at: &u64| self.now.saturating_sub(*at) > REMEMBERED_MICROS;
-        let of_key = || self.turns.iter().rev().filter(|(of, _)| of == key);
-        let later = of_key().position(|(_, gone)| gone == value);
-        let is_forgotten = self.gone.get(value).is_some_and(is_old) || later.is_some_and(|later| later >= MAX_TOMBSTONES);
-        self.in_newer_file.contains(value) && is_forgotten
+        let mut of_key = self.turns.iter().rev().filter(|(of, _)| of == key);
+        let has_fallen_out = of_key.position(|(_, gone)| gone == value).is_some_and(|later| later >= MAX_TOMBSTONES);
+        let is_forgotten = self.gone.get(value).is_some_and(is_old) || has_fallen_out;
+        (self.in_newer_file.contains(value) && is_forgotten) || (has_fallen_out && !self.wrong_by.is_empty())
     }
 
     /// The server that was asked for this lock was wrong about Redis's clock by so many microseconds: a question may take longer than usual.

@@ -391,7 +391,7 @@ impl World {
             let now = self.clock.unix_micros();
             let before = self.announced.lock().insert(me, now);
             if before.is_some_and(|before| now - before > FORGOTTEN) {
-                self.oracle().was_away(me);
+                self.oracle().was_forgotten(me);
             } else if command.get(AGREED).is_some_and(|agreed| agreed != b"0") {
                 self.oracle().agrees(me);
             }

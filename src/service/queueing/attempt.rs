@@ -95,6 +95,7 @@ impl Service {
     /// Errors: `EntryUnreadable` if what holds the key is not a lock; `OtherPull`; those of the store.
     pub(super) fn grant_once(&self, asker: &Asker<'_>, in_order: bool, call: &Call) -> Result<Once> {
         let grant = Grant { key: asker.key(), lock: Some(&asker.lock), value: asker.value, in_order };
+        self.intend(Operation::TryLock, call, |event| event.about(grant.key).of(&asker.lock))?;
         let granted = self.store().grant(&grant, call);
         let held = match &granted {
             Ok(Granted::Held { value }) => Some(ProjectLock::parse(value)),

@@ -203,7 +203,7 @@ impl State {
                 {
                     mark!("queue: a set is taken back from a caller who is gone");
                     let release = Release { key: lock, fields: None, pull_num: None, value: Some(&value) };
-                    self.store().release(&release, &self.step())?;
+                    self.take_back_lock(&release)?;
                 }
             }
             queue.taken_back(&pull);

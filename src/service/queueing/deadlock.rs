@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Service;
 use super::super::state::State;
+use super::super::{BY_QUEUE, Service};
 use super::seen::Known;
 use super::wait::is_of;
 use crate::audit::{Event, Kind};
@@ -153,7 +153,7 @@ impl State {
         if let Some(log) = &self.audit {
             let pulls: Vec<String> = known.circle.links.iter().map(|link| format!("#{}", link.waiter.num)).collect();
             let detail = format!("circle {}: {} wait for each other; {detail}", known.circle.id, pulls.join(", "));
-            let event = Event::new(kind, &self.instance);
+            let event = Event::new(kind, &self.instance).done_by(&BY_QUEUE);
             log.record(&Event { repo: Some(&known.repo), pull: pull.map(|pull| pull.num), detail: Some(&detail), ..event });
         }
     }
@@ -211,7 +211,7 @@ impl Service {
                 is_told && told.all(|standing| !standing.applied && !standing.running) && !self.has_run(&known.repo, pull)
             };
             let Some(link) = known.circle.victim(is_free) else { return Ok(None) };
-            let released = self.give_back(&known.repo, link)?;
+            let released = self.acting_as(BY_QUEUE).give_back(&known.repo, link)?;
             self.wait_again(&known.repo, &link.holder, &released)?;
             if released.is_empty() {
                 return Ok(None);

@@ -58,27 +58,26 @@ impl State {
         }
         Err(Error::new(Code::Timeout, "the freezes keep changing; they were left as they are"))
     }
-
-    fn tell_freeze(&self, kind: Kind, freeze: &Freeze) {
-        if let Some(log) = &self.audit {
-            let detail = format!("{}: {} is frozen {}", freeze.id, freeze.pattern, freeze.why(self.now()));
-            log.record(&Event { detail: Some(&detail), ..Event::new(kind, &self.instance) });
-        }
-    }
 }
 
 impl Service {
+    fn tell_freeze(&self, kind: Kind, operation: Operation, call: &Call, freeze: &Freeze) {
+        let detail = format!("{}: {} is frozen {}", freeze.id, freeze.pattern, freeze.why(self.now()));
+        self.audit(operation, call, |trail| trail.log.record(&Event { detail: Some(&detail), ..trail.event(kind) }));
+    }
+
     /// Freezes locks from now on, or from then on: nobody takes them, and who has them keeps them. Other servers know of that within five
     /// seconds.
     ///
     /// Errors: `QueueDisabled`; `InvalidArgument` for a freeze without an end that does not say so, without a reason, or that is over;
     /// `TooLarge` for the 101st; those of the store.
     pub fn freeze(&self, request: &FreezeRequest) -> Result<Freeze> {
-        self.reading(Operation::Freeze, |_, _| {
+        self.reading(Operation::Freeze, |_, call| {
             self.need_queue()?;
+            self.intend(Operation::Freeze, call, |event| Event { detail: Some(&request.reason), ..event })?;
             let frozen = self.change_freezes(|freezes, now| freezes.add(request, now).map(Some))?;
             let frozen = frozen.ok_or_else(|| Error::new(Code::Internal, "a freeze was added and is not there"))?;
-            self.tell_freeze(Kind::Freeze, &frozen);
+            self.tell_freeze(Kind::Freeze, Operation::Freeze, call, &frozen);
             Ok(frozen)
         })
     }
@@ -87,10 +86,11 @@ impl Service {
     ///
     /// Errors: `QueueDisabled`; those of the store.
     pub fn thaw(&self, id: &str) -> Result<Option<Freeze>> {
-        self.reading(Operation::Thaw, |_, _| {
+        self.reading(Operation::Thaw, |_, call| {
             self.need_queue()?;
+            self.intend(Operation::Thaw, call, |event| Event { detail: Some(id), ..event })?;
             let thawed = self.change_freezes(|freezes, now| Ok(freezes.remove(id, now)))?;
-            thawed.iter().for_each(|freeze| self.tell_freeze(Kind::Thaw, freeze));
+            thawed.iter().for_each(|freeze| self.tell_freeze(Kind::Thaw, Operation::Thaw, call, freeze));
             Ok(thawed)
         })
     }

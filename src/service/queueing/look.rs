@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::super::Service;
 use super::place::ReadQueue;
 use super::wait::is_of;
+use crate::audit::{Event, Kind};
 use crate::call::Call;
 use crate::domain::limits::{MAX_KEY_BYTES, limit};
 use crate::domain::lock::ProjectLock;
@@ -162,16 +163,27 @@ impl Service {
     /// Pull 0 without a key is everybody: the queue is emptied, also one that cannot be read, and the answer is how many pulls waited that
     /// are known.
     pub fn leave(&self, repo: &str, pull: &PullId, key: Option<&str>) -> Result<usize> {
-        self.reading(Operation::Leave, |_, _| {
+        self.reading(Operation::Leave, |_, call| {
             self.need_queue_of(repo)?;
-            if pull.num == 0 && key.is_none() {
-                return self.empty(repo);
-            }
-            let left = self.change(repo, |queue, now| Ok((queue.leave(pull, key), self.dispatch_in(repo, queue, &[], now)?)))?;
-            let (left, events) = left.answer;
-            self.queueing.dispatched(repo, events);
-            Ok(left)
+            self.intend(Operation::Leave, call, |event| place(event, repo, pull, key))?;
+            let left = self.take_out(repo, pull, key);
+            self.audit(Operation::Leave, call, |trail| match &left {
+                Ok(0) => trail.unchanged(|event| place(event, repo, pull, key)),
+                Ok(_) => trail.log.record(&place(trail.event(Kind::Leave), repo, pull, key)),
+                Err(error) => trail.log.record(&place(trail.event(Kind::Error), repo, pull, key).failed(error)),
+            });
+            left
         })
+    }
+
+    fn take_out(&self, repo: &str, pull: &PullId, key: Option<&str>) -> Result<usize> {
+        if pull.num == 0 && key.is_none() {
+            return self.empty(repo);
+        }
+        let left = self.change(repo, |queue, now| Ok((queue.leave(pull, key), self.dispatch_in(repo, queue, &[], now)?)))?;
+        let (left, events) = left.answer;
+        self.queueing.dispatched(repo, events);
+        Ok(left)
     }
 
     /// Deletes a queue. Its gates are open to the next who asks.
@@ -222,4 +234,9 @@ impl Service {
     pub(super) fn reading<T>(&self, operation: Operation, body: impl FnOnce(&dyn Store, &Call) -> Result<T>) -> Result<T> {
         self.counted(operation, self.router.timeout(), |_| false, body)
     }
+}
+
+/// An event about a place in the queue.
+fn place<'a>(event: Event<'a>, repo: &'a str, pull: &PullId, key: Option<&'a str>) -> Event<'a> {
+    Event { repo: Some(repo), pull: Some(pull.num), key, ..event }
 }

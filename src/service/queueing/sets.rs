@@ -190,7 +190,7 @@ impl Service {
     fn take_back(&self, set: &Set) -> Result<()> {
         set.wanted.iter().try_for_each(|(key, value)| {
             let release = Release { key: LockKey::Project(key), fields: None, pull_num: None, value: Some(value) };
-            self.store().release(&release, &self.step()).map(drop)
+            self.take_back_lock(&release)
         })
     }
 

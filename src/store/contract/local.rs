@@ -220,6 +220,10 @@ pub struct RedisRecord {
     /// By how much Redis's clock was ahead of this machine's when it was last asked, microseconds.
     #[serde(default)]
     pub clock_ahead: i64,
+    /// The fencing token behind which this process, or the last one, began to give its own, after a process that did not close the store: between
+    /// two crashes the entries may show none of those that were given. 0 for none.
+    #[serde(default)]
+    pub tokens_from: u64,
     /// When the local store and Redis were last known to agree, microseconds since 1970 by this machine's clock; 0 for never.
     pub agreed_at: u64,
 }

@@ -114,15 +114,25 @@ pub enum Reach {
 }
 
 /// What an instance says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It is there.
     Here,
-    /// It is there, and everything that it acknowledged until this moment of the store's clock, microseconds, was in the store. It
-    /// announced itself at that moment; a store that does not remember that has lost data, and does not believe it.
-    Agreed(u64),
+    /// It is there, and the store had everything that it acknowledged until a moment.
+    Agreed(HighWater),
     /// It leaves.
     Leaves,
+}
+
+/// That a store had everything that an instance acknowledged until a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HighWater {
+    /// The moment, microseconds by the store's clock. The instance announced itself then; a store that does not remember that has lost data, and
+    /// does not believe the rest.
+    pub at: u64,
+    /// As [`Announced::replication_id`] was before the instance looked. A store that has another one by now may have gone back, and does not
+    /// believe it either.
+    pub replication_id: String,
 }
 
 /// What the store remembers of an instance; times are microseconds by the store's clock.
@@ -145,6 +155,8 @@ pub struct Announced {
     pub agreed: u64,
     /// Now.
     pub now: u64,
+    /// Redis's replication ID: as long as it is the same one, the store has not gone back to an earlier moment. `-` if it is not known.
+    pub replication_id: String,
     /// Whether an attempt before may have announced this instance as well.
     pub repeated: bool,
     /// The other instances that announced themselves within the lease.

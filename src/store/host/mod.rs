@@ -28,6 +28,8 @@ use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::queue::Gate;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod moved;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use redis::FromRedisValue as _;
 
 use super::errors::Failure;
 use super::keys::{LOCK_PREFIX, LOCKS_INDEX, QUEUES_INDEX, lock_key, pull_index, repo_pattern, side_key};
-use super::listing::{Found, Page};
+use super::listing::{Found, Page, at};
 use super::pages::Member;
 use super::scripts;
 use super::store::RedisStore;
@@ -39,17 +39,18 @@ impl RedisStore {
     pub(super) fn note_queue(&self, repo: &str, call: &Call) -> Result<()> {
         let mut command = redis::cmd("SADD");
         command.arg(QUEUES_INDEX).arg(repo);
-        self.redis.read(call.deadline, |link| link.query(&command, call.deadline)).map(drop)
+        self.redis.read(call.deadline, |link| link.query(&command, call.deadline)).map(drop).map_err(|e| at(QUEUES_INDEX, e))
     }
 
     /// The repositories that may have a queue.
     pub(super) fn queues_index(&self, call: &Call) -> Result<Vec<String>> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(QUEUES_INDEX);
-        self.redis.read(call.deadline, |link| {
+        let repos = self.redis.read(call.deadline, |link| {
             let repos = link.query(&command, call.deadline)?;
             Vec::<String>::from_redis_value(repos).map_err(|e| Failure::Refused(e.into()))
-        })
+        });
+        repos.map_err(|e| at(QUEUES_INDEX, e))
     }
 
     /// Hands out, page by page, the locks in the index of all locks, by lock key; members whose locks are gone are removed.
@@ -118,11 +119,13 @@ impl RedisStore {
             return Ok(ordered(held));
         }
         let mut command = redis::cmd("SMEMBERS");
-        command.arg(pull_index(pull.repo, pull.num));
+        let index = pull_index(pull.repo, pull.num);
+        command.arg(&index);
         let page = self.page(call.deadline);
         let members = self.redis.read(page, |link| {
             Vec::<Vec<u8>>::from_redis_value(link.query_long(&command, page)?).map_err(|e| Failure::Refused(e.into()))
-        })?;
+        });
+        let members = members.map_err(|e| at(&index, e))?;
         Ok(ordered(members.into_iter().filter_map(|member| String::from_utf8(member).ok()).collect()))
     }
 

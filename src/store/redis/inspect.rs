@@ -10,11 +10,13 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::errors::Failure;
-use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
-use super::listing::{Found, shown};
+use super::inform;
+use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX, shown};
+use super::listing::Found;
 use super::open;
 use super::read_only::old_lock;
 use super::store::RedisStore;
+use super::transport::Opinion;
 use crate::call::{Call, RequestId};
 use crate::config;
 use crate::domain::lock::ProjectLock;
@@ -40,6 +42,7 @@ const COMMANDS: &[&[&str]] = &[
     &["EVALSHA", "0", "1", "{atlock:probe}:atlock"],
     &["GET", "pr/{atlock:probe}"],
     &["MGET", "pr/{atlock:probe}"],
+    &["STRLEN", "pr/{atlock:probe}"],
     &["SET", "pr/{atlock:probe}", "1"],
     &["SET", "global/{atlock:probe}/lock", "1"],
     &["SET", "{atlock:probe}::probe::0", "1"],
@@ -51,6 +54,7 @@ const COMMANDS: &[&[&str]] = &[
     &["HMGET", "{atlock:probe}:atlock", "a"],
     &["HDEL", "atlock:instances", "a"],
     &["HGETALL", "atlock:instances"],
+    &["HLEN", "atlock:instances"],
     &["PERSIST", "{atlock:probe}:atlock"],
     &["PEXPIRE", "{atlock:probe}:atlock", "1"],
     &["PTTL", "{atlock:probe}:atlock"],
@@ -70,7 +74,7 @@ pub struct RedisFacts {
     pub version: Option<String>,
     /// `maxmemory-policy`.
     pub policy: Option<String>,
-    /// `save`: when it writes snapshots.
+    /// `save`: when it writes snapshots. It is asked only where there is no append-only file.
     pub saves: Option<String>,
     /// Whether it writes an append-only file.
     pub appends: Option<bool>,
@@ -94,6 +98,8 @@ pub struct RedisFacts {
     pub incomplete: Option<String>,
     /// What connecting warned of.
     pub warnings: Vec<String>,
+    /// What each Sentinel says: its address, and the master's or why it says none. `None`: there are no Sentinels.
+    pub sentinels: Option<Vec<(String, std::result::Result<String, String>)>>,
 }
 
 /// A server that announced itself.
@@ -142,19 +148,24 @@ impl RedisStore {
         let call = Call::new(RequestId::from_text("inspect"), self.redis.clock.now() + PATIENCE);
         let (now, clock_ahead, clock_unsure) = self.clock_ahead(&call)?;
         let info = |section: &str, name: &str| {
-            let info = open::info(&self.redis, section, self.page(call.deadline))?;
+            let info = inform::info(&self.redis, section, self.page(call.deadline))?;
             info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
         };
+        let appends = info("persistence", "aof_enabled").map(|enabled| enabled == "1");
+        // Only where it matters: few users have the right to ask (`warnings.rs`).
+        let saves =
+            if appends == Some(false) { inform::config_value(&self.redis, "save", self.page(call.deadline)) } else { None };
         let mut facts = RedisFacts {
             version: info("server", "redis_version"),
             policy: info("memory", "maxmemory_policy"),
-            saves: open::config_value(&self.redis, "save", self.page(call.deadline)),
-            appends: info("persistence", "aof_enabled").map(|enabled| enabled == "1"),
+            saves,
+            appends,
             clock_ahead,
             clock_unsure,
             missing_rights: self.missing_rights(&call),
             instances: self.instances(now, &call)?,
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.now(self.redis.clock.now()),
+            sentinels: self.sentinels(&call),
             ..RedisFacts::default()
         };
         let looked = self
@@ -176,6 +187,14 @@ impl RedisStore {
         let took = u64::try_from((self.redis.clock.now() - start).as_micros()).unwrap_or(u64::MAX);
         let now = seconds.saturating_mul(1_000_000).saturating_add(micros);
         Ok((now, now.wrapping_sub(before.saturating_add(took / 2)).cast_signed(), took / 2))
+    }
+
+    fn sentinels(&self, call: &Call) -> Option<Vec<(String, std::result::Result<String, String>)>> {
+        let told = |(sentinel, opinion): (String, Result<Opinion>)| {
+            let master = opinion.map(|Opinion { master: (host, port), .. }| format!("{host}:{port}"));
+            (sentinel, master.map_err(|e| e.message().to_owned()))
+        };
+        Some(self.redis.transport.opinions(self.page(call.deadline))?.into_iter().map(told).collect())
     }
 
     fn missing_rights(&self, call: &Call) -> Option<Vec<String>> {

@@ -3,14 +3,14 @@
 
 use redis::{FromRedisValue as _, Value};
 
-use super::keys::{self, ALL_LOCKS};
-use super::listing::{Found, shown};
+use super::keys::{self, ALL_LOCKS, shown};
+use super::listing::Found;
 use super::scripts;
 use super::shared::{ALL_COMMAND_LOCKS, ALL_STATUSES, command, is_pull_status, project, remote_of, status};
 use super::store::RedisStore;
 use crate::call::Call;
 use crate::domain::token::FencingToken;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::store::Store as _;
 use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES, Named};
 
@@ -68,11 +68,17 @@ impl RedisStore {
             let answers = self.redis.transport.query_all(&commands, self.page(call.deadline));
             for (key, answer) in batch.iter().zip(answers) {
                 let remote = match answer.ok().and_then(|value| Vec::<Value>::from_redis_value(value).ok()) {
-                    Some(parts) => remote_of(parts).0,
+                    Some(parts) => remote_of(parts),
                     // The first finds that the server does not know the script.
-                    None => self.remote_by(&scripts::LOOK, key, None, &self.page_of(call))?.0,
+                    None => self.remote_by(&scripts::LOOK, key, None, &self.page_of(call)),
                 };
-                found.entries.extend(remote.held().map(|held| (key.clone(), held)));
+                match remote {
+                    Ok((remote, _)) => found.entries.extend(remote.held().map(|held| (key.clone(), held))),
+                    Err(e) if e.code() == Code::EntryUnreadable => {
+                        found.unreadable.push((shown(key.name().as_bytes()), Some(key.clone()), e.message().to_owned()));
+                    }
+                    Err(e) => return Err(e),
+                }
             }
         }
         Ok(())

@@ -3,7 +3,8 @@
 //! Stock's, which stay the truth: `pr/{lock key}` for a project's lock, `global/{command}/lock` for a command's, and a pull
 //! status under its own key. Ours beside them: a side hash for each lock, `atlock:locks` for all project locks, on a single
 //! server `atlock:pull:{repo}#{number}` for a pull's, `atlock:instances`, `atlock:queue:{repo}` for those who wait for a repository's
-//! locks, `atlock:queues` for the names of those repositories, `atlock:freezes`, and `atlock:moved` for the mark of a migration.
+//! locks, `atlock:queues` for the names of those repositories, `atlock:freezes`, `atlock:old_keys` for servers whose locks have other keys,
+//! and `atlock:moved` for the mark of a migration.
 //!
 //! Invariant: a side hash is in the same cluster slot as its lock, so that one script can change both. Redis hashes what is
 //! between the first `{` and the next `}`, if that is not empty, and otherwise the whole key (the Redis Cluster
@@ -26,12 +27,16 @@ pub(super) const PULL_INDEX_PREFIX: &str = "atlock:pull:";
 pub(super) const QUEUE_PREFIX: &str = "atlock:queue:";
 /// Which repositories may have a queue: a set of their names, which has at least those that do.
 pub(super) const QUEUES_INDEX: &str = "atlock:queues";
+/// Which servers make keys as Atlantis before v0.40 does: a hash of their names and versions (`legacy_keys.rs`).
+pub(super) const OLD_KEYS: &str = "atlock:old_keys";
 /// The mark of a migration (`moved.rs`).
 pub(super) const MOVED: &str = "atlock:moved";
 /// The key of the freezes.
 const FREEZES: &str = "atlock:freezes";
 
 const SLOTS: u16 = 16384;
+/// Letters of a key that is too long to be told.
+const SHOWN: usize = 80;
 
 /// The key of a lock.
 pub(super) fn lock_key(key: LockKey<'_>) -> String {
@@ -106,6 +111,14 @@ fn crc16(bytes: &[u8]) -> u16 {
 /// The keys that a script of one lock gets: the lock, its side hash, and the index of all locks if the lock is in that.
 pub(super) fn script_keys<'a>(lock: &'a str, side: &'a str, indexed: bool) -> Vec<&'a str> {
     if indexed { vec![lock, side, LOCKS_INDEX] } else { vec![lock, side] }
+}
+
+/// The beginning of a key, in a form that fits into a line.
+pub(super) fn shown(key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key);
+    let mut letters = text.chars();
+    let beginning: String = letters.by_ref().take(SHOWN).flat_map(char::escape_debug).collect();
+    if letters.next().is_some() { beginning + "…" } else { beginning }
 }
 
 #[cfg(test)]

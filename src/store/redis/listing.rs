@@ -3,18 +3,20 @@
 //! What is no lock is checked on its page and not kept, whatever other programs store: only its key and the reason are.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redis::{FromRedisValue as _, Value};
 
 use super::errors::Failure;
-use super::keys::{ALL_LOCKS, LOCK_PREFIX};
+use super::keys::{ALL_LOCKS, LOCK_PREFIX, shown};
+use super::reply;
 use super::store::RedisStore;
-use super::transport::Attempt;
+use super::transport::{Attempt, Transport};
 use crate::call::Call;
 use crate::domain::limits::MAX_KEY_BYTES;
 use crate::domain::lock::ProjectLock;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::store::Listing;
 use crate::store::contract::local::MAX_VALUE_BYTES;
 
@@ -24,8 +26,8 @@ const BATCH: usize = 500;
 const LOCKS_PER_THREAD: usize = 500;
 /// Most entries that are named as unreadable; of more, only the number is told.
 const MOST_UNREADABLE: usize = 10_000;
-/// Letters of a key that is too long to be told.
-const SHOWN: usize = 80;
+/// How Redis calls a key of another type than a command wants.
+const WRONG_TYPE: &str = "WRONGTYPE";
 
 /// What is stored at a key that looks like a lock's.
 #[derive(Debug)]
@@ -73,19 +75,10 @@ impl RedisStore {
         let mut found = Vec::with_capacity(keys.len());
         let mut no_strings = Vec::new();
         for batch in keys.chunks(BATCH) {
-            let deadline = self.page(deadline);
-            let values = self.redis.read(deadline, |link| {
-                let mut command = redis::cmd("MGET");
-                command.arg(batch);
-                Vec::<Option<Vec<u8>>>::from_redis_value(link.query_long(&command, deadline)?)
-                    .map_err(|e| Failure::Refused(e.into()))
-            })?;
-            for (key, value) in batch.iter().zip(values) {
-                match value {
-                    Some(value) if value.len() > MAX_VALUE_BYTES => found.push((key.clone(), Found::TooLong(value.len()))),
-                    Some(value) => found.push((key.clone(), Found::Value(value))),
-                    None => no_strings.push(key),
-                }
+            match self.values(batch, deadline)? {
+                Some(values) => sort(batch, values, &mut found, &mut no_strings),
+                // There is more than anybody reads at once, or nothing bounds what is read: the sizes first.
+                None => self.fetch_by_size(batch, deadline, &mut found, &mut no_strings)?,
             }
         }
         for batch in no_strings.chunks(BATCH) {
@@ -94,11 +87,107 @@ impl RedisStore {
         Ok(found)
     }
 
+    /// What these keys hold, as MGET tells; `None` if a reply of that size is not read.
+    fn values(&self, keys: &[Vec<u8>], deadline: Instant) -> Result<Option<Vec<Option<Vec<u8>>>>> {
+        if !self.redis.transport.bounds_replies() || self.has_long_values.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let deadline = self.page(deadline);
+        let values = self.redis.read(deadline, |link| match mget(link, keys, deadline) {
+            Err(Failure::TooLong) => Ok(None),
+            values => values.map(Some),
+        });
+        // It may also have taken Redis too long to put such a reply together.
+        if matches!(values, Ok(None)) || self.redis.clock.now() >= deadline {
+            self.has_long_values.store(true, Ordering::Relaxed);
+        }
+        values
+    }
+
+    /// The same, by the sizes: what is too long is not asked for, and the rest in parts that are read.
+    fn fetch_by_size<'a>(
+        &self,
+        keys: &'a [Vec<u8>],
+        deadline: Instant,
+        found: &mut Page,
+        no_strings: &mut Vec<&'a Vec<u8>>,
+    ) -> Result<()> {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        let mut sizes = self.sizes(keys, self.page(deadline))?.into_iter();
+        for key in keys {
+            match sizes.next().flatten() {
+                Some(size) if size > MAX_VALUE_BYTES => found.push((key.clone(), Found::TooLong(size))),
+                None => no_strings.push(key),
+                Some(size) => {
+                    if bytes + size > MAX_VALUE_BYTES {
+                        self.fetch_part(&std::mem::take(&mut part), deadline, found, no_strings)?;
+                        bytes = 0;
+                    }
+                    part.push(key);
+                    bytes += size;
+                }
+            }
+        }
+        self.fetch_part(&part, deadline, found, no_strings)
+    }
+
+    fn fetch_part<'a>(
+        &self,
+        keys: &[&'a Vec<u8>],
+        deadline: Instant,
+        found: &mut Page,
+        no_strings: &mut Vec<&'a Vec<u8>>,
+    ) -> Result<()> {
+        if !keys.is_empty() {
+            let deadline = self.page(deadline);
+            let values = self.redis.read(deadline, |link| mget(link, keys, deadline))?;
+            sort(keys.iter().copied(), values, found, no_strings);
+        }
+        Ok(())
+    }
+
+    /// How many bytes the strings at these keys have; `None` for what is no string.
+    fn sizes(&self, keys: &[Vec<u8>], deadline: Instant) -> Result<Vec<Option<usize>>> {
+        let commands: Vec<_> = keys.iter().map(|key| redis::cmd("STRLEN").arg(key).take()).collect();
+        let sizes = self.redis.transport.query_all(&commands, deadline).into_iter().zip(&commands).map(|(size, command)| {
+            match size_of(size) {
+                Ok(size) => Ok(size),
+                Err(_) => self.redis.read(deadline, |link| size_of(link.query(command, deadline))),
+            }
+        });
+        sizes.collect()
+    }
+
     /// One key's value.
+    ///
+    /// Errors: `EntryUnreadable` if it is longer than any value that is stored here.
     pub(super) fn get_key(&self, key: &str, call: &Call) -> Result<Option<Vec<u8>>> {
         let mut command = redis::cmd("GET");
         command.arg(key);
-        self.redis.read(call.deadline, |link| optional(link.query(&command, call.deadline)?))
+        let value = if self.redis.transport.bounds_replies() {
+            self.redis.read(call.deadline, |link| match link.query(&command, call.deadline) {
+                Err(Failure::TooLong) => Ok(None),
+                value => optional(value?).map(Some),
+            })
+        } else {
+            Ok(None)
+        };
+        match value.map_err(|e| at(key, e))? {
+            Some(value) if value.as_ref().is_none_or(|value| value.len() <= MAX_VALUE_BYTES) => Ok(value),
+            _ => self.get_by_size(key, &command, call),
+        }
+    }
+
+    /// The same, by its size.
+    fn get_by_size(&self, key: &str, command: &redis::Cmd, call: &Call) -> Result<Option<Vec<u8>>> {
+        let size = self.sizes(&[key.as_bytes().to_vec()], call.deadline)?;
+        match size.first().copied().flatten() {
+            Some(size) if size > MAX_VALUE_BYTES => Err(reply::left_alone(
+                key.as_bytes(),
+                &format!("a value of {size} bytes, of which at most {MAX_VALUE_BYTES} are read"),
+            )),
+            _ => self.redis.read(call.deadline, |link| optional(link.query(command, call.deadline)?)).map_err(|e| at(key, e)),
+        }
     }
 
     /// MGET says nothing of a key that is gone and of one that is no string.
@@ -118,6 +207,51 @@ impl RedisStore {
         }
         Ok(())
     }
+}
+
+fn mget(link: &Transport, keys: impl redis::ToRedisArgs, deadline: Instant) -> Attempt<Vec<Option<Vec<u8>>>> {
+    let asked = keys.num_of_args();
+    let mut command = redis::cmd("MGET");
+    command.arg(keys);
+    let values = Vec::<Option<Vec<u8>>>::from_redis_value(link.query_long(&command, deadline)?);
+    let refused = |e: redis::ParsingError| Failure::Refused(e.into());
+    match values.map_err(refused)? {
+        values if values.len() == asked => Ok(values),
+        // What is not answered is not gone.
+        values => Err(refused(format!("MGET of {asked} keys is answered with {} values", values.len()).into())),
+    }
+}
+
+/// Which of them are values, which are too long, and which are no strings, or gone.
+fn sort<'a>(
+    keys: impl IntoIterator<Item = &'a Vec<u8>>,
+    values: Vec<Option<Vec<u8>>>,
+    found: &mut Page,
+    no_strings: &mut Vec<&'a Vec<u8>>,
+) {
+    for (key, value) in keys.into_iter().zip(values) {
+        match value {
+            Some(value) if value.len() > MAX_VALUE_BYTES => found.push((key.clone(), Found::TooLong(value.len()))),
+            Some(value) => found.push((key.clone(), Found::Value(value))),
+            None => no_strings.push(key),
+        }
+    }
+}
+
+/// The size that STRLEN tells; `None` for what is no string.
+fn size_of(size: Attempt<Value>) -> Attempt<Option<usize>> {
+    match size {
+        Err(Failure::Refused(error)) if error.code() == Some(WRONG_TYPE) => Ok(None),
+        size => usize::from_redis_value(size?).map(Some).map_err(|e| Failure::Refused(e.into())),
+    }
+}
+
+/// An error of what one key holds names the key.
+pub(super) fn at(key: &str, error: Error) -> Error {
+    if error.code() == Code::EntryUnreadable && !error.message().contains(key) {
+        return error.context(format!("the key {}", shown(key.as_bytes())));
+    }
+    error
 }
 
 fn text(value: Value) -> String {
@@ -176,14 +310,6 @@ impl CheckedLocks {
         }
         listing
     }
-}
-
-/// The beginning of a key, in a form that fits into a line.
-pub(super) fn shown(key: &[u8]) -> String {
-    let text = String::from_utf8_lossy(key);
-    let mut letters = text.chars();
-    let beginning: String = letters.by_ref().take(SHOWN).flat_map(char::escape_debug).collect();
-    if letters.next().is_some() { beginning + "…" } else { beginning }
 }
 
 /// Why each is no lock, `None` for a lock. On as many threads as pay: one lock takes about a microsecond.

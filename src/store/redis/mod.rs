@@ -1,4 +1,4 @@
-//! The shared store: Redis, a single server or a cluster, in stock Atlantis's layout.
+//! The shared store: Redis, a single server, one that Sentinels watch, or a cluster, in stock Atlantis's layout.
 //!
 //! Invariants:
 //! - A key has at most one holder (P1): every change is one Lua script, which looks and acts in one step.
@@ -12,7 +12,7 @@
 //!   on reading. On a single server the pulls' indexes do as well, and both change in the lock's own script.
 //!
 //! Assumptions: Redis does not lose what it acknowledged (`wait_replicas` narrows a fail-over), evicts nothing
-//! ([`Store::warnings`]), and a cluster's clocks differ by less than 30 s.
+//! ([`Store::warnings`]), and the clocks of servers that take each other's place differ by less than 30 s.
 //!
 //! Faults survived: a lost reply, a server that hangs, drips or restarts, a fail-over, a name server or a disk that hangs, a password
 //! or certificates that change, a stock Atlantis on the same server. What they cost is one operation's timeout, or an error that
@@ -30,8 +30,12 @@ use crate::error::Result;
 use crate::queue::Gate;
 
 mod errors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grant;
+mod handshakes;
 mod indexes;
+mod inform;
 mod inspect;
 mod inventory;
 mod keys;
@@ -40,6 +44,7 @@ mod listing;
 mod mend;
 mod moved;
 mod open;
+mod pad;
 mod pages;
 mod read_only;
 mod release;
@@ -51,6 +56,7 @@ mod shared;
 pub(crate) mod simulated;
 mod store;
 mod transport;
+mod warnings;
 
 pub use self::inspect::{Entries, Instance, RedisFacts, inspect};
 pub use self::inventory::Inventory;
@@ -149,12 +155,13 @@ impl Store for RedisStore {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.warnings.clone();
+        let mut warnings = self.warnings.now(self.redis.clock.now());
         warnings.extend(self.set_aside_warnings());
         warnings
     }
 
     fn close(&self) -> Result<()> {
+        self.leave_servers_with_old_keys();
         self.redis.transport.close();
         Ok(())
     }

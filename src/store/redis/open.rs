@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use redis::FromRedisValue as _;
-
 use super::errors::{Failure, explain};
+use super::inform::{info, of_info};
 use super::retry::Retrying;
 use super::scripts;
 use super::transport::{Transport, wait_command};
+use super::warnings;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::error::{Code, Error, Result};
 
+/// The oldest major version that is supported: the scripts' errors, among others, are another's before.
+const OLDEST: u64 = 7;
 /// Keys that the probe writes and deletes: one of each pattern that an ACL must allow.
 const PROBE_KEYS: [&str; 5] = [
     "pr/{atlock:probe}",
@@ -24,7 +26,7 @@ const PROBE_KEYS: [&str; 5] = [
 
 /// A server that can be used.
 pub(super) struct Opened {
-    pub redis: Retrying,
+    pub redis: Arc<Retrying>,
     pub warnings: Vec<String>,
 }
 
@@ -64,7 +66,7 @@ fn connect_and(
 }
 
 fn server_name(settings: &config::Redis) -> String {
-    if settings.cluster_mode { settings.addresses.join(", ") } else { settings.address.clone() }
+    settings.place().to_string()
 }
 
 fn checked(
@@ -74,7 +76,7 @@ fn checked(
     check: impl FnOnce(&Retrying, &config::Redis, Instant) -> Result<Vec<String>>,
 ) -> Result<Opened> {
     match check(&redis, settings, deadline) {
-        Ok(warnings) => Ok(Opened { redis, warnings }),
+        Ok(warnings) => Ok(Opened { redis: Arc::new(redis), warnings }),
         Err(e) => {
             redis.transport.close();
             Err(e)
@@ -84,18 +86,21 @@ fn checked(
 
 /// Whether it is what the settings mean, and what endangers its locks: without a write.
 fn check_kind(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Result<Vec<String>> {
+    check_version(redis, deadline)?;
     if !settings.cluster_mode {
         check_role(redis, deadline)?;
     }
-    Ok(warnings(redis, deadline))
+    Ok(warnings::first_look(redis, settings, deadline))
 }
 
 fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Result<Vec<String>> {
     let explained = |failure: Failure| explain(&failure, &redis.server);
+    check_version(redis, deadline)?;
     if !settings.cluster_mode {
         check_role(redis, deadline)?;
     }
-    redis.eval(&scripts::PROBE, &PROBE_KEYS, &[], deadline).map_err(explained)?;
+    // By its text: EVAL is needed, whatever scripts this server knows already.
+    redis.transport.query(&scripts::PROBE.by_text(&PROBE_KEYS, &[]), deadline).map_err(explained)?;
     if settings.wait_replicas > 0 {
         redis
             .transport
@@ -103,15 +108,26 @@ fn check(redis: &Retrying, settings: &config::Redis, deadline: Instant) -> Resul
             .map_err(explained)?;
     }
     for script in [&*scripts::GRANT, &scripts::RELEASE] {
-        // So that the first callers find them; not needed, and a cluster's nodes learn them as they go.
-        redis.transport.query(&script.load(), deadline).map_err(explained)?;
+        // So that the first callers find them. Where that is denied or disabled, they are sent whole: a refusal is no matter.
+        let _ = redis.transport.query(&script.load(), deadline);
     }
-    Ok(warnings(redis, deadline))
+    Ok(warnings::first_look(redis, settings, deadline))
 }
 
 /// Whether the server answers and takes writes.
 pub(super) fn check_writable(redis: &Retrying, deadline: Instant) -> Result<()> {
     redis.read(deadline, |_| redis.eval(&scripts::PROBE, &PROBE_KEYS[2..3], &[], deadline)).map(drop)
+}
+
+/// Refuses a server that is too old. One that does not tell its version is tried.
+fn check_version(redis: &Retrying, deadline: Instant) -> Result<()> {
+    let Some(version) = info(redis, "server", deadline).and_then(|info| of_info(&info, "redis_version")) else { return Ok(()) };
+    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    if major.is_some_and(|major| major < OLDEST) {
+        let text = format!("Redis at {}: it is version {version}: use {OLDEST}.0 or newer, or Valkey", redis.server);
+        return Err(Error::new(Code::RedisTooOld, text));
+    }
+    Ok(())
 }
 
 fn check_role(redis: &Retrying, deadline: Instant) -> Result<()> {
@@ -126,58 +142,4 @@ fn check_role(redis: &Retrying, deadline: Instant) -> Result<()> {
         return Err(Error::new(Code::ReadOnly, text));
     }
     Ok(())
-}
-
-/// What endangers the locks, as far as the server tells.
-fn warnings(redis: &Retrying, deadline: Instant) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let value = |section: &str, name: &str| {
-        let info = info(redis, section, deadline)?;
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
-    };
-    if let Some(policy) = value("memory", "maxmemory_policy")
-        && policy != "noeviction"
-    {
-        warnings.push(format!(
-            "Redis at {}: maxmemory-policy is {policy}: it may evict locks, which are then granted again; set noeviction",
-            redis.server
-        ));
-    }
-    let saves = config_value(redis, "save", deadline);
-    let appends = value("persistence", "aof_enabled");
-    if saves.as_deref() == Some("") && appends.as_deref() == Some("0") {
-        warnings
-            .push(format!("Redis at {}: it saves nothing to disk: a restart loses every lock; set appendonly yes", redis.server));
-    }
-    warnings
-}
-
-/// A section of INFO; `None` if the user may not ask.
-pub(super) fn info(redis: &Retrying, section: &str, deadline: Instant) -> Option<String> {
-    let mut command = redis::cmd("INFO");
-    command.arg(section);
-    String::from_redis_value(
-        redis
-            .transport
-            .masters(deadline)
-            .ok()?
-            .first()
-            .map(|master| redis.transport.query_at(master.as_ref(), &command, deadline))?
-            .ok()?,
-    )
-    .ok()
-}
-
-/// A setting of the server; `None` if the user may not ask.
-pub(super) fn config_value(redis: &Retrying, name: &str, deadline: Instant) -> Option<String> {
-    let mut command = redis::cmd("CONFIG");
-    command.arg("GET").arg(name);
-    let reply = redis
-        .transport
-        .masters(deadline)
-        .ok()?
-        .first()
-        .map(|master| redis.transport.query_at(master.as_ref(), &command, deadline))?
-        .ok()?;
-    Vec::<String>::from_redis_value(reply).ok()?.into_iter().nth(1)
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - A key that is there all the time is on some page. One that comes or goes meanwhile may be; a key may be on two pages.
-//! - One page is held in memory, and one page is what a server that hangs costs: each has the deadline of a single operation, all
+//! - One page is held in memory, of a bounded size (`transport/wire.rs`), and one page is what a server that hangs costs: each has the deadline of a single operation, all
 //!   together that of the call.
 //!
 //! Faults survived: a page that fails and may be asked for again costs that page, not those before; a cluster's master that
@@ -15,6 +15,7 @@ use redis::FromRedisValue as _;
 
 use super::errors::Failure;
 use super::keys::LOCKS_INDEX;
+use super::listing::at;
 use super::store::RedisStore;
 use crate::call::Call;
 use crate::error::{Code, Error, Result};
@@ -22,6 +23,9 @@ use crate::error::{Code, Error, Result};
 /// Keys that one SCAN looks at, and members that one page of the index has: large, so that 10,000 locks are a few round trips;
 /// small, so that Redis is never busy for long.
 const PAGE: usize = 5000;
+
+/// How many times fewer a page has that follows one which was too long.
+const FEWER: usize = 10;
 
 /// One of `Transport::masters`.
 type Master = Option<(String, u16)>;
@@ -52,7 +56,7 @@ impl RedisStore {
 
     /// The keys that match, page by page. On a cluster: of all masters.
     pub(super) fn scan<'a>(&'a self, pattern: &'a str, call: &Call) -> Scan<'a> {
-        Scan { store: self, pattern, deadline: call.deadline, done: Vec::new(), at: None, looked_at: 0 }
+        Scan { store: self, pattern, deadline: call.deadline, done: Vec::new(), at: None, count: PAGE, looked_at: 0 }
     }
 
     /// The members of the index of all locks, page by page.
@@ -71,6 +75,8 @@ pub(super) struct Scan<'a> {
     done: Vec<Master>,
     /// The one that is being looked through, and how far.
     at: Option<(Master, Vec<u8>)>,
+    /// Keys that the next page looks at.
+    count: usize,
     looked_at: usize,
 }
 
@@ -79,7 +85,7 @@ impl Scan<'_> {
     pub(super) fn next_page(&mut self) -> Result<Option<Vec<Vec<u8>>>> {
         self.store.in_time(self.deadline).map_err(|e| self.explain(e))?;
         let page = self.store.page(self.deadline);
-        let (pattern, done, at) = (self.pattern, &self.done, &self.at);
+        let (pattern, done, at, count) = (self.pattern, &self.done, &self.at, self.count);
         let found = self.store.redis.read(page, |link| {
             let masters = link.masters(page)?;
             let (master, cursor) = match at {
@@ -90,19 +96,35 @@ impl Scan<'_> {
                 },
             };
             let mut command = redis::cmd("SCAN");
-            command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
-            let reply = link.query_at(master.as_ref(), &command, page)?;
+            command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+            let reply = match link.query_at(master.as_ref(), &command, page) {
+                Err(Failure::TooLong) if count > 1 => return Ok(Some((master, cursor, None))),
+                reply => reply?,
+            };
             let (next, keys) = <(Vec<u8>, Vec<Vec<u8>>)>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))?;
-            Ok(Some((master, next, keys)))
+            Ok(Some((master, next, Some(keys))))
         });
-        let Some((master, next, mut keys)) = found.map_err(|e| self.explain(e))? else { return Ok(None) };
+        let Some((master, next, keys)) = found.map_err(|e| self.explain(e))? else { return Ok(None) };
+        let Some(mut keys) = keys else {
+            // Names of that length are nobody's of ours: fewer at once.
+            self.at = Some((master, next));
+            self.count = (self.count / FEWER).max(1);
+            return Ok(Some(Vec::new()));
+        };
+        // Whoever reads a page counts on it.
+        let asked_for = pattern.split(['*', '?', '[', '\\']).next().unwrap_or_default();
+        if keys.iter().any(|key| !key.starts_with(asked_for.as_bytes())) {
+            let text = format!("Redis at {} answers a search for {pattern:?} with other keys", self.store.redis.server);
+            return Err(Error::new(Code::Protocol, text));
+        }
         if next == b"0" {
             self.done.push(master);
             self.at = None;
         } else {
             self.at = Some((master, next));
         }
-        self.looked_at += PAGE;
+        self.looked_at += self.count;
+        self.count = PAGE;
         keys.sort_unstable();
         keys.dedup();
         Ok(Some(keys))
@@ -156,7 +178,8 @@ impl IndexPages<'_> {
                 .arg("WITHSCORES");
             let members = self.store.redis.read(page, |link| {
                 Vec::<Member>::from_redis_value(link.query_long(&command, page)?).map_err(|e| Failure::Refused(e.into()))
-            })?;
+            });
+            let members = members.map_err(|e| at(LOCKS_INDEX, e))?;
             self.is_over = members.len() < self.count;
             let Some((_, last)) = members.last().cloned() else { break };
             if last == self.from {

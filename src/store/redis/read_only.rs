@@ -14,6 +14,7 @@ use super::scripts;
 use super::store::RedisStore;
 use crate::call::Call;
 use crate::config;
+use crate::domain::key::KeyFormat;
 use crate::domain::lock::ProjectLock;
 use crate::error::Result;
 use crate::store::contract::local::{EntryKey, Held};
@@ -49,6 +50,9 @@ impl RedisReader {
 
 /// Today's key of a lock at an old one; `None` if it is none.
 pub(super) fn old_lock(key: &[u8], value: &[u8]) -> Option<String> {
+    if KeyFormat::of_process() == KeyFormat::Old {
+        return None; // old keys are this process's own
+    }
     let lock = ProjectLock::parse(value).ok()?;
     (lock.fields().old_key().as_bytes() == key).then(|| lock.fields().key())
 }
@@ -104,7 +108,7 @@ impl Reads for RedisReader {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.0.warnings.clone()
+        self.0.warnings.now(self.0.redis.clock.now())
     }
 
     fn close(&self) -> Result<()> {

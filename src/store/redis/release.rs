@@ -17,8 +17,9 @@ use super::reply::unexpected;
 use super::reply::{self, Reply};
 use super::store::RedisStore;
 use super::transport::Attempt;
-use super::{indexes, scripts};
+use super::{indexes, pad, scripts};
 use crate::call::Call;
+use crate::domain::key::KeyFormat;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::Held;
@@ -66,7 +67,14 @@ impl<'a> Guard<'a> {
             Guard::Admitted(Release { fields, pull_num, .. }) => {
                 let num = pull_num.map_or(none(), number);
                 match fields {
-                    Some(f) => [text("fields"), text(f.repo), text(f.path), text(f.workspace), text(f.project), num],
+                    Some(f) => [
+                        text(if KeyFormat::of_process() == KeyFormat::Old { "place" } else { "fields" }),
+                        text(f.repo),
+                        text(f.path),
+                        text(f.workspace),
+                        text(f.project),
+                        num,
+                    ],
                     None => [none(), none(), none(), none(), none(), num],
                 }
             }
@@ -131,7 +139,7 @@ impl RedisStore {
     ) -> Result<Option<Held>> {
         for _ in 0..TRIES {
             let value = match answer {
-                Reply::Done(outcome) => return reply::released(&outcome).map(Some),
+                Reply::Done(outcome) => return reply::released(&outcome, call.request.as_str().as_bytes()).map(Some),
                 Reply::None => return Ok(None),
                 Reply::Judge(value) => value,
                 other => return Err(unexpected(&other)),
@@ -143,7 +151,7 @@ impl RedisStore {
             answer = self.ask_release(key, &exactly(key, &value), call, lost_since)?;
         }
         match answer {
-            Reply::Done(outcome) => reply::released(&outcome).map(Some),
+            Reply::Done(outcome) => reply::released(&outcome, call.request.as_str().as_bytes()).map(Some),
             Reply::None => Ok(None),
             _ => Err(Error::new(Code::Timeout, format!("{key} keeps changing in Redis; nothing was released: try again"))),
         }
@@ -154,7 +162,8 @@ impl RedisStore {
         let side = keys::side_key(&lock);
         let keys = script_keys(&lock, &side, self.indexed(key).is_some());
         self.redis.change_with(call, lost_since, |head| {
-            let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().map(AsRef::as_ref)).collect();
+            let pad = pad::of(&head[0]);
+            let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().map(AsRef::as_ref)).chain([&*pad]).collect();
             self.redis.eval(&scripts::RELEASE, &keys, &args, call.deadline)
         })
     }
@@ -214,7 +223,7 @@ impl RedisStore {
             let (key, call) = (LockKey::Project(member), self.page_of(call));
             let mut lost_since = call.lost_since;
             let value = match at_once.get(nth) {
-                Some(Ok(Reply::Done(outcome))) => reply::released(outcome).map(Some),
+                Some(Ok(Reply::Done(outcome))) => reply::released(outcome, page.request.as_str().as_bytes()).map(Some),
                 // What the same round trip released is told all the same.
                 _ if released.failed.is_some() => continue,
                 Some(Ok(answer @ (Reply::None | Reply::Judge(_)))) => {
@@ -236,13 +245,15 @@ impl RedisStore {
     /// One attempt for all, in one round trip.
     fn release_at_once(&self, members: &[String], guard: &Guard<'_>, call: &Call) -> Vec<Attempt<Reply>> {
         let head = self.redis.head(call, call.lost_since, self.redis.clock.now());
+        let pad = pad::of(&head[0]);
         let commands: Vec<_> = members
             .iter()
             .map(|member| {
                 let lock = keys::lock_key(LockKey::Project(member));
                 let side = keys::side_key(&lock);
                 let tail = guard.args(LockKey::Project(member));
-                let args: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(tail.iter().map(AsRef::as_ref)).collect();
+                let args: Vec<&[u8]> =
+                    head.iter().map(Vec::as_slice).chain(tail.iter().map(AsRef::as_ref)).chain([&*pad]).collect();
                 scripts::RELEASE.by_hash(&script_keys(&lock, &side, true), &args)
             })
             .collect();

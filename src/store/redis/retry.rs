@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
-use super::errors::{Failure, explain, not_now};
+use super::errors::{Failure, explain, explain_change};
 use super::reply::Reply;
 use super::scripts::Script;
 use super::transport::{Attempt, Transport};
@@ -68,7 +68,7 @@ impl Retrying {
         for _ in 0..ATTEMPTS {
             let sent = self.clock.now();
             match attempt(&self.head(call, *lost_since, sent)) {
-                Ok(value) => match Reply::read(value).map_err(|e| e.context(format!("Redis at {}", self.server)))? {
+                Ok(value) => match self.reply(value, lost_since.is_some())? {
                     Reply::Late { now } => {
                         mark!("retry: the answer is LATE");
                         self.transport.clock().learn(now, self.clock.now());
@@ -107,6 +107,14 @@ impl Retrying {
         Err(if lost_since.is_some() { self.unknown("no reply came before the deadline") } else { self.timed_out() })
     }
 
+    /// What a script answers. That something is in its way says nothing of an attempt before it.
+    fn reply(&self, value: Value, is_retry: bool) -> Result<Reply> {
+        Reply::read(value).map_err(|e| match e.code() {
+            Code::EntryUnreadable if is_retry => self.unknown(e),
+            _ => e.context(format!("Redis at {}", self.server)),
+        })
+    }
+
     /// One attempt of a script, which is sent whole if the server does not know it.
     pub(super) fn eval(&self, script: &Script, keys: &[&str], args: &[&[u8]], deadline: Instant) -> Attempt<Value> {
         self.known(
@@ -141,17 +149,12 @@ impl Retrying {
     }
 
     fn explain(&self, failure: &Failure) -> Error {
-        // What a single server says by MOVED, that it is part of a cluster, is passing on a cluster.
-        if failure.is_passing() && !self.transport.is_single() {
-            return not_now(&self.server, &failure.to_string());
-        }
-        explain(failure, &self.server)
+        if self.transport.changes_masters() { explain_change(failure, &self.server) } else { explain(failure, &self.server) }
     }
 
     fn may_pass(&self, failure: &Failure) -> bool {
-        // On a cluster a replica that was a master a moment ago is passing, too.
-        let demoted = failure.kind() == Some(redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly));
-        failure.is_passing() || (demoted && !self.transport.is_single()) || failure.may_be_repeated()
+        // Where another server takes over, what the old master says is passing, too.
+        failure.is_passing() || (failure.is_of_old_master() && self.transport.changes_masters()) || failure.may_be_repeated()
     }
 
     fn unknown(&self, why: impl std::fmt::Display) -> Error {

@@ -81,62 +81,75 @@ macro_rules! script {
 
 script!(
     /// Takes a lock if it is free.
-    GRANT = "held.lua",
+    GRANT = "foreign.lua",
+    "held.lua",
     "side.lua",
     "prologue.lua",
+    "enter.lua",
     "grant.lua"
 );
 script!(
     /// Releases a lock if it is the one meant.
-    RELEASE = "side.lua",
+    RELEASE = "foreign.lua",
+    "side.lua",
     "orphan.lua",
     "prologue.lua",
     "release.lua"
 );
 script!(
     /// Says for whom a lock is kept when it is free.
-    GATE = "side.lua",
+    GATE = "foreign.lua",
+    "side.lua",
     "gate.lua"
 );
 script!(
     /// Replaces a document if it is as expected.
-    SWAP_DOCUMENT = "swap_document.lua"
+    SWAP_DOCUMENT = "foreign.lua",
+    "swap_document.lua"
 );
 script!(
     /// Reads a lock and its last fencing token.
-    READ = "side.lua",
+    READ = "foreign.lua",
+    "side.lua",
     "orphan.lua",
     "presence.lua",
     "read.lua"
 );
 script!(
     /// The same, without a change.
-    LOOK = "look.lua",
+    LOOK = "foreign.lua",
+    "look.lua",
     "presence.lua",
     "read.lua"
 );
 script!(
     /// Tells when an instance was here last.
-    HERE = "presence.lua",
+    HERE = "foreign.lua",
+    "presence.lua",
     "here.lua"
 );
 script!(
     /// Makes a lock what the local store decided.
-    PUT = "side.lua",
+    PUT = "foreign.lua",
+    "side.lua",
     "prologue.lua",
+    "enter.lua",
     "put.lua"
 );
 script!(
     /// Announces an instance.
-    ANNOUNCE = "announce.lua"
+    ANNOUNCE = "foreign.lua",
+    "announce.lua"
 );
 script!(
     /// Stamps members of the index of all locks.
-    INDEX_ADD = "index_add.lua"
+    INDEX_ADD = "foreign.lua",
+    "index_add.lua"
 );
 script!(
     /// Removes members of the index of all locks whose locks are gone.
-    INDEX_TRIM = "index_trim.lua"
+    INDEX_TRIM = "foreign.lua",
+    "index_trim.lua"
 );
 script!(
     /// Ends the side hashes of locks that are gone.
@@ -150,7 +163,9 @@ script!(
 );
 script!(
     /// Adds another program's lock to the indexes of a single server.
-    INDEX_PULL = "index_pull.lua"
+    INDEX_PULL = "foreign.lua",
+    "enter.lua",
+    "index_pull.lua"
 );
 script!(
     /// Moves a lock from its old key to today's, on a single server.

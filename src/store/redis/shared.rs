@@ -6,8 +6,8 @@ use redis::{FromRedisValue as _, Value};
 
 use super::errors::Failure;
 use super::indexes::pull_index_of;
-use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX};
-use super::listing::{Found, shown};
+use super::keys::{self, ALL_LOCKS, INSTANCES, LOCK_PREFIX, LOCKS_INDEX, shown};
+use super::listing::Found;
 use super::release::{Guard, Released};
 use super::reply::{self, Reply, unexpected};
 use super::scripts;
@@ -19,7 +19,7 @@ use crate::domain::lock::{ProjectLock, PullRef};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Result};
 use crate::store::contract::local::{EntryKey, Held, MAX_VALUE_BYTES, Named};
-use crate::store::contract::shared::{Announced, Presence, Put, Reach, Remembered, Remote, SharedStore};
+use crate::store::contract::shared::{Announced, HighWater, Presence, Put, Reach, Remembered, Remote, SharedStore};
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
 
 /// Matches the keys of all commands' locks.
@@ -82,8 +82,8 @@ impl SharedStore for RedisStore {
             return self.remote_by(&scripts::READ, key, Some(whose), call);
         }
         let (remote, _) = self.remote_by(&scripts::READ, key, None, call)?;
-        let here = texts(self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?).next().unwrap_or_default();
-        Ok((remote, remembered(&here)))
+        let here = self.parts(&scripts::HERE, &[INSTANCES], &whose, call)?;
+        Ok((remote, remembered(&reply::texts(here)?.next().unwrap_or_default())))
     }
 
     fn put(&self, key: &EntryKey, seen: Option<&[u8]>, new: Option<&Held>, call: &Call) -> Result<Put> {
@@ -165,12 +165,12 @@ impl SharedStore for RedisStore {
     fn announce(&self, instance: &str, lease: Duration, presence: Presence, last: u64, call: &Call) -> Result<Announced> {
         let lease = lease.as_micros().to_string();
         let stay: &[u8] = if presence == Presence::Leaves { b"0" } else { b"1" };
-        let agreed = match presence {
-            Presence::Agreed(moment) => moment.to_string(),
-            Presence::Here | Presence::Leaves => "0".to_owned(),
+        let (agreed, seen_in) = match presence {
+            Presence::Agreed(HighWater { at, replication_id }) => (at.to_string(), replication_id),
+            Presence::Here | Presence::Leaves => ("0".to_owned(), String::new()),
         };
         let last = last.to_string();
-        let args = [instance.as_bytes(), lease.as_bytes(), stay, agreed.as_bytes(), last.as_bytes()];
+        let args = [instance.as_bytes(), lease.as_bytes(), stay, agreed.as_bytes(), last.as_bytes(), seen_in.as_bytes()];
         let mut lost_since = None;
         let reply = self.redis.change_with(call, &mut lost_since, |head| {
             let all: Vec<&[u8]> = head.iter().map(Vec::as_slice).chain(args.iter().copied()).collect();
@@ -183,7 +183,9 @@ impl SharedStore for RedisStore {
                 let mut time = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 let (before, agreed, now) = (time(), time(), time());
                 self.redis.transport.clock().learn(i64::try_from(now).unwrap_or(i64::MAX), self.redis.clock.now());
-                Ok(Announced { before, agreed, now, repeated: lost_since.is_some(), others: words.map(str::to_owned).collect() })
+                let replication_id = words.next().unwrap_or("-").to_owned();
+                let (repeated, others) = (lost_since.is_some(), words.map(str::to_owned).collect());
+                Ok(Announced { before, agreed, now, replication_id, repeated, others })
             }
             other => Err(unexpected(&other)),
         }
@@ -217,7 +219,7 @@ impl RedisStore {
         let side = keys::side_key(&lock);
         let keys = [&*lock, &*side, INSTANCES];
         let (keys, args) = if let Some(whose) = &whose { (&keys[..], &whose[..]) } else { (&keys[..2], &[][..]) };
-        Ok(remote_of(self.parts(script, keys, args, call)?))
+        remote_of(self.parts(script, keys, args, call)?).map_err(|e| e.context(format!("Redis at {}", self.redis.server)))
     }
 
     /// What a script that only reads tells.
@@ -255,21 +257,15 @@ impl RedisStore {
 }
 
 /// What a script that reads a lock answered.
-pub(super) fn remote_of(parts: Vec<Value>) -> (Remote, Remembered) {
-    let mut parts = texts(parts);
+///
+/// Errors: `EntryUnreadable` if another program wrote what is there.
+pub(super) fn remote_of(parts: Vec<Value>) -> Result<(Remote, Remembered)> {
+    let mut parts = reply::texts(parts)?;
     let here = remembered(&parts.next().unwrap_or_default());
     let token = FencingToken::new(parts.next().map_or(0, |text| number(&text)));
     let holder = parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
     let holder = holder.split(' ').next().unwrap_or_default().to_owned();
-    (Remote { value: parts.next(), token, holder }, here)
-}
-
-/// The texts behind the answer's first word; what is none is empty.
-fn texts(parts: Vec<Value>) -> impl Iterator<Item = Vec<u8>> {
-    parts.into_iter().skip(1).map(|part| match part {
-        Value::BulkString(bytes) => bytes,
-        _ => Vec::new(),
-    })
+    Ok((Remote { value: parts.next(), token, holder }, here))
 }
 
 fn number(text: &[u8]) -> u64 {

@@ -1,25 +1,31 @@
 //! The shared store itself: its connection, and what it remembers. What it does is in the files beside this one.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::sync::Mutex;
 
 use super::open::{Opened, open};
 use super::retry::Retrying;
+use super::warnings::Warnings;
 use crate::config;
 use crate::error::Result;
 use crate::store::contract::local::EntryKey;
 
 /// The shared store. Safe from any thread.
 pub struct RedisStore {
-    pub(super) redis: Retrying,
+    pub(super) redis: Arc<Retrying>,
     pub(super) instance: String,
     pub(super) shared_with_stock: bool,
     pub(super) wait_replicas: u32,
     /// Longest time that one question takes, also of many that belong together.
     pub(super) patience: Duration,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Warnings,
+    /// Another program may have stored values that nobody reads: sizes are asked for first. It costs Redis a second to put a reply of some
+    /// hundred megabytes together, in which it answers nobody.
+    pub(super) has_long_values: AtomicBool,
     /// What the last snapshot left out.
     pub(super) set_aside: Mutex<Vec<SetAside>>,
 }
@@ -33,8 +39,8 @@ impl RedisStore {
     ///
     /// Taking over looks at the names of all keys (`legacy_keys.rs`), at every opening. It may take up to two minutes more.
     ///
-    /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`,
-    /// `InvalidConfig`; `StoreMoved` if a migration has moved its locks away, or is about to. Nothing stays open then.
+    /// Errors, each within the connect timeout: `Unreachable`, `Authentication`, `Permission`, `Tls`, `ReadOnly`, `RedisTooOld`, `NoSuchCommand`,
+    /// and what else Redis says of itself; `InvalidConfig`; `StoreMoved` if a migration has moved its locks away, or is about to. Nothing stays open then.
     pub fn open(settings: &config::Redis, instance: &str) -> Result<RedisStore> {
         let store = RedisStore::of(open(settings)?, settings, instance);
         match store.refuse_marked(settings).and_then(|()| store.take_over()) {
@@ -49,8 +55,8 @@ impl RedisStore {
     /// The same over a link that is there, with time from this clock.
     #[cfg(test)]
     pub(crate) fn over(
-        link: std::sync::Arc<dyn super::transport::Link>,
-        clock: std::sync::Arc<dyn crate::clock::Clock>,
+        link: Arc<dyn super::transport::Link>,
+        clock: Arc<dyn crate::clock::Clock>,
         settings: &config::Redis,
         instance: &str,
     ) -> Result<RedisStore> {
@@ -62,12 +68,13 @@ impl RedisStore {
     /// On a server that was checked.
     pub(super) fn of(opened: Opened, settings: &config::Redis, instance: &str) -> RedisStore {
         RedisStore {
+            warnings: Warnings::new(opened.warnings, &opened.redis, settings),
             redis: opened.redis,
             instance: instance.to_owned(),
             shared_with_stock: settings.shared_with_stock,
             wait_replicas: settings.wait_replicas,
             patience: settings.timeouts.operation,
-            warnings: opened.warnings,
+            has_long_values: AtomicBool::new(false),
             set_aside: Mutex::default(),
         }
     }

@@ -253,8 +253,8 @@ impl Writer {
 
     fn write(&mut self, members: &mut [Member], may_have_happened: &mut bool) -> Result<()> {
         let tree = Arc::clone(&self.tree);
-        let Some(group) = tree.read(|db| {
-            let mut tx = Transaction::new(&db, self.meta, self.clock.unix_micros());
+        let Some(group) = tree.read(|view| {
+            let mut tx = Transaction::new(&view, self.meta, self.clock.unix_micros());
             for member in members {
                 let before = tx.changes();
                 member.change.make(&mut tx)?;

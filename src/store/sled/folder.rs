@@ -3,7 +3,8 @@
 //! ```text
 //! <dir>/lock           flock; holds the pid of the process that has the folder open. Shared while somebody copies the store
 //!                      to look at it (`read_only.rs`): an opener waits for that, and for nobody else
-//! <dir>/format.json    {"format":1,…}; written last, so it says that the store was created completely
+//! <dir>/format.json    {"format":1,…}; written last, so it says that the store was created completely. 2 where keys are those of Atlantis before
+//!                      v0.40 (`rekey.rs`), 3 where there are data keys (`sealed.rs`), 4 for both
 //! <dir>/migration.json the mark of a migration (`moved.rs`)
 //! <dir>/journal        the last acknowledged groups (`journal.rs`)
 //! <dir>/sled/          sled's own files
@@ -24,10 +25,30 @@ use super::files::{Files, LockFile, OpenFile};
 use super::ground::Ground;
 use super::journal::Journal;
 use crate::clock::Clock;
+use crate::domain::key::KeyFormat;
 use crate::error::{Code, Error, Result};
 
-/// The format that this version writes, and the newest that it reads.
-const FORMAT: u64 = 1;
+/// What the format's number says. Numbers of their own, so that no version takes old keys for today's, or sealed values for damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    keys: KeyFormat,
+    /// Whether there are data keys.
+    is_sealed: bool,
+}
+
+impl Format {
+    fn of_a_new_store() -> Format {
+        Format { keys: KeyFormat::of_process(), is_sealed: false }
+    }
+}
+
+/// All formats, from number 1 on.
+const FORMATS: [Format; 4] = [
+    Format { keys: KeyFormat::Current, is_sealed: false },
+    Format { keys: KeyFormat::Old, is_sealed: false },
+    Format { keys: KeyFormat::Current, is_sealed: true },
+    Format { keys: KeyFormat::Old, is_sealed: true },
+];
 
 /// Free space below which an operator is warned, bytes. Opening needs room for a second copy of the data, too.
 const LITTLE_SPACE: u64 = 64 << 20;
@@ -118,32 +139,65 @@ impl Folder {
     ///
     /// Errors: `StoreNewerFormat`; `StoreDamaged` if it cannot be read.
     pub(super) fn has_format(&self) -> Result<bool> {
+        Ok(self.format()?.is_some())
+    }
+
+    /// How the store's keys are made; `None` if the format file is not there.
+    ///
+    /// Errors: as [`Folder::has_format`].
+    pub(super) fn keys(&self) -> Result<Option<KeyFormat>> {
+        Ok(self.format()?.map(|format| format.keys))
+    }
+
+    fn format(&self) -> Result<Option<Format>> {
         let path = self.path("format.json");
         let bytes = match self.files.read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.damaged(format!("{} cannot be read: {e}", path.display()))),
         };
         let file: FormatFile =
             serde_json::from_slice(&bytes).map_err(|e| self.damaged(format!("{} is not in its format: {e}", path.display())))?;
-        if file.format > FORMAT {
+        let Some(format) = usize::try_from(file.format).ok().and_then(|number| FORMATS.get(number.checked_sub(1)?)) else {
             let text = format!(
-                "the store in {} has format {}, written by {:?}; this version reads formats up to {FORMAT}: use that newer version",
+                "the store in {} has format {}, written by {:?}; this version reads formats up to {}: use that newer version",
                 self.dir.display(),
                 file.format,
-                file.written_by
+                file.written_by,
+                FORMATS.len()
             );
             return Err(Error::new(Code::StoreNewerFormat, text));
-        }
-        Ok(true)
+        };
+        Ok(Some(*format))
     }
 
-    /// Writes the format file, atomically and durably.
+    /// Says in the format file whether the store has data keys.
+    pub(super) fn set_sealed(&self, is_sealed: bool) -> Result<()> {
+        self.change(|format| Format { is_sealed, ..format })
+    }
+
+    /// Says in the format file that the store's keys are made as this process makes them.
+    pub(super) fn set_keys(&self) -> Result<()> {
+        self.change(|format| Format { keys: KeyFormat::of_process(), ..format })
+    }
+
+    fn change(&self, change: impl FnOnce(Format) -> Format) -> Result<()> {
+        let is = self.format()?;
+        match change(is.unwrap_or_else(Format::of_a_new_store)) {
+            to_be if is == Some(to_be) => Ok(()),
+            to_be => self.write(to_be).map_err(|e| self.not_writable(&e)),
+        }
+    }
+
+    /// Writes the format file of a new store, atomically and durably.
     pub(super) fn write_format(&self) -> io::Result<()> {
-        let text = serde_json::to_vec(&FormatFile {
-            format: FORMAT,
-            written_by: concat!("atlock ", env!("CARGO_PKG_VERSION")).to_owned(),
-        })?;
+        self.write(Format::of_a_new_store())
+    }
+
+    fn write(&self, format: Format) -> io::Result<()> {
+        let format = FORMATS.iter().zip(1..).find(|(known, _)| **known == format).map_or(0, |(_, number)| number);
+        let text =
+            serde_json::to_vec(&FormatFile { format, written_by: concat!("atlock ", env!("CARGO_PKG_VERSION")).to_owned() })?;
         let new = self.path("format.json.new");
         self.files.write(&new, &text)?;
         self.files.rename(&new, &self.path("format.json"))?;
@@ -192,12 +246,20 @@ fn is_only_read(file: &dyn LockFile) -> bool {
     is_only_read
 }
 
-/// The store in this folder is another's.
+/// The store in this folder is another's, or this process has it open already.
 pub(super) fn busy(dir: &Path, file: &dyn LockFile) -> Error {
     // The holder may be about to write it.
     let pid = file.text().unwrap_or_default();
-    let holder = if pid.trim().is_empty() { "another opener".to_owned() } else { format!("process {}", pid.trim()) };
-    let text = format!("the store in {} is in use by {holder}: stop it, or give this one a folder of its own", dir.display());
+    let dir = dir.display();
+    let text = match pid.trim() {
+        "" => format!("the store in {dir} is in use by another opener: stop it, or give this one a folder of its own"),
+        own if own == std::process::id().to_string() => {
+            format!(
+                "the store in {dir} is open in this process ({own}) already: use it where it is open, or close it there first"
+            )
+        }
+        other => format!("the store in {dir} is in use by process {other}: stop it, or give this one a folder of its own"),
+    };
     Error::new(Code::StoreBusy, text)
 }
 
@@ -343,7 +405,7 @@ mod tests {
         reader.unlock().unwrap();
         let _server = lock(dir.path()).unwrap();
         let error = lock_within(dir.path(), Duration::from_millis(50)).unwrap_err();
-        assert!(error.message().contains(&format!("is in use by process {}", std::process::id())), "{error}");
+        assert!(error.message().contains(&format!("is open in this process ({}) already", std::process::id())), "{error}");
     }
 
     /// As by a child process between its fork and its exec.

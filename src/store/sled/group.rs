@@ -67,7 +67,7 @@ impl Group {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Group> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Group> {
         let (meta, rest) = Meta::decode(bytes)?;
         let mut reader = Reader(rest);
         let mut writes = Vec::new();

@@ -55,7 +55,7 @@ impl History {
     }
 
     /// The name stands in it where it does not stand in the tree key.
-    fn encode(&self, key: &EntryKey) -> Result<Vec<u8>> {
+    pub(super) fn encode(&self, key: &EntryKey) -> Result<Vec<u8>> {
         let mut bytes = vec![FORMAT, byte_of(self.state, STATES)];
         bytes.extend_from_slice(&self.at.to_be_bytes());
         bytes.extend_from_slice(&length_bytes(self.tombstones.len()));

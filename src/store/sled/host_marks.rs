@@ -32,7 +32,7 @@ pub(super) fn write_mark(tx: &mut Transaction<'_>, key: &EntryKey, there: &[Opti
     tx.put_entry(&host_key(key), tx.new_status(), &mark)
 }
 
-fn decode_mark(tree_key: &[u8], bytes: &[u8]) -> Result<(EntryKey, Vec<Option<[u8; 32]>>)> {
+pub(super) fn decode_mark(tree_key: &[u8], bytes: &[u8]) -> Result<(EntryKey, Vec<Option<[u8; 32]>>)> {
     let mark = (|| {
         let mut reader = Reader(bytes);
         let mut there = Vec::new();

@@ -33,7 +33,7 @@ const BLOCK: usize = 4096;
 /// what it has written for durable, and overwrites a segment in place once what replaced it is written, two segments later at the
 /// earliest (`SegmentAccountant::stabilize` in src/pagecache/segment.rs): with more between two syncs, power loss could take both.
 /// For a group it writes about three times as much as stands here.
-const FILE_BYTES: usize = 128 << 10;
+pub(super) const FILE_BYTES: usize = 128 << 10;
 const _: () = assert!(3 * FILE_BYTES < 2 * super::record::SEGMENT);
 const MAGIC: &[u8; 16] = b"atlock journal 1";
 const RECORD: &[u8; 8] = b"atlockwr";
@@ -128,6 +128,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Overwrites all of it, durably: another file has taken its place.
+    pub(super) fn wipe(&mut self) -> io::Result<()> {
+        let zeros = [0; BLOCK];
+        (0..self.capacity).step_by(BLOCK).try_for_each(|at| self.write_blocks(at, &[&zeros]))
+    }
+
     /// Begins anew: everything in it is durable elsewhere.
     pub(super) fn restart(&mut self) {
         self.end = BLOCK;
@@ -158,7 +164,7 @@ fn blocks_of(payload: usize) -> usize {
 
 /// Every whole record, of this lap and of those before. No number stands twice: a record that can be read again is replayed, and
 /// numbers go on from there.
-fn scan(bytes: &[u8]) -> Records {
+pub(super) fn scan(bytes: &[u8]) -> Records {
     let mut records = Records::new();
     let mut at = BLOCK;
     while at + HEADER <= bytes.len() {

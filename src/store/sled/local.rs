@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::host_marks;
 use super::key_state;
 use super::meta::Meta;
-use super::read::read_entry;
 use super::record::{REDIS_KEY, VALUE_LIMIT, check_length};
 use super::remembered;
 use super::store::SledStore;
@@ -19,7 +18,7 @@ use crate::store::contract::local::{
 impl SledStore {
     /// Reads by what a group would see.
     fn view<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.tree.read(|db| f(&Transaction::new(&db, Meta::default(), 0)))
+        self.tree.read(|view| f(&Transaction::new(&view, Meta::default(), 0)))
     }
 }
 
@@ -57,7 +56,7 @@ impl LocalStore for SledStore {
     }
 
     fn redis_record(&self) -> Result<Option<RedisRecord>> {
-        self.tree.read(|db| remembered::redis_record(read_entry(db, REDIS_KEY)?))
+        self.tree.read(|view| remembered::redis_record(view.get(REDIS_KEY)?))
     }
 
     fn conflicts(&self) -> Result<Vec<Conflict>> {

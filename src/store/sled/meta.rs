@@ -36,6 +36,11 @@ impl Meta {
         self.checksum = self.checksum.wrapping_sub(digest(key, value));
     }
 
+    /// The same number and token, of a tree that holds nothing yet.
+    pub(super) fn emptied(self) -> Meta {
+        Meta { entries: 0, checksum: 0, ..self }
+    }
+
     /// The same, as the record of the next batch.
     pub(super) fn next(self) -> Meta {
         Meta { sequence: self.sequence + 1, ..self }

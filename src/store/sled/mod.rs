@@ -23,16 +23,21 @@
 //!
 //! After the first I/O error the store answers nothing until it is opened again (`health.rs`).
 //!
+//! What is sealed, and how: `crate::sealing`; where in the store: `record.rs`, `sealed.rs`. What deletes a released lock's value for good: `compact.rs`.
+//!
 //! A read shows only what is durable, but for a group too large for the journal: that is applied first, and undone should the
 //! machine lose power before it is durable; nobody was told by then that it succeeded.
 
 mod changes;
 mod committer;
+mod compact;
 #[cfg(test)]
 mod crash_tests;
 mod database;
 mod files;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod ground;
 mod group;
 mod health;
@@ -50,7 +55,10 @@ mod pull_index;
 mod read;
 mod read_only;
 mod record;
+mod rekey;
 mod remembered;
+mod resealing;
+mod sealed;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod step;
@@ -61,6 +69,8 @@ mod transaction;
 mod tree;
 mod trim;
 
+pub use self::compact::Compacted;
 pub use self::read_only::SledReader;
+pub use self::resealing::Resealed;
 pub use self::step::{Step, StepHook};
 pub use self::store::SledStore;

@@ -45,8 +45,12 @@ pub(super) struct Opened {
     pub ground: Ground,
 }
 
+/// What an opening may need, in bytes: sled's caches, buffers and the stacks of its threads, and this module's copy.
+const MEMORY: usize = 64 << 20;
+
 /// Opens or creates the store in this folder.
 pub(super) fn open(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock) -> Result<Opened> {
+    refuse_without_memory(dir)?;
     let folder = Folder::lock(files, &absolute(dir)?, clock)?;
     let complete = folder.has_format()?;
     put_back(&folder).map_err(|e| folder.not_writable(&e))?;
@@ -63,6 +67,20 @@ pub(super) fn open(files: &Arc<dyn Files>, dir: &Path, clock: &dyn Clock) -> Res
             Err(error)
         }
     }
+}
+
+/// sled ends the process where an allocation or a thread is refused, which it cannot be stopped from: so what it may need is asked for first.
+fn refuse_without_memory(dir: &Path) -> Result<()> {
+    // Nothing is written to it: where memory is not limited, this takes none.
+    Vec::<u8>::new().try_reserve_exact(MEMORY).map_err(|_| {
+        let text = format!(
+            "the store in {} needs {} MiB of memory to open, and this process cannot have that: raise its limit (ulimit -v); nothing was \
+             changed",
+            dir.display(),
+            MEMORY >> 20
+        );
+        Error::new(Code::StoreFailed, text)
+    })
 }
 
 /// The same folder, wherever the process's working directory is later: sled opens files by their paths again and again.
@@ -144,12 +162,12 @@ fn put_back(folder: &Folder) -> io::Result<()> {
     folder.sync()
 }
 
-/// Forgets the files that were laid aside: the store was checked.
-fn forget_saved(folder: &Folder) -> io::Result<()> {
-    // Renamed first: half of them must never be put back.
-    folder.files().rename(&folder.path("sled.saved"), &folder.path("sled.saving"))?;
+/// Forgets the files that were laid aside: the store was checked. Where they are now, to be removed: half of them must never be put back.
+pub(super) fn forget_saved(folder: &Folder) -> io::Result<PathBuf> {
+    let saving = folder.path("sled.saving");
+    folder.files().rename(&folder.path("sled.saved"), &saving)?;
     folder.sync()?;
-    remove_dir(folder.files(), &folder.path("sled.saving"))
+    Ok(saving)
 }
 
 /// Opens sled and checks that everything acknowledged is there.
@@ -187,7 +205,7 @@ fn finish(folder: Folder, db: Box<dyn Database>, meta: Meta, journal: Journal, c
         if !complete {
             folder.write_format()?;
         }
-        forget_saved(&folder)?;
+        remove_dir(folder.files(), &forget_saved(&folder)?)?;
         let log = folder.files().open(&store.join("db"))?;
         let ground = folder.ground(&*log, &journal)?;
         Ok((log, ground))
@@ -209,6 +227,11 @@ fn open_sled(files: &dyn Files, store: &Path, clock: &dyn Clock) -> std::result:
             result => return result,
         }
     }
+}
+
+/// A database that was opened, or our error.
+pub(super) fn opened(folder: &Folder, open: impl FnOnce() -> sled::Result<Box<dyn Database>>) -> Result<Box<dyn Database>> {
+    guarded(open).map_err(|e| sled_failed(folder, e))
 }
 
 enum SledFailure {
@@ -285,7 +308,7 @@ fn is_unfinished_snapshot(path: &Path) -> bool {
 }
 
 /// Makes sled's files and their names durable.
-fn sync_store(files: &dyn Files, store: &Path) -> io::Result<()> {
+pub(super) fn sync_store(files: &dyn Files, store: &Path) -> io::Result<()> {
     for entry in files.list(store)? {
         let path = store.join(&entry.name);
         if entry.is_dir { sync_store(files, &path)? } else { files.sync_file(&path)? }

@@ -6,7 +6,7 @@ use sled::IVec;
 
 use super::record::{self, Header, INDEX_PREFIX, Verdict};
 use super::transaction::Transaction;
-use crate::domain::lock::ProjectLock;
+use crate::domain::lock::{ProjectLock, is_stand_in};
 use crate::domain::token::FencingToken;
 use crate::error::Result;
 
@@ -28,7 +28,8 @@ pub(super) fn remove_lock(tx: &mut Transaction<'_>, key: &[u8], header: Header, 
 
 /// The key of an entry's by-pull index entry, if it has one.
 fn index_key(tx: &Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> Result<Option<Vec<u8>>> {
-    if header.verdict == Verdict::NoLock {
+    // Of a sealed value that does not open, what stands beside it may be changed, too.
+    if header.verdict == Verdict::NoLock && !is_stand_in(value) {
         return Ok(None);
     }
     if let Some(prefix) = index_prefix(value) {
@@ -41,8 +42,7 @@ fn index_key(tx: &Transaction<'_>, key: &[u8], header: Header, value: &[u8]) -> 
     }
     // The pull of a value that was a lock once is told by the index alone. It must not stay there: the key's next holder would be
     // released with that pull.
-    let ends = record::index_keys(&[], header.token, key);
-    let is_meant = |(index_key, of): &(Vec<u8>, IVec)| *of == key && ends.iter().any(|end| index_key.ends_with(end));
+    let is_meant = |(_, of): &(Vec<u8>, IVec)| *of == key;
     Ok(tx.scan(INDEX_PREFIX)?.into_iter().find(is_meant).map(|(index_key, _)| index_key))
 }
 

@@ -2,8 +2,8 @@
 //!
 //! sled cannot open its files without writing to them, and so repairs, cuts and creates. So the store's files are copied to a private
 //! folder in the system's temporary one, and the copy is opened, with every check that an opening makes. What that costs: room for
-//! two copies of the data there for as long as it is open, and the time to write and sync them. The copy holds lock values, and so
-//! clone URLs with tokens, for this user's eyes only; closing removes it. A signal that ends the process (Ctrl-C, SIGTERM, kill -9) leaves it behind, and a later
+//! two copies of the data there for as long as it is open, and the time to write and sync them. The copy holds lock values, sealed if those of the
+//! store are, and so clone URLs with tokens, for this user's eyes only; closing removes it. A signal that ends the process (Ctrl-C, SIGTERM, kill -9) leaves it behind, and a later
 //! look of the same user removes it once it is an hour old.
 //!
 //! Invariants:
@@ -32,6 +32,7 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::sealing::MasterKeys;
 use crate::store::contract::local::{Conflict, EntryKey, Held, KeyState, LocalStore as _, RedisRecord};
 use crate::store::read_only::{ReadOnly, Reads};
 use crate::store::{DocumentKey, Listing, LockInfo, LockKey, Store as _};
@@ -62,16 +63,18 @@ impl SledStore {
     /// Errors: `StoreBusy` if a server has the folder open; `InvalidConfig` if no store was created there; `StoreNotWritable` if the
     /// folder cannot be read or the temporary one not be written; `Timeout` if copying takes longer than a server that starts would wait;
     /// `StoreNewerFormat`; `StoreDamaged`; `StoreMoved` if a migration has moved its locks away, or is about to.
-    pub fn open_read_only(dir: &Path, clock: Arc<dyn Clock>) -> Result<ReadOnly<SledReader>> {
+    ///
+    /// `masters` opens what is sealed; `EncryptionKey` if no key that is given does.
+    pub fn open_read_only(dir: &Path, clock: Arc<dyn Clock>, masters: Option<&MasterKeys>) -> Result<ReadOnly<SledReader>> {
         refuse_marked(SledStore::mark_in(dir)?, dir)?;
-        SledStore::read_to_migrate(dir, clock)
+        SledStore::read_to_migrate(dir, clock, masters)
     }
 
     /// The same, also of a store with a mark: for a migration.
-    pub fn read_to_migrate(dir: &Path, clock: Arc<dyn Clock>) -> Result<ReadOnly<SledReader>> {
+    pub fn read_to_migrate(dir: &Path, clock: Arc<dyn Clock>, masters: Option<&MasterKeys>) -> Result<ReadOnly<SledReader>> {
         let dir = absolute(dir)?;
         let copy = copy(&dir, LOOKING)?;
-        let store = SledStore::open(&copy.0, clock)
+        let store = SledStore::open_sealed(&copy.0, clock, masters)
             .map_err(|e| e.context(format!("in a copy of {}, made to look at it", dir.display())))?;
         Ok(ReadOnly(SledReader { store, copy: Mutex::new(Some(copy)) }))
     }

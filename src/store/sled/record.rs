@@ -17,12 +17,15 @@
 //! | `B` | there is a host store, and which mark it should bear (`history.rs`) |
 //! | `Q` length of repo, repo, pull number | a release by pull that Redis has to learn of (`history.rs`) |
 //! | `R` | what hybrid mode remembers of its Redis (`history.rs`) |
+//! | `E` | the wrapped data keys (`crate::sealing`): there are some as long as anything may be sealed |
 //! | `M` | the meta record (`meta.rs`), and perhaps the last group's writes (`group.rs`) |
 //!
 //! Lengths and numbers are big-endian and of fixed size, so no key is ever a prefix match of something else: the locks of
 //! `a/b` cannot be mistaken for those of `a/b2` or `a/b/c` (P3).
 //!
-//! An entry is a header of [`HEADER`] bytes and then the caller's bytes unchanged (P4). Long values are cut into chunks
+//! An entry is a header of [`HEADER`] bytes and then the caller's bytes unchanged (P4), or, behind another first byte, the same bytes
+//! sealed. What holds a caller's values is sealed where there is a key: entries and conflicts. The header stays in clear, and is associated
+//! data, as is the tree's key. Long values are cut into chunks
 //! because sled puts a tree node over a quarter of a segment into a file of its own, which it never syncs, and on recovery
 //! skips that one record if the file is gone: a batch would come back in part. With at most 20 entries a leaf (it splits
 //! over 16 and merges below 4), [`CHUNK`] and [`NAME_LIMIT`] keep every leaf, and 257 keys an index node, below that quarter.
@@ -35,6 +38,7 @@ use sled::IVec;
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::sealing::{KeyId, Sealing, key_id, stand_in};
 use crate::store::LockKey;
 use crate::store::contract::local::EntryKey;
 
@@ -54,6 +58,8 @@ const CHUNK: usize = 2 << 10;
 /// Length of an entry's header, bytes.
 const HEADER: usize = 22;
 const FORMAT: u8 = 1;
+/// The first byte of an entry whose value is sealed.
+const SEALED: u8 = 2;
 
 // 20 entries a leaf, one of them the meta record; 257 keys an index node; 64 bytes of sled's own for each, 1 KiB for the node.
 const _: () = assert!(20 * (HEADER + CHUNK + KEY_LIMIT + 64) + 1024 < SEGMENT / 4);
@@ -61,6 +67,8 @@ const _: () = assert!(257 * (KEY_LIMIT + 8) + 1024 < SEGMENT / 4);
 
 /// The meta record's key.
 pub(super) const META_KEY: &[u8] = b"M";
+/// The key of the wrapped data keys.
+pub(super) const RING_KEY: &[u8] = b"E";
 /// The key of what is remembered of Redis.
 pub(super) const REDIS_KEY: &[u8] = b"R";
 /// What the keys of all histories begin with.
@@ -75,6 +83,8 @@ pub(super) const HOST_LACKS_PREFIX: &[u8] = b"F";
 pub(super) const PULL_RELEASE_PREFIX: &[u8] = b"Q";
 /// What the keys of all entries begin with: locks, commands' locks, documents.
 pub(super) const ENTRY_PREFIXES: [&[u8]; 5] = [PROJECT_PREFIX, b"C", b"S", QUEUE_PREFIX, b"Z"];
+/// What the keys of all that is sealed begin with, where there is a key: what holds a caller's values.
+pub(super) const SEALED_PREFIXES: [&[u8]; 6] = [PROJECT_PREFIX, b"C", b"S", QUEUE_PREFIX, b"Z", CONFLICT_PREFIX];
 /// What the keys of the by-pull index begin with.
 pub(super) const INDEX_PREFIX: &[u8] = b"P";
 /// What the keys of all queues begin with.
@@ -163,6 +173,28 @@ fn chunk_key(entry_key: &[u8], number: usize) -> Vec<u8> {
     [b"X", &length_bytes(entry_key.len())[..], entry_key, &length_bytes(number)].concat()
 }
 
+/// The entry's key in a chunk's.
+fn whose_chunk(tree_key: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader(tree_key.strip_prefix(b"X")?);
+    let length = u32::from_be_bytes(reader.take()?);
+    reader.take_slice(length)
+}
+
+/// Whether an entry of this key holds a caller's values, and is sealed where there is a key.
+pub(super) fn is_of_values(key: &[u8]) -> bool {
+    SEALED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Whether this is a further part of such an entry.
+pub(super) fn is_chunk_of_value(tree_key: &[u8]) -> bool {
+    whose_chunk(tree_key).is_some_and(is_of_values)
+}
+
+/// Whether this is the entry of this key, or a further part of that.
+pub(super) fn is_part_of(tree_key: &[u8], key: &[u8]) -> bool {
+    tree_key == key || whose_chunk(tree_key) == Some(key)
+}
+
 /// A length or number as it is stored. All are bounded, the largest by [`VALUE_LIMIT`].
 pub(super) fn length_bytes(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
@@ -198,12 +230,20 @@ pub(super) struct Header {
     pub stored_at: u64,
 }
 
+/// What says which record a sealed value belongs to.
+fn associated(key: &[u8], header: Header) -> Vec<u8> {
+    let (token, stored_at) = (header.token.get().to_be_bytes(), header.stored_at.to_be_bytes());
+    [&b"atlock embedded record\0"[..], &[SEALED, header.verdict as u8], &token, &stored_at, key].concat()
+}
+
 /// The tree entries, key and value, that make up one entry.
-pub(super) fn encode(key: &[u8], header: Header, value: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(super) fn encode(key: &[u8], header: Header, value: &[u8], sealing: &Sealing) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     check_length("a value", value.len(), VALUE_LIMIT)?;
+    let sealed = if is_of_values(key) { sealing.seal(&associated(key, header), value)? } else { None };
+    let value = sealed.as_deref().unwrap_or(value);
     let (first, rest) = value.split_at(value.len().min(CHUNK));
     let mut bytes = Vec::with_capacity(HEADER + first.len());
-    bytes.push(FORMAT);
+    bytes.push(if sealed.is_some() { SEALED } else { FORMAT });
     bytes.push(header.verdict as u8);
     bytes.extend_from_slice(&header.token.get().to_be_bytes());
     bytes.extend_from_slice(&header.stored_at.to_be_bytes());
@@ -216,6 +256,7 @@ pub(super) fn encode(key: &[u8], header: Header, value: &[u8]) -> Result<Vec<(Ve
 /// The first tree entry of an entry, read back.
 pub(super) struct Stored {
     pub header: Header,
+    is_sealed: bool,
     length: usize,
     first: IVec,
 }
@@ -225,9 +266,11 @@ impl Stored {
     pub(super) fn decode(key: &[u8], bytes: IVec) -> Result<Stored> {
         let mut reader = Reader(&bytes);
         let header = (|| {
-            if reader.take::<1>()? != [FORMAT] {
-                return None;
-            }
+            let is_sealed = match reader.take()? {
+                [FORMAT] => false,
+                [SEALED] => true,
+                _ => return None,
+            };
             let verdict = match reader.take()? {
                 [0] => Verdict::NoLock,
                 [1] => Verdict::LockOnce,
@@ -236,10 +279,12 @@ impl Stored {
             let token = FencingToken::new(u64::from_be_bytes(reader.take()?));
             let stored_at = u64::from_be_bytes(reader.take()?);
             let length = usize::try_from(u32::from_be_bytes(reader.take()?)).ok()?;
-            Some((Header { verdict, token, stored_at }, length))
+            Some((Header { verdict, token, stored_at }, is_sealed, length))
         })();
         match header {
-            Some((header, length)) if bytes.len() - HEADER == length.min(CHUNK) => Ok(Stored { header, length, first: bytes }),
+            Some((header, is_sealed, length)) if bytes.len() - HEADER == length.min(CHUNK) => {
+                Ok(Stored { header, is_sealed, length, first: bytes })
+            }
             _ => Err(unreadable(key)),
         }
     }
@@ -249,13 +294,42 @@ impl Stored {
         (0..self.length.div_ceil(CHUNK).saturating_sub(1)).map(move |number| chunk_key(key, number))
     }
 
-    /// The value, if it is all in the first tree entry: no copy.
+    /// The value, if it is all in the first tree entry, in clear: no copy.
     pub(super) fn short_value(&self) -> Option<&[u8]> {
-        (self.length <= CHUNK).then(|| &self.first[HEADER..])
+        (self.length <= CHUNK && !self.is_sealed).then(|| &self.first[HEADER..])
     }
 
-    /// The whole value; `read` gets a tree entry.
-    pub(super) fn value(&self, key: &[u8], read: impl Fn(&[u8]) -> Result<Option<IVec>>) -> Result<Vec<u8>> {
+    /// Under which key the value is sealed; `None`: it is in clear. Of a sealed value that has no key's id, one that no key has.
+    pub(super) fn sealed_under(&self) -> Option<KeyId> {
+        self.is_sealed.then(|| key_id(&self.first[HEADER..]).unwrap_or_default())
+    }
+
+    /// The whole value, opened, and its header; `read` gets a tree entry.
+    ///
+    /// In the place of a sealed value that does not open comes what no reader takes for a lock, and so does the header: the entry stays, and is
+    /// listed as unreadable.
+    pub(super) fn open(
+        mut self,
+        key: &[u8],
+        sealing: &Sealing,
+        read: impl Fn(&[u8]) -> Result<Option<IVec>>,
+    ) -> Result<(Header, Vec<u8>)> {
+        let value = self.value(key, read)?;
+        if !self.is_sealed {
+            return Ok((self.header, value));
+        }
+        let opened = sealing.open(&associated(key, self.header), &value);
+        let value = opened.unwrap_or_else(|| {
+            if self.header.verdict == Verdict::Lock {
+                self.header.verdict = Verdict::LockOnce;
+            }
+            stand_in(&value)
+        });
+        Ok((self.header, value))
+    }
+
+    /// The whole value as it is stored; `read` gets a tree entry.
+    fn value(&self, key: &[u8], read: impl Fn(&[u8]) -> Result<Option<IVec>>) -> Result<Vec<u8>> {
         let mut value = Vec::with_capacity(self.length);
         value.extend_from_slice(&self.first[HEADER..]);
         for chunk in self.chunk_keys(key) {
@@ -326,7 +400,10 @@ mod tests {
 
     #[test]
     fn an_over_long_value_is_refused() {
-        assert_eq!(encode(b"L", Header::default(), &vec![0; VALUE_LIMIT + 1]).expect_err("is refused").code(), Code::TooLarge);
+        assert_eq!(
+            encode(b"L", Header::default(), &vec![0; VALUE_LIMIT + 1], &Sealing::PLAIN).expect_err("is refused").code(),
+            Code::TooLarge
+        );
     }
 
     proptest! {
@@ -334,7 +411,7 @@ mod tests {
         fn an_entry_comes_back_byte_for_byte(length in 0_usize..4 * CHUNK, token: u64, stored_at: u64, is_lock: bool) {
             let value: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
             let header = Header { verdict: Verdict::of(is_lock), token: FencingToken::new(token), stored_at };
-            let entries: BTreeMap<_, _> = encode(b"Lkey", header, &value).expect("encodes").into_iter().collect();
+            let entries: BTreeMap<_, _> = encode(b"Lkey", header, &value, &Sealing::PLAIN).expect("encodes").into_iter().collect();
             let stored = Stored::decode(b"Lkey", entries[&b"Lkey"[..]].as_slice().into()).expect("decodes");
             prop_assert_eq!(stored.header, header);
             prop_assert_eq!(stored.chunk_keys(b"Lkey").count() + 1, entries.len());

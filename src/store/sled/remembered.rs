@@ -4,7 +4,7 @@ use sled::IVec;
 
 use super::record::{self, CONFLICT_PREFIX, PROJECT_PREFIX, PULL_RELEASE_PREFIX, Reader, beside, length_bytes, name_of};
 use super::transaction::Transaction;
-use crate::domain::lock::{ProjectLock, PullRef};
+use crate::domain::lock::{ProjectLock, PullRef, is_stand_in};
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
 use crate::store::contract::local::{Conflict, EntryKey, Held, PullRelease, RedisRecord};
@@ -41,8 +41,13 @@ pub(super) fn pull_releases(tx: &Transaction<'_>) -> Result<Vec<PullRelease>> {
 pub(super) fn conflicts(tx: &Transaction<'_>) -> Result<Vec<Conflict>> {
     let mut conflicts = Vec::new();
     for tree_key in tx.scan(CONFLICT_PREFIX)?.into_keys() {
-        if let Some((_, bytes)) = tx.entry(&tree_key)? {
-            conflicts.push(decode_conflict(&bytes).ok_or_else(|| not_in_format("a conflict"))?);
+        if let Some((header, bytes)) = tx.entry(&tree_key)? {
+            let conflict = if is_stand_in(&bytes) {
+                unreadable_conflict(&tree_key[CONFLICT_PREFIX.len()..], bytes, header.stored_at)
+            } else {
+                decode_conflict(&bytes)
+            };
+            conflicts.push(conflict.ok_or_else(|| not_in_format("a conflict"))?);
         }
     }
     Ok(conflicts)
@@ -61,7 +66,13 @@ pub(super) fn encode_conflict(conflict: &Conflict) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode_conflict(bytes: &[u8]) -> Option<Conflict> {
+/// A conflict of which only the name can be read: that there is one is not forgotten.
+fn unreadable_conflict(tree_key: &[u8], stand_in: Vec<u8>, at: u64) -> Option<Conflict> {
+    let held = Held { value: stand_in, token: FencingToken::NONE };
+    Some(Conflict { key: name_of(tree_key)?, local: held.clone(), remote: held, at })
+}
+
+pub(super) fn decode_conflict(bytes: &[u8]) -> Option<Conflict> {
     let mut reader = Reader(bytes);
     if reader.take::<1>()? != [FORMAT] {
         return None;

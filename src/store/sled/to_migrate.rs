@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use super::meta::Meta;
 use super::moved;
-use super::read::read_entry;
 use super::record::META_KEY;
 use super::store::SledStore;
 use super::system_files::SystemFiles;
 use crate::clock::Clock;
 use crate::domain::token::FencingToken;
 use crate::error::{Code, Error, Result};
+use crate::sealing::MasterKeys;
 use crate::store::moved::Mark;
 
 impl SledStore {
-    /// As [`SledStore::open`], also of a store with a mark.
-    pub fn open_to_migrate(dir: &Path, clock: Arc<dyn Clock>) -> Result<SledStore> {
-        SledStore::open_on(Arc::new(SystemFiles), dir, clock, Arc::new(|_| Ok(())))
+    /// As [`SledStore::open_sealed`], also of a store with a mark.
+    pub fn open_to_migrate(dir: &Path, clock: Arc<dyn Clock>, masters: Option<&MasterKeys>) -> Result<SledStore> {
+        SledStore::open_on(Arc::new(SystemFiles), dir, clock, Arc::new(|_| Ok(())), masters)
     }
 
     /// The mark of the store in this folder.
@@ -37,7 +37,7 @@ impl SledStore {
 
     /// The largest fencing token that the store has given or been given; 0 for none.
     pub fn last_token(&self) -> Result<FencingToken> {
-        let bytes = self.tree.read(|db| read_entry(db, META_KEY))?;
+        let bytes = self.tree.read(|view| view.get(META_KEY))?;
         let bytes = bytes.ok_or_else(|| Error::new(Code::StoreDamaged, "its meta record is missing"))?;
         Ok(FencingToken::new(Meta::decode(&bytes)?.0.last_token))
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use sled::IVec;
 
-use super::database::Database;
 use super::group::Group;
 use super::meta::Meta;
-use super::read::read_entry;
+use super::read::{View, failed};
 use super::record::{self, Header, Stored, Verdict};
 use crate::domain::token::FencingToken;
 use crate::error::Result;
+use crate::sealing::Sealing;
 use crate::store::contract::local::{EntryKey, Held};
 
 /// What a group changes: an overlay over the tree.
@@ -31,15 +31,21 @@ pub(super) trait Entries {
     fn get(&self, key: &[u8]) -> Result<Option<IVec>>;
     /// All tree entries whose keys begin with `prefix`.
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>>;
+    /// How values are written and read.
+    fn sealing(&self) -> &Sealing;
 }
 
-impl Entries for &dyn Database {
+impl Entries for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
-        read_entry(*self, key)
+        View::get(*self, key)
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
-        self.scan_prefix(prefix).map(|entry| entry.map_err(super::read::failed)).collect()
+        self.scan_prefix(prefix).map(|entry| entry.map_err(failed)).collect()
+    }
+
+    fn sealing(&self) -> &Sealing {
+        self.sealing
     }
 }
 
@@ -52,6 +58,10 @@ impl Entries for BTreeMap<Vec<u8>, IVec> {
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>> {
         let found = self.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         Ok(found.map(|(key, value)| (key.as_slice().into(), value.clone())).collect())
+    }
+
+    fn sealing(&self) -> &Sealing {
+        &crate::sealing::PLAIN
     }
 }
 
@@ -117,14 +127,14 @@ impl<'a> Transaction<'a> {
     /// The entry at this key and its value.
     pub(super) fn entry(&self, key: &[u8]) -> Result<Option<(Header, Vec<u8>)>> {
         match self.stored(key)? {
-            Some(stored) => Ok(Some((stored.header, stored.value(key, |key| self.raw(key))?))),
+            Some(stored) => stored.open(key, self.db.sealing(), |key| self.raw(key)).map(Some),
             None => Ok(None),
         }
     }
 
     /// Replaces the entry at this key. What of a long value stays as it was is not written again: a queue is long, and a join adds to its end.
     pub(super) fn put_entry(&mut self, key: &[u8], header: Header, value: &[u8]) -> Result<()> {
-        let encoded = record::encode(key, header, value)?;
+        let encoded = record::encode(key, header, value, self.db.sealing())?;
         if let Some(old) = self.stored(key)? {
             old.chunk_keys(key).skip(encoded.len() - 1).try_for_each(|chunk| self.remove(chunk))?;
         }
@@ -182,7 +192,8 @@ impl<'a> Transaction<'a> {
         (self.changes > 0).then(|| Group { meta: self.meta.next(), writes: self.staged.into_iter().collect() })
     }
 
-    fn stored(&self, key: &[u8]) -> Result<Option<Stored>> {
+    /// What is stored at this key.
+    pub(super) fn stored(&self, key: &[u8]) -> Result<Option<Stored>> {
         self.raw(key)?.map(|bytes| Stored::decode(key, bytes)).transpose()
     }
 

@@ -3,21 +3,28 @@
 use super::database::{self, Database};
 use super::group::Group;
 use super::health::Health;
-use super::read::failed;
+use super::read::{View, failed};
 use crate::error::{Code, Error, Result};
+use crate::sealing::Sealing;
 use crate::sync::RwLock;
 
 /// The tree, until it is closed. Readers share it; applying a group excludes them, so that a read of several tree entries
 /// sees all of a group or nothing of it.
 pub(super) struct Tree {
     db: RwLock<Option<Box<dyn Database>>>,
+    sealing: Sealing,
     health: Health,
 }
 
 impl Tree {
     /// Shares an open database.
-    pub(super) fn new(db: Box<dyn Database>) -> Tree {
-        Tree { db: RwLock::new(Some(db)), health: Health::default() }
+    pub(super) fn new(db: Box<dyn Database>, sealing: Sealing) -> Tree {
+        Tree { db: RwLock::new(Some(db)), sealing, health: Health::default() }
+    }
+
+    /// How values are written and read.
+    pub(super) fn sealing(&self) -> &Sealing {
+        &self.sealing
     }
 
     /// Whether the store still works.
@@ -26,10 +33,10 @@ impl Tree {
     }
 
     /// Reads; an I/O error or a panic in sled ends the store. `f` must not call this again.
-    pub(super) fn read<T>(&self, f: impl FnOnce(&dyn Database) -> Result<T>) -> Result<T> {
+    pub(super) fn read<T>(&self, f: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
         self.health.check()?;
         let db = self.db.read();
-        self.health.watch(|| f(db.as_deref().ok_or_else(closed)?))
+        self.health.watch(|| f(View { db: db.as_deref().ok_or_else(closed)?, sealing: &self.sealing }))
     }
 
     /// Applies a group, unseen until it is whole: one that is in the journal, or not.

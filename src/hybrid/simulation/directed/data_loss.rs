@@ -8,13 +8,15 @@ use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
 use crate::error::Code;
+use crate::hybrid::announce::announce;
 use crate::hybrid::simulation::PATIENCE;
 use crate::hybrid::simulation::show::command_text;
 use crate::hybrid::simulation::values::{REPO, keys_of_repo, value_for};
 use crate::hybrid::simulation::world::{Instance, World};
-use crate::store::contract::shared::{Presence, SharedStore};
+use crate::store::contract::shared::{Announced, HighWater, Presence, SharedStore};
 use crate::store::redis::simulated::Image;
 use crate::store::{Grant, Granted, LockKey, Release, Store};
+use crate::sync::Mutex;
 
 /// The server was up for long, then both die, and Redis comes back as it was: what it never had is put back, however long that took.
 #[test]
@@ -48,10 +50,12 @@ fn a_redis_that_lost_data_does_not_believe_that_it_had_everything() {
             world.clock.advance(Duration::from_secs(1));
             server.announce("i", PATIENCE, presence, 0, &world.call()).expect("is announced")
         };
-        let first = announce(Presence::Here).now;
-        announce(Presence::Agreed(first));
+        let Announced { now: first, replication_id, .. } = announce(Presence::Here);
+        let agreed = |at, replication_id: &str| Presence::Agreed(HighWater { at, replication_id: replication_id.to_owned() });
+        announce(agreed(first, "of another time"));
+        assert_eq!(announce(agreed(first, &replication_id)).agreed, 0, "it may have gone back since");
         let later = world.clock.unix_micros() + 1;
-        assert_eq!(announce(Presence::Agreed(later)).agreed, first, "it does not know of an announcement at that moment");
+        assert_eq!(announce(agreed(later, &replication_id)).agreed, first, "it does not know of an announcement at that moment");
         assert_eq!(announce(Presence::Here).agreed, first);
     });
 }
@@ -358,4 +362,74 @@ fn what_redis_had_only_after_the_last_announcement_is_not_taken_for_released() {
             assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
         });
     }
+}
+
+/// Redis goes back to between the last announcement and a grant, which its next answers do not show: all keys are looked at, long before that is
+/// due.
+#[test]
+fn a_redis_that_may_have_gone_back_is_looked_at() {
+    one_server(Durability::Sync, |world, instance| {
+        hears_that_redis_had_it(&world, &instance);
+        let image = world.redis.image();
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        world.redis.restore(&image);
+        world.clock.advance(instance.core.settings.health.interval);
+        world.tick(0);
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
+        assert!(!instance.core.in_fallback());
+    });
+}
+
+/// The same while nobody can look: until then no probe says that Redis has had everything.
+#[test]
+fn no_probe_says_what_a_redis_that_has_gone_back_had() {
+    one_server(Durability::Sync, |world, instance| {
+        let image = world.redis.image();
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        world.redis.restore(&image);
+        let announced = instance.core.arming.record().announced;
+        (0..4).for_each(|_| {
+            world.clock.advance(instance.core.settings.health.interval);
+            announce(&instance.core, &*instance.core.redis.current().expect("is there"), &world.call()).expect("is announced");
+            instance.core.presence.probed(instance.core.arming.record().announced);
+        });
+        drop(instance);
+        world.crash(0);
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        world.begin(0);
+        assert!(world.instance(0).expect("lives").core.arming.record().announced > announced);
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
+    });
+}
+
+/// Redis goes back to the beginning of a recovery, which had put back a lock: what was seen then is not said of the Redis that is there now.
+#[test]
+fn what_a_recovery_saw_is_not_said_of_a_redis_that_went_back() {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        drop(instance);
+        world.crash(0);
+        world.redis.restore(&Image::default());
+        let (weak, image) = (Arc::downgrade(&world), Arc::new(Mutex::new(None)));
+        let kept = Arc::clone(&image);
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let is_announcement = command_text(command).starts_with("ANNOUNCE");
+            if is_announcement {
+                *kept.lock() = Some(weak.upgrade().expect("goes on").redis.image());
+            }
+            false
+        }));
+        world.begin(0);
+        *world.network.after_command.lock() = None;
+        let instance = world.instance(0).expect("lives");
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]), "was put back");
+        world.redis.restore(&image.lock().take().expect("it announced itself"));
+        world.clock.advance(instance.core.settings.health.interval);
+        announce(&instance.core, &*instance.core.redis.current().expect("is there"), &world.call()).expect("is announced");
+        drop(instance);
+        world.crash(0);
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        world.begin(0);
+        assert_eq!(world.value(&apply()).as_deref(), Some(&b"{}"[..]));
+    });
 }

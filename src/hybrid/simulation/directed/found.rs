@@ -60,6 +60,20 @@ fn a_token_that_a_crash_kept_from_the_disk_is_not_given_again() {
     });
 }
 
+/// Redis has a grant of which a crash kept everything from the disk, and after the next start nobody sees Redis: the same token would be given to
+/// another lock here, and Redis's would count as a stock server's.
+#[test]
+fn a_token_is_not_given_again_after_one_crash_behind_another() {
+    one_server(Durability::Sync, |world, instance| {
+        instance.core.redis.token_was_given(FencingToken::new(world.clock.unix_micros() + 40_000_000));
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        drop(instance);
+        let first = restart(&world).core.redis.next_token();
+        world.network.is_up.store(false, Ordering::SeqCst);
+        assert!(restart(&world).core.redis.next_token() > first);
+    });
+}
+
 /// Redis is away for more than a day and comes back as it was before a release: the lock stays released.
 #[test]
 fn a_release_is_remembered_however_long_redis_is_away() {

@@ -11,8 +11,8 @@ use crate::config::Durability;
 use crate::error::{Code, Error};
 use crate::hybrid::core::Asked;
 use crate::hybrid::simulation::PATIENCE;
-use crate::store::Store;
-use crate::store::contract::local::{Change, Held};
+use crate::store::contract::local::{Change, Held, MAX_VALUE_BYTES};
+use crate::store::{Granted, Store};
 use crate::sync::spawn;
 use crate::sync::tasks::give_way;
 
@@ -167,6 +167,52 @@ fn a_slow_redis_decides_where_the_local_store_cannot() {
                 instance.core.record(&Err::<(), _>(gone()), world.clock.now(), false);
             }
             assert!(instance.core.in_fallback());
+        });
+    }
+}
+
+/// What another program stored in the place of a lock that was decided here, and nobody reads, keeps no other key from being recovered.
+#[test]
+fn an_entry_that_is_too_large_stands_in_nobodys_way() {
+    one_server(Durability::Sync, |world, instance| {
+        instance.core.begin_fallback(gone());
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let huge = vec![b'x'; MAX_VALUE_BYTES + 1];
+        world.redis.execute(&[b"SET".to_vec(), b"global/apply/lock".to_vec(), huge], world.clock.unix_micros());
+        world.clock.advance(Duration::from_secs(2));
+        (0..8).for_each(|_| world.tick(0));
+        assert!(!instance.core.in_fallback(), "{:?}", instance.core.authority.cause());
+        assert!(instance.core.arming.is_set_aside(&apply()));
+        let refused = grant(&world, &instance, b"{}").expect_err("nobody knows what is there");
+        assert_eq!(refused.code(), Code::EntryUnreadable, "{refused}");
+        let known = instance.core.known(&apply()).expect("is read");
+        assert!(known.value.is_some(), "what was decided here is not forgotten");
+    });
+}
+
+/// While this process waits for a processor, answers and probes that are late say nothing of Redis. One that answers nobody is found.
+#[test]
+fn what_is_slow_for_want_of_a_processor_is_not_redis_fault() {
+    for (late, expected) in [(Duration::from_millis(200), false), (Duration::from_millis(1), true)] {
+        one_server(Durability::Sync, move |world, instance| {
+            world.clock.late_micros.store(late.as_micros() as u64, Ordering::SeqCst);
+            for _ in 0..50 {
+                let started = world.clock.now();
+                world.clock.advance(instance.core.settings.breaker.slow_call * 2);
+                instance.core.record(&Ok(()), started, false);
+            }
+            assert_eq!(instance.core.in_fallback(), expected, "answers");
+        });
+        one_server(Durability::Sync, move |world, instance| {
+            world.clock.late_micros.store(late.as_micros() as u64, Ordering::SeqCst);
+            world.network.hangs.store(true, Ordering::SeqCst);
+            world.clock.advance(instance.core.settings.health.interval);
+            world.tick(0);
+            assert_eq!(instance.core.in_fallback(), expected, "a probe");
+            let started = world.clock.now();
+            world.clock.advance(instance.core.redis.timeout);
+            instance.core.record(&Err::<(), _>(Error::new(Code::Timeout, "it did not answer in time")), started, false);
+            assert!(instance.core.in_fallback(), "a caller waited its whole time");
         });
     }
 }

@@ -7,11 +7,20 @@
 -- ARGV[1] unused   ARGV[2] not after, microseconds   ARGV[3] unused
 -- ARGV[4] instance   ARGV[5] lease, microseconds   ARGV[6] '1' to stay, '0' to leave
 -- ARGV[7] the moment of which it says that now, at which it announced itself; or '0' to leave that as it is. It is believed only if
--- that announcement, or a later one, is remembered: otherwise this Redis has lost data since.
+-- that announcement, or a later one, is remembered: otherwise this Redis has lost data since. And only if the replication ID is the same:
+-- otherwise this Redis may have gone back to any moment after that announcement.
 -- ARGV[8] when it announced itself before, as far as it has an answer; or '0'
+-- ARGV[9] the replication ID of this Redis when the instance looked whether it had everything
 -- Returns {'LATE', now}, or {'DONE', text}: when this instance was here before or 0, the moment of which it had said so or 0, now,
--- and the others whose lease has not ended.
+-- the replication ID, and the others whose lease has not ended.
 local FORGET = 2592000000000 -- thirty days
+local MOST_INSTANCES = 10000 -- and their gaps
+local LONGEST_NAME = 1024
+-- A master has another one after each start and each fail-over: its data may be older since. '-' if this user may not see it.
+local function replication_id()
+    local text = redis.pcall('INFO', 'replication')
+    return type(text) == 'string' and string.match(text, 'master_replid:(%w+)') or '-'
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 if now > tonumber(ARGV[2]) then
@@ -22,10 +31,24 @@ local gap, gap_at
 local gap_field = 'gap:' .. ARGV[4]
 local last = tonumber(ARGV[8])
 local others = ''
+local count = redis.pcall('HLEN', KEYS[1])
+if type(count) == 'table' then
+    return foreign(KEYS[1], count)
+elseif count > MOST_INSTANCES then
+    return foreign(KEYS[1], string.format('%.0f announcements', count))
+end
 local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+    if #all[i] > LONGEST_NAME or #all[i + 1] > LONGEST_NAME then
+        return foreign(KEYS[1], 'an announcement that is none')
+    end
+end
 for i = 1, #all, 2 do
     local seen, had = string.match(all[i + 1], '^(-?%d+) ?(%d*)$')
     seen = tonumber(seen or '0')
+    if math.abs(seen) >= 4503599627370496 then
+        seen, had = 0, '' -- a time that no clock has
+    end
     if all[i] == ARGV[4] then
         before = math.abs(seen)
         agreed = had and had ~= '' and had or '0'
@@ -47,9 +70,9 @@ end
 if before < last then
     redis.call('HSET', KEYS[1], gap_field, string.format('0 %.0f %.0f', before, now))
 end
-local says = agreed
-if ARGV[7] ~= '0' and before >= tonumber(ARGV[7]) then
+local says, replication = agreed, replication_id()
+if ARGV[7] ~= '0' and before >= tonumber(ARGV[7]) and ARGV[9] == replication then
     says = ARGV[7]
 end
 redis.call('HSET', KEYS[1], ARGV[4], string.format('%.0f ', ARGV[6] == '1' and now or -now) .. says)
-return {'DONE', string.format('%.0f ', before) .. agreed .. string.format(' %.0f', now) .. others}
+return {'DONE', string.format('%.0f ', before) .. agreed .. string.format(' %.0f ', now) .. replication .. others}

@@ -1,5 +1,5 @@
 -- Deletes a key if it holds exactly ARGV[1].
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then
     redis.call('DEL', KEYS[1])
 end
 return {'DONE'}

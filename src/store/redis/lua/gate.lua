@@ -7,8 +7,15 @@
 -- The side hash has '<revision> <ARGV[2]>' in 'gate'. It never outlives the usual hour where there is no lock: a gate that all servers
 -- forgot opens by itself.
 local is_held = redis.call('EXISTS', KEYS[1])
-local gate = redis.call('HGET', KEYS[2], 'gate')
-local revision = gate and tonumber(string.match(gate, '^(%d+) ')) or 0
+local gate = redis.pcall('HGET', KEYS[2], 'gate')
+if type(gate) == 'table' then
+    return foreign(KEYS[2], gate)
+end
+-- What says no revision is nobody's, and makes room.
+local revision = gate and tonumber(string.match(gate, '^(%d+) ') or '0') or 0
+if revision >= 9007199254740992 then
+    return foreign(KEYS[2], 'in the field gate no revision')
+end
 if revision <= tonumber(ARGV[1]) then
     if ARGV[2] ~= '' then
         redis.call('HSET', KEYS[2], 'gate', ARGV[1] .. ' ' .. ARGV[2])

@@ -11,17 +11,19 @@ local gated = ''
 if side[5] and ARGV[9] ~= '' then
     local num, host = string.match(side[5], '^%d+ (%S+) ?(.*)$')
     local asks, at = string.match(ARGV[9], '^(%S+) (.*)$')
-    -- A host that is not known is any.
-    if num ~= asks or (host ~= at and host ~= '' and at ~= '') then
+    -- A host that is not known is any. What names no pull keeps nobody out: it is no gate of ours.
+    if num and (num ~= asks or (host ~= at and host ~= '' and at ~= '')) then
         -- mark: queue: grant, kept for somebody else
         return refuse({'NOTYET'})
     end
     -- mark: queue: grant, let in by its gate
-    gated = '1'
+    gated = num and '1' or ''
 end
 if KEYS[3] then
-    redis.call('ZADD', KEYS[3], now, ARGV[6])
-    redis.call('SADD', ARGV[7], ARGV[6])
+    local refused = enter(KEYS[3], now, ARGV[7], ARGV[6])
+    if refused then
+        return refused
+    end
 end
 local token = now
 -- Another clock may be wrong by less than the side hash outlives its lock: tokens increase all the same.
@@ -29,7 +31,7 @@ if math.abs(tonumber(ARGV[8]) - now) < 60000000 then
     token = tonumber(ARGV[8])
 end
 if side[3] then
-    token = math.max(side[3] + 1, token)
+    token = math.max(last + 1, token)
 end
 if side[2] or side[3] or side[5] then
     redis.call('PERSIST', KEYS[2])

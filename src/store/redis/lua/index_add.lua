@@ -9,6 +9,9 @@ if now > tonumber(ARGV[1]) then
     return {'LATE', stamp}
 end
 for i = 2, #ARGV do
-    redis.call('ZADD', KEYS[1], stamp, ARGV[i])
+    local stamped = redis.pcall('ZADD', KEYS[1], stamp, ARGV[i])
+    if type(stamped) == 'table' then
+        return foreign(KEYS[1], stamped)
+    end
 end
 return {'DONE', stamp}

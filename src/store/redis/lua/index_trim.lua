@@ -5,8 +5,10 @@
 --
 -- KEYS[1] the index   ARGV[1] the newest stamp to remove, microseconds   ARGV[2..] member, stamp, member, stamp, …
 for i = 2, #ARGV, 2 do
-    local stamp = redis.call('ZSCORE', KEYS[1], ARGV[i])
-    if stamp and tonumber(stamp) == tonumber(ARGV[i + 1]) and tonumber(stamp) <= tonumber(ARGV[1]) then
+    local stamp = redis.pcall('ZSCORE', KEYS[1], ARGV[i])
+    if type(stamp) == 'table' then
+        return foreign(KEYS[1], stamp)
+    elseif stamp and tonumber(stamp) == tonumber(ARGV[i + 1]) and tonumber(stamp) <= tonumber(ARGV[1]) then
         redis.call('ZREM', KEYS[1], ARGV[i])
     end
 end

@@ -31,7 +31,10 @@ end
 -- was answered by a value for its caller to judge ('J'): those attempts must not act either, but what the caller asks for then may.
 local outcome = 'r:' .. ARGV[1]
 local is_retry = string.byte(ARGV[3]) ~= 45 -- '-'
-local side = redis.call('HMGET', KEYS[2], outcome, 'q', 'token', 'of', 'gate')
+local side = redis.pcall('HMGET', KEYS[2], outcome, 'q', 'token', 'of', 'gate')
+if side.err then
+    return foreign(KEYS[2], side)
+end
 local was_judged = side[1] == 'J'
 if side[1] == 'N' then
     -- mark: prologue: an earlier retry was refused
@@ -39,10 +42,26 @@ if side[1] == 'N' then
 elseif side[1] and not was_judged then
     -- mark: prologue: a remembered outcome
     -- A write, though it changes nothing: WAIT on this connection is about what this connection wrote.
-    redis.call('HSET', KEYS[2], 'q', side[2])
+    if side[2] then
+        redis.call('HSET', KEYS[2], 'q', side[2])
+    end
     return {'DONE', side[1]}
 end
 local ids = side[2]
+if ids and #ids > MEMORY then
+    -- mark: foreign: a memory that is too long
+    return foreign(KEYS[2], 'in the field q more than it may remember')
+end
+-- The last fencing token.
+local last = 0
+if side[3] then
+    last = tonumber(side[3])
+    -- The clock reaches this in the year 2112. Above 2^53, one more is the same number.
+    if not last or not (last >= 0 and last < 4503599627370496) or last % 1 ~= 0 then
+        -- mark: foreign: no fencing token
+        return foreign(KEYS[2], 'in the field token no fencing token')
+    end
+end
 if ids and not was_judged and #ids > MEMORY - LONGEST then
     local oldest = tonumber(string.match(ids, '^%S-,(%d+)') or '')
     if not oldest or oldest >= math.abs(tonumber(ARGV[3])) then
@@ -58,11 +77,19 @@ if was_judged then
     this = nil -- it is among them
 elseif ids then
     ids = ids .. ' ' .. this
+    local forgotten
     while #ids > MEMORY do
         local oldest, rest = string.match(ids, '^([^ ,]+)%S* (.*)$')
+        if not oldest then
+            return foreign(KEYS[2], 'in the field q what names no request')
+        end
         -- mark: prologue: the oldest is forgotten
-        redis.call('HDEL', KEYS[2], 'r:' .. oldest)
+        forgotten = forgotten or {}
+        forgotten[#forgotten + 1] = 'r:' .. oldest
         ids = rest
+    end
+    if forgotten then
+        redis.call('HDEL', KEYS[2], unpack(forgotten))
     end
 else
     ids = this

@@ -5,12 +5,14 @@
 -- ARGV[11] the index of the old value's pull, or ''   ARGV[12] that of the new one's, or ''
 -- ARGV[13] '' if the new value is a lock, '-' if no reader of ours finds one in it
 -- Returns {'CONFLICT'}, or {'DONE', 'G<token>'}; the token is larger than asked for where another holder's was as large.
-local held = redis.call('GET', KEYS[1])
+local held, instead = value_at(KEYS[1])
+if instead then
+    return instead
+end
 local seen = ARGV[4] == '1' and ARGV[5] or false
 if held ~= seen then
     return refuse({'CONFLICT'})
 end
-local last = tonumber(side[3] or '0')
 if ARGV[6] == '0' then
     local granted = string.format('%.0f', last)
     redis.call('DEL', KEYS[1])
@@ -30,12 +32,12 @@ if last > token then
 end
 local granted = string.format('%.0f', token)
 if KEYS[3] then
+    local refused = enter(KEYS[3], now, ARGV[12], ARGV[10])
+    if refused then
+        return refused
+    end
     if ARGV[11] ~= '' and ARGV[11] ~= ARGV[12] then
         redis.pcall('SREM', ARGV[11], ARGV[10])
-    end
-    redis.call('ZADD', KEYS[3], now, ARGV[10])
-    if ARGV[12] ~= '' then
-        redis.call('SADD', ARGV[12], ARGV[10])
     end
 end
 redis.call('HSET', KEYS[2], outcome, 'G' .. granted, 'q', ids, 'token', granted, 'holder', ARGV[9] .. ' ' .. ARGV[1],

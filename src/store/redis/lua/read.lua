@@ -5,10 +5,22 @@
 -- tells belongs to a lock that was before.
 local here = ''
 if KEYS[3] then
-    here = last_here(KEYS[3], ARGV[1], tonumber(ARGV[2]))
+    local refused
+    here, refused = last_here(KEYS[3], ARGV[1], tonumber(ARGV[2]))
+    if refused then
+        return refused
+    end
 end
-local value = redis.call('GET', KEYS[1])
-local side = redis.call('HMGET', KEYS[2], 'token', 'holder', 'of')
+local value, instead = value_at(KEYS[1])
+if instead then
+    return instead
+end
+local side = redis.pcall('HMGET', KEYS[2], 'token', 'holder', 'of')
+if side.err then
+    return foreign(KEYS[2], side)
+elseif side[1] and not string.find(side[1], '^%d+$') or #(side[1] or '') > 16 or #(side[2] or '') > 1024 then
+    return foreign(KEYS[2], 'in the fields token and holder no grant')
+end
 local is_bound = true
 if not value then
     end_orphan(KEYS[2])

@@ -1,16 +1,20 @@
 -- Releases a lock if it is the one meant.
 --
--- ARGV[4] guard: '' any, 'repo' the repository, 'fields' all four fields, 'is' exactly the value ARGV[5],
+-- ARGV[4] guard: '' any, 'repo' the repository, 'place' all fields but the project, 'fields' all four, 'is' exactly the value ARGV[5],
 -- 'holder' taken by ARGV[5] with the value ARGV[6], 'raw' whatever it is
 -- ARGV[5] repository   ARGV[6] path   ARGV[7] workspace   ARGV[8] project   ARGV[9] pull number, or '' for any
 -- ARGV[10] '1' for a project lock   ARGV[11] member of the indexes   ARGV[12] what the names of the pulls' indexes begin with;
 -- with 'is' the whole name of the value's, or ''
+-- ARGV[13] what masks credentials in what is remembered (pad.rs)
 -- Returns {'NONE'}, {'JUDGE', value}, or {'DONE', 'R<token> <value>'}; the token is 0 if it is not known that the value had it.
 --
 -- Only a value that the library has read before it was stored (its digest says so) is read here: another one the caller judges, so
 -- that there is one reader of the format, and then asks for exactly that value. No request that a caller was told to judge acts
 -- later, but one for exactly a value; and a value that is gone does not come back.
-local value = redis.call('GET', KEYS[1])
+local value, instead = value_at(KEYS[1])
+if instead then
+    return instead
+end
 
 -- The index may name a lock that is gone, or another pull's by now: this is where it is put right.
 local function forget(index)
@@ -61,6 +65,28 @@ local function parse(json)
     return {fields = fields, num = num, index = ARGV[12] .. fields[1] .. '#' .. string.format('%.0f', num)}
 end
 
+-- The outcome for a retry: the value, but for the users and passwords of its URLs.
+local function remembered(token)
+    if not string.find(value, '@', 1, true) then
+        return 'M' .. token .. '  ' .. value
+    end
+    local pad, used, lengths, masked = ARGV[13] or '', 0, {}, {}
+    local holed = string.gsub(value, '://([^/?#"%s]*)@', function(text)
+        if used + #text <= #pad then
+            for i = 1, #text do
+                masked[used + i] = string.char((string.byte(text, i) + string.byte(pad, used + i)) % 256)
+            end
+        end
+        used = used + #text
+        lengths[#lengths + 1] = #text
+        return '://@'
+    end)
+    if used > #pad then
+        return 'L' .. token
+    end
+    return 'M' .. token .. ' ' .. table.concat(lengths, ',') .. ' ' .. table.concat(masked) .. holed
+end
+
 local index = ''
 if ARGV[4] == 'is' then
     if value ~= ARGV[5] then
@@ -78,7 +104,7 @@ elseif ARGV[10] == '1' then
     if not lock then
         return refuse({'JUDGE', value}, 'J')
     end
-    local compared = ({[''] = 0, repo = 1, fields = 4})[ARGV[4]]
+    local compared = ({[''] = 0, repo = 1, place = 3, fields = 4})[ARGV[4]]
     local is_meant = ARGV[9] == '' or lock.num == tonumber(ARGV[9])
     for i = 1, compared do
         is_meant = is_meant and lock.fields[i] == ARGV[4 + i]
@@ -97,11 +123,11 @@ end
 -- The lock goes first: a full server lets a script go on once it has begun to free memory, and should anything fail behind it,
 -- the indexes only hold more than there is.
 redis.call('DEL', KEYS[1])
-local released = 'R' .. (is_ours and side[3] or '0') .. ' ' .. value
-redis.call('HSET', KEYS[2], outcome, released, 'q', ids, 'of', '')
+local token = is_ours and string.format('%.0f', last) or '0'
+redis.call('HSET', KEYS[2], outcome, remembered(token), 'q', ids, 'of', '')
 redis.call('PEXPIRE', KEYS[2], SIDE_TTL)
 if KEYS[3] then
     redis.pcall('ZREM', KEYS[3], ARGV[11])
 end
 forget(index)
-return {'DONE', released}
+return {'DONE', 'R' .. token .. ' ' .. value}

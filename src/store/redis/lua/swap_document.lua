@@ -9,7 +9,10 @@ if now > tonumber(ARGV[2]) then
     return {'LATE', string.format('%.0f', now)}
 end
 
-local current = redis.call('GET', KEYS[1])
+local current, instead = value_at(KEYS[1])
+if instead then
+    return instead
+end
 -- A document needs no memory of requests: a retry that finds its own bytes is done, whoever wrote them.
 if string.byte(ARGV[3]) ~= 45 and ((ARGV[6] == 'set' and current == ARGV[7]) or (ARGV[6] == 'delete' and not current)) then
     return {'DONE'}

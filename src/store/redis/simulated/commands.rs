@@ -33,6 +33,7 @@ const fn command(name: &'static str, arity: i32, kind: Kind, run: fn(&mut Data, 
 
 static COMMANDS: &[Command] = &[
     command("GET", 2, Kind::Read, get),
+    command("STRLEN", 2, Kind::Read, length),
     command("SET", -3, Kind::Grow, set),
     command("SETNX", 3, Kind::Grow, set_if_absent),
     command("MGET", -2, Kind::Read, get_many),
@@ -40,6 +41,7 @@ static COMMANDS: &[Command] = &[
     command("HSET", -4, Kind::Grow, hash_set),
     command("HMGET", -3, Kind::Read, hash_get_many),
     command("HGETALL", 2, Kind::Read, hash_get_all),
+    command("HLEN", 2, Kind::Read, hash_length),
     command("HDEL", -3, Kind::Write, hash_delete),
     command("SADD", -3, Kind::Grow, set_add),
     command("SREM", -3, Kind::Write, set_remove),
@@ -117,6 +119,10 @@ fn get_many(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
     Ok(Value::Array(words[1..].iter().map(|key| optional(data.text(key).unwrap_or_default())).collect()))
 }
 
+fn length(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
+    count(data.text(&words[1])?.map_or(0, Vec::len))
+}
+
 fn set(data: &mut Data, words: &[Vec<u8>], now: u64) -> Answer {
     let (mut absent, mut present, mut keeps, mut expires) = (false, false, false, None);
     let mut options = words[3..].iter();
@@ -167,6 +173,10 @@ fn hash_get_many(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
 fn hash_get_all(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
     let fields = data.hash(&words[1])?.into_iter().flatten();
     Ok(Value::Array(fields.flat_map(|(name, value)| [bulk(name.as_slice()), bulk(value.as_slice())]).collect()))
+}
+
+fn hash_length(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {
+    count(data.hash(&words[1])?.map_or(0, Vec::len))
 }
 
 fn hash_set(data: &mut Data, words: &[Vec<u8>], _: u64) -> Answer {

@@ -209,11 +209,11 @@ fn the_simulated_server_does_what_a_real_one_does() {
         both.compare_data();
     }
     let all = [
-        ("GRANT", "DONE HELD NOTYET NONE LATE UNKNOWN OOM WRONGTYPE ERR"),
-        ("RELEASE", "DONE NONE JUDGE LATE UNKNOWN OOM WRONGTYPE"),
-        ("PUT", "DONE CONFLICT NONE LATE UNKNOWN OOM WRONGTYPE"),
+        ("GRANT", "DONE HELD NOTYET NONE LATE UNKNOWN OOM FOREIGN ERR"),
+        ("RELEASE", "DONE NONE JUDGE LATE UNKNOWN OOM FOREIGN"),
+        ("PUT", "DONE CONFLICT NONE LATE UNKNOWN OOM FOREIGN"),
         ("SWAP_DOCUMENT", "DONE CONFLICT LATE OOM"),
-        ("GATE", "DONE OOM WRONGTYPE"),
+        ("GATE", "DONE OOM FOREIGN"),
         ("ANNOUNCE", "DONE LATE OOM"),
         ("HERE", "DONE"),
         ("INDEX_ADD", "DONE LATE OOM"),

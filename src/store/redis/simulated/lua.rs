@@ -14,6 +14,7 @@ use super::cjson;
 use super::commands::{Command, Kind, bulk};
 use super::data::{Answer, Data};
 use super::numbers::seventeen_digits;
+use super::sections;
 use crate::sync::marks;
 
 /// What a script is run over.
@@ -23,6 +24,7 @@ pub(super) struct Run {
     /// Whether the server was full when the script began.
     pub(super) is_full: bool,
     pub(super) has_written: bool,
+    pub(super) replication_id: u64,
 }
 
 struct Engine {
@@ -161,6 +163,11 @@ fn query(lua: &Lua, words: MultiValue) -> mlua::Result<(bool, LuaValue)> {
 
 impl Run {
     fn query(&mut self, words: &[Vec<u8>]) -> Answer {
+        if let [name, section] = words
+            && name == b"INFO"
+        {
+            return Ok(bulk(sections::information(section, self.replication_id)));
+        }
         let Some(command) = Command::named(&words[0]) else {
             return Err("ERR Unknown Redis command called from script".to_owned());
         };

@@ -6,7 +6,8 @@
 //! - An error before a script's first write leaves nothing, one after it what was done.
 //!
 //! Models: strings, hashes, sets, sorted sets; ends of keys in milliseconds by the clock that each command is given; a script cache,
-//! which a restart empties; a server that is full; images of the data, to which it goes back. A script sees one moment.
+//! which a restart empties; a server that is full; images of the data, to which it goes back; a replication ID, which is another one after
+//! either. A script sees one moment.
 //!
 //! Cannot express: a cluster; replicas (`WAIT` counts none); rights; the order in which a large hash, a set or `KEYS` has its entries
 //! (a hash is in the order of its writes here, the rest is sorted); a script that is killed, or that changes Lua's own tables; the
@@ -56,6 +57,8 @@ struct State {
     /// By SHA-1.
     scripts: HashMap<String, Arc<[u8]>>,
     is_full: bool,
+    /// Another one after each start.
+    replication_id: u64,
 }
 
 impl SimulatedRedis {
@@ -71,14 +74,18 @@ impl SimulatedRedis {
         Image(self.state.lock().data.clone())
     }
 
-    /// The data are what they were.
+    /// The data are what they were; the replication ID is another one.
     pub(crate) fn restore(&self, image: &Image) {
-        self.state.lock().data = image.0.clone();
+        let mut state = self.state.lock();
+        state.data = image.0.clone();
+        state.replication_id += 1;
     }
 
-    /// The process starts anew with all its data; no script is known.
+    /// The process starts anew with all its data; no script is known, and its replication ID is another one.
     pub(crate) fn restart(&self) {
-        self.state.lock().scripts.clear();
+        let mut state = self.state.lock();
+        state.scripts.clear();
+        state.replication_id += 1;
     }
 
     /// From now on the server has no memory to give, or has some again.
@@ -129,7 +136,7 @@ impl State {
             }
             (b"SCRIPT", 3) if words[1].eq_ignore_ascii_case(b"LOAD") => self.learn(&words[2]).map(bulk),
             (b"CONFIG", 3) if words[1].eq_ignore_ascii_case(b"GET") => Ok(sections::setting(&words[2])),
-            (b"INFO", 1..=2) => Ok(bulk(sections::information(words.get(1).map_or(&[][..], Vec::as_slice)))),
+            (b"INFO", 1..=2) => Ok(bulk(sections::information(words.get(1).map_or(&[][..], Vec::as_slice), self.replication_id))),
             (b"WAIT", 3) => whole(&words[1]).and(whole(&words[2])).map(|_| Value::Int(0)),
             _ => self.plain(words, now),
         }
@@ -162,7 +169,7 @@ impl State {
             return Err("NOSCRIPT No matching script. Please use EVAL.".to_owned());
         };
         let data = std::mem::take(&mut self.data);
-        let run = lua::Run { data, now, is_full: self.is_full, has_written: false };
+        let run = lua::Run { data, now, is_full: self.is_full, has_written: false, replication_id: self.replication_id };
         let (data, answer) = lua::run(hash, &text, keys, args, run);
         self.data = data;
         answer

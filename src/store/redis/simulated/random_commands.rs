@@ -99,6 +99,8 @@ impl Chance {
             "HGET K F",
             "HMGET K F F nope",
             "HGETALL K",
+            "HLEN K",
+            "STRLEN K",
             "HDEL K F",
             "HDEL K F F",
             "SADD K M",
@@ -196,8 +198,15 @@ impl Chance {
         ]);
         let path = self.one_of(&[".", ".", "a/b", "\\u00e4\\ud83d\\ude00", "\u{e4}", "\\ud83d", "\\x", "\\u0000", "a\\\"b"]);
         let name = self.one_of(&["", "", ",\"ProjectName\":\"p\"", ",\"ProjectName\":null", ",\"ProjectName\":[1,{}]"]);
-        let tail =
-            self.one_of(&["", "", "", ",\"Later\":{\"v\":[null,true,-1.5e-3]}", ",", ",\"Pull\":{\"Num\":2}", ",\"x\":tru"]);
+        let tail = self.one_of(&[
+            "",
+            "",
+            ",\"URL\":\"https://u:p@ss@h/r?x=a@b\"",
+            ",\"Later\":{\"v\":[null,true,-1.5e-3]}",
+            ",",
+            ",\"Pull\":{\"Num\":2}",
+            ",\"x\":tru",
+        ]);
         format!(
             r#"{{"Project":{{"RepoFullName":"acme/infra","Path":"{path}"{name}}},"Pull":{{"Num":{num}}},"Workspace":"default"{tail}}}"#
         )

@@ -6,7 +6,8 @@ use super::random_commands::Chance;
 
 /// Stands before each script: `TIME` answers what [`CLOCK`] holds.
 const TIME_FROM_A_KEY: &str = "local real = redis local function timed(f) return function(name, ...) if name == 'TIME' then \
-local time = real.call('GET', 'differential:clock') return {string.sub(time, 1, -7), string.sub(time, -6)} end return f(name, ...) end \
+local time = real.call('GET', 'differential:clock') return {string.sub(time, 1, -7), string.sub(time, -6)} end \
+if name == 'INFO' then return 'master_replid:abc\\r\\n' end return f(name, ...) end \
 end local redis = {call = timed(real.call), pcall = timed(real.pcall), sha1hex = real.sha1hex, error_reply = real.error_reply, \
 status_reply = real.status_reply} ";
 
@@ -189,6 +190,7 @@ impl Chance {
                     stays.as_bytes().to_vec(),
                     agreed.into_bytes(),
                     last.to_string().into_bytes(),
+                    self.one_of(&["abc", "abc", "def"]).as_bytes().to_vec(),
                 ]);
                 ("ANNOUNCE", &scripts::ANNOUNCE)
             }
@@ -288,7 +290,14 @@ impl Chance {
         };
         let index = if guard[0] == b"is" { self.pull_index() } else { text("atlock:pull:") };
         let is_project = self.one_of(&["1", "1", "1", "0"]);
-        [guard, vec![text(is_project), self.member(), index]].concat()
+        // Enough for all credentials, for some, for none.
+        let length: u8 = match num {
+            "1" => 40,
+            "2" => 2,
+            _ => 0,
+        };
+        let pad = (0..length).map(|nth| nth.wrapping_mul(37)).collect();
+        [guard, vec![text(is_project), self.member(), index, pad]].concat()
     }
 
     fn small(&mut self) -> Script {

@@ -4,10 +4,11 @@ use redis::Value;
 
 use super::commands::bulk;
 
-/// `INFO` of a section, or of all of them.
-pub(super) fn information(section: &[u8]) -> String {
+/// `INFO` of a section, or of all of them, by the server's replication ID.
+pub(super) fn information(section: &[u8], replication_id: u64) -> String {
+    let replication = format!("# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:{replication_id:040x}\r\n");
     let sections = [
-        ("replication", "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n"),
+        ("replication", replication.as_str()),
         ("memory", "# Memory\r\nmaxmemory_policy:noeviction\r\n"),
         ("persistence", "# Persistence\r\nloading:0\r\naof_enabled:1\r\n"),
         ("cluster", "# Cluster\r\ncluster_enabled:0\r\n"),

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - Every call ends at its deadline, and closing waits for none: whatever the client does meanwhile, and whatever name it looks up.
+//! - Before the client is made, one node is asked over a connection of ours (`survey.rs`): it tells what is wrong as a single server does.
 //! - The client connects to nodes by itself, with the password and the certificates that it was made with. After a call that failed,
 //!   the next one looks at the files again; if they changed, a new client takes the old one's place.
 //!
@@ -19,8 +20,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
-    Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
-    RedisResult, Value,
+    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue as _, IntoConnectionInfo as _, RedisConnectionInfo,
+    RedisError, RedisResult, Value,
 };
 use tokio::runtime::Runtime;
 
@@ -31,7 +32,9 @@ use super::attempt::{Attempt, wait_command};
 use super::credentials::{Credentials, Reader};
 use super::names::{ForCluster, Names};
 use super::server_clock::ServerClock;
-use super::single::host_and_port;
+use super::single::CertificateEnds;
+use super::survey::{Survey, masters_of, survey};
+use super::target::host_and_port;
 use crate::config;
 
 const THREADS: usize = 2;
@@ -58,6 +61,7 @@ struct Open {
     in_doubt: AtomicBool,
     /// Held while it is.
     renewing: Mutex<()>,
+    surveyed: Mutex<Survey>,
 }
 
 #[derive(Clone)]
@@ -69,8 +73,14 @@ struct Client {
 impl Cluster {
     /// Connects to the cluster.
     pub(super) fn connect(settings: Arc<config::Redis>, names: Arc<Names>, deadline: Instant) -> Attempt<Cluster> {
-        let files = Reader::new(Arc::clone(&settings));
-        let credentials = files.read(deadline)?;
+        let files = Reader::new(&settings);
+        let mut credentials = files.read(deadline)?;
+        let mut surveyed = survey(&settings, &credentials, &names, deadline);
+        if surveyed.as_ref().is_err_and(Failure::is_refused_password) && files.refused(&credentials) {
+            credentials = files.read(deadline)?;
+            surveyed = survey(&settings, &credentials, &names, deadline);
+        }
+        let surveyed = surveyed?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .max_blocking_threads(NAME_THREADS)
@@ -82,11 +92,12 @@ impl Cluster {
             Ok(client) => Mutex::new(client),
             Err(failure) => {
                 end(runtime);
-                return Err(failure);
+                return Err(explained(&surveyed, failure));
             }
         };
         let (in_doubt, renewing) = (AtomicBool::new(false), Mutex::new(()));
-        let open = Open { settings, names, files, runtime: Some(runtime), client, in_doubt, renewing };
+        let surveyed = Mutex::new(surveyed);
+        let open = Open { settings, names, files, runtime: Some(runtime), client, in_doubt, renewing, surveyed };
         let cluster = Cluster { open: Mutex::new(Some(Arc::new(open))), clock: ServerClock::new(Instant::now()) };
         cluster.learn_time(deadline)?;
         Ok(cluster)
@@ -94,6 +105,18 @@ impl Cluster {
 
     pub(super) fn clock(&self) -> &ServerClock {
         &self.clock
+    }
+
+    pub(super) fn certificate_ends(&self) -> CertificateEnds {
+        self.open.lock().as_ref().map(|open| open.surveyed.lock().ends).unwrap_or_default()
+    }
+
+    pub(super) fn see_certificates(&self, deadline: Instant) -> Attempt<()> {
+        let open = self.open.lock().clone().ok_or(Failure::Closed)?;
+        let credentials = open.files.read(deadline)?;
+        let surveyed = survey(&open.settings, &credentials, &open.names, deadline)?;
+        *open.surveyed.lock() = surveyed;
+        Ok(())
     }
 
     pub(super) fn query(&self, command: &Cmd, deadline: Instant) -> Attempt<Value> {
@@ -142,20 +165,31 @@ impl Cluster {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
         let reply = self.route(&command, SingleNodeRoutingInfo::Random, deadline)?;
-        let ranges = Vec::<Vec<Value>>::from_redis_value(reply).map_err(|e| Failure::Refused(e.into()))?;
-        let mut masters = Vec::new();
-        for range in ranges {
-            let Some(Value::Array(node)) = range.into_iter().nth(2) else { continue };
-            let mut node = node.into_iter();
-            if let (Some(host), Some(port)) = (node.next(), node.next()) {
-                let host = String::from_redis_value(host).map_err(|e| Failure::Refused(e.into()))?;
-                let port = u16::from_redis_value(port).map_err(|e| Failure::Refused(e.into()))?;
-                if !masters.contains(&(host.clone(), port)) {
-                    masters.push((host, port));
-                }
+        let mut masters: Vec<(String, u16)> = Vec::new();
+        for (host, port) in masters_of(reply)? {
+            let host = match host {
+                Some(host) => host,
+                None => self.host_of(port, deadline)?,
+            };
+            if !masters.contains(&(host.clone(), port)) {
+                masters.push((host, port));
             }
         }
         Ok(masters)
+    }
+
+    /// The host of a node that announces none: the one by which the cluster was reached, so that the client knows the node by that.
+    fn host_of(&self, port: u16, deadline: Instant) -> Attempt<String> {
+        let settings = self.open.lock().as_ref().map(|open| Arc::clone(&open.settings)).ok_or(Failure::Closed)?;
+        let mut failed = Failure::not_in_time("the cluster announces no host");
+        for address in &settings.addresses {
+            let (host, _) = host_and_port(address).map_err(Failure::Settings)?;
+            match self.query_at(&host, port, &redis::cmd("PING"), deadline) {
+                Ok(_) => return Ok(host),
+                Err(failure) => failed = failure,
+            }
+        }
+        Err(failed)
     }
 
     pub(super) fn close(&self) {
@@ -193,7 +227,7 @@ impl Cluster {
         match (reply, renewed) {
             // Why there is no better client says more than that this one has no connection.
             (Err(Failure::NotSent(_)), Err(failure)) => Err(failure),
-            (reply, _) => reply,
+            (reply, _) => reply.map_err(|failure| explained(&open.surveyed.lock(), failure)),
         }
     }
 }
@@ -204,10 +238,19 @@ impl Open {
         let Some(_renewing) = self.renewing.try_lock() else { return Ok(()) };
         // What is left is for the command.
         let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-        let credentials = self.files.read(deadline)?;
+        let mut credentials = self.files.read(deadline)?;
+        if *self.client.lock().credentials == *credentials && self.files.refused(&credentials) {
+            // A command may have another password by now.
+            credentials = self.files.read(deadline)?;
+        }
         if *self.client.lock().credentials != *credentials {
+            *self.surveyed.lock() = survey(&self.settings, &credentials, &self.names, deadline)?;
             let client = Client::connect(&self.settings, credentials, &self.names, runtime, deadline)?;
             *self.client.lock() = client;
+        } else if !self.surveyed.lock().unreachable.is_empty() {
+            // Perhaps they are there by now.
+            let again = survey(&self.settings, &credentials, &self.names, deadline)?;
+            *self.surveyed.lock() = again;
         }
         Ok(())
     }
@@ -249,6 +292,28 @@ impl Client {
         let connection = connected.map_err(|error| Failure::Handshake { error, tls: settings.tls.enabled })?;
         Ok(Client { credentials, connection })
     }
+}
+
+/// A failure for lack of a node, with the nodes that lack.
+fn explained(surveyed: &Survey, failure: Failure) -> Failure {
+    match failure.kind() {
+        _ if surveyed.unreachable.is_empty() => failure,
+        Some(ErrorKind::ClusterConnectionNotFound | ErrorKind::Io) if failure.is_unsent() => {
+            announced(&surveyed.unreachable, &failure)
+        }
+        _ => failure,
+    }
+}
+
+/// What went wrong, and which nodes took no connection when they were last looked at.
+fn announced(unreachable: &[String], failure: &Failure) -> Failure {
+    let detail = format!(
+        "{}: do they run, and are these their addresses for this machine? See cluster-announce-ip, cluster-announce-hostname and \
+         cluster-preferred-endpoint-type; {failure}",
+        unreachable.join(", ")
+    );
+    let text = "its cluster announces nodes that cannot be reached from here";
+    Failure::NotSent(RedisError::from((ErrorKind::ClusterConnectionNotFound, text, detail)))
 }
 
 fn node(settings: &config::Redis, credentials: &Credentials, address: &str) -> Attempt<ConnectionInfo> {

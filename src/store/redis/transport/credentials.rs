@@ -1,8 +1,8 @@
 //! What a connection needs to be let in: user name, password, certificates. The password and the certificates may be in files.
 //!
 //! The files are read at every new connection, so that they can be changed while the server runs. Nothing of them is kept for the
-//! next one, so nothing can be out of date. Reading them is an errand (`errand.rs`): a disk that hangs makes nobody wait for ever.
-//! Settings that name no file need no disk, and no thread.
+//! next one, so nothing can be out of date. What a command prints is kept until the server refuses it (`command.rs`). Both are an
+//! errand (`errand.rs`): a disk or a program that hangs makes nobody wait for ever. Settings that name neither need no thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +10,17 @@ use std::time::Instant;
 use std::{fs, io};
 
 use redis::{ClientTlsConfig, RedisError, TlsCertificates};
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::super::errors::Failure;
 use super::attempt::Attempt;
+use super::command::PasswordCommand;
 use super::errand::{Errand, Missing};
+use super::expiry::{Ends, ends};
+use super::trust::Trust;
 use crate::config;
 use crate::error::{Code, Error, Result};
 
@@ -34,6 +38,8 @@ pub(super) struct Tls {
     certificates: Certificates,
     /// How a connection of ours speaks it: the server's certificate and its name are always checked.
     pub config: Arc<ClientConfig>,
+    /// When the first of the client's certificates ends.
+    pub ends: Option<Ends>,
 }
 
 impl PartialEq for Tls {
@@ -53,13 +59,16 @@ struct Certificates {
 /// A PEM file that a setting names.
 #[derive(PartialEq, Eq)]
 struct Pem {
-    setting: &'static str,
+    setting: String,
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
 /// Reads the files, for as long as a caller can wait. Safe from any thread.
-pub(super) struct Reader(Source);
+pub(super) struct Reader {
+    source: Source,
+    command: Option<Arc<PasswordCommand>>,
+}
 
 enum Source {
     /// No file is named: they are the settings' own.
@@ -67,27 +76,69 @@ enum Source {
     Files(Errand<Arc<Credentials>, Error>),
 }
 
+/// What the settings say of a server's credentials.
+struct Named {
+    /// The block's name in texts.
+    at: &'static str,
+    username: String,
+    password: String,
+    password_file: Option<PathBuf>,
+    tls: config::Tls,
+}
+
 impl Reader {
-    /// Of these settings.
-    pub(super) fn new(settings: Arc<config::Redis>) -> Reader {
+    /// Of Redis itself.
+    pub(super) fn new(settings: &config::Redis) -> Reader {
+        let command =
+            (!settings.password_command.is_empty()).then(|| Arc::new(PasswordCommand::new(settings.password_command.clone())));
+        let named = Named {
+            at: "redis",
+            username: settings.username.clone(),
+            password: settings.password.clone(),
+            password_file: settings.password_file.clone(),
+            tls: settings.tls.clone(),
+        };
+        Reader::of(named, command)
+    }
+
+    /// Of its Sentinels.
+    pub(super) fn of_sentinels(settings: &config::Sentinel) -> Reader {
+        let named = Named {
+            at: "redis.sentinel",
+            username: settings.username.clone(),
+            password: settings.password.clone(),
+            password_file: settings.password_file.clone(),
+            tls: settings.tls.clone(),
+        };
+        Reader::of(named, None)
+    }
+
+    fn of(named: Named, command: Option<Arc<PasswordCommand>>) -> Reader {
         // TLS reads the system's authorities, if no others are named.
-        if settings.password_file.is_none() && !settings.tls.enabled {
-            let (username, password) = (settings.username.clone(), settings.password.clone());
-            return Reader(Source::Settings(Arc::new(Credentials { username, password, tls: None })));
+        if named.password_file.is_none() && !named.tls.enabled && command.is_none() {
+            let Named { username, password, .. } = named;
+            return Reader { source: Source::Settings(Arc::new(Credentials { username, password, tls: None })), command };
         }
-        Reader(Source::Files(Errand::new("atlock-files", move || Credentials::read(&settings).map(Arc::new))))
+        let of_work = command.clone();
+        let errand = Errand::new("atlock-files", move || Credentials::read(&named, of_work.as_deref()).map(Arc::new));
+        Reader { source: Source::Files(errand), command }
+    }
+
+    /// The server refused these: what a command printed is not used again. Returns whether the next ones may be others.
+    pub(super) fn refused(&self, credentials: &Credentials) -> bool {
+        self.command.as_ref().is_some_and(|command| command.forget(&credentials.password))
     }
 
     /// The credentials as they are now.
     pub(super) fn read(&self, deadline: Instant) -> Attempt<Arc<Credentials>> {
-        let files = match &self.0 {
+        let files = match &self.source {
             Source::Settings(credentials) => return Ok(Arc::clone(credentials)),
             Source::Files(files) => files,
         };
         files.ask(deadline, None).map_err(|missing| match missing {
             Missing::Failed(error) => Failure::Settings(error),
             Missing::Late => {
-                let text = "reading the files that hold the password and the certificates timed out";
+                let text = "reading the files or running the command that have the password and the certificates timed out";
                 Failure::NotSent(RedisError::from(io::Error::new(io::ErrorKind::TimedOut, text)))
             }
             Missing::NoThread(e) => Failure::NotSent(RedisError::from(e)),
@@ -96,17 +147,22 @@ impl Reader {
 }
 
 impl Credentials {
-    fn read(settings: &config::Redis) -> Result<Credentials> {
-        let tls = settings.tls.enabled.then(|| Tls::read(&settings.tls)).transpose()?;
-        Ok(Credentials { username: settings.username.clone(), password: password(settings)?, tls })
+    fn read(named: &Named, command: Option<&PasswordCommand>) -> Result<Credentials> {
+        let tls = named.tls.enabled.then(|| Tls::read(&named.tls, named.at)).transpose()?;
+        let password = match command {
+            Some(command) => command.password()?,
+            None => named.password()?,
+        };
+        Ok(Credentials { username: named.username.clone(), password, tls })
     }
 }
 
 impl Tls {
-    fn read(settings: &config::Tls) -> Result<Tls> {
-        let certificates = Certificates::read(settings)?;
+    fn read(settings: &config::Tls, at: &str) -> Result<Tls> {
+        let certificates = Certificates::read(settings, at)?;
         let config = Arc::new(certificates.config()?);
-        Ok(Tls { certificates, config })
+        let ends = certificates.client.as_ref().and_then(|(cert, _)| ends(&cert.certificates().ok()?));
+        Ok(Tls { certificates, config, ends })
     }
 
     /// The certificates for the cluster's client.
@@ -119,26 +175,31 @@ impl Tls {
 }
 
 impl Certificates {
-    fn read(tls: &config::Tls) -> Result<Certificates> {
+    fn read(tls: &config::Tls, at: &str) -> Result<Certificates> {
+        let pem = |path: &Path, name: &str, wanted: &str| Pem::read(path, format!("{at}.tls.{name}"), wanted);
         let client = match (&tls.cert_file, &tls.key_file) {
-            (Some(cert), Some(key)) => {
-                Some((Pem::read(cert, "tls.cert_file", "CERTIFICATE")?, Pem::read(key, "tls.key_file", "PRIVATE KEY")?))
-            }
+            (Some(cert), Some(key)) => Some((pem(cert, "cert_file", "CERTIFICATE")?, pem(key, "key_file", "PRIVATE KEY")?)),
             _ => None,
         };
-        let authority = tls.ca_file.as_deref().map(|path| Pem::read(path, "tls.ca_file", "CERTIFICATE")).transpose()?;
+        let authority = tls.ca_file.as_deref().map(|path| pem(path, "ca_file", "CERTIFICATE")).transpose()?;
         Ok(Certificates { authority, client })
     }
 
     fn config(&self) -> Result<ClientConfig> {
+        let unusable = |e: &dyn std::fmt::Display| Error::new(Code::Internal, format!("TLS cannot be used: {e}"));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(self.roots()?);
+        let usual = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+        let pinned = self.authority.as_ref().map(Pem::certificates).transpose()?.unwrap_or_default();
+        let trust = Trust { usual: usual.map_err(|e| unusable(&e))?, pinned };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| Error::new(Code::Internal, format!("TLS cannot be used: {e}")))?
-            .with_root_certificates(self.roots()?);
+            .map_err(|e| unusable(&e))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust));
         let Some((cert, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
         builder.with_client_auth_cert(cert.certificates()?, key.private_key()?).map_err(|e| {
-            let text = format!("redis.tls.key_file {}: it does not go with {}: {e}", key.path.display(), cert.path.display());
+            let text = format!("{} {}: it does not go with {}: {e}", key.setting, key.path.display(), cert.path.display());
             Error::new(Code::InvalidConfig, text)
         })
     }
@@ -170,12 +231,18 @@ fn system_roots() -> Result<RootCertStore> {
 
 impl Pem {
     /// A file that holds what is wanted: one with something else would trust nobody, and say so only at the handshake.
-    fn read(path: &Path, setting: &'static str, wanted: &str) -> Result<Pem> {
-        let bytes = read(path, setting)?;
+    fn read(path: &Path, setting: String, wanted: &str) -> Result<Pem> {
+        let bytes = read(path, &setting)?;
         let text = String::from_utf8_lossy(&bytes);
+        let wrong = |what: &str| Err(Error::new(Code::InvalidConfig, format!("{setting} {}: {what}", path.display())));
+        if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED") {
+            return wrong(
+                "it is encrypted, and there is no setting for its passphrase: give a key without one, readable for this user alone \
+                 (openssl pkey -in ENCRYPTED -out KEY)",
+            );
+        }
         if !text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{wanted}-----"))) {
-            let text = format!("redis.{setting} {}: it holds no {wanted} in PEM", path.display());
-            return Err(Error::new(Code::InvalidConfig, text));
+            return wrong(&format!("it holds no {wanted} in PEM"));
         }
         Ok(Pem { setting, path: path.to_owned(), bytes })
     }
@@ -189,20 +256,23 @@ impl Pem {
     }
 
     fn unusable(&self, e: impl std::fmt::Display) -> Error {
-        Error::new(Code::InvalidConfig, format!("redis.{} {}: it cannot be used: {e}", self.setting, self.path.display()))
+        Error::new(Code::InvalidConfig, format!("{} {}: it cannot be used: {e}", self.setting, self.path.display()))
     }
 }
 
-fn password(settings: &config::Redis) -> Result<String> {
-    let Some(path) = &settings.password_file else { return Ok(settings.password.clone()) };
-    let text = String::from_utf8(read(path, "password_file")?)
-        .map_err(|_| Error::new(Code::InvalidConfig, format!("redis.password_file {}: not UTF-8", path.display())))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Error::new(Code::InvalidConfig, format!("redis.password_file {}: its first line is empty", path.display()))),
+impl Named {
+    fn password(&self) -> Result<String> {
+        let Some(path) = &self.password_file else { return Ok(self.password.clone()) };
+        let setting = format!("{}.password_file", self.at);
+        let wrong = |what: &str| Error::new(Code::InvalidConfig, format!("{setting} {}: {what}", path.display()));
+        let text = String::from_utf8(read(path, &setting)?).map_err(|_| wrong("not UTF-8"))?;
+        match text.lines().next() {
+            Some(line) if !line.is_empty() => Ok(line.to_owned()),
+            _ => Err(wrong("its first line is empty")),
+        }
     }
 }
 
 fn read(path: &Path, setting: &str) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Error::new(Code::InvalidConfig, format!("redis.{setting} {}: {e}", path.display())))
+    fs::read(path).map_err(|e| Error::new(Code::InvalidConfig, format!("{setting} {}: {e}", path.display())))
 }

@@ -25,7 +25,7 @@ const RENEWED_AFTER: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Missing<E> {
+pub(in crate::store::redis) enum Missing<E> {
     /// The work failed.
     Failed(E),
     /// It did not end in time.
@@ -35,7 +35,7 @@ pub(super) enum Missing<E> {
 }
 
 /// The work, and what it brought last. Safe from any thread.
-pub(super) struct Errand<T, E> {
+pub(in crate::store::redis) struct Errand<T, E> {
     name: &'static str,
     work: Arc<Work<T, E>>,
     shared: Arc<Shared<T, E>>,
@@ -61,14 +61,17 @@ where
     E: Clone + Send + 'static,
 {
     /// Work that threads called `name` do.
-    pub(super) fn new(name: &'static str, work: impl Fn() -> Result<T, E> + Send + Sync + 'static) -> Errand<T, E> {
+    pub(in crate::store::redis) fn new(
+        name: &'static str,
+        work: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+    ) -> Errand<T, E> {
         let state = State { under_way: Vec::new(), last: None, last_good: None };
         Errand { name, work: Arc::new(work), shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
     }
 
     /// Has the work done, or joins those who wait for it already. Waits until the deadline, and with `patience` only until the work
     /// has been under way for so long.
-    pub(super) fn ask(&self, deadline: Instant, patience: Option<Duration>) -> Result<T, Missing<E>> {
+    pub(in crate::store::redis) fn ask(&self, deadline: Instant, patience: Option<Duration>) -> Result<T, Missing<E>> {
         let mut state = self.shared.state.lock();
         let asked = self.join(&mut state).map_err(Missing::NoThread)?;
         let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
@@ -88,8 +91,14 @@ where
         }
     }
 
+    /// Has the work done, and waits for nobody.
+    pub(super) fn begin(&self) {
+        // Without a thread for it there is none: whoever waits is told.
+        let _ = self.join(&mut self.shared.state.lock());
+    }
+
     /// What the work brought when it last went well.
-    pub(super) fn last_good(&self) -> Option<T> {
+    pub(in crate::store::redis) fn last_good(&self) -> Option<T> {
         self.shared.state.lock().last_good.clone()
     }
 

@@ -1,6 +1,6 @@
 //! The way to Redis: one attempt of one command, on a single server or a cluster.
 //!
-//! Who wants another kind of server (a Sentinel's, for example) writes another variant of [`Transport`].
+//! A single server is found in one of the ways that `locate.rs` knows: by its address, its socket, or Sentinels (`sentinel.rs`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,26 +9,37 @@ use redis::{Cmd, Value};
 
 pub(super) use self::attempt::{Attempt, wait_command};
 use self::cluster::Cluster;
+pub(super) use self::errand::Errand;
 use self::names::Names;
+pub(super) use self::sentinel::Opinion;
 use self::server_clock::ServerClock;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use self::simulated::{Link, Undelivered};
+pub(super) use self::single::CertificateEnds;
 use self::single::Single;
 use super::errors::Failure;
 use crate::config;
+use crate::error::Result;
 
 mod attempt;
 mod cluster;
 mod combiner;
+mod command;
 mod credentials;
 mod errand;
+mod expiry;
+mod locate;
 mod names;
+mod sentinel;
 mod server_clock;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod simulated;
 #[cfg(test)]
 mod simulated_failures;
 mod single;
+mod survey;
+mod target;
+mod trust;
 mod wire;
 
 /// A single server, or a cluster.
@@ -39,7 +50,7 @@ pub(super) enum Transport {
     /// A client of a cluster.
     Cluster(Cluster),
     /// A single server of the simulation.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     Simulated(simulated::Simulated),
 }
 
@@ -57,7 +68,7 @@ impl Transport {
     }
 
     /// Connects over a link; a connection ends its log-in within `patience`.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn over(
         link: Arc<dyn Link>,
         clock: Arc<dyn crate::clock::Clock>,
@@ -74,7 +85,7 @@ impl Transport {
         match self {
             Transport::Single(single) => single.query(command, deadline),
             Transport::Cluster(cluster) => cluster.query(command, deadline),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(simulated) => simulated.query(command, deadline),
         }
     }
@@ -84,7 +95,7 @@ impl Transport {
         match self {
             Transport::Single(single) => single.run(deadline, |connection| connection.query(command)),
             Transport::Cluster(cluster) => cluster.query_long(command, deadline),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(simulated) => simulated.query(command, deadline),
         }
     }
@@ -94,7 +105,7 @@ impl Transport {
         match self {
             Transport::Single(single) => single.query_all(commands, deadline),
             Transport::Cluster(cluster) => commands.iter().map(|command| cluster.query(command, deadline)).collect(),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(simulated) => simulated.query_all(commands, deadline),
         }
     }
@@ -104,7 +115,7 @@ impl Transport {
         match self {
             Transport::Single(_) => Ok(vec![None]),
             Transport::Cluster(cluster) => Ok(cluster.masters(deadline)?.into_iter().map(Some).collect()),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(_) => Ok(vec![None]),
         }
     }
@@ -128,7 +139,7 @@ impl Transport {
         match self {
             Transport::Single(single) => single.query_then_wait(command, replicas, deadline),
             Transport::Cluster(cluster) => cluster.query_then_wait(command, key, replicas, deadline),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(simulated) => simulated.query_then_wait(command, replicas, deadline),
         }
     }
@@ -138,7 +149,7 @@ impl Transport {
         match self {
             Transport::Single(single) => single.clock(),
             Transport::Cluster(cluster) => cluster.clock(),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(simulated) => simulated.clock(),
         }
     }
@@ -148,12 +159,64 @@ impl Transport {
         !matches!(self, Transport::Cluster(_))
     }
 
+    /// Whether a reply that is too long ends as [`Failure::TooLong`]. A cluster's client reads whatever comes.
+    pub(super) fn bounds_replies(&self) -> bool {
+        self.is_single()
+    }
+
+    /// Whether it is no simulated one, whose time and threads a test decides.
+    pub(super) fn is_real(&self) -> bool {
+        #[cfg(any(test, fuzzing))]
+        if matches!(self, Transport::Simulated(_)) {
+            return false;
+        }
+        true
+    }
+
+    /// Whether another server may take a master's place.
+    pub(super) fn changes_masters(&self) -> bool {
+        match self {
+            Transport::Single(single) => single.sentinels().is_some(),
+            Transport::Cluster(_) => true,
+            #[cfg(any(test, fuzzing))]
+            Transport::Simulated(_) => false,
+        }
+    }
+
+    /// What each Sentinel says of the master; `None` without Sentinels.
+    pub(super) fn opinions(&self, deadline: Instant) -> Option<Vec<(String, Result<Opinion>)>> {
+        match self {
+            Transport::Single(single) => single.sentinels().map(|sentinels| sentinels.opinions(deadline)),
+            _ => None,
+        }
+    }
+
+    /// When the certificates end that were seen.
+    pub(super) fn certificate_ends(&self) -> CertificateEnds {
+        match self {
+            Transport::Single(single) => single.certificate_ends(),
+            Transport::Cluster(cluster) => cluster.certificate_ends(),
+            #[cfg(any(test, fuzzing))]
+            Transport::Simulated(_) => CertificateEnds::default(),
+        }
+    }
+
+    /// Sees them once more, by a new connection.
+    pub(super) fn see_certificates(&self, deadline: Instant) -> Attempt<()> {
+        match self {
+            Transport::Single(single) => single.see_certificates(deadline),
+            Transport::Cluster(cluster) => cluster.see_certificates(deadline),
+            #[cfg(any(test, fuzzing))]
+            Transport::Simulated(_) => Ok(()),
+        }
+    }
+
     /// Ends connections and threads.
     pub(super) fn close(&self) {
         match self {
             Transport::Single(single) => single.close(),
             Transport::Cluster(cluster) => cluster.close(),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Transport::Simulated(simulated) => simulated.close(),
         }
     }

@@ -9,10 +9,10 @@
 //! Faults survived: a name server that is silent, slow, or says that there is no such name.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use parking_lot::Mutex;
 use redis::RedisFuture;
@@ -104,6 +104,14 @@ impl Name {
             }
             Missing::NoThread(e) => io::Error::new(e.kind(), format!("the name {host} was not looked up, for its thread: {e}")),
         }
+    }
+}
+
+/// As `host:port`.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Name { host, port, .. } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

@@ -5,30 +5,43 @@
 //!   log-in and the TLS handshake are part of the call that needs the connection.
 //! - No reply is taken for another's: a connection that failed once, however long ago the failure was told, is not
 //!   [sound](Connection::is_sound), and whoever has it drops it.
+//! - A reply that is longer than [`MOST_REPLY`] is not read to its end, nor held: it [was too long](Connection::was_too_long).
 //!
 //! Faults survived: a server that accepts and says nothing, one that drips, one that breaks off at any byte.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue as _, Parser, RedisError, RedisResult, ServerErrorKind, Value};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::super::errors::Failure;
+use super::super::errors::{Failure, MOST_REPLY};
 use super::attempt::Attempt;
+use super::credentials::Credentials;
+use super::expiry::{Ends, ends};
+use super::target::{Target, Way};
+use crate::error::{Code, Error, Result};
 
 /// How much later than the deadline a system call may end. A socket's timeout is set anew only if it is longer than what is left by
 /// more than this, so that a call usually costs no system call but those for its data.
 const SLACK: Duration = Duration::from_millis(5);
+/// Between two tries of a socket whose server accepts nobody just now.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// A connection that is logged in.
 pub(super) struct Connection {
     stream: Stream,
     parser: Parser,
     failed: bool,
+    was_too_long: bool,
+    /// Whom it leads to.
+    pub address: String,
 }
 
 enum Stream {
@@ -36,30 +49,76 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Socket>>),
 }
 
+/// How TLS is spoken, and the name that the server's certificate must have.
+pub(super) struct TlsName(Arc<ClientConfig>, ServerName<'static>);
+
+impl TlsName {
+    /// For a server that is called `host`, unless a setting says how it is called; `None` without TLS.
+    pub(super) fn of(credentials: &Credentials, set: &str, host: &str) -> Result<Option<TlsName>> {
+        let Some(tls) = &credentials.tls else { return Ok(None) };
+        let host = if set.is_empty() { host } else { set };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| Error::new(Code::InvalidConfig, format!("{host:?} is no name that a certificate can have: {e}")))?;
+        Ok(Some(TlsName(Arc::clone(&tls.config), name)))
+    }
+}
+
 /// What is said first.
 pub(super) struct LogIn<'a> {
     pub username: &'a str,
     pub password: &'a str,
     pub db: i64,
-    /// How TLS is spoken, and the name that the server's certificate must have.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Whether the server is to tell its part.
+    pub asks_role: bool,
+}
+
+/// What it answers.
+pub(super) struct Greeting {
+    /// What time it is there, in microseconds.
+    pub micros: i64,
+    /// Whether it is a master; also if it was not asked.
+    pub is_master: bool,
 }
 
 impl Connection {
-    /// Connects to one of the addresses, logs in, and asks what time it is there, in microseconds.
-    pub(super) fn open(addresses: &[SocketAddr], login: &LogIn<'_>, deadline: Instant) -> Attempt<(Connection, i64)> {
-        let socket = Socket::connect(addresses, deadline).map_err(|e| Failure::NotSent(RedisError::from(e)))?;
-        let refused = |error| Failure::Handshake { error, tls: login.tls.is_some() };
-        let stream = match &login.tls {
+    /// Connects, and neither logs in nor speaks TLS yet.
+    pub(super) fn connect(target: Target, tls: Option<TlsName>, deadline: Instant) -> Attempt<Connection> {
+        let socket = match &target.way {
+            Way::Addresses(addresses) => Socket::connect(addresses, deadline),
+            Way::Socket(path) => Socket::connect_unix(path, deadline),
+        };
+        let socket = socket.map_err(|e| Failure::NotSent(RedisError::from(e)))?;
+        let stream = match tls {
             None => Stream::Plain(socket),
-            Some((config, name)) => {
-                let tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(|e| refused(RedisError::from(e)))?;
-                Stream::Tls(Box::new(StreamOwned::new(tls, socket)))
+            Some(TlsName(config, name)) => {
+                let failed = |e| Failure::Handshake { error: RedisError::from(e), tls: true };
+                Stream::Tls(Box::new(StreamOwned::new(ClientConnection::new(config, name).map_err(failed)?, socket)))
             }
         };
-        let mut connection = Connection { stream, parser: Parser::new(), failed: false };
-        let time = connection.greet(login).map_err(refused)?;
-        Ok((connection, time))
+        Ok(Connection { stream, parser: Parser::new(), failed: false, was_too_long: false, address: target.address })
+    }
+
+    /// Logs in, and asks what time it is there and, if it is to, its part: in one round trip.
+    pub(super) fn log_in(&mut self, login: &LogIn<'_>) -> Attempt<Greeting> {
+        self.greet(login).map_err(|error| self.broken_off(error))
+    }
+
+    /// Logs in, and no more.
+    pub(super) fn authenticate(&mut self, username: &str, password: &str) -> Attempt<()> {
+        let Some(auth) = auth(username, password) else { return Ok(()) };
+        self.query(&auth).map(drop).map_err(|error| self.broken_off(refused_password(error)))
+    }
+
+    fn broken_off(&self, error: RedisError) -> Failure {
+        Failure::Handshake { error, tls: matches!(self.stream, Stream::Tls(_)) }
+    }
+
+    /// When the first certificate of the server ends, which it showed; `None` without TLS.
+    pub(super) fn certificate_ends(&self) -> Option<Ends> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => ends(stream.conn.peer_certificates()?),
+        }
     }
 
     /// Everything that follows is over by then.
@@ -75,6 +134,11 @@ impl Connection {
         !self.failed
     }
 
+    /// Whether the reply that failed was longer than anybody reads.
+    pub(super) fn was_too_long(&self) -> bool {
+        self.was_too_long
+    }
+
     /// Sends commands that are packed one behind the other.
     pub(super) fn send(&mut self, packed: &[u8]) -> RedisResult<()> {
         let sent = match &mut self.stream {
@@ -87,10 +151,13 @@ impl Connection {
 
     /// The next reply. A server's refusal is a value here.
     pub(super) fn receive(&mut self) -> RedisResult<Value> {
-        let received = match &mut self.stream {
-            Stream::Plain(socket) => self.parser.parse_value(socket),
-            Stream::Tls(stream) => self.parser.parse_value(stream),
+        let stream: &mut dyn Read = match &mut self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream,
         };
+        let mut bounded = Bounded { stream, left: MOST_REPLY };
+        let received = self.parser.parse_value(&mut bounded);
+        self.was_too_long = bounded.left == 0 && received.is_err();
         self.failed |= received.is_err();
         received
     }
@@ -101,30 +168,60 @@ impl Connection {
         self.receive()?.extract_error()
     }
 
-    /// Logs in, in one round trip.
-    fn greet(&mut self, login: &LogIn<'_>) -> RedisResult<i64> {
-        let (mut packed, is_guarded) = (Vec::new(), !login.password.is_empty());
-        if is_guarded {
-            let mut auth = redis::cmd("AUTH");
-            if !login.username.is_empty() {
-                auth.arg(login.username);
-            }
-            auth.arg(login.password).write_packed_command(&mut packed);
+    fn greet(&mut self, login: &LogIn<'_>) -> RedisResult<Greeting> {
+        let (mut packed, auth) = (Vec::new(), auth(login.username, login.password));
+        if let Some(auth) = &auth {
+            auth.write_packed_command(&mut packed);
         }
         if login.db != 0 {
             redis::cmd("SELECT").arg(login.db).write_packed_command(&mut packed);
         }
         redis::cmd("TIME").write_packed_command(&mut packed);
+        if login.asks_role {
+            redis::cmd("INFO").arg("replication").write_packed_command(&mut packed);
+        }
         self.send(&packed)?;
-        if is_guarded {
+        if auth.is_some() {
             self.receive()?.extract_error().map_err(refused_password)?;
         }
         if login.db != 0 {
             self.receive()?.extract_error()?;
         }
         let (seconds, micros) = <(i64, i64)>::from_redis_value(self.receive()?.extract_error()?)?;
-        Ok(seconds * 1_000_000 + micros)
+        let is_master = !login.asks_role
+            || String::from_redis_value(self.receive()?.extract_error()?)?.lines().any(|line| line.trim() == "role:master");
+        Ok(Greeting { micros: seconds * 1_000_000 + micros, is_master })
     }
+}
+
+/// What comes of one reply, and no more of it than is read of any. What the parser has read ahead is not counted again.
+struct Bounded<'a> {
+    stream: &'a mut dyn Read,
+    left: usize,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::Error::other("the reply is too long"));
+        }
+        let most = buffer.len().min(self.left);
+        let read = self.stream.read(&mut buffer[..most])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
+
+fn auth(username: &str, password: &str) -> Option<Cmd> {
+    if password.is_empty() {
+        return None;
+    }
+    let mut auth = redis::cmd("AUTH");
+    if !username.is_empty() {
+        auth.arg(username);
+    }
+    auth.arg(password);
+    Some(auth)
 }
 
 /// What Redis calls just an error is, as the answer to a password, a refusal of it.
@@ -138,16 +235,25 @@ fn refused_password(error: RedisError) -> RedisError {
 
 /// A socket whose reads and writes end at a deadline.
 struct Socket {
-    stream: TcpStream,
+    stream: Raw,
     deadline: Instant,
     /// What the system was told last, for reading and for writing.
     timeouts: [Duration; 2],
+}
+
+enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 const READ: usize = 0;
 const WRITE: usize = 1;
 
 impl Socket {
+    fn new(stream: Raw, deadline: Instant) -> Socket {
+        Socket { stream, deadline, timeouts: [Duration::MAX; 2] }
+    }
+
     /// Connects to one of the addresses. Each has its share of the time that is left.
     fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Socket> {
         let mut failed = late();
@@ -156,7 +262,7 @@ impl Socket {
             match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Socket { stream, deadline, timeouts: [Duration::MAX; 2] });
+                    return Ok(Socket::new(Raw::Tcp(stream), deadline));
                 }
                 Err(e) => failed = e,
             }
@@ -164,15 +270,31 @@ impl Socket {
         Err(failed)
     }
 
+    /// The same by a socket of this machine. The standard library's has no end where the server accepts nobody.
+    fn connect_unix(path: &Path, deadline: Instant) -> io::Result<Socket> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let address = SocketAddrUnix::new(path)?;
+        while let Err(e) = rustix::net::connect(&socket, &address) {
+            if e != rustix::io::Errno::AGAIN && e != rustix::io::Errno::INTR {
+                return Err(e.into());
+            }
+            std::thread::sleep(ACCEPT_PAUSE.min(left(deadline)?));
+        }
+        let stream = UnixStream::from(socket);
+        stream.set_nonblocking(false)?;
+        Ok(Socket::new(Raw::Unix(stream), deadline))
+    }
+
     /// Makes a system call that ends at the deadline.
-    fn until_deadline(&mut self, way: usize, mut call: impl FnMut(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+    fn until_deadline(&mut self, way: usize, mut call: impl FnMut(&mut Raw) -> io::Result<usize>) -> io::Result<usize> {
         loop {
             let left = left(self.deadline)?;
             if self.timeouts[way] > left + SLACK {
-                if way == READ { self.stream.set_read_timeout(Some(left)) } else { self.stream.set_write_timeout(Some(left)) }?;
+                self.stream.set_timeout(way, left)?;
                 self.timeouts[way] = left;
             }
-            match call(&self.stream) {
+            match call(&mut self.stream) {
                 // It was the timeout of an earlier call, or a signal.
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) =>
@@ -185,15 +307,32 @@ impl Socket {
     }
 }
 
+impl Raw {
+    fn set_timeout(&self, way: usize, left: Duration) -> io::Result<()> {
+        match (self, way) {
+            (Raw::Tcp(stream), READ) => stream.set_read_timeout(Some(left)),
+            (Raw::Tcp(stream), _) => stream.set_write_timeout(Some(left)),
+            (Raw::Unix(stream), READ) => stream.set_read_timeout(Some(left)),
+            (Raw::Unix(stream), _) => stream.set_write_timeout(Some(left)),
+        }
+    }
+}
+
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.until_deadline(READ, |mut stream| stream.read(buffer))
+        self.until_deadline(READ, |raw| match raw {
+            Raw::Tcp(stream) => stream.read(buffer),
+            Raw::Unix(stream) => stream.read(buffer),
+        })
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.until_deadline(WRITE, |mut stream| stream.write(bytes))
+        self.until_deadline(WRITE, |raw| match raw {
+            Raw::Tcp(stream) => stream.write(bytes),
+            Raw::Unix(stream) => stream.write(bytes),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

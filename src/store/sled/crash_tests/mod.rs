@@ -9,11 +9,14 @@
 //! the last group, if its outcome is unknown, all or nothing; its tokens and numbers are those of the model; what is damaged or older
 //! is refused and left alone, or complete.
 //!
+//! `compacting.rs` goes through the operations of `atlock compact` one by one.
+//!
 //! Beyond it: threads (the queue in front of the writer is the hybrid simulation's), two openers at a time, sled itself.
 //!
 //! `ATLOCK_DISK_SEEDS=first..end cargo test --release --lib crash_tests` runs other seeds than the usual ones.
 
 mod changes;
+mod compacting;
 mod directed;
 mod faults;
 mod world;

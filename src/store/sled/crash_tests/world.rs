@@ -20,6 +20,7 @@ use super::changes::{Call, Model};
 use super::faults::{Kind, Plan, hook};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
+use crate::sealing::Sealing;
 
 pub(super) const DIR: &str = "/data/locks";
 /// Where a store may have been damaged.
@@ -117,15 +118,15 @@ impl Store {
     pub(super) fn open(process: &Process, clock: &Arc<StepClock>) -> Result<Store> {
         let files: Arc<dyn Files> = Arc::new(process.clone());
         let Opened { folder, db, meta, log, journal, ground } = open::open(&files, Path::new(DIR), &**clock)?;
-        let (tree, clock) = (Arc::new(Tree::new(db)), Arc::clone(clock));
+        let (tree, clock) = (Arc::new(Tree::new(db, Sealing::PLAIN)), Arc::clone(clock));
         let ground = Arc::new(ground);
         let writer = Writer { tree: Arc::clone(&tree), meta, log, journal, ground, clock, hook: Arc::new(|_| Ok(())) };
         Ok(Store { writer, tree, folder })
     }
 
     pub(super) fn content(&self) -> Model {
-        let entries = |db: &dyn super::super::database::Database| {
-            let all = db.scan_prefix(&[]).map(|entry| entry.expect("is read"));
+        let entries = |view: super::super::read::View<'_>| {
+            let all = view.scan_prefix(&[]).map(|entry| entry.expect("is read"));
             Ok(all.map(|(key, value)| (key.to_vec(), value)).filter(|(key, _)| key != super::super::record::META_KEY).collect())
         };
         Model { entries: self.tree.read(entries).expect("is read"), meta: self.writer.meta }

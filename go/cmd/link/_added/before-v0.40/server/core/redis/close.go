@@ -1,0 +1,4 @@
+package redis
+
+// Close closes the connections.
+func (r *RedisDB) Close() error { return r.client.Close() }

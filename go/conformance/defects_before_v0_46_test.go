@@ -1,0 +1,12 @@
+//go:build atlantis_before_v0_46 && !atlantis_before_v0_40
+
+package conformance
+
+// releaseDefects are those of this release in both backends.
+var releaseDefects = []Defect{
+	OwnedByPullOtherRepo,
+	MigrationMissesNestedPath,
+	MigrationDropsNewlineKey,
+	CorruptValueStopsMigration,
+	UnreadableStatusStays,
+}
