@@ -219,7 +219,10 @@ advisories: ## known weaknesses of crates and modules: their lists come from the
 	cd go && $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 .PHONY: lint
-lint: lib check ## what make check does, and docs, and that header and exported symbols are as committed
+lint: ## what make check does, and docs, and that header and exported symbols are as committed
+	# A release is built on one core for the most part; so the other one is put to use meanwhile.
+	@$(MAKE) lib & lib=$$!; $(MAKE) check-rust || failed=$$?; wait $$lib; exit $${failed:-0}
+	@$(MAKE) check-others
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	$(CARGO) test --locked --test header --test symbols
 	# As fuzz/ builds it.
@@ -229,9 +232,15 @@ lint: lib check ## what make check does, and docs, and that header and exported 
 BASE ?=
 
 .PHONY: check
-check: ## before each commit: formatting, and lints of Rust, Go, shell scripts, workflows and commit messages (no test)
+check: check-rust check-others ## before each commit: formatting, and lints of Rust, Go, shell scripts, workflows and commit messages (no test)
+
+.PHONY: check-rust
+check-rust: ## what make check does, of Rust alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features test-panic -- -D warnings
+
+.PHONY: check-others
+check-others: ## what make check does, of all but Rust
 	@unformatted=$$(gofmt -l go); if [[ -n $$unformatted ]]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
 	cd go && $(GO) vet -trimpath ./...
 	cd go/dev && $(GO) vet -trimpath -tags e2e ./...
