@@ -13,6 +13,7 @@ use atlock::config;
 use atlock::domain::key::Fields;
 use atlock::domain::lock::PullRef;
 use atlock::store::Store;
+use redis_support::proxy::Proxy;
 use redis_support::{Server, call, fields, get, grant, open, release, settings, take};
 
 const SAMPLES: usize = 5_000;
@@ -38,6 +39,26 @@ fn server_time(server: &Server, command: &str) {
     redis::cmd("CONFIG").arg("RESETSTAT").query::<()>(&mut server.raw()).unwrap();
 }
 
+/// How many locks so many callers take and give back, each one of its own.
+fn pairs(store: &dyn Store, callers: u32, each: u32) {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for caller in 0..callers {
+            scope.spawn(move || {
+                let path = format!("c{caller}");
+                for _ in 0..each {
+                    take(store, fields(&path), 1);
+                    release(store, fields(&path)).unwrap().unwrap();
+                }
+            });
+        }
+    });
+    eprintln!(
+        "{callers} callers: {:.0} grants and releases a second",
+        f64::from(2 * callers * each) / start.elapsed().as_secs_f64()
+    );
+}
+
 fn main() {
     let server = Server::start(&[]);
     let store = open(&settings(&server.address())).unwrap();
@@ -53,23 +74,14 @@ fn main() {
     p50("release", SAMPLES, |nth| assert!(release(&store, fields(&paths[nth])).unwrap().is_some()));
     server_time(&server, "evalsha");
 
-    let (start, callers, each) = (Instant::now(), 16, 2_000);
-    std::thread::scope(|scope| {
-        for caller in 0..callers {
-            let store = &store;
-            scope.spawn(move || {
-                let path = format!("c{caller}");
-                for _ in 0..each {
-                    take(store, fields(&path), 1);
-                    release(store, fields(&path)).unwrap().unwrap();
-                }
-            });
+    pairs(&store, 16, 2_000);
+    for delay in [Duration::from_micros(500), Duration::from_millis(1), Duration::from_millis(5)] {
+        let far = open(&settings(&Proxy::far(&server.address(), delay).address)).unwrap();
+        eprintln!("Redis {delay:?} away");
+        for callers in [1, 4, 16, 32] {
+            pairs(&far, callers, 200);
         }
-    });
-    eprintln!(
-        "{callers} callers: {:.0} grants and releases a second",
-        f64::from(2 * callers * each) / start.elapsed().as_secs_f64()
-    );
+    }
 
     for nth in 0..10_000 {
         let repo = format!("acme/r{}", nth % 100);

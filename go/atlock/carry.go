@@ -67,7 +67,7 @@ func (p *passthrough) carryOn(text []byte) error {
 				continue
 			}
 			var lock models.ProjectLock
-			if err := decodeLock([]byte(run.Deferred[key]), &lock); err != nil {
+			if err := decodeLock(string(run.Deferred[key]), &lock); err != nil {
 				return undecoded(err)
 			}
 			if _, err := p.UnlockIfOwnedByPull(lock.Project, lock.Workspace, run.Pull.Num); err != nil {
@@ -146,7 +146,7 @@ func (p *passthrough) runTryLock(number uint64, text []byte) (client.InRun, erro
 		return client.InRun{}, err
 	}
 	var asked models.ProjectLock
-	if err := decodeLock(text, &asked); err != nil {
+	if err := decodeLock(string(text), &asked); err != nil {
 		return client.InRun{}, undecoded(err)
 	}
 	acquired, current, err := p.TryLock(asked)

@@ -30,13 +30,14 @@ func decode(text []byte, into any) error {
 }
 
 // decodeLock reads a lock's JSON as decode does. Nearly all of them were written by json.Marshal of this very struct, with these
-// fields in this order; those are read in a third of the time. Everything else, down to a space, is left to decode.
-func decodeLock(text []byte, lock *models.ProjectLock) error {
-	if scanLock(string(text), lock) {
+// fields in this order; those are read in a third of the time. Everything else, down to a space, is left to decode. The lock may share
+// the text's memory.
+func decodeLock(text string, lock *models.ProjectLock) error {
+	if scanLock(text, lock) {
 		return nil
 	}
 	*lock = models.ProjectLock{}
-	return decode(text, lock)
+	return decode([]byte(text), lock)
 }
 
 // salvage reads into a struct what decode can read of its fields, each by itself, and leaves the others as they are.

@@ -60,7 +60,7 @@ func TestDecodeFollowsEncodingJSON(t *testing.T) {
 		wantErr := json.Unmarshal(text, &want)
 		for name, decodeAs := range map[string]func([]byte) error{
 			"decode":     func(text []byte) error { got = models.ProjectLock{}; return decode(text, &got) },
-			"decodeLock": func(text []byte) error { got = models.ProjectLock{}; return decodeLock(text, &got) },
+			"decodeLock": func(text []byte) error { got = models.ProjectLock{}; return decodeLock(string(text), &got) },
 		} {
 			gotErr := decodeAs(text)
 			if (wantErr == nil) != (gotErr == nil) {

@@ -16,12 +16,13 @@ type library struct {
 	*client.Client // Ping, Status, Health, Metrics and LockInfo are as there
 	logger         *slog.Logger
 	unreadable     *atomic.Pointer[string]
+	memo           *memo
 	watch          *watch // nil without a shadow
 	audit          *client.AuditTrail
 }
 
 func newLibrary(config Config, opened *client.Client, audit *client.AuditTrail, logger *slog.Logger) *library {
-	l := &library{Client: opened, logger: logger, unreadable: new(atomic.Pointer[string]), audit: audit}
+	l := &library{Client: opened, logger: logger, unreadable: new(atomic.Pointer[string]), memo: new(memo), audit: audit}
 	if shadow := config.Locking.Shadow; shadow.IsOn() {
 		l.watch = newWatch()
 		status := func() *ShadowStatus {

@@ -27,7 +27,7 @@ func (l *library) listing(call func() (*client.Listing, error), read func(*clien
 
 // listed reads all locks. The library's definition of a lock is Go's, but one lock that Go cannot read must never hide the others.
 func (l *library) listed(listing *client.Listing) []models.ProjectLock {
-	locks, faults := decodeLocks(listing)
+	locks, faults := decodeLocks(listing, l.memo.decodeLock)
 	unreadable := listing.Unreadable
 	kept := locks[:0]
 	for i := range locks {
@@ -45,7 +45,9 @@ func (l *library) listed(listing *client.Listing) []models.ProjectLock {
 // releasedByPull reads the locks that a call has released: all of them, as far as they can be read, because nothing is there to call
 // again for.
 func (l *library) releasedByPull(repo string, pullNum int, listing *client.Listing) []models.ProjectLock {
-	locks, faults := decodeLocks(listing)
+	// They are not going to be read again.
+	once := func(text []byte, lock *models.ProjectLock) error { return decodeLock(string(text), lock) }
+	locks, faults := decodeLocks(listing, once)
 	for i, fault := range faults {
 		known := models.ProjectLock{Project: models.Project{RepoFullName: repo}, Pull: models.PullRequest{Num: pullNum}}
 		locks[i] = l.salvaged("UnlockByPull", listing.Lock(i), known, fault)
@@ -66,7 +68,7 @@ func (l *library) salvaged(operation string, text []byte, known models.ProjectLo
 
 // decodeLocks decodes on all cores, straight from the library's memory. The second answer is why, by their places, some locks cannot
 // be read.
-func decodeLocks(listing *client.Listing) ([]models.ProjectLock, map[int]error) {
+func decodeLocks(listing *client.Listing, decode func([]byte, *models.ProjectLock) error) ([]models.ProjectLock, map[int]error) {
 	count := listing.Len()
 	if count == 0 {
 		return nil, nil
@@ -79,7 +81,7 @@ func decodeLocks(listing *client.Listing) ([]models.ProjectLock, map[int]error) 
 	for worker := range workers {
 		group.Go(func() {
 			for i := count * worker / workers; i < count*(worker+1)/workers; i++ {
-				if err := decodeLock(listing.Lock(i), &locks[i]); err != nil {
+				if err := decode(listing.Lock(i), &locks[i]); err != nil {
 					mutex.Lock()
 					faults[i] = err
 					mutex.Unlock()

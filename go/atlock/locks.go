@@ -30,7 +30,7 @@ func (l *library) TryLockWithToken(lock models.ProjectLock) (bool, models.Projec
 		return true, lock, grant.Token, nil
 	}
 	var holder models.ProjectLock
-	if err := decodeLock(grant.Holder, &holder); err != nil {
+	if err := l.memo.decodeLock(grant.Holder, &holder); err != nil {
 		return refused(transactionFailed(undecoded(err)))
 	}
 	return false, holder, NoToken, nil
@@ -54,7 +54,7 @@ func (l *library) GetLock(project models.Project, workspace string) (*models.Pro
 		return nil, err
 	}
 	lock := new(models.ProjectLock)
-	if err := decodeLock(value, lock); err != nil {
+	if err := l.memo.decodeLock(value, lock); err != nil {
 		return nil, transactionFailed(undecoded(err))
 	}
 	// As stock does: https://github.com/golang/go/issues/19486.
@@ -86,7 +86,7 @@ func (l *library) released(
 		return nil, err
 	}
 	lock := new(models.ProjectLock)
-	if fault := decodeLock(value, lock); fault != nil {
+	if fault := decodeLock(string(value), lock); fault != nil {
 		*lock = l.salvaged(operation, value, known, fault)
 	}
 	return lock, nil

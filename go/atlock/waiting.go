@@ -35,7 +35,7 @@ func (w *Waiting) Error() string {
 // waitingFor is where a pull request stood that does not have a lock.
 func waitingFor(holder []byte, place *Place) *Waiting {
 	waiting := new(Waiting)
-	if decodeLock(holder, &waiting.Holder) != nil {
+	if decodeLock(string(holder), &waiting.Holder) != nil {
 		waiting.Holder = models.ProjectLock{}
 	}
 	if place != nil {
@@ -124,7 +124,7 @@ var errWaitedLong = &Error{Code: capi.Timeout, Message: "the lock was not to be 
 // heldOf reads a lock that was granted.
 func heldOf(value []byte, token FencingToken) (Held, error) {
 	held := Held{Token: token}
-	if err := decodeLock(value, &held.Lock); err != nil {
+	if err := decodeLock(string(value), &held.Lock); err != nil {
 		return Held{}, undecoded(err)
 	}
 	held.Lock.Time = held.Lock.Time.Local() // as GetLock

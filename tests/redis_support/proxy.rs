@@ -42,6 +42,11 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(server: &str) -> Proxy {
+        Proxy::far(server, Duration::ZERO)
+    }
+
+    /// Each request reaches the server this much later.
+    pub fn far(server: &str, delay: Duration) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State::default()));
@@ -52,7 +57,7 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(&address_of_server) else { continue };
                 server.set_nodelay(true).unwrap();
                 client.set_nodelay(true).unwrap();
-                std::thread::spawn(move || serve(client, server, &state));
+                std::thread::spawn(move || serve(client, server, &state, delay));
             }
         });
         Proxy { address, server: server.to_owned(), state }
@@ -120,7 +125,7 @@ fn named_fault(state: &Mutex<State>, request: &[u8]) -> Option<Fault> {
 }
 
 /// Passes requests on; replies are another thread's.
-fn serve(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>) {
+fn serve(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>, delay: Duration) {
     let lost: Arc<Mutex<Option<Meddle>>> = Arc::default();
     let (for_replies, to_client, from_server) = (Arc::clone(&lost), client.try_clone().unwrap(), server.try_clone().unwrap());
     std::thread::spawn(move || reply(from_server, to_client, &for_replies));
@@ -139,6 +144,7 @@ fn serve(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>) {
             Some(Fault::Before(meanwhile)) => meanwhile(),
             Some(Fault::Pass) | None => {}
         }
+        std::thread::sleep(delay);
         if server.write_all(&buffer[..length]).is_err() {
             break;
         }

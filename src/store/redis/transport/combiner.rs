@@ -3,23 +3,27 @@
 //!
 //! Invariants:
 //! - A command is sent at most once. Its caller learns its reply, that it was not sent, or that its reply was lost.
-//! - At most [`LEADERS`] callers are under way. A leader whose batch is answered hands over to a waiting caller, if there is one:
-//!   nobody waits while nobody leads.
+//! - A few callers are under way at most ([`Queue::most_leaders`]), and one at least while somebody waits: a leader whose batch is answered
+//!   hands over to a waiting caller, if there is one, unless there are too many leaders already.
 //! - A caller waits no longer than its deadline, its leader's round trip included. A leader reads until its own deadline; whoever
 //!   followed it and has time left is told [`Failure::LeftBehind`], and tries again (`retry.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use redis::Value;
 
 use super::super::errors::{Failure, timed_out};
 use super::attempt::Attempt;
+use super::round_trip::RoundTrip;
 
 /// Batches under way at once: while one is at the server, the next is made.
 const LEADERS: usize = 2;
+/// The same for a server that is farther than [`FAR`]: to wait for somebody else's round trip costs more than a round trip of one's own.
+const FAR_LEADERS: usize = 16;
+const FAR: Duration = Duration::from_micros(200);
 /// Most commands that one batch takes.
 const BATCH: usize = 64;
 /// Largest command that goes with others, bytes; a larger one would make them wait.
@@ -41,6 +45,13 @@ pub(super) struct Combiner {
 struct Queue {
     waiting: VecDeque<Arc<Job>>,
     leaders: usize,
+    round_trip: RoundTrip,
+}
+
+impl Queue {
+    fn most_leaders(&self) -> usize {
+        if self.round_trip.get().is_some_and(|trip| trip > FAR) { FAR_LEADERS } else { LEADERS }
+    }
 }
 
 struct Job {
@@ -79,7 +90,7 @@ impl Combiner {
 
     fn enter(&self, packed: Vec<u8>, deadline: Instant) -> Arc<Job> {
         let mut queue = self.queue.lock();
-        let leads = queue.leaders < LEADERS;
+        let leads = queue.leaders < queue.most_leaders();
         queue.leaders += usize::from(leads);
         let state = Mutex::new(State { progress: Progress::Waiting, leads });
         let job = Arc::new(Job { packed, deadline, state, changed: Condvar::new() });
@@ -95,9 +106,13 @@ impl Combiner {
         for job in &batch {
             packed.extend_from_slice(&job.packed);
         }
+        let sent = Instant::now();
         let replies = server.exchange(&packed, batch.len(), deadline);
-        drop(handover);
         let now = Instant::now();
+        if replies.iter().any(Result::is_ok) {
+            self.queue.lock().round_trip.learn(now - sent, now);
+        }
+        drop(handover);
         for (job, reply) in batch.iter().zip(replies) {
             let left_behind = now >= deadline && now < job.deadline;
             job.answer(if left_behind { reply.map_err(Failure::left_behind) } else { reply });
@@ -113,8 +128,8 @@ impl Combiner {
 
     /// The next waiting caller leads, or one leader fewer is under way.
     fn pass_turn(&self, queue: &mut Queue) {
-        let successor = queue.waiting.iter().find(|job| job.make_leader());
-        if successor.is_none() {
+        let is_needed = queue.leaders <= queue.most_leaders();
+        if !(is_needed && queue.waiting.iter().any(|job| job.make_leader())) {
             queue.leaders -= 1;
         }
     }
@@ -199,16 +214,20 @@ mod tests {
         under_way: AtomicUsize,
         sent: AtomicUsize,
         batches: AtomicUsize,
+        most: AtomicUsize,
+        takes: Duration,
         faults: bool,
     }
 
     impl Exchange for Echo {
         fn exchange(&self, packed: &[u8], count: usize, _deadline: Instant) -> Vec<Attempt<Value>> {
             assert_eq!(packed.len(), 8 * count);
-            assert!(self.under_way.fetch_add(1, Ordering::SeqCst) < LEADERS);
+            let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            assert!(under_way <= FAR_LEADERS);
+            self.most.fetch_max(under_way, Ordering::SeqCst);
             self.sent.fetch_add(count, Ordering::SeqCst);
             let nth = self.batches.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(self.takes);
             let replies = packed.chunks(8).map(|command| Ok(Value::BulkString(command.to_vec())));
             let replies = match nth % 7 {
                 3 if self.faults => replies.map(|_| Err(Failure::ReplyLost(timed_out("lost")))).collect(),
@@ -223,8 +242,8 @@ mod tests {
         }
     }
 
-    fn run(faults: bool, patience: Duration) -> (Echo, usize, usize) {
-        let (combiner, server) = (Combiner::default(), Echo { faults, ..Echo::default() });
+    fn run(faults: bool, takes: Duration, patience: Duration) -> (Echo, usize, usize) {
+        let (combiner, server) = (Combiner::default(), Echo { faults, takes, ..Echo::default() });
         let (answered, unsent) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for caller in 0_u32..100 {
@@ -255,9 +274,32 @@ mod tests {
 
     #[test]
     fn everybody_gets_its_own_reply_in_fewer_trips() {
-        let (server, answered, _) = run(false, Duration::from_secs(60));
+        let (server, answered, _) = run(false, Duration::from_micros(100), Duration::from_secs(60));
         assert_eq!((answered, server.sent.into_inner()), (5_000, 5_000));
         assert!(server.batches.into_inner() < 5_000, "nothing was combined");
+    }
+
+    #[test]
+    fn more_lead_where_the_server_is_far() {
+        let (server, answered, _) = run(false, 10 * FAR, Duration::from_secs(60));
+        assert_eq!((answered, server.most.into_inner()), (5_000, FAR_LEADERS));
+    }
+
+    #[test]
+    fn too_many_leaders_become_fewer_and_the_last_one_hands_over() {
+        let combiner = Combiner::default();
+        let mut queue = combiner.queue.lock();
+        queue.leaders = LEADERS + 1;
+        let waits = || {
+            let state = Mutex::new(State { progress: Progress::Waiting, leads: false });
+            Arc::new(Job { packed: Vec::new(), deadline: Instant::now(), state, changed: Condvar::new() })
+        };
+        queue.waiting = [waits(), waits(), waits()].into();
+        let leading = |queue: &Queue| queue.waiting.iter().filter(|job| job.state.lock().leads).count();
+        combiner.pass_turn(&mut queue);
+        assert_eq!((queue.leaders, leading(&queue)), (LEADERS, 0));
+        combiner.pass_turn(&mut queue);
+        assert_eq!((queue.leaders, leading(&queue)), (LEADERS, 1));
     }
 
     /// Answers each of the first batches when it may, and none after them.
@@ -307,7 +349,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_ever_whatever_fails_and_whoever_leaves() {
         for patience in [Duration::from_secs(60), Duration::from_millis(2), Duration::from_micros(300), Duration::ZERO] {
-            let (server, answered, unsent) = run(true, patience);
+            let (server, answered, unsent) = run(true, Duration::from_micros(200), patience);
             // What was not sent certainly was not.
             assert!(server.sent.into_inner() + unsent <= 5_000);
             assert!(answered <= 5_000);

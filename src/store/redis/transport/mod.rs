@@ -30,6 +30,7 @@ mod errand;
 mod expiry;
 mod locate;
 mod names;
+mod round_trip;
 mod sentinel;
 mod server_clock;
 #[cfg(any(test, fuzzing))]
