@@ -66,7 +66,10 @@ run-c: lib ## a C program takes a lock, then Atlantis's own Go code meets it (fo
 	@cd go/dev && $(GO) run ./cmd/demo-c ../../build/demo-c
 
 .PHONY: test
-test: prepare lib test-rust test-go test-install test-examples ## install what is missing, build, and run all tests
+test: prepare lib ## install what is missing, build, and run all tests
+	# Together they keep two cores busy; alone, each waits for much of its time.
+	@scripts/beside '$(MAKE) test-go' '$(MAKE) test-rust'
+	@$(MAKE) test-install test-examples
 
 .PHONY: prepare
 prepare: ## check for the tools that the build and the tests need, and install them where possible
@@ -221,7 +224,7 @@ advisories: ## known weaknesses of crates and modules: their lists come from the
 .PHONY: lint
 lint: ## what make check does, and docs, and that header and exported symbols are as committed
 	# A release is built on one core for the most part; so the other one is put to use meanwhile.
-	@$(MAKE) lib & lib=$$!; $(MAKE) check-rust || failed=$$?; wait $$lib; exit $${failed:-0}
+	@scripts/beside '$(MAKE) lib' '$(MAKE) check-rust'
 	@$(MAKE) check-others
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	$(CARGO) test --locked --test header --test symbols

@@ -23,8 +23,10 @@ fn targets() -> BTreeSet<String> {
 /// The targets that make is called with: the first word behind each `make` that begins a command.
 fn called(text: &str) -> BTreeSet<String> {
     let commands = text.lines().map(|line| line.trim().trim_start_matches("- ").trim_start_matches("run: "));
-    let made =
-        commands.filter_map(|line| line.trim_start_matches("section ").trim_start_matches("beside ").strip_prefix("make "));
+    // `scripts/beside` has two commands, in quotes.
+    let commands =
+        commands.flat_map(|line| line.trim_start_matches("section ").trim_start_matches("scripts/beside ").split('\''));
+    let made = commands.filter_map(|command| command.strip_prefix("make "));
     made.map(|arguments| arguments.split(' ').next().expect("a word").to_owned()).collect()
 }
 
