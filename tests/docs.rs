@@ -270,6 +270,23 @@ fn links_lead_somewhere() {
     assert!(links > 60, "only {links}");
 }
 
+/// What the alerts and the dashboard ask for is explained.
+#[test]
+fn the_metrics_that_are_watched_are_explained() {
+    let page = text("docs/06-monitoring.md");
+    let explained = quoted(&page);
+    let watched = text("deploy/monitoring/alerts.yaml") + &text("deploy/monitoring/dashboard.json");
+    let mut names = BTreeSet::new();
+    for (at, _) in watched.match_indices("atlock_") {
+        let name = watched[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+        let is_sample = |end: &&&str| name.ends_with(**end);
+        names.insert(name.strip_suffix(*["_bucket", "_count", "_sum"].iter().find(is_sample).unwrap_or(&"")).unwrap());
+    }
+    assert!(names.len() > 20, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !explained.contains(name)).collect();
+    assert!(missing.is_empty(), "docs/06-monitoring.md does not have {missing:?}");
+}
+
 /// Each test that docs/02-compatibility.md names is there, and each row of what was run names one or says that none did.
 #[test]
 fn what_was_run_was_run_by_a_test() {
