@@ -287,6 +287,28 @@ fn the_metrics_that_are_watched_are_explained() {
     assert!(missing.is_empty(), "docs/06-monitoring.md does not have {missing:?}");
 }
 
+/// Each promise of the original specification leads to something that is there: a link, a file, or a test of a file. (Links are followed
+/// above.)
+#[test]
+fn each_row_of_the_specification_leads_somewhere() {
+    let page = text("docs/specification.md");
+    let rows = rows(&page, "the specification");
+    for row in &rows {
+        assert_eq!(row.len(), 3, "{row:?}");
+        assert!(!row[1].is_empty() && (row[2].contains('`') || row[2].contains("](")), "{row:?} leads nowhere");
+        for shown in row[2].split("; ").filter(|shown| shown.starts_with('`')) {
+            let words = quoted(shown);
+            assert!(words.len() <= 2 && words[0].contains('/'), "{row:?}: {shown:?} is neither `FILE` nor `FILE` `NAME`");
+            let source = text(words[0]);
+            let is_there = |name: &&str| {
+                [format!("fn {name}("), format!("func {name}("), format!("type {name} ")].iter().any(|head| source.contains(head))
+            };
+            assert!(words.get(1).is_none_or(is_there), "{row:?}: {} has no {}", words[0], words[1]);
+        }
+    }
+    assert!(rows.len() > 70, "only {} rows", rows.len());
+}
+
 /// Each test that docs/02-compatibility.md names is there, and each row of what was run names one or says that none did.
 #[test]
 fn what_was_run_was_run_by_a_test() {
