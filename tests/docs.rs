@@ -270,6 +270,19 @@ fn links_lead_somewhere() {
     assert!(links > 60, "only {links}");
 }
 
+/// The site's table of contents has each page once.
+#[test]
+fn the_summary_has_every_page() {
+    let summary = text("docs/SUMMARY.md");
+    let mut listed: Vec<&str> = summary.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    listed.sort_unstable();
+    let names = pages().into_iter().filter(|page| page.starts_with(root().join("docs")));
+    let mut names: Vec<String> = names.map(|page| page.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    names.retain(|name| name != "SUMMARY.md");
+    names.sort_unstable();
+    assert_eq!(listed, names, "docs/SUMMARY.md, and the pages of docs");
+}
+
 /// What the alerts and the dashboard ask for is explained.
 #[test]
 fn the_metrics_that_are_watched_are_explained() {
