@@ -212,6 +212,14 @@ sbom: ## write a CycloneDX bill of materials of library, command and linked serv
 prepare-deny: ## build cargo-deny, which deny and advisories need: some minutes
 	$(CARGO) install cargo-deny --locked --version 0.20.2
 
+.PHONY: prepare-docs
+prepare-docs: ## build mdBook, which docs needs: some minutes
+	$(CARGO) install mdbook --locked --version 0.5.4 --no-default-features --features search
+
+.PHONY: docs
+docs: ## build the documentation as a site with search, and the APIs of C, Go and Rust in it: build/docs (MDBOOK=)
+	@CARGO="$(CARGO)" scripts/docs
+
 .PHONY: deny
 deny: ## licences, sources and bans of the crates (deny.toml), by cargo-deny
 	$(CARGO) deny --locked check licenses bans sources

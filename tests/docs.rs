@@ -270,6 +270,58 @@ fn links_lead_somewhere() {
     assert!(links > 60, "only {links}");
 }
 
+/// The site's table of contents has each page once.
+#[test]
+fn the_summary_has_every_page() {
+    let summary = text("docs/SUMMARY.md");
+    let mut listed: Vec<&str> = summary.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    listed.sort_unstable();
+    let names = pages().into_iter().filter(|page| page.starts_with(root().join("docs")));
+    let mut names: Vec<String> = names.map(|page| page.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    names.retain(|name| name != "SUMMARY.md");
+    names.sort_unstable();
+    assert_eq!(listed, names, "docs/SUMMARY.md, and the pages of docs");
+}
+
+/// What the alerts and the dashboard ask for is explained.
+#[test]
+fn the_metrics_that_are_watched_are_explained() {
+    let page = text("docs/06-monitoring.md");
+    let explained = quoted(&page);
+    let watched = text("deploy/monitoring/alerts.yaml") + &text("deploy/monitoring/dashboard.json");
+    let mut names = BTreeSet::new();
+    for (at, _) in watched.match_indices("atlock_") {
+        let name = watched[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+        let is_sample = |end: &&&str| name.ends_with(**end);
+        names.insert(name.strip_suffix(*["_bucket", "_count", "_sum"].iter().find(is_sample).unwrap_or(&"")).unwrap());
+    }
+    assert!(names.len() > 20, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !explained.contains(name)).collect();
+    assert!(missing.is_empty(), "docs/06-monitoring.md does not have {missing:?}");
+}
+
+/// Each promise of the original specification leads to something that is there: a link, a file, or a test of a file. (Links are followed
+/// above.)
+#[test]
+fn each_row_of_the_specification_leads_somewhere() {
+    let page = text("docs/specification.md");
+    let rows = rows(&page, "the specification");
+    for row in &rows {
+        assert_eq!(row.len(), 3, "{row:?}");
+        assert!(!row[1].is_empty() && (row[2].contains('`') || row[2].contains("](")), "{row:?} leads nowhere");
+        for shown in row[2].split("; ").filter(|shown| shown.starts_with('`')) {
+            let words = quoted(shown);
+            assert!(words.len() <= 2 && words[0].contains('/'), "{row:?}: {shown:?} is neither `FILE` nor `FILE` `NAME`");
+            let source = text(words[0]);
+            let is_there = |name: &&str| {
+                [format!("fn {name}("), format!("func {name}("), format!("type {name} ")].iter().any(|head| source.contains(head))
+            };
+            assert!(words.get(1).is_none_or(is_there), "{row:?}: {} has no {}", words[0], words[1]);
+        }
+    }
+    assert!(rows.len() > 70, "only {} rows", rows.len());
+}
+
 /// Each test that docs/02-compatibility.md names is there, and each row of what was run names one or says that none did.
 #[test]
 fn what_was_run_was_run_by_a_test() {

@@ -29,6 +29,6 @@
 //		fmt.Println(waiting.Position, waiting.Holder.Pull.Num)
 //	}
 //
-// Settings, state and errors are those of package client, the library without Atlantis's code, and have their names here, too. README.md
-// of the repository describes the settings and what is guaranteed.
+// Settings, state and errors are those of package client, the library without Atlantis's code, and have their names here, too. docs/go.md
+// of the repository leads to the settings and to what is guaranteed.
 package atlock

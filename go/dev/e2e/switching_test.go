@@ -16,7 +16,7 @@ import (
 	"github.com/atlock/atlock/go/internal/redistest"
 )
 
-// The modes between which a server goes have the same folder, the same legacy store and the same Redis, as the README asks for.
+// The modes between which a server goes have the same folder, the same legacy store and the same Redis, as docs/modes.md asks for.
 var (
 	toStrictBolt = mode{name: "strict-boltdb", boltDirectly: true, answers: "strict", settings: enhanced("boltdb", "strict")}
 	toStrictSled = mode{name: "strict-sled", answers: "strict", settings: enhanced("sled", "strict")}

@@ -51,14 +51,14 @@ func (c consumer) locks(t *testing.T, environment []string, flags ...string) {
 	}
 }
 
-// follow types what README.md says, and runs what that builds.
+// follow types what docs/go.md says, and runs what that builds.
 func (c consumer) follow(t *testing.T, made release) {
 	t.Helper()
 	for _, command := range typed(t, "From your own module") {
 		c.run(t, "bash", "-euc", command)
 	}
 	if got := strings.TrimSpace(c.run(t, "go", "list", "-m", "-f", "{{.Version}}", modulePath)); got != made.version {
-		t.Errorf("README.md's commands get %s, and %s was released", got, made.version)
+		t.Errorf("docs/go.md's commands get %s, and %s was released", got, made.version)
 	}
 	if out := run(t, c.folder, nil, "./locks", t.TempDir()); out != "acquired true\n" {
 		t.Errorf("the program says %q", out)
@@ -76,16 +76,16 @@ func (c consumer) refused(t *testing.T, sentence string, environment []string, a
 	}
 }
 
-// typed are the commands that README.md gives under a heading.
+// typed are the commands that docs/go.md gives under a heading.
 func typed(t *testing.T, heading string) []string {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(repository(t), "README.md"))
+	page, err := os.ReadFile(filepath.Join(repository(t), "docs", "go.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, found := strings.Cut(string(readme), "\n### "+heading+"\n")
+	_, section, found := strings.Cut(string(page), "\n## "+heading+"\n")
 	if !found {
-		t.Fatalf("README.md has no %q", heading)
+		t.Fatalf("docs/go.md has no %q", heading)
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var commands []string
@@ -95,7 +95,7 @@ func typed(t *testing.T, heading string) []string {
 		}
 	}
 	if len(commands) == 0 {
-		t.Fatalf("README.md gives no commands under %q", heading)
+		t.Fatalf("docs/go.md gives no commands under %q", heading)
 	}
 	return commands
 }

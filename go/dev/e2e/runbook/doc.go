@@ -1,4 +1,4 @@
-// Package runbook runs the commands of docs/01-overview.md to docs/05-troubleshooting.md as an operator would, against a real
+// Package runbook runs the commands of docs/01-overview.md to docs/06-monitoring.md as an operator would, against a real
 // server, Redis and Git host, and compares what they print with what the documents show. It needs the tag e2e: `make test-e2e`.
 //
 // In a document, a block of ```sh is run, by bash, in the order of the document. A block of ```text behind it is what it prints;

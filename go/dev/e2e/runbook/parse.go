@@ -10,7 +10,7 @@ import (
 
 // Documents are the names of the documents whose commands are run, in the folder docs.
 var Documents = []string{
-	"01-overview.md", "02-compatibility.md", "03-configuration.md", "04-migration.md", "05-troubleshooting.md",
+	"01-overview.md", "02-compatibility.md", "03-configuration.md", "04-migration.md", "05-troubleshooting.md", "06-monitoring.md",
 }
 
 // Kind is what a step of a document is.
