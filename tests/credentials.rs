@@ -115,6 +115,26 @@ fn servers_with_one_key_read_each_other_and_one_without_lists_and_releases() {
     assert_eq!(one.unlock_by_pull("acme/infra", 1).unwrap().len(), 1);
 }
 
+/// A server does not start without its key, which would write in clear; a look shows what it can.
+#[test]
+fn a_key_that_cannot_be_read_stops_a_server_and_no_look() {
+    let place = Place::new();
+    let server = place.open("native", &["ab"]);
+    take(&server, "a", 1);
+    let missing = format!(
+        "locking: {{encryption: {{key_file: '{}'}}, enhanced: {{enabled: true, compatibility_mode: native, redis: {{address: '{}'}}}}}}",
+        place.folder.path().join("no-key").display(),
+        place.redis.address()
+    );
+    let config = Config::parse(&missing, "test").unwrap();
+    let refused = Service::open(&config, None, Arc::new(SystemClock)).map(drop).unwrap_err();
+    assert!(refused.message().contains("no-key"), "{refused}");
+    let look = Service::open_read_only(&config, Arc::new(SystemClock)).unwrap();
+    assert!(texts(&look)[0].contains("https://atlock."));
+    let warnings = look.status().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("no-key") && warning.contains("as they are stored")), "{warnings:?}");
+}
+
 /// Says so when it is dropped.
 #[derive(Clone)]
 struct Over(Arc<AtomicBool>);
