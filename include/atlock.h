@@ -1092,7 +1092,7 @@ int32_t atlock_ping(const struct atlock *handle, struct atlock_buffer *error);
 /*
  Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
  1970. Asks no store. `at_rest` tells which stores hold values in clear: `encrypted` (all is sealed), and `embedded`, `boltdb`, `redis`, each
- `clear` or `sealed`, absent where there is no such store.
+ `clear`, `sealed`, or `credentials_sealed` (in clear, but for the credentials of clone URLs), absent where there is no such store.
  */
 int32_t atlock_status(const struct atlock *handle,
                       struct atlock_buffer *out,

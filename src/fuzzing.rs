@@ -16,6 +16,7 @@ use crate::domain::pattern::fits;
 use crate::error::Code;
 use crate::queue::freeze::Freezes;
 use crate::queue::{Queue, merge};
+use crate::sealing::credentials::{self, Closed};
 use crate::sealing::{MasterKeys, Ring};
 use crate::store::moved::Mark;
 use crate::store::{host, redis, sled};
@@ -101,7 +102,7 @@ fn queue(bytes: &[u8]) {
     }
 }
 
-/// Data keys, master keys, and what is sealed.
+/// Data keys, master keys, what is sealed, and credentials in values.
 fn sealing(bytes: &[u8]) {
     if let Ok(ring) = Ring::decode(bytes, "a store") {
         assert!(ring.encode().is_ok());
@@ -111,6 +112,10 @@ fn sealing(bytes: &[u8]) {
             assert!(opened.sealing.open(b"a record", bytes).is_none(), "what nobody sealed opens");
         }
     }
+    let masters = MasterKeys::parse(&[b'7'; 64], "a file").expect("64 digits are a key");
+    let sealed = credentials::sealed(bytes, &masters).expect("is sealed");
+    assert_eq!(&*credentials::opened(&sealed, Some(&masters), &mut Closed::default()), bytes, "what was sealed comes back");
+    assert!(!credentials::has_credentials(&sealed), "a credential stays in clear");
     match MasterKeys::parse(bytes, "a file") {
         Ok(keys) => assert!(!format!("{keys:?}").is_empty()),
         Err(e) => assert!(e.code() == Code::InvalidConfig && e.message().len() < 300, "{e}"),

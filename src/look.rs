@@ -19,7 +19,7 @@ use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Error, Result};
 use crate::health::StoreHealth;
 use crate::hybrid::status::{ConflictReport, Fallbacks, Report};
-use crate::sealing;
+use crate::sealing::MasterKeys;
 use crate::store::Store;
 use crate::store::contract::local::{EntryKey, KeyState, RedisRecord, SyncState};
 use crate::store::redis::RedisStore;
@@ -44,15 +44,15 @@ pub struct Look {
 }
 
 impl Look {
-    /// Opens what can be opened.
+    /// Opens what can be opened; `masters` are the operator's keys, or why they cannot be read.
     ///
     /// Errors: `Unsupported` for Atlantis's own store, which is the server's; those of the store; in hybrid mode those of Redis where the
     /// local store cannot be looked at, either.
-    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Look> {
+    pub fn open(config: &Config, clock: &Arc<dyn Clock>, masters: &Result<Option<MasterKeys>>) -> Result<Look> {
         let local = || {
             let folder = config.locking.data_dir.as_deref();
             let folder = folder.ok_or_else(|| Error::new(Code::InvalidConfig, NO_DATA_DIR))?;
-            let masters = sealing::read(&config.locking.encryption)?;
+            let masters = masters.as_ref().map_err(Clone::clone)?;
             SledStore::open_read_only(folder, Arc::clone(clock), masters.as_ref())
         };
         let redis = || RedisStore::open_read_only(&config.locking.enhanced.redis);

@@ -23,6 +23,22 @@ fn no_settings_mean_strict_on_atlantis_own_store() {
     }
 }
 
+/// There the credentials of values are sealed.
+#[test]
+fn which_stores_hold_no_sealed_records() {
+    let redis = "enhanced: {enabled: true, compatibility_mode: ";
+    for (text, wanted) in [
+        ("locking: {}".to_owned(), true),
+        ("locking: {backend: sled, data_dir: /a}".to_owned(), false),
+        ("locking: {backend: sled, data_dir: /a, shadow: {store: sled, data_dir: /b}}".to_owned(), false),
+        ("locking: {backend: sled, data_dir: /a, shadow: {store: redis}}".to_owned(), true),
+        (format!("locking: {{backend: sled, data_dir: /a, {redis}native}}}}"), true),
+        (format!("locking: {{backend: sled, data_dir: /a, {redis}hybrid}}}}"), true),
+    ] {
+        assert_eq!(Config::parse(&text, "x").expect(&text).has_open_store(), wanted, "{text}");
+    }
+}
+
 #[test]
 fn a_whole_file_is_read() {
     let text = "

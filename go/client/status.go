@@ -107,8 +107,8 @@ func (u *UnixMicro) UnmarshalJSON(text []byte) error {
 // Time is the same for a person.
 func (u UnixMicro) Time() time.Time { return time.UnixMicro(int64(u)) }
 
-// AtRest tells which of the stores in use hold values in clear and which hold them sealed: each is "clear" or "sealed", or empty if there is
-// no such store.
+// AtRest tells which of the stores in use hold values in clear and which hold them sealed: each is "clear", "sealed" or, in clear but for the
+// credentials of clone URLs, "credentials_sealed", or empty if there is no such store.
 type AtRest struct {
 	Encrypted bool   `json:"encrypted"`          // whether all of them are sealed
 	Embedded  string `json:"embedded,omitempty"` // the embedded store with its journal

@@ -16,7 +16,7 @@ pub unsafe extern "C" fn atlock_ping(handle: *const Service, error: *mut Buffer)
 
 /// Writes mode, counters, warnings and, in hybrid mode, who decides and why, as JSON to `out`. Times are microseconds since
 /// 1970. Asks no store. `at_rest` tells which stores hold values in clear: `encrypted` (all is sealed), and `embedded`, `boltdb`, `redis`, each
-/// `clear` or `sealed`, absent where there is no such store.
+/// `clear`, `sealed`, or `credentials_sealed` (in clear, but for the credentials of clone URLs), absent where there is no such store.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

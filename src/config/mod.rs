@@ -84,6 +84,12 @@ impl Config {
         self.mode() == Mode::Strict && self.locking.backend == Backend::Boltdb
     }
 
+    /// Whether a store is in use that holds no sealed records, since stock reads it: Redis, or Atlantis's own store.
+    pub fn has_open_store(&self) -> bool {
+        let locking = &self.locking;
+        self.mode() != Mode::Strict || locking.backend == Backend::Boltdb || locking.shadow.store == ShadowStore::Redis
+    }
+
     /// How long an operation may take: hybrid mode's has the time of both stores.
     pub fn operation_timeout(&self) -> Duration {
         let (local, redis) = (self.locking.timeout, self.locking.enhanced.redis.timeouts.operation);

@@ -11,7 +11,7 @@ use crate::hybrid::HybridStore;
 use crate::hybrid::status::Report;
 use crate::look::Look;
 use crate::process::Process;
-use crate::sealing;
+use crate::sealing::{self, MasterKeys};
 use crate::store::Store;
 use crate::store::host::HostStore;
 
@@ -34,6 +34,7 @@ pub struct Router {
     timeout: Duration,
     /// What strict mode may lack, though it was allowed to begin.
     warning: Option<String>,
+    masters: Option<MasterKeys>,
 }
 
 #[derive(Debug)]
@@ -74,22 +75,32 @@ impl Router {
             Mode::Native => Opened::One(Box::new(native::open(stores, config, host, process)?)),
             Mode::Hybrid => Opened::Both(hybrid::open(stores, config, host, process)?),
         };
-        Ok(Router { mode, store, timeout: config.operation_timeout(), warning })
+        let (timeout, masters) = (config.operation_timeout(), stores.masters().cloned());
+        Ok(Router { mode, store, timeout, warning, masters })
     }
 
     /// Strict mode over a store of a test.
     #[cfg(test)]
     pub(crate) fn over(store: Box<dyn Store>) -> Router {
         let timeout = Config::default().operation_timeout();
-        Router { mode: Mode::Strict, store: Opened::One(store), timeout, warning: None }
+        Router { mode: Mode::Strict, store: Opened::One(store), timeout, warning: None, masters: None }
     }
 
     /// Opens the stores of the mode to look at them: nothing in them changes.
     ///
     /// Errors: those of [`Look::open`].
     pub fn open_read_only(config: &Config, clock: &Arc<dyn Clock>) -> Result<Router> {
-        let (look, timeout) = (Look::open(config, clock)?, config.operation_timeout());
-        Ok(Router { mode: look.mode(), store: Opened::Look(Box::new(look)), timeout, warning: None })
+        // Without its key a look shows less, and is of use still.
+        let masters = sealing::read(&config.locking.encryption);
+        let warning = masters.as_ref().err().map(|e| format!("{e}: credentials are shown as they are stored"));
+        let (look, timeout) = (Look::open(config, clock, &masters)?, config.operation_timeout());
+        Ok(Router {
+            mode: look.mode(),
+            store: Opened::Look(Box::new(look)),
+            timeout,
+            warning,
+            masters: masters.unwrap_or_default(),
+        })
     }
 
     /// What was opened to look at it.
@@ -112,6 +123,11 @@ impl Router {
             Opened::Both(hybrid) => hybrid,
             Opened::Look(look) => look.store(),
         }
+    }
+
+    /// The operator's keys; `None` if the settings name none.
+    pub fn masters(&self) -> Option<&MasterKeys> {
+        self.masters.as_ref()
     }
 
     /// Conditions that endanger a promise.

@@ -23,6 +23,9 @@ pub(crate) trait Stores {
 
     /// The way to Redis.
     fn redis(&self, settings: &Redis) -> OpenRedis;
+
+    /// The operator's keys; `None` if the settings name none.
+    fn masters(&self) -> Option<&MasterKeys>;
 }
 
 /// The stores of this machine, and the keys that open the embedded one.
@@ -40,5 +43,9 @@ impl Stores for OfThisMachine {
     fn redis(&self, settings: &Redis) -> OpenRedis {
         let settings = settings.clone();
         Box::new(move |name| RedisStore::open(&settings, name))
+    }
+
+    fn masters(&self) -> Option<&MasterKeys> {
+        self.0.as_ref()
     }
 }

@@ -11,6 +11,7 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::credential_key::CredentialKey;
 use super::envelope::KeyId;
 use crate::error::{Code, Error, Result};
 
@@ -23,6 +24,7 @@ const FORM: &str =
 pub(super) struct MasterKey {
     pub id: KeyId,
     pub cipher: XChaCha20Poly1305,
+    pub credentials: CredentialKey,
 }
 
 /// The operator's keys, at least one. They are wiped when they are dropped, and are never shown.
@@ -66,7 +68,7 @@ impl MasterKeys {
     }
 
     /// Their ids, for errors.
-    pub(super) fn ids(&self) -> String {
+    pub(crate) fn ids(&self) -> String {
         self.0.iter().map(|key| key.id.to_string()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -86,7 +88,7 @@ impl MasterKey {
         let digest: [u8; 32] = hash.finalize().into();
         let mut id = [0; 8];
         id.copy_from_slice(&digest[..8]);
-        MasterKey { id: KeyId(id), cipher: XChaCha20Poly1305::new(bytes.into()) }
+        MasterKey { id: KeyId(id), cipher: XChaCha20Poly1305::new(bytes.into()), credentials: CredentialKey::of(bytes) }
     }
 }
 

@@ -21,16 +21,21 @@
 //! **Mixed reading.** A record says itself whether it is sealed. One from before the key was set is read as it is, and sealed when it is
 //! next written, or by `atlock reseal`.
 //!
+//! **Credentials** in stores that cannot be sealed, because stock reads them: `credentials.rs`.
+//!
 //! Faults and their ends:
 //! - No master key is set, and there are data keys: [`Code::EncryptionKey`](crate::error::Code); nothing is opened, nothing is changed.
 //! - No master key that is set opens a data key: the same, with the ids that were wanted and given.
 //! - A record was changed: it alone does not open. A stand-in takes the value's place (`stand_in`), which no reader takes for a lock: the
 //!   entry is listed as unreadable, with a text of its own, and the lock stays held.
 
+mod credential_key;
+pub(crate) mod credentials;
 mod envelope;
 mod master;
 mod ring;
 mod source;
+pub(crate) mod user_info;
 
 pub use self::envelope::{KeyId, Sealing};
 pub(crate) use self::envelope::{PLAIN, key_id};

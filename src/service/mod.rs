@@ -1,7 +1,8 @@
 //! The safe Rust API: one type, one method for each operation of Atlantis's database. The C ABI and the command line are
 //! thin layers over it.
 //!
-//! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::domain::lock`).
+//! Values go in and come out as JSON text, byte for byte; the service parses only what names a lock (`crate::domain::lock`). Their
+//! credentials may be sealed below (`sealed.rs`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 use self::at_rest::AtRest;
 use self::queueing::memory::Queueing;
 use self::queueing::ticker::Ticker;
+use self::sealed::Sealed;
 use self::state::State;
 use crate::audit::{Actor, AuditLog, Event, Kind, Trail, Via};
 use crate::call::{AnsweredBy, Call, Calls};
@@ -39,6 +41,7 @@ mod commands;
 mod locks;
 mod pull_status;
 pub mod queueing;
+mod sealed;
 mod shadowed;
 pub mod status;
 mod target;
@@ -80,7 +83,8 @@ mod state {
     #[derive(Debug)]
     pub struct State {
         pub(super) router: Arc<Router>,
-        pub(super) shadow: OnceLock<Tapped>,
+        pub(super) shadow: Arc<OnceLock<Tapped>>,
+        pub(super) sealed: Sealed,
         pub(super) calls: Calls,
         pub(super) metrics: Metrics,
         pub(super) instance: String,
@@ -178,9 +182,12 @@ impl Service {
         let at_rest = AtRest::of(config);
         let queueing = Queueing::new(config);
         let last_change = Mutex::default();
+        let (router, shadow) = (Arc::new(router), Arc::default());
+        let sealed = Sealed::new(Arc::clone(&router), Arc::clone(&shadow), config);
         let state = State {
-            router: Arc::new(router),
-            shadow: OnceLock::new(),
+            router,
+            shadow,
+            sealed,
             calls,
             metrics,
             instance,
@@ -346,7 +353,7 @@ impl State {
     fn take_back_lock(&self, release: &Release<'_>) -> Result<()> {
         let call = self.calls.within(self.router.timeout());
         self.intend(&BY_QUEUE, Operation::Unlock, &call, |event| event.about(release.key))?;
-        let released = self.router.store().release(release, &call);
+        let released = self.store().release(release, &call);
         self.audit(&BY_QUEUE, Operation::Unlock, &call, |trail| trail.removal(Kind::Release, release.key, &released));
         released.map(drop)
     }

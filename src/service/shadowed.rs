@@ -39,12 +39,9 @@ impl Service {
 }
 
 impl State {
-    /// The store that answers.
+    /// The store that answers, and the shadow that hears of it.
     pub(super) fn store(&self) -> &dyn Store {
-        match self.shadow.get() {
-            Some(tapped) => tapped,
-            None => self.router.store(),
-        }
+        &self.sealed
     }
 
     fn begin_shadow(&self, shadow: Shadow) {

@@ -96,6 +96,7 @@ impl Service {
     /// Conditions that endanger a promise.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.router.warnings();
+        warnings.extend(self.sealed.warning());
         warnings.extend(self.settings_warnings.clone());
         warnings.extend(self.queueing.warning());
         warnings.extend(self.queueing.frozen.warning());

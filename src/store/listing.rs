@@ -79,6 +79,15 @@ impl Listing {
         }
     }
 
+    /// The same with other values: each valid JSON, as in [`Listing::push`].
+    #[must_use]
+    pub fn with_values(self, mut other: impl FnMut(&[u8]) -> Vec<u8>) -> Listing {
+        let mut changed = Listing { unreadable: self.unreadable, incomplete: self.incomplete, ..Listing::default() };
+        changed.reserve(self.spans.len(), self.json.len() / self.spans.len().max(1));
+        self.spans.iter().for_each(|span| changed.push(&other(&self.json[span.start..span.end])));
+        changed
+    }
+
     /// Makes room for `count` more values of about `bytes` each.
     pub fn reserve(&mut self, count: usize, bytes: usize) {
         self.spans.reserve(count);

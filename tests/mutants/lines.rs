@@ -1529,4 +1529,32 @@ pub const LINES: &[Line] = &[
         broken: "now == mark || now.refuses()",
         noticed_by: "shadow one_of_two",
     },
+    Line {
+        name: "a sealed token opens before another host",
+        file: "src/sealing/credentials.rs",
+        line: "let parts = [&at.member, &at.scheme, «&at.host»]",
+        broken: "&at.scheme",
+        noticed_by: "lib sealing::credentials",
+    },
+    Line {
+        name: "what is written keeps its credentials in clear",
+        file: "src/service/sealed.rs",
+        line: "Some(masters) => «credentials::sealed(value, masters)»,",
+        broken: "credentials::sealed(value, masters).map(|_| Cow::Borrowed(value))",
+        noticed_by: "lib service::sealed",
+    },
+    Line {
+        name: "a swap takes a value under the key of before for another one",
+        file: "src/service/sealed.rs",
+        line: "Swap::Conflict(Some(stored)) if «self.means(&stored, &sealed, plain)» =>",
+        broken: "stored.is_empty()",
+        noticed_by: "lib service::sealed",
+    },
+    Line {
+        name: "a release takes a value under the key of before for another one",
+        file: "src/service/sealed.rs",
+        line: "            Some(stored) if «self.means(&stored, &sealed, plain)» =>",
+        broken: "stored.is_empty()",
+        noticed_by: "lib service::sealed",
+    },
 ];

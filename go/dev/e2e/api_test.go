@@ -65,12 +65,12 @@ func (r *repository) call(t *testing.T, command string, number int) (code int, b
 	return code, body
 }
 
-// callWhenIdle is the same, once no command of the pull request runs: before v0.46 Atlantis comments before a command is over.
+// callWhenIdle is the same, once no command of the pull request runs: Atlantis comments before a command is over.
 func (r *repository) callWhenIdle(t *testing.T, command string, number int) (code int, body string) {
 	t.Helper()
 	for deadline := time.Now().Add(answerLimit); ; time.Sleep(100 * time.Millisecond) {
 		code, body = r.call(t, command, number)
-		if !isBefore("v0.46.0") || !strings.Contains(body, ": try again when that is over") || time.Now().After(deadline) {
+		if !strings.Contains(body, ": try again when that is over") || time.Now().After(deadline) {
 			return code, body
 		}
 	}

@@ -20,6 +20,7 @@ use crate::config::{Backend, Config, Mode, Redis};
 use crate::error::Result;
 use crate::mode::{OpenRedis, Router, Stores};
 use crate::process::Process;
+use crate::sealing::MasterKeys;
 use crate::store::Store;
 use crate::store::redis::{Link, RedisStore};
 use crate::store::sled::SledStore;
@@ -90,6 +91,11 @@ impl Stores for ServersStores {
         let link: Arc<dyn Link> = Arc::new(ServersLink { world: Arc::downgrade(&self.world), me: self.me });
         let (clock, settings) = (self.world.machine(self.me), settings.clone());
         Box::new(move |name| RedisStore::over(Arc::clone(&link), Arc::clone(&clock) as Arc<dyn Clock>, &settings, name))
+    }
+
+    fn masters(&self) -> Option<&MasterKeys> {
+        // The values have no credentials.
+        None
     }
 }
 

@@ -9,7 +9,11 @@
 //! The form: `M<token> <lengths> <masked bytes><value>`: of the value each `://user:token@` is `://@` there; the lengths, with a `,`
 //! between two, are those of what stood there, in their order. `L<token>`: more stood there than the pad has; nothing is kept.
 //!
-//! Not masked: what is no user and password of a URL as Go writes it into JSON. Atlantis puts credentials nowhere else.
+//! Not masked: what is no user and password of a URL as Go writes it into JSON (`crate::sealing::user_info` has the same rule in Rust).
+//! Atlantis puts credentials nowhere else.
+//!
+//! With `locking.encryption` the values that come here have sealed credentials already (`crate::sealing::credentials`). The pad masks these forms, too:
+//! what a server without a key, or stock, wrote is in clear beside them, and a form that nobody keeps is none that a stolen key opens.
 
 use std::sync::LazyLock;
 
@@ -64,26 +68,21 @@ pub(super) fn unmasked(kept: &[u8], request: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sealing::user_info::user_infos;
 
     /// As the script does it.
     fn masked(value: &str, request: &[u8]) -> Vec<u8> {
-        let (pad, mut used) = (of(request), 0);
-        let (mut lengths, mut bytes, mut holed, mut rest) = (Vec::new(), Vec::new(), String::new(), value);
-        while let Some(at) = rest.find("://") {
-            let (before, address) = rest.split_at(at + 3);
-            holed.push_str(before);
-            let host = address.find(|c: char| c.is_ascii_whitespace() || "/?#\"".contains(c)).unwrap_or(address.len());
-            rest = address;
-            if let Some(end) = address[..host].rfind('@') {
-                lengths.push(end.to_string());
-                for byte in address[..end].bytes() {
-                    bytes.push(byte.wrapping_add(pad[used]));
-                    used += 1;
-                }
-                rest = &address[end..];
+        let pad = of(request);
+        let (mut lengths, mut bytes, mut holed, mut done) = (Vec::new(), Vec::new(), String::new(), 0);
+        for at in user_infos(value.as_bytes()) {
+            lengths.push(at.info.len().to_string());
+            for byte in value[at.info.clone()].bytes() {
+                bytes.push(byte.wrapping_add(pad[bytes.len()]));
             }
+            holed.push_str(&value[done..at.info.start]);
+            done = at.info.end;
         }
-        holed.push_str(rest);
+        holed.push_str(&value[done..]);
         [lengths.join(",").as_bytes(), b" ", &bytes, holed.as_bytes()].concat()
     }
 
