@@ -271,6 +271,7 @@ fn the_script_judges_the_corpus_as_written() {
     for case in corpus() {
         let text = case.text();
         let lock = ProjectLock::parse(&text).ok();
+        assert_eq!(lock.is_some(), case.lock, "{}", case.name);
         // What is no lock stands at the key that Atlantis would look at.
         let Some((key, num)) = case.holder.rsplit_once('#') else { continue };
         let num: i64 = num.parse().unwrap();
@@ -287,7 +288,7 @@ fn the_script_judges_the_corpus_as_written() {
                 }
                 ("put", _) => {
                     let held = Held { value: text.clone(), token: FencingToken::new(1) };
-                    drop(store.put(&EntryKey::Project(key.clone()), None, Some(&held), &call()).unwrap());
+                    store.put(&EntryKey::Project(key.clone()), None, Some(&held), &call()).unwrap();
                 }
                 _ => drop(run(redis::cmd("SET").arg(&at).arg(&text[..]))),
             }

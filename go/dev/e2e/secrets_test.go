@@ -74,9 +74,8 @@ var expected = []mayBe{
 // hunted is a world whose secrets are looked for.
 type hunted struct {
 	*world
-	settings string
-	told     map[string][]byte // what anybody was told, by where
-	met      map[mayBe]bool
+	told map[string][]byte // what anybody was told, by where
+	met  map[mayBe]bool
 }
 
 // secretMode is hybrid mode, or the mode of this name, with every place in which a secret can enter.
