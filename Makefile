@@ -121,7 +121,7 @@ soak: ## simulation, crash tests and the Redis comparison over ever new seeds, o
 	@scripts/soak
 
 .PHONY: fuzz
-fuzz: ## libFuzzer over what reads strangers' bytes (SECONDS_EACH=60 TARGETS="lock journal"); `cargo test` goes through its corpus
+fuzz: ## libFuzzer, and Go's fuzzing, over what reads strangers' bytes (SECONDS_EACH=60 TARGETS="lock FuzzGrant"); the usual tests go through the seeds
 	@scripts/fuzz $(TARGETS)
 
 .PHONY: test-c

@@ -41,7 +41,7 @@ fn between(text: &str, mark: char) -> impl Iterator<Item = &str> {
 /// Whether a function of this name is a test, of Rust or Go.
 fn is_test((path, text): &(PathBuf, String), name: &str) -> bool {
     if path.to_string_lossy().ends_with("_test.go") {
-        return text.contains(&format!("\nfunc {name}(t *testing.T)"));
+        return ["t *testing.T", "f *testing.F"].iter().any(|by| text.contains(&format!("\nfunc {name}({by})")));
     }
     let of_both = text.split("over_both_local_stores! {").nth(1).and_then(|rest| rest.split('}').next());
     let is_attributed = |(at, _): (usize, &str)| {

@@ -1,46 +1,32 @@
 //! The definition of a valid lock, over the corpus that Go's reader goes through, too (`locks.jsonl`), and over texts that nobody wrote.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod lock_corpus;
+
 use std::sync::Arc;
 
 use atlock::clock::SystemClock;
 use atlock::config::Config;
+use atlock::domain::key::KeyFormat;
 use atlock::domain::lock::ProjectLock;
 use atlock::error::Code;
 use atlock::service::Service;
 use atlock::store::Granted;
+use lock_corpus::{Case, corpus};
 use proptest::prelude::*;
-use serde::Deserialize;
-
-/// One line of the corpus: a text, in hexadecimal where it is not UTF-8, and whether it is a lock.
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    lock: bool,
-    #[serde(default)]
-    json: String,
-    #[serde(default)]
-    hex: String,
-}
-
-impl Case {
-    fn text(&self) -> Vec<u8> {
-        let byte = |at: usize| u8::from_str_radix(&self.hex[at..at + 2], 16).expect("is hexadecimal");
-        if self.hex.is_empty() { self.json.clone().into_bytes() } else { (0..self.hex.len()).step_by(2).map(byte).collect() }
-    }
-}
-
-fn corpus() -> Vec<Case> {
-    include_str!("locks.jsonl").lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
 
 #[test]
 fn the_corpus_is_judged_as_written() {
     let corpus = corpus();
     assert!(corpus.len() >= 200 && corpus.iter().filter(|case| case.lock).count() >= 40);
     for case in &corpus {
-        let parsed = ProjectLock::parse(&case.text()).map(|lock| lock.pull().num);
+        let text = case.text();
+        let parsed = ProjectLock::parse(&text);
         assert_eq!(parsed.is_ok(), case.lock, "{}: {parsed:?}", case.name);
+        if let Ok(lock) = &parsed {
+            let holder = format!("{}#{}", lock.fields().key_in(KeyFormat::Current), lock.pull().num);
+            assert_eq!(holder, case.holder, "{}", case.name);
+        }
         let Err(e) = parsed else { continue };
         assert_eq!(e.code(), Code::InvalidJson, "{}", case.name);
         // An error goes to logs and pull requests, and a value holds tokens.

@@ -2,6 +2,7 @@
 //! what a value says is decided by one reader, the library's, whoever stored it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod lock_corpus;
 mod redis_support;
 mod wait;
 
@@ -16,6 +17,7 @@ use atlock::store::contract::local::{EntryKey, Held};
 use atlock::store::contract::shared::{Remote, SharedStore as _};
 use atlock::store::redis::RedisStore;
 use atlock::store::{Grant, Granted, LockKey, Release, Store};
+use lock_corpus::corpus;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis_support::proxy::Proxy;
@@ -256,6 +258,53 @@ fn the_script_judges_as_the_library_does() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Each text of the corpus, however it came into Redis: the script releases a lock for the pull that has it by the library's reader and by
+/// Atlantis's decoding, and for no other; what is no lock it releases for nobody, whoever Atlantis would take for its holder.
+#[test]
+fn the_script_judges_the_corpus_as_written() {
+    let server = Server::start(&[]);
+    let store = open(&settings(&server.address())).unwrap();
+    let run = |command: &redis::Cmd| command.query::<redis::Value>(&mut server.raw()).unwrap();
+    let mut held_by_somebody_for_atlantis_alone = 0;
+    for case in corpus() {
+        let text = case.text();
+        let lock = ProjectLock::parse(&text).ok();
+        assert_eq!(lock.is_some(), case.lock, "{}", case.name);
+        // What is no lock stands at the key that Atlantis would look at.
+        let Some((key, num)) = case.holder.rsplit_once('#') else { continue };
+        let num: i64 = num.parse().unwrap();
+        let key = lock.as_ref().map_or_else(|| key.to_owned(), |lock| lock.fields().key());
+        let repo = lock.as_ref().map_or("acme/infra", |lock| lock.fields().repo).to_owned();
+        held_by_somebody_for_atlantis_alone += usize::from(lock.is_none());
+        for way in ["granted", "put", "set"] {
+            let at = format!("pr/{key}");
+            run(redis::cmd("DEL").arg(&at));
+            match (way, &lock) {
+                ("granted", Some(lock)) => {
+                    let grant = Grant { key: LockKey::Project(&key), lock: Some(lock), value: &text, in_order: false };
+                    assert!(matches!(store.grant(&grant, &call()), Ok(Granted::Yes { .. })), "{}", case.name);
+                }
+                ("put", _) => {
+                    let held = Held { value: text.clone(), token: FencingToken::new(1) };
+                    store.put(&EntryKey::Project(key.clone()), None, Some(&held), &call()).unwrap();
+                }
+                _ => drop(run(redis::cmd("SET").arg(&at).arg(&text[..]))),
+            }
+            for pull in [PullRef { repo: &repo, num: num + 1 }, PullRef { repo: "acme/other", num }, PullRef { repo: &repo, num }]
+            {
+                run(redis::cmd("SADD").arg(format!("atlock:pull:{}#{}", pull.repo, pull.num)).arg(&key));
+                let released = store.release_by_pull(pull, &call()).unwrap();
+                let is_its = lock.as_ref().is_some_and(|lock| lock.pull() == pull);
+                let wanted: &[&[u8]] = if is_its { &[&text] } else { &[] };
+                assert_eq!(released.values().collect::<Vec<_>>(), wanted, "{}, {way}, {pull:?}", case.name);
+                let left: Option<Vec<u8>> = redis::cmd("GET").arg(&at).query(&mut server.raw()).unwrap();
+                assert_eq!(left.as_deref(), (!is_its).then_some(&text[..]), "{}, {way}, {pull:?}", case.name);
+            }
+        }
+    }
+    assert!(held_by_somebody_for_atlantis_alone >= 50);
 }
 
 /// A command's lock may be any JSON; a stock server's is judged as ours is.

@@ -61,7 +61,10 @@ func (p *passthrough) carryOn(text []byte) error {
 	if err := json.Unmarshal(text, &p.runs); err != nil {
 		return fmt.Errorf("reading the runs that go on: %w", err)
 	}
-	for _, run := range p.runs.Runs {
+	for number, run := range p.runs.Runs {
+		if run == nil {
+			return fmt.Errorf("reading the runs that go on: run %d is none", number)
+		}
 		for _, key := range slices.Sorted(maps.Keys(run.Deferred)) {
 			if slices.Contains(run.Applied, key) {
 				continue

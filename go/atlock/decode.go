@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -13,8 +14,12 @@ import (
 
 // asEncodingJSON are encoding/json's rules (folded names, null, duplicates, unknown fields, invalid UTF-8) but one: a faulty
 // text is noticed where it is faulty, not in a pass before. What is decoded by then is thrown away here, so that costs nothing
-// and saves a third of the time.
-var asEncodingJSON = jsonv2.JoinOptions(jsonv1.DefaultOptionsV1(), jsonv1.ReportErrorsWithLegacySemantics(false))
+// and saves a third of the time. A time is read by its own method, which takes no escapes.
+var asEncodingJSON = jsonv2.JoinOptions(
+	jsonv1.DefaultOptionsV1(),
+	jsonv1.ReportErrorsWithLegacySemantics(false),
+	jsonv2.WithUnmarshalers(jsonv2.UnmarshalFunc(func(text []byte, into *time.Time) error { return into.UnmarshalJSON(text) })),
+)
 
 // decode reads JSON by encoding/json's rules, about three times as fast. On an error, what it left in into is not to be used. The
 // error names a place and repeats nothing of the text, which may hold a token.

@@ -24,7 +24,7 @@ type Grant struct {
 // decodeGrant reads the library's answer.
 func decodeGrant(answer []byte) (Grant, error) {
 	// A holder's lock is not read here, only cut out: its reader looks at each byte anyway.
-	if lock, ok := bytes.CutPrefix(answer, []byte(`{"acquired":false,"lock":`)); ok && len(lock) > 0 {
+	if lock, ok := bytes.CutPrefix(answer, []byte(`{"acquired":false,"lock":`)); ok && len(lock) > len("}") {
 		return Grant{Holder: bytes.Clone(lock[:len(lock)-1])}, nil
 	}
 	var reply struct {

@@ -47,7 +47,8 @@ func (l *Listing) Free() {
 // besides reads what stands behind the locks in a list's JSON, or all of a list without locks. What is not as expected is told as an
 // entry without a key: the locks themselves are there all the same.
 func besides(rest []byte) ([]Unreadable, string) {
-	if bytes.HasSuffix(rest, []byte(`],"unreadable":[]}`)) {
+	switch string(rest) {
+	case `],"unreadable":[]}`, `{"locks":[],"unreadable":[]}`:
 		return nil, ""
 	}
 	if members, behindLocks := bytes.CutPrefix(rest, []byte("],")); behindLocks {

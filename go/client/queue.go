@@ -34,6 +34,14 @@ func (p Priority) String() string {
 	return priorityNames[p]
 }
 
+// MarshalText writes the name, which UnmarshalText reads.
+func (p Priority) MarshalText() ([]byte, error) {
+	if p < PriorityLow || p > PriorityCritical {
+		return nil, fmt.Errorf("%d is no priority", int(p))
+	}
+	return []byte(p.String()), nil
+}
+
 // UnmarshalText reads a name.
 func (p *Priority) UnmarshalText(text []byte) error {
 	for number, name := range priorityNames {

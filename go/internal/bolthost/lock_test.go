@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -16,14 +17,16 @@ import (
 	"github.com/runatlantis/atlantis/server/events/models"
 
 	"github.com/atlock/atlock/go/internal/capi"
+	ofrelease "github.com/atlock/atlock/go/internal/release"
 )
 
 // judged is one line of the corpus: a text, and whether it is a lock.
 type judged struct {
-	Name string `json:"name"`
-	Lock bool   `json:"lock"`
-	JSON string `json:"json"`
-	Hex  string `json:"hex"`
+	Name   string `json:"name"`
+	Lock   bool   `json:"lock"`
+	Holder string `json:"holder"` // `key#pull`, as Atlantis's decoding takes it; empty where that refuses it
+	JSON   string `json:"json"`
+	Hex    string `json:"hex"`
 }
 
 // corpus reads the texts that the library's reader goes through, too.
@@ -55,9 +58,12 @@ func corpus(t *testing.T) map[string]judged {
 
 func TestCorpusIsJudgedAsWritten(t *testing.T) {
 	for name, one := range corpus(t) {
-		_, err := readLock([]byte(one.JSON))
+		read, err := readLock([]byte(one.JSON))
 		if (err == nil) != one.Lock {
 			t.Errorf("%s: %v", name, err)
+		}
+		if holder := fmt.Sprintf("%s#%d", read.newKey(), read.pullNum); err == nil && holder != one.Holder {
+			t.Errorf("%s: it is read as %q, and is %q", name, holder, one.Holder)
 		}
 		if err != nil && strings.Contains(err.Error(), "acme") {
 			t.Errorf("%s: the error repeats the value: %v", name, err)
@@ -65,15 +71,25 @@ func TestCorpusIsJudgedAsWritten(t *testing.T) {
 	}
 }
 
-// What is a lock here is one for Atlantis, which also writes it again, as its API does.
-func TestAtlantisReadsAndWritesEveryLock(t *testing.T) {
+// What is a lock here is one for Atlantis, with the same names and pull request; Atlantis also writes it again, as its API does. Of what is
+// none, the corpus tells what Atlantis takes it for.
+func TestAtlantisJudgesTheCorpusAsWritten(t *testing.T) {
 	for name, one := range corpus(t) {
+		var lock models.ProjectLock
+		err := json.Unmarshal([]byte(one.JSON), &lock)
+		if one.Lock && one.Holder == "" {
+			t.Errorf("%s: a lock has a holder", name)
+		}
+		holder := fmt.Sprintf("%s/%s/%s/%s#%d",
+			lock.Project.RepoFullName, lock.Project.Path, lock.Workspace, ofrelease.ProjectName(lock.Project), lock.Pull.Num)
+		if err != nil {
+			holder = ""
+		}
+		if holder != one.Holder {
+			t.Errorf("%s: Atlantis takes it for %q, %v; the corpus says %q", name, holder, err, one.Holder)
+		}
 		if !one.Lock {
 			continue
-		}
-		var lock models.ProjectLock
-		if err := json.Unmarshal([]byte(one.JSON), &lock); err != nil {
-			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := json.Marshal(lock); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -54,7 +54,7 @@ impl RedisStore {
     }
 
     /// Hands out, page by page, the locks in the index of all locks, by lock key; members whose locks are gone are removed.
-    pub(super) fn index_locks(&self, call: &Call, mut each: impl FnMut(Page)) -> Result<()> {
+    pub(super) fn index_locks(&self, call: &Call, mut each: impl FnMut(Page) -> Result<()>) -> Result<()> {
         let mut pages = self.index_pages(call);
         loop {
             let newest = self.newest_to_trim();
@@ -65,7 +65,7 @@ impl RedisStore {
             let gone: Vec<Member> = members.into_iter().filter(|(member, _)| !is_found.contains(member.as_slice())).collect();
             drop(is_found);
             self.trim(&gone, newest, call)?;
-            each(found);
+            each(found)?;
         }
     }
 
@@ -115,7 +115,10 @@ impl RedisStore {
     pub(super) fn held_in_index(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
         if !self.redis.transport.is_single() {
             let mut held = Vec::new();
-            self.index_locks(call, |page| held.extend(held_by(pull, page)))?;
+            self.index_locks(call, |page| {
+                held.extend(held_by(pull, page));
+                Ok(())
+            })?;
             return Ok(ordered(held));
         }
         let mut command = redis::cmd("SMEMBERS");
@@ -132,7 +135,10 @@ impl RedisStore {
     /// The keys of locks that this pull holds, whoever took them: a look at all keys.
     pub(super) fn held_by_scan(&self, pull: PullRef<'_>, call: &Call) -> Result<Vec<String>> {
         let mut held = Vec::new();
-        self.scan_locks(&repo_pattern(pull.repo), call, |page| held.extend(held_by(pull, page)))?;
+        self.scan_locks(&repo_pattern(pull.repo), call, |page| {
+            held.extend(held_by(pull, page));
+            Ok(())
+        })?;
         Ok(ordered(held))
     }
 }

@@ -1,6 +1,10 @@
 //! Reading many locks: fetching values in batches, and telling locks from what is not one.
 //!
-//! What is no lock is checked on its page and not kept, whatever other programs store: only its key and the reason are.
+//! Invariants:
+//! - What is no lock is checked on its page and not kept, whatever other programs store: only its key and the reason are.
+//! - A list has all locks, or it is refused: one that has more bytes than `RedisStore::most_listed` is, as soon as it is seen, and is never cut.
+//!
+//! Faults survived: values, names and numbers of entries of any size, by other programs, beside those of ours.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -46,7 +50,7 @@ pub(super) type Page = Vec<(Vec<u8>, Found)>;
 impl RedisStore {
     /// All project locks: by the index, or by a look at all keys.
     pub(super) fn list_all(&self, call: &Call) -> Result<Listing> {
-        let mut checked = CheckedLocks::default();
+        let mut checked = CheckedLocks::new(self.most_listed);
         if self.shared_with_stock {
             self.scan_locks(ALL_LOCKS, call, |page| checked.add(page))?;
         } else {
@@ -56,10 +60,10 @@ impl RedisStore {
     }
 
     /// Hands out, page by page, what is at the keys of locks that match, by lock key.
-    pub(super) fn scan_locks(&self, pattern: &str, call: &Call, mut each: impl FnMut(Page)) -> Result<()> {
+    pub(super) fn scan_locks(&self, pattern: &str, call: &Call, mut each: impl FnMut(Page) -> Result<()>) -> Result<()> {
         let mut scan = self.scan(pattern, call);
         while let Some(keys) = scan.next_page()? {
-            each(self.fetch_locks(keys, call.deadline)?);
+            each(self.fetch_locks(keys, call.deadline)?)?;
         }
         Ok(())
     }
@@ -263,19 +267,26 @@ fn optional(value: Value) -> Attempt<Option<Vec<u8>>> {
 }
 
 /// The locks among what was found, in the order of their keys, and the rest beside them.
-#[derive(Default)]
 pub(super) struct CheckedLocks {
     found: BTreeMap<Vec<u8>, std::result::Result<Vec<u8>, String>>,
     unreadable: usize,
+    /// Bytes of keys, values and reasons that are kept, and the most that may be.
+    bytes: usize,
+    most_bytes: usize,
 }
 
 impl CheckedLocks {
+    pub(super) fn new(most_bytes: usize) -> CheckedLocks {
+        CheckedLocks { found: BTreeMap::new(), unreadable: 0, bytes: 0, most_bytes }
+    }
+
     /// Whether there is anything at this key.
     pub(super) fn holds(&self, key: &[u8]) -> bool {
         self.found.contains_key(key)
     }
 
-    pub(super) fn add(&mut self, page: Page) {
+    /// Errors: `TooLarge` for more than a list has.
+    pub(super) fn add(&mut self, page: Page) -> Result<()> {
         let checks = check_all(&page);
         for ((key, held), check) in page.into_iter().zip(checks) {
             let entry = match (held, check) {
@@ -288,8 +299,23 @@ impl CheckedLocks {
                     Err(reason.unwrap_or_default())
                 }
             };
+            let size = |entry: &std::result::Result<Vec<u8>, String>| entry.as_ref().map_or_else(String::len, Vec::len);
+            self.bytes += key.len() + size(&entry);
+            // A key may be on two pages.
+            if let Some((again, old)) = self.found.remove_entry(&key) {
+                self.bytes -= again.len() + size(&old);
+            }
             self.found.insert(key, entry);
+            if self.bytes > self.most_bytes {
+                let text = format!(
+                    "the locks in Redis have more than {} MiB, which is the most that a list has: look in Redis which of the keys {ALL_LOCKS} \
+                     are many or large (redis-cli --bigkeys), and remove those that are no locks. Locks are granted and released all the same",
+                    self.most_bytes >> 20
+                );
+                return Err(Error::new(Code::TooLarge, text));
+            }
         }
+        Ok(())
     }
 
     pub(super) fn listing(self) -> Listing {

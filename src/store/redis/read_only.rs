@@ -66,7 +66,7 @@ impl Reads for RedisReader {
     }
 
     fn list(&self, call: &Call) -> Result<Listing> {
-        let (mut checked, mut old) = (CheckedLocks::default(), Vec::new());
+        let (mut checked, mut old) = (CheckedLocks::new(self.0.most_listed), Vec::new());
         self.0.scan_locks(ALL_LOCKS, call, |page| {
             let mut rest = Vec::with_capacity(page.len());
             for (key, found) in page {
@@ -76,12 +76,12 @@ impl Reads for RedisReader {
                     None => rest.push((key, found)),
                 }
             }
-            checked.add(rest);
+            checked.add(rest)
         })?;
         for (current, key, found) in old {
             // Where today's key is held, the old one stays, and is reported.
             let key = if checked.holds(current.as_bytes()) { key } else { current.into_bytes() };
-            checked.add(vec![(key, found)]);
+            checked.add(vec![(key, found)])?;
         }
         Ok(checked.listing())
     }

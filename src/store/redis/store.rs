@@ -14,6 +14,9 @@ use crate::config;
 use crate::error::Result;
 use crate::store::contract::local::EntryKey;
 
+/// Most bytes of keys and values that one list has: some hundred thousand locks, and less than a host process has for them twice.
+const MOST_LISTED: usize = 256 << 20;
+
 /// The shared store. Safe from any thread.
 pub struct RedisStore {
     pub(super) redis: Arc<Retrying>,
@@ -26,6 +29,8 @@ pub struct RedisStore {
     /// Another program may have stored values that nobody reads: sizes are asked for first. It costs Redis a second to put a reply of some
     /// hundred megabytes together, in which it answers nobody.
     pub(super) has_long_values: AtomicBool,
+    /// Most bytes that a list has.
+    pub(super) most_listed: usize,
     /// What the last snapshot left out.
     pub(super) set_aside: Mutex<Vec<SetAside>>,
 }
@@ -75,6 +80,7 @@ impl RedisStore {
             wait_replicas: settings.wait_replicas,
             patience: settings.timeouts.operation,
             has_long_values: AtomicBool::new(false),
+            most_listed: MOST_LISTED,
             set_aside: Mutex::default(),
         }
     }

@@ -231,6 +231,39 @@ fn a_retry_that_was_forgotten_is_told_from_one_that_never_arrived() {
     assert_eq!(release(&store, "a", &old).map_err(|e| e.code()), Err(Code::OutcomeUnknown));
 }
 
+/// A list is whole or refused, by the index and by the look at all keys; a lock that is listed does not count again.
+#[test]
+fn a_list_of_too_many_bytes_is_refused_and_never_cut() {
+    let world = World::new();
+    let mut store = world.store();
+    let paths = ["a", "b", "c"];
+    for (path, num) in paths.iter().zip(1..) {
+        assert!(matches!(grant(&store, path, num, &world.call(path)), Ok(Granted::Yes { .. })));
+    }
+    let size = |path: &&str| key(path).len() + json(path, 1).len();
+    store.most_listed = paths.iter().map(size).sum();
+    for shared_with_stock in [true, false] {
+        store.shared_with_stock = shared_with_stock;
+        assert_eq!(store.list(&world.call("lists")).expect("lists").len(), 3);
+    }
+    store.most_listed -= 1;
+    for shared_with_stock in [true, false] {
+        store.shared_with_stock = shared_with_stock;
+        let refused = store.list(&world.call("lists")).expect_err("is refused");
+        assert_eq!(refused.code(), Code::TooLarge, "{refused}");
+        assert!(refused.message().contains("pr/"), "{refused}");
+    }
+    // What is no lock is held to the same.
+    world.execute(&[b"SET".to_vec(), b"pr/x".to_vec(), b"no lock".to_vec()]);
+    store.most_listed += 1;
+    assert_eq!(store.list(&world.call("lists")).map(drop).map_err(|e| e.code()), Ok(()));
+    store.shared_with_stock = true;
+    assert_eq!(store.list(&world.call("lists")).map(drop).map_err(|e| e.code()), Err(Code::TooLarge));
+    // Nothing else is any the worse.
+    assert_eq!(release(&store, "a", &world.call("gives-back")), Ok(Some(json("a", 1))));
+    assert!(matches!(grant(&store, "a", 4, &world.call("takes")), Ok(Granted::Yes { .. })));
+}
+
 /// Eight changes of a lock that is free before and after them: as many as the server remembers.
 fn changes_hands(store: &RedisStore, world: &World, round: u32) {
     for nth in 0..4 {
