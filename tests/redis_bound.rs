@@ -57,7 +57,7 @@ fn a_stock_lock_is_not_ours(settings: &config::Redis, raw: &Raw<'_>) {
     let stocks = lock_json(fields("a"), 2);
     del(raw);
     set(raw, &stocks);
-    assert_eq!(remote(&store), Remote { value: Some(stocks), token: FencingToken::NONE, holder: String::new() });
+    assert_eq!(remote(&store), Remote { value: Some(stocks), ..Remote::default() });
     assert_eq!(store.lock_info(LockKey::Project(MEMBER), &call()).unwrap().unwrap().token, None);
     assert_eq!(ttl(raw), -1, "the side hash of a lock that is there stays");
 

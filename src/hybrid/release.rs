@@ -199,7 +199,7 @@ where
 
 /// `was` as Redis showed it before; its holder is not known any more.
 pub(super) fn before_release(was: &Held) -> Remote {
-    Remote { value: Some(was.value.clone()), token: was.token, holder: String::new() }
+    Remote { value: Some(was.value.clone()), token: was.token, ..Remote::default() }
 }
 
 /// The one whose lock was overruled in a conflict gives it up.

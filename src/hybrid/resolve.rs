@@ -131,7 +131,9 @@ pub fn is_over(local: &KeyState, remote: &Remote, is_mine: bool, in_order: bool)
     // Of a lock that a stock server took, no token is known, to either. One that was taken over from the host store has a later token here than
     // that with which it was granted: the same bytes with an earlier one were released with it.
     let is_earlier = |old: &Tombstone| !remote.token.is_none() && remote.token < old.token && old.digest == digest(value);
-    let is_remembered = local.tombstones.iter().any(|old| old.is(value, remote.token) || is_earlier(old));
+    // A crash may have kept from the local store which token Redis gave: it knows the lock by the one that it had wished for.
+    let is_wished = |old: &Tombstone| remote.was_wished_as(old, is_mine);
+    let is_remembered = local.tombstones.iter().any(|old| old.is(value, remote.token) || is_earlier(old) || is_wished(old));
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
     // that the key has had since is over.
     let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
@@ -180,6 +182,7 @@ mod tests {
             value: value.map(|value| value.as_bytes().to_vec()),
             token: FencingToken::new(token),
             holder: "other".to_owned(),
+            wished: FencingToken::NONE,
         }
     }
 
@@ -255,6 +258,25 @@ mod tests {
         let lacks_some = Evidence { has_all: false, ..MINE };
         assert_eq!(resolved(released(SyncState::Decided), "A", lacks_some), Action::Adopt, "it may have been taken again");
         assert_eq!(resolved(released(SyncState::Synced), "A", MINE), Action::Adopt);
+    }
+
+    /// Redis gave another token than was wished for, and a crash kept that from the local store: the wish tells the lock from a later one of the
+    /// same bytes, also to who may lack some of what was acknowledged.
+    #[test]
+    fn what_was_released_is_known_by_the_token_that_was_wished_for() {
+        let key = EntryKey::Project("k".to_owned());
+        let lacks_some = Evidence { has_all: false, ..MINE };
+        for state in [SyncState::Decided, SyncState::Pending, SyncState::Synced] {
+            let released = local(None, state, &[held("A", 10)]);
+            let resolved = |value, wished, evidence| {
+                resolve(&key, &released, &Remote { wished: FencingToken::new(wished), ..remote(Some(value), 30) }, evidence)
+            };
+            assert_eq!(resolved("A", 10, lacks_some), Action::Push, "{state:?}");
+            assert_eq!(resolved("A", 20, lacks_some), Action::Adopt, "{state:?}: it was taken again");
+            assert_eq!(resolved("A", 0, lacks_some), Action::Adopt, "{state:?}: it may have been taken again");
+            assert_eq!(resolved("B", 10, lacks_some), Action::Adopt, "{state:?}: another was asked for");
+            assert_eq!(resolved("A", 10, OF_ANOTHER), Action::Adopt, "{state:?}: another may have wished for the same");
+        }
     }
 
     /// However often a key changed hands since: what is remembered of it is bounded, its tokens are in order.

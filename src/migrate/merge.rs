@@ -151,7 +151,7 @@ fn action(key: &EntryKey, ours: Option<&Held>, old: &[Held], theirs: Option<&Hel
 fn resolved(key: &EntryKey, ours: Option<&Held>, tombstones: Vec<Tombstone>, theirs: Option<&Held>) -> Action {
     let local = KeyState { value: ours.cloned(), state: SyncState::Decided, tombstones, at: 0 };
     let remote = match theirs {
-        Some(held) => Remote { value: Some(held.value.clone()), token: held.token, holder: String::new() },
+        Some(held) => Remote { value: Some(held.value.clone()), token: held.token, ..Remote::default() },
         None => Remote::default(),
     };
     resolve(key, &local, &remote, Evidence::default())

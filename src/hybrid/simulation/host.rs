@@ -362,7 +362,7 @@ impl World {
         self.say(|| format!("instance {who} is closed: {answer:?}, the file has all: {is_whole}"));
         self.modes.file_has_all.store(is_whole && answer.is_ok(), Ordering::SeqCst);
         if is_whole && answer.is_ok() && self.under_way.lock().is_empty() {
-            self.oracle().check_end(&self.host.content().entries, None);
+            self.oracle().check_file(self.host.content().entries);
         }
         self.die(who);
     }

@@ -233,6 +233,16 @@ impl Oracle {
         self.forgotten.push((who, None));
     }
 
+    /// A server takes Redis for one that has lost data: a lock of which it did not hear for more than an hour is gone, and so is Redis's memory of its
+    /// release. Until the two agree it takes stock's locks for lost, too, as one that was forgotten (docs/reliability.md).
+    pub(super) fn believes_in_a_loss(&mut self, who: usize) {
+        let believes = self.forgotten.iter().any(|(server, until)| *server == who && until.is_none());
+        let mut released = self.gone.keys().chain(self.going.keys()).chain(self.perhaps_gone.keys());
+        if !believes && released.any(|value| self.was_released_before(value, REMEMBERED)) {
+            self.was_forgotten(who);
+        }
+    }
+
     /// A server says that it agrees with Redis.
     pub(super) fn agrees(&mut self, who: usize) {
         self.forgotten
@@ -462,6 +472,13 @@ impl Oracle {
             let known = believed.get(key);
             assert!(known == Some(&holder), "{} holds the {key}, the local store believes: {}", text(&holder), texts(known));
         }
+    }
+
+    /// What a server leaves in the file when it is closed, whether it has asked Redis since it began or not: of what it was told to have released in
+    /// part, it may not know that.
+    pub(super) fn check_file(&self, mut entries: BTreeMap<EntryKey, Vec<u8>>) {
+        entries.retain(|_, value| !self.unlearned.contains(value));
+        self.check_end(&entries, None);
     }
 
     /// In the end there is what was acknowledged, and nothing that was released or refused.

@@ -430,6 +430,9 @@ impl World {
     pub(crate) fn tick(&self, who: usize) {
         let Some(instance) = self.instance(who) else { return };
         let Some(mut due) = instance.due.try_lock() else { return };
+        if instance.core.arming.has_lost() && !self.plan.loses_data {
+            self.oracle().believes_in_a_loss(who);
+        }
         tick(&instance.core, &mut due);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::local::{EntryKey, Held, KeyState, SyncState};
+use super::local::{EntryKey, Held, KeyState, SyncState, Tombstone};
 use crate::call::Call;
 use crate::domain::lock::PullRef;
 use crate::domain::token::FencingToken;
@@ -20,12 +20,20 @@ pub struct Remote {
     pub token: FencingToken,
     /// The instance to which that token was given; empty if that is not remembered.
     pub holder: String,
+    /// The token that it had wished for, if it was given another one; 0 if not, or if that is not remembered.
+    pub wished: FencingToken,
 }
 
 impl Remote {
     /// The value with its token.
     pub fn held(&self) -> Option<Held> {
         self.value.clone().map(|value| Held { value, token: self.token })
+    }
+
+    /// Whether this is the lock that its taker knows by the token that it had wished for: an instance wishes once for each token.
+    /// `is_mine`: the one who sees it took it.
+    pub fn was_wished_as(&self, known: &Tombstone, is_mine: bool) -> bool {
+        is_mine && !self.wished.is_none() && self.value.as_ref().is_some_and(|value| known.is(value, self.wished))
     }
 
     /// The same, seen by who knows this of the key: a token that belonged to another value says nothing of the value that is
@@ -36,7 +44,7 @@ impl Remote {
         // holder tells who was given it.
         let was_given = |token: FencingToken, state: SyncState| token == self.token && (is_mine || state == SyncState::Synced);
         let is_known = local.value.as_ref().is_some_and(|held| held.token == self.token && held.value == *value)
-            || local.tombstones.iter().any(|old| old.is(value, self.token));
+            || local.tombstones.iter().any(|old| old.is(value, self.token) || self.was_wished_as(old, is_mine));
         let is_anothers = local.value.as_ref().is_some_and(|held| was_given(held.token, local.state))
             || local.tombstones.iter().any(|old| was_given(old.token, old.state));
         if is_known || !is_anothers {
@@ -166,7 +174,6 @@ pub struct Announced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::contract::local::Tombstone;
 
     /// Two servers may wish for one token in the same microsecond: the one that was refused knows nothing of it, also after it gave its
     /// wish up.
@@ -174,7 +181,7 @@ mod tests {
     fn a_token_that_was_only_wished_for_says_nothing_of_another_lock() {
         let token = FencingToken::new(17);
         let ours = Held { value: b"ours".to_vec(), token };
-        let remote = Remote { value: Some(b"theirs".to_vec()), token, holder: "other".to_owned() };
+        let remote = Remote { value: Some(b"theirs".to_vec()), token, holder: "other".to_owned(), ..Remote::default() };
         for state in [SyncState::Pending, SyncState::Decided, SyncState::Synced] {
             let there = KeyState { value: Some(ours.clone()), state, ..KeyState::default() };
             let was_there = KeyState { tombstones: vec![Tombstone::of(&ours, state)], ..KeyState::default() };

@@ -264,8 +264,11 @@ pub(super) fn remote_of(parts: Vec<Value>) -> Result<(Remote, Remembered)> {
     let here = remembered(&parts.next().unwrap_or_default());
     let token = FencingToken::new(parts.next().map_or(0, |text| number(&text)));
     let holder = parts.next().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-    let holder = holder.split(' ').next().unwrap_or_default().to_owned();
-    Ok((Remote { value: parts.next(), token, holder }, here))
+    // Instance, request id, and the token that was wished for, if another was given.
+    let mut words = holder.split(' ');
+    let holder = words.next().unwrap_or_default().to_owned();
+    let wished = FencingToken::new(words.nth(1).map_or(0, |wished| number(wished.as_bytes())));
+    Ok((Remote { value: parts.next(), token, holder, wished }, here))
 }
 
 fn number(text: &[u8]) -> u64 {

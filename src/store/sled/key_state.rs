@@ -279,7 +279,7 @@ mod tests {
                 changes.iter().for_each(|change| apply(&mut tx, change).unwrap());
                 let known = local(&tx, &key).unwrap();
                 assert_eq!(known.value, now);
-                let came_back = Remote { value: Some(b"A".to_vec()), token: FencingToken::new(token), holder: String::new() };
+                let came_back = Remote { value: Some(b"A".to_vec()), token: FencingToken::new(token), ..Remote::default() };
                 let evidence = Evidence { recently: true, ..Evidence::default() };
                 // It is from before the lock that Redis had confirmed then.
                 let is_before = then == Action::Adopt && token != 0 && now.is_some();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{apply, gone, grant, one_server, restart, server_of};
+use super::{apply, gone, grant, one_server, other_releases, other_takes, restart, server_of};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::lock::{ProjectLock, PullRef};
@@ -15,7 +15,9 @@ use crate::error::{Code, Error};
 use crate::hybrid::simulation::disk::Trouble;
 use crate::hybrid::simulation::show::command_text;
 use crate::hybrid::simulation::values::{REPO, keys_of_repo, value_for};
+use crate::hybrid::simulation::world::{Instance, World};
 use crate::hybrid::simulation::{PATIENCE, plans};
+use crate::store::contract::shared::SharedStore;
 use crate::store::redis::simulated::Image;
 use crate::store::{Grant, Granted, LockKey, Release, Store};
 use crate::sync::spawn;
@@ -213,5 +215,84 @@ fn a_lock_is_not_over_because_a_clock_was_ahead_before() {
         drop(instance);
         restart(&world);
         assert!(world.value(&apply()).is_some(), "it was acknowledged");
+    });
+}
+
+/// Redis is back for long enough.
+fn recover(world: &Arc<World>, instance: &Instance) {
+    world.network.is_up.store(true, Ordering::SeqCst);
+    (0..8).for_each(|_| {
+        world.clock.advance(Duration::from_secs(1));
+        world.tick(0);
+    });
+    assert!(!instance.core.in_fallback());
+}
+
+/// Another server had the lock with a token that is ahead of what this one wishes for.
+fn another_had_it(world: &Arc<World>) {
+    other_takes(world, "other", &apply(), b"{}", world.clock.unix_micros() + 20_000_000);
+    other_releases(world, "other", &apply());
+}
+
+/// A crash leaves the lock that is here or asked for, and not which token Redis gave it; Redis is away. What is released now stays so.
+fn assert_released_by_its_wish(world: &Arc<World>, instance: Arc<Instance>) {
+    let shown = world.other_server("look").remote(&apply(), &world.call()).expect("is answered");
+    assert!(!shown.wished.is_none() && shown.value.is_some(), "Redis has it, with another token than was wished for: {shown:?}");
+    drop(instance);
+    world.network.is_up.store(false, Ordering::SeqCst);
+    let instance = restart(world);
+    let known = instance.core.known(&apply()).expect("is read").value.expect("is there");
+    assert_eq!(known.token, shown.wished);
+    assert!(!instance.core.arming.has_all());
+    let release = Release { key: LockKey::Command("apply"), fields: None, pull_num: None, value: None };
+    assert!(instance.store.release(&release, &world.call()).expect("is decided here").is_some());
+    recover(world, &instance);
+    assert_eq!(world.value(&apply()), None);
+    assert_eq!(instance.core.known(&apply()).expect("is read").value, None);
+}
+
+/// With `durability: async`, a crash after a grant of Redis: the local store has what was asked for, and not what was given.
+#[test]
+fn a_release_of_what_redis_granted_with_another_token_is_not_undone_after_a_crash() {
+    one_server(Durability::Async, |world, instance| {
+        another_had_it(&world);
+        let core = Arc::downgrade(&instance.core);
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let is_grant = command_text(command).starts_with("GRANT");
+            if let Some(core) = core.upgrade().filter(|_| is_grant) {
+                core.local.flush(core.clock.now() + PATIENCE).expect("works");
+            }
+            is_grant
+        }));
+        assert!(matches!(grant(&world, &instance, br#"{"N":2}"#), Ok(Granted::Yes { .. })));
+        assert_released_by_its_wish(&world, instance);
+    });
+}
+
+/// The same of a lock that was granted while Redis was away, and that Redis has taken when the server dies.
+#[test]
+fn a_release_of_what_redis_took_with_another_token_is_not_undone_after_a_crash() {
+    one_server(Durability::Async, |world, instance| {
+        world.network.is_up.store(false, Ordering::SeqCst);
+        instance.core.begin_fallback(gone());
+        assert!(matches!(grant(&world, &instance, br#"{"N":2}"#), Ok(Granted::Yes { .. })));
+        another_had_it(&world);
+        let weak = Arc::downgrade(&world);
+        *world.network.after_command.lock() = Some(Box::new(move |command| {
+            let Some(world) = weak.upgrade() else { return true };
+            let is_made = command_text(command).starts_with("PUT") && world.value(&apply()).is_some();
+            if is_made {
+                // The answer comes too late.
+                world.clock.advance(10 * PATIENCE);
+                world.network.is_up.store(false, Ordering::SeqCst);
+            }
+            is_made
+        }));
+        world.network.is_up.store(true, Ordering::SeqCst);
+        (0..8).take_while(|_| world.network.after_command.lock().is_some()).for_each(|_| {
+            world.clock.advance(Duration::from_secs(1));
+            world.tick(0);
+        });
+        assert_released_by_its_wish(&world, instance);
     });
 }

@@ -254,15 +254,23 @@ impl Oracle {
         }
     }
 
-    /// What the store had since `before`, if no release was under way meanwhile and nothing is late: it is so, then. With `is_all` also
-    /// what was asked for and has no answer is over if it is not there. Sets of `acquiring` may still be taken back.
-    pub(super) fn settle(&mut self, before: &Oracle, found: &[Option<u64>], is_all: bool, acquiring: &BTreeSet<i64>) {
+    /// What the store had since `before`, if no release was under way meanwhile and nothing is late: it is so, then. With `is_all` each
+    /// set is granted or not, but for those of `acquiring`, which may still be taken back. With `is_over` nothing that has no answer is carried out
+    /// any more: what was asked for is over if it is not there.
+    pub(super) fn settle(
+        &mut self,
+        before: &Oracle,
+        found: &[Option<u64>],
+        is_all: bool,
+        is_over: bool,
+        acquiring: &BTreeSet<i64>,
+    ) {
         let is_under_way = |oracle: &Oracle| oracle.releasing.values().any(|releasing| releasing.process.is_some());
         if before.begun != self.begun || is_under_way(before) || is_under_way(self) {
             return;
         }
-        // Hybrid mode may still carry out a release whose end nobody knows, at its next recovery.
-        self.releasing.retain(|_, _| !is_all);
+        // Hybrid mode may still carry out a release whose end nobody knows, at its next recovery, and strict mode may still write it.
+        self.releasing.retain(|_, _| !is_over);
         self.settle_sets(before, found, is_all, acquiring);
         // Since when it is over is not known; now it is.
         let now = self.tells();
@@ -282,7 +290,7 @@ impl Oracle {
                 State::Asked if known.asks.is_none() && !is_provisional => {
                     if is_there {
                         (known.state, known.may_go) = (State::Holds, false);
-                    } else if is_all {
+                    } else if is_over {
                         (known.state, known.over_at) = (State::Over, now);
                     }
                 }

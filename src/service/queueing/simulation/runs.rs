@@ -203,7 +203,8 @@ impl Planning<'_> {
                     let own = self.scene.oracle().perhaps_held(self.num, key, self.set);
                     // What an earlier try left of it, which failed.
                     let own = own.or(self.has_failed.then_some(*number));
-                    self.deferred.extend(own.map(|own| (key.clone(), own)));
+                    // What the plan itself gave up stays that.
+                    own.map(|own| *self.deferred.entry(key.clone()).or_insert(own));
                 }
             }
             if answer.waiting.as_ref().is_some_and(|waiting| waiting.position > 0) {

@@ -225,7 +225,8 @@ impl Scene {
         let acquiring = tickets.into_iter().filter(is_acquiring).map(|ticket| ticket.pull().num).collect();
         let mut oracle = self.oracle();
         oracle.check(&before, &found);
-        oracle.settle(&before, &found, is_end || self.plan.stores != Stores::Hybrid, &acquiring);
+        let (is_all, is_over) = (self.plan.stores != Stores::Hybrid, self.plan.stores == Stores::Native);
+        oracle.settle(&before, &found, is_end || is_all, is_end || is_over, &acquiring);
         drop(oracle);
         if self.plan.keeps_places() {
             self.places.lock().check(&told, &queue, began, self.now());

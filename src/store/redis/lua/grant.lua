@@ -37,7 +37,7 @@ if side[2] or side[3] or side[5] then
     redis.call('PERSIST', KEYS[2])
 end
 local granted = string.format('%.0f', token)
-redis.call('HSET', KEYS[2], outcome, 'G' .. granted, 'q', ids, 'token', granted, 'holder', ARGV[5] .. ' ' .. ARGV[1],
+redis.call('HSET', KEYS[2], outcome, 'G' .. granted, 'q', ids, 'token', granted, 'holder', who(ARGV[5], granted, ARGV[8]),
     'of', redis.sha1hex(ARGV[4]))
 redis.call('SET', KEYS[1], ARGV[4])
 return {'DONE', 'G' .. granted, gated}

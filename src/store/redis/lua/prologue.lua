@@ -5,8 +5,8 @@
 -- the first attempt whose reply was lost was sent, microseconds; behind a '-', when this one was, and none was lost before it
 --
 -- The side hash keeps the outcomes of the last changes, in fields 'r:<request id>', and their ids and times, oldest first,
--- in 'q' (id,micros id,micros …); the last fencing token in 'token', in 'holder' who took it: instance and request id; and in
--- 'of' the SHA-1 of the value that these two belong to, '' once that was released. A value of another SHA-1 was put there by a
+-- in 'q' (id,micros id,micros …); the last fencing token in 'token', in 'holder' who took it: instance and request id,
+-- and the token that was wished for, if another was given; and in 'of' the SHA-1 of the value that these two belong to, '' once that was released. A value of another SHA-1 was put there by a
 -- stock server. A '-' before it: the value was copied from such a server, and no reader of ours found a lock in it. 'gate' says for
 -- whom the lock is kept when it is free (gate.lua).
 -- Errors can only come before the first write: a script leaves all or nothing.
@@ -93,6 +93,16 @@ elseif ids then
     end
 else
     ids = this
+end
+
+-- Who takes the lock with this token, having wished for that one ('0' for none): the wish is the name by which a taker knows the lock that
+-- died before it had the answer.
+local function who(instance, granted, wish)
+    local name = instance .. ' ' .. ARGV[1]
+    if wish == granted or wish == '0' then
+        return name
+    end
+    return name .. ' ' .. wish
 end
 
 -- Ends the script without a change.

@@ -40,7 +40,7 @@ if KEYS[3] then
         redis.pcall('SREM', ARGV[11], ARGV[10])
     end
 end
-redis.call('HSET', KEYS[2], outcome, 'G' .. granted, 'q', ids, 'token', granted, 'holder', ARGV[9] .. ' ' .. ARGV[1],
+redis.call('HSET', KEYS[2], outcome, 'G' .. granted, 'q', ids, 'token', granted, 'holder', who(ARGV[9], granted, ARGV[8]),
     'of', ARGV[13] .. redis.sha1hex(ARGV[7]))
 redis.call('PERSIST', KEYS[2])
 redis.call('SET', KEYS[1], ARGV[7])

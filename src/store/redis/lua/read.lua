@@ -1,7 +1,7 @@
 -- KEYS[1] a lock   KEYS[2] its side hash   KEYS[3] which instances use this Redis, if that is asked for
 -- ARGV[1] an instance   ARGV[2] when it announced itself last, as far as it has an answer
 -- Returns {'DONE', when that instance was here last and the moment of which it had said that all was here, or '', last fencing token or '0', who took it last: instance
--- and request id, or '', value}; without a value there is no lock. Of a lock that a stock server took, the side hash says nothing: what it
+-- and request id, and the token wished for if another was given, or '', value}; without a value there is no lock. Of a lock that a stock server took, the side hash says nothing: what it
 -- tells belongs to a lock that was before.
 local here = ''
 if KEYS[3] then

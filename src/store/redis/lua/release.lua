@@ -35,6 +35,11 @@ if not value then
     return refuse({'NONE'})
 end
 
+-- Instance and request id of who took it.
+local function holder()
+    return string.match(redis.call('HGET', KEYS[2], 'holder') or '', '^%S+ %S+')
+end
+
 local is_ours = side[4] and side[4] == redis.sha1hex(value)
 
 -- The fields of a project lock of ours; nil where a double does not hold its number, or the reader takes less than the library's.
@@ -94,7 +99,7 @@ if ARGV[4] == 'is' then
     end
     index = ARGV[12]
 elseif ARGV[4] == 'holder' or ARGV[4] == 'raw' then
-    if ARGV[4] == 'holder' and not (is_ours and value == ARGV[6] and redis.call('HGET', KEYS[2], 'holder') == ARGV[5]) then
+    if ARGV[4] == 'holder' and not (is_ours and value == ARGV[6] and holder() == ARGV[5]) then
         return refuse({'NONE'})
     end
     local lock = ARGV[10] == '1' and is_ours and parse(value)
