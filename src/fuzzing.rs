@@ -112,9 +112,9 @@ fn sealing(bytes: &[u8]) {
             assert!(opened.sealing.open(b"a record", bytes).is_none(), "what nobody sealed opens");
         }
     }
-    let masters = MasterKeys::parse(&[b'7'; 64], "a file").expect("64 digits are a key");
-    let sealed = credentials::sealed(bytes, &masters).expect("is sealed");
-    assert_eq!(&*credentials::opened(&sealed, Some(&masters), &mut Closed::default()), bytes, "what was sealed comes back");
+    let keys = MasterKeys::parse(&[b'7'; 64], "a file").expect("64 digits are a key").credential_keys();
+    let sealed = credentials::sealed(bytes, &keys).expect("is sealed");
+    assert_eq!(&*credentials::opened(&sealed, Some(&keys), &mut Closed::default()), bytes, "what was sealed comes back");
     assert!(!credentials::has_credentials(&sealed), "a credential stays in clear");
     match MasterKeys::parse(bytes, "a file") {
         Ok(keys) => assert!(!format!("{keys:?}").is_empty()),

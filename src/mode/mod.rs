@@ -11,7 +11,7 @@ use crate::hybrid::HybridStore;
 use crate::hybrid::status::Report;
 use crate::look::Look;
 use crate::process::Process;
-use crate::sealing::{self, MasterKeys};
+use crate::sealing::{self, CredentialKeys};
 use crate::store::Store;
 use crate::store::host::HostStore;
 
@@ -34,7 +34,7 @@ pub struct Router {
     timeout: Duration,
     /// What strict mode may lack, though it was allowed to begin.
     warning: Option<String>,
-    masters: Option<MasterKeys>,
+    credential_keys: Option<CredentialKeys>,
 }
 
 #[derive(Debug)]
@@ -75,15 +75,15 @@ impl Router {
             Mode::Native => Opened::One(Box::new(native::open(stores, config, host, process)?)),
             Mode::Hybrid => Opened::Both(hybrid::open(stores, config, host, process)?),
         };
-        let (timeout, masters) = (config.operation_timeout(), stores.masters().cloned());
-        Ok(Router { mode, store, timeout, warning, masters })
+        let (timeout, credential_keys) = (config.operation_timeout(), stores.credential_keys());
+        Ok(Router { mode, store, timeout, warning, credential_keys })
     }
 
     /// Strict mode over a store of a test.
     #[cfg(test)]
     pub(crate) fn over(store: Box<dyn Store>) -> Router {
         let timeout = Config::default().operation_timeout();
-        Router { mode: Mode::Strict, store: Opened::One(store), timeout, warning: None, masters: None }
+        Router { mode: Mode::Strict, store: Opened::One(store), timeout, warning: None, credential_keys: None }
     }
 
     /// Opens the stores of the mode to look at them: nothing in them changes.
@@ -99,7 +99,7 @@ impl Router {
             store: Opened::Look(Box::new(look)),
             timeout,
             warning,
-            masters: masters.unwrap_or_default(),
+            credential_keys: masters.unwrap_or_default().map(|keys| keys.credential_keys()),
         })
     }
 
@@ -125,9 +125,9 @@ impl Router {
         }
     }
 
-    /// The operator's keys; `None` if the settings name none.
-    pub fn masters(&self) -> Option<&MasterKeys> {
-        self.masters.as_ref()
+    /// What credentials are sealed under; `None` if the settings name no key.
+    pub(crate) fn credential_keys(&self) -> Option<&CredentialKeys> {
+        self.credential_keys.as_ref()
     }
 
     /// Conditions that endanger a promise.

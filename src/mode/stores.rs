@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Redis;
 use crate::error::Result;
-use crate::sealing::MasterKeys;
+use crate::sealing::{CredentialKeys, MasterKeys};
 use crate::store::redis::RedisStore;
 use crate::store::sled::SledStore;
 
@@ -24,8 +24,8 @@ pub(crate) trait Stores {
     /// The way to Redis.
     fn redis(&self, settings: &Redis) -> OpenRedis;
 
-    /// The operator's keys; `None` if the settings name none.
-    fn masters(&self) -> Option<&MasterKeys>;
+    /// What credentials are sealed under; `None` if the settings name no key.
+    fn credential_keys(&self) -> Option<CredentialKeys>;
 }
 
 /// The stores of this machine, and the keys that open the embedded one.
@@ -45,7 +45,7 @@ impl Stores for OfThisMachine {
         Box::new(move |name| RedisStore::open(&settings, name))
     }
 
-    fn masters(&self) -> Option<&MasterKeys> {
-        self.0.as_ref()
+    fn credential_keys(&self) -> Option<CredentialKeys> {
+        self.0.as_ref().map(MasterKeys::credential_keys)
     }
 }

@@ -22,8 +22,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use memchr::memmem;
 
+use super::credential_key::CredentialKeys;
 use super::envelope::KeyId;
-use super::master::MasterKeys;
 use super::user_info::{UserInfo, user_infos};
 use crate::error::Result;
 
@@ -63,11 +63,11 @@ impl Closed {
     }
 
     /// What an operator should know, and do.
-    pub fn warning(&self, masters: Option<&MasterKeys>) -> Option<String> {
+    pub fn warning(&self, keys: Option<&CredentialKeys>) -> Option<String> {
         let mut parts = Vec::new();
         if !self.unknown.is_empty() {
             let ids: Vec<String> = self.unknown.keys().map(ToString::to_string).collect();
-            let given = masters.map_or_else(|| "it names none".to_owned(), |keys| format!("it has {}", keys.ids()));
+            let given = keys.map_or_else(|| "it names none".to_owned(), |keys| format!("it has {}", keys.ids()));
             parts.push(format!(
                 "credentials in stored locks or pull statuses are sealed under keys that locking.encryption does not have (wanted: {}; {given}): \
                  put their lines behind the first one, and reload; until then these clone URLs are shown sealed, and their locks can be released as ever",
@@ -96,29 +96,29 @@ pub fn has_credentials(value: &[u8]) -> bool {
 }
 
 /// The value with its credentials sealed under the first key.
-pub fn sealed<'a>(value: &'a [u8], masters: &MasterKeys) -> Result<Cow<'a, [u8]>> {
-    let key = masters.first();
+pub fn sealed<'a>(value: &'a [u8], keys: &CredentialKeys) -> Result<Cow<'a, [u8]>> {
+    let key = keys.first();
     replaced(value, |at| {
         if !is_to_be_sealed(at, value) {
             return Ok(None);
         }
-        let sealed = key.credentials.seal(&place(at, value), &value[at.info.clone()])?;
+        let sealed = key.seal(&place(at, value), &value[at.info.clone()])?;
         Ok(Some(format!("atlock.{}.{}", key.id, URL_SAFE_NO_PAD.encode(sealed)).into_bytes()))
     })
 }
 
 /// The value with those of its credentials opened that these keys open; the others are noted in `closed`.
-pub fn opened<'a>(value: &'a [u8], masters: Option<&MasterKeys>, closed: &mut Closed) -> Cow<'a, [u8]> {
+pub fn opened<'a>(value: &'a [u8], keys: Option<&CredentialKeys>, closed: &mut Closed) -> Cow<'a, [u8]> {
     if !may_be_sealed(value) {
         return Cow::Borrowed(value);
     }
     let opened = replaced(value, |at| {
         let Some((id, sealed)) = parse(&value[at.info.clone()]) else { return Ok(None) };
-        let Some(key) = masters.and_then(|masters| masters.of(id)) else {
+        let Some(key) = keys.and_then(|keys| keys.of(id)) else {
             closed.note(id, 1);
             return Ok(None);
         };
-        let plain = key.credentials.open(&place(at, value), &sealed);
+        let plain = key.open(&place(at, value), &sealed);
         closed.changed += u64::from(plain.is_none());
         Ok(plain)
     });
@@ -168,10 +168,11 @@ mod tests {
 
     use super::*;
     use crate::domain::lock::ProjectLock;
+    use crate::sealing::MasterKeys;
 
-    fn keys(digits: &[&str]) -> MasterKeys {
+    fn keys(digits: &[&str]) -> CredentialKeys {
         let lines: Vec<String> = digits.iter().map(|digits| digits.repeat(32)).collect();
-        MasterKeys::parse(lines.join("\n").as_bytes(), "test").unwrap()
+        MasterKeys::parse(lines.join("\n").as_bytes(), "test").unwrap().credential_keys()
     }
 
     fn seal(value: &str, digits: &str) -> String {
@@ -180,9 +181,9 @@ mod tests {
 
     /// What is opened, and how many did not open.
     fn open(value: &str, digits: &[&str]) -> (String, u64) {
-        let (mut closed, masters) = (Closed::default(), (!digits.is_empty()).then(|| keys(digits)));
-        let opened = opened(value.as_bytes(), masters.as_ref(), &mut closed).into_owned();
-        assert_eq!(closed.warning(masters.as_ref()).is_some(), closed.count() > 0);
+        let (mut closed, keys) = (Closed::default(), (!digits.is_empty()).then(|| keys(digits)));
+        let opened = opened(value.as_bytes(), keys.as_ref(), &mut closed).into_owned();
+        assert_eq!(closed.warning(keys.as_ref()).is_some(), closed.count() > 0);
         (String::from_utf8(opened).unwrap(), closed.count())
     }
 
@@ -265,27 +266,27 @@ mod tests {
             before in "[ -~]{0,20}", info in "[!$-.0-9A-Za-z\\\\]{1,40}", host in "[a-z0-9.:]{0,12}", at: prop::sample::Index, flip in 1_u8..,
         ) {
             let value = format!(r#"{before}{{"CloneURL":"https://{info}@{host}/x"}}"#);
-            let masters = keys(&["ab"]);
-            let stored = sealed(value.as_bytes(), &masters).unwrap().into_owned();
+            let keys = keys(&["ab"]);
+            let stored = sealed(value.as_bytes(), &keys).unwrap().into_owned();
             let mut closed = Closed::default();
-            prop_assert_eq!(&*opened(&stored, Some(&masters), &mut closed), value.as_bytes());
+            prop_assert_eq!(&*opened(&stored, Some(&keys), &mut closed), value.as_bytes());
             prop_assert_eq!(closed.count(), 0);
             if let Some(start) = memmem::rfind(&stored, b"atlock.") {
                 let end = start + memmem::find(&stored[start..], b"@").unwrap();
                 let mut changed = stored.clone();
                 changed[start + at.index(end - start)] ^= flip;
                 let mut closed = Closed::default();
-                prop_assert_ne!(&*opened(&changed, Some(&masters), &mut closed), value.as_bytes());
+                prop_assert_ne!(&*opened(&changed, Some(&keys), &mut closed), value.as_bytes());
             }
         }
 
         #[test]
         fn no_bytes_make_it_panic_and_all_come_back(value: Vec<u8>, text in "([:/@\"\\\\ a.]|://|atlock\\.|https)*") {
             for value in [&value[..], text.as_bytes()] {
-                let masters = keys(&["ab"]);
-                let stored = sealed(value, &masters).unwrap();
+                let keys = keys(&["ab"]);
+                let stored = sealed(value, &keys).unwrap();
                 let mut closed = Closed::default();
-                prop_assert_eq!(&*opened(&stored, Some(&masters), &mut closed), value);
+                prop_assert_eq!(&*opened(&stored, Some(&keys), &mut closed), value);
             }
         }
     }

@@ -11,7 +11,7 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::credential_key::CredentialKey;
+use super::credential_key::{CredentialKey, CredentialKeys};
 use super::envelope::KeyId;
 use crate::error::{Code, Error, Result};
 
@@ -24,7 +24,7 @@ const FORM: &str =
 pub(super) struct MasterKey {
     pub id: KeyId,
     pub cipher: XChaCha20Poly1305,
-    pub credentials: CredentialKey,
+    credentials: Arc<CredentialKey>,
 }
 
 /// The operator's keys, at least one. They are wiped when they are dropped, and are never shown.
@@ -67,8 +67,13 @@ impl MasterKeys {
         self.0.iter().find(|key| key.id == id)
     }
 
+    /// What credentials are sealed under, without the keys themselves.
+    pub(crate) fn credential_keys(&self) -> CredentialKeys {
+        CredentialKeys::new(self.0.iter().map(|key| Arc::clone(&key.credentials)).collect())
+    }
+
     /// Their ids, for errors.
-    pub(crate) fn ids(&self) -> String {
+    pub(super) fn ids(&self) -> String {
         self.0.iter().map(|key| key.id.to_string()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -86,9 +91,10 @@ impl MasterKey {
         hash.update(b"atlock master key id\0");
         hash.update(bytes);
         let digest: [u8; 32] = hash.finalize().into();
-        let mut id = [0; 8];
-        id.copy_from_slice(&digest[..8]);
-        MasterKey { id: KeyId(id), cipher: XChaCha20Poly1305::new(bytes.into()), credentials: CredentialKey::of(bytes) }
+        let mut id = KeyId::default();
+        id.0.copy_from_slice(&digest[..8]);
+        let credentials = Arc::new(CredentialKey::of(bytes, id));
+        MasterKey { id, cipher: XChaCha20Poly1305::new(bytes.into()), credentials }
     }
 }
 

@@ -37,6 +37,7 @@ mod ring;
 mod source;
 pub(crate) mod user_info;
 
+pub(crate) use self::credential_key::CredentialKeys;
 pub use self::envelope::{KeyId, Sealing};
 pub(crate) use self::envelope::{PLAIN, key_id};
 pub use self::master::MasterKeys;

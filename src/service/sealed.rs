@@ -23,8 +23,8 @@ use crate::domain::lock::PullRef;
 use crate::error::Result;
 use crate::mode::Router;
 use crate::queue::Gate;
-use crate::sealing::MasterKeys;
 use crate::sealing::credentials::{self, Closed};
+use crate::sealing::{CredentialKeys, MasterKeys};
 use crate::shadow::Tapped;
 use crate::store::{DocumentKey, Expected, Grant, Granted, Held, Listing, LockInfo, LockKey, Release, Store, Swap};
 use crate::sync::Mutex;
@@ -34,7 +34,7 @@ use crate::sync::Mutex;
 pub(super) struct Sealed {
     router: Arc<Router>,
     shadow: Arc<OnceLock<Tapped>>,
-    masters: Option<MasterKeys>,
+    keys: Option<CredentialKeys>,
     /// Whether what is written is sealed: there is a key, and a store that does not seal whole records.
     seals: bool,
     closed: Mutex<Closed>,
@@ -42,14 +42,14 @@ pub(super) struct Sealed {
 
 impl Sealed {
     pub fn new(router: Arc<Router>, shadow: Arc<OnceLock<Tapped>>, config: &Config) -> Sealed {
-        let masters = router.masters().cloned();
-        let seals = masters.is_some() && config.has_open_store();
-        Sealed { router, shadow, masters, seals, closed: Mutex::default() }
+        let keys = router.credential_keys().cloned();
+        let seals = keys.is_some() && config.has_open_store();
+        Sealed { router, shadow, keys, seals, closed: Mutex::default() }
     }
 
     /// What did not open.
     pub fn warning(&self) -> Option<String> {
-        self.closed.lock().warning(self.masters())
+        self.closed.lock().warning(self.keys())
     }
 
     fn below(&self) -> &dyn Store {
@@ -59,20 +59,20 @@ impl Sealed {
         }
     }
 
-    fn masters(&self) -> Option<&MasterKeys> {
-        self.masters.as_ref()
+    fn keys(&self) -> Option<&CredentialKeys> {
+        self.keys.as_ref()
     }
 
     fn seal<'a>(&self, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-        match self.masters().filter(|_| self.seals) {
-            Some(masters) => credentials::sealed(value, masters),
+        match self.keys().filter(|_| self.seals) {
+            Some(keys) => credentials::sealed(value, keys),
             None => Ok(Cow::Borrowed(value)),
         }
     }
 
     fn open(&self, value: Vec<u8>) -> Vec<u8> {
         let mut closed = Closed::default();
-        let opened = match credentials::opened(&value, self.masters(), &mut closed) {
+        let opened = match credentials::opened(&value, self.keys(), &mut closed) {
             Cow::Owned(opened) => Some(opened),
             Cow::Borrowed(_) => None,
         };
@@ -91,7 +91,7 @@ impl Sealed {
 
     /// Whether stored bytes mean this value, though they are other ones than it was sealed to.
     fn means(&self, stored: &[u8], sealed: &[u8], plain: &[u8]) -> bool {
-        stored != sealed && credentials::opened(stored, self.masters(), &mut Closed::default()) == plain
+        stored != sealed && credentials::opened(stored, self.keys(), &mut Closed::default()) == plain
     }
 }
 
@@ -111,7 +111,7 @@ impl Store for Sealed {
         let Some(plain) = release.value else { return self.below().release(release, call).map(open) };
         let sealed = self.seal(plain)?;
         let released = self.below().release(&Release { value: Some(&sealed), ..*release }, call)?;
-        if released.is_some() || self.masters().is_none() || !credentials::has_credentials(plain) {
+        if released.is_some() || self.keys().is_none() || !credentials::has_credentials(plain) {
             return Ok(open(released));
         }
         match self.below().get(release.key, &further(call, "stored"))? {

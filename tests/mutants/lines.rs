@@ -1560,8 +1560,8 @@ pub const LINES: &[Line] = &[
     Line {
         name: "what is written keeps its credentials in clear",
         file: "src/service/sealed.rs",
-        line: "Some(masters) => «credentials::sealed(value, masters)»,",
-        broken: "credentials::sealed(value, masters).map(|_| Cow::Borrowed(value))",
+        line: "Some(keys) => «credentials::sealed(value, keys)»,",
+        broken: "credentials::sealed(value, keys).map(|_| Cow::Borrowed(value))",
         noticed_by: "lib service::sealed",
     },
     Line {

@@ -20,7 +20,7 @@ use crate::config::{Backend, Config, Mode, Redis};
 use crate::error::Result;
 use crate::mode::{OpenRedis, Router, Stores};
 use crate::process::Process;
-use crate::sealing::MasterKeys;
+use crate::sealing::CredentialKeys;
 use crate::store::Store;
 use crate::store::redis::{Link, RedisStore};
 use crate::store::sled::SledStore;
@@ -93,7 +93,7 @@ impl Stores for ServersStores {
         Box::new(move |name| RedisStore::over(Arc::clone(&link), Arc::clone(&clock) as Arc<dyn Clock>, &settings, name))
     }
 
-    fn masters(&self) -> Option<&MasterKeys> {
+    fn credential_keys(&self) -> Option<CredentialKeys> {
         // The values have no credentials.
         None
     }

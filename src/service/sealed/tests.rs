@@ -19,9 +19,9 @@ impl Place {
 
     fn server(&self, keys: &[&str]) -> Sealed {
         let lines: Vec<String> = keys.iter().map(|digits| digits.repeat(32)).collect();
-        let masters = (!keys.is_empty()).then(|| MasterKeys::parse(lines.join("\n").as_bytes(), "test").unwrap());
-        let (router, seals) = (Arc::clone(&self.0), masters.is_some());
-        Sealed { router, shadow: Arc::default(), masters, seals, closed: Mutex::default() }
+        let keys = (!keys.is_empty()).then(|| MasterKeys::parse(lines.join("\n").as_bytes(), "test").unwrap().credential_keys());
+        let (router, seals) = (Arc::clone(&self.0), keys.is_some());
+        Sealed { router, shadow: Arc::default(), keys, seals, closed: Mutex::default() }
     }
 
     /// What the store has.
@@ -124,7 +124,7 @@ fn what_is_meant_is_found_however_it_was_stored() {
         swap(&before, Expected::Any, Some(&status(1)));
         assert_eq!(swap(&after, Expected::Bytes(status(7).as_bytes()), None), Swap::Conflict(Some(status(1).into_bytes())));
         assert_eq!(swap(&after, Expected::Bytes(status(1).as_bytes()), Some(&status(2))), Swap::Done, "{writer:?}");
-        let digits = MasterKeys::parse("cd".repeat(32).as_bytes(), "test").unwrap().ids();
+        let digits = MasterKeys::parse("cd".repeat(32).as_bytes(), "test").unwrap().credential_keys().ids();
         assert!(place.status().contains(&format!("atlock.{digits}.")), "{writer:?}: the first key seals");
         assert_eq!(after.warning(), None);
     }
@@ -147,7 +147,7 @@ fn a_server_without_the_key_lists_swaps_and_releases() {
         assert_eq!(with.pull_status(STATUS, &call()).unwrap().map(text), Some(status(2)), "who has the key opens it still");
         assert_eq!(exactly(&without, "a", &shown), Some(shown));
         let warning = without.warning().expect("warns");
-        assert!(warning.contains(&with.masters().unwrap().ids()) && !warning.contains(SECRET), "{warning}");
+        assert!(warning.contains(&with.keys().unwrap().ids()) && !warning.contains(SECRET), "{warning}");
         assert_eq!(with.warning(), None);
     }
 }
