@@ -68,7 +68,7 @@ func FuzzDecodeLock(f *testing.F) {
 	addLocks(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var want, got models.ProjectLock
-		wantErr, gotErr := json.Unmarshal(text, &want), decodeLock(text, &got)
+		wantErr, gotErr := json.Unmarshal(text, &want), decodeLock(string(text), &got)
 		if (wantErr == nil) != (gotErr == nil) {
 			t.Fatalf("%q\nencoding/json: %v\ndecodeLock: %v", text, wantErr, gotErr)
 		}
