@@ -3,6 +3,7 @@ package linearizability
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // of makes an operation on the one key of these tests.
@@ -72,11 +73,19 @@ func TestStoryEndsWithTheWrongAnswer(t *testing.T) {
 
 // As many keys as are allowed may take too long to be checked, and no more.
 func TestKeysThatTakeTooLongAreCounted(t *testing.T) {
-	other := of(1, 2, look, 0, nobody)
-	other.request.Key = "other"
-	history := []operation{of(1, 2, look, 0, nobody), other}
+	// There is no order, and to see that takes a look at each part of those that are asked at once.
+	var history []operation
+	for _, key := range []string{"one", "other"} {
+		for range 30 {
+			history = append(history, of(1, 100, look, 0, nobody))
+		}
+		history = append(history, of(101, 102, look, 0, is(9)))
+		for i := len(history) - 31; i < len(history); i++ {
+			history[i].request.Key = key
+		}
+	}
 	hurried := lock
-	hurried.patience, hurried.unchecked = 1, 1
+	hurried.patience, hurried.unchecked = time.Millisecond, 1
 	if err := hurried.check(history); err != nil {
 		t.Errorf("both may: %v", err)
 	}
