@@ -59,9 +59,6 @@ type mayBe struct {
 // expected are all places in which a secret may be. An entry that nothing meets any more is a failure, too. The memory never has the master key, in
 // no form: it is wiped once it has opened the data keys. What is in use cannot be wiped; the unit forbids dumps (LimitCORE=0; TestUnit).
 var expected = []mayBe{
-	{"redis key pr/", "git token", "stock must be able to read a lock that is held (docs/encryption.md)"},
-	{"redis key *::acme/infra::", "git token", "stock must be able to read a pull's status"},
-	{"redis file ", "git token", "Redis's own disk has what its keys had"},
 	{"file atlantis/data/repos/*.git/config", "git token", "Atlantis clones by that URL"},
 	{"memory", "git token", "in use: Atlantis's settings, and values of locks"},
 	{"memory", "webhook secret", "in use: Atlantis's settings"},
