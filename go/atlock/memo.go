@@ -2,7 +2,6 @@ package atlock
 
 import (
 	"hash/maphash"
-	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -110,11 +109,4 @@ func (m *memo) age() {
 	if m.aging = m.old != nil; m.aging {
 		time.AfterFunc(generationAge, m.age)
 	}
-}
-
-// copied is a copy that its owner may change. Nothing but the teams could be shared; a test looks at the type.
-func copied(lock *models.ProjectLock) models.ProjectLock {
-	other := *lock
-	other.User.Teams = slices.Clone(lock.User.Teams)
-	return other
 }
