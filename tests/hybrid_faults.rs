@@ -237,7 +237,8 @@ fn redis_goes_on_without_the_local_store_where_nothing_waits_for_that(local: Loc
 }
 
 fn both_stores_down_refuse_clearly(local: Local) {
-    full_disk(local, "both down", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown], true);
+    // Where the disk refuses first what a probe queued, the local store counts as incomplete: it is asked for no lock any more.
+    full_disk(local, "both down", Durability::Sync, &[Code::StoreFailed, Code::OutcomeUnknown, Code::Degraded], true);
 }
 
 /// Starts without a Redis that can be used: degraded, for a reason that the status names, and with `legacy_fallback: false` not at
