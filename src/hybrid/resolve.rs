@@ -130,14 +130,15 @@ pub fn is_over(local: &KeyState, remote: &Remote, is_mine: bool, in_order: bool)
     let Some(value) = &remote.value else { return false };
     // Of a lock that a stock server took, no token is known, to either. One that was taken over from the host store has a later token here than
     // that with which it was granted: the same bytes with an earlier one were released with it.
-    let is_earlier = |old: &Tombstone| !remote.token.is_none() && remote.token < old.token && old.digest == digest(value);
+    let latest = if is_mine { remote.token.max(remote.wished) } else { remote.token };
+    let is_earlier = |old: &Tombstone| !remote.token.is_none() && latest < old.token && old.digest == digest(value);
     // A crash may have kept from the local store which token Redis gave: it knows the lock by the one that it had wished for.
     let is_wished = |old: &Tombstone| remote.was_wished_as(old, is_mine);
     let is_remembered = local.tombstones.iter().any(|old| old.is(value, remote.token) || is_earlier(old) || is_wished(old));
     // One server's tokens are in the order in which it gave them. However much was forgotten, what it gave before another token
-    // that the key has had since is over.
+    // that the key has had since is over. Redis does not give what a clock far ahead wished for, and the order is then that of the wishes.
     let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
-    is_remembered || (is_mine && !remote.token.is_none() && remote.token < last)
+    is_remembered || (is_mine && !remote.token.is_none() && latest < last)
 }
 
 /// Whether Redis shows a lock from before the one that it had confirmed to the local store: it has lost data since. A key's tokens
@@ -184,6 +185,25 @@ mod tests {
             holder: "other".to_owned(),
             wished: FencingToken::NONE,
         }
+    }
+
+    /// While Redis was away a clock was minutes ahead, and a lock had a token of then. What Redis granted later has an earlier token, of its own
+    /// clock, and the server had wished for a later one.
+    #[test]
+    fn a_clock_that_was_far_ahead_makes_no_later_lock_an_old_one() {
+        let key = EntryKey::Project("k".to_owned());
+        let ahead = held("ahead", 900);
+        let before = KeyState {
+            value: Some(held("before", 100)),
+            state: SyncState::Synced,
+            tombstones: vec![Tombstone::of(&ahead, SyncState::Decided)],
+            at: 0,
+        };
+        let later = Remote { wished: FencingToken::new(902), ..remote(Some("later"), 110) };
+        assert_eq!(resolve(&key, &before, &later, MINE), Action::Adopt);
+        // What was wished for before the lock that was granted here is over all the same.
+        let earlier = Remote { wished: FencingToken::new(890), ..later };
+        assert_eq!(resolve(&key, &before, &earlier, MINE), Action::Push);
     }
 
     /// Every row: what the local store has and why, what was there before, what Redis has, and what follows.
