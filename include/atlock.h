@@ -78,9 +78,9 @@
 #include <stdint.h>
 
 /* The version that this header is of; atlock_version() is that of the library. */
-#define ATLOCK_VERSION "0.1.0"
+#define ATLOCK_VERSION "0.2.0"
 #define ATLOCK_VERSION_MAJOR 0
-#define ATLOCK_VERSION_MINOR 1
+#define ATLOCK_VERSION_MINOR 2
 #define ATLOCK_VERSION_PATCH 0
 
 /* An empty buffer, empty spans: for initialising, not required. */
@@ -578,7 +578,7 @@ extern "C" {
 uint32_t atlock_abi_version(void);
 
 /*
- The library's version, for example `0.1.0`: NUL-terminated, static, not to be freed.
+ The library's version, for example `0.2.0`: NUL-terminated, static, not to be freed.
  */
 const char *atlock_version(void);
 

@@ -152,6 +152,7 @@ fn both<R: Store + 'static, L: Store + 'static>(
         circuit_state: "disabled".to_owned(),
         cause: None,
         since: clock.unix_micros(),
+        next_probe: None,
         armed: false,
         unarmed_because: Some("no server decides here: its stores are only looked at".to_owned()),
         journal_length: known.unsynced.len(),

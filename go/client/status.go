@@ -27,6 +27,7 @@ type Status struct {
 	// Hybrid only.
 	Cause          string     `json:"cause,omitempty"`           // why Redis is not asked
 	Since          UnixMicro  `json:"since,omitempty"`           // since when it is asked, or is not
+	NextProbe      UnixMicro  `json:"next_probe,omitempty"`      // when Redis is probed next; zero unless the breaker is open
 	Armed          bool       `json:"armed,omitempty"`           // whether the local store may grant while Redis is away
 	UnarmedBecause string     `json:"unarmed_because,omitempty"` // why not
 	JournalLength  int        `json:"journal_length,omitempty"`  // keys that Redis does not know of yet

@@ -11,7 +11,7 @@ import (
 // What the library writes of hybrid mode has its place here.
 func TestStatusOfConflicts(t *testing.T) {
 	text := `{"mode":"hybrid","enhanced_enabled":true,"legacy_ops":0,"enhanced_ops":1,"fallback_active":true,"circuit_state":"half-open",` +
-		`"fallback_ops":2,"errors":3,"version":"1","instance":"i","cause":"c","since":1,"armed":true,"unarmed_because":"u",` +
+		`"fallback_ops":2,"errors":3,"version":"1","instance":"i","cause":"c","since":1,"next_probe":2,"armed":true,"unarmed_because":"u",` +
 		`"journal_length":4,"conflicts":[{"key":"k","local_pull":5,"redis_pull":6,"at":1795508220123456}],` +
 		`"last_recovery":{"at":7,"duration_ms":8,"pushed":9,"restored":10,"adopted":11,"conflicts":12},"warnings":[]}`
 	var status client.Status

@@ -13,7 +13,7 @@ pub extern "C" fn atlock_abi_version() -> u32 {
     ATLOCK_ABI_VERSION
 }
 
-/// The library's version, for example `0.1.0`: NUL-terminated, static, not to be freed.
+/// The library's version, for example `0.2.0`: NUL-terminated, static, not to be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn atlock_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()

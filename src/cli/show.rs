@@ -119,6 +119,9 @@ fn hybrid(status: &Value) -> String {
         let (state, since) = (word(&status["circuit_state"]), time(&status["since"]));
         text += &format!("breaker   {state} since {since}{}\n", because(&status["cause"]));
     }
+    if status["next_probe"].is_number() {
+        text += &format!("probe     of Redis next at {}\n", time(&status["next_probe"]));
+    }
     text += &format!("armed     {}{}\n", if status["armed"] == true { "yes" } else { "no" }, because(&status["unarmed_because"]));
     let waiting = status["journal_length"].as_u64().unwrap_or_default();
     if waiting > 0 {
@@ -328,6 +331,7 @@ mod tests {
             circuit_state: "open".to_owned(),
             cause: Some("refused".to_owned()),
             since: at,
+            next_probe: Some(at + 2_000_000),
             armed: false,
             unarmed_because: Some("instances is many".to_owned()),
             journal_length: 3,
@@ -341,6 +345,7 @@ mod tests {
         };
         let lines = [
             "breaker   open since 2026-11-24T08:17:00.123Z: refused",
+            "probe     of Redis next at 2026-11-24T08:17:02.123Z",
             "armed     no: instances is many",
             "unsynced  3 keys that Redis does not know of yet",
             r#"conflict  "acme/infra/a/default/"  held by pull #2 in Redis, granted to pull #1 here, found 2026-11-24T08:17:00.123Z"#,
@@ -352,6 +357,7 @@ mod tests {
         let calm = Report {
             circuit_state: "closed".to_owned(),
             cause: None,
+            next_probe: None,
             armed: true,
             unarmed_because: None,
             journal_length: 0,

@@ -9,11 +9,16 @@ use crate::config::Durability;
 pub(super) fn report(core: &Core, host_copy: Option<&HostCopy>) -> Report {
     let unarmed_because = core.arming.unarmed();
     let (summary, seen) = (core.authority.summary(), core.seen.lock().clone());
+    let breaker = core.authority.breaker();
     Report {
         fallback_active: core.in_fallback(),
-        circuit_state: core.authority.breaker().state().to_string(),
+        circuit_state: breaker.state().to_string(),
         cause: summary.cause.as_ref().map(|cause| cause.message().to_owned()),
         since: summary.since,
+        next_probe: breaker.reopens_at().map(|at| {
+            let in_micros = at.saturating_duration_since(core.clock.now()).as_micros();
+            core.clock.unix_micros().saturating_add(u64::try_from(in_micros).unwrap_or(u64::MAX))
+        }),
         armed: unarmed_because.is_none(),
         unarmed_because,
         journal_length: core.unsynced.count(),

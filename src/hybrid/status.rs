@@ -126,6 +126,9 @@ pub struct Report {
     pub cause: Option<String>,
     /// Since when it is so, microseconds since 1970.
     pub since: u64,
+    /// When Redis is probed next, microseconds since 1970; absent unless the breaker is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_probe: Option<u64>,
     /// Whether the local store may grant while Redis is away.
     pub armed: bool,
     /// Why not.
