@@ -52,7 +52,7 @@ ONCE ?=
 
 .PHONY: run
 run: atlantis ## a real Atlantis with atlock and a local Git host, at http://127.0.0.1:4141 (PORT= MODE=hybrid ONCE=1)
-	@cd go/dev && $(GO) build -o ../../build/atlantis-demo ./cmd/demo
+	@cd go/dev && $(GO) build -v -o ../../build/atlantis-demo ./cmd/demo
 	@exec build/atlantis-demo -server=$(LINKED) -port=$(PORT) -mode=$(MODE) $(if $(ONCE),-once)
 
 .PHONY: run-c

@@ -79,7 +79,7 @@ func joinSums(paths ...string) ([]byte, error) {
 // compile builds the server as the release's own build does, except that it needs cgo. A program that has C and Rust in it wants what pure Go can do
 // without: an address that changes with each start, and tables that nobody can write to once it runs.
 func compile(host host, release release, modfile, output string) error {
-	arguments := append([]string{"build"}, goFlags(modfile, release.Version)...)
+	arguments := append([]string{"build", "-v"}, goFlags(modfile, release.Version)...)
 	if !isStatic(os.Getenv("CGO_LDFLAGS")) {
 		arguments = append(arguments, "-buildmode=pie")
 	}
@@ -87,8 +87,7 @@ func compile(host host, release release, modfile, output string) error {
 	build := exec.Command("go", arguments...)
 	build.Dir = host.dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
+	if err := runVisibly(build, os.Stderr); err != nil {
 		return fmt.Errorf("go %s: %w", strings.Join(arguments, " "), err)
 	}
 	return nil

@@ -56,6 +56,9 @@ func link(version, output string, onlyFlags bool) error {
 	if err != nil {
 		return err
 	}
+	if !onlyFlags {
+		fmt.Fprintf(os.Stderr, "link: Atlantis %s is fetched, unless it is here\n", version)
+	}
 	release, err := download(version)
 	if err != nil {
 		return err

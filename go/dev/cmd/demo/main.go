@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/atlock/atlock/go/dev/internal/atlantis"
@@ -95,6 +96,13 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
+	if s.redis != nil && !o.once {
+		fmt.Println("\nAt any time: k and Enter kill Redis, r and Enter bring it back.")
+		watching, cancel := context.WithCancel(ctx)
+		var watcher sync.WaitGroup
+		watcher.Go(func() { s.watch(watching) })
+		defer func() { cancel(); watcher.Wait() }()
+	}
 	if err := s.walk(ctx); err != nil {
 		return err
 	}

@@ -18,17 +18,17 @@ func (s *stage) printLinks() {
 	fmt.Printf(`
 Look:
   %[1]s/          Atlantis: the locks; each one's page has a button that discards it
-  %[1]s/locking   atlock: the stores, the locks, what happened
+  %[1]s/locking   atlock: the stores, the locks, who waits, what happened
   %[2]s/          the Git host: open a pull request, comment, push, merge
-  %[3]s   pull request #1, and what Atlantis says there
+  %[3]s   pull request #3, which waits for #2
 
 Try:
+  curl %[3]s/comments -d body='atlantis plan' -d user=eve    # #3 is told its place
+  curl %[4]s/merge -d ''    # #2 is merged, and #3 is planned by itself
   curl %[1]s/api/locks/compatibility/status -H 'X-Atlantis-Token: %[5]s'
   curl %[1]s/api/locks/health -H 'X-Atlantis-Token: %[5]s'
   curl %[1]s/metrics
-  curl %[3]s/comments -d body='atlantis unlock' -d user=ann    # then #2 gets the lock:
-  curl %[4]s/comments -d body='atlantis plan' -d user=bob
-`, s.server.URL(), s.host.URL(), s.pullURL(1), s.pullURL(2), atlantis.APIToken)
+`, s.server.URL(), s.host.URL(), s.pullURL(3), s.pullURL(2), atlantis.APIToken)
 	if s.redis != nil {
 		fmt.Printf(`
 Without Redis:
@@ -40,33 +40,36 @@ Without Redis:
 	fmt.Println("\nCtrl-C stops everything.")
 }
 
-// serve runs until ctx ends.
-func (s *stage) serve(ctx context.Context) error {
-	ended := s.server.Done()
+// watch obeys what is typed and tells who decides, from the beginning on. It ends with ctx.
+func (s *stage) watch(ctx context.Context) {
 	lines := make(chan string)
-	var watch <-chan time.Time
-	if s.redis != nil {
-		go readLines(lines)
-		ticker := time.NewTicker(watchEvery)
-		defer ticker.Stop()
-		watch = ticker.C
-	}
-	var before health
+	go readLines(lines)
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	var before string
 	for {
 		select {
 		case <-ctx.Done():
-			fmt.Println("\nStopping.")
-			return nil
-		case <-ended:
-			return fmt.Errorf("Atlantis has ended by itself; its log is %s", s.server.LogFile())
+			return
 		case line := <-lines:
 			s.obey(ctx, line)
-		case <-watch:
-			if seen, err := s.health(ctx); err == nil && seen != before {
-				fmt.Printf("%s  Atlantis is %s\n", time.Now().Format("15:04:05"), seen)
-				before = seen
+		case <-ticker.C:
+			if seen, err := s.status(ctx); err == nil && seen.String() != before {
+				before = seen.String()
+				fmt.Printf("%s  %s\n", time.Now().Format("15:04:05"), before)
 			}
 		}
+	}
+}
+
+// serve runs until ctx ends.
+func (s *stage) serve(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		fmt.Println("\nStopping.")
+		return nil
+	case <-s.server.Done():
+		return fmt.Errorf("Atlantis has ended by itself; its log is %s", s.server.LogFile())
 	}
 }
 
@@ -83,13 +86,11 @@ func (s *stage) obey(ctx context.Context, line string) {
 	switch line {
 	case "k":
 		s.redis.Kill()
-		fmt.Println("Redis is killed. Comment `atlantis plan` on a pull request: the embedded store decides.")
+		fmt.Println("Redis is killed. Plan, unlock, merge: locks still change hands, and the embedded store decides.")
 	case "r":
-		if err := s.redis.Restart(ctx); err != nil {
+		if err := s.restartRedis(ctx); err != nil {
 			fmt.Println(err)
-			return
 		}
-		fmt.Printf("Redis is back, process %d.\n", s.redis.PID())
 	case "":
 	default:
 		fmt.Println("k kills Redis, r brings it back, Ctrl-C stops everything.")

@@ -48,18 +48,20 @@ func (s *stage) start(ctx context.Context, folder string) (err error) {
 	}
 	fmt.Printf("The Git host is at   %s\n", s.host.URL())
 
-	settings := fmt.Sprintf("locking:\n  backend: sled\n  data_dir: %q\n", filepath.Join(folder, "locks"))
+	settings := fmt.Sprintf("locking:\n  backend: sled\n  data_dir: %q\n  enhanced:\n    priority_queue: {enabled: true, replan: auto}\n", filepath.Join(folder, "locks"))
 	if s.options.mode == modeHybrid {
 		if s.redis, err = privateredis.Start(ctx, filepath.Join(folder, "redis"), "--appendonly", "yes"); err != nil {
 			return err
 		}
 		fmt.Printf("Redis is at          %s, process %d\n", s.redis.Address, s.redis.PID())
-		settings += fmt.Sprintf("  enhanced:\n    enabled: true\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.Address)
+		settings += fmt.Sprintf("    enabled: true\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.Address)
 	}
 	settingsFile := filepath.Join(folder, "locking.yaml")
 	if err := os.WriteFile(settingsFile, []byte(settings), 0o600); err != nil {
 		return err
 	}
+	fmt.Println("Atlantis starts.")
+	defer patiently("Atlantis starts")()
 	if s.server, err = atlantis.Start(ctx, atlantis.Options{
 		Binary:        s.options.server,
 		Port:          s.options.port,

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,12 +18,19 @@ const answerLimit = 2 * time.Minute
 
 // What Atlantis's comments say.
 const (
-	planned  = "Plan: 1 to add"
-	unlocked = "have been unlocked"
-	busy     = "Wait until the previous command is complete and try again"
+	planned = "Plan: 1 to add"
+	applied = "Apply complete!"
+	next    = "This pull request is next in queue."
+	busy    = "Wait until the previous command is complete and try again"
 )
 
-// walk shows a lock that is taken, and one that is refused. Each step fails if Atlantis does not do what is said of it.
+// secondInQueue is what a pull request is told that waits behind another one.
+func secondInQueue(ahead int) string {
+	return fmt.Sprintf("This pull request is 2nd in queue, behind #%d.", ahead)
+}
+
+// walk tells the story of the queue: one pull request holds a lock, two wait and see their place, the first is merged, and the next one's
+// plan comes by itself. Each step fails if Atlantis does not do what is said of it.
 func (s *stage) walk(ctx context.Context) error {
 	fmt.Println()
 	if err := s.open(ctx, 1, "ann", "network", "database"); err != nil {
@@ -36,22 +45,38 @@ func (s *stage) walk(ctx context.Context) error {
 	if err := s.open(ctx, 2, "bob", "network"); err != nil {
 		return err
 	}
-	return s.answer(ctx, 2, 0, "currently locked by an unapplied plan from pull #1")
+	if err := s.answer(ctx, 2, 0, "currently locked by an unapplied plan from pull #1", next); err != nil {
+		return err
+	}
+	if err := s.open(ctx, 3, "eve", "network"); err != nil {
+		return err
+	}
+	if err := s.answer(ctx, 3, 0, secondInQueue(2)); err != nil {
+		return err
+	}
+	if err := s.comment(ctx, 1, "ann", "atlantis apply", applied); err != nil {
+		return err
+	}
+	return s.handOver(ctx, 1, 2)
 }
 
-// walkOn goes through the rest.
+// walkOn goes through the rest: in hybrid mode the next lock changes hands while Redis is away, and Redis gets to know afterwards.
 func (s *stage) walkOn(ctx context.Context) error {
-	if err := s.comment(ctx, 1, "ann", "atlantis unlock", unlocked); err != nil {
-		return err
+	if s.redis != nil {
+		s.redis.Kill()
+		step("Redis is killed.")
 	}
-	if err := s.comment(ctx, 2, "bob", "atlantis plan", planned); err != nil {
-		return err
-	}
-	if err := s.wantHolders(ctx, map[string]int{"network": 2}); err != nil {
+	if err := s.handOver(ctx, 2, 3); err != nil {
 		return err
 	}
 	if s.redis != nil {
-		if err := s.walkWithoutRedis(ctx); err != nil {
+		if err := s.restartRedis(ctx); err != nil {
+			return err
+		}
+		if err := s.waitHealthy(ctx); err != nil {
+			return err
+		}
+		if err := s.wantHolders(ctx, map[string]int{"network": 3}); err != nil {
 			return err
 		}
 	}
@@ -59,24 +84,42 @@ func (s *stage) walkOn(ctx context.Context) error {
 	return nil
 }
 
-// walkWithoutRedis shows that locking goes on without Redis, and that Redis gets to know afterwards.
-func (s *stage) walkWithoutRedis(ctx context.Context) error {
-	s.redis.Kill()
-	step("Redis is killed.")
-	if err := s.comment(ctx, 1, "ann", "atlantis plan -d app", planned); err != nil {
+// handOver merges a pull request, and waits for the plan of the one that waited for its lock. Nobody comments.
+func (s *stage) handOver(ctx context.Context, from, to int) error {
+	waiting, err := s.host.Pull(repo, to)
+	if err != nil {
 		return err
 	}
-	if err := s.comment(ctx, 2, "bob", "atlantis plan -d app", "currently locked by an unapplied plan from pull #1"); err != nil {
+	last := waiting.Comments[len(waiting.Comments)-1].ID
+	step("Pull request #%d is merged. Nobody comments on #%d.", from, to)
+	if _, err := s.host.Merge(ctx, repo, from); err != nil {
 		return err
 	}
+	if err := s.answer(ctx, to, last, planned); err != nil {
+		return err
+	}
+	return s.wantHolders(ctx, map[string]int{"network": to})
+}
+
+// restartRedis brings Redis back, and says when the server will find that.
+func (s *stage) restartRedis(ctx context.Context) error {
 	if err := s.redis.Restart(ctx); err != nil {
 		return err
 	}
-	step("Redis is back.")
-	if err := s.waitHealthy(ctx); err != nil {
-		return err
+	text := fmt.Sprintf("Redis is back, process %d.", s.redis.PID())
+	if seen, err := s.status(ctx); err == nil && seen.NextProbe > 0 {
+		text += fmt.Sprintf(" Atlantis tries it again %s.", inAbout(time.Until(time.UnixMicro(seen.NextProbe))))
 	}
-	return s.wantHolders(ctx, map[string]int{"network": 2, "app": 1})
+	step("%s", text)
+	return nil
+}
+
+// inAbout says how far off something is.
+func inAbout(wait time.Duration) string {
+	if wait < time.Second {
+		return "within a second"
+	}
+	return fmt.Sprintf("in about %d s", int(wait.Round(time.Second).Seconds()))
 }
 
 // open opens the pull request of that number, which changes the projects.
@@ -107,30 +150,36 @@ func (s *stage) comment(ctx context.Context, number int, author, command, wanted
 
 var errBusy = errors.New(busy)
 
-// answer waits for Atlantis's next comment after that one, and shows the line of it that has the text.
-func (s *stage) answer(ctx context.Context, number int, after int64, wanted string) error {
+// answer waits for Atlantis's next comment after that one, and shows each of its lines that has one of the texts. All must be there.
+func (s *stage) answer(ctx context.Context, number int, after int64, wanted ...string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errors.New("Atlantis made no comment; its log is "+s.server.LogFile()))
 	defer cancel()
+	done := patiently(fmt.Sprintf("waiting for Atlantis's comment on #%d", number))
 	answer, err := s.host.CommentAfter(ctx, repo, number, after)
+	done()
 	switch {
 	case err != nil:
 		return err
 	case strings.Contains(answer.Body, busy):
 		return errBusy
 	}
-	for line := range strings.Lines(answer.Body) {
-		if strings.Contains(line, wanted) {
-			fmt.Printf("  Atlantis comments on #%d: %s\n", number, firstSentence(line))
-			return nil
+	for _, text := range wanted {
+		if !strings.Contains(answer.Body, text) {
+			return fmt.Errorf("Atlantis's comment on pull request #%d should say %q, but is:\n%s\nits log is %s", number, text, answer.Body, s.server.LogFile())
 		}
 	}
-	return fmt.Errorf("Atlantis's comment on pull request #%d should say %q, but is:\n%s\nits log is %s", number, wanted, answer.Body, s.server.LogFile())
+	for line := range strings.Lines(answer.Body) {
+		if slices.ContainsFunc(wanted, func(text string) bool { return strings.Contains(line, text) }) {
+			fmt.Printf("  Atlantis comments on #%d: %s\n", number, shortened(line))
+		}
+	}
+	return nil
 }
 
-// firstSentence shortens a line of a comment.
-func firstSentence(line string) string {
-	line = strings.TrimSpace(line)
-	if first, _, more := strings.Cut(line, ". "); more {
+// shortened is a line of a comment without its marks, and of a refusal the first sentence.
+func shortened(line string) string {
+	line = strings.Trim(strings.TrimSpace(line), "*`")
+	if first, _, more := strings.Cut(line, ". "); more && !strings.Contains(line, "in queue") {
 		return first + "."
 	}
 	return line
@@ -153,21 +202,28 @@ func (s *stage) wantHolders(ctx context.Context, want map[string]int) error {
 	return nil
 }
 
-// health is what the server tells of its stores.
-type health struct {
-	State        string `json:"state"`
-	CircuitState string `json:"circuit_state"`
+// status is what the server tells of its stores.
+type status struct {
+	CircuitState   string `json:"circuit_state"`
+	FallbackActive bool   `json:"fallback_active"`
+	NextProbe      int64  `json:"next_probe"` // microseconds since 1970; 0 unless the breaker is open
 }
 
-func (h health) String() string { return fmt.Sprintf("%s, breaker %s", h.State, h.CircuitState) }
+func (seen status) String() string {
+	if seen.FallbackActive {
+		return fmt.Sprintf("Redis is not asked (breaker %s): the embedded store decides", seen.CircuitState)
+	}
+	return fmt.Sprintf("Redis decides (breaker %s)", seen.CircuitState)
+}
 
-func (s *stage) health(ctx context.Context) (seen health, err error) {
-	_, body, err := s.server.Get(ctx, "/api/locks/health")
+func (s *stage) status(ctx context.Context) (seen status, err error) {
+	const path = "/api/locks/compatibility/status"
+	_, body, err := s.server.Call(ctx, http.MethodGet, path, "")
 	if err != nil {
 		return seen, err
 	}
 	if err := json.Unmarshal([]byte(body), &seen); err != nil {
-		return seen, fmt.Errorf("GET /api/locks/health answered %q: %w", body, err)
+		return seen, fmt.Errorf("GET %s answered %q: %w", path, body, err)
 	}
 	return seen, nil
 }
@@ -176,21 +232,40 @@ func (s *stage) health(ctx context.Context) (seen health, err error) {
 func (s *stage) waitHealthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errors.New("the server did not go back to Redis"))
 	defer cancel()
+	defer patiently("waiting until Atlantis has found Redis and told it what was decided")()
 	for {
-		seen, err := s.health(ctx)
+		seen, err := s.status(ctx)
 		if err != nil {
 			return err
 		}
-		if seen.State == "healthy" && seen.CircuitState == "closed" {
-			fmt.Printf("  Atlantis is %s: Redis has been told, and decides again.\n", seen)
+		if !seen.FallbackActive && seen.CircuitState == "closed" {
+			fmt.Printf("  %s, and has been told what was decided without it.\n", seen)
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; it is %s", context.Cause(ctx), seen)
+			return fmt.Errorf("%w: %s", context.Cause(ctx), seen)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// patiently says every two seconds what is waited for, until the caller says that the wait is over.
+func patiently(what string) (over func()) {
+	begun, ended := time.Now(), make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(2 * time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+				fmt.Printf("  … %s (%d s)\n", what, int(time.Since(begun).Seconds()))
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(ended) })
 }
 
 func step(format string, arguments ...any) { fmt.Printf(format+"\n", arguments...) }
