@@ -168,17 +168,20 @@ func (s *stage) answer(ctx context.Context, number int, after int64, wanted ...s
 			return fmt.Errorf("Atlantis's comment on pull request #%d should say %q, but is:\n%s\nits log is %s", number, text, answer.Body, s.server.LogFile())
 		}
 	}
+	shown := ""
 	for line := range strings.Lines(answer.Body) {
-		if slices.ContainsFunc(wanted, func(text string) bool { return strings.Contains(line, text) }) {
-			fmt.Printf("  Atlantis comments on #%d: %s\n", number, shortened(line))
+		isWanted := slices.ContainsFunc(wanted, func(text string) bool { return strings.Contains(line, text) })
+		if line = shortened(line); isWanted && line != shown { // two projects of a pull request may have the same
+			fmt.Printf("  Atlantis comments on #%d: %s\n", number, line)
+			shown = line
 		}
 	}
 	return nil
 }
 
-// shortened is a line of a comment without its marks, and of a refusal the first sentence.
+// shortened is a line of a comment without its marks: a place in the queue whole, of anything else the first sentence.
 func shortened(line string) string {
-	line = strings.Trim(strings.TrimSpace(line), "*`")
+	line = strings.ReplaceAll(strings.TrimSpace(line), "**", "")
 	if first, _, more := strings.Cut(line, ". "); more && !strings.Contains(line, "in queue") {
 		return first + "."
 	}
