@@ -117,19 +117,25 @@ func TestNoDocumentKnowsThisMachine(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
+	directions, err := ParseDirections("# A\n1: start\n1: kill\n\n## B\n2: until\n")
+	if err != nil {
+		t.Fatal(err)
+	}
 	document, err := Parse("x.md", strings.Join([]string{
-		"text", "<!-- test: start -->", "```sh", "a", "b", "```", "```text", "c", "```", "more", "<!-- file: /f -->", "```yaml", "k: v", "```",
-		"```console", "d", "```", "```sh", "e", "```", "",
-	}, "\n"))
+		"# A", "text", "```sh", "a", "# b", "```", "```text", "c", "```", "more", "```yaml", "# /f", "k: v", "```",
+		"## B", "```console", "d", "```", "```sh", "e", "```", "",
+	}, "\n"), directions)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Step{
-		{Kind: Direction, Line: 2, Text: "start"},
-		{Kind: Command, Line: 3, Text: "a\nb\n", Output: "c\n", HasOutput: true},
-		{Kind: Settings, Line: 12, Text: "k: v\n", Path: "/f"},
-		{Kind: NotRun, Line: 15, Text: "d\n"},
-		{Kind: Command, Line: 18, Text: "e\n"},
+		{Kind: Direction, Line: 3, Text: "start"},
+		{Kind: Direction, Line: 3, Text: "kill"},
+		{Kind: Command, Line: 3, Text: "a\n# b\n", Output: "c\n", HasOutput: true},
+		{Kind: Settings, Line: 11, Text: "# /f\nk: v\n", Path: "/f"},
+		{Kind: NotRun, Line: 16, Text: "d\n"},
+		{Kind: Direction, Line: 19, Text: "until"},
+		{Kind: Command, Line: 19, Text: "e\n"},
 	}
 	if !slices.Equal(document.Steps, want) {
 		t.Errorf("got %+v", document.Steps)
@@ -139,12 +145,40 @@ func TestParse(t *testing.T) {
 		"```\na\n```\n":                      "must be",
 		"```text\na\n```\n":                  "not behind a command",
 		"```sh\na\n```\nb\n```text\na\n```":  "not behind a command",
-		"<!-- file: /f -->\n":                "no yaml block",
+		"<!-- test: start -->\n":             "where people read",
 		"```sh\na\n```\n```text\n…\n```":     "print anything",
 		"```sh\na\n```\n```text\n…\n……\n```": "print anything",
 	} {
-		if _, err := Parse("x.md", text); err == nil || !strings.Contains(err.Error(), why) {
+		if _, err := Parse("x.md", text, nil); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q: got %v, want %s", text, err, why)
+		}
+	}
+}
+
+// A direction that would be followed nowhere, or at another place than was meant, is an error.
+func TestDirectionsHaveTheirBlocks(t *testing.T) {
+	for text, why := range map[string]string{
+		"# A\nb\n":                    "neither a heading",
+		"1: start\n":                  "below one",
+		"# A\n2: start\n1: kill\n":    "comes after",
+		"# A\n1: start\n# A\n1: kill": "before",
+	} {
+		if _, err := ParseDirections(text); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%q: got %v, want %s", text, err, why)
+		}
+	}
+	block := "```sh\na\n```\n"
+	for _, c := range []struct{ text, directions, why string }{
+		{"# A\n" + block, "# A\n2: start", "not there"},
+		{"# A\n" + block, "# B\n1: start", "not there"},
+		{"# A\n" + block + "# A\n" + block, "# A\n1: start", "stands there twice"},
+	} {
+		directions, err := ParseDirections(c.directions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse("x.md", c.text, directions); err == nil || !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%q with %q: got %v, want %s", c.text, c.directions, err, c.why)
 		}
 	}
 }
