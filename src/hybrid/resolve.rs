@@ -77,8 +77,10 @@ pub fn resolve(key: &EntryKey, local: &KeyState, remote: &Remote, evidence: Evid
         // Released here; whoever holds it now took it since.
         (SyncState::Decided | SyncState::Pending, None, _) => mark!("resolve: released here, taken since", Action::Adopt),
         (SyncState::Decided, Some(_), None) => mark!("resolve: granted here", Action::Push),
-        // It was granted, and released by somebody else: its token, or a later one, is there. Or it never reached Redis.
-        (SyncState::Pending, Some(held), None) if was_lost(key, held, remote, !rested_on_redis, lost) => {
+        // It was granted, and released by somebody else: its token, its wish, or a later one, is there. Or it never reached Redis.
+        (SyncState::Pending, Some(held), None)
+            if !has_met_wish(held, remote, is_mine) && was_lost(key, held, remote, !rested_on_redis, lost) =>
+        {
             mark!("resolve: asked for, not made or lost", Action::Push)
         }
         (SyncState::Pending, Some(_), None) => mark!("resolve: asked for, released since", Action::Adopt),
@@ -139,6 +141,11 @@ pub fn is_over(local: &KeyState, remote: &Remote, is_mine: bool, in_order: bool)
     // that the key has had since is over. Redis does not give what a clock far ahead wished for, and the order is then that of the wishes.
     let last = if in_order { local.last_token() } else { local.last_token_in_redis() };
     is_remembered || (is_mine && !remote.token.is_none() && latest < last)
+}
+
+/// Whether Redis has met what was wished for this lock, or a later wish of the same server: it gives another token where a clock is far ahead.
+fn has_met_wish(held: &Held, remote: &Remote, is_mine: bool) -> bool {
+    is_mine && !remote.wished.is_none() && remote.wished >= held.token
 }
 
 /// Whether Redis shows a lock from before the one that it had confirmed to the local store: it has lost data since. A key's tokens
@@ -204,6 +211,13 @@ mod tests {
         // What was wished for before the lock that was granted here is over all the same.
         let earlier = Remote { wished: FencingToken::new(890), ..later };
         assert_eq!(resolve(&key, &before, &earlier, MINE), Action::Push);
+
+        // A lock that was asked for, granted by another token, and released by somebody else since, was not lost.
+        let asked = local(Some(held("asked", 905)), SyncState::Pending, &[]);
+        for (wished, then) in [(905, Action::Adopt), (906, Action::Adopt), (904, Action::Push), (0, Action::Push)] {
+            let released = Remote { wished: FencingToken::new(wished), ..remote(None, 120) };
+            assert_eq!(resolve(&key, &asked, &released, MINE), then, "{wished}");
+        }
     }
 
     /// Every row: what the local store has and why, what was there before, what Redis has, and what follows.

@@ -664,6 +664,13 @@ pub const LINES: &[Line] = &[
         noticed_by: HYBRID,
     },
     Line {
+        name: "a wish that Redis met with another token is taken for lost",
+        file: "src/hybrid/resolve.rs",
+        line: "if «!has_met_wish(held, remote, is_mine)» && was_lost(key, held, remote, !rested_on_redis, lost) =>",
+        broken: "{ let _ = has_met_wish; true }",
+        noticed_by: HYBRID,
+    },
+    Line {
         name: "what is over is known by memory alone",
         file: "src/hybrid/resolve.rs",
         line: "is_remembered || «(is_mine && !remote.token.is_none() && latest < last)»",
