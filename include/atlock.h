@@ -465,7 +465,7 @@ typedef struct atlock_audit atlock_audit;
 typedef struct atlock atlock;
 
 /*
- What a command tells.
+ The shadow beside a store that the program calls itself. Safe from any thread.
  */
 typedef struct atlock_shadow atlock_shadow;
 
