@@ -21,14 +21,16 @@
  *     atlock_buffer_free(&error);
  *     atlock_free(handle);
  *
- * What stands where: status codes and limits; buffers and host stores; version and status names; opening and closing a handle; project
- * locks; the global locks of commands; pull statuses; status, health and metrics; the queue (waiting, runs, freezes, explanations).
+ * The order of this file: status codes and limits; buffers and host stores; version and status names; opening and closing a handle; project
+ * locks; waiting and runs; the global locks of commands; pull statuses; status, health and metrics; freezes, explanations and deadlocks;
+ * audit trail; shadow; functions for scripts; migrations.
  *
  * For scripts there are five functions without a handle: try_lock, unlock, list, get_lock, unlock_by_pull. Each takes and returns
- * NUL-terminated JSON and answers {"ok": …} or {"error": {"code": number, "message": text}}. Their one store opens at the first use, by the
- * settings file that the environment variable ATLOCK_CONFIG names, else in ./atlock-data; a process that finds the folder open in another
- * one waits for that one's end, up to `locking.timeout`. A program with a `list` or an `unlock` of its own defines
- * ATLOCK_NO_DEFAULT_INSTANCE before the #include; its own functions are taken then (the five are weak symbols in the archive).
+ * NUL-terminated JSON and answers {"ok": …} or {"error": {"code": number, "message": text}}. All five share one store, which opens at the
+ * first use: by the settings file that the environment variable ATLOCK_CONFIG names, or in ./atlock-data if there is no such variable. If
+ * another process has the folder open, the call waits until that process closes it, for `locking.timeout` at most. If your program has a
+ * `list` or an `unlock` of its own, define ATLOCK_NO_DEFAULT_INSTANCE before the #include; the linker then takes your functions (the five
+ * are weak symbols in the archive).
  *
  * JSON: objects are given as objects, never as arrays of their members. A member that is marked with ? may be absent.
  *
@@ -48,27 +50,28 @@
  *
  * Status    Functions return ATLOCK_OK (0) or a positive ATLOCK_… code. Codes are append-only: treat one that you do not
  *           know as a failure.
- * Outputs   are written only on success; `error` (an atlock_buffer, may be NULL) only on failure, with a UTF-8 text for a
- *           person. What an output held before is neither read nor freed.
- * Ownership Inputs stay the caller's and are not used after the return. Every atlock_buffer that was filled, errors too, is
- *           the caller's to free with atlock_buffer_free; every atlock_spans with atlock_spans_free; a handle with atlock_free.
- *           Each of these takes NULL. Never use free().
+ * Outputs   are written only on success. `error` (an atlock_buffer, may be NULL) is written only on failure, with a UTF-8 text for
+ *           a person. A function neither reads nor frees what an output held before.
+ * Ownership Inputs stay the caller's, and are not used after the return. The caller must free every atlock_buffer that was filled, errors
+ *           too, with atlock_buffer_free, every atlock_spans with atlock_spans_free, and every handle with atlock_free. Each of these
+ *           functions takes NULL. Never use free().
  * Inputs    are a pointer and a length in bytes; no terminator is needed. NULL with length 0 is an empty input. Texts and JSON
  *           are UTF-8.
- * Threads   A `const atlock *` may be used by any number of threads at once. Only atlock_free needs the handle to itself.
- *           Nothing is kept per thread.
- * Time      Every call returns within the configured timeouts, but for atlock_lock, atlock_lock_set and atlock_next, which wait for as
- *           long as they are told to, and atlock_migration_command. Whatever calls them needs a thread for each.
- * Host      No panic crosses this border, nothing is written to stdout (but with locking.audit.stdout), no signal handler is
- *           set, the process is never exited, unless memory runs out: Rust's allocator then aborts the process. Opening the embedded
- *           store first makes sure of the 64 MiB that it may need, and is ATLOCK_STORE_FAILED without them. A list is as large as its
- *           locks together.
- * Fork      Once a process has opened a store, its forked children have no use of the library: each call that needs a store is
- *           ATLOCK_FORKED, opening one, too; atlock_free does nothing there. Fork before the first store is opened, or call exec: files are
- *           closed then. A child that does neither keeps the folder of the embedded store in use, until it ends.
- * Tools     The embedded store's threads (sled's, at most eight) may outlive atlock_free; they hold no file of yours, and end with the
- *           process. valgrind takes what they and sled's caches have for leaks, and vectors that are compared beyond their end for
- *           uninitialised values: examples/c/valgrind.supp names those.
+ * Threads   A `const atlock *` may be used by any number of threads at once. Only during atlock_free no other thread may use the handle.
+ *           The library keeps nothing per thread.
+ * Time      Every call returns within the configured timeouts. Exceptions are atlock_lock, atlock_lock_set and atlock_next, which wait for
+ *           as long as the caller asks, and atlock_migration_command. Give each call of these a thread of its own.
+ * Host      No panic crosses this border, nothing is written to stdout (except with locking.audit.stdout), and no signal handler is set.
+ *           The library never ends the process, with one exception: if memory runs out, Rust's allocator aborts the process. Opening the
+ *           embedded store first checks that the 64 MiB which it may need are there; if not, it fails with ATLOCK_STORE_FAILED. A list
+ *           needs as much memory as all its locks together.
+ * Fork      Once a process has opened a store, its forked children cannot use the library: in a child, each call that needs a store, or
+ *           opens one, returns ATLOCK_FORKED, and atlock_free does nothing. Fork before you open the first store, or call exec in the
+ *           child, which closes the files. A child that does not call exec keeps the folder of the embedded store in use until the child
+ *           ends.
+ * Tools     The embedded store's threads (sled's, at most eight) may outlive atlock_free. They hold no file of yours, and end with the
+ *           process. valgrind reports the memory of these threads and of sled's caches as leaks, and reports vectors that are compared
+ *           beyond their end as uninitialised values: examples/c/valgrind.supp lists both.
  */
 
 #ifndef ATLOCK_H
@@ -158,7 +161,7 @@
 #define ATLOCK_STORE_FAILED 11
 
 /*
- The entry asked for cannot be read. It stays, and so does its lock.
+ The entry asked for cannot be read. The entry stays, and its lock stays held.
  */
 #define ATLOCK_ENTRY_UNREADABLE 12
 
@@ -229,12 +232,12 @@
 #define ATLOCK_OTHER_PULL 25
 
 /*
- Nobody more can wait for this lock, or in this repository. Nothing was changed.
+ The queue is full: no more pulls can wait for this lock, or in this repository. Nothing was changed.
  */
 #define ATLOCK_QUEUE_FULL 26
 
 /*
- The pull waits for no such lock.
+ The pull does not wait for this lock.
  */
 #define ATLOCK_NOT_QUEUED 27
 
@@ -244,7 +247,7 @@
 #define ATLOCK_QUEUE_DISABLED 28
 
 /*
- Nobody is to take this lock for now; the text says who wants that, until when, and why.
+ The lock is frozen: nobody may take it for now. The text says who froze it, until when, and why.
  */
 #define ATLOCK_FROZEN 29
 
@@ -324,12 +327,12 @@
 #define ATLOCK_FORKED 44
 
 /*
- The data folder, or a backup, is sealed, and no key that is set opens it; nothing was changed. The text names the keys.
+ The data folder, or a backup, is sealed, and none of the configured keys opens it. Nothing was changed. The text names the keys.
  */
 #define ATLOCK_ENCRYPTION_KEY 45
 
 /*
- The audit trail, which every change needs (`locking.audit.required`), cannot be written: nothing was changed. Of
+ The audit trail cannot be written, and every change needs it (`locking.audit.required`): nothing was changed. From
  `atlock_audit_record`, also without that setting: the entry is not in the trail.
  */
 #define ATLOCK_AUDIT_FAILED 46
@@ -355,7 +358,8 @@
 #define ATLOCK_HOST_FILES_ABI_VERSION 1
 
 /*
- The file is only looked at: nothing in it changes, and it is not made. Its store answers ATLOCK_OP_DUMP and ATLOCK_OP_MIGRATION.
+ The file is only read: nothing in it is changed, and a missing file is not made. Its store answers ATLOCK_OP_DUMP and
+ ATLOCK_OP_MIGRATION.
  */
 #define ATLOCK_FILE_LOOK 0
 
@@ -450,7 +454,7 @@
 #define ATLOCK_OP_MIGRATION 12
 
 /*
- The trail of a program that tells events itself: beside a service, or where there is none.
+ The audit trail of a program that records events itself, beside a handle of `atlock_open` or without one.
  */
 typedef struct atlock_audit atlock_audit;
 
@@ -461,7 +465,7 @@ typedef struct atlock_audit atlock_audit;
 typedef struct atlock atlock;
 
 /*
- What a command tells.
+ The shadow beside a store that the program calls itself. Safe from any thread.
  */
 typedef struct atlock_shadow atlock_shadow;
 
@@ -470,7 +474,7 @@ typedef struct atlock_shadow atlock_shadow;
  */
 typedef struct atlock_buffer {
     /*
-     The first byte. Null when there is nothing, which is not the same as an empty text where a function says so.
+     The first byte. Null when there is nothing; some functions say that this differs from an empty text.
      */
     uint8_t *data;
     /*
@@ -492,7 +496,7 @@ typedef struct atlock_host_store {
      */
     uint32_t abi_version;
     /*
-     Passed to both functions; theirs.
+     The library passes this to both functions, and does not use it.
      */
     void *ctx;
     /*
@@ -553,7 +557,7 @@ typedef struct atlock_host_files {
      */
     uint32_t abi_version;
     /*
-     Passed to the function; its.
+     The library passes this to the function, and does not use it.
      */
     void *ctx;
     /*
@@ -600,10 +604,9 @@ int32_t atlock_load_config(const uint8_t *path,
                            struct atlock_buffer *error);
 
 /*
- `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
- where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses,
- cluster_mode or sentinel takes the place of all of these and of db; a password, password_file or password_command takes the
- place of each other.
+ The same as `atlock_load_config`, for a program that has settings of its own: `defaults`, JSON in the form of the settings file, has the
+ values that count if neither the file nor the environment has them. In the block `redis`, an operator's address, addresses, cluster_mode
+ or sentinel takes the place of all of these and of db; a password, password_file or password_command takes the place of each other.
  */
 int32_t atlock_load_config_over(const uint8_t *defaults,
                                 size_t defaults_len,
@@ -613,9 +616,9 @@ int32_t atlock_load_config_over(const uint8_t *defaults,
                                 struct atlock_buffer *error);
 
 /*
- Writes 1 to `found` if there is a store in the folder `data_dir` (`locking.data_dir`), of `locking.backend: sled` or left by hybrid
- or native mode, and 0 if there is none. Its locks are known to whoever opens it, and perhaps to nobody else. An empty path, and one
- that is not there, are 0; a folder that cannot be looked at may have locks, and is an error.
+ Writes 1 to `found` if there is a store in the folder `data_dir` (`locking.data_dir`), of `locking.backend: sled` or left by hybrid or
+ native mode, and 0 if there is none. Perhaps no other store has the locks of that store. An empty path, and a path that does not exist,
+ give 0. A folder that cannot be read may have locks, so it is an error.
  */
 int32_t atlock_has_local_store(const uint8_t *data_dir,
                                size_t data_dir_len,
@@ -629,10 +632,10 @@ int32_t atlock_has_local_store(const uint8_t *data_dir,
  `locking.backend: boltdb`, or null; it is copied, and its `release` is called in any case: after the handle was freed, or
  before this function returns an error.
 
- Within the configured timeouts this either opens everything or leaves nothing open.
+ Within the configured timeouts this function either opens everything, or fails and leaves nothing open.
 
- Until it is closed, the command `atlock` and other programs of the same user ask this one by the socket `atlock.sock` in
- `locking.data_dir`, if that is set; a few threads answer them. Where there can be no socket, `atlock_status` warns of that.
+ If `locking.data_dir` is set, the command `atlock` and other programs of the same user can ask this process by the socket `atlock.sock`
+ in that folder, until the handle is closed; a few threads answer them. If there can be no socket, `atlock_status` warns of that.
 
  See the rules at the top of `atlock.h`. `host` is null or points to a struct whose functions keep its contract.
  */
@@ -649,7 +652,7 @@ int32_t atlock_open(const uint8_t *config,
 int32_t atlock_close(const struct atlock *handle, struct atlock_buffer *error);
 
 /*
- Frees a handle, and closes it if that was not done. Null is harmless. No other call may use the handle meanwhile or later.
+ Frees a handle, and closes it if it is still open. Null is harmless. No other call may use the handle meanwhile or later.
 
  `handle` is null or a handle from `atlock_open` that was not freed.
  */
@@ -665,16 +668,17 @@ int32_t atlock_test_panic(struct atlock_buffer *error);
 #endif
 
 /*
- `atlock_close` for a program that opens stores again at once: whoever waits for a lock hears `ATLOCK_CLOSED` and keeps its place in the
- queue, which it finds again when it asks the next handle; and the runs that are open are written to `out`, for `atlock_carry_on`. After
- another close this is `ATLOCK_CLOSED`.
+ The same as `atlock_close`, for a program that opens stores again at once. A caller that waits for a lock gets `ATLOCK_CLOSED` and keeps
+ its place in the queue, and finds that place again when it asks the next handle. The open runs are written to `out`, for
+ `atlock_carry_on`. If the handle was closed before, this returns `ATLOCK_CLOSED`.
  */
 int32_t atlock_close_to_reopen(const struct atlock *handle,
                                struct atlock_buffer *out,
                                struct atlock_buffer *error);
 
 /*
- The runs that `atlock_close_to_reopen` wrote go on in this handle, under the same numbers. Call it before anything else is asked.
+ Continues the runs that `atlock_close_to_reopen` wrote in this handle, under the same numbers. Call this before any other function on
+ the handle.
  */
 int32_t atlock_carry_on(const struct atlock *handle,
                         const uint8_t *carried,
@@ -696,9 +700,9 @@ int32_t atlock_note_change(const struct atlock *handle,
                            struct atlock_buffer *error);
 
 /*
- Looks whether the stores of this handle could be opened again with the key that `config` names (`locking.encryption`), which is read now, by its
- file, variable or command: before a program closes them for a change. `config` is as in `atlock_open`. `ATLOCK_ENCRYPTION_KEY` if it
- is another key, `ATLOCK_INVALID_CONFIG` if it cannot be read.
+ Checks whether the stores of this handle could be opened again with the key that `config` names (`locking.encryption`). Call this before
+ you close the stores for a change. The key is read now, from its file, variable or command. `config` is as in `atlock_open`. Returns
+ `ATLOCK_ENCRYPTION_KEY` if the key is another one, and `ATLOCK_INVALID_CONFIG` if it cannot be read.
  */
 int32_t atlock_check_keys(const struct atlock *handle,
                           const uint8_t *config,
@@ -710,13 +714,13 @@ int32_t atlock_check_keys(const struct atlock *handle,
 
  `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives
  `{"acquired":true,"token":N}`, where N is the fencing token, larger than that of every earlier holder of this lock; or
- `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`. A holder that is another pull with the same number is
- not told, because Atlantis would take it for the same pull: that is `ATLOCK_OTHER_PULL`.
+ `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`. If the holder is another pull with the same number, the
+ function returns `ATLOCK_OTHER_PULL` and does not name the holder, because Atlantis would take it for the same pull.
 
- A text that is not such a lock, in each member that the struct has, is `ATLOCK_INVALID_JSON`; more members may hold any JSON. Where
- another program stored what is none, it is `ATLOCK_ENTRY_UNREADABLE`, and stays.
+ `ATLOCK_INVALID_JSON`: `lock` is not such a lock, in each member that the struct has; additional members may hold any JSON.
+ `ATLOCK_ENTRY_UNREADABLE`: another program stored something at the key that is no lock; that entry stays.
 
- It is not safe to assume that the lock is held until it is released by its taker: anyone may release it by name.
+ It is not safe to assume that the lock is held until its taker releases it: anyone may release it by name.
  */
 int32_t atlock_try_lock(const struct atlock *handle,
                         const uint8_t *lock,
@@ -753,8 +757,8 @@ int32_t atlock_get_lock(const struct atlock *handle,
                         struct atlock_buffer *error);
 
 /*
- Removes whatever is stored at the key of `target`, also what cannot be read as a lock. `out` receives the bytes that were
- there, which need not be JSON, or `null`. For operators; a lock is released with `atlock_unlock`.
+ Removes whatever is stored at the key of `target`, also an entry that cannot be read as a lock. `out` receives the bytes that were
+ there, which need not be JSON, or `null`. This is for operators; to release a lock, use `atlock_unlock`.
  */
 int32_t atlock_discard(const struct atlock *handle,
                        const uint8_t *target,
@@ -763,8 +767,8 @@ int32_t atlock_discard(const struct atlock *handle,
                        struct atlock_buffer *error);
 
 /*
- Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and as a last member
- `"incomplete":"…"`, a text that says why, if there may be more of either.
+ Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`. If there may be more of either, the last
+ member is `"incomplete":"…"`, a text that says why.
 
  `spans`, unless null, receives where each lock lies in `out`, for callers who decode them one by one or on several threads.
  */
@@ -776,8 +780,8 @@ int32_t atlock_list(const struct atlock *handle,
 /*
  Lists all project locks as Atlantis's models alone: `out` receives a JSON array of `models.ProjectLock`, `[]` if there is none.
 
- An entry that cannot be read is not in it, and its lock stays: `atlock_list` names such entries, and so does `atlock_status` count them.
- `ATLOCK_DEGRADED`: these might not be all.
+ An entry that cannot be read is not in the array, and its lock stays held: `atlock_list` names such entries, and `atlock_status` counts
+ them. `ATLOCK_DEGRADED`: the array might not have all locks.
  */
 int32_t atlock_list_locks(const struct atlock *handle,
                           struct atlock_buffer *out,
@@ -796,11 +800,10 @@ int32_t atlock_lock_info(const struct atlock *handle,
                          struct atlock_buffer *error);
 
 /*
- Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
- released locks, and `spans` their places, as in `atlock_list`. With `incomplete` in it the locks in `out` were released, and calling
- again releases the rest.
+ Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the released locks, and
+ `spans` their places, as in `atlock_list`. If `out` has `incomplete`, the locks in `out` were released; call again to release the rest.
 
- On an error some may have been released; calling again releases the rest.
+ After an error, some locks may have been released; call again to release the rest.
  */
 int32_t atlock_unlock_by_pull(const struct atlock *handle,
                               const uint8_t *repo,
@@ -811,11 +814,11 @@ int32_t atlock_unlock_by_pull(const struct atlock *handle,
                               struct atlock_buffer *error);
 
 /*
- Takes a project's lock, and waits for it if it is not free: in the order of the repository's queue; without a queue in the
- configuration the lock goes to whoever asks first after its release.
+ Takes a project's lock, and waits for it if it is not free. Callers get the lock in the order of the repository's queue. Without a queue
+ in the configuration, the caller that asks first after the lock's release gets it.
 
- This blocks the calling thread for as long as it waits, and is the one exception beside `atlock_lock_set` to the rule about time. Other
- threads use the handle meanwhile; `atlock_cancel` ends a wait, and so does `atlock_close`, with `ATLOCK_CLOSED`.
+ This blocks the calling thread for as long as it waits: see the rule about time at the top of `atlock.h`. Other threads can use the
+ handle meanwhile. `atlock_cancel` ends a wait, and so does `atlock_close`, with `ATLOCK_CLOSED`.
 
  `lock` is as for `atlock_try_lock`; its pull's number must be above 0 (`ATLOCK_NO_PULL`). `options` is empty, or a JSON object:
 
@@ -824,13 +827,13 @@ int32_t atlock_unlock_by_pull(const struct atlock *handle,
    `locking.enhanced.timeouts.max`, or negative, is `ATLOCK_INVALID_ARGUMENT`
  - `cancel`: a name of 1 to 256 bytes, of this wait alone, for `atlock_cancel`
 
- A member that is none of these is `ATLOCK_INVALID_JSON`. `out` receives `{"acquired":true,"token":N,"lock":{…}}`, at once if the pull has
- the lock already: the lock as it is stored, and N 0 where it is not known. Or it receives
+ Any other member is `ATLOCK_INVALID_JSON`. `out` receives `{"acquired":true,"token":N,"lock":{…}}`, at once if the pull has the lock
+ already: `lock` is the lock as it is stored, and N is 0 if the token is not known. Or it receives
  `{"acquired":false,"why":…,"lock":{…},"queue":{…}}`, also with `ATLOCK_OK`: `why` is `timeout`, `cancelled`, or `left` if somebody took
- the pull out of the queue; `lock` and `queue` are as in `atlock_try_lock_in`, the last that were seen. The pull is out of the queue then, and
- after an error, too, unless it also waits by a run, or by another caller of this process.
+ the pull out of the queue; `lock` and `queue` are as in `atlock_try_lock_in`, as they were last seen. The pull is then out of the queue,
+ also after an error, unless it also waits by a run, or by another caller of this process.
 
- `ATLOCK_QUEUE_FULL`: nobody more can wait.
+ `ATLOCK_QUEUE_FULL`: no more pulls can wait.
  */
 int32_t atlock_lock(const struct atlock *handle,
                     const uint8_t *lock,
@@ -841,13 +844,13 @@ int32_t atlock_lock(const struct atlock *handle,
                     struct atlock_buffer *error);
 
 /*
- Takes all of these locks or none newly, and waits until they can be had together. `locks` is a JSON array of 1 to 500 locks as for
- `atlock_try_lock`, of one repository and pull, none twice. A lock that the pull has already stays with it either way.
+ Takes all of these locks or no new one, and waits until all can be had together. `locks` is a JSON array of 1 to 500 locks as for
+ `atlock_try_lock`, of one repository and pull, none twice. In both cases the pull keeps the locks that it already has.
 
  It blocks, and takes `options`, as `atlock_lock` does. `out` receives `{"acquired":true,"locks":[{"lock":{…},"token":N},…]}`, in the
- order of their keys; or what `atlock_lock` gives where it was refused, with the first lock that is in the way, which
- `queue.blocker.key` names. A crash in the middle leaves no part of a set: what was granted is released by whoever looks at the queue
- two minutes later. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
+ order of their keys; or, if the set was refused, the same as from `atlock_lock`, for the first lock that is in the way;
+ `queue.blocker.key` names that lock. After a crash in the middle, no part of a set stays: two minutes later, any server that looks at
+ the queue releases the locks that were granted. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
  */
 int32_t atlock_lock_set(const struct atlock *handle,
                         const uint8_t *locks,
@@ -858,8 +861,8 @@ int32_t atlock_lock_set(const struct atlock *handle,
                         struct atlock_buffer *error);
 
 /*
- Ends the wait of this name in this handle, also one that begins only afterwards. From any thread; it does not wait for the waiter, who
- returns once the pull is out of the queue, or with the lock if that came first.
+ Ends the wait of this name in this handle, also a wait that begins only afterwards. Call this from any thread. It returns at once; the
+ waiting call returns when its pull is out of the queue, or with the lock if the lock came first.
  */
 int32_t atlock_cancel(const struct atlock *handle,
                       const uint8_t *name,
@@ -871,7 +874,8 @@ int32_t atlock_cancel(const struct atlock *handle,
 
  - `repo`: full name of the repository
  - `pull`: `{"host":…,"num":…}`, the pull request: its Git host's name, empty for any, and its number, above 0 (`ATLOCK_NO_PULL`)
- - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
+ - `command`: `plan`, `apply` or `unlock`. Only a plan puts its releases off to its end; an unlock is asked for by a person, and releases
+   at once
  - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
  - `labels`: the labels that the pull request has, for the same rules: a list of at most 100 texts of at most 1,024 bytes each
    (`ATLOCK_TOO_LARGE`); optional, and without it no rule with a label fits
@@ -879,8 +883,8 @@ int32_t atlock_cancel(const struct atlock *handle,
  - `recipe`: a text of at most 512 bytes that `atlock_next` gives back when it is the pull's turn, such as who is to plan the pull and how;
    optional. It is stored in the queue: no secrets
 
- A member that is none of these is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`. Each run
- that was begun is to be ended with `atlock_run_end`, whatever came of it.
+ Any other member is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this returns `ATLOCK_QUEUE_DISABLED`. End each run with
+ `atlock_run_end`, however it went.
  */
 int32_t atlock_run_begin(const struct atlock *handle,
                          const uint8_t *request,
@@ -889,9 +893,9 @@ int32_t atlock_run_begin(const struct atlock *handle,
                          struct atlock_buffer *error);
 
 /*
- Tells which locks the run is going to take: a JSON array of at most 500 locks, each as for `atlock_try_lock`, of the run's repository and
- pull, none twice. Where the configuration says `sets: whole`, the first `atlock_try_lock_in` of one of them then takes all of them or
- none newly; elsewhere it changes nothing.
+ Tells which locks the run is going to take: a JSON array of at most 500 locks, each as for `atlock_try_lock`, of the run's repository
+ and pull, none twice. With `sets: whole` in the configuration, the first `atlock_try_lock_in` of one of these locks then takes all of
+ them or no new one. Without it, this call changes nothing.
  */
 int32_t atlock_run_declare(const struct atlock *handle,
                            uint64_t run,
@@ -900,10 +904,10 @@ int32_t atlock_run_declare(const struct atlock *handle,
                            struct atlock_buffer *error);
 
 /*
- The same as `atlock_try_lock`, inside a run: a lock that the pull has already is acquired, and whoever is refused joins the queue and
- stays in it after the run. `out` receives `{"acquired":true,"token":N,"lock":{…}}` with the lock as it is stored, N being 0 where it is
- not known; or `{"acquired":false,"lock":{…},"queue":{…}}` with the lock of the holder, or of the pull for which it is kept. `queue` is
- absent where the pull has no place, and has
+ The same as `atlock_try_lock`, inside a run. A lock that the pull already has is acquired. A pull that is refused joins the queue, and
+ stays in the queue after the run. `out` receives `{"acquired":true,"token":N,"lock":{…}}` with the lock as it is stored, N being 0 where
+ it is not known; or `{"acquired":false,"lock":{…},"queue":{…}}` with the lock of the holder, or of the pull for which it is kept.
+ `queue` is absent where the pull has no place, and has
 
  - `position`: 1 is next; 0 if the queue is full
  - `ahead`: the pulls before it, `{"host":…,"num":…}`, the next one first
@@ -920,10 +924,11 @@ int32_t atlock_try_lock_in(const struct atlock *handle,
                            struct atlock_buffer *error);
 
 /*
- Ends a run: releases what the pull gave up in it and did not take again. `out` receives `{"released":[…],"waiting":{…}}`: the keys of what
- was released, and what the pull waits for, by key, each as `queue` in `atlock_try_lock_in`.
+ Ends a run: releases the locks that the pull gave up in the run and did not take again. `out` receives `{"released":[…],"waiting":{…}}`:
+ the keys of the locks that were released, and by key the locks for which the pull waits, each as `queue` in `atlock_try_lock_in`.
 
- After an error the run is over, too, unless there was none of that number (`ATLOCK_INVALID_ARGUMENT`); what was not released stays held.
+ After an error the run is over, too, unless there was no run of that number (`ATLOCK_INVALID_ARGUMENT`). Locks that were not released
+ stay held.
  */
 int32_t atlock_run_end(const struct atlock *handle,
                        uint64_t run,
@@ -933,8 +938,8 @@ int32_t atlock_run_end(const struct atlock *handle,
 /*
  Tells whose turn it is, for a server that plans pull requests by itself. `request` is JSON:
 
- - `claim_ms`: for so long, milliseconds, no other caller is told of the pulls that are named; 0: as long as something is kept for them. A
-   run of the pull keeps the claim, and its end gives the claim up. At most a day
+ - `claim_ms`: how long no other caller is told of the pulls that this call names, in milliseconds; 0: as long as a lock is kept for
+   them. A run of the pull keeps the claim, and the end of that run gives the claim up. At most a day
  - `most`: how many to name at most; optional, 0: all
  - `wait_ms`: waits for so long at most, milliseconds, until there is somebody to name; optional, 0. At most a day
 
@@ -946,12 +951,13 @@ int32_t atlock_run_end(const struct atlock *handle,
  - `keys`: the locks that are kept for it; `waits`: those for which it waits besides
  - `until`: until when the first of `keys` is kept, microseconds since 1970
 
- Each of `left` is a pull that waits for nothing any more, because three times it did not take what was kept for it: the same without
- `waits` and `until`; `keys` are those for which it waited. It is named once, by the handle that saw that.
+ Each of `left` is a pull that waits for nothing any more, because three times it did not take a lock that was kept for it. It has the
+ same members without `waits` and `until`; `keys` are the locks for which it waited. Such a pull is named once, by the handle that saw it
+ leave.
 
- Who is named has no lock: that is taken by `atlock_try_lock_in`. Names the pulls of the repositories of which this handle knows that
- somebody waits; all others are looked for once a minute. Waits as `atlock_lock` does, and `atlock_close` ends that. Without a queue in the
- configuration this is `ATLOCK_QUEUE_DISABLED`.
+ A pull that is named has no lock yet: take the lock by `atlock_try_lock_in`. This names pulls of the repositories in which, as this
+ handle knows, somebody waits; it looks for other repositories once a minute. It blocks as `atlock_lock` does, and `atlock_close` ends
+ the wait. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
  */
 int32_t atlock_next(const struct atlock *handle,
                     const uint8_t *request,
@@ -960,12 +966,12 @@ int32_t atlock_next(const struct atlock *handle,
                     struct atlock_buffer *error);
 
 /*
- Writes to `position` the place of a pull among those who wait for a lock: 0, the pull holds the lock; 1, it is next. `request` is
- JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…}}`, the key being `repo/path/workspace/project`. Without `pull` it is the place that a
- newcomer would have, and 0 a free lock.
+ Writes to `position` the place of a pull among the pulls that wait for a lock: 0 if the pull holds the lock, 1 if it is next. `request`
+ is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…}}`, the key being `repo/path/workspace/project`. Without `pull`, it is the place
+ that a newcomer would have, and 0 means that the lock is free.
 
- A pull that neither holds the lock nor waits for it is `ATLOCK_NOT_QUEUED`. Without a queue in the configuration, what is not 0 is
- `ATLOCK_QUEUE_DISABLED`.
+ A pull that neither holds the lock nor waits for it is `ATLOCK_NOT_QUEUED`. Without a queue in the configuration, the function returns
+ `ATLOCK_QUEUE_DISABLED` instead of any place but 0.
  */
 int32_t atlock_position(const struct atlock *handle,
                         const uint8_t *request,
@@ -993,8 +999,8 @@ int32_t atlock_queues(const struct atlock *handle,
 
 /*
  Takes a pull out of a queue, also one that Atlantis put there, and writes to `left` for how many locks it waited. `request` is JSON:
- `{"repo":…,"pull":{"host":…,"num":…},"key":…}`; without `key` it waits for nothing more. What the pull holds stays with it; who waits for it
- in `atlock_lock` is answered `left`.
+ `{"repo":…,"pull":{"host":…,"num":…},"key":…}`; without `key`, the pull then waits for nothing any more. The pull keeps the locks that
+ it holds. A caller that waits for the pull in `atlock_lock` gets `left`.
  */
 int32_t atlock_leave(const struct atlock *handle,
                      const uint8_t *request,
@@ -1003,11 +1009,12 @@ int32_t atlock_leave(const struct atlock *handle,
                      struct atlock_buffer *error);
 
 /*
- Tells whether a grant still stands, by the store that decides. `request` is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…},"token":N}`;
+ Asks the store that decides whether a grant still stands. `request` is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…},"token":N}`;
  without `token`, or with 0, any grant to this pull will do. `out` receives `{"holds":…,"token":N,"holder":{"host":…,"num":…}}`: whether
- it does; the fencing token of whoever holds the lock, absent where nobody does or it is not known; and that pull, absent where there is none.
+ it does; the fencing token of whoever holds the lock, absent where nobody does or it is not known; and that pull, absent where there is
+ none.
 
- What is true when this returns need not be so later: a lock can be released by name at any time.
+ The answer can be out of date as soon as it is there: a lock can be released by name at any time.
  */
 int32_t atlock_check(const struct atlock *handle,
                      const uint8_t *request,
@@ -1102,9 +1109,9 @@ int32_t atlock_status(const struct atlock *handle,
  Writes as JSON to `out` whether and how fast the stores answer: asks the store that decides or, in hybrid mode, tells what the last
  probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
  `{"overall","state","headline","enhanced","legacy","circuit_state"}`, each store as
- `{"healthy","response_time":"15ms","response_time_ms":15.0,"error"}`. `overall` is whether locks can be granted; `state` is `healthy`,
- `degraded` if locks are granted, but not as they should be, or `unhealthy` if none can be granted.
- `headline` says in a few words who decides now, or that no lock is granted, and why.
+ `{"healthy","response_time":"15ms","response_time_ms":15.0,"error"}`. `overall` says whether locks can be granted. `state` is `healthy`,
+ `degraded` if locks are granted, but not as they should be, or `unhealthy` if no lock can be granted. `headline` says in a few words who
+ decides now, or that no lock is granted, and why.
  */
 int32_t atlock_health(const struct atlock *handle,
                       struct atlock_buffer *out,
@@ -1120,12 +1127,12 @@ int32_t atlock_metrics(const struct atlock *handle,
                        struct atlock_buffer *error);
 
 /*
- Freezes locks: nobody takes them while that lasts, and who has them keeps them. Other servers obey within five seconds.
+ Freezes locks: nobody can take them while the freeze lasts, and pulls that hold them keep them. Other servers obey within five seconds.
 
- `freeze` is JSON: `{"pattern":{"repo":"acme/infra","path":"prod/…","workspace":"*","project":"*"},"reason":"…","owner":"…"}`, where
- `*` stands for any text and a member of the pattern that is left out is `*`, but for `repo`; and `"until"`, or
- `"open_ended":true`. `"from"` begins it later; with `"plans":"allow"` only applies are to be refused, by whoever runs them. `out`
- receives the freeze with its `id`. There are at most 100.
+ `freeze` is JSON: `{"pattern":{"repo":"acme/infra","path":"prod/…","workspace":"*","project":"*"},"reason":"…","owner":"…"}`, where `*`
+ stands for any text and a member of the pattern that is left out is `*`, but for `repo`; and `"until"`, or `"open_ended":true`. With
+ `"from"` the freeze begins later. With `"plans":"allow"` locks can be taken, and the program that runs applies must refuse applies
+ alone. `out` receives the freeze with its `id`. There are at most 100.
  */
 int32_t atlock_freeze(const struct atlock *handle,
                       const uint8_t *freeze,
@@ -1148,10 +1155,10 @@ int32_t atlock_thaw(const struct atlock *handle,
 int32_t atlock_freezes(const struct atlock *handle, struct atlock_buffer *out, struct atlock_buffer *error);
 
 /*
- Says why a lock is as it is, and what would free it. `question` is `{"key":"…"}`, or `{"repo":"…","pull":{…}}` for all that a pull
+ Says why a lock is as it is, and what would free it. `question` is `{"key":"…"}`, or `{"repo":"…","pull":{…}}` for all locks that a pull
  holds or waits for. `out` receives a JSON array with one object for each lock:
- `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","no_queue","store","stale"}`; `state` is
- `free`, `held`, `reserved`, `frozen`, `conflict` or `unknown`, and `frees_it` has sentences for a person.
+ `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","no_queue","store","stale"}`;
+ `state` is `free`, `held`, `reserved`, `frozen`, `conflict` or `unknown`, and `frees_it` has sentences for a person.
  */
 int32_t atlock_explain(const struct atlock *handle,
                        const uint8_t *question,
@@ -1169,8 +1176,8 @@ int32_t atlock_deadlocks(const struct atlock *handle,
                          struct atlock_buffer *error);
 
 /*
- Marks people as told of the deadlock of this `id`, and writes to `out` on which of its pulls they were not, as a JSON array of
- `{"host","num"}`: the caller is to tell them there. Each pull is named to one caller, of whichever server.
+ Claims the task of telling people of the deadlock of this `id`. `out` receives the pulls of the deadlock on which nobody has told them
+ yet, as a JSON array of `{"host","num"}`: the caller must tell people there. Each pull is named to one caller only, over all servers.
  */
 int32_t atlock_tell_deadlock(const struct atlock *handle,
                              const uint8_t *id,
@@ -1179,12 +1186,12 @@ int32_t atlock_tell_deadlock(const struct atlock *handle,
                              struct atlock_buffer *error);
 
 /*
- Ends the deadlock of this `id`, where the settings say `resolve: yield`: one pull gives its locks of the circle back, and waits for them
+ Ends the deadlock of this `id`, if the settings say `resolve: yield`: one pull gives back its locks of the circle, and waits for them
  from its old place. The caller then deletes their plans.
 
- `standings` is a JSON array of `{"pull":{…},"applied":false,"running":false}`, what the caller knows of each pull of the circle; a
- pull that is not named, of which something is applied, or of which something runs gives nothing back. `out` receives
- `{"id","repo","pull","released":{"key":token}}`, or `null` if no pull may.
+ `standings` is a JSON array of `{"pull":{…},"applied":false,"running":false}`, what the caller knows of each pull of the circle; a pull
+ gives nothing back if it is not named, if something of it is applied, or if something of it runs. `out` receives
+ `{"id","repo","pull","released":{"key":token}}`, or `null` if no pull may give its locks back.
  */
 int32_t atlock_end_deadlock(const struct atlock *handle,
                             const uint8_t *id,
@@ -1195,14 +1202,15 @@ int32_t atlock_end_deadlock(const struct atlock *handle,
                             struct atlock_buffer *error);
 
 /*
- Writes another handle on the same stores to `out`: the audit trail says of what is changed by it who did that, and by which way.
+ Writes another handle on the same stores to `out`. For each change that is made by that handle, the audit trail says who made it, and by
+ which way.
 
  `actor` is JSON: `{"via"?:…,"by"?:{"user"?:text,"uid"?:number,"pid"?:number,"address"?:text}}`, where `via` is one of `page`, `api`,
  `command_line`, `comment`, `pull_closed`, `plan`, `apply`, `queue`, `stale_locks`, `recovery`, `stock`, `migration`, `signal`. What is not
  known is left out. Texts are cut at 256 bytes.
 
- Free it with `atlock_free`, which closes nothing as long as `handle` is there; `atlock_close` of either closes both. It is made for one
- call as cheaply as for many.
+ Free the new handle with `atlock_free`, which closes nothing as long as `handle` is there. `atlock_close` of either handle closes both.
+ To make a handle for a single call is cheap.
  */
 int32_t atlock_acting_as(const struct atlock *handle,
                          const uint8_t *actor,
@@ -1211,9 +1219,9 @@ int32_t atlock_acting_as(const struct atlock *handle,
                          struct atlock_buffer *error);
 
 /*
- Opens the audit trail that `locking.audit` of a configuration names, and writes its handle to `out`; null if it names none. `config`
- is as for `atlock_open`. For what a program sees itself: a store of its own (strict mode on Atlantis's own code), a log-in that failed. It
- may be open beside a handle of `atlock_open` with the same settings.
+ Opens the audit trail that `locking.audit` of a configuration names, and writes its handle to `out`; null if it names none. `config` is
+ as for `atlock_open`. This trail is for things that only the program sees: changes in a store of its own (strict mode on Atlantis's own
+ code), or a log-in that failed. The trail may be open beside a handle of `atlock_open` with the same settings.
  */
 int32_t atlock_audit_open(const uint8_t *config,
                           size_t config_len,
@@ -1226,8 +1234,9 @@ int32_t atlock_audit_open(const uint8_t *config,
  `user`, `holder` (`{"repo":…,"pull":…,"user":…}`), `code`, `detail`, `settings` (names), `request`, and `actor` as in `atlock_acting_as`. Give
  no secret.
 
- Before a change, record it as an `intent`, and do not make it after an error: without `locking.audit.required` an `intent` is not
- written, and no error. Afterwards record what came of it, with the same `request`. `ATLOCK_AUDIT_FAILED`: it is not in the trail.
+ Before a change, record an `intent`, and do not make the change if that fails. (Without `locking.audit.required`, an `intent` is not
+ written, and that is no error.) Afterwards record how the change ended, with the same `request`. `ATLOCK_AUDIT_FAILED`: the entry is not
+ in the trail.
  */
 int32_t atlock_audit_record(const struct atlock_audit *audit,
                             const uint8_t *entry,
@@ -1251,11 +1260,11 @@ void atlock_audit_free(struct atlock_audit *audit);
 
 /*
  Begins the shadow that `locking.shadow` of a configuration names, beside a store that the program calls itself (strict mode on
- Atlantis's own store), and writes its handle to `out`. `config` is as for `atlock_open`, which has a shadow of its own for the
- stores that it opens. `is_redis` is 1 if the program's store is the Redis of `locking.enhanced.redis`, else 0: that one must
- not become its own shadow.
+ Atlantis's own store), and writes its handle to `out`. `config` is as for `atlock_open`, which has a shadow of its own for the stores
+ that it opens. `is_redis` is 1 if the program's store is the Redis of `locking.enhanced.redis`, otherwise 0: that Redis must not become
+ its own shadow.
 
- This waits for no store. What is wrong with the shadow's is in `atlock_shadow_status`. Tell it each operation by
+ This waits for no store. If something is wrong with the shadow's store, `atlock_shadow_status` says so. Tell it each operation by
  `atlock_shadow_begin` and `atlock_shadow_end`, and the list of all locks, with `"fill":true`, whenever it is not in step.
  */
 int32_t atlock_shadow_open(const uint8_t *config,
@@ -1376,13 +1385,14 @@ void atlock_string_free(char *answer);
 #endif
 
 /*
- Runs a command line: `args` is a JSON array of the words behind the program's name, such as `["migrate","--from","boltdb:/data/atlantis.db",
- "--to","sled:/data/locks","--execute"]`; docs/04-migration.md has the commands, and with `--json` the answer is JSON. `files` opens what
- is named `boltdb:FILE`; null: there is nothing that does. Writes the exit status to `status` (0 done, 1 not, 2 wrong usage), and what belongs
- on stdout and stderr to `out` and `remarks`. A progress bar is drawn on stderr where that is a terminal.
+ Runs a command line: `args` is a JSON array of the words behind the program's name, such as
+ `["migrate","--from","boltdb:/data/atlantis.db", "--to","sled:/data/locks","--execute"]`; docs/04-migration.md has the commands, and
+ with `--json` the answer is JSON. `files` opens stores that are named `boltdb:FILE`; null if the program can open none. Writes the exit
+ status to `status` (0 done, 1 not, 2 wrong usage), and what belongs on stdout and stderr to `out` and `remarks`. A progress bar is drawn
+ on stderr where that is a terminal.
 
- The command takes as long as it takes; kill the process to interrupt it: the same command goes on. An error of this function is one of
- its arguments; those of the command are in `remarks`.
+ There is no time limit. To interrupt the command, kill the process; the same command, given again, goes on. This function's own errors
+ are about its arguments; errors of the command are in `remarks`.
  */
 int32_t atlock_migration_command(const uint8_t *args,
                                  size_t args_len,

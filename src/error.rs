@@ -68,13 +68,13 @@ pub enum Code {
     /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the
     /// same key. Atlantis compares the numbers alone, and would take the lock for its own.
     OtherPull = 25,
-    /// Nobody more can wait for this lock, or in this repository. Nothing was changed.
+    /// The queue is full: no more pulls can wait for this lock, or in this repository. Nothing was changed.
     QueueFull = 26,
-    /// The pull waits for no such lock.
+    /// The pull does not wait for this lock.
     NotQueued = 27,
     /// There is no queue: it is off in the configuration.
     QueueDisabled = 28,
-    /// Nobody is to take this lock for now; the text says who wants that, until when, and why.
+    /// The lock is frozen: nobody may take it for now. The text says who froze it, until when, and why.
     Frozen = 29,
     /// A lock can be waited for by a pull request alone, whose number is above 0.
     NoPull = 30,

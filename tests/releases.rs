@@ -60,7 +60,7 @@ const PLACES: &[(&str, &str, Which)] = &[
     ("docs/02-compatibility.md", "| `make atlantis", Which::All),
     ("docs/02-compatibility.md", "atlantis v", Which::Newest),
     ("docs/03-configuration.md", "/atlantis-atlock:", Which::Newest),
-    ("docs/04-migration.md", "Older releases of Atlantis than ", Which::Oldest),
+    ("docs/04-migration.md", "an Atlantis release before ", Which::Oldest),
 ];
 
 #[test]

@@ -87,7 +87,7 @@ func TestNobodyIsToldToGiveUpWhatIsApplied(t *testing.T) {
 	wantPlanned(t, w.applied(1, nil, project("a")))
 	wantPlanned(t, w.applied(2, nil, project("b")))
 	must(t, w.handover.deadlocks.look())
-	want(t, w.told()["acme/infra#1"], "In each of them something may have been applied")
+	want(t, w.told()["acme/infra#1"], "Something may have been applied in each of them")
 	w.wantHolders(map[string]int{"a": 1, "b": 2})
 }
 
@@ -130,7 +130,7 @@ func TestNobodyYieldsOfWhomSomethingIsNotKnown(t *testing.T) {
 	if nums := slices.Sorted(maps.Keys(told)); fmt.Sprint(nums) != "[acme/infra#1 acme/infra#2]" {
 		t.Fatalf("%q", told)
 	}
-	want(t, told["acme/infra#2"], "In each of them something may have been applied")
+	want(t, told["acme/infra#2"], "Something may have been applied in each of them")
 }
 
 // What was applied is known from the pull status and, once a plan has overwritten that, from the record; either is enough.

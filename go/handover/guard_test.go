@@ -147,9 +147,9 @@ func TestWhenInDoubtNobodyApplies(t *testing.T) {
 	said := func() string {
 		return w.handover.guard(w.handover.logger, &bracket{command: atlock.RunApply}, pull(1), asked)
 	}
-	want(t, said(), "could not be read, so nothing was applied", replan)
+	want(t, said(), "Nothing was applied, because the record of the lock under which this plan was made cannot be read", replan)
 	must(t, w.database.Close())
-	want(t, said(), "could not be asked, so nothing was applied", "comment `atlantis apply` here again")
+	want(t, said(), "Nothing was applied, because the lock store did not say", "comment `atlantis apply` here again")
 	wantCounted(t, before, 0, 0, 2)
 }
 

@@ -143,7 +143,7 @@ func (w words) otherGrant() string {
 
 // unchecked is the guard's refusal where the store does not answer.
 func (w words) unchecked(err error) string {
-	return fmt.Sprintf("Whether this pull request still holds its lock could not be asked, so nothing was applied: %v.\n\n"+
+	return fmt.Sprintf("Nothing was applied, because the lock store did not say whether this pull request still holds its lock: %v.\n\n"+
 		"Once the lock store answers, comment `%s apply` here again.", err, w.program)
 }
 
@@ -155,7 +155,7 @@ func (w words) frozen(what string) string {
 
 // unreadable is the guard's refusal where it is not known under which grant the plan was made.
 func (w words) unreadable(err error) string {
-	return fmt.Sprintf("Under which lock this plan was made could not be read, so nothing was applied: %v.\n\n"+
+	return fmt.Sprintf("Nothing was applied, because the record of the lock under which this plan was made cannot be read: %v.\n\n"+
 		"Comment `%s plan` here to re-plan.", err, w.program)
 }
 
@@ -173,7 +173,7 @@ func (w words) left(names string) string {
 
 // dropped tells that a pull request cannot be planned.
 func (w words) dropped(why string) string {
-	return fmt.Sprintf("**It was this pull request's turn, but it cannot be planned:** %s. It waits no more.", why)
+	return fmt.Sprintf("**It was this pull request's turn, but it cannot be planned:** %s. This pull request waits no more.", why)
 }
 
 // circle tells that a pull request and others wait for each other, and how people end that: by the pull request of the way out, if there is
@@ -189,8 +189,8 @@ func (w words) circle(pull models.PullRequest, circle atlock.Deadlock, way *atlo
 		fmt.Fprintf(&text, "\n- %s holds %s, for which %s waits.", capital(w.inText(pull, link.Holder.Num)), projectNames(circle.Repo, link.Keys), w.inText(pull, link.Waiter.Num))
 	}
 	if way == nil {
-		return text.String() + "\n\nIn each of them something may have been applied, which no machine undoes: merge one of them, or revert what it applied " +
-			"and close it."
+		return text.String() + "\n\nSomething may have been applied in each of them, and Atlantis does not undo that: merge one of them, or revert what one of " +
+			"them applied and close that one."
 	}
 	for _, link := range circle.Links {
 		if link.Holder != *way {
@@ -200,12 +200,13 @@ func (w words) circle(pull models.PullRequest, circle atlock.Deadlock, way *atlo
 		if way.Num != pull.Num {
 			whose, where = w.name(pull, way.Num)+"'s", "in "+w.name(pull, way.Num)
 		}
-		fmt.Fprintf(&text, "\n\nThe cheapest way out: discard %s lock of %s on Atlantis's page, or comment `%s unlock` %s, which gives up all of its locks "+
-			"and its place in the queue. Nothing was applied in it.", whose, projectNames(circle.Repo, link.Keys), w.program, where)
+		fmt.Fprintf(&text, "\n\nThe cheapest way out: discard %s lock of %s on Atlantis's page, or comment `%s unlock` %s, which gives up all locks "+
+			"of %[5]s and its place in the queue. Nothing was applied in %[5]s.", whose, projectNames(circle.Repo, link.Keys), w.program, where,
+			w.inText(pull, way.Num))
 		break
 	}
 	if w.replanned() {
-		text.WriteString(" Who gets the lock is planned automatically.")
+		text.WriteString(" The pull request that gets the lock is planned automatically.")
 	}
 	return text.String()
 }

@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-/// The trail of a program that tells events itself: beside a service, or where there is none.
+/// The audit trail of a program that records events itself, beside a handle of `atlock_open` or without one.
 #[derive(Debug)]
 pub struct Recorder {
     log: AuditLog,

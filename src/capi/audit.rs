@@ -9,14 +9,15 @@ use crate::config::Config;
 use crate::domain::json::parse_json;
 use crate::service::Service;
 
-/// Writes another handle on the same stores to `out`: the audit trail says of what is changed by it who did that, and by which way.
+/// Writes another handle on the same stores to `out`. For each change that is made by that handle, the audit trail says who made it, and by
+/// which way.
 ///
 /// `actor` is JSON: `{"via"?:…,"by"?:{"user"?:text,"uid"?:number,"pid"?:number,"address"?:text}}`, where `via` is one of `page`, `api`,
 /// `command_line`, `comment`, `pull_closed`, `plan`, `apply`, `queue`, `stale_locks`, `recovery`, `stock`, `migration`, `signal`. What is not
 /// known is left out. Texts are cut at 256 bytes.
 ///
-/// Free it with `atlock_free`, which closes nothing as long as `handle` is there; `atlock_close` of either closes both. It is made for one
-/// call as cheaply as for many.
+/// Free the new handle with `atlock_free`, which closes nothing as long as `handle` is there. `atlock_close` of either handle closes both.
+/// To make a handle for a single call is cheap.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -36,9 +37,9 @@ pub unsafe extern "C" fn atlock_acting_as(
     })
 }
 
-/// Opens the audit trail that `locking.audit` of a configuration names, and writes its handle to `out`; null if it names none. `config`
-/// is as for `atlock_open`. For what a program sees itself: a store of its own (strict mode on Atlantis's own code), a log-in that failed. It
-/// may be open beside a handle of `atlock_open` with the same settings.
+/// Opens the audit trail that `locking.audit` of a configuration names, and writes its handle to `out`; null if it names none. `config` is
+/// as for `atlock_open`. This trail is for things that only the program sees: changes in a store of its own (strict mode on Atlantis's own
+/// code), or a log-in that failed. The trail may be open beside a handle of `atlock_open` with the same settings.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -64,8 +65,9 @@ pub unsafe extern "C" fn atlock_audit_open(
 /// `user`, `holder` (`{"repo":…,"pull":…,"user":…}`), `code`, `detail`, `settings` (names), `request`, and `actor` as in `atlock_acting_as`. Give
 /// no secret.
 ///
-/// Before a change, record it as an `intent`, and do not make it after an error: without `locking.audit.required` an `intent` is not
-/// written, and no error. Afterwards record what came of it, with the same `request`. `ATLOCK_AUDIT_FAILED`: it is not in the trail.
+/// Before a change, record an `intent`, and do not make the change if that fails. (Without `locking.audit.required`, an `intent` is not
+/// written, and that is no error.) Afterwards record how the change ended, with the same `request`. `ATLOCK_AUDIT_FAILED`: the entry is not
+/// in the trail.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

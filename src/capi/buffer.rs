@@ -10,7 +10,7 @@ use crate::store::Span;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Buffer {
-    /// The first byte. Null when there is nothing, which is not the same as an empty text where a function says so.
+    /// The first byte. Null when there is nothing; some functions say that this differs from an empty text.
     pub data: *mut u8,
     /// How many bytes.
     pub len: usize,

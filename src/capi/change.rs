@@ -10,9 +10,9 @@ use crate::config::Config;
 use crate::domain::json::parse_json;
 use crate::service::Service;
 
-/// `atlock_close` for a program that opens stores again at once: whoever waits for a lock hears `ATLOCK_CLOSED` and keeps its place in the
-/// queue, which it finds again when it asks the next handle; and the runs that are open are written to `out`, for `atlock_carry_on`. After
-/// another close this is `ATLOCK_CLOSED`.
+/// The same as `atlock_close`, for a program that opens stores again at once. A caller that waits for a lock gets `ATLOCK_CLOSED` and keeps
+/// its place in the queue, and finds that place again when it asks the next handle. The open runs are written to `out`, for
+/// `atlock_carry_on`. If the handle was closed before, this returns `ATLOCK_CLOSED`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -24,7 +24,8 @@ pub unsafe extern "C" fn atlock_close_to_reopen(handle: *const Service, out: *mu
     })
 }
 
-/// The runs that `atlock_close_to_reopen` wrote go on in this handle, under the same numbers. Call it before anything else is asked.
+/// Continues the runs that `atlock_close_to_reopen` wrote in this handle, under the same numbers. Call this before any other function on
+/// the handle.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -64,9 +65,9 @@ pub unsafe extern "C" fn atlock_note_change(
     })
 }
 
-/// Looks whether the stores of this handle could be opened again with the key that `config` names (`locking.encryption`), which is read now, by its
-/// file, variable or command: before a program closes them for a change. `config` is as in `atlock_open`. `ATLOCK_ENCRYPTION_KEY` if it
-/// is another key, `ATLOCK_INVALID_CONFIG` if it cannot be read.
+/// Checks whether the stores of this handle could be opened again with the key that `config` names (`locking.encryption`). Call this before
+/// you close the stores for a change. The key is read now, from its file, variable or command. `config` is as in `atlock_open`. Returns
+/// `ATLOCK_ENCRYPTION_KEY` if the key is another one, and `ATLOCK_INVALID_CONFIG` if it cannot be read.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

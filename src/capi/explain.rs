@@ -10,12 +10,12 @@ use crate::domain::json::{parse_json, parse_object};
 use crate::service::Service;
 use crate::service::queueing::explain::question;
 
-/// Freezes locks: nobody takes them while that lasts, and who has them keeps them. Other servers obey within five seconds.
+/// Freezes locks: nobody can take them while the freeze lasts, and pulls that hold them keep them. Other servers obey within five seconds.
 ///
-/// `freeze` is JSON: `{"pattern":{"repo":"acme/infra","path":"prod/…","workspace":"*","project":"*"},"reason":"…","owner":"…"}`, where
-/// `*` stands for any text and a member of the pattern that is left out is `*`, but for `repo`; and `"until"`, or
-/// `"open_ended":true`. `"from"` begins it later; with `"plans":"allow"` only applies are to be refused, by whoever runs them. `out`
-/// receives the freeze with its `id`. There are at most 100.
+/// `freeze` is JSON: `{"pattern":{"repo":"acme/infra","path":"prod/…","workspace":"*","project":"*"},"reason":"…","owner":"…"}`, where `*`
+/// stands for any text and a member of the pattern that is left out is `*`, but for `repo`; and `"until"`, or `"open_ended":true`. With
+/// `"from"` the freeze begins later. With `"plans":"allow"` locks can be taken, and the program that runs applies must refuse applies
+/// alone. `out` receives the freeze with its `id`. There are at most 100.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -63,10 +63,10 @@ pub unsafe extern "C" fn atlock_freezes(handle: *const Service, out: *mut Buffer
     })
 }
 
-/// Says why a lock is as it is, and what would free it. `question` is `{"key":"…"}`, or `{"repo":"…","pull":{…}}` for all that a pull
+/// Says why a lock is as it is, and what would free it. `question` is `{"key":"…"}`, or `{"repo":"…","pull":{…}}` for all locks that a pull
 /// holds or waits for. `out` receives a JSON array with one object for each lock:
-/// `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","no_queue","store","stale"}`; `state` is
-/// `free`, `held`, `reserved`, `frozen`, `conflict` or `unknown`, and `frees_it` has sentences for a person.
+/// `{"key","state","holder","queue":[…],"blocked_by":[{"kind","what","who"}],"frees_it":["…"],"deadlock","no_queue","store","stale"}`;
+/// `state` is `free`, `held`, `reserved`, `frozen`, `conflict` or `unknown`, and `frees_it` has sentences for a person.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -98,8 +98,8 @@ pub unsafe extern "C" fn atlock_deadlocks(handle: *const Service, out: *mut Buff
     })
 }
 
-/// Marks people as told of the deadlock of this `id`, and writes to `out` on which of its pulls they were not, as a JSON array of
-/// `{"host","num"}`: the caller is to tell them there. Each pull is named to one caller, of whichever server.
+/// Claims the task of telling people of the deadlock of this `id`. `out` receives the pulls of the deadlock on which nobody has told them
+/// yet, as a JSON array of `{"host","num"}`: the caller must tell people there. Each pull is named to one caller only, over all servers.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -117,12 +117,12 @@ pub unsafe extern "C" fn atlock_tell_deadlock(
     })
 }
 
-/// Ends the deadlock of this `id`, where the settings say `resolve: yield`: one pull gives its locks of the circle back, and waits for them
+/// Ends the deadlock of this `id`, if the settings say `resolve: yield`: one pull gives back its locks of the circle, and waits for them
 /// from its old place. The caller then deletes their plans.
 ///
-/// `standings` is a JSON array of `{"pull":{…},"applied":false,"running":false}`, what the caller knows of each pull of the circle; a
-/// pull that is not named, of which something is applied, or of which something runs gives nothing back. `out` receives
-/// `{"id","repo","pull","released":{"key":token}}`, or `null` if no pull may.
+/// `standings` is a JSON array of `{"pull":{…},"applied":false,"running":false}`, what the caller knows of each pull of the circle; a pull
+/// gives nothing back if it is not named, if something of it is applied, or if something of it runs. `out` receives
+/// `{"id","repo","pull","released":{"key":token}}`, or `null` if no pull may give its locks back.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -32,10 +32,9 @@ pub unsafe extern "C" fn atlock_load_config(path: *const u8, path_len: usize, ou
     })
 }
 
-/// `atlock_load_config` for a program that has settings of its own: `defaults`, JSON in the form of the settings file, holds
-/// where neither the file nor the environment says otherwise. In the block `redis`, an operator's address, addresses,
-/// cluster_mode or sentinel takes the place of all of these and of db; a password, password_file or password_command takes the
-/// place of each other.
+/// The same as `atlock_load_config`, for a program that has settings of its own: `defaults`, JSON in the form of the settings file, has the
+/// values that count if neither the file nor the environment has them. In the block `redis`, an operator's address, addresses, cluster_mode
+/// or sentinel takes the place of all of these and of db; a password, password_file or password_command takes the place of each other.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -55,9 +54,9 @@ pub unsafe extern "C" fn atlock_load_config_over(
     })
 }
 
-/// Writes 1 to `found` if there is a store in the folder `data_dir` (`locking.data_dir`), of `locking.backend: sled` or left by hybrid
-/// or native mode, and 0 if there is none. Its locks are known to whoever opens it, and perhaps to nobody else. An empty path, and one
-/// that is not there, are 0; a folder that cannot be looked at may have locks, and is an error.
+/// Writes 1 to `found` if there is a store in the folder `data_dir` (`locking.data_dir`), of `locking.backend: sled` or left by hybrid or
+/// native mode, and 0 if there is none. Perhaps no other store has the locks of that store. An empty path, and a path that does not exist,
+/// give 0. A folder that cannot be read may have locks, so it is an error.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -81,10 +80,10 @@ pub unsafe extern "C" fn atlock_has_local_store(
 /// `locking.backend: boltdb`, or null; it is copied, and its `release` is called in any case: after the handle was freed, or
 /// before this function returns an error.
 ///
-/// Within the configured timeouts this either opens everything or leaves nothing open.
+/// Within the configured timeouts this function either opens everything, or fails and leaves nothing open.
 ///
-/// Until it is closed, the command `atlock` and other programs of the same user ask this one by the socket `atlock.sock` in
-/// `locking.data_dir`, if that is set; a few threads answer them. Where there can be no socket, `atlock_status` warns of that.
+/// If `locking.data_dir` is set, the command `atlock` and other programs of the same user can ask this process by the socket `atlock.sock`
+/// in that folder, until the handle is closed; a few threads answer them. If there can be no socket, `atlock_status` warns of that.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`. `host` is null or points to a struct whose functions keep its contract.
@@ -122,7 +121,7 @@ pub unsafe extern "C" fn atlock_close(handle: *const Service, error: *mut Buffer
     guard(caller!(), error, |caller| caller.service(handle)?.close())
 }
 
-/// Frees a handle, and closes it if that was not done. Null is harmless. No other call may use the handle meanwhile or later.
+/// Frees a handle, and closes it if it is still open. Null is harmless. No other call may use the handle meanwhile or later.
 ///
 /// # Safety
 /// `handle` is null or a handle from `atlock_open` that was not freed.

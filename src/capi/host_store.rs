@@ -15,7 +15,7 @@ pub const HOST_STORE_ABI_VERSION: u32 = 1;
 pub struct HostStoreCallbacks {
     /// `ATLOCK_HOST_STORE_ABI_VERSION`.
     pub abi_version: u32,
-    /// Passed to both functions; theirs.
+    /// The library passes this to both functions, and does not use it.
     pub ctx: *mut c_void,
     /// Does the operation `op`, `ATLOCK_OP_…`, whose JSON is described in docs/host-store.md. `input` is valid during the
     /// call only. Returns 0 and fills `output`, or anything else and fills `error` with a text, each with

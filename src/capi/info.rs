@@ -31,9 +31,9 @@ pub unsafe extern "C" fn atlock_status(handle: *const Service, out: *mut Buffer,
 /// Writes as JSON to `out` whether and how fast the stores answer: asks the store that decides or, in hybrid mode, tells what the last
 /// probe of each saw. A store that does not answer is an answer: the function still returns `ATLOCK_OK`.
 /// `{"overall","state","headline","enhanced","legacy","circuit_state"}`, each store as
-/// `{"healthy","response_time":"15ms","response_time_ms":15.0,"error"}`. `overall` is whether locks can be granted; `state` is `healthy`,
-/// `degraded` if locks are granted, but not as they should be, or `unhealthy` if none can be granted.
-/// `headline` says in a few words who decides now, or that no lock is granted, and why.
+/// `{"healthy","response_time":"15ms","response_time_ms":15.0,"error"}`. `overall` says whether locks can be granted. `state` is `healthy`,
+/// `degraded` if locks are granted, but not as they should be, or `unhealthy` if no lock can be granted. `headline` says in a few words who
+/// decides now, or that no lock is granted, and why.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -13,13 +13,13 @@ use crate::service::Service;
 ///
 /// `lock` is the JSON of Atlantis's `models.ProjectLock`, at most 1 MiB; it is stored byte for byte. `out` receives
 /// `{"acquired":true,"token":N}`, where N is the fencing token, larger than that of every earlier holder of this lock; or
-/// `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`. A holder that is another pull with the same number is
-/// not told, because Atlantis would take it for the same pull: that is `ATLOCK_OTHER_PULL`.
+/// `{"acquired":false,"lock":{…}}` with the holder's lock. Both are `ATLOCK_OK`. If the holder is another pull with the same number, the
+/// function returns `ATLOCK_OTHER_PULL` and does not name the holder, because Atlantis would take it for the same pull.
 ///
-/// A text that is not such a lock, in each member that the struct has, is `ATLOCK_INVALID_JSON`; more members may hold any JSON. Where
-/// another program stored what is none, it is `ATLOCK_ENTRY_UNREADABLE`, and stays.
+/// `ATLOCK_INVALID_JSON`: `lock` is not such a lock, in each member that the struct has; additional members may hold any JSON.
+/// `ATLOCK_ENTRY_UNREADABLE`: another program stored something at the key that is no lock; that entry stays.
 ///
-/// It is not safe to assume that the lock is held until it is released by its taker: anyone may release it by name.
+/// It is not safe to assume that the lock is held until its taker releases it: anyone may release it by name.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -86,8 +86,8 @@ pub unsafe extern "C" fn atlock_get_lock(
     answer(caller!(), handle, (target, target_len), out, error, |service, target| service.get_lock(target))
 }
 
-/// Removes whatever is stored at the key of `target`, also what cannot be read as a lock. `out` receives the bytes that were
-/// there, which need not be JSON, or `null`. For operators; a lock is released with `atlock_unlock`.
+/// Removes whatever is stored at the key of `target`, also an entry that cannot be read as a lock. `out` receives the bytes that were
+/// there, which need not be JSON, or `null`. This is for operators; to release a lock, use `atlock_unlock`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -102,8 +102,8 @@ pub unsafe extern "C" fn atlock_discard(
     answer(caller!(), handle, (target, target_len), out, error, |service, target| service.discard(target))
 }
 
-/// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`, and as a last member
-/// `"incomplete":"…"`, a text that says why, if there may be more of either.
+/// Lists all project locks. `out` receives `{"locks":[…],"unreadable":[{"key":…,"reason":…},…]}`. If there may be more of either, the last
+/// member is `"incomplete":"…"`, a text that says why.
 ///
 /// `spans`, unless null, receives where each lock lies in `out`, for callers who decode them one by one or on several threads.
 ///
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn atlock_list(handle: *const Service, out: *mut Buffer, s
 
 /// Lists all project locks as Atlantis's models alone: `out` receives a JSON array of `models.ProjectLock`, `[]` if there is none.
 ///
-/// An entry that cannot be read is not in it, and its lock stays: `atlock_list` names such entries, and so does `atlock_status` count them.
-/// `ATLOCK_DEGRADED`: these might not be all.
+/// An entry that cannot be read is not in the array, and its lock stays held: `atlock_list` names such entries, and `atlock_status` counts
+/// them. `ATLOCK_DEGRADED`: the array might not have all locks.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -155,11 +155,10 @@ pub unsafe extern "C" fn atlock_lock_info(
     })
 }
 
-/// Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the
-/// released locks, and `spans` their places, as in `atlock_list`. With `incomplete` in it the locks in `out` were released, and calling
-/// again releases the rest.
+/// Releases every lock that pull `pull_num` of exactly the repository `repo` (its full name) holds. `out` receives the released locks, and
+/// `spans` their places, as in `atlock_list`. If `out` has `incomplete`, the locks in `out` were released; call again to release the rest.
 ///
-/// On an error some may have been released; calling again releases the rest.
+/// After an error, some locks may have been released; call again to release the rest.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -17,7 +17,8 @@ use crate::store::host::HostStore;
 
 /// Version of the struct below.
 pub const HOST_FILES_ABI_VERSION: u32 = 1;
-/// The file is only looked at: nothing in it changes, and it is not made. Its store answers ATLOCK_OP_DUMP and ATLOCK_OP_MIGRATION.
+/// The file is only read: nothing in it is changed, and a missing file is not made. Its store answers ATLOCK_OP_DUMP and
+/// ATLOCK_OP_MIGRATION.
 pub const FILE_LOOK: u32 = 0;
 /// The file is changed, and made if it is missing. Nobody else has it until the store is released.
 pub const FILE_CHANGE: u32 = 1;
@@ -28,7 +29,7 @@ pub const FILE_CHANGE: u32 = 1;
 pub struct HostFiles {
     /// `ATLOCK_HOST_FILES_ABI_VERSION`.
     pub abi_version: u32,
-    /// Passed to the function; its.
+    /// The library passes this to the function, and does not use it.
     pub ctx: *mut c_void,
     /// Opens the store in the file `path`, whose bytes are valid during the call only; `access` is `ATLOCK_FILE_…`. Returns 0 and fills `out`,
     /// or anything else and fills `error` with a text, with `atlock_buffer_assign`. Called by one thread at a time; must not unwind. Never null.
@@ -71,13 +72,14 @@ impl Files for HostFiles {
     }
 }
 
-/// Runs a command line: `args` is a JSON array of the words behind the program's name, such as `["migrate","--from","boltdb:/data/atlantis.db",
-/// "--to","sled:/data/locks","--execute"]`; docs/04-migration.md has the commands, and with `--json` the answer is JSON. `files` opens what
-/// is named `boltdb:FILE`; null: there is nothing that does. Writes the exit status to `status` (0 done, 1 not, 2 wrong usage), and what belongs
-/// on stdout and stderr to `out` and `remarks`. A progress bar is drawn on stderr where that is a terminal.
+/// Runs a command line: `args` is a JSON array of the words behind the program's name, such as
+/// `["migrate","--from","boltdb:/data/atlantis.db", "--to","sled:/data/locks","--execute"]`; docs/04-migration.md has the commands, and
+/// with `--json` the answer is JSON. `files` opens stores that are named `boltdb:FILE`; null if the program can open none. Writes the exit
+/// status to `status` (0 done, 1 not, 2 wrong usage), and what belongs on stdout and stderr to `out` and `remarks`. A progress bar is drawn
+/// on stderr where that is a terminal.
 ///
-/// The command takes as long as it takes; kill the process to interrupt it: the same command goes on. An error of this function is one of
-/// its arguments; those of the command are in `remarks`.
+/// There is no time limit. To interrupt the command, kill the process; the same command, given again, goes on. This function's own errors
+/// are about its arguments; errors of the command are in `remarks`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -8,12 +8,12 @@ use crate::domain::token::FencingToken;
 use crate::service::Service;
 use crate::service::queueing::json::{CheckRequest, LeaveRequest, PlaceRequest};
 
-/// Writes to `position` the place of a pull among those who wait for a lock: 0, the pull holds the lock; 1, it is next. `request` is
-/// JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…}}`, the key being `repo/path/workspace/project`. Without `pull` it is the place that a
-/// newcomer would have, and 0 a free lock.
+/// Writes to `position` the place of a pull among the pulls that wait for a lock: 0 if the pull holds the lock, 1 if it is next. `request`
+/// is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…}}`, the key being `repo/path/workspace/project`. Without `pull`, it is the place
+/// that a newcomer would have, and 0 means that the lock is free.
 ///
-/// A pull that neither holds the lock nor waits for it is `ATLOCK_NOT_QUEUED`. Without a queue in the configuration, what is not 0 is
-/// `ATLOCK_QUEUE_DISABLED`.
+/// A pull that neither holds the lock nor waits for it is `ATLOCK_NOT_QUEUED`. Without a queue in the configuration, the function returns
+/// `ATLOCK_QUEUE_DISABLED` instead of any place but 0.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -61,8 +61,8 @@ pub unsafe extern "C" fn atlock_queues(
 }
 
 /// Takes a pull out of a queue, also one that Atlantis put there, and writes to `left` for how many locks it waited. `request` is JSON:
-/// `{"repo":…,"pull":{"host":…,"num":…},"key":…}`; without `key` it waits for nothing more. What the pull holds stays with it; who waits for it
-/// in `atlock_lock` is answered `left`.
+/// `{"repo":…,"pull":{"host":…,"num":…},"key":…}`; without `key`, the pull then waits for nothing any more. The pull keeps the locks that
+/// it holds. A caller that waits for the pull in `atlock_lock` gets `left`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -82,11 +82,12 @@ pub unsafe extern "C" fn atlock_leave(
     })
 }
 
-/// Tells whether a grant still stands, by the store that decides. `request` is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…},"token":N}`;
+/// Asks the store that decides whether a grant still stands. `request` is JSON: `{"repo":…,"key":…,"pull":{"host":…,"num":…},"token":N}`;
 /// without `token`, or with 0, any grant to this pull will do. `out` receives `{"holds":…,"token":N,"holder":{"host":…,"num":…}}`: whether
-/// it does; the fencing token of whoever holds the lock, absent where nobody does or it is not known; and that pull, absent where there is none.
+/// it does; the fencing token of whoever holds the lock, absent where nobody does or it is not known; and that pull, absent where there is
+/// none.
 ///
-/// What is true when this returns need not be so later: a lock can be released by name at any time.
+/// The answer can be out of date as soon as it is there: a lock can be released by name at any time.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -17,7 +17,8 @@ use crate::service::Service;
 ///
 /// - `repo`: full name of the repository
 /// - `pull`: `{"host":…,"num":…}`, the pull request: its Git host's name, empty for any, and its number, above 0 (`ATLOCK_NO_PULL`)
-/// - `command`: `plan`, `apply` or `unlock`. The releases of a plan alone wait for its end; an unlock is a person's, who means them
+/// - `command`: `plan`, `apply` or `unlock`. Only a plan puts its releases off to its end; an unlock is asked for by a person, and releases
+///   at once
 /// - `base`, `author`: the branch into which the pull request is to go, and who opened it, for the configured rules about priority; optional
 /// - `labels`: the labels that the pull request has, for the same rules: a list of at most 100 texts of at most 1,024 bytes each
 ///   (`ATLOCK_TOO_LARGE`); optional, and without it no rule with a label fits
@@ -25,8 +26,8 @@ use crate::service::Service;
 /// - `recipe`: a text of at most 512 bytes that `atlock_next` gives back when it is the pull's turn, such as who is to plan the pull and how;
 ///   optional. It is stored in the queue: no secrets
 ///
-/// A member that is none of these is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`. Each run
-/// that was begun is to be ended with `atlock_run_end`, whatever came of it.
+/// Any other member is `ATLOCK_INVALID_JSON`. Without a queue in the configuration this returns `ATLOCK_QUEUE_DISABLED`. End each run with
+/// `atlock_run_end`, however it went.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -45,9 +46,9 @@ pub unsafe extern "C" fn atlock_run_begin(
     })
 }
 
-/// Tells which locks the run is going to take: a JSON array of at most 500 locks, each as for `atlock_try_lock`, of the run's repository and
-/// pull, none twice. Where the configuration says `sets: whole`, the first `atlock_try_lock_in` of one of them then takes all of them or
-/// none newly; elsewhere it changes nothing.
+/// Tells which locks the run is going to take: a JSON array of at most 500 locks, each as for `atlock_try_lock`, of the run's repository
+/// and pull, none twice. With `sets: whole` in the configuration, the first `atlock_try_lock_in` of one of these locks then takes all of
+/// them or no new one. Without it, this call changes nothing.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -62,10 +63,10 @@ pub unsafe extern "C" fn atlock_run_declare(
     guard(caller!(), error, |caller| caller.service(handle)?.run_declare(run, caller.bytes("locks", locks, locks_len)?))
 }
 
-/// The same as `atlock_try_lock`, inside a run: a lock that the pull has already is acquired, and whoever is refused joins the queue and
-/// stays in it after the run. `out` receives `{"acquired":true,"token":N,"lock":{…}}` with the lock as it is stored, N being 0 where it is
-/// not known; or `{"acquired":false,"lock":{…},"queue":{…}}` with the lock of the holder, or of the pull for which it is kept. `queue` is
-/// absent where the pull has no place, and has
+/// The same as `atlock_try_lock`, inside a run. A lock that the pull already has is acquired. A pull that is refused joins the queue, and
+/// stays in the queue after the run. `out` receives `{"acquired":true,"token":N,"lock":{…}}` with the lock as it is stored, N being 0 where
+/// it is not known; or `{"acquired":false,"lock":{…},"queue":{…}}` with the lock of the holder, or of the pull for which it is kept.
+/// `queue` is absent where the pull has no place, and has
 ///
 /// - `position`: 1 is next; 0 if the queue is full
 /// - `ahead`: the pulls before it, `{"host":…,"num":…}`, the next one first
@@ -92,10 +93,11 @@ pub unsafe extern "C" fn atlock_try_lock_in(
     })
 }
 
-/// Ends a run: releases what the pull gave up in it and did not take again. `out` receives `{"released":[…],"waiting":{…}}`: the keys of what
-/// was released, and what the pull waits for, by key, each as `queue` in `atlock_try_lock_in`.
+/// Ends a run: releases the locks that the pull gave up in the run and did not take again. `out` receives `{"released":[…],"waiting":{…}}`:
+/// the keys of the locks that were released, and by key the locks for which the pull waits, each as `queue` in `atlock_try_lock_in`.
 ///
-/// After an error the run is over, too, unless there was none of that number (`ATLOCK_INVALID_ARGUMENT`); what was not released stays held.
+/// After an error the run is over, too, unless there was no run of that number (`ATLOCK_INVALID_ARGUMENT`). Locks that were not released
+/// stay held.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -109,8 +111,8 @@ pub unsafe extern "C" fn atlock_run_end(handle: *const Service, run: u64, out: *
 
 /// Tells whose turn it is, for a server that plans pull requests by itself. `request` is JSON:
 ///
-/// - `claim_ms`: for so long, milliseconds, no other caller is told of the pulls that are named; 0: as long as something is kept for them. A
-///   run of the pull keeps the claim, and its end gives the claim up. At most a day
+/// - `claim_ms`: how long no other caller is told of the pulls that this call names, in milliseconds; 0: as long as a lock is kept for
+///   them. A run of the pull keeps the claim, and the end of that run gives the claim up. At most a day
 /// - `most`: how many to name at most; optional, 0: all
 /// - `wait_ms`: waits for so long at most, milliseconds, until there is somebody to name; optional, 0. At most a day
 ///
@@ -122,12 +124,13 @@ pub unsafe extern "C" fn atlock_run_end(handle: *const Service, run: u64, out: *
 /// - `keys`: the locks that are kept for it; `waits`: those for which it waits besides
 /// - `until`: until when the first of `keys` is kept, microseconds since 1970
 ///
-/// Each of `left` is a pull that waits for nothing any more, because three times it did not take what was kept for it: the same without
-/// `waits` and `until`; `keys` are those for which it waited. It is named once, by the handle that saw that.
+/// Each of `left` is a pull that waits for nothing any more, because three times it did not take a lock that was kept for it. It has the
+/// same members without `waits` and `until`; `keys` are the locks for which it waited. Such a pull is named once, by the handle that saw it
+/// leave.
 ///
-/// Who is named has no lock: that is taken by `atlock_try_lock_in`. Names the pulls of the repositories of which this handle knows that
-/// somebody waits; all others are looked for once a minute. Waits as `atlock_lock` does, and `atlock_close` ends that. Without a queue in the
-/// configuration this is `ATLOCK_QUEUE_DISABLED`.
+/// A pull that is named has no lock yet: take the lock by `atlock_try_lock_in`. This names pulls of the repositories in which, as this
+/// handle knows, somebody waits; it looks for other repositories once a minute. It blocks as `atlock_lock` does, and `atlock_close` ends
+/// the wait. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

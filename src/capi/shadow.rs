@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::shadow::Told;
 
 /// Begins the shadow that `locking.shadow` of a configuration names, beside a store that the program calls itself (strict mode on
-/// Atlantis's own store), and writes its handle to `out`. `config` is as for `atlock_open`, which has a shadow of its own for the
-/// stores that it opens. `is_redis` is 1 if the program's store is the Redis of `locking.enhanced.redis`, else 0: that one must
-/// not become its own shadow.
+/// Atlantis's own store), and writes its handle to `out`. `config` is as for `atlock_open`, which has a shadow of its own for the stores
+/// that it opens. `is_redis` is 1 if the program's store is the Redis of `locking.enhanced.redis`, otherwise 0: that Redis must not become
+/// its own shadow.
 ///
-/// This waits for no store. What is wrong with the shadow's is in `atlock_shadow_status`. Tell it each operation by
+/// This waits for no store. If something is wrong with the shadow's store, `atlock_shadow_status` says so. Tell it each operation by
 /// `atlock_shadow_begin` and `atlock_shadow_end`, and the list of all locks, with `"fill":true`, whenever it is not in step.
 ///
 /// # Safety

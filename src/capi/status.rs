@@ -26,7 +26,7 @@ pub const ATLOCK_STORE_NEWER_FORMAT: i32 = 9;
 pub const ATLOCK_STORE_DAMAGED: i32 = 10;
 /// An I/O error: the store refuses everything until it is opened again.
 pub const ATLOCK_STORE_FAILED: i32 = 11;
-/// The entry asked for cannot be read. It stays, and so does its lock.
+/// The entry asked for cannot be read. The entry stays, and its lock stays held.
 pub const ATLOCK_ENTRY_UNREADABLE: i32 = 12;
 /// Redis cannot be reached.
 pub const ATLOCK_UNREACHABLE: i32 = 13;
@@ -55,13 +55,13 @@ pub const ATLOCK_DEGRADED: i32 = 24;
 /// The lock is held by another pull that has the same number: of another Git host, or of another repository whose lock has the same
 /// key. Nothing was changed. Atlantis compares the numbers alone, and would take the lock for its own.
 pub const ATLOCK_OTHER_PULL: i32 = 25;
-/// Nobody more can wait for this lock, or in this repository. Nothing was changed.
+/// The queue is full: no more pulls can wait for this lock, or in this repository. Nothing was changed.
 pub const ATLOCK_QUEUE_FULL: i32 = 26;
-/// The pull waits for no such lock.
+/// The pull does not wait for this lock.
 pub const ATLOCK_NOT_QUEUED: i32 = 27;
 /// There is no queue: it is off in the configuration.
 pub const ATLOCK_QUEUE_DISABLED: i32 = 28;
-/// Nobody is to take this lock for now; the text says who wants that, until when, and why.
+/// The lock is frozen: nobody may take it for now. The text says who froze it, until when, and why.
 pub const ATLOCK_FROZEN: i32 = 29;
 /// Only a pull request can wait for a lock: its number is above 0.
 pub const ATLOCK_NO_PULL: i32 = 30;
@@ -93,9 +93,9 @@ pub const ATLOCK_SLOT_MOVING: i32 = 42;
 pub const ATLOCK_REDIS_TOO_OLD: i32 = 43;
 /// The process was forked after it had opened a store, and this is the child. Nothing was done.
 pub const ATLOCK_FORKED: i32 = 44;
-/// The data folder, or a backup, is sealed, and no key that is set opens it; nothing was changed. The text names the keys.
+/// The data folder, or a backup, is sealed, and none of the configured keys opens it. Nothing was changed. The text names the keys.
 pub const ATLOCK_ENCRYPTION_KEY: i32 = 45;
-/// The audit trail, which every change needs (`locking.audit.required`), cannot be written: nothing was changed. Of
+/// The audit trail cannot be written, and every change needs it (`locking.audit.required`): nothing was changed. From
 /// `atlock_audit_record`, also without that setting: the entry is not in the trail.
 pub const ATLOCK_AUDIT_FAILED: i32 = 46;
 

@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::service::Service;
 use crate::service::queueing::wait::WaitOptions;
 
-/// Takes a project's lock, and waits for it if it is not free: in the order of the repository's queue; without a queue in the
-/// configuration the lock goes to whoever asks first after its release.
+/// Takes a project's lock, and waits for it if it is not free. Callers get the lock in the order of the repository's queue. Without a queue
+/// in the configuration, the caller that asks first after the lock's release gets it.
 ///
-/// This blocks the calling thread for as long as it waits, and is the one exception beside `atlock_lock_set` to the rule about time. Other
-/// threads use the handle meanwhile; `atlock_cancel` ends a wait, and so does `atlock_close`, with `ATLOCK_CLOSED`.
+/// This blocks the calling thread for as long as it waits: see the rule about time at the top of `atlock.h`. Other threads can use the
+/// handle meanwhile. `atlock_cancel` ends a wait, and so does `atlock_close`, with `ATLOCK_CLOSED`.
 ///
 /// `lock` is as for `atlock_try_lock`; its pull's number must be above 0 (`ATLOCK_NO_PULL`). `options` is empty, or a JSON object:
 ///
@@ -20,13 +20,13 @@ use crate::service::queueing::wait::WaitOptions;
 ///   `locking.enhanced.timeouts.max`, or negative, is `ATLOCK_INVALID_ARGUMENT`
 /// - `cancel`: a name of 1 to 256 bytes, of this wait alone, for `atlock_cancel`
 ///
-/// A member that is none of these is `ATLOCK_INVALID_JSON`. `out` receives `{"acquired":true,"token":N,"lock":{…}}`, at once if the pull has
-/// the lock already: the lock as it is stored, and N 0 where it is not known. Or it receives
+/// Any other member is `ATLOCK_INVALID_JSON`. `out` receives `{"acquired":true,"token":N,"lock":{…}}`, at once if the pull has the lock
+/// already: `lock` is the lock as it is stored, and N is 0 if the token is not known. Or it receives
 /// `{"acquired":false,"why":…,"lock":{…},"queue":{…}}`, also with `ATLOCK_OK`: `why` is `timeout`, `cancelled`, or `left` if somebody took
-/// the pull out of the queue; `lock` and `queue` are as in `atlock_try_lock_in`, the last that were seen. The pull is out of the queue then, and
-/// after an error, too, unless it also waits by a run, or by another caller of this process.
+/// the pull out of the queue; `lock` and `queue` are as in `atlock_try_lock_in`, as they were last seen. The pull is then out of the queue,
+/// also after an error, unless it also waits by a run, or by another caller of this process.
 ///
-/// `ATLOCK_QUEUE_FULL`: nobody more can wait.
+/// `ATLOCK_QUEUE_FULL`: no more pulls can wait.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -45,13 +45,13 @@ pub unsafe extern "C" fn atlock_lock(
     })
 }
 
-/// Takes all of these locks or none newly, and waits until they can be had together. `locks` is a JSON array of 1 to 500 locks as for
-/// `atlock_try_lock`, of one repository and pull, none twice. A lock that the pull has already stays with it either way.
+/// Takes all of these locks or no new one, and waits until all can be had together. `locks` is a JSON array of 1 to 500 locks as for
+/// `atlock_try_lock`, of one repository and pull, none twice. In both cases the pull keeps the locks that it already has.
 ///
 /// It blocks, and takes `options`, as `atlock_lock` does. `out` receives `{"acquired":true,"locks":[{"lock":{…},"token":N},…]}`, in the
-/// order of their keys; or what `atlock_lock` gives where it was refused, with the first lock that is in the way, which
-/// `queue.blocker.key` names. A crash in the middle leaves no part of a set: what was granted is released by whoever looks at the queue
-/// two minutes later. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
+/// order of their keys; or, if the set was refused, the same as from `atlock_lock`, for the first lock that is in the way;
+/// `queue.blocker.key` names that lock. After a crash in the middle, no part of a set stays: two minutes later, any server that looks at
+/// the queue releases the locks that were granted. Without a queue in the configuration this is `ATLOCK_QUEUE_DISABLED`.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.
@@ -70,8 +70,8 @@ pub unsafe extern "C" fn atlock_lock_set(
     })
 }
 
-/// Ends the wait of this name in this handle, also one that begins only afterwards. From any thread; it does not wait for the waiter, who
-/// returns once the pull is out of the queue, or with the lock if that came first.
+/// Ends the wait of this name in this handle, also a wait that begins only afterwards. Call this from any thread. It returns at once; the
+/// waiting call returns when its pull is out of the queue, or with the lock if the lock came first.
 ///
 /// # Safety
 /// See the rules at the top of `atlock.h`.

@@ -8,7 +8,7 @@ use std::path::Path;
 use atlock::config::Config;
 use atlock::error::{Code, Error, Result};
 use atlock::migrate::{Access, HostFiles};
-use atlock::migration_command::{Migrate, Told};
+use atlock::migration_command::{Migrate, Printed};
 use atlock::socket::Client;
 use atlock::store::host::HostStore;
 use clap::ValueEnum as _;
@@ -19,8 +19,8 @@ use super::remark::remark;
 use super::show::{Outcome, read};
 
 /// What the command told.
-pub fn told(told: Result<Told>) -> Result<Outcome> {
-    let Told { text, incomplete, remarks } = told?;
+pub fn told(told: Result<Printed>) -> Result<Outcome> {
+    let Printed { text, incomplete, remarks } = told?;
     remarks.iter().for_each(|text| remark(text));
     Ok(Outcome { text, found: true, incomplete, status: 0 })
 }

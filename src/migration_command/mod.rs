@@ -10,5 +10,5 @@ mod typed;
 
 pub use self::args::{AboutMigration, Common, Conflicts, Migrate, Restore, Rollback};
 pub use self::run::{migrate, restore, rollback};
-pub use self::show::Told;
+pub use self::show::Printed;
 pub use self::typed::{Typed, failure, typed};

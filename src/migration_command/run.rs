@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::args::{AboutMigration, Common, Migrate, Restore, Rollback};
 use super::metrics::Counted;
-use super::show::{Told, told, verified};
+use super::show::{Printed, told, verified};
 use super::tell::Teller;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
@@ -14,7 +14,7 @@ use crate::sealing::{self, MasterKeys};
 /// Plans or executes a migration, or looks at one.
 ///
 /// Errors: those of the migration, of the settings, and of the files that were named.
-pub fn migrate(asked: &Migrate, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Told> {
+pub fn migrate(asked: &Migrate, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Printed> {
     if let Some(AboutMigration::Verify { manifest, to }) = &asked.about {
         let masters = keys(config)?;
         let options = Options { files: Some(files), masters: masters.as_ref(), ..Options::default() };
@@ -42,7 +42,7 @@ pub fn migrate(asked: &Migrate, config: Option<&Path>, json: bool, files: &dyn H
 /// Moves the locks back.
 ///
 /// Errors: as [`migrate()`].
-pub fn rollback(asked: &Rollback, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Told> {
+pub fn rollback(asked: &Rollback, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Printed> {
     run(&asked.common, config, json, |teller| {
         let (from, to) = (asked.from.as_deref(), asked.to.as_deref());
         let masters = keys(config)?;
@@ -54,7 +54,7 @@ pub fn rollback(asked: &Rollback, config: Option<&Path>, json: bool, files: &dyn
 /// Puts a backup into a store.
 ///
 /// Errors: as [`migrate()`].
-pub fn restore(asked: &Restore, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Told> {
+pub fn restore(asked: &Restore, config: Option<&Path>, json: bool, files: &dyn HostFiles) -> Result<Printed> {
     run(&asked.common, config, json, |teller| {
         let masters = keys(config)?;
         let options = Options { replace_old: asked.replace_old, ..options(&asked.common, files, masters.as_ref()) };
@@ -64,7 +64,7 @@ pub fn restore(asked: &Restore, config: Option<&Path>, json: bool, files: &dyn H
 }
 
 /// Does it, tells, and counts how it ended.
-fn run(common: &Common, config: Option<&Path>, json: bool, act: impl FnOnce(&Teller) -> Result<Report>) -> Result<Told> {
+fn run(common: &Common, config: Option<&Path>, json: bool, act: impl FnOnce(&Teller) -> Result<Report>) -> Result<Printed> {
     let counted = common.metrics.as_deref().map(Counted::load).transpose()?;
     let teller = Teller::new(config, common.asked_by)?;
     let done = act(&teller);
@@ -72,7 +72,7 @@ fn run(common: &Common, config: Option<&Path>, json: bool, act: impl FnOnce(&Tel
     let saved = counted.map_or(Ok(()), |counted| counted.save(&done));
     let report = done?;
     saved?;
-    Ok(Told { remarks, ..told(&report, json)? })
+    Ok(Printed { remarks, ..told(&report, json)? })
 }
 
 /// The keys that the settings name.

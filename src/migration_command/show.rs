@@ -10,9 +10,9 @@ use crate::migrate::{Phase, Report, Verified};
 /// Most keys of a kind that are named; the manifest has all that were skipped.
 const MOST_NAMED: usize = 20;
 
-/// What a command tells.
+/// What a command prints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Printed {
     /// For stdout.
     pub text: Vec<u8>,
     /// Why not all was done; `None` if all was.
@@ -21,21 +21,21 @@ pub struct Told {
     pub remarks: Vec<String>,
 }
 
-impl Told {
-    fn lines(text: String) -> Told {
-        Told { text: text.into_bytes(), ..Told::default() }
+impl Printed {
+    fn lines(text: String) -> Printed {
+        Printed { text: text.into_bytes(), ..Printed::default() }
     }
 
-    fn of(told: &impl Serialize) -> Result<Told> {
+    fn of(told: &impl Serialize) -> Result<Printed> {
         let mut text = serde_json::to_vec(told).map_err(|e| Error::new(Code::Internal, format!("the answer: {e}")))?;
         text.push(b'\n');
-        Ok(Told { text, ..Told::default() })
+        Ok(Printed { text, ..Printed::default() })
     }
 }
 
 /// A report as JSON, or as lines.
-pub(super) fn told(report: &Report, json: bool) -> Result<Told> {
-    let mut outcome = if json { Told::of(report)? } else { Told::lines(lines(report)) };
+pub(super) fn told(report: &Report, json: bool) -> Result<Printed> {
+    let mut outcome = if json { Printed::of(report)? } else { Printed::lines(lines(report)) };
     outcome.incomplete = report.failure();
     Ok(outcome)
 }
@@ -92,10 +92,10 @@ fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-pub(super) fn verified(found: &Verified, json: bool) -> Result<Told> {
+pub(super) fn verified(found: &Verified, json: bool) -> Result<Printed> {
     let differ = found.changed.len() + found.gone.len();
     let mut outcome = if json {
-        Told::of(found)?
+        Printed::of(found)?
     } else {
         let mut text = format!("store     {}\nsame      {} of {}\n", found.store, found.same, found.entries);
         for (what, keys) in [("changed", &found.changed), ("gone", &found.gone)] {
@@ -104,7 +104,7 @@ pub(super) fn verified(found: &Verified, json: bool) -> Result<Told> {
             }
             more(&mut text, what, keys.len());
         }
-        Told::lines(text)
+        Printed::lines(text)
     };
     outcome.incomplete = (differ > 0).then(|| format!("{differ} of {} entries are not there as they were moved", found.entries));
     Ok(outcome)

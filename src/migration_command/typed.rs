@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::args::{Migrate, Restore, Rollback};
 use super::run::{migrate, restore, rollback};
-use super::show::Told;
+use super::show::Printed;
 use crate::error::{Error, Result};
 use crate::migrate::HostFiles;
 
@@ -69,7 +69,7 @@ pub fn typed(args: &[String], files: &dyn HostFiles) -> Typed {
     }
 }
 
-fn run(arguments: &Arguments, files: &dyn HostFiles) -> Result<Told> {
+fn run(arguments: &Arguments, files: &dyn HostFiles) -> Result<Printed> {
     let (config, json) = (arguments.config.as_deref(), arguments.json);
     match &arguments.command {
         Command::Migrate(asked) => migrate(asked, config, json, files),

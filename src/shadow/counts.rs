@@ -129,11 +129,11 @@ pub(super) struct Counts {
     compared: AtomicU64,
     decided_micros: AtomicU64,
     shadow_micros: AtomicU64,
-    told: Mutex<Told>,
+    told: Mutex<Reported>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     state: State,
     because: Option<String>,
     differences: VecDeque<Difference>,

@@ -20,7 +20,7 @@ use crate::store::contract::local::EntryKey;
 use crate::store::{Listing, OwnedExpected};
 use crate::sync::Mutex;
 
-/// The shadow. Safe from any thread.
+/// The shadow beside a store that the program calls itself. Safe from any thread.
 #[derive(Debug)]
 pub struct Told {
     shadow: Shadow,

@@ -245,7 +245,7 @@ func TestOneYields(t *testing.T) {
 		t.Parallel()
 		c := circleOfTwoApplied(t, w.repository(t, "acme/applied"))
 		told := c.wantTold(t)
-		c.wantComment(t, c.first, "In each of them something may have been applied, which no machine undoes")
+		c.wantComment(t, c.first, "Something may have been applied in each of them, and Atlantis does not undo that")
 		c.wantHolders(t, map[string]int{c.firsts: c.first, c.seconds: c.second})
 		c.mergeOne(t, told)
 	})

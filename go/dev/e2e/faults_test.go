@@ -140,7 +140,7 @@ func TestWhoCannotBePlannedAnyMoreIsToldOnce(t *testing.T) {
 			l.commentAfter(t, number, last)
 		}
 		other.wantPlannedByItself(t, other.second, func() { other.merge(t, other.first) })
-		l.wantToldOnce(t, lasts, "it cannot be planned:** its repository is not in Atlantis's allowlist any more. It waits no more.")
+		l.wantToldOnce(t, lasts, "it cannot be planned:** its repository is not in Atlantis's allowlist any more. This pull request waits no more.")
 		l.wantHolders(t, map[string]int{})
 	})
 	// Gitea tells nobody's teams, so Atlantis takes the author for one who may not plan, and says so only in its log.
