@@ -1374,6 +1374,20 @@ pub const LINES: &[Line] = &[
         noticed_by: QUEUE,
     },
     Line {
+        name: "a release ends a place that was asked for since",
+        file: "src/queue/change.rs",
+        line: "Some(Want::Reserved { since, .. }) if «since < begun»)",
+        broken: "since > 0 || begun > 0",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a release of one of its locks ends the wait for a set",
+        file: "src/queue/change.rs",
+        line: "is_some_and(|ticket| «!ticket.whole» && had_it(ticket))",
+        broken: "true",
+        noticed_by: QUEUE,
+    },
+    Line {
         name: "the caller of a set that was given up ends it",
         file: "src/queue/change.rs",
         line: "take_if(|acquiring| «acquiring.given_up == given_up»)",

@@ -232,7 +232,7 @@ impl World {
             ]);
             let wants = ticket.wants.iter().flat_map(|(key, want)| match want {
                 Want::Waiting => [key.as_bytes()[0] as i8, -1],
-                Want::Reserved { until } => [key.as_bytes()[0] as i8, ahead(*until)],
+                Want::Reserved { until, .. } => [key.as_bytes()[0] as i8, ahead(*until)],
             });
             essence.extend(wants);
             essence.extend(ticket.acquiring.as_ref().map(|set| ahead(set.until)));
@@ -318,7 +318,7 @@ fn check_dispatch(before: &World, step: Step, after: &World, events: &[Event]) {
         for (key, want) in ticket.wants.iter().filter(|(key, _)| looked.contains(*key)) {
             let stands = free(key) || (ticket.whole && own(ticket, key));
             assert!(!want.is_reserved() || stands, "reserved and held: {}", after.path());
-            assert!(!matches!(want, Want::Reserved { until } if *until <= after.now), "over: {}", after.path());
+            assert!(!matches!(want, Want::Reserved { until, .. } if *until <= after.now), "over: {}", after.path());
         }
         // What it could use although it does not have it: free, and kept for nobody, or given in this dispatch to one behind it.
         let behind = |other: &Ticket| compare(ticket, other, &RULES).is_lt() && !missed(ticket);
