@@ -174,7 +174,7 @@ fn a_set_gets_all_or_nothing() {
     assert!(queue.is_empty());
 }
 
-/// Found by `explore.rs`: the key that was reserved to it alone was kept although another got the rest of its set.
+/// Found by `explore`: the key that was reserved to it alone was kept although another got the rest of its set.
 #[test]
 fn who_asks_for_a_set_later_keeps_no_part_of_it() {
     let mut queue = queue(&[(1, &["b"], false, 1), (2, &["a"], false, 2)]);
@@ -229,7 +229,7 @@ fn a_set_half_granted_is_named_until_that_is_over() {
     assert_eq!(queue.dispatch(&holders(&[("a", 2), ("b", 0)]), &RULES, 49), [], "its reservations stand as long");
     assert_eq!(queue.dispatch(&holders(&[("a", 2), ("b", 2)]), &RULES, 49), [], "somebody is at work");
     assert_eq!(queue.leave(&pull(2), Some("b")), 1);
-    assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 90), [reserved(2, "a")], "found by `explore.rs`: not had");
+    assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 90), [reserved(2, "a")], "found by `explore`: not had");
     assert_eq!(queue.leave(&pull(2), None), 1);
     let mut given_up = queue.clone();
     assert!(!given_up.give_up(49) && given_up.given_up().is_empty() && given_up.give_up(50) && !given_up.give_up(50));
