@@ -268,7 +268,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a Redis that was never seen counts as empty",
-        file: "src/store/contract/local.rs",
+        file: "src/store/contract/redis_record.rs",
         line: "«(self.redis != redis && !allow_unseen)».then(",
         broken: "false",
         noticed_by: "hybrid_modes a_new_folder",
@@ -296,7 +296,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a crash with durability async lacks nothing",
-        file: "src/store/contract/local.rs",
+        file: "src/store/contract/redis_record.rs",
         line: "if «self.open && self.trailing» {",
         broken: "false",
         noticed_by: HYBRID,
@@ -345,7 +345,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "native mode was not in use",
-        file: "src/store/contract/local.rs",
+        file: "src/store/contract/redis_record.rs",
         line: "if «self.handed_over» {",
         broken: "false",
         noticed_by: "hybrid_modes strict_after_native",
