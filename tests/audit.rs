@@ -1,5 +1,5 @@
 //! The audit trail from outside: `atlock audit verify`, the trail on stdout, a trail without which nothing is changed. What a line says, and
-//! the chain, `src/audit/tests.rs` looks at.
+//! the chain, `src/audit/tests/` looks at.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod sled_support;

@@ -141,6 +141,18 @@ impl Queue {
         true
     }
 
+    /// A lock of this pull was released, by a call that began at `begun`. If the pull had it by its turn, and a crash kept that from being
+    /// written when it was taken, it waits for the lock no more.
+    ///
+    /// A place that the pull asked for since stays: the key was not kept for it then. So does a place in a set, which waits also for what
+    /// its pull has.
+    pub fn gave_up(&mut self, pull: &PullId, key: &str, begun: u64) {
+        let had_it = |ticket: &Ticket| matches!(ticket.want(key), Some(Want::Reserved { since, .. }) if since < begun);
+        if self.ticket(pull).is_some_and(|ticket| !ticket.whole && had_it(ticket)) {
+            self.took(pull, key);
+        }
+    }
+
     /// The pull waits no more: for this key, or for any. All tickets that may be its are meant, as a release by pull means all of
     /// its number. Says how many keys that were.
     pub fn leave(&mut self, pull: &PullId, key: Option<&str>) -> usize {
@@ -236,7 +248,7 @@ impl Queue {
 fn extend(ticket: &mut Ticket, until: u64) -> bool {
     let mut later = false;
     for want in ticket.wants.values_mut() {
-        if let Want::Reserved { until: end } = want
+        if let Want::Reserved { until: end, .. } = want
             && *end < until
         {
             *end = until.min(COLLECTED - 1);

@@ -129,7 +129,7 @@ impl Round<'_> {
         let pull = ticket.pull().clone();
         let (whole, mut missed) = (ticket.whole, Vec::new());
         ticket.wants.retain(|key, want| {
-            let over = matches!(*want, Want::Reserved { until } if want.is_turn() && until <= self.now);
+            let over = matches!(*want, Want::Reserved { until, .. } if want.is_turn() && until <= self.now);
             match self.holders.get(key) {
                 Some(Holder::Held(holder)) if holder.is(&pull) => {
                     if !whole {
@@ -193,7 +193,7 @@ impl Round<'_> {
         let pull = ticket.pull().clone();
         for (key, want) in &mut ticket.wants {
             if *want == Want::Waiting && self.is_free_for(at, key) && !ticket.yields.contains(key) {
-                *want = Want::Reserved { until };
+                *want = Want::Reserved { since: self.now, until };
                 self.reserved.insert(key.clone(), at);
                 self.events.push(Event::Reserved { pull: pull.clone(), key: key.clone() });
             }
@@ -210,7 +210,7 @@ impl Round<'_> {
             let until = self.end_of_a_turn(ticket);
             let pull = ticket.pull().clone();
             for (key, want) in &mut ticket.wants {
-                *want = Want::Reserved { until };
+                *want = Want::Reserved { since: self.now, until };
                 self.reserved.insert(key.clone(), at);
                 self.events.push(Event::Reserved { pull: pull.clone(), key: key.clone() });
             }
@@ -224,7 +224,7 @@ impl Round<'_> {
         let Ticket { wants, yields, .. } = &mut tickets[at];
         for (key, want) in wants {
             if *want == Want::Waiting && self.is_free_for(at, key) && !demanded.contains(key) && !yields.contains(key) {
-                *want = Want::Reserved { until: COLLECTED };
+                *want = Want::Reserved { since: self.now, until: COLLECTED };
                 self.reserved.insert(key.clone(), at);
             }
         }

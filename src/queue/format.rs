@@ -5,7 +5,7 @@
 //! {"version":1,"revision":1790000000000003,"next_seq":1790000000000002,
 //!  "tickets":[{"pull":7,"user":"ada","seq":1790000000000000,"wants":[0,1]},
 //!             {"pull":8,"user":"bob","author":"ada","seq":1790000000000001,"priority":"high","whole":true,"wants":[0,2]}],
-//!  "reserved":[{"ticket":0,"key":1,"until":1790000001000000}],"claimed":[{"ticket":0,"until":1790000000060000}],
+//!  "reserved":[{"ticket":0,"key":1,"since":1790000000000003,"until":1790000001000000}],"claimed":[{"ticket":0,"until":1790000000060000}],
 //!  "ended":[{"at":1790000000000001,"seq":1780000000000000,"pull":6}],
 //!  "hosts":[{"name":"git.example.com","type":0,"pages":"https://git.example.com/a/b/pull/"}],
 //!  "recipes":["{\"clone\":\"https://git.example.com/a/b.git\"}"],
@@ -93,6 +93,8 @@ struct TicketJson<'a> {
 struct ReservedJson {
     ticket: At,
     key: At,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    since: u64,
     until: u64,
 }
 
@@ -168,7 +170,7 @@ impl<'a> QueueJson<'a> {
         let Tables { mut hosts, recipes, mut keys } = tables;
         let wants = queue.tickets.iter().enumerate().flat_map(|(at, ticket)| ticket.wants.iter().map(move |want| (at, want)));
         let reserved = wants.filter_map(|(ticket, (key, want))| match want {
-            Want::Reserved { until } => Some(ReservedJson { ticket, key: keys.place(key), until: *until }),
+            Want::Reserved { since, until } => Some(ReservedJson { ticket, key: keys.place(key), since: *since, until: *until }),
             Want::Waiting => None,
         });
         let reserved = reserved.collect();
@@ -186,8 +188,8 @@ impl<'a> QueueJson<'a> {
         let (hosts, recipes, keys) = (self.hosts, self.recipes, self.keys);
         let mut tickets: Vec<Ticket> =
             self.tickets.into_iter().map(|ticket| ticket.read(&hosts, &recipes, &keys)).collect::<Option<_>>()?;
-        for ReservedJson { ticket, key, until } in self.reserved {
-            *tickets.get_mut(ticket)?.wants.get_mut(keys.get(key)?.as_ref())? = Want::Reserved { until };
+        for ReservedJson { ticket, key, since, until } in self.reserved {
+            *tickets.get_mut(ticket)?.wants.get_mut(keys.get(key)?.as_ref())? = Want::Reserved { since, until };
         }
         for ClaimJson { ticket, until } in self.claimed {
             tickets.get_mut(ticket)?.claimed_until = until;

@@ -92,6 +92,8 @@ pub enum Want {
     Waiting,
     /// The key is kept free for this ticket.
     Reserved {
+        /// Since then, in microseconds; 0 where a version wrote that which did not say so.
+        since: u64,
         /// Until then, in microseconds; `u64::MAX`: until the whole set is there.
         until: u64,
     },
@@ -106,7 +108,7 @@ impl Want {
     }
 
     pub(super) fn is_collected(self) -> bool {
-        self == Want::Reserved { until: COLLECTED }
+        matches!(self, Want::Reserved { until: COLLECTED, .. })
     }
 
     /// A reservation that ends.
@@ -216,7 +218,7 @@ impl Ticket {
     /// Until when this key is kept for it, in microseconds; `u64::MAX`: until its whole set is free.
     pub fn reserved_until(&self, key: &str) -> Option<u64> {
         match self.want(key)? {
-            Want::Reserved { until } => Some(until),
+            Want::Reserved { until, .. } => Some(until),
             Want::Waiting => None,
         }
     }

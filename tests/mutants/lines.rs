@@ -268,7 +268,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a Redis that was never seen counts as empty",
-        file: "src/store/contract/local.rs",
+        file: "src/store/contract/redis_record.rs",
         line: "«(self.redis != redis && !allow_unseen)».then(",
         broken: "false",
         noticed_by: "hybrid_modes a_new_folder",
@@ -296,7 +296,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "a crash with durability async lacks nothing",
-        file: "src/store/contract/local.rs",
+        file: "src/store/contract/redis_record.rs",
         line: "if «self.open && self.trailing» {",
         broken: "false",
         noticed_by: HYBRID,
@@ -345,7 +345,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         name: "native mode was not in use",
-        file: "src/store/contract/local.rs",
+        file: "src/store/contract/redis_record.rs",
         line: "if «self.handed_over» {",
         broken: "false",
         noticed_by: "hybrid_modes strict_after_native",
@@ -1384,6 +1384,20 @@ pub const LINES: &[Line] = &[
         name: "a set that one side ended comes back",
         file: "src/queue/merge.rs",
         line: "let is_on_its_way = |set: &Acquiring| «set.until > set_ended»;",
+        broken: "true",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a release ends a place that was asked for since",
+        file: "src/queue/change.rs",
+        line: "Some(Want::Reserved { since, .. }) if «since < begun»)",
+        broken: "since > 0 || begun > 0",
+        noticed_by: QUEUE,
+    },
+    Line {
+        name: "a release of one of its locks ends the wait for a set",
+        file: "src/queue/change.rs",
+        line: "is_some_and(|ticket| «!ticket.whole» && had_it(ticket))",
         broken: "true",
         noticed_by: QUEUE,
     },

@@ -75,8 +75,40 @@ fn a_run_keeps_its_reservation() {
     assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 100), [took(2, "a")]);
     queue.dispatch(&holders(&[("a", 0)]), &RULES, 100);
     assert!(queue.extend(&pull(3), u64::MAX));
-    let longest = Want::Reserved { until: u64::MAX - 1 };
+    let longest = Want::Reserved { since: 100, until: u64::MAX - 1 };
     assert_eq!(queue.ticket(&pull(3)).expect("waits").want("a"), Some(longest), "that is no collection");
+}
+
+/// A crash kept from the queue that a pull took what was kept for it, and then its lock was released. What is kept for it only since the
+/// release began it has asked for anew.
+#[test]
+fn who_had_a_lock_by_its_turn_waits_for_it_no_more() {
+    let kept_since_20 = || {
+        let mut queue = queue(&[(2, &["a", "b"], false, 1)]);
+        assert_eq!(queue.dispatch(&holders(&[("a", 0), ("b", 9)]), &RULES, 20), [reserved(2, "a")]);
+        Queue::decode(Some(&queue.to_bytes())).expect("is one")
+    };
+    let after_a_release = |begun: u64| {
+        let mut queue = kept_since_20();
+        assert!(queue.extend(&pull(2), 90), "its run goes on");
+        queue.gave_up(&pull(2), "b", begun);
+        queue.gave_up(&pull(3), "a", begun);
+        queue.gave_up(&pull(2), "a", begun);
+        queue.ticket(&pull(2)).expect("waits for b").wants.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(after_a_release(21), ["b"]);
+    assert_eq!(after_a_release(20), ["a", "b"]);
+    assert_eq!(after_a_release(2), ["a", "b"], "its ticket is older than the release, and what is kept for it is not");
+}
+
+/// A pull has a lock, and waits for a set with it. Somebody discards that lock: the pull waits for the set as before.
+#[test]
+fn a_set_waits_for_a_lock_that_its_pull_has_no_more() {
+    let mut queue = queue(&[(2, &["a", "b", "c"], true, 1)]);
+    let all = [reserved(2, "a"), reserved(2, "b"), reserved(2, "c")];
+    assert_eq!(queue.dispatch(&holders(&[("a", 0), ("b", 2), ("c", 0)]), &RULES, 2), all);
+    queue.gave_up(&pull(2), "b", 3);
+    assert_eq!(queue.gates(), BTreeMap::from([("a", to(2)), ("b", to(2)), ("c", to(2))]));
 }
 
 #[test]
@@ -142,7 +174,7 @@ fn a_set_gets_all_or_nothing() {
     assert!(queue.is_empty());
 }
 
-/// Found by `explore.rs`: the key that was reserved to it alone was kept although another got the rest of its set.
+/// Found by `explore`: the key that was reserved to it alone was kept although another got the rest of its set.
 #[test]
 fn who_asks_for_a_set_later_keeps_no_part_of_it() {
     let mut queue = queue(&[(1, &["b"], false, 1), (2, &["a"], false, 2)]);
@@ -197,7 +229,7 @@ fn a_set_half_granted_is_named_until_that_is_over() {
     assert_eq!(queue.dispatch(&holders(&[("a", 2), ("b", 0)]), &RULES, 49), [], "its reservations stand as long");
     assert_eq!(queue.dispatch(&holders(&[("a", 2), ("b", 2)]), &RULES, 49), [], "somebody is at work");
     assert_eq!(queue.leave(&pull(2), Some("b")), 1);
-    assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 90), [reserved(2, "a")], "found by `explore.rs`: not had");
+    assert_eq!(queue.dispatch(&holders(&[("a", 2)]), &RULES, 90), [reserved(2, "a")], "found by `explore`: not had");
     assert_eq!(queue.leave(&pull(2), None), 1);
     let mut given_up = queue.clone();
     assert!(!given_up.give_up(49) && given_up.given_up().is_empty() && given_up.give_up(50) && !given_up.give_up(50));

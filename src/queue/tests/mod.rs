@@ -1,5 +1,5 @@
 //! What the queue promises: by example (`directed.rs`, `documents.rs`, `cycles.rs`, `freezes.rs`), against a naive list (`model.rs`), in all courses of a small
-//! world (`explore.rs`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
+//! world (`explore`), over random arrivals (`fairness.rs`), and of two documents (`merging.rs`).
 
 mod cycles;
 mod directed;

@@ -1,5 +1,5 @@
 //! Beside a naive list: for each key the pulls that wait for it, and nothing shared between keys but how often a pull missed. It knows
-//! tickets that wait for each key; sets are in `explore.rs`, which states what must hold of them.
+//! tickets that wait for each key; sets are in `explore`, which states what must hold of them.
 
 use std::collections::BTreeSet;
 

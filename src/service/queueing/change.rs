@@ -217,11 +217,7 @@ impl State {
             let freed = [key.to_owned()];
             // What fails here is kept for the status, and the next tick tries again.
             let changed = self.change(repo, |queue, now| {
-                // Whoever had the lock by its turn waits for it no more, also if a crash kept that from being written when it was taken.
-                // The pull may have asked anew since: that place stays.
-                if queue.ticket(pull).is_some_and(|ticket| ticket.has_reserved(key) && ticket.since < begun) {
-                    queue.took(pull, key);
-                }
+                queue.gave_up(pull, key, begun);
                 self.dispatch_in(repo, queue, &freed, now)
             });
             if let Ok(changed) = changed {

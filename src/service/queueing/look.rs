@@ -138,7 +138,7 @@ impl Service {
         let shown = |ticket: &&crate::queue::Ticket| {
             let key = |(key, want): (&String, &Want)| {
                 let until = match want {
-                    Want::Reserved { until } => Some(*until),
+                    Want::Reserved { until, .. } => Some(*until),
                     Want::Waiting => None,
                 };
                 let position = queue.position(ticket.pull(), key, rules).unwrap_or_default();

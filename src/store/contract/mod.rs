@@ -2,4 +2,5 @@
 
 pub mod copy;
 pub mod local;
+mod redis_record;
 pub mod shared;

@@ -5,6 +5,7 @@
 
 mod data_loss;
 mod found;
+mod gone_back;
 mod host_copy;
 mod local_store;
 mod other_servers;

@@ -249,6 +249,8 @@ impl Planning<'_> {
         self.scene.oracle().begin_release(id, names, self.scene.process());
         self.scene.claims.lock().retain(|(of, _), _| *of != self.num);
         let answer = self.service.run_end(self.run);
+        // Whoever was told of the pull meanwhile may have been told before its run was over.
+        self.scene.claims.lock().retain(|(of, _), _| *of != self.num);
         self.scene.world.say(|| format!("  run {} of #{} ends: {answer:?}", self.run, self.num));
         match answer {
             Ok(ended) => {
@@ -281,6 +283,7 @@ impl Scene {
         if let Some(run) = run {
             self.claims.lock().retain(|(of, _), _| *of != num);
             let _ = service.run_end(run);
+            self.claims.lock().retain(|(of, _), _| *of != num);
         }
     }
 

@@ -1,8 +1,10 @@
 //! The world: one Redis, a network, and servers, each with a machine and a disk; how a server begins, looks around and dies.
 //!
-//! It takes part in what happens, and decides nothing: what happens is up to `schedule.rs`, and `oracle.rs` judges. Everything that a
+//! It takes part in what happens, and decides nothing: what happens is up to `schedule.rs`, and `oracle` judges. Everything that a
 //! server does is a task of its process (`crate::sync::tasks`): any number of operations, the look around, the threads of its stores. A
 //! process can die wherever one of its tasks asks Redis or writes.
+
+mod processes;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,8 +15,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::clock::{MachineClock, SimulatedClock};
 use super::disk::Disks;
 use super::host::HostFile;
-use super::link::{PerfectLink, ServersLink};
-use super::modes::{Modes, Running, Serves};
+use super::link::PerfectLink;
+use super::modes::{Modes, Running};
 use super::network::Network;
 use super::oracle::{Number, Oracle};
 use super::random::Random;
@@ -24,21 +26,15 @@ use super::stock::Stock;
 use super::{PATIENCE, Plan};
 use crate::call::{Call, RequestId};
 use crate::clock::Clock;
-use crate::config::{Enhanced, Mode};
-use crate::error::{Code, Error};
+use crate::config::Enhanced;
 use crate::hybrid::HybridStore;
 use crate::hybrid::core::Core;
-use crate::hybrid::host_copy::HostCopy;
-use crate::hybrid::open::open;
 use crate::hybrid::probe::{Schedule, tick};
-use crate::mode::Router;
-use crate::process::Process;
-use crate::store::contract::local::{EntryKey, LocalStore};
-use crate::store::contract::shared::SharedStore;
+use crate::store::contract::local::EntryKey;
+use crate::store::redis::RedisStore;
 use crate::store::redis::simulated::{Image, SimulatedRedis};
-use crate::store::redis::{Link, RedisStore};
 use crate::sync::mark;
-use crate::sync::tasks::{self, Group};
+use crate::sync::tasks::Group;
 
 /// A server's process.
 pub(crate) struct Instance {
@@ -190,31 +186,6 @@ impl World {
         (0..self.servers()).filter_map(|who| self.instance(who)).collect()
     }
 
-    /// A place where the process may die.
-    pub(crate) fn may_die(&self, me: usize) {
-        let mut fuse = self.fuse.lock();
-        let Some((who, left)) = &mut *fuse else { return };
-        if *who != me || !tasks::in_task() {
-            return;
-        }
-        if *left > 0 {
-            *left -= 1;
-            return;
-        }
-        *fuse = None;
-        drop(fuse);
-        self.die(me);
-    }
-
-    /// The process that the running task belongs to dies, now.
-    pub(crate) fn die(&self, me: usize) {
-        *self.doomed.lock() = Some(me);
-        loop {
-            // It ends here.
-            tasks::give_way();
-        }
-    }
-
     /// The clock of this server's machine.
     pub(crate) fn machine(&self, me: usize) -> Arc<MachineClock> {
         Arc::clone(&self.servers.read()[me].clock)
@@ -264,122 +235,6 @@ impl World {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let link = Arc::new(PerfectLink(Arc::clone(self)));
         RedisStore::over(link, clock, &Enhanced::default().redis, name).expect("connects")
-    }
-
-    /// A new process over what the disk has, started by the task that runs; there is none if it does not start.
-    pub(crate) fn begin(self: &Arc<Self>, me: usize) {
-        let process = self.new_process(me);
-        tasks::act_as(process, || self.start_process(me, process));
-    }
-
-    /// A process that is to start.
-    pub(crate) fn new_process(&self, me: usize) -> Group {
-        let process = usize::try_from(self.number()).expect("is small");
-        self.servers.write()[me].process = Some(process);
-        process
-    }
-
-    /// Hybrid mode's settings.
-    pub(crate) fn settings(&self) -> Enhanced {
-        Enhanced {
-            instances: self.plan.instances,
-            durability: self.plan.durability,
-            legacy_fallback: self.plan.fallback,
-            ..Enhanced::default()
-        }
-    }
-
-    pub(crate) fn start_process(self: &Arc<Self>, me: usize, process: Group) {
-        if let Some(starts) = self.starts.get() {
-            return starts(me, process);
-        }
-        if self.plan.restores {
-            Disks::copy_or_put_back(self, me);
-        }
-        if let Some(config) = self.another_mode() {
-            return self.start_other(me, process, &config);
-        }
-        self.modes.file_has_all.store(false, Ordering::SeqCst);
-        let settings = self.settings();
-        let link = Arc::new(ServersLink { world: Arc::downgrade(self), me });
-        let (machine, redis) = (self.machine(me), settings.redis.clone());
-        let connect = move |name: &str| {
-            let clock = Arc::clone(&machine) as Arc<dyn Clock>;
-            let store = RedisStore::over(Arc::clone(&link) as Arc<dyn Link>, clock, &redis, name)?;
-            Ok(Arc::new(store) as Arc<dyn SharedStore>)
-        };
-        let clock = self.machine(me);
-        let name = format!("i{me}p{process}");
-        let context = Process { instance: &name, clock, audit: None };
-        let host = self.open_host(me);
-        let host = host.map(|host| HostCopy::new(Arc::new(host), false, Arc::clone(&context.clock)));
-        let opened = Disks::open(self, me).and_then(|local| {
-            let local: Arc<dyn LocalStore> = Arc::new(local);
-            open(settings, PATIENCE, local, host, Box::new(connect), &context)
-        });
-        if tasks::is_dying() {
-            return;
-        }
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(e) => {
-                // Hours may pass while it starts.
-                let is_hosts = self.plan.host && e.code() == Code::HostStore;
-                assert!(
-                    is_hosts
-                        || !self.plan.fallback
-                        || self.plan.bad_disk
-                        || matches!(e.code(), Code::Timeout | Code::OutcomeUnknown),
-                    "{e}"
-                );
-                self.does_not_begin(me, &e);
-                return;
-            }
-        };
-        let core = Arc::clone(&opened.core);
-        core.arming.grants_on_any_error.store(self.plan.broken, Ordering::SeqCst);
-        let due = Mutex::new(Schedule::from(self.clock.now()));
-        self.host.was_read();
-        self.modes.file_decides.store(false, Ordering::SeqCst);
-        self.say(|| format!("instance {me} begins, fallback: {}", core.in_fallback()));
-        let instance = Instance { store: HybridStore::new(opened), core, due };
-        self.servers.write()[me].running = Some(Running::Hybrid(Arc::new(instance)));
-    }
-
-    /// It begins in another mode.
-    pub(crate) fn begins_with(&self, me: usize, router: Arc<Router>) {
-        self.say(|| format!("{me} begins in mode {:?}", router.mode()));
-        self.modes.file_decides.store(router.mode() == Mode::Strict, Ordering::SeqCst);
-        self.serves(me, router);
-    }
-
-    /// Whoever asks this server is answered by that.
-    pub(crate) fn serves(&self, me: usize, server: Arc<dyn Serves>) {
-        self.servers.write()[me].running = Some(Running::Other(server));
-    }
-
-    /// The process ends, with what it may have left behind.
-    pub(crate) fn does_not_begin(&self, me: usize, error: &Error) {
-        self.say(|| format!("instance {me} does not begin: {error}"));
-        *self.doomed.lock() = Some(me);
-    }
-
-    /// The process dies; its disk is then what it left.
-    pub(crate) fn crash(&self, me: usize) {
-        let (process, running) = {
-            let mut servers = self.servers.write();
-            (servers[me].process.take(), servers[me].running.take())
-        };
-        let Some(process) = process else { return };
-        self.say(|| format!("instance {me} dies"));
-        self.disks.crash(me, &self.random);
-        if let Some(Running::Other(server)) = &running {
-            server.is_killed();
-        }
-        tasks::kill(process);
-        drop(running);
-        self.without_answer(process);
-        self.oracle().process_died();
     }
 
     /// Redis executes a server's command. It forgets a server of which it has not heard for thirty days.

@@ -1,5 +1,7 @@
 //! The real store over the simulated server, and the server alone.
 
+mod world;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::Value;
 
+use self::world::{Fate, World};
 use super::super::{Link, RedisStore, Undelivered};
 use super::SimulatedRedis;
 use crate::call::{Call, RequestId};
@@ -18,132 +21,6 @@ use crate::error::Code;
 use crate::store::contract::local::{EntryKey, Held};
 use crate::store::contract::shared::{Presence, Put, SharedStore as _};
 use crate::store::{Expected, Grant, Granted, LockKey, Release, Store as _, Swap};
-
-/// Time that passes only where somebody waits.
-#[derive(Debug)]
-struct StillClock {
-    base: Instant,
-    micros: AtomicU64,
-}
-
-impl Clock for StillClock {
-    fn now(&self) -> Instant {
-        self.base + Duration::from_micros(self.micros.load(Ordering::SeqCst))
-    }
-
-    fn unix_micros(&self) -> u64 {
-        1_800_000_000_000_000 + self.micros.load(Ordering::SeqCst)
-    }
-
-    fn sleep(&self, time: Duration) {
-        self.micros.fetch_add(u64::try_from(time.as_micros()).expect("is short"), Ordering::SeqCst);
-    }
-}
-
-/// What becomes of the next commands.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    /// Executed, and the reply is lost.
-    ReplyLost,
-    /// It never arrives; nobody listens.
-    Refused,
-    /// Kept, to arrive later; nothing comes until the deadline.
-    Stuck,
-    /// Kept, to arrive later; the connection breaks at once.
-    HeldBack,
-}
-
-#[derive(Debug)]
-struct World {
-    server: SimulatedRedis,
-    clock: StillClock,
-    fates: Mutex<Vec<Fate>>,
-    stuck: Mutex<Vec<Vec<Vec<u8>>>>,
-    sent: AtomicU64,
-    /// Microseconds by which the server's clock is ahead of ours.
-    ahead: AtomicU64,
-}
-
-impl World {
-    fn new() -> Arc<World> {
-        // Far from the machine's: whoever asks that one is noticed.
-        let clock = StillClock { base: Instant::now() + Duration::from_secs(86_400), micros: AtomicU64::new(0) };
-        let (fates, stuck) = (Mutex::default(), Mutex::default());
-        Arc::new(World {
-            server: SimulatedRedis::default(),
-            clock,
-            fates,
-            stuck,
-            sent: AtomicU64::new(0),
-            ahead: AtomicU64::new(0),
-        })
-    }
-
-    fn store(self: &Arc<World>) -> RedisStore {
-        let mut settings = config::Redis { shared_with_stock: true, ..config::Redis::default() };
-        settings.timeouts.connect = Duration::from_millis(300);
-        let clock = Arc::new(WorldClock(Arc::clone(self)));
-        RedisStore::over(Arc::new(WorldLink(Arc::clone(self))), clock, &settings, "here").expect("opens")
-    }
-
-    fn execute(&self, command: &[Vec<u8>]) -> Value {
-        self.server.execute(command, self.clock.unix_micros() + self.ahead.load(Ordering::SeqCst))
-    }
-
-    fn call(&self, name: &str) -> Call {
-        Call::new(RequestId::from_text(name), self.clock.now() + Duration::from_secs(1))
-    }
-
-    fn next(&self, fates: &[Fate]) {
-        *self.fates.lock() = fates.iter().rev().copied().collect();
-    }
-}
-
-#[derive(Debug)]
-struct WorldClock(Arc<World>);
-
-impl Clock for WorldClock {
-    fn now(&self) -> Instant {
-        self.0.clock.now()
-    }
-
-    fn unix_micros(&self) -> u64 {
-        self.0.clock.unix_micros()
-    }
-
-    fn sleep(&self, time: Duration) {
-        self.0.clock.sleep(time);
-    }
-}
-
-#[derive(Debug)]
-struct WorldLink(Arc<World>);
-
-impl Link for WorldLink {
-    fn send(&self, command: &[Vec<u8>], deadline: Instant) -> Result<Value, Undelivered> {
-        let world = &self.0;
-        world.sent.fetch_add(1, Ordering::SeqCst);
-        world.clock.sleep(Duration::from_micros(50));
-        let fate = world.fates.lock().pop();
-        match fate {
-            None => Ok(world.execute(command)),
-            Some(Fate::ReplyLost) => {
-                world.execute(command);
-                Err(Undelivered::Lost)
-            }
-            Some(Fate::Refused) => Err(Undelivered::Refused),
-            Some(Fate::HeldBack) => {
-                world.stuck.lock().push(command.to_vec());
-                Err(Undelivered::Lost)
-            }
-            Some(Fate::Stuck) => {
-                world.stuck.lock().push(command.to_vec());
-                world.clock.sleep(deadline.saturating_duration_since(world.clock.now()));
-                Err(Undelivered::TimedOut)
-            }
-        }
-    }
-}
 
 fn words(text: &str) -> Vec<Vec<u8>> {
     text.split(' ').map(|word| word.as_bytes().to_vec()).collect()

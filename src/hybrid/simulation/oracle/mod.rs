@@ -4,17 +4,19 @@
 //! unknown, it excuses either end: such a lock may be there or not. Two acknowledged holders of one key are never excused, unless a release
 //! that is under way, or whose end is unknown, may have taken one of them.
 
+mod end;
+mod releases;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::schedule::REMEMBERED;
 use super::show::{text, texts};
 use super::values::pull_of;
 use crate::config::Durability;
-use crate::domain::lock::ProjectLock;
 use crate::error::{Code, Result};
 use crate::hybrid::probe::REMEMBERED_MICROS;
-use crate::store::contract::local::{EntryKey, MAX_TOMBSTONES};
-use crate::store::{Granted, Listing, Swap};
+use crate::store::Granted;
+use crate::store::contract::local::EntryKey;
 
 /// Numbers what is under way.
 pub(super) type Number = u64;
@@ -259,29 +261,9 @@ impl Oracle {
         }
     }
 
-    /// Whether it may seem lost to a server that was forgotten, or that meets an old lock which another brought back: a stock server's
-    /// lock, or, after a crash with `durability: async`, one that was asked for and refused.
-    fn may_seem_lost(&self, key: &EntryKey, value: &[u8]) -> bool {
-        let asked = self.asked_at.get(value);
-        let is_from_before =
-            self.forgotten.iter().any(|(_, until)| asked.is_some_and(|asked| until.is_none_or(|until| *asked <= until)));
-        let is_stocks = self.of_stock.contains(value) && (is_from_before || self.brought_back.contains(key));
-        is_stocks || (is_from_before && self.is_async && self.never.contains(value))
-    }
-
     /// An older data folder is put back beside an Atlantis's own store that has this.
     pub(super) fn folder_is_older(&mut self, file: impl Iterator<Item = Vec<u8>>) {
         self.in_newer_file.extend(file);
-    }
-
-    /// Whether it is in such a file, and the data folder has forgotten that it was released: it passes for one that strict mode took. Or that is
-    /// forgotten because the key changed hands so often since, and by a clock that was wrong: then tokens are in no order, either.
-    fn may_seem_new(&self, key: &EntryKey, value: &[u8]) -> bool {
-        let is_old = |at: &u64| self.now.saturating_sub(*at) > REMEMBERED_MICROS;
-        let mut of_key = self.turns.iter().rev().filter(|(of, _)| of == key);
-        let has_fallen_out = of_key.position(|(_, gone)| gone == value).is_some_and(|later| later >= MAX_TOMBSTONES);
-        let is_forgotten = self.gone.get(value).is_some_and(is_old) || has_fallen_out;
-        (self.in_newer_file.contains(value) && is_forgotten) || (has_fallen_out && !self.wrong_by.is_empty())
     }
 
     /// The server that was asked for this lock was wrong about Redis's clock by so many microseconds: a question may take longer than usual.
@@ -320,194 +302,5 @@ impl Oracle {
 
     fn touch(&mut self, keys: &[EntryKey]) {
         keys.iter().for_each(|key| *self.touched.entry(key.clone()).or_default() += 1);
-    }
-
-    /// Whoever may be at one of these keys, and of this pull if there is one, may be released from now on.
-    pub(super) fn begin_release(&mut self, number: Number, keys: &[EntryKey], pull: Option<i64>, takes_many: bool) {
-        let held = keys.iter().filter_map(|key| self.holders.get(key)).flatten();
-        let before = held.filter(|value| pull.is_none_or(|num| pull_of(value) == Some(num))).cloned().collect();
-        let mut met_another = false;
-        for other in self.releasing.values_mut().filter(|other| other.keys.iter().any(|key| keys.contains(key))) {
-            other.met_another = true;
-            met_another = true;
-        }
-        self.touch(keys);
-        let keys = keys.to_vec();
-        self.releasing.insert(number, Releasing { keys, pull, takes_many, before, met_another, began: self.now });
-    }
-
-    /// The release has ended, or will have no end that anybody is told: then it may still be executed.
-    fn end_release(&mut self, number: Number, request: &str, is_known: bool) -> Releasing {
-        if !is_known {
-            self.open.insert(request.to_owned());
-        }
-        let releasing = self.releasing.remove(&number).expect("is under way");
-        self.touch(&releasing.keys);
-        releasing
-    }
-
-    /// What was asked for has no answer: the process died.
-    pub(super) fn never_answered(&mut self, number: Number, request: &str) {
-        let Releasing { keys, pull, .. } = self.end_release(number, request, false);
-        keys.iter().for_each(|key| self.perhaps_released(key, pull));
-    }
-
-    pub(super) fn release_answered(&mut self, number: Number, request: &str, answer: &Result<Option<Vec<u8>>>) {
-        let releasing = self.end_release(number, request, answer.is_ok());
-        let key = &releasing.keys[0];
-        match answer {
-            Ok(Some(value)) => self.released_since(key, value, releasing.began),
-            Ok(None) => {
-                if let Some(holder) = releasing.before.first().filter(|_| !releasing.met_another)
-                    && self.holders.get(key).is_some_and(|holders| holders.contains(holder))
-                {
-                    assert!(self.perhaps_gone.contains_key(holder), "the holder of the {key} is not there: {}", text(holder));
-                }
-            }
-            Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key, releasing.pull),
-            Err(_) => {}
-        }
-        self.check_holders(key);
-    }
-
-    /// `asked_redis`: whether the server that answers asked Redis. If not, a stock server's lock stays that this server did not know
-    /// (docs/reliability.md). `clock_error`: by how much that server was wrong about Redis's clock, microseconds. `doubts`: of which keys its
-    /// local store may not have what Redis made.
-    pub(super) fn pull_release_answered(
-        &mut self,
-        number: Number,
-        request: &str,
-        answer: &Result<Listing>,
-        asked_redis: bool,
-        clock_error: u64,
-        doubts: &BTreeSet<EntryKey>,
-    ) {
-        let Releasing { keys, before, pull, began, .. } = self.end_release(number, request, answer.is_ok());
-        let num = pull.expect("is of a pull");
-        self.released_pulls.push((num, began.saturating_sub(clock_error), self.now + clock_error));
-        match answer {
-            Ok(listing) => {
-                before.iter().for_each(|value| self.may_be_gone(value.clone()));
-                // Otherwise some may still be held.
-                if listing.incomplete().is_none() {
-                    // The first time counts: what was perhaps gone then may have been gone ever since.
-                    let sure = before.into_iter().filter(|value| asked_redis || !self.of_stock.contains(value));
-                    for value in sure.collect::<Vec<_>>() {
-                        let since = self.perhaps_gone.get(&value).copied().unwrap_or(began).min(began);
-                        self.going.entry(value).or_insert(since);
-                    }
-                }
-                // What was or is being asked for meanwhile may come before it. If an answer was lost, it may not be listed.
-                keys.iter().for_each(|key| self.perhaps_released(key, pull));
-                for value in listing.values() {
-                    let key = EntryKey::Project(ProjectLock::parse(value).expect("is a lock").fields().key());
-                    if listing.incomplete().is_some() && doubts.contains(&key) {
-                        self.told_in_part.insert(value.to_vec());
-                    }
-                    self.released_since(&key, value, began);
-                }
-            }
-            // On an error some may have been released.
-            Err(_) => keys.iter().for_each(|key| self.perhaps_released(key, pull)),
-        }
-        keys.iter().for_each(|key| self.check_holders(key));
-    }
-
-    pub(super) fn swap_answered(&mut self, number: Number, request: &str, new: Option<Vec<u8>>, answer: &Result<Swap>) {
-        let releasing = self.end_release(number, request, answer.is_ok());
-        let key = &releasing.keys[0];
-        match answer {
-            // Whoever was there is gone; of two that were made at once, either may have been the last.
-            Ok(Swap::Done) => {
-                self.perhaps_released(key, None);
-                if !releasing.met_another
-                    && let Some(holders) = self.holders.get_mut(key)
-                {
-                    holders.clear();
-                }
-                if let Some(new) = new {
-                    self.no_longer_asks(key, &new);
-                    if releasing.met_another {
-                        self.may_be_gone(new.clone());
-                    }
-                    self.holders.entry(key.clone()).or_default().insert(new);
-                }
-            }
-            Err(e) if e.code() == Code::OutcomeUnknown => self.perhaps_released(key, None),
-            Ok(Swap::Conflict(_)) | Err(_) => {
-                if let Some(new) = new {
-                    self.refused(key, new);
-                }
-            }
-        }
-    }
-
-    /// A command changed a key after its caller had given up.
-    pub(super) fn arrived_late(&mut self, request: &str, key: &EntryKey, before: Option<&Vec<u8>>, after: Option<&Vec<u8>>) {
-        let is_open = self.open.iter().any(|open| request.starts_with(open.as_str()));
-        let is_status = matches!(key, EntryKey::Status(_));
-        if let Some(before) = before.filter(|_| is_open || is_status) {
-            self.may_be_gone(before.clone());
-        }
-        if is_status {
-            // Nothing is remembered of a swap: one that arrives late is made if the status is as it expects.
-            self.perhaps_released(key, None);
-            self.never.retain(|value| Some(value) != after);
-        }
-    }
-
-    /// Whether the lock was taken so near to a release of its pull that the two servers' clocks cannot tell which came first.
-    fn met_its_pulls_release(&self, holder: &[u8]) -> bool {
-        let asked = self.asked_at.get(holder).copied().unwrap_or_default();
-        let granted = self.granted_at.get(holder).copied().unwrap_or(u64::MAX);
-        let error = self.wrong_by.get(holder).copied().unwrap_or(CLOCK_ERROR);
-        let met = |from: u64, until: u64| asked <= until.saturating_add(error) && from <= granted.saturating_add(error);
-        self.released_pulls.iter().any(|(num, from, until)| pull_of(holder) == Some(*num) && met(*from, *until))
-    }
-
-    /// What a server alone believes, while nothing is under way, is what it told its callers.
-    pub(super) fn check_belief(&self, believed: &BTreeMap<EntryKey, Vec<u8>>) {
-        for key in self.holders.keys().filter(|key| key.lock().is_some()) {
-            let Some(holder) = self.holder(key).filter(|holder| !self.perhaps_gone.contains_key(holder)) else { continue };
-            let known = believed.get(key);
-            assert!(known == Some(&holder), "{} holds the {key}, the local store believes: {}", text(&holder), texts(known));
-        }
-    }
-
-    /// What a server leaves in the file when it is closed, whether it has asked Redis since it began or not: of what it was told to have released in
-    /// part, it may not know that.
-    pub(super) fn check_file(&self, mut entries: BTreeMap<EntryKey, Vec<u8>>) {
-        entries.retain(|_, value| !self.unlearned.contains(value));
-        self.check_end(&entries, None);
-    }
-
-    /// In the end there is what was acknowledged, and nothing that was released or refused.
-    ///
-    /// `remembered`: for how long Redis tells servers of releases that their local stores do not have: those of other servers, and with
-    /// `durability: async` a server's own before a crash. A server that saw a lock and was away for longer cannot know whether the lock was
-    /// released or lost. In doubt, the lock stays.
-    pub(super) fn check_end(&self, entries: &BTreeMap<EntryKey, Vec<u8>>, remembered: Option<u64>) {
-        // What nobody here asked for is another program's, which may write the same bytes anywhere, and again.
-        for (key, value) in entries.iter().filter(|(_, value)| self.asked_at.contains_key(*value)) {
-            // What was perhaps released before may have been so ever since: for that long Redis has remembered it.
-            let first = self.perhaps_gone.get(value).copied().unwrap_or(u64::MAX);
-            let may_stay = |at: &u64| remembered.is_some_and(|remembered| self.now.saturating_sub(first.min(*at)) > remembered);
-            let going = self.going.get(value).filter(|_| !self.met_its_pulls_release(value));
-            let released = self.gone.get(value).or(going).is_some_and(|at| !may_stay(at));
-            let is_unlearned = self.unlearned.contains(value) && self.was_released_before(value, REMEMBERED);
-            let is_excused = self.may_return.contains(value)
-                || self.may_seem_lost(key, value)
-                || self.may_seem_new(key, value)
-                || is_unlearned;
-            let released = released && !is_excused;
-            assert!(!released, "the {key} is held by one who released it: {}", text(value));
-            let never = self.never.contains(value) && !self.may_seem_lost(key, value);
-            assert!(!never, "the {key} is held by one who was refused: {}", text(value));
-        }
-        for (key, holder) in self.holders.iter().flat_map(|(key, holders)| holders.iter().map(move |holder| (key, holder))) {
-            let found = entries.get(key);
-            let excused = self.perhaps_gone.contains_key(holder) || self.met_its_pulls_release(holder);
-            assert!(found == Some(holder) || excused, "the {key} was lost by {}: {:?}", text(holder), found.map(|v| text(v)));
-        }
     }
 }
