@@ -50,7 +50,7 @@ func shape(page string) string {
 			return sign
 		}
 		return -1
-	}, page)
+	}, strings.ReplaceAll(page, "<wbr>", "")) // of which a long text has more
 }
 
 // Texts of strangers are text on the page: whatever they are, the markup is that of a page with harmless ones.

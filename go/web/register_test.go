@@ -169,7 +169,7 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 			if token.MatchString(text) == stock || strings.Contains(text, `class="token">none<`) != stock {
 				t.Errorf("the token is missing, or none is: %s", text)
 			}
-			for _, asset := range []string{"style.css", "script.js"} {
+			for _, asset := range []string{"style.css", "script.js", "lock.js", "link.css"} {
 				must(t, served, web.PagePath+"/"+asset)
 			}
 			if response, _ := get(t, served, web.PagePath+"/locking.html"); response.StatusCode != http.StatusNotFound {
@@ -282,12 +282,13 @@ func TestLinkOnAtlantissOwnPage(t *testing.T) {
 	database := openSled(t)
 	take(t, database, "acme/infra", "network", 7)
 	for base, wanted := range map[string]string{
-		"":          `<a href="/locking">Locking: The lock store decides</a>`,
-		"/atlantis": `<a href="/atlantis/locking">Locking: The lock store decides</a>`,
+		"": `<link rel="stylesheet" href="/locking/link.css"><p class="title-heading small locking-good"><a href="/locking">Locking: The lock store decides</a></p>`,
+		"/atlantis": `<link rel="stylesheet" href="/atlantis/locking/link.css"><p class="title-heading small locking-good"><a href="/atlantis/locking">` +
+			`Locking: The lock store decides</a></p>`,
 	} {
 		served := serveAtlantis(t, database, func(s *server.Server) { s.AtlantisURL.Path = base })
 		response, text := get(t, served, "/")
-		before, after, found := strings.Cut(text, `<p class="title-heading small">`+wanted+"</p>")
+		before, after, found := strings.Cut(text, wanted)
 		if !found || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {
 			t.Fatalf("base %q: no link %q in %s", base, wanted, text)
 		}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,15 +111,30 @@ func TestScreenshotsOfTheQueue(t *testing.T) {
 	}
 }
 
-// photograph writes the page's pictures: wide and narrow, light and dark.
-func photograph(t *testing.T, folder, name, url string) {
+// photographWithin bounds a picture: a browser that shows a dialog waits for a person.
+const photographWithin = 90 * time.Second
+
+// photograph writes the page's pictures: wide and narrow, light and dark. It logs in by the address: asked for a password, Chromium waits for ever.
+func photograph(t *testing.T, folder, name, address string) {
 	t.Helper()
+	withLogin, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withLogin.User = url.UserPassword(webUser, webPassword)
 	for size, window := range map[string]string{"desk": "1280,2500", "phone": "400,5200"} {
 		for scheme, number := range map[string]string{"": "1", "-dark": "0"} {
-			take := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-				"--user-data-dir="+t.TempDir(), "--window-size="+window, "--virtual-time-budget=3000", "--blink-settings=preferredColorScheme="+number,
-				"--screenshot="+filepath.Join(folder, name+"-"+size+scheme+".png"), url)
-			if output, err := take.CombinedOutput(); err != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), photographWithin)
+			take := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+				"--user-data-dir="+t.TempDir(), "--window-size="+window, "--blink-settings=preferredColorScheme="+number,
+				"--screenshot="+filepath.Join(folder, name+"-"+size+scheme+".png"), withLogin.String())
+			// Chromium is many processes, which must not outlive the test, nor keep their output open.
+			take.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			take.Cancel = func() error { return syscall.Kill(-take.Process.Pid, syscall.SIGKILL) }
+			take.WaitDelay = 5 * time.Second
+			output, err := take.CombinedOutput()
+			cancel()
+			if err != nil {
 				t.Fatalf("%v: %s", err, output)
 			}
 		}

@@ -5,6 +5,7 @@
   const everyMilliseconds = 5000;
   const field = document.querySelector("form.filter input");
   const stale = document.getElementById("stale");
+  const told = document.getElementById("told"); // what a screen reader is told
   const kept = document.getElementById("kept"); // null where nothing is released
   let newest = 0; // number of the newest request; answers to older ones are dropped
 
@@ -50,7 +51,7 @@
         const fresh = fetched.querySelector(`[data-live="${part.dataset.live}"]`);
         if (fresh) replace(part, fresh);
       }
-      document.title = fetched.title;
+      if (document.title !== fetched.title) told.textContent = document.title = fetched.title;
       history.replaceState(null, "", url.pathname + url.search + location.hash);
       stale.hidden = true;
     } catch (error) {
