@@ -74,7 +74,7 @@ var pageTemplate = template.Must(template.New("locking.html").Funcs(template.Fun
 	"micro":  atlock.UnixMicro.Time,
 	"join":   strings.Join,
 	"doubly": func(conflicts []atlock.Conflict) string { return counted(len(conflicts), "lock was", "locks were") },
-}).ParseFS(assets, "assets/locking.html", "assets/release.html"))
+}).ParseFS(assets, "assets/locking.html", "assets/release.html", "assets/lock.html"))
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.URL.Query().Get("filter")) > longestFilter {
@@ -105,7 +105,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Warnings:  warnings(status),
 		Fallbacks: fallbacks(now, status.Fallbacks),
 		Waiting:   queue,
-		Locks:     newLockTable(p.database, status.Mode, r.URL.Query(), locks, err),
+		Locks:     newLockTable(p.database, status.Mode, r.URL.Query(), locks, queue, err),
 	}
 	if p.options.Actions != nil {
 		if stale := p.options.Actions.Stale(); stale != nil { // somebody looks
@@ -114,9 +114,6 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	data.Repos, data.Spans = repositories(locks, queue), freezeSpans
-	for i := range data.Locks.Rows {
-		data.Locks.Rows[i].Waiting = queue.counts[data.Locks.Rows[i].key]
-	}
 	var html bytes.Buffer
 	if err := pageTemplate.Execute(&html, data); err != nil {
 		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)

@@ -164,6 +164,7 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 					t.Errorf("the page does not have %q", wanted)
 				}
 			}
+			text = must(t, served, web.DetailPath+"?id=acme%2Finfra%2Fnetwork%2Fdefault%2F")
 			// Atlantis's own store has no fencing tokens.
 			token, stock := regexp.MustCompile(`class="token">\d{16}<`), strings.Contains(name, "boltdb") || strings.Contains(name, "passed in")
 			if token.MatchString(text) == stock || strings.Contains(text, `class="token">none<`) != stock {
@@ -215,7 +216,7 @@ func TestOnlyReading(t *testing.T) {
 	served := serveAtlantis(t, database)
 	for _, path := range []string{
 		web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/style.css", web.QueuePath, web.ExplainPath, web.StatsPath,
-		web.CheckPath, web.DeadlocksPath, web.StalePath,
+		web.CheckPath, web.DeadlocksPath, web.StalePath, web.DetailPath, web.StreamPath,
 	} {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			request, err := http.NewRequestWithContext(t.Context(), method, served.URL+path, strings.NewReader("x"))
