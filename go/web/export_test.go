@@ -83,7 +83,7 @@ func LookEvery(t testing.TB, often time.Duration) {
 
 // Looking is a number of what there is to see.
 func Looking(database Database) func() uint64 {
-	return watcher{database: database, history: newHistory()}.look
+	return (&watcher{database: database, history: newHistory()}).look
 }
 
 // Bounds of streams, and of what is shown of the audit trail.

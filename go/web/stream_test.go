@@ -76,6 +76,10 @@ func TestEachKindOfChangeIsSeen(t *testing.T) {
 			wantSeen(t, database, func() { take(t, database, "acme/infra", "vpc", 7) })
 		})
 	}
+	withoutCircles := open(t, atlock.Config{Locking: atlock.Locking{Backend: "sled", DataDir: t.TempDir(), Enhanced: atlock.Enhanced{
+		PriorityQueue: atlock.PriorityQueue{Enabled: true},
+	}}})
+	wantSeen(t, withoutCircles, func() { take(t, withoutCircles, "acme/infra", "vpc", 7) })
 	database := openQueue(t)
 	take(t, database, "acme/infra", "network", 7)
 	wantSeen(t, database, func() { wait(t, database, "acme/infra", "network", 8) })
@@ -107,6 +111,10 @@ func wantSeen(t *testing.T, database web.Database, change func()) {
 		before = now
 		return same
 	})
+	errors := func() uint64 { status, _ := database.Status(); return status.Errors }
+	if count := errors(); look() != before || errors() != count {
+		t.Errorf("a look counted %d errors", errors()-count)
+	}
 	if change(); look() == before {
 		t.Error("nothing is to be seen of a change")
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"hash/fnv"
 	"time"
 
@@ -22,6 +23,8 @@ type watcher struct {
 	database Database
 	history  *history
 	actions  Actions // nil: none
+
+	circlesAreOff bool // nobody looks for circles; asking for them would count an error each time
 }
 
 // watch tells of each change until the context is over, and of the first look: what happened before it is not known.
@@ -76,7 +79,7 @@ type seenLock struct {
 }
 
 // look is a number of what there is to see. Two that differ are two pages that do.
-func (w watcher) look() uint64 {
+func (w *watcher) look() uint64 {
 	var now seen
 	fault := func(err error) {
 		if err != nil {
@@ -102,12 +105,18 @@ func (w watcher) look() uint64 {
 	}
 	if err == nil { // a store that hangs is not waited for again and again
 		now.Applies = newApplyView(w.database).Since
+	}
+	if err == nil && len(status.QueueRepos) > 0 {
 		now.Queues, err = w.database.Queues("")
 		fault(err)
 		now.Freezes, err = w.database.Freezes()
 		fault(err)
+	}
+	if err == nil && len(status.QueueRepos) > 0 && !w.circlesAreOff {
 		now.Circles, err = w.database.Deadlocks()
-		fault(err)
+		if w.circlesAreOff = errors.Is(err, atlock.ErrUnsupported); !w.circlesAreOff {
+			fault(err)
+		}
 	}
 	if w.actions != nil {
 		now.Stale = w.actions.Stale()

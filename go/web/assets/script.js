@@ -66,7 +66,10 @@
   let stream = null;
   let isTold = false;
   let isLate = false;
-  const isQuiet = () => !document.hidden && getSelection().isCollapsed; // nobody is copying
+  let isPressed = false;
+  const isQuiet = () => !document.hidden && !isPressed && getSelection().isCollapsed; // nobody is clicking or copying
+  addEventListener("pointerdown", () => { isPressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { isPressed = false; });
 
   function listen() {
     if (stream || document.hidden) return;
