@@ -14,7 +14,7 @@ import (
 var assets embed.FS
 
 // served are the names of those that a browser asks for.
-var served = []string{"style.css", "script.js", "lock.js"}
+var served = []string{"style.css", "script.js", "lock.js", "link.css"}
 
 // assetHandler serves the page's style, and the scripts.
 func assetHandler() http.Handler {

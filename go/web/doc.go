@@ -16,7 +16,9 @@
 //	POST   /api/locks/freezes                    freezes locks
 //	DELETE /api/locks/freezes?id=                ends a freeze
 //	GET    /metrics                              metrics for Prometheus, together with Atlantis's own
-//	GET    /locking                              the page
+//	GET    /locking                              the page; ?filter=, ?sort=, ?page=
+//	GET    /locking/lock?id=                     the page of a lock
+//	GET    /locking/events                       server-sent events: that something changed
 //	POST   /locking/release                      shows what would be released, or releases what was shown
 //	POST   /locking/freeze, /locking/thaw        freezes locks, ends a freeze
 //	POST   /locking/applies/unlock               ends Atlantis's global apply lock
@@ -31,7 +33,7 @@
 //
 // What these cost does not grow with the number of those who ask (admission.go): few answers are made at once, the rest are told to come again
 // by 503 and Retry-After; page and metrics are made once a second for all who want the same; who reads slowly holds nothing but a connection, for
-// ten seconds.
+// ten seconds. Pages are told of changes by at most twenty streams, for which one goroutine looks (stream.go, watcher.go).
 //
 // No secret leaves the process: of a lock, which holds clone URLs with tokens and the pull's text, only the fields of a row of the
 // page's table are ever read.

@@ -73,3 +73,22 @@ func State(status atlock.Status, health atlock.Health) (level, headline string, 
 	now := newState(status, health)
 	return now.Level, now.Headline, now.Because
 }
+
+// LookEvery lets pages be told of changes so often, until the test ends.
+func LookEvery(t testing.TB, often time.Duration) {
+	old := lookEvery
+	lookEvery = often
+	t.Cleanup(func() { lookEvery = old })
+}
+
+// Looking is a number of what there is to see.
+func Looking(database Database) func() uint64 {
+	return (&watcher{database: database, history: newHistory()}).look
+}
+
+// Bounds of streams, and of what is shown of the audit trail.
+const (
+	MostStreams = mostStreams
+	TrailBytes  = trailBytes
+	MostEntries = mostEntries
+)

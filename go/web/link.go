@@ -13,7 +13,8 @@ const insertionPoint = `<p class="title-heading">atlantis</p>`
 const searched = 16 << 10
 
 var linkTemplate = template.Must(template.New("link").Parse(
-	`<p class="title-heading small"><a href="{{.BasePath}}` + PagePath + `">{{.Text}}</a></p>`))
+	`<link rel="stylesheet" href="{{.BasePath}}` + PagePath + `/link.css"><p class="title-heading small locking-{{.Level}}"><a href="{{.BasePath}}` +
+		PagePath + `">{{.Text}}</a></p>`))
 
 // refusalTemplate shows, on Atlantis's page of a lock, why a lock was not discarded.
 var refusalTemplate = template.Must(template.New("refusal").Parse(`<script src="{{.BasePath}}` + PagePath + `/lock.js" defer></script>`))
@@ -27,8 +28,8 @@ func linked(database Database, history *history, options Options) func(http.Hand
 			var err error
 			switch {
 			case r.Method == http.MethodGet && r.URL.Path == "/":
-				text := "Locking: " + linkText(database, history)
-				err = linkTemplate.Execute(&link, struct{ BasePath, Text string }{options.BasePath, text})
+				text, level := linkText(database, history)
+				err = linkTemplate.Execute(&link, struct{ BasePath, Text, Level string }{options.BasePath, "Locking: " + text, level})
 			case r.Method == http.MethodGet && r.URL.Path == "/lock":
 				err = refusalTemplate.Execute(&link, options)
 			}
@@ -43,13 +44,14 @@ func linked(database Database, history *history, options Options) func(http.Hand
 	}
 }
 
-// linkText tells who decides, without waiting for a store.
-func linkText(database Database, history *history) string {
+// linkText tells who decides, and how well that is, without waiting for a store.
+func linkText(database Database, history *history) (text, level string) {
 	status, err := database.Status()
 	if err != nil {
-		return "status"
+		return "status", bad
 	}
-	return newestHealth(database, history, status.Mode).Headline
+	health := newestHealth(database, history, status.Mode)
+	return health.Headline, levelOf(health)
 }
 
 // insertingWriter passes a page on, with the link behind the insertion point.

@@ -60,11 +60,17 @@ func (r lockRow) LockPath() string {
 	return "/lock?id=" + url.QueryEscape(url.QueryEscape(r.key))
 }
 
+// DetailPath is the page of the lock that tells more.
+func (r lockRow) DetailPath() string { return DetailPath + "?id=" + url.QueryEscape(r.key) }
+
 // Key is the lock's key, as the value of a form.
 func (r lockRow) Key() string { return r.key }
 
 // PullName is the pull request of the lock, as the value of a form.
 func (r lockRow) PullName() string { return pullName(r.Repo, r.PullNum) }
+
+// PullLink is its pull request.
+func (r lockRow) PullLink() pullLink { return pullLink{r.PullNum, r.PullURL} }
 
 // matches tells whether all words are in what is shown.
 func (r lockRow) matches(words []string) bool {
@@ -80,9 +86,11 @@ func (r lockRow) matches(words []string) bool {
 	return true
 }
 
-// lockTable is one page of the locks that match a filter, the newest first.
+// lockTable is one page of the locks that match a filter.
 type lockTable struct {
 	Rows                []lockRow
+	Heads               []headView
+	Sort                sorting
 	Filter              string
 	All, Matching       int
 	First, Last         int    // of those matching, from 1
@@ -99,7 +107,7 @@ func pageName(r *http.Request) string {
 	if len(filter) > longestFilter {
 		return "too long"
 	}
-	return fmt.Sprintf("%d %q", pageNumber(r.URL.Query()), filter)
+	return fmt.Sprintf("%d %s %q", pageNumber(r.URL.Query()), sortingOf(r.URL.Query()), filter)
 }
 
 // pageNumber is the page of the table that a query wants.
@@ -111,9 +119,9 @@ func pageNumber(query url.Values) int {
 	return max(number, 1)
 }
 
-// newLockTable shows the locks, or why they cannot be read; filter and page come from the query.
-func newLockTable(database Database, mode atlock.Mode, query url.Values, locks []models.ProjectLock, err error) lockTable {
-	table := lockTable{Filter: query.Get("filter")}
+// newLockTable shows the locks, or why they cannot be read; filter, order and page come from the query.
+func newLockTable(database Database, mode atlock.Mode, query url.Values, locks []models.ProjectLock, queue waiting, err error) lockTable {
+	table := lockTable{Filter: query.Get("filter"), Sort: sortingOf(query)}
 	if err != nil {
 		table.Error = withoutCredentials(err.Error())
 		return table
@@ -128,16 +136,16 @@ func newLockTable(database Database, mode atlock.Mode, query url.Values, locks [
 	rows := make([]lockRow, 0, len(locks))
 	for i := range locks {
 		if row := newRow(&locks[i]); row.matches(words) {
-			row.OfPull, row.OfRepo = ofPull[row.PullName()], ofRepo[row.Repo]
+			row.OfPull, row.OfRepo, row.Waiting = ofPull[row.PullName()], ofRepo[row.Repo], queue.counts[row.key]
 			rows = append(rows, row)
 		}
 	}
-	slices.SortFunc(rows, func(a, b lockRow) int {
-		if order := b.Taken.Compare(a.Taken); order != 0 {
-			return order
+	table.Sort.sort(rows)
+	for _, head := range table.Sort.heads(table.Filter) {
+		if head.Title != "Waiting" || queue.HasQueue {
+			table.Heads = append(table.Heads, head)
 		}
-		return strings.Compare(a.key, b.key)
-	})
+	}
 	table.cut(rows, pageNumber(query))
 	table.stand(database, mode)
 	return table
@@ -152,19 +160,11 @@ func (t *lockTable) cut(rows []lockRow, number int) {
 	t.Rows = slices.Clone(rows[first:min(first+rowsPerPage, len(rows))])
 	t.First, t.Last = min(first+1, len(rows)), first+len(t.Rows)
 	if number > 1 {
-		t.Previous = t.query(number - 1)
+		t.Previous = tableQuery(t.Filter, t.Sort, number-1)
 	}
 	if number < pages {
-		t.Following = t.query(number + 1)
+		t.Following = tableQuery(t.Filter, t.Sort, number+1)
 	}
-}
-
-func (t *lockTable) query(page int) string {
-	values := url.Values{"page": {strconv.Itoa(page)}}
-	if t.Filter != "" {
-		values.Set("filter", t.Filter)
-	}
-	return "?" + values.Encode()
 }
 
 // stand adds token and store to the rows. Where that cannot be known, the rest is shown all the same.

@@ -108,6 +108,17 @@ func (d discreet) CheckCommandLock(name command.Name) (*command.Lock, error) {
 	return lock, withheldError(err)
 }
 
+func (d discreet) Explain(key string) (atlock.Explained, error) {
+	explained, err := d.Database.Explain(key)
+	explained.BlockedBy = slices.Clone(explained.BlockedBy)
+	for i := range explained.BlockedBy {
+		if explained.BlockedBy[i].Kind == "unreadable" { // by an error as it came
+			explained.BlockedBy[i].What = withheldText(explained.BlockedBy[i].What)
+		}
+	}
+	return explained, withheldError(err)
+}
+
 func (d discreet) Queues(repoFullName string) (map[string][]atlock.QueuedPull, error) {
 	queues, err := d.Database.Queues(repoFullName)
 	return queues, withheldError(err)

@@ -49,6 +49,12 @@ type storeView struct {
 	Name, Class, Level, Text string
 }
 
+// timeView is a time as people say it; the exact one is told, too.
+type timeView struct {
+	At   time.Time
+	Text string
+}
+
 // fallbackView is a time in which the local store decided.
 type fallbackView struct {
 	Since      time.Time
@@ -61,11 +67,14 @@ type fallbackView struct {
 
 var pageTemplate = template.Must(template.New("locking.html").Funcs(template.FuncMap{
 	"moment": moment,
-	"ago":    func(now, at time.Time) string { return short(now.Sub(at)) },
+	"stamp":  func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
+	"age":    func(now, at time.Time) timeView { return timeView{at, short(now.Sub(at))} },
+	"since":  func(now, at time.Time) timeView { return timeView{at, short(now.Sub(at)) + " ago"} },
+	"parts":  parts,
 	"micro":  atlock.UnixMicro.Time,
 	"join":   strings.Join,
 	"doubly": func(conflicts []atlock.Conflict) string { return counted(len(conflicts), "lock was", "locks were") },
-}).ParseFS(assets, "assets/locking.html", "assets/release.html"))
+}).ParseFS(assets, "assets/locking.html", "assets/release.html", "assets/lock.html"))
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.URL.Query().Get("filter")) > longestFilter {
@@ -96,7 +105,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Warnings:  warnings(status),
 		Fallbacks: fallbacks(now, status.Fallbacks),
 		Waiting:   queue,
-		Locks:     newLockTable(p.database, status.Mode, r.URL.Query(), locks, err),
+		Locks:     newLockTable(p.database, status.Mode, r.URL.Query(), locks, queue, err),
 	}
 	if p.options.Actions != nil {
 		if stale := p.options.Actions.Stale(); stale != nil { // somebody looks
@@ -105,9 +114,6 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	data.Repos, data.Spans = repositories(locks, queue), freezeSpans
-	for i := range data.Locks.Rows {
-		data.Locks.Rows[i].Waiting = queue.counts[data.Locks.Rows[i].key]
-	}
 	var html bytes.Buffer
 	if err := pageTemplate.Execute(&html, data); err != nil {
 		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)
@@ -284,4 +290,18 @@ func twoUnits(large int, largeUnit string, small int, smallUnit string) string {
 		return fmt.Sprintf("%d %s", large, largeUnit)
 	}
 	return fmt.Sprintf("%d %s %d %s", large, largeUnit, small, smallUnit)
+}
+
+// longestPart is how many characters of a name stand together: a table is not made wider for more.
+const longestPart = 40
+
+// parts are those of a path between which a line may break: behind each slash, and in a part that is too long for a line.
+func parts(path string) (found []string) {
+	for part := range strings.SplitAfterSeq(path, "/") {
+		for runes := []rune(part); len(runes) > 0; {
+			cut := min(len(runes), longestPart)
+			found, runes = append(found, string(runes[:cut])), runes[cut:]
+		}
+	}
+	return found
 }

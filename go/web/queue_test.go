@@ -37,12 +37,17 @@ func wait(t testing.TB, database *atlock.Database, repo, path string, num int) {
 
 func waitAs(t testing.TB, database *atlock.Database, repo, path string, pull models.PullRequest) {
 	t.Helper()
+	waitIn(t, database, repo, path, "default", pull)
+}
+
+func waitIn(t testing.TB, database *atlock.Database, repo, path, workspace string, pull models.PullRequest) {
+	t.Helper()
 	pull.Author, pull.BaseRepo = "grace", models.Repo{FullName: repo}
 	run, err := database.For(pull).Begin(atlock.RunPlan)
 	if err != nil {
 		t.Fatal(err)
 	}
-	grant, err := run.TryLock(models.Project{RepoFullName: repo, Path: path}, "default", models.User{Username: "grace"})
+	grant, err := run.TryLock(models.Project{RepoFullName: repo, Path: path}, workspace, models.User{Username: "grace"})
 	if err != nil || grant.Acquired {
 		t.Fatal(grant, err)
 	}

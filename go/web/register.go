@@ -27,6 +27,7 @@ const (
 	StalePath     = "/api/locks/stale"
 	MetricsPath   = "/metrics"
 	PagePath      = "/locking"
+	DetailPath    = PagePath + "/lock"
 )
 
 // Database is what is shown of an [atlock.Database], and changed.
@@ -73,6 +74,12 @@ type Options struct {
 	WebUsername, WebPassword string
 	// Actions is what the page changes in Atlantis; nil: nothing.
 	Actions Actions
+	// Stopping is closed once the server begins to stop: pages are told of changes no more, since the server would wait for them. nil: only the
+	// context of [Register] ends that.
+	Stopping <-chan struct{}
+	// AuditFile tells which file the audit trail is written to now; nil, or an empty name: there is none. Where Atlantis asks nobody for a password,
+	// nobody is shown what is in it.
+	AuditFile func() string
 }
 
 // Register adds the endpoints to Atlantis's router, and a link to the page to Atlantis's own. Call it after server.NewServer and
@@ -110,6 +117,9 @@ func Register(ctx context.Context, router *mux.Router, database Database, option
 	page := newSharing(&page{database: shown, history: history, options: options}, pageName)
 	get(MetricsPath, metrics)
 	get(PagePath, page)
+	streaming := newStreams(ctx, options.Stopping, watcher{database: shown, history: history, actions: options.Actions}, page.forget)
+	router.Handle(StreamPath, guarded(streaming)).Methods(http.MethodGet)
+	get(DetailPath, questions.admitted(detail{shown, options}))
 	get(PagePath+"/{asset}", newGate(questionsAtOnce, mostWait).admitted(assetHandler()))
 	change := func(method, path string, handler http.Handler) {
 		router.Handle(path, guarded(withSecret(secret, handler))).Methods(method)

@@ -164,12 +164,13 @@ func TestEndpointsOfEveryMode(t *testing.T) {
 					t.Errorf("the page does not have %q", wanted)
 				}
 			}
+			text = must(t, served, web.DetailPath+"?id=acme%2Finfra%2Fnetwork%2Fdefault%2F")
 			// Atlantis's own store has no fencing tokens.
 			token, stock := regexp.MustCompile(`class="token">\d{16}<`), strings.Contains(name, "boltdb") || strings.Contains(name, "passed in")
 			if token.MatchString(text) == stock || strings.Contains(text, `class="token">none<`) != stock {
 				t.Errorf("the token is missing, or none is: %s", text)
 			}
-			for _, asset := range []string{"style.css", "script.js"} {
+			for _, asset := range []string{"style.css", "script.js", "lock.js", "link.css"} {
 				must(t, served, web.PagePath+"/"+asset)
 			}
 			if response, _ := get(t, served, web.PagePath+"/locking.html"); response.StatusCode != http.StatusNotFound {
@@ -215,7 +216,7 @@ func TestOnlyReading(t *testing.T) {
 	served := serveAtlantis(t, database)
 	for _, path := range []string{
 		web.StatusPath, web.HealthPath, web.MetricsPath, web.PagePath, web.PagePath + "/style.css", web.QueuePath, web.ExplainPath, web.StatsPath,
-		web.CheckPath, web.DeadlocksPath, web.StalePath,
+		web.CheckPath, web.DeadlocksPath, web.StalePath, web.DetailPath, web.StreamPath,
 	} {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			request, err := http.NewRequestWithContext(t.Context(), method, served.URL+path, strings.NewReader("x"))
@@ -282,12 +283,13 @@ func TestLinkOnAtlantissOwnPage(t *testing.T) {
 	database := openSled(t)
 	take(t, database, "acme/infra", "network", 7)
 	for base, wanted := range map[string]string{
-		"":          `<a href="/locking">Locking: The lock store decides</a>`,
-		"/atlantis": `<a href="/atlantis/locking">Locking: The lock store decides</a>`,
+		"": `<link rel="stylesheet" href="/locking/link.css"><p class="title-heading small locking-good"><a href="/locking">Locking: The lock store decides</a></p>`,
+		"/atlantis": `<link rel="stylesheet" href="/atlantis/locking/link.css"><p class="title-heading small locking-good"><a href="/atlantis/locking">` +
+			`Locking: The lock store decides</a></p>`,
 	} {
 		served := serveAtlantis(t, database, func(s *server.Server) { s.AtlantisURL.Path = base })
 		response, text := get(t, served, "/")
-		before, after, found := strings.Cut(text, `<p class="title-heading small">`+wanted+"</p>")
+		before, after, found := strings.Cut(text, wanted)
 		if !found || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {
 			t.Fatalf("base %q: no link %q in %s", base, wanted, text)
 		}

@@ -29,7 +29,8 @@ type waiting struct {
 	Freezes  []freezeView
 	Applies  applyView
 
-	counts map[string]int // how many wait for a lock, by its key
+	counts map[string]int       // how many wait for a lock, by its key
+	rows   map[string][]waitRow // who waits for a lock, by its key
 	links  map[pullOfRepo]string
 }
 
@@ -84,8 +85,11 @@ type applyView struct {
 
 // newWaiting reads queues, circles, freezes and the global apply lock. Without a queue in the settings nothing is told of one.
 func newWaiting(database Database, locks []models.ProjectLock, now time.Time) waiting {
-	found := waiting{counts: map[string]int{}, links: map[pullOfRepo]string{}}
+	found := waiting{counts: map[string]int{}, rows: map[string][]waitRow{}, links: map[pullOfRepo]string{}}
 	found.Applies = newApplyView(database)
+	if status, err := database.Status(); err == nil && len(status.QueueRepos) == 0 {
+		return found // asking for one would count as an error
+	}
 	queues, err := database.Queues("")
 	if errors.Is(err, atlock.ErrQueueDisabled) {
 		return found
@@ -151,12 +155,11 @@ func (w *waiting) addQueues(queues map[string][]atlock.QueuedPull, holders map[s
 			w.links[pullOfRepo{repo, pull.Pull}] = webAddress(pull.URL)
 			for key := range pull.Keys {
 				w.counts[key]++
-				queue.Rows = append(queue.Rows, newWaitRow(repo, pull, key, holders[key], now))
+				row := newWaitRow(repo, pull, key, holders[key], now)
+				queue.Rows, w.rows[key] = append(queue.Rows, row), append(w.rows[key], row)
 			}
 		}
-		slices.SortFunc(queue.Rows, func(a, b waitRow) int {
-			return cmp.Or(strings.Compare(a.Lock, b.Lock), cmp.Compare(a.Place, b.Place), cmp.Compare(a.Pull.Num, b.Pull.Num))
-		})
+		slices.SortFunc(queue.Rows, inLine)
 		fit := min(len(queue.Rows), waitRows-shown)
 		w.More += len(queue.Rows) - fit
 		if shown += fit; fit > 0 {
@@ -164,6 +167,18 @@ func (w *waiting) addQueues(queues map[string][]atlock.QueuedPull, holders map[s
 			w.Repos = append(w.Repos, queue)
 		}
 	}
+}
+
+// inLine is the order in which who waits is shown: by lock, and the next one first.
+func inLine(a, b waitRow) int {
+	return cmp.Or(strings.Compare(a.Lock, b.Lock), cmp.Compare(a.Place, b.Place), cmp.Compare(a.Pull.Num, b.Pull.Num))
+}
+
+// of are the first who wait for a lock, as many as are shown.
+func (w *waiting) of(key string) []waitRow {
+	rows := w.rows[key]
+	slices.SortFunc(rows, inLine)
+	return rows[:min(len(rows), waitRows)]
 }
 
 func sortedNames(queues map[string][]atlock.QueuedPull) []string {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/runatlantis/atlantis/server"
 
@@ -33,6 +34,7 @@ type changer struct {
 	named    string // by --locking-config
 	settings atlock.Config
 	logger   *slog.Logger
+	audited  atomic.Pointer[string] // the file of the audit trail: a page does not wait for a change that goes on
 
 	socket   sync.Mutex
 	listener *control.Listener // guarded by socket; nil without one
@@ -74,6 +76,15 @@ func (c *changer) closeListener(listener *control.Listener) {
 		c.logger.Warn("closing the socket by which commands change the mode", "error", err)
 	}
 }
+
+// use makes these the settings of the server.
+func (c *changer) use(settings atlock.Config) {
+	c.settings = settings
+	c.audited.Store(&settings.Locking.Audit.File)
+}
+
+// auditFile is the file to which the audit trail is written now.
+func (c *changer) auditFile() string { return *c.audited.Load() }
 
 // refuse is an error with a code, for whoever asked by the socket.
 func refuse(code capi.Code, format string, args ...any) error {
@@ -217,7 +228,7 @@ func (c *changer) changeBy(settings atlock.Config, file *staged, by any, steps s
 	if err != nil {
 		return nil, err
 	}
-	c.settings = settings
+	c.use(settings)
 	c.handover.Follow(settings)
 	if settings.Locking.DataDir != before.Locking.DataDir {
 		c.listen(settings.Locking.DataDir)

@@ -116,13 +116,16 @@ func newLinked(
 		return nil, errors.Join(err, database.Close())
 	}
 	serving, stop := context.WithCancel(context.Background())
-	if err := routes(serving, atlantis, database, handed); err != nil {
+	stopping, hangUp := context.WithCancel(serving)
+	changer := &changer{database: database, handover: handed, user: user, named: file, logger: log}
+	changer.use(settings)
+	if err := routes(serving, stopping, atlantis, changer, handed); err != nil {
 		stop()
+		hangUp()
 		return nil, errors.Join(err, database.Close())
 	}
 	atlantis.Logger = loginLogger{atlantis.Logger, database}
-	changer := &changer{database: database, handover: handed, user: user, named: file, settings: settings, logger: log}
 	return &linked{
-		server: atlantis, database: database, handover: handed, changer: changer, logger: logger, serving: serving, stop: stop,
+		server: atlantis, database: database, handover: handed, changer: changer, logger: logger, serving: serving, stop: stop, hangUp: hangUp,
 	}, nil
 }

@@ -27,6 +27,8 @@ type linked struct {
 	// stop ends serving: what runs beside the server.
 	serving context.Context
 	stop    context.CancelFunc
+	// hangUp ends before that what pages listen to: Atlantis would wait for it.
+	hangUp context.CancelFunc
 }
 
 // Start serves until the process is told to stop, and then closes the database.
@@ -34,7 +36,10 @@ func (l *linked) Start() error {
 	var beside sync.WaitGroup
 	beside.Go(func() { l.handover.Run(l.serving) })
 	l.takeChanges(&beside)
+	stopping, ignore := signal.NotifyContext(l.serving, os.Interrupt, syscall.SIGTERM) // as Atlantis
+	context.AfterFunc(stopping, l.hangUp)
 	err := l.server.Start()
+	ignore()
 	l.stop()
 	l.changer.stopListening()
 	closeErr := l.database.Close() // which ends the wait for whose turn it is

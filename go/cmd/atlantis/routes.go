@@ -13,8 +13,8 @@ import (
 	"github.com/atlock/atlock/go/web"
 )
 
-// routes adds atlock's page and endpoints to those of Atlantis. It runs before Atlantis registers its own.
-func routes(ctx context.Context, atlantis *server.Server, database *atlock.Database, handed *handover.Handover) error {
+// routes adds atlock's page and endpoints to those of Atlantis, until the context is over. It runs before Atlantis registers its own.
+func routes(ctx, stopping context.Context, atlantis *server.Server, changer *changer, handed *handover.Handover) error {
 	options := web.Options{
 		BasePath:        atlantis.AtlantisURL.Path,
 		AtlantisVersion: atlantis.AtlantisVersion,
@@ -23,11 +23,13 @@ func routes(ctx context.Context, atlantis *server.Server, database *atlock.Datab
 		WebAuth:         atlantis.WebAuthentication,
 		WebUsername:     atlantis.WebUsername,
 		WebPassword:     atlantis.WebPassword,
+		Stopping:        stopping.Done(),
+		AuditFile:       changer.auditFile,
 	}
 	if handed.CanRelease() {
 		options.Actions = actions{handed}
 	}
-	if err := web.Register(ctx, atlantis.Router, database, options); err != nil {
+	if err := web.Register(ctx, atlantis.Router, changer.database, options); err != nil {
 		return err
 	}
 	if handed.CanRelease() {

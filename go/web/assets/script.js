@@ -1,10 +1,11 @@
-// Keeps the page up to date: fetches it again and puts its parts in place. Without this script the page works, and stays as it is.
+// Keeps the page up to date: fetches it again when something changed, and puts its parts in place. Without this script the page works, and stays as it is.
 "use strict";
 
 (() => {
   const everyMilliseconds = 5000;
   const field = document.querySelector("form.filter input");
   const stale = document.getElementById("stale");
+  const told = document.getElementById("told"); // what a screen reader is told
   const kept = document.getElementById("kept"); // null where nothing is released
   let newest = 0; // number of the newest request; answers to older ones are dropped
 
@@ -14,8 +15,9 @@
     const chosen = new Set([...document.querySelectorAll('#release input[name="lock"]')]
       .filter((input) => input.type === "hidden" || input.checked).map((input) => input.value));
     part.replaceChildren(...fresh.childNodes);
-    if (focused && focused.name) {
-      const same = [...part.querySelectorAll("input, button")].find((one) => one.name === focused.name && one.value === focused.value);
+    if (focused) {
+      const named = (one) => one.name ? `${one.name} ${one.value}` : one.getAttribute("aria-label") || one.textContent;
+      const same = [...part.querySelectorAll(focused.localName)].find((one) => named(one) === named(focused));
       if (same) same.focus({ preventScroll: true });
     }
     if (part.dataset.live === "locks" && kept) select(part, chosen);
@@ -33,7 +35,9 @@
     const url = new URL(location.href);
     url.hash = "";
     if (field.value.trim() !== (url.searchParams.get("filter") || "")) {
-      url.search = field.value.trim() ? "?" + new URLSearchParams({ filter: field.value.trim() }) : "";
+      url.searchParams.delete("page");
+      url.searchParams.delete("filter");
+      if (field.value.trim()) url.searchParams.set("filter", field.value.trim());
     }
     return url;
   }
@@ -50,13 +54,50 @@
         const fresh = fetched.querySelector(`[data-live="${part.dataset.live}"]`);
         if (fresh) replace(part, fresh);
       }
-      document.title = fetched.title;
+      if (document.title !== fetched.title) told.textContent = document.title = fetched.title;
       history.replaceState(null, "", url.pathname + url.search + location.hash);
       stale.hidden = true;
     } catch (error) {
       if (number === newest) stale.hidden = false;
     }
   }
+
+  // The stream says that something changed. Without one, or where it finds no place, the page asks by itself; a page that nobody sees has none.
+  let stream = null;
+  let isTold = false;
+  let isLate = false;
+  let isPressed = false;
+  const isQuiet = () => !document.hidden && !isPressed && getSelection().isCollapsed; // nobody is clicking or copying
+  addEventListener("pointerdown", () => { isPressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { isPressed = false; });
+
+  function listen() {
+    if (stream || document.hidden) return;
+    stream = new EventSource(location.pathname + "/events");
+    stream.onopen = () => { isTold = true; };
+    stream.onmessage = () => { if (isQuiet()) update(); else isLate = true; };
+    stream.onerror = () => {
+      isTold = false;
+      if (stream && stream.readyState === EventSource.CLOSED) stream = null;
+    };
+  }
+
+  function hangUp() {
+    if (stream) stream.close();
+    stream = null;
+    isTold = false;
+  }
+
+  // Ages and the chart go on without a change, and an end of the stream that is not told is made up for.
+  let ticks = 0;
+  setInterval(() => {
+    ticks++;
+    if (ticks % 12 === 0) listen();
+    if (isQuiet() && (!isTold || isLate || ticks % 6 === 0)) {
+      isLate = false;
+      update();
+    }
+  }, everyMilliseconds);
 
   let typing;
   field.addEventListener("input", () => {
@@ -68,6 +109,19 @@
     clearTimeout(typing);
     update();
   });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) update(); });
-  setInterval(() => { if (!document.hidden && getSelection().isCollapsed) update(); }, everyMilliseconds);
+  // Another order or page of the table, without losing what is selected.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a.turn");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    history.pushState(null, "", link.href);
+    update();
+  });
+  addEventListener("popstate", update);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return hangUp();
+    listen();
+    update();
+  });
+  listen();
 })();
