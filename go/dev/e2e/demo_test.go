@@ -173,7 +173,11 @@ func TestDemonstration(t *testing.T) {
 	if _, err := io.WriteString(d.stdin, "k\n"); err != nil {
 		t.Fatal(err)
 	}
-	d.wait(t, "Redis is not asked (breaker open): the embedded store decides", 1)
+	d.wait(t, "Redis is not asked (breaker open): the local store decides", 1)
+	if _, err := io.WriteString(d.stdin, "k\n"); err != nil {
+		t.Fatal(err)
+	}
+	d.wait(t, "Redis is not running", 1)
 	if _, err := io.WriteString(d.stdin, "r\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 // options are the command line's.
 type options struct {
 	server string // the linked server's program
+	atlock string // the command, for what is printed
 	folder string // everything that the demonstration writes
 	port   int
 	mode   string
@@ -37,6 +38,7 @@ const (
 func main() {
 	var o options
 	flag.StringVar(&o.server, "server", "build/atlantis", "the linked server's program")
+	flag.StringVar(&o.atlock, "atlock", "target/release/atlock", "the command atlock, which is only named")
 	flag.StringVar(&o.folder, "folder", "build/demo", "the folder for everything that is written; what an earlier demonstration left there is removed first")
 	flag.IntVar(&o.port, "port", usualPort, "the server's port")
 	flag.StringVar(&o.mode, "mode", modeEmbedded, "embedded: strict mode on the embedded store; hybrid: a private Redis, and a local store while that is away")

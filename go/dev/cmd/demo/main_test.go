@@ -10,3 +10,17 @@ func TestOtherPort(t *testing.T) {
 		}
 	}
 }
+
+// Whoever changes the mode sees who decides now.
+func TestStatusString(t *testing.T) {
+	for want, seen := range map[string]status{
+		"Redis decides (breaker closed)":                             {Mode: "hybrid", CircuitState: "closed"},
+		"Redis is not asked (breaker open): the local store decides": {Mode: "hybrid", CircuitState: "open", FallbackActive: true},
+		"Redis alone decides (native mode)":                          {Mode: "native", CircuitState: "disabled"},
+		"The embedded store alone decides (strict mode)":             {Mode: "strict", CircuitState: "disabled"},
+	} {
+		if got := seen.String(); got != want {
+			t.Errorf("it says %q, not %q", got, want)
+		}
+	}
+}
