@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -172,7 +173,11 @@ func TestDemonstration(t *testing.T) {
 	if _, err := io.WriteString(d.stdin, "k\n"); err != nil {
 		t.Fatal(err)
 	}
-	d.wait(t, "Redis is not asked (breaker open): the embedded store decides", 1)
+	d.wait(t, "Redis is not asked (breaker open): the local store decides", 1)
+	if _, err := io.WriteString(d.stdin, "k\n"); err != nil {
+		t.Fatal(err)
+	}
+	d.wait(t, "Redis is not running", 1)
 	if _, err := io.WriteString(d.stdin, "r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +230,49 @@ func TestDemonstrationPortTaken(t *testing.T) {
 	for _, text := range []string{"port " + strconv.Itoa(port), "taken", "make run PORT="} {
 		if !strings.Contains(d.text(), text) {
 			t.Errorf("the error does not say %q: %s", text, d.text())
+		}
+	}
+}
+
+// TestDemonstrationWrongOptions: the error says which option is wrong, and what to choose.
+func TestDemonstrationWrongOptions(t *testing.T) {
+	t.Parallel()
+	for flag, texts := range map[string][]string{
+		"-mode=native": {`mode "native"`, "make run MODE=hybrid"},
+		"-port=0":      {"port 0", "make run PORT="},
+		"-port=65536":  {"port 65536", "make run PORT="},
+		"hybrid":       {`"hybrid" is no option`},
+	} {
+		d := startDemonstration(t, 1, flag)
+		d.wantEnd(t, 2)
+		for _, text := range texts {
+			if !strings.Contains(d.text(), text) {
+				t.Errorf("the error of %s does not say %q: %s", flag, text, d.text())
+			}
+		}
+	}
+}
+
+// TestDemonstrationInAnothersFolder: what no demonstration has made stays, however often one is started there.
+func TestDemonstrationInAnothersFolder(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	file := filepath.Join(folder, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port, err := freeport.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d := startDemonstration(t, port, "-folder="+folder, "-once")
+		d.wantEnd(t, 1)
+		if !strings.Contains(d.text(), folder+" has files that no demonstration has made") {
+			t.Errorf("the error does not name the folder: %s", d.text())
+		}
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 // options are the command line's.
 type options struct {
 	server string // the linked server's program
+	atlock string // the command, for what is printed
 	folder string // everything that the demonstration writes
 	port   int
 	mode   string
@@ -28,18 +29,23 @@ type options struct {
 const (
 	modeEmbedded = "embedded"
 	modeHybrid   = "hybrid"
+
+	usualPort        = 4141
+	lowestUnreserved = 1024 // below, a user needs a privilege
+	highestPort      = 65535
 )
 
 func main() {
 	var o options
 	flag.StringVar(&o.server, "server", "build/atlantis", "the linked server's program")
-	flag.StringVar(&o.folder, "folder", "build/demo", "the folder for everything that is written; what is in it is removed first")
-	flag.IntVar(&o.port, "port", 4141, "the server's port")
-	flag.StringVar(&o.mode, "mode", modeEmbedded, "embedded: the embedded store; hybrid: a private Redis, and the embedded store when that fails")
+	flag.StringVar(&o.atlock, "atlock", "target/release/atlock", "the command atlock, which is only named")
+	flag.StringVar(&o.folder, "folder", "build/demo", "the folder for everything that is written; what an earlier demonstration left there is removed first")
+	flag.IntVar(&o.port, "port", usualPort, "the server's port")
+	flag.StringVar(&o.mode, "mode", modeEmbedded, "embedded: strict mode on the embedded store; hybrid: a private Redis, and a local store while that is away")
 	flag.BoolVar(&o.once, "once", false, "go through everything once, and end")
 	flag.Parse()
-	if flag.NArg() > 0 || (o.mode != modeEmbedded && o.mode != modeHybrid) {
-		flag.Usage()
+	if err := o.check(flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(2)
 	}
 
@@ -55,13 +61,28 @@ func main() {
 	}
 }
 
+// check says what is wrong with the command line; rest is what is no option.
+func (o options) check(rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("%q is no option: options begin with -, and -help lists them", rest[0])
+	case o.mode != modeEmbedded && o.mode != modeHybrid:
+		return fmt.Errorf("mode %q: choose %s (strict mode on the embedded store) or %s: make run MODE=%s", o.mode, modeEmbedded, modeHybrid, modeHybrid)
+	case o.port < 1 || o.port > highestPort:
+		return fmt.Errorf("port %d: choose one from 1 to %d: make run PORT=%d", o.port, highestPort, usualPort)
+	}
+	return nil
+}
+
 // explain adds what to do next to an error.
 func explain(err error, o options) error {
 	switch {
 	case errors.Is(err, atlantis.ErrPortTaken):
 		return fmt.Errorf("%w\nstop that program, or choose another port: make run PORT=%d", err, otherPort(o.port))
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w\nis the server built? make atlantis", err)
+	case errors.Is(err, atlantis.ErrPortForbidden):
+		return fmt.Errorf("%w\nchoose another port: make run PORT=%d", err, otherPort(o.port))
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w\nrun it as a user who may write there, or name another folder: build/atlantis-demo -folder=FOLDER", err)
 	default:
 		return err
 	}
@@ -69,10 +90,10 @@ func explain(err error, o options) error {
 
 // otherPort suggests one; the Git host takes the next after it.
 func otherPort(port int) int {
-	if port += 100; port < 65535 {
+	if port += 100; port >= lowestUnreserved && port < highestPort {
 		return port
 	}
-	return 4141
+	return usualPort
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -83,7 +104,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	if _, err := os.Stat(o.server); err != nil {
-		return err
+		return fmt.Errorf("the server's program: %w\nbuild it: make atlantis", err)
 	}
 	folder, release, err := claim(o.folder)
 	if err != nil {
@@ -113,7 +134,8 @@ func run(ctx context.Context, o options) (err error) {
 	return s.serve(ctx)
 }
 
-// claim empties the folder, unless another demonstration uses it.
+// claim empties the folder, unless another demonstration uses it, or none ever did: then its files are somebody's. The lock file beside
+// a folder stays there, and says that a demonstration made what is in the folder.
 func claim(folder string) (path string, release func(), err error) {
 	if path, err = filepath.Abs(folder); err != nil {
 		return "", nil, err
@@ -121,7 +143,11 @@ func claim(folder string) (path string, release func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", nil, err
 	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lockFile := path + ".lock"
+	if err := ours(path, lockFile); err != nil {
+		return "", nil, err
+	}
+	lock, err := os.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", nil, err
 	}
@@ -135,4 +161,21 @@ func claim(folder string) (path string, release func(), err error) {
 		return "", nil, err
 	}
 	return path, release, nil
+}
+
+// ours fails when the folder has files, and no demonstration has made them.
+func ours(path, lockFile string) error {
+	if _, err := os.Stat(lockFile); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case len(entries) > 0:
+		return fmt.Errorf("%s has files that no demonstration has made, and would be emptied: name an empty folder, or one that does not exist", path)
+	}
+	return nil
 }

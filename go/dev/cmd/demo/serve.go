@@ -28,16 +28,25 @@ Try:
   curl %[1]s/api/locks/compatibility/status -H 'X-Atlantis-Token: %[5]s'
   curl %[1]s/api/locks/health -H 'X-Atlantis-Token: %[5]s'
   curl %[1]s/metrics
-`, s.server.URL(), s.host.URL(), s.pullURL(3), s.pullURL(2), atlantis.APIToken)
+  %[6]s status    # who decides, and why
+`, s.server.URL(), s.host.URL(), s.pullURL(3), s.pullURL(2), atlantis.APIToken, s.command())
 	if s.redis != nil {
 		fmt.Printf(`
+The other modes, without a restart; the locks go along:
+  %[3]s mode native    # and back: mode hybrid; or mode strict
+
 Without Redis:
   type k and Enter to kill Redis, r and Enter to bring it back; or, from another terminal:
-  kill -9 %d
-  %s
-`, s.redis.PID(), shell(s.redis.Command()))
+  kill -9 %[1]d
+  %[2]s
+`, s.redis.PID(), shell(s.redis.Command()), s.command())
 	}
 	fmt.Println("\nCtrl-C stops everything.")
+}
+
+// command is the command atlock for this server, as it is typed into a shell.
+func (s *stage) command() string {
+	return shell([]string{s.options.atlock, "--config", s.relative(s.settings)})
 }
 
 // watch obeys what is typed and tells who decides, from the beginning on. It ends with ctx.
@@ -85,8 +94,12 @@ func readLines(lines chan<- string) {
 func (s *stage) obey(ctx context.Context, line string) {
 	switch line {
 	case "k":
+		if !s.redis.Running() {
+			fmt.Println("Redis is not running; r and Enter bring it back.")
+			return
+		}
 		s.redis.Kill()
-		fmt.Println("Redis is killed. Plan, unlock, merge: locks still change hands, and the embedded store decides.")
+		fmt.Println("Redis is killed. Plan, unlock, merge: in hybrid mode locks still change hands.")
 	case "r":
 		if err := s.restartRedis(ctx); err != nil {
 			fmt.Println(err)

@@ -23,6 +23,8 @@ type stage struct {
 	host    *githost.Host
 	redis   *privateredis.Server
 	server  *atlantis.Server
+
+	settings string // the server's settings file
 }
 
 func startStage(ctx context.Context, o options, folder string) (*stage, error) {
@@ -56,8 +58,8 @@ func (s *stage) start(ctx context.Context, folder string) (err error) {
 		fmt.Printf("Redis is at          %s, process %d\n", s.redis.Address, s.redis.PID())
 		settings += fmt.Sprintf("    enabled: true\n    compatibility_mode: hybrid\n    redis: {address: %q}\n", s.redis.Address)
 	}
-	settingsFile := filepath.Join(folder, "locking.yaml")
-	if err := os.WriteFile(settingsFile, []byte(settings), 0o600); err != nil {
+	s.settings = filepath.Join(folder, "locking.yaml")
+	if err := os.WriteFile(s.settings, []byte(settings), 0o600); err != nil {
 		return err
 	}
 	fmt.Println("Atlantis starts.")
@@ -68,11 +70,15 @@ func (s *stage) start(ctx context.Context, folder string) (err error) {
 		Folder:        folder,
 		GitHost:       s.host.URL(),
 		WebhookSecret: secret,
-		Args:          []string{"--locking-config=" + settingsFile},
+		Args:          []string{"--locking-config=" + s.settings},
 	}); err != nil {
 		return err
 	}
-	fmt.Printf("Atlantis is at       %s, process %d, with these settings in %s:\n", s.server.URL(), s.server.PID(), s.relative(settingsFile))
+	mode := "strict mode on the embedded store"
+	if s.options.mode == modeHybrid {
+		mode = "hybrid mode"
+	}
+	fmt.Printf("Atlantis is at       %s, process %d, in %s, with these settings in %s:\n", s.server.URL(), s.server.PID(), mode, s.relative(s.settings))
 	fmt.Print(indent(settings))
 	return nil
 }

@@ -207,16 +207,23 @@ func (s *stage) wantHolders(ctx context.Context, want map[string]int) error {
 
 // status is what the server tells of its stores.
 type status struct {
+	Mode           string `json:"mode"`
 	CircuitState   string `json:"circuit_state"`
 	FallbackActive bool   `json:"fallback_active"`
 	NextProbe      int64  `json:"next_probe"` // microseconds since 1970; 0 unless the breaker is open
 }
 
 func (seen status) String() string {
-	if seen.FallbackActive {
-		return fmt.Sprintf("Redis is not asked (breaker %s): the embedded store decides", seen.CircuitState)
+	switch {
+	case seen.FallbackActive:
+		return fmt.Sprintf("Redis is not asked (breaker %s): the local store decides", seen.CircuitState)
+	case seen.Mode == "native":
+		return "Redis alone decides (native mode)"
+	case seen.Mode == "strict":
+		return "The embedded store alone decides (strict mode)"
+	default:
+		return fmt.Sprintf("Redis decides (breaker %s)", seen.CircuitState)
 	}
-	return fmt.Sprintf("Redis decides (breaker %s)", seen.CircuitState)
 }
 
 func (s *stage) status(ctx context.Context) (seen status, err error) {

@@ -73,8 +73,12 @@ type Server struct {
 	client  *http.Client
 }
 
-// ErrPortTaken says that another program listens where the server should.
-var ErrPortTaken = errors.New("the port is taken by another program")
+var (
+	// ErrPortTaken says that another program listens where the server should.
+	ErrPortTaken = errors.New("the port is taken by another program")
+	// ErrPortForbidden says that this user may not listen there.
+	ErrPortForbidden = errors.New("this user may not listen on the port")
+)
 
 // Start runs a server and returns once it answers.
 func Start(ctx context.Context, options Options) (*Server, error) {
@@ -127,12 +131,17 @@ func (s *Server) waitPortFree(ctx context.Context) error {
 	}
 }
 
-// PortFree fails when the port is in use, which the server itself would tell of only in its log.
+// PortFree fails when the server cannot have the port, which the server itself would tell of only in its log.
 func PortFree(port int) error {
-	if err := freeport.Check(port); err != nil {
+	err := freeport.Check(port)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("port %d: %w: %w", port, ErrPortForbidden, err)
+	default:
 		return fmt.Errorf("port %d: %w: %w", port, ErrPortTaken, err)
 	}
-	return nil
 }
 
 func (s *Server) command() (*exec.Cmd, error) {

@@ -135,6 +135,9 @@ func runGit(ctx context.Context, input *bytes.Buffer, arguments ...string) (stri
 
 // gitBackend serves all repositories below the folder, to read only.
 func gitBackend(folder string) (http.Handler, error) {
+	if _, err := exec.LookPath("git"); err != nil {
+		return nil, fmt.Errorf("the program git is needed (Debian: apt-get install git): %w", err)
+	}
 	programs, err := runGit(context.Background(), nil, "--exec-path")
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func (s *Server) log() string { return filepath.Join(s.folder, "redis.log") }
 
 // Restart starts it again after Kill or Stop, and returns once it answers.
 func (s *Server) Restart(ctx context.Context) error {
-	if s.process != nil && !s.process.Exited() {
+	if s.Running() {
 		return errors.New("Redis is running already")
 	}
 	command := s.Command()
@@ -96,6 +96,9 @@ func (s *Server) Restart(ctx context.Context) error {
 		}
 	}
 }
+
+// Running says whether it was started and has not ended since.
+func (s *Server) Running() bool { return s.process != nil && !s.process.Exited() }
 
 // PID is its process id.
 func (s *Server) PID() int { return s.process.PID() }
