@@ -31,6 +31,8 @@ struct Known {
     /// What had happened by the time when it was asked for, and when it was over.
     asked_at: u64,
     over_at: u64,
+    /// When it was last told to be released, as a part of a set: it may have been taken again since.
+    released_at: u64,
 }
 
 impl Known {
@@ -100,6 +102,7 @@ impl Oracle {
             asks: Some(process),
             asked_at: self.tells(),
             over_at: 0,
+            released_at: 0,
         };
         self.locks.insert(number, known);
     }
@@ -133,10 +136,11 @@ impl Oracle {
             "#{} is told to have v{held}, which was over",
             wanted.num
         );
+        let is_gone = is_over || known.released_at > wanted.asked_at;
         if held != asked {
             self.refused(asked);
         }
-        if is_over {
+        if is_gone {
             // It was released before the answer was there.
             return self.unknown(asked);
         }
@@ -190,6 +194,8 @@ impl Oracle {
             // A lock of a set may be taken again in the same plan; whoever looks sees that.
             if known.set.is_none() {
                 (known.state, known.over_at) = (State::Over, now);
+            } else {
+                known.released_at = now;
             }
         }
     }
