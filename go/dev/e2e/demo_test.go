@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -230,49 +229,6 @@ func TestDemonstrationPortTaken(t *testing.T) {
 	for _, text := range []string{"port " + strconv.Itoa(port), "taken", "make run PORT="} {
 		if !strings.Contains(d.text(), text) {
 			t.Errorf("the error does not say %q: %s", text, d.text())
-		}
-	}
-}
-
-// TestDemonstrationWrongOptions: the error says which option is wrong, and what to choose.
-func TestDemonstrationWrongOptions(t *testing.T) {
-	t.Parallel()
-	for flag, texts := range map[string][]string{
-		"-mode=native": {`mode "native"`, "make run MODE=hybrid"},
-		"-port=0":      {"port 0", "make run PORT="},
-		"-port=65536":  {"port 65536", "make run PORT="},
-		"hybrid":       {`"hybrid" is no option`},
-	} {
-		d := startDemonstration(t, 1, flag)
-		d.wantEnd(t, 2)
-		for _, text := range texts {
-			if !strings.Contains(d.text(), text) {
-				t.Errorf("the error of %s does not say %q: %s", flag, text, d.text())
-			}
-		}
-	}
-}
-
-// TestDemonstrationInAnothersFolder: what no demonstration has made stays, however often one is started there.
-func TestDemonstrationInAnothersFolder(t *testing.T) {
-	t.Parallel()
-	folder := t.TempDir()
-	file := filepath.Join(folder, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	port, err := freeport.Take()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		d := startDemonstration(t, port, "-folder="+folder, "-once")
-		d.wantEnd(t, 1)
-		if !strings.Contains(d.text(), folder+" has files that no demonstration has made") {
-			t.Errorf("the error does not name the folder: %s", d.text())
-		}
-		if _, err := os.Stat(file); err != nil {
-			t.Error(err)
 		}
 	}
 }
