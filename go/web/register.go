@@ -117,7 +117,7 @@ func Register(ctx context.Context, router *mux.Router, database Database, option
 	page := newSharing(&page{database: shown, history: history, options: options}, pageName)
 	get(MetricsPath, metrics)
 	get(PagePath, page)
-	streaming := newStreams(ctx, options.Stopping, watcher{database: shown, history: history, actions: options.Actions}, page.forget)
+	streaming := newStreams(ctx, options.Stopping, watcher{database: shown, history: history, actions: options.Actions, every: lookEvery}, page.forget)
 	router.Handle(StreamPath, guarded(streaming)).Methods(http.MethodGet)
 	get(DetailPath, questions.admitted(detail{shown, options}))
 	get(PagePath+"/{asset}", newGate(questionsAtOnce, mostWait).admitted(assetHandler()))

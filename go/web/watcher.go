@@ -22,7 +22,8 @@ const lookShare = 20
 type watcher struct {
 	database Database
 	history  *history
-	actions  Actions // nil: none
+	actions  Actions       // nil: none
+	every    time.Duration // lookEvery, when the server was made
 
 	circlesAreOff bool // nobody looks for circles; asking for them would count an error each time
 }
@@ -40,7 +41,7 @@ func (w watcher) watch(ctx context.Context, changed func()) {
 			changed()
 		}
 		before = now
-		pause := time.NewTimer(max(lookEvery, lookShare*time.Since(began)))
+		pause := time.NewTimer(max(w.every, lookShare*time.Since(began)))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
