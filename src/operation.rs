@@ -101,7 +101,7 @@ impl Operation {
 pub enum Ending {
     /// As asked, or there was nothing to do.
     Ok,
-    /// A grant, and the lock is held.
+    /// A grant, and the lock is held; or what the settings switch off.
     Refused,
     /// With an error of this code.
     Error(Code),

@@ -162,4 +162,6 @@ fn without_a_queue_nobody_looks() {
     let service = ground.open("priority_queue: {enabled: false}");
     assert_eq!(service.deadlocks().unwrap_err().code(), Code::QueueDisabled);
     assert_eq!(service.end_deadlock("x", &[]).unwrap_err().code(), Code::QueueDisabled);
+    assert_eq!(service.queues(None).unwrap_err().code(), Code::QueueDisabled);
+    assert_eq!(service.status().errors, 0, "whoever looks at everything asks for what is switched off, too");
 }

@@ -87,9 +87,6 @@ type applyView struct {
 func newWaiting(database Database, locks []models.ProjectLock, now time.Time) waiting {
 	found := waiting{counts: map[string]int{}, rows: map[string][]waitRow{}, links: map[pullOfRepo]string{}}
 	found.Applies = newApplyView(database)
-	if status, err := database.Status(); err == nil && len(status.QueueRepos) == 0 {
-		return found // asking for one would count as an error
-	}
 	queues, err := database.Queues("")
 	if errors.Is(err, atlock.ErrQueueDisabled) {
 		return found

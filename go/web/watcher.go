@@ -24,8 +24,6 @@ type watcher struct {
 	history  *history
 	actions  Actions       // nil: none
 	every    time.Duration // lookEvery, when the server was made
-
-	circlesAreOff bool // nobody looks for circles; asking for them would count an error each time
 }
 
 // watch tells of each change until the context is over, and of the first look: what happened before it is not known.
@@ -80,7 +78,7 @@ type seenLock struct {
 }
 
 // look is a number of what there is to see. Two that differ are two pages that do.
-func (w *watcher) look() uint64 {
+func (w watcher) look() uint64 {
 	var now seen
 	fault := func(err error) {
 		if err != nil {
@@ -113,9 +111,9 @@ func (w *watcher) look() uint64 {
 		now.Freezes, err = w.database.Freezes()
 		fault(err)
 	}
-	if err == nil && len(status.QueueRepos) > 0 && !w.circlesAreOff {
+	if err == nil && len(status.QueueRepos) > 0 {
 		now.Circles, err = w.database.Deadlocks()
-		if w.circlesAreOff = errors.Is(err, atlock.ErrUnsupported); !w.circlesAreOff {
+		if !errors.Is(err, atlock.ErrUnsupported) { // somebody looks for them
 			fault(err)
 		}
 	}

@@ -297,6 +297,8 @@ impl Service {
         let ending = match &answer {
             Ok(answer) if refused(answer) => Ending::Refused,
             Ok(_) => Ending::Ok,
+            // What the settings switch off is no fault: whoever looks at everything asks for this, too.
+            Err(e) if matches!(e.code(), Code::QueueDisabled | Code::Unsupported) => Ending::Refused,
             Err(e) => Ending::Error(e.code()),
         };
         self.metrics.count(operation, self.answered_by(&call), ending, start.elapsed());
