@@ -28,7 +28,7 @@ use crate::wait::{wait_for, wait_until};
 pub type Locks = BTreeMap<String, i64>;
 
 /// The longest that recovery may take once Redis works, after a short fault.
-const RECOVERS_WITHIN: Duration = Duration::from_secs(10);
+const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 const WORKERS: usize = 4;
 const OWN_LOCKS: u64 = 8;
 
