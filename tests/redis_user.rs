@@ -442,7 +442,7 @@ fn what_the_page_makes_protects_the_rest() {
 fn what_the_page_makes_is_there_after_a_restart() {
     // Where there is no aclfile, the page names another command.
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/03-configuration.md")).unwrap();
-    assert!(page.contains("a Redis without `aclfile` keeps its users in its settings, and wants `CONFIG REWRITE` there"));
+    assert!(page.contains("A Redis without `aclfile` keeps its users in its settings: there, type `CONFIG REWRITE`"));
     for aclfile in [true, false] {
         let mut place = Place::new(aclfile);
         let typed = place.type_it(|text| if aclfile { text } else { text.replace("\nACL SAVE\n", "\nCONFIG REWRITE\n") });
