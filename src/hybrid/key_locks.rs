@@ -50,6 +50,11 @@ impl KeyLocks {
         Ok(KeyGuard { locks: self, keys: keys.to_vec() })
     }
 
+    /// The keys of which changes are under way.
+    pub(crate) fn under_way(&self) -> BTreeSet<EntryKey> {
+        self.state.lock().held.keys().cloned().collect()
+    }
+
     /// The keys at which `look` found one of these locks, or somebody is about to release one: whether that happens is known once one has
     /// their locks. What is about to be released is looked up first: what is not yet, or not any more, is where `look` looks.
     pub(crate) fn with_what_is_released<E>(

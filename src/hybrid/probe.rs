@@ -59,7 +59,9 @@ pub(super) fn tick(core: &Core, due: &mut Schedule) {
     // Not while Redis may have gone back to before a release, however long that takes.
     if now >= due.forget {
         due.forget = now + FORGET;
-        core.local.enqueue(Change::Forget(core.clock.unix_micros().saturating_sub(REMEMBERED_MICROS)));
+        let before = core.clock.unix_micros().saturating_sub(REMEMBERED_MICROS);
+        // A machine may have stood still for hours in the middle of a call.
+        core.local.enqueue(Change::Forget(before, core.key_locks.under_way()));
     }
     if now >= due.compare {
         due.compare = now + core.settings.health.compare;

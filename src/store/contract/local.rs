@@ -11,6 +11,7 @@
 //!   change, once the store follows Redis. So every difference to Redis that this server caused is written down.
 //! - Changes are applied in the order in which they were submitted, each list all or nothing.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -268,8 +269,8 @@ pub enum Change {
     /// What is remembered of Redis. The first makes the store follow it: all that is there is then [`SyncState::Decided`].
     Redis(RedisRecord),
     /// What was released before this time, microseconds since 1970, is forgotten, and so is what is more than the newest
-    /// `MOST_RELEASED`.
-    Forget(u64),
+    /// `MOST_RELEASED`; but nothing of these keys, of which changes are under way, however late.
+    Forget(u64, BTreeSet<EntryKey>),
 }
 
 /// How many released keys are remembered when the store is asked to forget.

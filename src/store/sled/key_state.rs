@@ -1,5 +1,7 @@
 //! What is known of each key while the store follows Redis (`store::contract::local`), and the changes of that.
 
+use std::collections::BTreeSet;
+
 use super::history::{self, History};
 use super::host_marks::{begin_copy, host_key, host_lacks, read_mark, write_mark};
 use super::pull_index::{add_lock, index_prefix, remove_lock};
@@ -92,7 +94,7 @@ pub(super) fn apply(tx: &mut Transaction<'_>, change: &Change) -> Result<()> {
             tx.put(HOST_KEY.to_vec(), bytes)
         }
         Change::Redis(link) => follow(tx, link),
-        Change::Forget(before) => forget(tx, *before),
+        Change::Forget(before, under_way) => forget(tx, *before, under_way),
     }
 }
 
@@ -160,13 +162,18 @@ fn follow(tx: &mut Transaction<'_>, link: &RedisRecord) -> Result<()> {
     Ok(())
 }
 
-fn forget(tx: &mut Transaction<'_>, before: u64) -> Result<()> {
+fn forget(tx: &mut Transaction<'_>, before: u64, under_way: &BTreeSet<EntryKey>) -> Result<()> {
     let mut released = Vec::new();
     for tree_key in tx.scan(HISTORY_PREFIX)?.into_keys() {
         let Some((_, bytes)) = tx.entry(&tree_key)? else { continue };
-        let (_, history) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
-        // What is asked for may be a call that is under way, however late: what it decides then rests on what is remembered here.
-        if history.state == SyncState::Synced {
+        let (key, history) = History::decode(&tree_key[HISTORY_PREFIX.len()..], &bytes)?;
+        // What a call that is under way decides rests on what is remembered here.
+        if under_way.contains(&key) {
+            continue;
+        }
+        let is_held = tx.raw(&key_of(&key))?.is_some();
+        // An asked-for release is as good as made: it only keeps the lock from coming back.
+        if history.state == SyncState::Synced || (history.state == SyncState::Pending && !is_held) {
             released.push((history.at, tree_key));
         }
     }
@@ -221,7 +228,7 @@ pub(super) fn held_by(tx: &Transaction<'_>, pull: PullRef<'_>) -> Result<Vec<Ent
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use sled::IVec;
@@ -260,17 +267,20 @@ mod tests {
     fn a_release_under_way_is_not_forgotten() {
         let key = EntryKey::Command("apply".to_owned());
         let held = Held { value: b"A".to_vec(), token: FencingToken::new(10) };
-        let store = BTreeMap::new();
-        let mut tx = Transaction::new(&store, Meta::default(), 1_000_000);
-        let changes = [
-            Change::Set(key.clone(), Some(held.clone())),
-            Change::Intend(key.clone(), None),
-            Change::Forget(u64::MAX),
-            Change::Decide(key.clone()),
-        ];
-        changes.iter().for_each(|change| apply(&mut tx, change).unwrap());
-        let there = Remote { value: Some(held.value), token: held.token, ..Remote::default() };
-        assert_eq!(resolve(&key, &local(&tx, &key).unwrap(), &there, Evidence::default()), Action::Push);
+        let there = Remote { value: Some(held.value.clone()), token: held.token, ..Remote::default() };
+        // Once its call is over, a release is forgotten: Redis has made it, or the start sees to it.
+        for (under_way, then) in [(BTreeSet::from([key.clone()]), Action::Push), (BTreeSet::new(), Action::Adopt)] {
+            let store = BTreeMap::new();
+            let mut tx = Transaction::new(&store, Meta::default(), 1_000_000);
+            let changes = [
+                Change::Set(key.clone(), Some(held.clone())),
+                Change::Intend(key.clone(), None),
+                Change::Forget(u64::MAX, under_way),
+                Change::Decide(key.clone()),
+            ];
+            changes.iter().for_each(|change| apply(&mut tx, change).unwrap());
+            assert_eq!(resolve(&key, &local(&tx, &key).unwrap(), &there, Evidence::default()), then);
+        }
     }
 
     /// A release that a crash kept from being written down: what Redis says later tells that it was one.

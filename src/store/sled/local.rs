@@ -100,6 +100,6 @@ fn size(change: &Change) -> usize {
         Change::Redis(link) => link.server_name.len(),
         // What it is compared with is stored already.
         Change::Copying(key, _) | Change::Copied(key, _) => key.name().len(),
-        Change::CopyBegins | Change::HostCopy(_) | Change::Forget(_) => 0,
+        Change::CopyBegins | Change::HostCopy(_) | Change::Forget(..) => 0,
     }
 }

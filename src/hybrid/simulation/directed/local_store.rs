@@ -1,10 +1,11 @@
 //! Whether the local store has what it must have before it decides, and what it remembers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{apply, grant, one_server, other_takes, server_of};
+use super::{apply, gone, grant, one_server, other_takes, server_of};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::domain::token::FencingToken;
@@ -110,6 +111,30 @@ fn what_a_late_disk_kept_from_the_local_store_is_not_put_back() {
     });
 }
 
+/// A machine stands still for hours in the middle of a release. Redis is away afterwards, and the release is decided here: Redis, which never
+/// heard of it, does not bring the lock back.
+#[test]
+fn a_call_that_stands_still_for_hours_is_not_forgotten() {
+    one_server(Durability::Sync, |world, instance| {
+        assert!(matches!(grant(&world, &instance, b"{}"), Ok(Granted::Yes { .. })));
+        let core = &instance.core;
+        let guard = core.key_locks.take(&[apply()], world.clock.now()).expect("is free");
+        core.local.write(vec![Change::Intend(apply(), None)], world.clock.now() + PATIENCE).expect("is written");
+        world.clock.advance(Duration::from_secs(2 * 3600));
+        (0..2).for_each(|_| world.tick(0));
+        core.begin_fallback(gone());
+        core.local.write(vec![Change::Decide(apply())], world.clock.now() + PATIENCE).expect("is written");
+        core.unsynced.add_decided(&apply());
+        drop(guard);
+        for _ in 0..20 {
+            world.clock.advance(Duration::from_secs(1));
+            world.tick(0);
+        }
+        assert!(!core.in_fallback());
+        assert!(world.value(&apply()).is_none());
+    });
+}
+
 /// What Redis has to learn of is remembered until Redis knows it.
 #[test]
 fn what_was_decided_or_asked_for_is_not_forgotten() {
@@ -125,7 +150,7 @@ fn what_was_decided_or_asked_for_is_not_forgotten() {
             Change::Set(key("settled"), held(4)),
             Change::Intend(key("settled"), None),
             Change::Set(key("settled"), None),
-            Change::Forget(u64::MAX),
+            Change::Forget(u64::MAX, BTreeSet::new()),
         ];
         instance.core.local.write(changes, deadline).expect("is written");
         let state = |name: &str| instance.core.local.store().local(&key(name)).expect("is read");

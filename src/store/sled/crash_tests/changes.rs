@@ -1,6 +1,6 @@
 //! Random changes, and a model of what they leave: the same changes over a map that cannot fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sled::IVec;
 
@@ -118,7 +118,7 @@ fn change(random: &mut Random, now: u64) -> Change {
         14 if random.percent(50) => Change::Copying(key, digest),
         14 => Change::Copied(key, digest),
         _ if random.percent(50) => Change::HostCopy(HostCopy { seq: now, applying: random.percent(50) }),
-        _ => Change::Forget(now - random.below(5_000)),
+        _ => Change::Forget(now - random.below(5_000), BTreeSet::new()),
     }
 }
 
