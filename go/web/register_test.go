@@ -288,6 +288,7 @@ func TestLinkOnAtlantissOwnPage(t *testing.T) {
 			`Locking: The lock store decides</a></p>`,
 	} {
 		served := serveAtlantis(t, database, func(s *server.Server) { s.AtlantisURL.Path = base })
+		waitUntil(t, "the store was asked", func() bool { return !strings.Contains(must(t, served, "/"), "The stores were not asked yet") })
 		response, text := get(t, served, "/")
 		before, after, found := strings.Cut(text, wanted)
 		if !found || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {

@@ -302,6 +302,12 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_too_large_for_a_value_is_one() {
+        assert!(accepts(b"1E+701") && accepts(b"[12.5E+7000]"));
+        assert!(!accepts(b"[1E+701") && !accepts(b"1E+"));
+    }
+
+    #[test]
     fn brothers_in_an_array_are_not_deep() {
         assert!(accepts(format!("[{}[]]", "[],".repeat(1000)).as_bytes()));
     }
@@ -327,8 +333,15 @@ mod tests {
         #[test]
         fn accepts_what_serde_json_accepts(json in pieces(), bracketed: bool) {
             let json = if bracketed { [b"[".as_slice(), &json, b"]"].concat() } else { json };
-            // A number too large for it is JSON all the same, and none of the pieces makes one of a value.
-            prop_assert_eq!(accepts(&json), serde_json::from_slice::<serde_json::Value>(&json).is_ok(), "{}", String::from_utf8_lossy(&json));
+            let expected = match serde_json::from_slice::<serde_json::Value>(&json) {
+                Ok(_) => true,
+                // A number too large for a value is JSON all the same. Who ignores values looks at everything else, but at no encoding.
+                Err(e) if e.to_string().starts_with("number out of range") => {
+                    serde_json::from_slice::<serde::de::IgnoredAny>(&json).is_ok() && std::str::from_utf8(&json).is_ok()
+                }
+                Err(_) => false,
+            };
+            prop_assert_eq!(accepts(&json), expected, "{}", String::from_utf8_lossy(&json));
         }
 
         #[test]
