@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::host_copy::HostCopy;
+use super::redis_access::micros;
 use super::status::{ConflictReport, Report};
 use crate::config::Durability;
 
@@ -15,10 +16,9 @@ pub(super) fn report(core: &Core, host_copy: Option<&HostCopy>) -> Report {
         circuit_state: breaker.state().to_string(),
         cause: summary.cause.as_ref().map(|cause| cause.message().to_owned()),
         since: summary.since,
-        next_probe: breaker.reopens_at().map(|at| {
-            let in_micros = at.saturating_duration_since(core.clock.now()).as_micros();
-            core.clock.unix_micros().saturating_add(u64::try_from(in_micros).unwrap_or(u64::MAX))
-        }),
+        next_probe: breaker
+            .reopens_at()
+            .map(|at| core.clock.unix_micros().saturating_add(micros(at.saturating_duration_since(core.clock.now())))),
         armed: unarmed_because.is_none(),
         unarmed_because,
         journal_length: core.unsynced.count(),
