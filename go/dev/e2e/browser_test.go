@@ -54,6 +54,19 @@ func standStill() chromedp.Action[chromedp.Void] {
 	})
 }
 
+// clickLive clicks on what the script of /locking may put in place anew between the look for it and the click.
+func clickLive(selector chromedp.CSS) chromedp.Action[chromedp.Void] {
+	const isGone = "(-32000)" // the DevTools protocol's code for a node that is not there any more
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		for {
+			_, err := chromedp.Click(selector)(ctx, target)
+			if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), isGone) {
+				return err
+			}
+		}
+	})
+}
+
 // discardOnThePage releases a lock as a person does: follow its link on the first page, press the button, say yes.
 func discardOnThePage(t *testing.T, _ mode, r *repository) {
 	first, _ := r.open(t, "network", "database")

@@ -43,7 +43,7 @@ func TestLocksAreReleasedFromThePage(t *testing.T) {
 	box := func(project string) chromedp.CSS {
 		return chromedp.CSS(`input[name="lock"][value="` + keyIn("acme/infra", project) + `"]`)
 	}
-	if err := chromedp.Do(tab, chromedp.Navigate(w.server.URL()+"/locking"), chromedp.Click(box("app")), chromedp.Click(box("network"))); err != nil {
+	if err := chromedp.Do(tab, chromedp.Navigate(w.server.URL()+"/locking"), clickLive(box("app")), clickLive(box("network"))); err != nil {
 		t.Fatalf("select two locks: %v", err)
 	}
 	w.waitForRefresh(t, tab)
@@ -54,7 +54,7 @@ func TestLocksAreReleasedFromThePage(t *testing.T) {
 		}
 	}
 	before := infra.waitFor(t, first, "the pull request", func(githost.Pull) bool { return true })
-	wantOnPage(t, tab, "Release 2 locks?", chromedp.Click(chromedp.CSS("#release p.act button")))
+	wantOnPage(t, tab, "Release 2 locks?", clickLive("#release p.act button"))
 	infra.wantHolders(t, map[string]int{"app": first, "database": first, "network": first})
 	wantOnPage(t, tab, "2 of 2 locks are released", chromedp.Click(chromedp.CSS(`button[name="release"]`)))
 

@@ -52,7 +52,7 @@ func TestLockingPage(t *testing.T) {
 
 	// A lock's row leads to where it is discarded.
 	if err := chromedp.Do(tab,
-		chromedp.Click(chromedp.CSS(`table.locks a[href*="acme%252Finfra%252Fnetwork"]`)),
+		clickLive(`table.locks a[href*="acme%252Finfra%252Fnetwork"]`),
 		chromedp.WaitVisible(chromedp.ID("discardPlanUnlock")),
 	); err != nil {
 		t.Fatalf("follow a lock's link on the page: %v", err)

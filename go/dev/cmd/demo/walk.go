@@ -107,7 +107,8 @@ func (s *stage) restartRedis(ctx context.Context) error {
 		return err
 	}
 	text := fmt.Sprintf("Redis is back, process %d.", s.redis.PID())
-	if seen, err := s.status(ctx); err == nil && seen.NextProbe > 0 {
+	// Without a time for the next probe, Redis is being probed, or was found already and is asked all the time.
+	if seen, err := s.status(ctx); err == nil && seen.Mode == modeHybrid {
 		text += fmt.Sprintf(" Atlantis tries it again %s.", inAbout(time.Until(time.UnixMicro(seen.NextProbe))))
 	}
 	step("%s", text)
