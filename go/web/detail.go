@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"net/http"
 	"time"
 
@@ -43,13 +42,7 @@ func (d detail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	page.Trail = d.options.trailOf(page.Key)
-	var html bytes.Buffer
-	if err := pageTemplate.ExecuteTemplate(&html, "lock.html", page); err != nil {
-		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = w.Write(html.Bytes()) // it fails if the client has left
+	showPage(w, "lock.html", page)
 }
 
 // read asks for the lock, and who waits for it.

@@ -141,11 +141,7 @@ func newLockTable(database Database, mode atlock.Mode, query url.Values, locks [
 		}
 	}
 	table.Sort.sort(rows)
-	for _, head := range table.Sort.heads(table.Filter) {
-		if head.Title != "Waiting" || queue.HasQueue {
-			table.Heads = append(table.Heads, head)
-		}
-	}
+	table.Heads = table.Sort.heads(table.Filter, queue.HasQueue)
 	table.cut(rows, pageNumber(query))
 	table.stand(database, mode)
 	return table

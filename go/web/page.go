@@ -55,6 +55,9 @@ type timeView struct {
 	Text string
 }
 
+// age is how long ago a time was.
+func age(now, at time.Time) timeView { return timeView{at, short(now.Sub(at))} }
+
 // fallbackView is a time in which the local store decided.
 type fallbackView struct {
 	Since      time.Time
@@ -68,13 +71,13 @@ type fallbackView struct {
 var pageTemplate = template.Must(template.New("locking.html").Funcs(template.FuncMap{
 	"moment": moment,
 	"stamp":  func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
-	"age":    func(now, at time.Time) timeView { return timeView{at, short(now.Sub(at))} },
+	"age":    age,
 	"since":  func(now, at time.Time) timeView { return timeView{at, short(now.Sub(at)) + " ago"} },
 	"parts":  parts,
 	"micro":  atlock.UnixMicro.Time,
 	"join":   strings.Join,
 	"doubly": func(conflicts []atlock.Conflict) string { return counted(len(conflicts), "lock was", "locks were") },
-}).ParseFS(assets, "assets/locking.html", "assets/release.html", "assets/lock.html"))
+}).ParseFS(assets, "assets/shared.html", "assets/locking.html", "assets/release.html", "assets/lock.html"))
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.URL.Query().Get("filter")) > longestFilter {
@@ -114,13 +117,26 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	data.Repos, data.Spans = repositories(locks, queue), freezeSpans
-	var html bytes.Buffer
-	if err := pageTemplate.Execute(&html, data); err != nil {
+	showPage(w, "locking.html", data)
+}
+
+// showPage sends a page, or says why it cannot be made.
+func showPage(w http.ResponseWriter, name string, data any) {
+	if err := writePage(w, http.StatusOK, name, data); err != nil {
 		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)
-		return
+	}
+}
+
+// writePage sends a page once all of it is made.
+func writePage(w http.ResponseWriter, code int, name string, data any) error {
+	var html bytes.Buffer
+	if err := pageTemplate.ExecuteTemplate(&html, name, data); err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
 	_, _ = w.Write(html.Bytes()) // it fails if the client has left
+	return nil
 }
 
 // repositories are those that have locks, or in which somebody waits.

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -258,22 +257,13 @@ func newReleaseRow(lock models.ProjectLock) releaseRow {
 	}
 }
 
-func (p releasePage) write(w http.ResponseWriter) error { return writePage(w, http.StatusOK, p) }
+func (p releasePage) write(w http.ResponseWriter) error {
+	return writePage(w, http.StatusOK, "release.html", p)
+}
 
 // showMessage is a page with nothing but a text, and the way back.
 func showMessage(w http.ResponseWriter, options Options, code int, title, text string) {
-	if err := writePage(w, code, releasePage{Options: options, Title: title, Level: bad, Text: text, Done: true}); err != nil {
+	if err := writePage(w, code, "release.html", releasePage{Options: options, Title: title, Level: bad, Text: text, Done: true}); err != nil {
 		http.Error(w, title+": "+text, code)
 	}
-}
-
-func writePage(w http.ResponseWriter, code int, page releasePage) error {
-	var html bytes.Buffer
-	if err := pageTemplate.ExecuteTemplate(&html, "release.html", page); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(code)
-	_, _ = w.Write(html.Bytes()) // it fails if the client has left
-	return nil
 }

@@ -78,9 +78,12 @@ type headView struct {
 	Sorted       string // as aria-sort says it; empty: the table is sorted by another
 }
 
-// heads are the heads of a table with this filter.
-func (s sorting) heads(filter string) (views []headView) {
+// heads are the heads of a table with this filter, of locks for which pull requests wait, or cannot.
+func (s sorting) heads(filter string, hasQueue bool) (views []headView) {
 	for _, one := range columns {
+		if one.Name == byWaiting && !hasQueue {
+			continue
+		}
 		wanted, view := sorting{column: one.Name}, headView{Title: one.Title}
 		if one.Name == s.column {
 			wanted.reversed = !s.reversed

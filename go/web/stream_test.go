@@ -19,11 +19,9 @@ import (
 	"github.com/atlock/atlock/go/web"
 )
 
-// listen listens to what changes, and leaves at the latest with the test. Its function gives the next line that is told, or "" at the end.
-func listen(t *testing.T, served *httptest.Server) (next func() string, leave func()) {
+// openStream asks for a stream, until the context is over. The caller closes the answer's body.
+func openStream(ctx context.Context, t *testing.T, served *httptest.Server) *http.Response {
 	t.Helper()
-	ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
-	t.Cleanup(leave)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, served.URL+web.StreamPath, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +30,15 @@ func listen(t *testing.T, served *httptest.Server) (next func() string, leave fu
 	if err != nil {
 		t.Fatal(err)
 	}
+	return response
+}
+
+// listen listens to what changes, and leaves at the latest with the test. Its function gives the next line that is told, or "" at the end.
+func listen(t *testing.T, served *httptest.Server) (next func() string, leave func()) {
+	t.Helper()
+	ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(leave)
+	response := openStream(ctx, t, served)
 	t.Cleanup(func() { response.Body.Close() })
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatal(response.Status, response.Header)
@@ -152,14 +159,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	waitUntil(t, "a place", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, served.URL+web.StreamPath, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := served.Client().Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
+		response := openStream(ctx, t, served)
 		response.Body.Close()
 		return response.StatusCode == http.StatusOK
 	})

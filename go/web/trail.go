@@ -94,12 +94,11 @@ func entriesOf(text []byte, key string) (entries []trailEntry) {
 	lines := bytes.Split(text, []byte("\n"))
 	for _, line := range slices.Backward(lines) {
 		var entry struct {
-			Time                       time.Time
-			Kind, Key, Repo, User, Via string
-			Detail, Code               string
-			Pull                       int
-			Holder                     *atlock.AuditHolder
-			By                         json.RawMessage // before 1.0 also a text
+			Time                         time.Time
+			Kind, Key, Via, Detail, Code string
+			Pull                         int
+			Holder                       *atlock.AuditHolder
+			By                           json.RawMessage // before 1.0 also a text
 		}
 		if json.Unmarshal(line, &entry) != nil || entry.Key != key {
 			continue

@@ -51,7 +51,7 @@ type waitRow struct {
 	Place    int
 	Pull     pullLink
 	User     string
-	Since    time.Time
+	Since    timeView
 	Priority string
 	For      string // what it waits for
 	Until    string // until when the lock is kept for it
@@ -194,7 +194,7 @@ func newWaitRow(repo string, pull atlock.QueuedPull, key string, holder *models.
 		Place:    place.Position,
 		Pull:     pullLink{pull.Pull.Num, webAddress(pull.URL)},
 		User:     pull.User,
-		Since:    pull.Since.Time(),
+		Since:    age(now, pull.Since.Time()),
 		Priority: pull.Priority.String(),
 	}
 	switch reserved := place.ReservedUntil; {

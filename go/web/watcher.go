@@ -110,11 +110,11 @@ func (w watcher) look() uint64 {
 		fault(err)
 		now.Freezes, err = w.database.Freezes()
 		fault(err)
-	}
-	if err == nil && len(status.QueueRepos) > 0 {
-		now.Circles, err = w.database.Deadlocks()
-		if !errors.Is(err, atlock.ErrUnsupported) { // somebody looks for them
-			fault(err)
+		if err == nil {
+			now.Circles, err = w.database.Deadlocks()
+			if !errors.Is(err, atlock.ErrUnsupported) { // somebody looks for them
+				fault(err)
+			}
 		}
 	}
 	if w.actions != nil {
